@@ -1,0 +1,1 @@
+"""Where people's texts, votes and histories come in: loaders, schemas, splits and the embedded world."""

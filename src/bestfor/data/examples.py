@@ -1,0 +1,57 @@
+"""Labelled or unlabelled candidates as arrays: what reward models fit on and predict for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bestfor.types import FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows are candidates; users, queries and texts are coded, so equal texts stand once.
+
+    Attributes:
+        users: user ids; ``user`` indexes them.
+        queries: query ids; ``query`` indexes them.
+        inputs: what each query asks, aligned with ``queries`` (empty strings where people rated bare texts).
+        texts: distinct texts; ``text`` indexes them.
+        user: shape (n,), code of each row's user.
+        query: shape (n,), code of each row's query.
+        text: shape (n,), code of each row's text.
+        candidate: shape (n,), the candidate's index within its query.
+        utility: shape (n,), the measured utility, NaN where it is unknown.
+        logprob: shape (n,), the policy's log-probability of the text, NaN where the text was not sampled.
+    """
+
+    users: tuple[str, ...]
+    queries: tuple[str, ...]
+    inputs: tuple[str, ...]
+    texts: tuple[str, ...]
+    user: IntArray
+    query: IntArray
+    text: IntArray
+    candidate: IntArray
+    utility: FloatArray
+    logprob: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def take(self, rows: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Examples:
+        """The same vocabulary with some rows only (an index or a mask)."""
+        return Examples(
+            self.users,
+            self.queries,
+            self.inputs,
+            self.texts,
+            self.user[rows],
+            self.query[rows],
+            self.text[rows],
+            self.candidate[rows],
+            self.utility[rows],
+            self.logprob[rows],
+        )

@@ -1,0 +1,1 @@
+"""Texts to vectors, once per distinct text."""

@@ -1,0 +1,1 @@
+"""A diagnosis as a page, a picture or a terminal summary; nothing is computed here."""

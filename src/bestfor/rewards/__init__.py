@@ -1,0 +1,1 @@
+"""Reward models per user, and the baselines without which nobody knows whether they do anything."""

@@ -1,0 +1,49 @@
+"""Values that travel between the floors: plain frozen data, NumPy inside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+Scale = Literal["utility", "arbitrary"]
+"""Whether rewards are in the utility's units (squared-error models) or only ordered (Bradley-Terry, strangers' scores)."""
+
+Averaging = Literal["user", "query"]
+"""Whether every user or every query carries the same weight in a mean."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval.
+
+    Attributes:
+        value: the estimate.
+        low: lower end of the interval, None where fewer than two clusters carry it.
+        high: upper end, None likewise.
+        level: the interval's nominal coverage.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    level: float = 0.95
+
+
+@dataclass(frozen=True)
+class RewardEstimate:
+    """What a reward model predicts for candidates.
+
+    Attributes:
+        mean: shape (n,), the predicted utility, or a score of arbitrary scale.
+        std: shape (n,), the predictive standard deviation in the mean's units, or None where the model has none.
+    """
+
+    mean: FloatArray
+    std: FloatArray | None = None
