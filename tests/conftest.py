@@ -1,0 +1,41 @@
+"""Shared fixtures: real data beside the project, a real browser, and what happens when either is absent."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+
+
+def absent(what: str, reason: str) -> None:
+    """Skip with the reason, or fail where BESTFOR_REQUIRE names what is absent."""
+    if what in os.environ.get("BESTFOR_REQUIRE", "").split(","):
+        pytest.fail(f"{reason} (BESTFOR_REQUIRE names '{what}')", pytrace=False)
+    pytest.skip(reason)
+
+
+def data_folder(name: str) -> Path:
+    folder = DATA / name
+    if not folder.is_dir():
+        absent("data", f"no {folder}: real data sets are not part of the project")
+    return folder
+
+
+@pytest.fixture
+def polis_dir() -> Path:
+    return data_folder("polis")
+
+
+@pytest.fixture
+def titles_dir() -> Path:
+    return data_folder("acl_titles")
+
+
+@pytest.fixture
+def chromium() -> str:
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        absent("browser", "no chromium on the PATH")
+    return str(path)
