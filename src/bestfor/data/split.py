@@ -1,0 +1,261 @@
+"""Ratings by people, and their split into a fit part and a test part that never share a text or a query."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+
+from bestfor.data.schema import CANDIDATES, HISTORIES, QUERIES, UTILITIES
+from bestfor.errors import InputError
+from bestfor.types import BoolArray, IntArray
+
+FOLDS = 3
+By = Literal["text", "time", "user"]
+
+
+def text_id(text: str) -> str:
+    """The identity of a text without one of its own: the sha256 of its NFC-normalised UTF-8 bytes."""
+    return hashlib.sha256(unicodedata.normalize("NFC", text).encode()).hexdigest()
+
+
+def fold_of(identity: str) -> int:
+    """Which of the three folds a text (or user) belongs to: its id's sha256 modulo 3."""
+    return int(hashlib.sha256(identity.encode()).hexdigest(), 16) % FOLDS
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a run starts from.
+
+    Attributes:
+        name: for titles.
+        signature: hash of the source's bytes and of the split that was made of them.
+        histories: HISTORIES table (no rows in the ratings door).
+        queries: QUERIES table; ``split`` is fit or test.
+        candidates: CANDIDATES table where the candidates are in the data, else None.
+        utilities: UTILITIES table likewise.
+        notes: what a reader of the results should know of the data.
+    """
+
+    name: str
+    signature: str
+    histories: pa.Table
+    queries: pa.Table
+    candidates: pa.Table | None = None
+    utilities: pa.Table | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """One rating a row: (n,) arrays of codes into users, queries and texts, and the rating.
+
+    Attributes:
+        name: for titles.
+        source: the file or folder, for errors.
+        signature: sha256 of the source's bytes.
+        users: user ids.
+        queries: the queries' names (one empty name where people rated bare texts).
+        texts: distinct texts.
+        text_ids: their ids, aligned with ``texts``.
+        user: shape (n,).
+        query: shape (n,).
+        text: shape (n,).
+        rating: shape (n,), finite.
+        timestamp: shape (number of texts,), when each text first appeared (milliseconds), or None where unknown.
+        notes: what was left out on reading.
+    """
+
+    name: str
+    source: str
+    signature: str
+    users: tuple[str, ...]
+    queries: tuple[str, ...]
+    texts: tuple[str, ...]
+    text_ids: tuple[str, ...]
+    user: IntArray
+    query: IntArray
+    text: IntArray
+    rating: np.ndarray
+    timestamp: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def build(cls, table: pa.Table, *, name: str, source: str, signature: str) -> Ratings:
+        """From a table with columns user, text, rating and perhaps query, text_id, timestamp.
+
+        Raises:
+            InputError: no rated row; one user rated one text twice for a query.
+        """
+        rating = table.column("rating").to_numpy()
+        rated = np.isfinite(rating)
+        if not rated.any():
+            raise InputError(source, "no rated text", "at least one row with a number as rating")
+        table, rating = table.filter(pa.array(rated)), rating[rated]
+        users, user = _codes(table, "user")
+        queries, query = _codes(table, "query") if "query" in table.schema.names else (("",), np.zeros_like(user))
+        text_ids, texts, text = _texts(table)
+        pairs = np.stack([user, query, text], axis=1)
+        _, first, count = np.unique(pairs, axis=0, return_index=True, return_counts=True)
+        if (count > 1).any():
+            row = int(first[np.argmax(count > 1)])
+            where = f"{source}, user '{users[user[row]]}'"
+            raise InputError(where, f"two ratings of the text '{texts[text[row]][:40]}'", "one rating per user and text")
+        dropped = int((~rated).sum())
+        notes = (f"{dropped} rows without a rating were left out",) if dropped else ()
+        when = _first_seen(table, text, len(texts))
+        return cls(name, source, signature, users, queries, texts, text_ids, user, query, text, rating, when, notes)
+
+    @cached_property
+    def text_fold(self) -> IntArray:
+        """Shape (number of texts,): the fold of every text."""
+        return np.array([fold_of(identity) for identity in self.text_ids], dtype=np.int64)
+
+    @cached_property
+    def user_fold(self) -> IntArray:
+        """Shape (number of users,): the fold of every user."""
+        return np.array([fold_of(identity) for identity in self.users], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """How ratings are split.
+
+    Attributes:
+        by: text (texts of the fold are unseen), time (the latest third of the texts), user (users and texts unseen).
+        fold: which third, 0 to 2.
+        min_fit: fit ratings that a test user must have (ignored by ``user``, whose test users have none).
+        min_test: candidates that a test pool must have.
+    """
+
+    by: By = "text"
+    fold: int = 0
+    min_fit: int = 20
+    min_test: int = 16
+
+
+def split_ratings(ratings: Ratings, config: SplitConfig) -> Dataset:
+    """Make fit and test queries of ratings.
+
+    Every (user, query) gives a fit query with the ratings on fit texts and a test query with those on test texts. All
+    users' fit ratings are there to learn from; test queries are those of users with enough of both.
+
+    Raises:
+        InputError: no user qualifies.
+    """
+    test_text = _test_texts(ratings, config)
+    in_test = test_text[ratings.text]
+    in_fit = ~in_test
+    if config.by == "user":
+        unseen = (ratings.user_fold == config.fold)[ratings.user]
+        in_test, in_fit = in_test & unseen, in_fit & ~unseen
+    pool = ratings.user * len(ratings.queries) + ratings.query
+    pool_count = len(ratings.users) * len(ratings.queries)
+    enough_fit = np.bincount(ratings.user[in_fit], minlength=len(ratings.users)) >= config.min_fit
+    if config.by == "user":
+        enough_fit[:] = True
+    enough_test = np.bincount(pool[in_test], minlength=pool_count) >= config.min_test
+    in_test &= enough_fit[ratings.user] & enough_test[pool]
+    if not in_test.any():
+        expected = f"at least one user with {config.min_fit} fit ratings and a test pool of {config.min_test}"
+        raise InputError(ratings.source, f"no such user in fold {config.fold}", expected + " (lower min_fit, min_test)")
+    return _dataset(ratings, config, pool, in_fit, in_test)
+
+
+def _dataset(ratings: Ratings, config: SplitConfig, pool: IntArray, in_fit: BoolArray, in_test: BoolArray) -> Dataset:
+    parts = [_part(ratings, pool, np.flatnonzero(rows), name) for name, rows in (("fit", in_fit), ("test", in_test))]
+    queries, candidates, utilities = (pa.concat_tables([part[i] for part in parts]) for i in range(3))
+    tested = len(np.unique(ratings.user[in_test]))
+    note = (
+        f"{tested} of {len(ratings.users)} users are tested: they have at least {config.min_fit} fit ratings and a test "
+        f"pool of at least {config.min_test}"
+    )
+    split = f"{config.by}:{config.fold}:{config.min_fit}:{config.min_test}"
+    signature = "sha256:" + hashlib.sha256(f"{ratings.signature}|{split}".encode()).hexdigest()
+    empty = HISTORIES.empty_table()
+    return Dataset(ratings.name, signature, empty, queries, candidates, utilities, (*ratings.notes, note))
+
+
+def _part(ratings: Ratings, pool: IntArray, rows: IntArray, split: str) -> tuple[pa.Table, pa.Table, pa.Table]:
+    # Rows in the order of (pool, text id): the same rows in any order in the source give the same tables.
+    order = np.argsort(np.array(ratings.text_ids), kind="stable")
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    rows = rows[np.lexsort((rank[ratings.text[rows]], pool[rows]))]
+    pools, start, size = np.unique(pool[rows], return_index=True, return_counts=True)
+    index = np.arange(len(rows)) - np.repeat(start, size)
+    ids = [_query_id(ratings, int(code), split) for code in pools]
+    users = [ratings.users[code // len(ratings.queries)] for code in pools]
+    inputs = [ratings.queries[code % len(ratings.queries)] for code in pools]
+    none = [None] * len(pools)
+    queries = pa.table([ids, users, inputs, none, [split] * len(pools), none], schema=QUERIES)
+    query_column = pa.array(ids).take(pa.array(np.repeat(np.arange(len(pools)), size)))
+    code = pa.array(ratings.text[rows])
+    count = len(rows)
+    candidates = pa.table(
+        [
+            query_column,
+            pa.array(index, pa.int32()),
+            pa.array(ratings.text_ids).take(code),
+            pa.array(ratings.texts).take(code),
+            pa.nulls(count, pa.float64()),
+            pa.array(["human"]).take(pa.array(np.zeros(count, dtype=np.int64))),
+            pa.array(["human"]).take(pa.array(np.zeros(count, dtype=np.int64))),
+            pa.array(np.zeros(count, dtype=np.int64)),
+        ],
+        schema=CANDIDATES,
+    )
+    metric = pa.array(["rating"]).take(pa.array(np.zeros(count, dtype=np.int64)))
+    utilities = pa.table(
+        [query_column, pa.array(index, pa.int32()), metric, pa.array(ratings.rating[rows], pa.float64())],
+        schema=UTILITIES,
+    )
+    return queries, candidates, utilities
+
+
+def _query_id(ratings: Ratings, pool: int, split: str) -> str:
+    user, query = divmod(pool, len(ratings.queries))
+    name = ratings.queries[query]
+    return f"{ratings.users[user]}/{name}/{split}" if name else f"{ratings.users[user]}/{split}"
+
+
+def _test_texts(ratings: Ratings, config: SplitConfig) -> BoolArray:
+    if config.by != "time":
+        return ratings.text_fold == config.fold
+    if ratings.timestamp is None:
+        raise InputError(ratings.source, "no timestamps", "a column 'timestamp' for a split by time")
+    late = np.quantile(ratings.timestamp, 1 - 1 / FOLDS)
+    return ratings.timestamp >= late
+
+
+def _codes(table: pa.Table, column: str) -> tuple[tuple[str, ...], IntArray]:
+    names, codes = np.unique(np.array(table.column(column).to_pylist(), dtype=object).astype(str), return_inverse=True)
+    return tuple(names.tolist()), codes.astype(np.int64)
+
+
+def _texts(table: pa.Table) -> tuple[tuple[str, ...], tuple[str, ...], IntArray]:
+    encoded = table.column("text").combine_chunks().dictionary_encode()
+    texts = [str(text) for text in encoded.dictionary.to_pylist()]
+    if "text_id" in table.schema.names:
+        ids, code = _codes(table, "text_id")
+        _, first = np.unique(code, return_index=True)
+        spelled = encoded.indices.to_numpy()
+        return ids, tuple(texts[i] for i in spelled[first]), code
+    ids = [text_id(text) for text in texts]
+    unique, first, merged = np.unique(np.array(ids), return_index=True, return_inverse=True)
+    code = merged[encoded.indices.to_numpy()].astype(np.int64)
+    return tuple(unique.tolist()), tuple(texts[i] for i in first), code
+
+
+def _first_seen(table: pa.Table, text: IntArray, count: int) -> np.ndarray | None:
+    if "timestamp" not in table.schema.names:
+        return None
+    when = np.full(count, np.inf)
+    np.minimum.at(when, text, table.column("timestamp").to_numpy())
+    return when

@@ -1,0 +1,197 @@
+"""Any table that people keep: CSV, TSV, JSONL or Parquet, with errors that name file, row and column."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+import pyarrow.json as pajson
+import pyarrow.parquet as pq
+
+from bestfor.data.split import Ratings
+from bestfor.errors import InputError, nearest
+
+FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns a table must have, by role.
+
+    Attributes:
+        text: roles read as strings, each with its column's name; numbers become their decimal text.
+        number: roles read as float64; an empty cell becomes null.
+        optional: roles of either kind that may be absent.
+    """
+
+    text: Mapping[str, str]
+    number: Mapping[str, str]
+    optional: frozenset[str] = field(default_factory=frozenset)
+
+
+def read_table(path: str | Path, columns: Columns) -> pa.Table:
+    """Read the named columns of a table and rename them to their roles.
+
+    Args:
+        path: a .csv, .tsv, .jsonl or .parquet file.
+        columns: what to read.
+
+    Returns:
+        A table with one column per role that is there: strings, or float64 (null where empty).
+
+    Raises:
+        InputError: no such file, another format, a missing column, or a cell that is not a number (with its row; the
+            first row after the header is row 1).
+    """
+    path = Path(path)
+    kind = _format(path)
+    table = _read_columns(path, kind, columns)
+    roles: dict[str, pa.ChunkedArray] = {}
+    for role, name in columns.text.items():
+        if name in table.schema.names:
+            roles[role] = _strings(table.column(name), f"{path}, column '{name}'", role in columns.optional)
+    for role, name in columns.number.items():
+        if name in table.schema.names:
+            roles[role] = _numbers(table.column(name), f"{path}, column '{name}'")
+    return pa.table(roles)
+
+
+def file_signature(path: str | Path) -> str:
+    """The sha256 of a file's bytes, as ``sha256:<hex>``."""
+    with Path(path).open("rb") as handle:
+        return "sha256:" + hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def load_ratings(path: str | Path, columns: Mapping[str, str] | None = None) -> Ratings:
+    """Scores that people gave to texts: user, text and rating; query, text_id and timestamp where there are any.
+
+    Args:
+        path: a .csv, .tsv, .jsonl or .parquet file, one rating a row. An empty rating means not rated.
+        columns: other names for the roles user, query, text, rating, text_id, timestamp.
+
+    Raises:
+        InputError: as :func:`read_table`; also an infinite rating, or two ratings by one user of one text for a query.
+    """
+    names = {role: role for role in ("user", "query", "text", "rating", "text_id", "timestamp")}
+    unknown = set(columns or ()) - names.keys()
+    if unknown:
+        name = sorted(unknown)[0]
+        raise InputError(f"columns of {path}", f"unknown role '{name}'", nearest(name, names))
+    names |= dict(columns or {})
+    wanted = Columns(
+        text={role: names[role] for role in ("user", "query", "text", "text_id")},
+        number={role: names[role] for role in ("rating", "timestamp")},
+        optional=frozenset({"query", "text_id", "timestamp"}),
+    )
+    table = read_table(path, wanted)
+    rating = table.column("rating")
+    infinite = pc.fill_null(pc.is_inf(rating), False)  # pyright: ignore[reportAttributeAccessIssue]
+    if pc.any(infinite).as_py():  # pyright: ignore[reportAttributeAccessIssue]
+        row = int(np.flatnonzero(infinite.to_numpy())[0]) + 1
+        raise InputError(f"{path}, row {row}, column '{names['rating']}'", "an infinite rating", "a finite number")
+    return Ratings.build(table, name=Path(path).stem, source=str(path), signature=file_signature(path))
+
+
+def _format(path: Path) -> str:
+    kind = FORMATS.get(path.suffix.lower())
+    if kind is None:
+        raise InputError(str(path), f"a file ending in '{path.suffix}'", "one of " + ", ".join(FORMATS))
+    if not path.is_file():
+        raise InputError(str(path), "no file", "a table")
+    if path.stat().st_size == 0:
+        raise InputError(str(path), "an empty file", "a table with a header")
+    return kind
+
+
+def _read_columns(path: Path, kind: str, columns: Columns) -> pa.Table:
+    names = _column_names(path, kind)
+    wanted = {**columns.text, **columns.number}
+    for role, name in wanted.items():
+        if name not in names and role not in columns.optional:
+            expected = f"a column '{name}' for the {role}; the table has " + ", ".join(names)
+            raise InputError(str(path), f"no column '{name}'", expected)
+    present = [name for name in dict.fromkeys(wanted.values()) if name in names]
+    try:
+        if kind == "parquet":
+            return pq.read_table(path, columns=present)
+        if kind == "jsonl":
+            return pajson.read_json(path).select(present)
+        texts = {name: pa.string() for name in columns.text.values() if name in names}
+        return _read_csv(path, kind, present, texts)
+    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
+        line = str(error).strip().splitlines()[0]
+        raise InputError(str(path), f"an unreadable table ({line})", f"a whole {kind} file") from error
+
+
+def _read_csv(path: Path, kind: str, present: Sequence[str], texts: Mapping[str, pa.DataType]) -> pa.Table:
+    # Quoted cells may hold line breaks: comments and reviews often do.
+    parse = pacsv.ParseOptions(delimiter="\t" if kind == "tsv" else ",", newlines_in_values=True)
+    types: dict[str, pa.DataType] = {name: pa.float64() for name in present} | dict(texts)
+    convert = pacsv.ConvertOptions(column_types=types, include_columns=list(present), strings_can_be_null=False)
+    try:
+        return pacsv.read_csv(path, parse_options=parse, convert_options=convert)
+    except pa.ArrowInvalid:
+        # Some cell is not a number: read everything as text, so that the offending row can be named.
+        convert = pacsv.ConvertOptions(
+            column_types={name: pa.string() for name in present}, include_columns=list(present)
+        )
+        return pacsv.read_csv(path, parse_options=parse, convert_options=convert)
+
+
+def _column_names(path: Path, kind: str) -> list[str]:
+    try:
+        if kind == "parquet":
+            return list(pq.read_schema(path).names)
+        with path.open(encoding="utf-8-sig") as handle:
+            first = handle.readline()
+        if kind == "jsonl":
+            return list(json.loads(first))
+        parse = pacsv.ParseOptions(delimiter="\t" if kind == "tsv" else ",", newlines_in_values=True)
+        with pacsv.open_csv(path, parse_options=parse) as reader:
+            return list(reader.schema.names)
+    except (pa.ArrowInvalid, OSError, ValueError) as error:
+        line = str(error).strip().splitlines()[0]
+        raise InputError(str(path), f"an unreadable table ({line})", f"a {kind} file") from error
+
+
+def _strings(column: pa.ChunkedArray, where: str, optional: bool) -> pa.ChunkedArray:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_floating(column.type):
+        # 3.0 and 3 are the same identifier: integers that a tool wrote as floats keep their plain name.
+        whole = pc.all(pc.equal(pc.floor(column), column)).as_py()  # pyright: ignore[reportAttributeAccessIssue]
+        column = column.cast(pa.int64()) if whole else column
+    column = column.cast(pa.string())
+    if column.null_count and not optional:
+        row = int(np.flatnonzero(column.is_null().to_numpy())[0]) + 1
+        raise InputError(where.replace(", column", f", row {row}, column"), "an empty cell", "a text")
+    return column
+
+
+def _numbers(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
+    if pa.types.is_null(column.type):
+        return column.cast(pa.float64())
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return _parse_numbers(column, where)
+    try:
+        return column.cast(pa.float64())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(where, f"values of type {column.type}", "numbers") from error
+
+
+def _parse_numbers(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
+    values = np.empty(len(column))
+    for row, cell in enumerate(column.to_pylist()):
+        try:
+            values[row] = float(cell) if cell not in (None, "") else np.nan
+        except ValueError:
+            where = where.replace(", column", f", row {row + 1}, column")
+            raise InputError(where, f"'{cell[:40]}'", "a number") from None
+    return pa.chunked_array([pa.array(values, from_pandas=True)])
