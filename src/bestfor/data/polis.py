@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from bestfor.data.split import Ratings
@@ -92,13 +93,12 @@ def _votes(path: Path) -> tuple[list[str], list[str], np.ndarray]:
     votes = np.full((table.num_rows, len(columns)), np.nan)
     for j, name in enumerate(columns):
         cells = table.column(name).combine_chunks()
-        code = cells.index_in(known) if hasattr(cells, "index_in") else pa.compute.index_in(cells, value_set=known)
-        place = code.to_numpy(zero_copy_only=False)
-        bad = np.isnan(place.astype(float)) & ~cells.is_null().to_numpy(zero_copy_only=False)
+        place = pc.index_in(cells, value_set=known).to_numpy(zero_copy_only=False).astype(float)
+        bad = np.isnan(place) & ~cells.is_null().to_numpy(zero_copy_only=False)
         if bad.any():
             row = int(np.argmax(bad))
             where = f"{path}, row {row + 1}, column '{name}'"
             raise InputError(where, f"'{cells[row].as_py()}'", "-1, 0, 1 or nothing")
         value = np.array([-1.0, 0.0, 1.0, np.nan, np.nan])
-        votes[:, j] = value[np.nan_to_num(place.astype(float), nan=4).astype(int)]
+        votes[:, j] = value[np.nan_to_num(place, nan=4).astype(int)]
     return table.column("participant").to_pylist(), columns, votes

@@ -190,7 +190,7 @@ def _parse_numbers(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
     values = np.empty(len(column))
     for row, cell in enumerate(column.to_pylist()):
         try:
-            values[row] = float(cell) if cell not in (None, "") else np.nan
+            values[row] = float(cell) if cell else np.nan
         except ValueError:
             where = where.replace(", column", f", row {row + 1}, column")
             raise InputError(where, f"'{cell[:40]}'", "a number") from None

@@ -1,0 +1,212 @@
+"""One TOML file describes a run: its tables, their defaults, and errors that name the nearest known key."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from bestfor.errors import InputError, nearest
+from bestfor.rewards import KINDS
+
+
+class Section(BaseModel):
+    """A table of the file: unknown keys are errors, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PolisData(Section):
+    """A folder in the Polis export format."""
+
+    source: Literal["polis"]
+    path: str
+
+
+class TableData(Section):
+    """A table of user, text, rating (and query, text_id, timestamp), with other column names where they differ."""
+
+    source: Literal["table"]
+    path: str
+    columns: dict[str, str] = Field(default_factory=dict)
+
+
+class WorldData(Section):
+    """The embedded world: users with known taste."""
+
+    source: Literal["world"]
+    users: int = Field(60, ge=1)
+    task: Literal["headline", "review", "mixed"] = "headline"
+    noise: Literal["differing", "equal", "outliers"] = "differing"
+    queries: int = Field(2, ge=1)
+    seed: int = 0
+
+
+Data = Annotated[PolisData | TableData | WorldData, Field(discriminator="source")]
+
+
+class Split(Section):
+    """Which texts and users are unseen at fitting.
+
+    For histories, ``items`` is the number of history items per user (the latest) that give labelled candidates.
+    """
+
+    by: Literal["text", "time", "user"] = "text"
+    fold: Literal[0, 1, 2, "all"] = 0
+    min_fit: int = Field(20, ge=0)
+    min_test: int = Field(16, ge=1)
+
+
+class Policy(Section):
+    """What writes candidates (histories only)."""
+
+    kind: Literal["transformers", "replay"] = "transformers"
+    model: str = "embedded"
+    n: int = Field(30, ge=1)
+    fit_n: int = Field(5, ge=1)
+    fit_items: int = Field(8, ge=1)
+    temperature: float = Field(1.0, gt=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_new_tokens: int = Field(32, ge=1)
+    retriever: Literal["bm25", "recency", "none"] = "recency"
+    items: int = Field(4, ge=0)
+    chunk: int = Field(16, ge=1)
+
+
+class Utility(Section):
+    """What is measured on every candidate; the primary metric is what reward models learn and curves show."""
+
+    metrics: tuple[str, ...] = ()
+    primary: str = ""
+
+    @model_validator(mode="after")
+    def _primary_is_measured(self) -> Utility:
+        if self.primary and self.primary not in self.metrics:
+            raise ValueError(f"primary '{self.primary}' is not among metrics {list(self.metrics)}")
+        return self
+
+
+class Reward(Section):
+    """A reward model; keys beyond ``kind`` and ``name`` belong to the kind."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    kind: str
+    name: str = Field("", pattern=r"^[A-Za-z0-9._-]*$")
+
+    @property
+    def label(self) -> str:
+        """The model's name in tables and folders: its own, or its kind."""
+        return self.name or self.kind
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the kind's own configuration takes."""
+        return dict(self.model_extra or {})
+
+
+class Diagnosis(Section):
+    """Where curves are drawn, and how means are taken."""
+
+    n: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    averaging: Literal["user", "query"] = "user"
+    level: float = Field(0.95, gt=0, lt=1)
+
+
+class RunConfig(Section):
+    """A whole run."""
+
+    name: str = ""
+    seed: int = 0
+    data: Data
+    split: Split = Split()
+    policy: Policy = Policy()
+    utility: Utility = Utility()
+    reward: tuple[Reward, ...] = Field(min_length=1)
+    diagnosis: Diagnosis = Diagnosis()
+
+    @property
+    def door(self) -> Literal["ratings", "histories"]:
+        """Whether candidates are in the data or have to be sampled."""
+        return "histories" if self.data.source == "world" else "ratings"
+
+
+def load_config(path: str | Path) -> RunConfig:
+    """Read and check a run's TOML file.
+
+    Raises:
+        InputError: no such file, not TOML, an unknown key (names the nearest), a value of the wrong kind, or a table
+            that the data source has no use for.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(str(path), "no file", "a TOML file that describes a run")
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(str(path), f"what is not TOML ({error})", "a TOML file that describes a run") from error
+    return parse_config(raw, str(path))
+
+
+def parse_config(raw: Mapping[str, Any], where: str) -> RunConfig:
+    """Check a run given as a mapping; ``where`` names it in errors."""
+    try:
+        config = RunConfig.model_validate(raw)
+    except ValidationError as error:
+        raise _input_error(error, where) from None
+    unused = {"ratings": ("policy", "utility"), "histories": ()}[config.door]
+    for table in unused:
+        if table in raw:
+            found = f"a table [{table}]"
+            raise InputError(where, found, f"none: data source '{config.data.source}' brings its own candidates")
+    labels = [reward.label for reward in config.reward]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise InputError(f"{where}, [[reward]]", f"two models named '{label}'", "a different 'name' for each")
+    for i, reward in enumerate(config.reward):
+        _check_reward(reward, f"{where}, [[reward]] {i + 1}")
+    return config
+
+
+def _check_reward(reward: Reward, where: str) -> None:
+    if reward.kind not in KINDS:
+        raise InputError(where, f"kind '{reward.kind}'", nearest(reward.kind, KINDS))
+    try:
+        KINDS[reward.kind].Config.model_validate(reward.options)
+    except ValidationError as error:
+        raise _kind_error(error, where, KINDS[reward.kind].Config) from None
+
+
+def _kind_error(error: ValidationError, where: str, model: type[BaseModel]) -> InputError:
+    first = error.errors()[0]
+    key = str(first["loc"][0]) if first["loc"] else ""
+    if first["type"] == "extra_forbidden":
+        return InputError(where, f"unknown key '{key}'", nearest(key, model.model_fields))
+    return InputError(f"{where}, {key}", repr(first["input"]), first["msg"])
+
+
+def _input_error(error: ValidationError, where: str) -> InputError:
+    # The first error is enough: one line that can be acted on.
+    first = error.errors()[0]
+    names = {"polis", "table", "world"}  # discriminator tags that pydantic puts into the location
+    path = [part for part in first["loc"] if part not in names]
+    key = str(path[-1]) if path else ""
+    section = ".".join(str(part) for part in path[:-1] if not isinstance(part, int))
+    place = f"{where}, [{section}]" if section else where
+    if first["type"] == "extra_forbidden":
+        return InputError(place, f"unknown key '{key}'", nearest(key, _known(first["loc"])))
+    if first["type"] == "missing":
+        return InputError(place, f"no '{key}'", "it to be given")
+    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        found = repr((first.get("ctx") or {}).get("tag", "nothing"))
+        return InputError(f"{where}, [data] source", found, "one of polis, table, world")
+    return InputError(f"{place} {key}", repr(first["input"]), first["msg"])
+
+
+def _known(location: tuple[int | str, ...]) -> list[str]:
+    sections = {"data.polis": PolisData, "data.table": TableData, "data.world": WorldData}
+    sections |= {"split": Split, "policy": Policy, "utility": Utility, "diagnosis": Diagnosis}
+    name = ".".join(str(part) for part in location[:-1])
+    return list(sections.get(name, RunConfig).model_fields)
