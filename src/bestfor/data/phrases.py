@@ -6,24 +6,35 @@ grammar fills. The lexicons are what style is measured by, so a phrase carries a
 
 from __future__ import annotations
 
-PLACES = tuple(
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+def _listed(text: str, separator: str = " ") -> tuple[str, ...]:
+    return tuple(text.split(separator))
+
+
+PLACES = _listed(
     "Oakmere Larkhaven Dunmoor Westering Copperton Hollowell Pinebrook Saltby Grenholm Ravenhill Thornwick Stonecross "
-    "Willowford Eastfold Birchdale Tannerby Mosswater Elderby Foxcombe Ashenport Brindlewick Harrowgate Quillby Norfield".split()
+    "Willowford Eastfold Birchdale Tannerby Mosswater Elderby Foxcombe Ashenport Brindlewick "
+    "Harrowgate Quillby Norfield"
 )
-EVENTS = (
+EVENTS = _listed(
     "harvest fair,charity run,lantern parade,chess match,bake sale,book swap,boat race,film night,poetry evening,"
     "bridge opening,tree planting,garden tour,quiz final,kite contest,choir concert,bike market,soup festival,"
-    "robot workshop,science show,beach cleanup,dance gala,pottery class,jazz picnic,puppet play"
-).split(",")
+    "robot workshop,science show,beach cleanup,dance gala,pottery class,jazz picnic,puppet play",
+    ",",
+)
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 COUNTS = tuple(str(n) for n in (*range(20, 100, 10), *range(100, 400, 20), *range(400, 1000, 50)))
-THINGS = tuple(
+THINGS = _listed(
     "kettle lamp backpack toaster umbrella keyboard blender notebook headphones suitcase clock chair drill camera "
-    "scooter tent speaker jacket bottle fan mixer wallet helmet radio".split()
+    "scooter tent speaker jacket bottle fan mixer wallet helmet radio"
 )
-PARTS = tuple(
+PARTS = _listed(
     "grip battery finish sound weight hinge colour handle zip lining switch cable lid strap base screen motor pocket "
-    "stand button".split()
+    "stand button"
 )
 PRICES = tuple(str(n) for n in (*range(15, 100, 5), *range(110, 200, 10)))
 WEEKS = tuple(str(n) for n in range(2, 13))
@@ -121,7 +132,11 @@ REVIEW: dict[str, tuple[str, ...]] = {
         "It has been employed daily for {span}.",
     ),
     "use.plain": ("It has worked for {span}.", "I have used it for {span}.", "It has been in use for {span}."),
-    "use.casual": ("Been messing with it for {span}.", "Still hanging in there after {span}.", "Bashed it about for {span}."),
+    "use.casual": (
+        "Been messing with it for {span}.",
+        "Still hanging in there after {span}.",
+        "Bashed it about for {span}.",
+    ),
     "span": ("{weeks} weeks",),
     "span.vague": ("some time", "several weeks", "various trips", "some days"),
     "good.formal": (
@@ -149,7 +164,12 @@ REVIEW: dict[str, tuple[str, ...]] = {
         "One must object to the {bad}.",
         "The {bad} is, however, inadequate.",
     ),
-    "bad.plain": ("The {bad} is weak.", "I do not like the {bad}.", "The {bad} could be better.", "The {bad} broke once."),
+    "bad.plain": (
+        "The {bad} is weak.",
+        "I do not like the {bad}.",
+        "The {bad} could be better.",
+        "The {bad} broke once.",
+    ),
     "bad.casual": (
         "The {bad} kinda stinks.",
         "Gotta admit, the {bad} is rubbish.",
@@ -201,8 +221,8 @@ QUIP: dict[str, tuple[str, ...]] = {
     "quip": ("{whose} {beast} {deed}", "{whose} {beast} {deed}", "{whose} {trait} {beast} {deed}"),
     "whose": ("one", "the mayor's", "my aunt's", "a passing", "the vicar's"),
     "trait": ("suspicious", "sleepy", "bearded", "ambitious", "moody", "retired"),
-    "beast": tuple(
-        "goose pigeon cat llama hamster seagull squirrel donkey parrot hedgehog tortoise ferret walrus penguin".split()
+    "beast": _listed(
+        "goose pigeon cat llama hamster seagull squirrel donkey parrot hedgehog tortoise ferret walrus penguin"
     ),
     "deed": (
         "demands a refund",
@@ -221,10 +241,6 @@ QUIP: dict[str, tuple[str, ...]] = {
         "writes a memoir",
     ),
 }
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
 
 
 FORMAL = _words(
@@ -247,9 +263,7 @@ KEEN = _words(
     "amazing glorious dazzling thrilling unforgettable superb magnificent wow hooray brilliant fantastic triumph joy "
     "cheers best ever adore thrilled pure"
 )
-CALM = _words(
-    "quiet modest routine ordinary gentle muted small briefly calm nothing dramatic fuss mild merely affair"
-)
+CALM = _words("quiet modest routine ordinary gentle muted small briefly calm nothing dramatic fuss mild merely affair")
 VAGUE = _words(
     "several many various some countless assorted around somewhere someplace soon sometime eventually somehow "
     "something somewhat point"

@@ -23,13 +23,14 @@ LOADINGS = np.array([[0.7, 0.0, -0.4, 0.0, 0.0], [0.0, 0.8, -0.4, -0.3, 0.3], [0
 """Three latent traits (patience, starch, cheer) through which the axes go together."""
 OWN = 0.5
 """Standard deviation of the part of a taste that belongs to one axis alone."""
-TASTE_NORM = 1.3
+TASTE_NORM = 1.0
 """Every user with taste has a taste vector of this length, so that users differ in direction and not in strength."""
 
 FIDELITY_WEIGHT = 0.4
 TASTE_WEIGHT = 0.6
 
 _WORD = re.compile(r"[a-z']+|\d+")
+_TWICE = re.compile(r"\b(\w+)\s+\1\b", re.IGNORECASE)
 _CORE = {"headline": ("event", "place"), "review": ("thing", "good", "bad")}
 _LENGTH = {"headline": (14.0, 5.0), "review": (35.0, 9.0)}
 _DAYS = frozenset(day.lower() for day in phrases.DAYS)
@@ -103,7 +104,7 @@ def fidelity(text: str, facts: Facts) -> float:
     present = frozenset(words)
     named = sum(all(part in present for part in stated[name].lower().split()) for name in core) / len(core)
     faults = 0.4 * _rivals(present, facts) + 0.5 * (not _ends_well(text, facts.task))
-    faults += 0.5 * sum(a == b for a, b in zip(words, words[1:], strict=False) if a not in _repeatable())
+    faults += 0.5 * len(_TWICE.findall(text))
     unknown = sum(word not in vocabulary() and not word.isdigit() for word in words) / len(words)
     faults += max(0.0, unknown - _KNOWN_LIMIT) / (1.0 - _KNOWN_LIMIT)
     return float(max(0.0, named - min(1.0, faults)))
@@ -128,7 +129,7 @@ def noise_weight(text: str, task: str) -> float:
     return float(np.exp(-1.1 * axes[0] + 0.9 * axes[3]) / NOISE_MEAN[task])
 
 
-NOISE_MEAN = {"headline": 1.0, "review": 1.0}
+NOISE_MEAN = {"headline": 1.802, "review": 1.606}
 """Mean of the unnormalised weight over 20,000 texts of the grammar (the tests measure it again)."""
 
 
@@ -139,11 +140,6 @@ def vocabulary() -> frozenset[str]:
     texts = [re.sub(r"\{\w+\}", " ", text) for table in tables for options in table.values() for text in options]
     texts += [value for fields in FIELDS.values() for options in fields.values() for value in options]
     return frozenset(_WORD.findall(" ".join(texts).lower()))
-
-
-@lru_cache(maxsize=1)
-def _repeatable() -> frozenset[str]:
-    return frozenset({"brilliant"})
 
 
 @lru_cache(maxsize=4096)
