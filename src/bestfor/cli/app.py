@@ -1,0 +1,72 @@
+"""The verbs, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from bestfor import __version__
+from bestfor.cli import demo, diagnose, doctor, report, run
+from bestfor.errors import BestforError
+
+app = typer.Typer(
+    name="bestfor",
+    help="Sample N, answer with the one this user would pick, and know beforehand whether it pays.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+def _version(shown: bool) -> None:
+    if shown:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Sample N, answer with the one this user would pick, and know beforehand whether it pays."""
+
+
+app.command("demo")(demo.demo)
+app.command("run")(run.run)
+app.command("diagnose")(diagnose.diagnose)
+app.command("report")(report.report)
+app.command("doctor")(doctor.doctor)
+
+# Typer carries its own copy of click; its usage errors are reached through the one exception that it exports.
+_ClickException = typer.BadParameter.__mro__[2]
+
+
+def main() -> int:
+    """Run the command line.
+
+    Returns:
+        0 done, 1 failed run, 2 bad arguments or bad input (one line on standard error).
+    """
+    try:
+        result = app(standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except BestforError as error:
+        return _fail(str(error), error.exit_code)
+    except _ClickException as error:
+        message = getattr(error, "format_message", lambda: str(error))()
+        return _fail(message or "no command (see bestfor --help)", 2)
+    except typer.Abort:
+        return _fail("stopped", 130)
+    except KeyboardInterrupt:
+        return _fail("stopped; the same command continues where it was", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+def _fail(message: str, code: int) -> int:
+    line = " ".join(message.split())
+    sys.stderr.write(f"bestfor: {line}\n")
+    return code

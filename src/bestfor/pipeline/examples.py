@@ -1,0 +1,137 @@
+"""Tables of a run joined into the arrays that reward models and the diagnosis take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bestfor.data.examples import Examples
+from bestfor.errors import InputError
+from bestfor.types import FloatArray, IntArray
+
+
+def build_examples(queries: pa.Table, candidates: pa.Table, utilities: pa.Table | None, split: str) -> Examples:
+    """The candidates of one split with their utilities.
+
+    Args:
+        queries: QUERIES table.
+        candidates: CANDIDATES table.
+        utilities: UTILITIES table of one metric, or None where utilities are unknown (NaN).
+        split: ``"fit"`` or ``"test"``.
+
+    Returns:
+        Rows sorted by (query, candidate); vocabularies in the order of the tables.
+    """
+    queries = queries.filter(pc.equal(queries["split"], split))  # pyright: ignore[reportAttributeAccessIssue]
+    query = _codes(candidates["query_id"], queries["query_id"])
+    kept = np.flatnonzero(query >= 0)
+    number = candidates["candidate"].to_numpy()[kept].astype(np.int64)
+    order = np.lexsort((number, query[kept]))
+    rows, number = kept[order], number[order]
+    candidates, query = candidates.take(pa.array(rows)), query[rows]
+    users = pc.unique(queries["user_id"])  # pyright: ignore[reportAttributeAccessIssue]
+    user_of_query = _codes(queries["user_id"], users)
+    texts, text = _dictionary(candidates["text"])
+    logprob = candidates["logprob"].cast(pa.float64()).to_numpy(zero_copy_only=False)
+    utility = np.full(len(rows), np.nan)
+    if utilities is not None:
+        utility = _lookup(queries["query_id"], utilities, "utility", query, number)
+    return Examples(
+        users=tuple(users.to_pylist()),
+        queries=tuple(queries["query_id"].to_pylist()),
+        inputs=tuple(queries["input"].to_pylist()),
+        texts=texts,
+        user=user_of_query[query],
+        query=query,
+        text=text,
+        candidate=number,
+        utility=utility,
+        logprob=np.asarray(logprob, dtype=np.float64),
+    )
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One row a test candidate, as the diagnosis takes them: (n,) arrays.
+
+    Attributes:
+        user: user ids.
+        query: query ids.
+        text: text ids (what users share).
+        candidate: index within the query.
+        utility: the primary metric.
+        rewards: predicted means by model.
+    """
+
+    user: np.ndarray
+    query: np.ndarray
+    text: np.ndarray
+    candidate: IntArray
+    utility: FloatArray
+    rewards: Mapping[str, FloatArray]
+
+
+def build_rows(
+    queries: pa.Table, candidates: pa.Table, utilities: pa.Table, rewards: Mapping[str, pa.Table]
+) -> Rows:
+    """Join the test part: candidates, utilities and every model's rewards.
+
+    Raises:
+        InputError: no test candidates; a candidate without a utility or a reward.
+    """
+    examples = build_examples(queries, candidates, utilities, "test")
+    if len(examples) == 0:
+        raise InputError("the pool", "no candidates of test queries", "at least one")
+    if np.isnan(examples.utility).all():
+        raise InputError("the utilities", "none for the test candidates", "one for each")
+    names = pa.chunked_array([pa.array(examples.queries)])
+    predicted = {
+        model: _lookup(names, table, "mean", examples.query, examples.candidate) for model, table in rewards.items()
+    }
+    known = _codes(candidates["query_id"], names)
+    kept = np.flatnonzero(known >= 0)
+    order = np.lexsort((candidates["candidate"].to_numpy()[kept], known[kept]))
+    text_id = np.array(candidates["text_id"].to_pylist(), dtype=object)[kept[order]]
+    return Rows(
+        user=np.array(examples.users, dtype=object)[examples.user],
+        query=np.array(examples.queries, dtype=object)[examples.query],
+        text=text_id,
+        candidate=examples.candidate,
+        utility=examples.utility,
+        rewards=predicted,
+    )
+
+
+def _codes(values: pa.ChunkedArray, vocabulary: pa.ChunkedArray | pa.Array) -> IntArray:
+    known = vocabulary.combine_chunks() if isinstance(vocabulary, pa.ChunkedArray) else vocabulary
+    index = pc.index_in(values, value_set=known)
+    return index.fill_null(-1).to_numpy().astype(np.int64)
+
+
+def _dictionary(column: pa.ChunkedArray) -> tuple[tuple[str, ...], IntArray]:
+    encoded = column.combine_chunks().dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.combine_chunks()
+    return tuple(encoded.dictionary.to_pylist()), encoded.indices.to_numpy().astype(np.int64)
+
+
+def _lookup(names: pa.ChunkedArray, table: pa.Table, column: str, query: IntArray, candidate: IntArray) -> FloatArray:
+    """Values of a (query_id, candidate) keyed table at the given keys, NaN where there is none."""
+    code = _codes(table["query_id"], names)
+    number = table["candidate"].to_numpy().astype(np.int64)
+    kept = code >= 0
+    width = int(max(number.max(initial=0), candidate.max(initial=0))) + 1
+    key = code[kept] * width + number[kept]
+    order = np.argsort(key, kind="stable")
+    key, values = key[order], table[column].to_numpy(zero_copy_only=False)[kept][order]
+    wanted = query * width + candidate
+    found = np.full(len(wanted), np.nan)
+    if len(key):
+        place = np.minimum(np.searchsorted(key, wanted), len(key) - 1)
+        hit = key[place] == wanted
+        found[hit] = values[place[hit]]
+    return found

@@ -1,0 +1,94 @@
+import hashlib
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bestfor.data.split import Ratings, SplitConfig, fold_of, split_ratings, text_id
+from bestfor.errors import InputError
+
+
+def ratings_of(rows):
+    columns = {name: [row[i] for row in rows] for i, name in enumerate(("user", "query", "text"))}
+    columns["rating"] = [float(len(row[2])) for row in rows]
+    columns["timestamp"] = [float(int(hashlib.sha256(row[2].encode()).hexdigest()[:6], 16)) for row in rows]
+    return Ratings.build(pa.table(columns), name="t", source="t", signature="s")
+
+
+names = st.text("abcé ", min_size=1, max_size=3)
+rows = st.lists(st.tuples(names, names, names), min_size=1, max_size=60, unique_by=lambda r: (r[0], r[1], text_id(r[2])))
+
+
+@given(rows, st.sampled_from(["text", "time", "user"]), st.sampled_from([0, 1, 2]))
+def test_fit_and_test_never_share_a_text_or_a_query(rows, by, fold):
+    try:
+        data = split_ratings(ratings_of(rows), SplitConfig(by=by, fold=fold, min_fit=0, min_test=1))
+    except InputError:
+        return  # no text fell into this fold
+    split = dict(zip(data.queries["query_id"].to_pylist(), data.queries["split"].to_pylist(), strict=True))
+    assert len(split) == data.queries.num_rows
+    texts = {"fit": set(), "test": set()}
+    for query, identity in zip(
+        data.candidates["query_id"].to_pylist(), data.candidates["text_id"].to_pylist(), strict=True
+    ):
+        texts[split[query]].add(identity)
+    assert not texts["fit"] & texts["test"]
+    if by == "text":
+        assert {fold_of(identity) for identity in texts["test"]} <= {fold}
+        assert fold not in {fold_of(identity) for identity in texts["fit"]}
+
+
+@given(rows, st.randoms())
+def test_the_order_of_rows_changes_nothing(rows, random):
+    shuffled = list(rows)
+    random.shuffle(shuffled)
+    config = SplitConfig(by="text", fold=0, min_fit=0, min_test=1)
+    try:
+        first = split_ratings(ratings_of(rows), config)
+    except InputError:
+        with pytest.raises(InputError):
+            split_ratings(ratings_of(shuffled), config)
+        return
+    second = split_ratings(ratings_of(shuffled), config)
+    assert first.queries.equals(second.queries)
+    assert first.utilities.equals(second.utilities)
+
+
+def test_fold_is_the_sha256_of_the_id_modulo_three():
+    assert [fold_of(str(i)) for i in range(6)] == [
+        int(hashlib.sha256(str(i).encode()).hexdigest(), 16) % 3 for i in range(6)
+    ]
+
+
+def test_equal_texts_of_other_unicode_form_are_one_text():
+    ratings = ratings_of([("u", "q", "caf\u00e9"), ("v", "q", "cafe\u0301")])
+    assert len(ratings.texts) == 1
+    with pytest.raises(InputError, match="two ratings of the text"):
+        ratings_of([("u", "q", "caf\u00e9"), ("u", "q", "cafe\u0301")])
+
+
+def test_users_with_too_little_are_not_tested_but_learned_from():
+    rows = [("full", "", f"text {i}") for i in range(30)] + [("small", "", f"text {i}") for i in range(3)]
+    data = split_ratings(ratings_of(rows), SplitConfig(min_fit=5, min_test=5))
+    kept = set(zip(data.queries["user_id"].to_pylist(), data.queries["split"].to_pylist(), strict=True))
+    assert {("full", "fit"), ("full", "test"), ("small", "fit")} <= kept
+    assert ("small", "test") not in kept
+    with pytest.raises(InputError, match="lower min_fit"):
+        split_ratings(ratings_of(rows), SplitConfig(min_fit=100))
+
+
+def test_a_table_without_times_cannot_be_split_by_time():
+    ratings = Ratings.build(
+        pa.table({"user": ["u"], "text": ["t"], "rating": [1.0]}), name="t", source="t.csv", signature="s"
+    )
+    with pytest.raises(InputError, match="timestamp"):
+        split_ratings(ratings, SplitConfig(by="time"))
+
+
+def test_unrated_rows_are_counted():
+    table = pa.table({"user": ["u", "u"], "text": ["a", "b"], "rating": [1.0, np.nan]})
+    ratings = Ratings.build(table, name="t", source="t", signature="s")
+    assert len(ratings.rating) == 1
+    assert ratings.notes == ("1 rows without a rating were left out",)
