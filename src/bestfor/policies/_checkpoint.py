@@ -1,0 +1,202 @@
+"""A loaded causal language model: prompts to tokens, tokens to texts, and how it is best run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
+from transformers.utils import logging as hub_logging
+
+from bestfor.errors import InputError
+from bestfor.policies import _sampler
+from bestfor.policies._sampler import Drawn, Ends, Repeated, SharedPrefix
+from bestfor.policies.base import Message
+from bestfor.types import BoolArray, FloatArray, IntArray
+
+
+class Checkpoint:
+    """A model with its tokenizer.
+
+    Args:
+        folder: a checkpoint as transformers saves it.
+        dtype: ``"auto"`` or a torch name.
+        device: ``"auto"`` or a torch name.
+
+    Raises:
+        InputError: the folder holds no causal language model, or dtype or device do not exist.
+    """
+
+    def __init__(self, folder: Path, *, dtype: str = "auto", device: str = "auto") -> None:
+        where = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+        kind = _dtype(dtype, where)
+        try:
+            with _no_bars():
+                self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+                model = AutoModelForCausalLM.from_pretrained(folder, dtype=kind, local_files_only=True)
+        except (OSError, ValueError, KeyError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise InputError(str(folder), f"no usable model ({reason})", "a causal language model") from error
+        try:
+            self.model: PreTrainedModel = cast(Any, model).to(where).eval()
+        except (RuntimeError, AssertionError) as error:
+            raise InputError("device", f"'{where}' ({str(error).splitlines()[0]})", "cpu, cuda or auto") from error
+
+    @property
+    def longest(self) -> int | None:
+        """The most tokens the model takes, prompt and candidate together; None where it sets no limit."""
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+
+    def encode(self, messages: list[Message]) -> list[int]:
+        """Token ids of a chat, up to where the candidate begins.
+
+        Models without a chat template read the contents, separated by blank lines. Templates that know a thinking
+        mode are asked to leave it out: a candidate is the answer.
+        """
+        if self.tokenizer.chat_template:
+            text = self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
+            )
+            return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return self.tokenizer("\n\n".join(message["content"] for message in messages))["input_ids"]
+
+    def run(
+        self,
+        prompts: Sequence[list[int]],
+        uniforms: FloatArray,
+        stop: tuple[str, ...],
+        *,
+        temperature: float,
+        top_p: float,
+    ) -> Drawn:
+        """Draw candidates from a chunk of prompts.
+
+        Args:
+            prompts: token ids of b prompts.
+            uniforms: shape (b, n, t), the noise.
+            stop: texts that end a candidate.
+            temperature: divides the logits.
+            top_p: nucleus mass.
+
+        Returns:
+            What was drawn, shape (b, n) and (b, n, t).
+        """
+        ends = self._ends(stop)
+        if self.shares:
+            engine = SharedPrefix(self.model, self._cache(), prompts)
+            return _sampler.run(engine, uniforms, ends, temperature=temperature, top_p=top_p)
+        # One prompt at a time needs no padding, which models with recurrent states do not all support.
+        parts = [
+            _sampler.run(
+                Repeated(self.model, self._cache(), ids, uniforms.shape[1]),
+                uniforms[row : row + 1],
+                ends,
+                temperature=temperature,
+                top_p=top_p,
+            )
+            for row, ids in enumerate(prompts)
+        ]
+        return Drawn(
+            np.concatenate([part.tokens for part in parts]),
+            np.concatenate([part.count for part in parts]),
+            np.concatenate([part.logprob for part in parts]),
+            np.concatenate([part.stopped for part in parts]),
+        )
+
+    def decode(self, drawn: Drawn, stop: tuple[str, ...]) -> list[list[str]]:
+        """Texts of shape (b, n), cut before the first stop text, without special tokens and outer space."""
+        b, n, _ = drawn.tokens.shape
+        ids = [
+            drawn.tokens[row, column, : drawn.count[row, column]].tolist() for row in range(b) for column in range(n)
+        ]
+        texts = [_cut(text, stop).strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+        return [texts[row * n : (row + 1) * n] for row in range(b)]
+
+    @cached_property
+    def shares(self) -> bool:
+        """Whether candidates may lie side by side behind one cache: full attention throughout, and a probe agrees."""
+        layers = getattr(self._cache(), "layers", [])
+        if not layers or any(type(layer) is not DynamicLayer for layer in layers):
+            return False
+        try:
+            return self._probe()
+        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError, NotImplementedError):
+            return False
+
+    def _probe(self) -> bool:
+        """Compare two prompts with two candidates each, side by side, with plain passes over each whole sequence."""
+        prompts = [[1, 2, 3, 4, 5], [3, 1]]
+        tokens = np.array([[[6, 7], [7, 2]], [[2, 6], [5, 5]]]) % self.model.get_input_embeddings().num_embeddings
+        with torch.inference_mode():
+            engine = SharedPrefix(self.model, self._cache(), prompts)
+            engine.first()
+            slots = np.array([[0, 1], [0, 1]])
+            engine.advance(tokens[:, :, 0], slots)
+            found = engine.advance(tokens[:, :, 1], slots).float()
+            whole = [[*prompts[row], *tokens[row, column].tolist()] for row in range(2) for column in range(2)]
+            ids = [torch.tensor([sequence], device=self.model.device) for sequence in whole]
+            expected = torch.cat([self.model(input_ids=sequence).logits[:, -1] for sequence in ids]).float()
+        slack = 1e-3 if self.model.dtype == torch.float32 else 5e-2
+        return bool((found - expected).abs().max() <= slack * (1.0 + expected.abs().max()))
+
+    def _cache(self) -> DynamicCache:
+        return DynamicCache(config=self.model.config)
+
+    def _ends(self, stop: tuple[str, ...]) -> Ends:
+        declared = self.model.generation_config.eos_token_id
+        tokens = {declared} if isinstance(declared, int) else set(declared or ())
+        if self.tokenizer.eos_token_id is not None:
+            tokens.add(self.tokenizer.eos_token_id)
+        if not stop:
+            return Ends(frozenset(tokens))
+
+        def complete(ids: IntArray) -> bool:
+            text = self.tokenizer.decode(ids.tolist(), skip_special_tokens=True)
+            return any(mark in text for mark in stop)
+
+        return Ends(frozenset(tokens), self._triggers(stop), complete)
+
+    def _triggers(self, stop: tuple[str, ...]) -> BoolArray:
+        """Tokens whose text holds the last character of a stop text, or is only part of a character."""
+        last = {mark[-1] for mark in stop}
+        if any(mark.isspace() and mark != "\n" for mark in last):
+            return np.ones(len(self._pieces), dtype=np.bool_)
+        pattern = re.compile("[" + re.escape("".join(sorted(last))) + "\ufffd]")
+        return np.array([pattern.search(piece) is not None for piece in self._pieces])
+
+    @cached_property
+    def _pieces(self) -> list[str]:
+        size = self.model.config.get_text_config().vocab_size
+        return self.tokenizer.batch_decode([[index] for index in range(size)])
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Loading weights is no step of a run: keep its bars off the terminal."""
+    shown = hub_logging.is_progress_bar_enabled()
+    hub_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            hub_logging.enable_progress_bar()
+
+
+def _dtype(name: str, device: str) -> torch.dtype | str:
+    if name == "auto":
+        return torch.float32 if device == "cpu" else "auto"
+    kind = getattr(torch, name, None)
+    if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
+        raise InputError("dtype", f"'{name}'", "auto, float32, bfloat16 or float16")
+    return kind
+
+
+def _cut(text: str, stop: tuple[str, ...]) -> str:
+    return text[: min((text.find(mark) for mark in stop if mark in text), default=len(text))]

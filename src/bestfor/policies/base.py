@@ -1,0 +1,76 @@
+"""What every policy takes and gives: prompts in, n candidates for each of them out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+Message = dict[str, str]
+"""One turn of a chat: ``{"role": "system" | "user" | "assistant", "content": text}``."""
+
+FinishReason = Literal["stop", "length", "human"]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a policy is asked to write.
+
+    Attributes:
+        query_id: names the query; the noise of its candidates is keyed by it.
+        messages: the chat, in order.
+    """
+
+    query_id: str
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """One candidate as a policy wrote it.
+
+    Attributes:
+        text: the candidate.
+        tokens: how many tokens were sampled, the end token included.
+        logprob: the sum of their log-probabilities in nats under the model itself (temperature 1, nothing cut off),
+            None where the policy does not know it.
+        finish_reason: ``stop`` where the policy ended the text, ``length`` where the limit did.
+    """
+
+    text: str
+    tokens: int
+    logprob: float | None
+    finish_reason: FinishReason
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Writes candidates."""
+
+    @property
+    def name(self) -> str:
+        """What the column ``policy`` of the candidates says."""
+        ...
+
+    @property
+    def chunk(self) -> int:
+        """How many queries, neighbours in the sorted order of their ids, are sampled together."""
+        ...
+
+    @property
+    def signature(self) -> dict[str, str | int | float]:
+        """All that decides what the policy writes, as plain values; pools are keyed by it."""
+        ...
+
+    def sample(self, prompts: Sequence[Prompt], n: int, *, seed: int) -> list[list[Sampled]]:
+        """Write n candidates for every prompt.
+
+        Args:
+            prompts: what is asked, with distinct query ids.
+            n: candidates for each prompt.
+            seed: the run's seed.
+
+        Returns:
+            One list of n candidates for each prompt, in the order of the prompts.
+        """
+        ...

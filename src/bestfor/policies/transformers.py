@@ -1,0 +1,217 @@
+"""Any causal language model that transformers can load, shipped, local or from the hub, as a policy."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bestfor.errors import InputError
+from bestfor.extras import require
+from bestfor.policies.base import Prompt, Sampled
+from bestfor.rng import derive
+from bestfor.types import FloatArray
+
+if TYPE_CHECKING:
+    from bestfor.policies._checkpoint import Checkpoint
+
+EMBEDDED = "embedded"
+"""The name of the small model that is shipped with the package."""
+
+
+@dataclass(frozen=True)
+class TransformersPolicy:
+    """Samples candidates from a causal language model on this machine.
+
+    A prompt is encoded once, however many candidates are drawn from it. The noise of a candidate is keyed by (seed,
+    query, candidate), and queries are sampled in fixed chunks of neighbours in the sorted order of their ids, so the
+    order of the queries and resumption change nothing on one machine, library version and number of threads.
+
+    Attributes:
+        model: ``"embedded"``, a folder, or a hub name such as ``"Qwen/Qwen3-4B"``; all are loaded the same way.
+        temperature: divides the logits; above 0.
+        top_p: nucleus sampling: only the most probable tokens that together reach this mass are drawn.
+        max_new_tokens: the longest candidate.
+        dtype: ``"auto"`` (float32 on a CPU, the checkpoint's own elsewhere) or a torch name such as ``"bfloat16"``.
+        device: ``"auto"`` (a GPU if there is one) or a torch name such as ``"cpu"``, ``"cuda:1"``.
+        chunk: queries that are sampled together.
+        stop: texts that end a candidate; it is cut before the first of them.
+    """
+
+    model: str | Path
+    temperature: float = field(default=1.0, kw_only=True)
+    top_p: float = field(default=1.0, kw_only=True)
+    max_new_tokens: int = field(default=32, kw_only=True)
+    dtype: str = field(default="auto", kw_only=True)
+    device: str = field(default="auto", kw_only=True)
+    chunk: int = field(default=16, kw_only=True)
+    stop: tuple[str, ...] = field(default=(), kw_only=True)
+
+    def __post_init__(self) -> None:
+        _check("temperature", self.temperature, self.temperature > 0, "a number above 0")
+        _check("top_p", self.top_p, 0 < self.top_p <= 1, "a number in (0, 1]")
+        _check("max_new_tokens", self.max_new_tokens, self.max_new_tokens >= 1, "at least 1")
+        _check("chunk", self.chunk, self.chunk >= 1, "at least 1")
+        _check("stop", self.stop, "" not in self.stop, "texts that are not empty")
+
+    @property
+    def name(self) -> str:
+        """The model's name; a folder's last part."""
+        return str(self.model) if not Path(self.model).is_dir() else Path(self.model).resolve().name
+
+    @cached_property
+    def signature(self) -> dict[str, str | int | float]:
+        """All that decides what is written, the weights included, as plain values.
+
+        Raises:
+            InputError: the checkpoint is not there.
+        """
+        return {
+            "kind": "transformers",
+            "model": self.name,
+            "weights": _fingerprint(locate(self.model)),
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "max_new_tokens": self.max_new_tokens,
+            "dtype": self.dtype,
+            "chunk": self.chunk,
+            "stop": repr(self.stop),
+            "torch": version("torch"),
+            "transformers": version("transformers"),
+        }
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        """The loaded model and tokenizer.
+
+        Raises:
+            InputError: the checkpoint is not there, or is no causal language model.
+        """
+        require("torch", "models")
+        require("transformers", "models")
+        from bestfor.policies._checkpoint import Checkpoint
+
+        return Checkpoint(locate(self.model), dtype=self.dtype, device=self.device)
+
+    def sample(self, prompts: Sequence[Prompt], n: int, *, seed: int) -> list[list[Sampled]]:
+        """Write n candidates for every prompt.
+
+        Args:
+            prompts: what is asked, with distinct query ids.
+            n: candidates for each prompt.
+            seed: the run's seed.
+
+        Returns:
+            One list of n candidates for each prompt, in the order of the prompts.
+
+        Raises:
+            InputError: the checkpoint is not there, two prompts share an id, or a prompt does not fit the model.
+        """
+        ordered = sorted(prompts, key=lambda prompt: prompt.query_id)
+        for left, right in itertools.pairwise(ordered):
+            if left.query_id == right.query_id:
+                raise InputError("prompts", f"query '{left.query_id}' twice", "distinct query ids")
+        written: dict[str, list[Sampled]] = {}
+        for start in range(0, len(ordered), self.chunk):
+            part = ordered[start : start + self.chunk]
+            written.update(zip((prompt.query_id for prompt in part), self._chunk(part, n, seed), strict=True))
+        return [written[prompt.query_id] for prompt in prompts]
+
+    def _chunk(self, prompts: Sequence[Prompt], n: int, seed: int) -> list[list[Sampled]]:
+        checkpoint = self.checkpoint
+        encoded = [checkpoint.encode(list(prompt.messages)) for prompt in prompts]
+        for prompt, ids in zip(prompts, encoded, strict=True):
+            self._fits(prompt, len(ids), checkpoint.longest)
+        noise = np.stack([noise_of(prompt.query_id, n, self.max_new_tokens, seed=seed) for prompt in prompts])
+        drawn = checkpoint.run(encoded, noise, self.stop, temperature=self.temperature, top_p=self.top_p)
+        texts = checkpoint.decode(drawn, self.stop)
+        return [
+            [
+                Sampled(
+                    texts[row][column],
+                    int(drawn.count[row, column]),
+                    float(drawn.logprob[row, column]),
+                    "stop" if drawn.stopped[row, column] else "length",
+                )
+                for column in range(n)
+            ]
+            for row in range(len(prompts))
+        ]
+
+    def _fits(self, prompt: Prompt, tokens: int, longest: int | None) -> None:
+        if tokens == 0:
+            raise InputError(f"query '{prompt.query_id}'", "an empty prompt", "at least one token")
+        if longest is not None and tokens + self.max_new_tokens > longest:
+            found = f"a prompt of {tokens} tokens and max_new_tokens {self.max_new_tokens}"
+            raise InputError(
+                f"query '{prompt.query_id}'", found, f"at most {longest} together: retrieve fewer items or shorten them"
+            )
+
+
+def noise_of(query_id: str, n: int, steps: int, *, seed: int) -> FloatArray:
+    """The uniforms of one query's candidates, one independent stream for each.
+
+    Args:
+        query_id: names the query.
+        n: candidates.
+        steps: tokens at most.
+        seed: the run's seed.
+
+    Returns:
+        Shape (n, steps), in [0, 1).
+    """
+    return np.stack([derive(seed, "candidate", query_id, index).random(steps) for index in range(n)])
+
+
+def locate(model: str | Path) -> Path:
+    """The folder of a checkpoint: the shipped one, a local one, or the hub's local cache (filled where there is a net).
+
+    Raises:
+        InputError: it is nowhere; the message says how to get it.
+    """
+    if str(model) == EMBEDDED:
+        folder = Path(__file__).resolve().parent.parent / "assets" / "policy"
+        if not (folder / "config.json").is_file():
+            raise InputError("policy 'embedded'", f"no model in {folder}", "the package with its assets: reinstall it")
+        return folder
+    folder = Path(model)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise InputError(f"policy '{model}'", "a folder without config.json", "a checkpoint saved by transformers")
+        return folder
+    return _from_hub(str(model))
+
+
+def _from_hub(name: str) -> Path:
+    hub = require("huggingface_hub", "models")
+    kinds = ["*.json", "*.safetensors", "*.txt", "*.jinja", "tokenizer.model"]
+    expected = (
+        f"a folder, 'embedded', or a model of the hub's cache: run 'hf download {name}' where there is a network "
+        f"and copy it to {hub.constants.HF_HUB_CACHE}, or give the path of a folder"
+    )
+    if name.count("/") > 1 or name.startswith((".", "/", "~")):
+        raise InputError(f"policy '{name}'", "no such folder", expected)
+    try:
+        return Path(hub.snapshot_download(name, allow_patterns=kinds))
+    except (hub.errors.HfHubHTTPError, hub.errors.HFValidationError, OSError, ValueError) as error:
+        raise InputError(f"policy '{name}'", f"no such checkpoint ({type(error).__name__})", expected) from error
+
+
+def _fingerprint(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.iterdir() if path.suffix in {".json", ".safetensors", ".jinja"}):
+        with path.open("rb") as handle:
+            digest.update(f"{path.name}:{hashlib.file_digest(handle, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def _check(what: str, value: object, fine: bool, expected: str) -> None:
+    if not fine:
+        raise InputError(f"TransformersPolicy.{what}", repr(value), expected)
