@@ -1,3 +1,83 @@
 """bestfor: sample N, answer with the one this user would pick, and know beforehand whether it pays."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+# Name -> module that holds it. Loaded at first use, so that the import stays light and needs no optional package.
+_FACE = {
+    "BestforError": "bestfor.errors",
+    "CandidatePool": "bestfor.pool",
+    "Diagnosis": "bestfor.diagnostics",
+    "Estimate": "bestfor.types",
+    "InputError": "bestfor.errors",
+    "Reward": "bestfor.diagnostics",
+    "RewardEstimate": "bestfor.types",
+    "RunConfig": "bestfor.pipeline.config",
+    "Scores": "bestfor.pipeline.scores",
+    "TransformersPolicy": "bestfor.policies.transformers",
+    "diagnose_arrays": "bestfor.diagnostics",
+    "diagnose_table": "bestfor.pipeline.scores",
+    "load_config": "bestfor.pipeline.config",
+    "load_encoder": "bestfor.encoders.sentence",
+    "load_model": "bestfor.rewards",
+    "load_polis": "bestfor.data.polis",
+    "load_ratings": "bestfor.data.table",
+    "parse_config": "bestfor.pipeline.config",
+    "run": "bestfor.pipeline.run",
+    "split_ratings": "bestfor.data.split",
+    "write_html": "bestfor.report",
+}
+
+__all__ = [
+    "BestforError",
+    "CandidatePool",
+    "Diagnosis",
+    "Estimate",
+    "InputError",
+    "Reward",
+    "RewardEstimate",
+    "RunConfig",
+    "Scores",
+    "TransformersPolicy",
+    "diagnose_arrays",
+    "diagnose_table",
+    "load_config",
+    "load_encoder",
+    "load_model",
+    "load_polis",
+    "load_ratings",
+    "parse_config",
+    "run",
+    "split_ratings",
+    "write_html",
+]
+
+if TYPE_CHECKING:
+    from bestfor.data.polis import load_polis
+    from bestfor.data.split import split_ratings
+    from bestfor.data.table import load_ratings
+    from bestfor.diagnostics import Diagnosis, Reward, diagnose_arrays
+    from bestfor.encoders.sentence import load_encoder
+    from bestfor.errors import BestforError, InputError
+    from bestfor.pipeline.config import RunConfig, load_config, parse_config
+    from bestfor.pipeline.run import run
+    from bestfor.pipeline.scores import Scores, diagnose_table
+    from bestfor.policies.transformers import TransformersPolicy
+    from bestfor.pool import CandidatePool
+    from bestfor.report import write_html
+    from bestfor.rewards import load_model
+    from bestfor.types import Estimate, RewardEstimate
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 (any of the names above)
+    if name in _FACE:
+        return getattr(importlib.import_module(_FACE[name]), name)
+    raise AttributeError(f"module 'bestfor' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,45 @@
+"""What every verb prints: progress and summaries for people on standard error and output, JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import typer
+from rich.console import Console
+
+errors = Console(stderr=True, highlight=False)
+
+
+def tell(line: str) -> None:
+    """One quiet line of progress on standard error."""
+    errors.print(f"[dim]  {line.replace('[', chr(92) + '[')}[/dim]", soft_wrap=True)
+
+
+def print_json(value: object) -> None:
+    """One JSON object on standard output; NaN is refused."""
+    typer.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
+def print_diagnosis(diagnosis: Mapping[str, Any]) -> None:
+    """A diagnosis for people, as wide as their terminal."""
+    from bestfor.report import print_summary
+
+    print_summary(diagnosis, Console(highlight=False))
+
+
+class Stopwatch:
+    """Wall time and peak memory of a command."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+
+    def line(self) -> str:
+        """For example ``"41.2 s, 1.3 GB at most"`` (of this process)."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        unit = 1024**3 if sys.platform == "darwin" else 1024**2
+        return f"{time.perf_counter() - self._start:.1f} s, {peak / unit:.2f} GB at most"

@@ -1,0 +1,53 @@
+"""``bestfor demo``: the main job on the embedded world, without network, GPU or server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bestfor.cli._output import Stopwatch, print_diagnosis, print_json, tell
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="The run's folder.")] = Path("runs/demo"),
+    users: Annotated[int, typer.Option(min=1, help="How many people to simulate.")] = 60,
+    n: Annotated[int, typer.Option(min=2, help="Candidates for every test query.")] = 30,
+    seed: Annotated[int, typer.Option(help="Everything is derived from it.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the diagnosis as JSON.")] = False,
+) -> None:
+    """Sample real text for simulated people, fit a reward model for each, and see whether Best-of-N pays."""
+    from bestfor.pipeline.config import parse_config
+    from bestfor.pipeline.run import run as run_pipeline
+
+    watch = Stopwatch()
+    result = run_pipeline(parse_config(demo_run(users, n, seed), "the demo"), out, tell=tell)
+    if as_json:
+        print_json(result.diagnosis.to_dict())
+    else:
+        print_diagnosis(result.diagnosis.to_dict())
+    tell(watch.line())
+    tell(f"report: {result.report}")
+
+
+def demo_run(users: int, n: int, seed: int) -> dict[str, Any]:
+    """The demo as the mapping that a TOML file would hold."""
+    steps = [1, 2, 4, 8, 16, 32, 64, 128]
+    return {
+        "name": "demo",
+        "seed": seed,
+        "data": {"source": "world", "users": users, "task": "headline", "noise": "differing", "queries": 2, "seed": seed},
+        "split": {"min_fit": 0, "min_test": 2},
+        "policy": {"kind": "transformers", "model": "embedded", "n": n, "max_new_tokens": 32},
+        "utility": {"metrics": ["taste", "rougeL"], "primary": "taste"},
+        "reward": [
+            {"kind": "length"},
+            {"kind": "logprob"},
+            {"kind": "pooled"},
+            {"kind": "point"},
+            {"kind": "gaussian"},
+            {"kind": "hierarchical"},
+        ],
+        "diagnosis": {"n": [*(step for step in steps if step < n), n]},
+    }

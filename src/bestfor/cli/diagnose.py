@@ -1,0 +1,46 @@
+"""``bestfor diagnose TABLE``: whether Best-of-N pays with anybody's reward model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bestfor.cli._output import print_diagnosis, print_json, tell
+
+
+def diagnose(
+    table: Annotated[
+        Path, typer.Argument(help="CSV, TSV, JSONL or Parquet with one row a candidate.", show_default=False)
+    ],
+    user: Annotated[str, typer.Option(help="Column of user ids.")] = "user",
+    query: Annotated[str, typer.Option(help="Column of query ids.")] = "query",
+    reward: Annotated[
+        list[str] | None, typer.Option(help="Column of rewards; repeat it to compare models [default: reward].")
+    ] = None,
+    utility: Annotated[str, typer.Option(help="Column of true utilities.")] = "utility",
+    text: Annotated[
+        str | None, typer.Option(help="Column of text ids, where users share texts (wider, two-way intervals).")
+    ] = None,
+    scale: Annotated[str, typer.Option(help="utility: rewards predict it in its units; arbitrary: only order.")] = (
+        "arbitrary"
+    ),
+    n: Annotated[str, typer.Option(help="Where to draw curves, for example 1,2,4,8 [default: powers of two].")] = "",
+    out: Annotated[Path | None, typer.Option(help="Write a report page here.", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the diagnosis as JSON.")] = False,
+) -> None:
+    """Exact Best-of-N curves, the four quantities, the law and the ledger of a table of rewards and utilities."""
+    from bestfor.pipeline.scores import Scores, diagnose_table, parse_n, parse_scale
+    from bestfor.report import write_html
+
+    columns = Scores(user=user, query=query, rewards=tuple(reward or ["reward"]), utility=utility, text=text)
+    diagnosis = diagnose_table(table, columns, scale=parse_scale(scale), n=parse_n(n)).to_dict()
+    if out is not None:
+        write_html(out, diagnosis)
+    if as_json:
+        print_json(diagnosis)
+    else:
+        print_diagnosis(diagnosis)
+    if out is not None:
+        tell(f"report: {out}")

@@ -1,0 +1,28 @@
+"""``bestfor report FOLDER``: write a run's page again from what the folder holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bestfor.cli._output import print_diagnosis, tell
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)],
+    picture: Annotated[
+        Path | None, typer.Option(help="Also write the curves as a picture (.png, .svg, .pdf).", show_default=False)
+    ] = None,
+) -> None:
+    """Write report.html of a run again and print its summary; nothing is computed."""
+    from bestfor.pipeline.page import load_diagnosis, write_picture, write_report
+
+    diagnosis = load_diagnosis(folder)
+    page = write_report(folder)
+    if picture is not None:
+        write_picture(picture, diagnosis)
+        tell(f"picture: {picture}")
+    print_diagnosis(diagnosis)
+    tell(f"report: {page}")

