@@ -169,7 +169,10 @@ def split_ratings(ratings: Ratings, config: SplitConfig) -> Dataset:
 
 
 def _dataset(ratings: Ratings, config: SplitConfig, pool: IntArray, in_fit: BoolArray, in_test: BoolArray) -> Dataset:
-    parts = [_part(ratings, pool, np.flatnonzero(rows), name) for name, rows in (("fit", in_fit), ("test", in_test))]
+    # Ids name the fold: the folds of one data set are shown side by side.
+    mark = "" if config.by == "time" else f"-{config.fold}"
+    halves = (("fit", in_fit), ("test", in_test))
+    parts = [_part(ratings, pool, np.flatnonzero(rows), (split, split + mark)) for split, rows in halves]
     queries, candidates, utilities = (pa.concat_tables([part[i] for part in parts]) for i in range(3))
     tested = len(np.unique(ratings.user[in_test]))
     note = (
@@ -182,7 +185,10 @@ def _dataset(ratings: Ratings, config: SplitConfig, pool: IntArray, in_fit: Bool
     return Dataset(ratings.name, signature, empty, queries, candidates, utilities, (*ratings.notes, note))
 
 
-def _part(ratings: Ratings, pool: IntArray, rows: IntArray, split: str) -> tuple[pa.Table, pa.Table, pa.Table]:
+def _part(
+    ratings: Ratings, pool: IntArray, rows: IntArray, names: tuple[str, str]
+) -> tuple[pa.Table, pa.Table, pa.Table]:
+    split, ending = names
     # Rows in the order of (pool, text id): the same rows in any order in the source give the same tables.
     order = np.argsort(np.array(ratings.text_ids), kind="stable")
     rank = np.empty(len(order), dtype=np.int64)
@@ -190,7 +196,7 @@ def _part(ratings: Ratings, pool: IntArray, rows: IntArray, split: str) -> tuple
     rows = rows[np.lexsort((rank[ratings.text[rows]], pool[rows]))]
     pools, start, size = np.unique(pool[rows], return_index=True, return_counts=True)
     index = np.arange(len(rows)) - np.repeat(start, size)
-    ids = [_query_id(ratings, int(code), split) for code in pools]
+    ids = [_query_id(ratings, int(code), ending) for code in pools]
     users = [ratings.users[code // len(ratings.queries)] for code in pools]
     inputs = [ratings.queries[code % len(ratings.queries)] for code in pools]
     none = [None] * len(pools)
@@ -219,10 +225,10 @@ def _part(ratings: Ratings, pool: IntArray, rows: IntArray, split: str) -> tuple
     return queries, candidates, utilities
 
 
-def _query_id(ratings: Ratings, pool: int, split: str) -> str:
+def _query_id(ratings: Ratings, pool: int, ending: str) -> str:
     user, query = divmod(pool, len(ratings.queries))
     name = ratings.queries[query]
-    return f"{ratings.users[user]}/{name}/{split}" if name else f"{ratings.users[user]}/{split}"
+    return f"{ratings.users[user]}/{name}/{ending}" if name else f"{ratings.users[user]}/{ending}"
 
 
 def _test_texts(ratings: Ratings, config: SplitConfig) -> BoolArray:
