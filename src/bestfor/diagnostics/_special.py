@@ -1,0 +1,36 @@
+"""Special functions with types."""
+
+# pyright: basic
+# (SciPy ships no types)
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import special
+
+from bestfor.types import FloatArray
+
+
+def ndtr(x: FloatArray) -> FloatArray:
+    """The standard normal distribution function."""
+    return np.asarray(special.ndtr(x), dtype=np.float64)
+
+
+def log_ndtr(x: FloatArray) -> FloatArray:
+    """Its logarithm, accurate in the tails."""
+    return np.asarray(special.log_ndtr(x), dtype=np.float64)
+
+
+def binomial(n: FloatArray, k: int) -> FloatArray:
+    """Binomial coefficients C(n, k)."""
+    return np.asarray(special.binom(n, k), dtype=np.float64)
+
+
+def normal_quantile(probability: float) -> float:
+    """The standard normal quantile."""
+    return float(special.ndtri(probability))
+
+
+def student_quantile(probability: float, freedom: float) -> float:
+    """The quantile of Student's t, also for a fractional number of degrees of freedom."""
+    return float(special.stdtrit(freedom, probability))

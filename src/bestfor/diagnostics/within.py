@@ -1,0 +1,121 @@
+"""What happens inside each query: spreads, correlations, weights, and whose reward model has collapsed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bestfor.diagnostics.pools import Pools
+from bestfor.types import Averaging, BoolArray, FloatArray, IntArray, Scale
+
+COLLAPSE = 0.05
+"""A spread below this share of what it is compared with counts as collapse."""
+
+QUARTILE = 75.0
+"""The percentile of the users' spreads that stands for a healthy one where the scale is arbitrary."""
+
+
+@dataclass(frozen=True)
+class Within:
+    """Per-query statistics of one reward model against the utility; Q queries.
+
+    Attributes:
+        correlation: shape (Q,), Pearson's r between reward and utility, NaN where either is constant.
+        reward_sd: shape (Q,), standard deviation of the reward (ddof 1), exactly 0 where it is constant.
+        utility_sd: shape (Q,), the same of the utility.
+    """
+
+    correlation: FloatArray
+    reward_sd: FloatArray
+    utility_sd: FloatArray
+
+
+@dataclass(frozen=True)
+class Collapse:
+    """Which users' predictions are near-constant; U users.
+
+    Attributes:
+        ratio: shape (U,), the user's spread over what it is compared with; NaN where that is 0.
+        collapsed: shape (U,), True where the ratio is below 0.05 or the rewards are exactly constant in every query.
+    """
+
+    ratio: FloatArray
+    collapsed: BoolArray
+
+
+def centred(values: FloatArray, mask: BoolArray, size: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Deviations from each pool's mean, as unit vectors, and the standard deviations (ddof 1).
+
+    Args:
+        values: shape (Q, M).
+        mask: shape (Q, M).
+        size: shape (Q,).
+
+    Returns:
+        Shape (Q, M), of norm 1 (0 where constant, and past the size), and shape (Q,), 0 where constant.
+    """
+    mean = np.where(mask, values, 0.0).sum(axis=1) / size
+    deviation = np.where(mask, values - mean[:, None], 0.0)
+    high = np.where(mask, values, -np.inf).max(axis=1)
+    low = np.where(mask, values, np.inf).min(axis=1)
+    deviation[high == low] = 0.0
+    largest = np.abs(deviation).max(axis=1)
+    largest[largest == 0] = 1.0
+    deviation /= largest[:, None]
+    norm = np.sqrt((deviation**2).sum(axis=1))
+    sd = largest * norm / np.sqrt(np.maximum(size - 1, 1))
+    return deviation / np.where(norm > 0, norm, 1.0)[:, None], sd
+
+
+def within_queries(pools: Pools, model: str) -> Within:
+    """Correlation and spreads of one model in every query."""
+    mask = pools.mask
+    utility, utility_sd = centred(pools.utility, mask, pools.size)
+    reward, reward_sd = centred(pools.rewards[model], mask, pools.size)
+    correlation = np.clip((utility * reward).sum(axis=1), -1.0, 1.0)
+    correlation[(utility_sd == 0) | (reward_sd == 0)] = np.nan
+    return Within(correlation, reward_sd, utility_sd)
+
+
+def collapse(within: Within, user: IntArray, users: int, scale: Scale) -> Collapse:
+    """Users whose rewards hardly differ between a query's candidates.
+
+    s_u = sqrt(mean over the user's queries of the within-query variance of R). On the utility's scale a user has
+    collapsed where kappa_u = s_u / (the same for U) < 0.05; on an arbitrary scale, where s_u < 0.05 x the 75th
+    percentile of s over users. Exact constancy always counts.
+
+    Args:
+        within: the per-query statistics.
+        user: shape (Q,), each query's user.
+        users: how many users there are.
+        scale: of the rewards.
+
+    Returns:
+        The ratio and the verdict for every user.
+    """
+    count = np.bincount(user, minlength=users)
+    spread = np.sqrt(np.bincount(user, within.reward_sd**2, users) / count)
+    if scale == "utility":
+        against = np.sqrt(np.bincount(user, within.utility_sd**2, users) / count)
+    else:
+        against = np.full(users, np.percentile(spread, QUARTILE))
+    ratio = np.full(users, np.nan)
+    np.divide(spread, against, out=ratio, where=against > 0)
+    return Collapse(ratio, (spread == 0) | (ratio < COLLAPSE))
+
+
+def query_weights(user: IntArray, users: int, averaging: Averaging) -> FloatArray:
+    """Each query's weight in a mean, summing to 1: 1/n per query, or 1/(users n_u) per user.
+
+    Args:
+        user: shape (Q,), each query's user.
+        users: how many users there are, each with at least one query.
+        averaging: which of the two.
+
+    Returns:
+        Shape (Q,).
+    """
+    if averaging == "query":
+        return np.full(len(user), 1.0 / len(user))
+    return 1.0 / (users * np.bincount(user, minlength=users)[user])
