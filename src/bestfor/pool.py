@@ -1,0 +1,255 @@
+"""The pool: all candidates of a run as Parquet parts that are whole or absent, and that say so themselves.
+
+A part is placed under its name in one step and carries the hash of its own rows, so a killed writer leaves nothing
+half-written, an edited part is found out, and several writers can share a folder: the first sound part of a name stays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bestfor.data.schema import CANDIDATES, write
+from bestfor.errors import InputError
+
+PLAN = "plan.json"
+_KEY = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]*")
+_LEFTOVER = re.compile(r"^\.+part-.*?\.(\d+)(\.\d+\.partial)?$")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A part that cannot be used.
+
+    Attributes:
+        path: its file.
+        reason: what is wrong with it.
+    """
+
+    path: Path
+    reason: str
+
+
+class CandidatePool:
+    """The candidates in a folder.
+
+    Args:
+        folder: holds ``part-<key>.parquet`` and, where a policy samples, ``plan.json`` that names the parts in order.
+            Parts outside the plan (of other settings, say) are kept and not read.
+
+    Raises:
+        InputError: the path is a file.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise InputError(str(folder), "a file", "a folder")
+
+    def plan(self, keys: Sequence[str]) -> None:
+        """Say which parts the pool is made of.
+
+        Raises:
+            InputError: a key is not made of letters, digits, ``-`` and ``_``, or stands twice.
+        """
+        for key in keys:
+            self.path(key)
+        if len(set(keys)) < len(keys):
+            raise InputError(str(self.folder), "a part that is planned twice", "distinct keys")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"parts": list(keys)}, indent=1) + "\n"
+        partial = self.folder / f".part-plan.{os.getpid()}"
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(self.folder / PLAN)
+
+    @property
+    def planned(self) -> tuple[str, ...]:
+        """Keys of the pool's parts: the plan's, or those of all parts where there is no plan.
+
+        Raises:
+            InputError: the plan cannot be read.
+        """
+        path = self.folder / PLAN
+        if not path.is_file():
+            return tuple(_key(part) for part in self._parts())
+        try:
+            keys = json.loads(path.read_text(encoding="utf-8"))["parts"]
+            return tuple(str(key) for key in keys)
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(str(path), "an unreadable plan", "one written by generate: run it again") from error
+
+    def path(self, key: str) -> Path:
+        """Where a part lies.
+
+        Raises:
+            InputError: the key is not made of letters, digits, ``-`` and ``_``.
+        """
+        if not _KEY.fullmatch(key):
+            raise InputError("key of a part", repr(key), "letters, digits, '-' and '_'")
+        return self.folder / f"part-{key}.parquet"
+
+    def append(self, table: pa.Table, *, key: str | None = None) -> str:
+        """Add a part, unless a sound one of this name is there: then that one stays.
+
+        Args:
+            table: rows of schema ``CANDIDATES``.
+            key: the part's name; by default the hash of its rows.
+
+        Returns:
+            The key.
+
+        Raises:
+            InputError: the rows are of another schema.
+        """
+        try:
+            table = table.select(CANDIDATES.names).cast(CANDIDATES)
+        except (KeyError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError("candidates", f"another schema ({reason})", ", ".join(CANDIDATES.names)) from error
+        content = content_hash(table)
+        key = key if key is not None else content[:16]
+        path = self.path(key)
+        if self._problem(path) is None:
+            return key
+        fresh = self.folder / f".{path.stem}.{os.getpid()}"
+        write(table, fresh, {"bestfor.key": key, "bestfor.content": content})
+        try:
+            self._place(fresh, path)
+        finally:
+            fresh.unlink(missing_ok=True)
+        return key
+
+    def _place(self, fresh: Path, path: Path) -> None:
+        """First writer wins: a link fails where a file is, and only an unsound file is replaced."""
+        try:
+            os.link(fresh, path)
+        except FileExistsError:
+            if self._problem(path) is not None:
+                fresh.replace(path)
+        except OSError:
+            # File systems without hard links: a rename is as whole, and the last of two equal parts stays.
+            fresh.replace(path)
+
+    def missing(self, keys: Sequence[str] | None = None) -> list[str]:
+        """Keys, of the given or the planned ones, whose part is absent, torn or edited."""
+        return [key for key in (self.planned if keys is None else keys) if self._problem(self.path(key)) is not None]
+
+    def verify(self) -> list[Problem]:
+        """Parts in the folder that are torn, edited or renamed; sampling again replaces only these."""
+        found = ((part, self._problem(part)) for part in self._parts())
+        return [Problem(part, reason) for part, reason in found if reason is not None]
+
+    def scan(self, *, partial: bool = False) -> pa.Table:
+        """All candidates, sorted by (query_id, candidate).
+
+        Args:
+            partial: take what is there of an unfinished pool.
+
+        Raises:
+            InputError: no candidates; a part is torn or edited; parts are missing; a candidate stands twice.
+        """
+        tables: list[pa.Table] = []
+        planned = self.planned
+        for key in planned:
+            path = self.path(key)
+            if not path.is_file():
+                continue
+            table, reason = _read(path)
+            if table is None or reason is not None:
+                raise InputError(str(path), str(reason), "a part as it was written: generate again, only it is redone")
+            tables.append(table)
+        if len(tables) < len(planned) and not partial:
+            found = f"{len(tables)} of {len(planned)} parts"
+            raise InputError(str(self.folder), found, "a finished pool: generate again, only the rest is sampled")
+        if not tables:
+            raise InputError(str(self.folder), "no candidates", "at least one part")
+        rows = pa.concat_tables(tables).sort_by([("query_id", "ascending"), ("candidate", "ascending")])
+        return _distinct(rows, self.folder)
+
+    @property
+    def digest(self) -> str:
+        """Hash of the planned parts' own hashes, in order: what later steps depend on.
+
+        Raises:
+            InputError: a part is missing, torn or edited.
+        """
+        total = hashlib.sha256()
+        for key in self.planned:
+            path = self.path(key)
+            reason = self._problem(path)
+            if reason is not None:
+                raise InputError(str(path), reason, "a part as it was written: generate again, only it is redone")
+            total.update(_stored(path, "bestfor.content"))
+        return total.hexdigest()
+
+    def sweep(self) -> None:
+        """Remove what writers that were killed have left."""
+        for path in self.folder.glob(".*part-*"):
+            match = _LEFTOVER.match(path.name)
+            if match and not _alive(int(match[1])):
+                path.unlink(missing_ok=True)
+
+    def _parts(self) -> list[Path]:
+        return sorted(self.folder.glob("part-*.parquet"))
+
+    def _problem(self, path: Path) -> str | None:
+        return _read(path)[1] if path.is_file() else "no file"
+
+
+def content_hash(table: pa.Table) -> str:
+    """The sha256 of a table's rows, whatever file they lie in."""
+    text = json.dumps([[name, table.column(name).to_pylist()] for name in table.column_names], separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read(path: Path) -> tuple[pa.Table | None, str | None]:
+    """A part's rows, and what is wrong with them."""
+    try:
+        # Bytes first, so that a file that is replaced meanwhile is read as one or the other.
+        table = pq.read_table(pa.BufferReader(path.read_bytes()))
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        return None, f"a torn part ({(str(error).strip().splitlines() or ['unreadable'])[0]})"
+    metadata = table.schema.metadata or {}
+    if metadata.get(b"bestfor.key") != _key(path).encode():
+        return None, "a part under another name than it was written with"
+    if table.schema.remove_metadata() != CANDIDATES:
+        return None, "a part of another schema"
+    if metadata.get(b"bestfor.content") != content_hash(table).encode():
+        return None, "rows that were edited"
+    return table.replace_schema_metadata(None), None
+
+
+def _stored(path: Path, name: str) -> bytes:
+    return (pq.read_schema(path).metadata or {})[name.encode()]
+
+
+def _key(path: Path) -> str:
+    return path.name.removeprefix("part-").removesuffix(".parquet")
+
+
+def _distinct(rows: pa.Table, folder: Path) -> pa.Table:
+    last: tuple[str, int] | None = None
+    for pair in zip(rows["query_id"].to_pylist(), rows["candidate"].to_pylist(), strict=True):
+        if pair == last:
+            raise InputError(str(folder), f"candidate {pair[1]} of query '{pair[0]}' twice", "one row a candidate")
+        last = pair
+    return rows
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
