@@ -1,0 +1,102 @@
+"""Which of a user's earlier items go into a prompt: the nearest by BM25, the latest, or none; never a later one."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bestfor.errors import InputError, nearest
+from bestfor.extras import require
+from bestfor.types import FloatArray
+
+METHODS = ("bm25", "recency", "none")
+
+_WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing that a user wrote.
+
+    Attributes:
+        item_id: names it within the user's history.
+        input: what was asked.
+        output: what the user wrote.
+        timestamp: when, in any unit; None where times are unknown.
+    """
+
+    item_id: str
+    input: str
+    output: str
+    timestamp: int | None = None
+
+
+def retrieve(
+    items: Sequence[Item], query_input: str, k: int, *, method: str = "bm25", before: int | None = None
+) -> list[Item]:
+    """The k items that serve a query most, best first.
+
+    ``bm25`` ranks by the words that the query's input shares with an item's input and output (Robertson & Zaragoza
+    2009, in Lucene's form, k1 = 1.5, b = .75); the index holds only items that may be seen, so not even a word's
+    frequency tells of later ones. Equal scores, and ``recency``, rank the latest first.
+
+    Args:
+        items: the user's history, oldest first where times are unknown.
+        query_input: what is asked.
+        k: how many.
+        method: one of ``METHODS``.
+        before: the time of the query: items at this time or later are never returned. None where ``items`` holds
+            nothing that must not be seen.
+
+    Returns:
+        At most k items.
+
+    Raises:
+        InputError: an unknown method, a negative k, or an item without a time where ``before`` is given.
+    """
+    if method not in METHODS:
+        raise InputError("retriever", f"'{method}'", nearest(method, METHODS))
+    if k < 0:
+        raise InputError("items in a prompt", str(k), "0 or more")
+    seen = list(items) if before is None else [item for item in items if _earlier(item, before)]
+    if method == "none" or k == 0 or not seen:
+        return []
+    # Stable sorting keeps the history's order among equal times; later in the history is more recent.
+    recent = sorted(range(len(seen)), key=lambda index: (_time(seen[index]), index), reverse=True)
+    if method == "bm25":
+        score = _bm25([f"{item.input} {item.output}" for item in seen], query_input)
+        recent.sort(key=lambda index: -score[index])
+    return [seen[index] for index in recent[:k]]
+
+
+def _bm25(texts: Sequence[str], query: str) -> FloatArray:
+    bm25s = require("bm25s", "retrieval")
+    asked = sorted(set(_words(query)))
+    documents = [_words(text) for text in texts]
+    known = {word for words in documents for word in words}
+    asked = [word for word in asked if word in known]
+    if not asked:
+        return np.zeros(len(texts))
+    index = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
+    index.index(documents, show_progress=False)
+    # Rounded, so that equal texts tie whatever the order in which float32 terms were added.
+    return np.round(np.asarray(index.get_scores(asked), dtype=np.float64), 5)
+
+
+@functools.lru_cache(maxsize=65536)
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.lower())
+
+
+def _earlier(item: Item, before: int) -> bool:
+    if item.timestamp is None:
+        raise InputError(f"item '{item.item_id}'", "no timestamp", "one, since the query has a time")
+    return item.timestamp < before
+
+
+def _time(item: Item) -> int:
+    return 0 if item.timestamp is None else item.timestamp
