@@ -1,0 +1,245 @@
+"""The rows of every table, as words: the page and the terminal lay out the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from bestfor.report import view, words
+from bestfor.report.bars import WaterfallPlot
+from bestfor.report.curves import LawPlot
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in a table: the value, its interval (or empty), and why there is none (or empty)."""
+
+    text: str
+    interval: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A named row; ``key`` finds its explanation in :mod:`bestfor.report.words`."""
+
+    key: str
+    label: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One key number in large type."""
+
+    label: str
+    value: str
+    interval: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A row with a bar in it: ``left`` and ``width`` in percent of the bar's column, ``mark`` likewise or None."""
+
+    label: str
+    meaning: str
+    value: str
+    left: float
+    width: float
+    mark: float | None
+    kind: str
+
+
+QUANTITIES = (
+    ("alpha", "α, collapsed users", "percent"),
+    ("alpha_other_scale", "α by the other scale's rule", "percent"),
+    ("beta", "β, hacked queries, naive", "percent"),
+    ("beta_corrected", "β, corrected", "percent"),
+    ("beta_05", "β beyond −0.05, corrected", "percent"),
+    ("rho_plus", "ρ₊, naive", "number"),
+    ("rho_plus_corrected", "ρ₊, corrected", "number"),
+    ("rho_minus", "ρ₋, naive", "number"),
+    ("rho_minus_corrected", "ρ₋, corrected", "number"),
+    ("rho", "ρ, mean correlation", "number"),
+    ("leakage_gain", "leakage gain", "number"),
+    ("active_queries", "active queries", "count"),
+    ("queries_used", "queries behind corrected values", "count"),
+)
+_SHOW: dict[str, Callable[[float | None], str]] = {
+    "percent": words.percent,
+    "number": words.number,
+    "count": words.count,
+}
+
+
+def quantities(report: view.Report) -> list[Row]:
+    """One row a quantity, one cell a model; the curve's end first."""
+    captured = Row("captured", _captured_label(report), tuple(captured_cell(model) for model in report.models))
+    rest = [
+        Row(key, label, tuple(_quantity(model, key, show) for model in report.models))
+        for key, label, show in QUANTITIES
+    ]
+    return [captured, *rest]
+
+
+def captured_cell(model: view.Model) -> Cell:
+    """The captured share at the model's largest N."""
+    if not model.n or model.captured.value[-1] is None:
+        return Cell(words.NONE, why=words.NO_HEADROOM)
+    low, high = model.captured.low[-1], model.captured.high[-1]
+    interval = words.span(low, high)
+    return Cell(words.percent(model.captured.value[-1]), interval, "" if interval else words.NO_INTERVAL)
+
+
+def tiles(report: view.Report, model: view.Model) -> list[Tile]:
+    """Captured share, collapsed users, hacked queries, the N that pays."""
+    captured = captured_cell(model)
+    alpha = _quantity(model, "alpha", "percent")
+    clusters = model.interval.replace(" x ", " × ")
+    how = f"{words.percent(report.level)} interval" + (f", {clusters}" if clusters else "")
+    return [
+        Tile(
+            f"of the headroom captured at N = {model.n[-1] if model.n else 1}",
+            captured.text,
+            captured.interval,
+            (captured.why or how,),
+        ),
+        Tile("of users collapsed (α)", alpha.text, alpha.interval, ("their rewards are nearly constant",)),
+        _hacked_tile(model),
+        _best_tile(model),
+    ]
+
+
+def law_rows(model: view.Model, plot: LawPlot) -> list[Row]:
+    """One row an N: the observed gain, then each law's gain with its relative error in the interval's place."""
+    values = [*plot.observed.value.tolist(), *(v for series in plot.laws.values() for v in series.tolist())]
+    places = words.decimals(value for value in values if value == value)
+    rows: list[Row] = []
+    for index, size in enumerate(model.n):
+        observed = plot.observed.value[index]
+        cells = [Cell(words.number(None if observed != observed else float(observed), places, signed=True))]
+        for law in plot.laws:
+            error = model.law_error[law][index]
+            shown = "" if error is None else words.percent(error, signed=True)
+            cells.append(Cell(words.number(model.law[law][index], places, signed=True), shown))
+        rows.append(Row(str(size), str(size), tuple(cells)))
+    return rows
+
+
+def ledger_rows(plot: WaterfallPlot) -> list[Bar]:
+    """From the law to the observed gain, on an axis that spans the running totals only."""
+    before = plot.before.tolist()
+    steps = plot.steps.tolist()
+    totals = [plot.start, plot.end, *before, *(b + s for b, s in zip(before, steps, strict=True))]
+    at = _scale(totals)
+    places = words.decimals([plot.start, plot.end])
+    first = Bar("law", words.LEDGER["law"], words.number(plot.start, places), 0, 0, at(plot.start), "end")
+    last = Bar("observed", words.LEDGER["observed"], words.number(plot.end, places), 0, 0, at(plot.end), "end")
+    middle = [
+        _span_bar(name, words.LEDGER[name], words.number(step, places, signed=True), at(left), at(left + step), step)
+        for name, left, step in zip(plot.names, before, steps, strict=True)
+    ]
+    return [first, *middle, last]
+
+
+def comparisons(report: view.Report) -> tuple[list[Bar], float]:
+    """One row a paired comparison, and where zero lies in percent."""
+    pairs = [pair for pair in report.comparisons if pair.difference is not None]
+    values = [v for pair in pairs for v in (pair.difference, pair.low, pair.high) if v is not None]
+    at = _scale([0.0, *values])
+    rows: list[Bar] = []
+    for pair in pairs:
+        difference = pair.difference or 0.0
+        low, high = (difference if end is None else end for end in (pair.low, pair.high))
+        certain = pair.low is not None and pair.high is not None and (pair.low > 0 or pair.high < 0)
+        kind = ("good" if difference > 0 else "bad") if certain else "open"
+        interval = words.span(pair.low, pair.high) or words.NO_INTERVAL
+        shown = words.percent(difference, signed=True)
+        rows.append(
+            Bar(f"{pair.model}\n{pair.against}", interval, shown, at(low), at(high) - at(low), at(difference), kind)
+        )
+    return rows, at(0.0)
+
+
+def folds(report: view.Report) -> list[Row]:
+    """One row a model: its captured share in each fold, then in the mean of the folds."""
+    rows: list[Row] = []
+    for model in report.models:
+        found = [fold.model(model.name) for fold in report.folds]
+        cells = [Cell(words.NONE, why="not in this fold") if part is None else captured_cell(part) for part in found]
+        rows.append(Row(model.name, model.name, (*cells, captured_cell(model))))
+    return rows
+
+
+def dropped(report: view.Report) -> list[str]:
+    """Sentences about what was left out; empty where nothing was."""
+    phrases = {
+        "too_few_candidates": ("query has", "queries have", "fewer candidates than the largest N"),
+        "not_finite": ("candidate has", "candidates have", "a reward or a utility that is no finite number"),
+    }
+    said: list[str] = []
+    for key, value in report.dropped.items():
+        if value:
+            one, many, rest = phrases.get(key, ("row:", "rows:", key.replace("_", " ")))
+            said.append(f"{words.plural(value, one, many)} {rest} and {'was' if value == 1 else 'were'} left out")
+    return said
+
+
+def _captured_label(report: view.Report) -> str:
+    return f"captured at N = {report.n[-1]}" if report.n else "captured"
+
+
+def _quantity(model: view.Model, key: str, show: str) -> Cell:
+    base, _, corrected = key.partition("_corrected")
+    if "_corrected" in key or key in ("beta_05", "queries_used"):
+        if model.corrected is None:
+            return Cell(words.NONE, why=words.NO_CORRECTED)
+        return _filled(_SHOW[show](model.corrected.get(base + corrected)))
+    known = model.quantities
+    interval = words.span(known.get(f"{key}_low"), known.get(f"{key}_high"), show)
+    return _filled(_SHOW[show](known.get(key)), interval)
+
+
+def _filled(text: str, interval: str = "") -> Cell:
+    return Cell(text, interval, words.NO_SUCH if text == words.NONE else "")
+
+
+def _hacked_tile(model: view.Model) -> Tile:
+    naive = _quantity(model, "beta", "percent")
+    corrected = model.corrected.get("beta") if model.corrected else None
+    label = "of queries hacked (β)"
+    why = "their rewards run against their utilities"
+    if corrected is None:
+        note = f"{why}; a naive count: correcting for sampling noise is {words.NO_CORRECTED}"
+        return Tile(label, naive.text, naive.interval, (note,))
+    note = f"{why}; corrected for sampling noise, naive {naive.text}"
+    return Tile(label, words.percent(corrected), "", (f"{note} ({naive.interval})" if naive.interval else note,))
+
+
+def _best_tile(model: view.Model) -> Tile:
+    label = "candidates pay (N)"
+    if not model.best_n:
+        return Tile(label, words.NONE, "", ("not available: no cost was stated",))
+    costs = [cost for cost, _ in model.best_n]
+    places = words.decimals([min(cost for cost in costs if cost > 0)]) if any(costs) else 2
+    shown = [(f"{cost:.{places}f}".rstrip("0").rstrip("."), n) for cost, n in model.best_n]
+    first, rest = shown[0], shown[1:]
+    notes = [f"beyond, doubling gains less than {first[0]}, or nothing that can be told from zero"]
+    if model.n and first[1] == model.n[-1]:
+        notes = [f"every doubling up to here gains at least {first[0]}; more was not measured"]
+    if rest:
+        notes.append("; ".join(f"{words.count(n)} at a cost of {cost}" for cost, n in rest))
+    return Tile(label, words.count(first[1]), "", tuple(notes))
+
+
+def _scale(values: Iterable[float]) -> Callable[[float], float]:
+    known = list(values)
+    low, high = min(known), max(known)
+    margin = 0.06 * (high - low) or 1.0
+    return lambda value: round(100.0 * (value - low + margin) / (high - low + 2 * margin), 2)
+
+
+def _span_bar(label: str, meaning: str, value: str, one: float, other: float, step: float) -> Bar:
+    kind = "good" if step >= 0 else "bad"
+    return Bar(label, meaning, value, min(one, other), round(abs(other - one), 2), None, kind)

@@ -1,0 +1,192 @@
+"""A diagnosis in a terminal: the headline, one line a model, what the findings say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from bestfor.report import tables, view, words
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+FINDINGS = 4
+"""Sentences shown for a model; the others are in the JSON and on the page."""
+
+
+def print_summary(diagnosis: Mapping[str, Any], console: Console) -> None:
+    """Print a diagnosis for people, as wide as the console is.
+
+    Args:
+        diagnosis: the object of ``diagnosis.json``, also with ``folds``.
+        console: where to.
+
+    Raises:
+        InputError: it is no diagnosis.
+    """
+    from rich.text import Text
+
+    report = view.read(diagnosis)
+    console.print(Text(words.clean(report.headline or report.name or "Diagnosis"), style="bold"))
+    console.print(Text(_counts(report), style="dim"))
+    if not report.models:
+        console.print("This diagnosis holds no models.")
+        return
+    console.print(_models(report, console.width))
+    console.print(Text(_key(report), style="dim"))
+    if any(pair.difference is not None for pair in report.comparisons):
+        console.print(_comparisons(report, console.width))
+    if report.folds:
+        console.print(_folds(report))
+    for model in report.models:
+        _print_findings(model, console)
+    left_out = tables.dropped(report)
+    if left_out:
+        console.print()
+    for line in left_out:
+        console.print(Text(f"{line}."))
+    console.print()
+    console.print(Text(_signature(report), style="dim"))
+
+
+def sparkline(series: view.Series, low: float, high: float) -> str:
+    """A curve in block characters between two values; a dot where there is no value."""
+    top = len(BLOCKS) - 1
+    drawn: list[str] = []
+    for value in series:
+        if value is None:
+            drawn.append("·")
+            continue
+        share = 0.0 if high <= low else (value - low) / (high - low)
+        drawn.append(BLOCKS[min(max(round(share * top), 0), top)])
+    return "".join(drawn)
+
+
+def _counts(report: view.Report) -> str:
+    parts = [
+        words.plural(report.users, "user"),
+        words.plural(report.queries, "query", "queries"),
+        words.plural(report.candidates, "candidate"),
+    ]
+    if report.folds:
+        parts.append(f"mean of {len(report.folds)} folds")
+    if report.name and report.headline:
+        parts.insert(0, words.clip(words.clean(report.name), 40))
+    return " · ".join(parts)
+
+
+def _models(report: view.Report, width: int) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    wide = width >= 100
+    low, high = _range(report)
+    corrected = any(model.corrected for model in report.models)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("model", overflow="ellipsis", no_wrap=True, max_width=36 if wide else 15)
+    heads = [f"captured\nat N = {report.n[-1]}" if report.n else "captured", "interval", "α", "β\nnaive"]
+    heads += ["β"] * corrected + ["ρ", "pays"] + [f"N {report.n[0]}–{report.n[-1]}" if report.n else ""] * wide
+    for head in heads:
+        table.add_column(head, justify="left" if head[0:1] in "iN" else "right", no_wrap=True)
+    for model in report.models:
+        cell = tables.captured_cell(model)
+        row = [cell.text, cell.interval or "none", words.percent(model.quantities.get("alpha"))]
+        row.append(words.percent(model.quantities.get("beta")))
+        if corrected:
+            row.append(words.percent(model.corrected.get("beta") if model.corrected else None))
+        row.append(words.number(model.quantities.get("rho"), 2))
+        row.append(words.count(model.best_n[0][1] if model.best_n else None))
+        if wide:
+            row.append(sparkline(model.utility.value, low, high))
+        table.add_row(_name(model.name), *row, style="dim" if model.quiet else "")
+    return table
+
+
+def _range(report: view.Report) -> tuple[float, float]:
+    values = [value for model in report.models for value in model.utility.value if value is not None]
+    return (min(values), max(values)) if values else (0.0, 0.0)
+
+
+def _key(report: view.Report) -> str:
+    first = report.models[0].best_n
+    pays = f"; pays: the N beyond which doubling gains less than {first[0][0]:g}, else the largest" if first else ""
+    corrected = any(model.corrected for model in report.models)
+    beta = (
+        "β: hacked queries, corrected for sampling noise"
+        if corrected
+        else f"β: hacked queries; corrected {words.NO_CORRECTED}"
+    )
+    return (
+        f"α: collapsed users; {beta}; ρ: mean within-query correlation{pays}. Intervals: {words.percent(report.level)}."
+    )
+
+
+def _comparisons(report: view.Report, width: int) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("paired comparison", overflow="fold")
+    room = 30 if width >= 100 else 15
+    table.add_column("difference", justify="right", no_wrap=True)
+    table.add_column("interval", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for pair in report.comparisons:
+        if pair.difference is None:
+            continue
+        low, high = pair.low, pair.high
+        known = low is not None and high is not None
+        certain = low is not None and high is not None and (low > 0 or high < 0)
+        verdict = ("better" if pair.difference > 0 else "worse") if certain else "undecided" if known else ""
+        table.add_row(
+            _name(f"{words.clip(pair.model, room)} against {words.clip(pair.against, room)}"),
+            words.percent(pair.difference, signed=True),
+            words.span(low, high) or "none",
+            verdict,
+        )
+    return table
+
+
+def _folds(report: view.Report) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("captured by fold", overflow="ellipsis", no_wrap=True, max_width=36)
+    for index in range(len(report.folds)):
+        table.add_column(f"fold {index}", justify="right", no_wrap=True)
+    table.add_column("mean", justify="right", no_wrap=True)
+    for row, model in zip(tables.folds(report), report.models, strict=True):
+        table.add_row(_name(row.label), *(cell.text for cell in row.cells), style="dim" if model.quiet else "")
+    return table
+
+
+def _print_findings(model: view.Model, console: Console) -> None:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    lines = [*model.findings, *model.notes]
+    if not lines or model.quiet:
+        return
+    console.print()
+    console.print(Text(words.clip(words.clean(model.name), 60), style="bold"))
+    for line in lines[:FINDINGS]:
+        console.print(Padding(Text(f"• {words.clean(line)}"), (0, 0, 0, 2), expand=False))
+    if len(lines) > FINDINGS:
+        console.print(Text(f"  … and {len(lines) - FINDINGS} more in the report", style="dim"))
+
+
+def _signature(report: view.Report) -> str:
+    known = [key for key in ("version", "data", "policy", "rule", "seed", "averaging") if report.signature.get(key)]
+    if report.signature.get("seed") == 0:
+        known.append("seed")
+    return "signature: " + ", ".join(f"{key} {words.clip(str(report.signature[key]), 16)}" for key in known)
+
+
+def _name(name: str) -> Text:
+    from rich.text import Text
+
+    return Text(words.clean(name).replace("\n", " "))

@@ -1,0 +1,120 @@
+"""Numbers as people read them, and one sentence for every term and every number that cannot be had."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+MINUS = "\N{MINUS SIGN}"
+NONE = "\N{EN DASH}"
+
+TERMS: dict[str, str] = {
+    "captured": "Of all the utility that a perfect picker would gain over a random candidate, the share that this "
+    "reward model gains, at the same N.",
+    "alpha": "Share of users for whom the reward is nearly constant: nothing can be picked by it.",
+    "alpha_other_scale": "The same share by the rule for rewards on the other scale; a large difference means that "
+    "the declared scale matters.",
+    "beta": "Share of queries whose rewards run against their utilities: more candidates make the answer worse. "
+    "Counted naively this includes queries that only look reversed because their pools are small.",
+    "beta_corrected": "The same share once sampling noise is taken out.",
+    "beta_05": "Share of queries whose true correlation is below \N{MINUS SIGN}0.05, sampling noise taken out.",
+    "rho_plus": "Mean within-query correlation of the queries where it is not negative.",
+    "rho_plus_corrected": "The same with sampling noise taken out.",
+    "rho_minus": "Mean within-query correlation of the queries where it is negative.",
+    "rho_minus_corrected": "The same with sampling noise taken out.",
+    "rho": "Mean within-query correlation over all active queries: the one number that predicts the gain.",
+    "leakage_gain": "Gain that comes from queries the law counts as zero: collapsed users, constant rewards.",
+    "active_queries": "Queries of users who have not collapsed, with varying rewards and varying utilities.",
+    "queries_used": "Queries with at least 20 candidates, which the corrected values rest on.",
+}
+
+LEDGER: dict[str, str] = {
+    "law": "what the normal law predicts",
+    "growth": "the rewards are not normal: their maximum grows at another pace",
+    "alpha": "active queries are not spread like users who have not collapsed",
+    "sigma": "active queries vary more, or less, than the average query",
+    "covariance": "queries that vary much are predicted better, or worse",
+    "shape": "utility is not linear in the reward (a plateau or a cliff near the top)",
+    "leakage": "gain from queries that the law counts as zero",
+    "observed": "what was measured",
+}
+
+LAWS: dict[str, str] = {
+    "bound": "grows with \N{SQUARE ROOT}(2 ln N): an upper bound for sub-Gaussian utilities",
+    "normal": "grows with the expected maximum of N standard normals",
+    "reward": "grows as the rewards' own maximum does; exact where utility is linear in the reward",
+    "pool": "grows as the pool's own oracle curve does",
+}
+
+NO_CORRECTED = "not available: pools hold fewer than 20 candidates"
+NO_INTERVAL = "no interval: fewer than two users carry it"
+NO_HEADROOM = "not available: the pools have no headroom at this N"
+NO_SUCH = "no such query"
+
+
+def decimals(values: Iterable[float | None]) -> int:
+    """Places after the point that show about three significant digits of the largest of some values."""
+    largest = max((abs(value) for value in values if value is not None), default=0.0)
+    if largest == 0.0:
+        return 3
+    return min(max(2 - math.floor(math.log10(largest)), 0), 6)
+
+
+def number(value: float | None, places: int = 3, *, signed: bool = False) -> str:
+    """A number with a true minus sign; an en dash where there is none."""
+    if value is None:
+        return NONE
+    text = f"{abs(value):,.{places}f}"
+    if float(text.replace(",", "")) == 0.0:
+        return text
+    if value < 0:
+        return MINUS + text
+    return f"+{text}" if signed else text
+
+
+def percent(value: float | None, places: int | None = None, *, signed: bool = False) -> str:
+    """A share in percent: whole numbers, one decimal below ten unless ``places`` says."""
+    if value is None:
+        return NONE
+    share = 100.0 * value
+    if places is None:
+        places = 1 if abs(share) < 9.95 and share != 0.0 else 0
+    return number(share, places, signed=signed) + "%"
+
+
+def span(low: float | None, high: float | None, show: str = "percent", places: int = 3) -> str:
+    """An interval as ``31% to 42%``, or an empty string where there is none."""
+    if low is None or high is None:
+        return ""
+    if show == "percent":
+        digits = 1 if max(abs(low), abs(high)) < 0.0995 else 0
+        return f"{percent(low, digits)} to {percent(high, digits)}"
+    return f"{number(low, places)} to {number(high, places)}"
+
+
+def count(value: float | None) -> str:
+    """A whole number with thousands separators."""
+    return NONE if value is None else f"{int(value):,}"
+
+
+def plural(value: int, noun: str, many: str = "") -> str:
+    """``1 user``, ``2 users``, ``1,096 queries``."""
+    return f"{value:,} {noun if value == 1 else many or noun + 's'}"
+
+
+def clip(text: str, width: int) -> str:
+    """A text no longer than this, its end replaced by an ellipsis."""
+    return text if len(text) <= width else text[: max(width - 1, 1)].rstrip() + "…"
+
+
+def clean(text: str) -> str:
+    """A text that any page and any terminal can hold: lone surrogates and control characters replaced."""
+    return "".join(_kept(char) for char in text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def _kept(char: str) -> str:
+    code = ord(char)
+    control = code < 32 or 127 <= code < 160
+    if char not in "\n\t" and (control or 0xD800 <= code < 0xE000):
+        return "\N{REPLACEMENT CHARACTER}"
+    return char
