@@ -1,0 +1,162 @@
+"""How personal and how diverse a policy is in the embedded world.
+
+    python benchmarks/eval_policy.py --model src/bestfor/assets/policy --users 60 --n 16 [--write]
+
+For unseen users of a world: mean true utility of samples given the user's own latest items, another user's items, or
+none; and what Best-of-N could gain. ``--write`` adds the figures to the checkpoint's training.json.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import typer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationMixin, PreTrainedTokenizerBase
+
+from bestfor import rng
+from bestfor.data import grammar, taste
+from bestfor.data.world import INSTRUCTIONS, World, WorldData, build, taste_of, true_utility
+from bestfor.policies.prompts import Item, messages
+from bestfor.types import FloatArray
+
+Whose = Literal["own", "other", "none"]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured for one way to choose the history; utilities are true ones."""
+
+    queries: int
+    utility: float
+    best_of_n: float
+    spread: float
+    fidelity: float
+    style_error: float
+    distinct: float
+    words: float
+    ended: float
+
+
+def prompts_of(data: WorldData, whose: Whose, items: int) -> list[list[dict[str, str]]]:
+    """The chat of every test query, with the latest items of the user, of the next user, or of nobody."""
+    by_user: dict[str, list[Item]] = {}
+    for row in data.histories.to_pylist():
+        by_user.setdefault(row["user_id"], []).append((row["input"], row["output"]))
+    names = sorted(by_user)
+    following = dict(zip(names, [*names[1:], names[0]], strict=True))
+    chats = []
+    for row in data.queries.to_pylist():
+        owner = row["user_id"] if whose == "own" else following[row["user_id"]]
+        shown = [] if whose == "none" else by_user[owner][-items:][::-1]
+        chats.append(messages(INSTRUCTIONS[data.config.task], shown, row["input"]))
+    return chats
+
+
+def sample(
+    model: GenerationMixin, tokenizer: PreTrainedTokenizerBase, chats: Sequence[list[dict[str, str]]], n: int
+) -> list[list[tuple[str, bool]]]:
+    """Texts for each chat by ``model.generate``, with whether each ended by itself; padding stands left."""
+    texts: list[list[tuple[str, bool]]] = []
+    rows = max(1, 256 // n)
+    for start in range(0, len(chats), rows):
+        part = list(chats[start : start + rows])
+        rendered = [tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) for chat in part]
+        tokens = tokenizer(rendered, return_tensors="pt", padding=True, add_special_tokens=False)
+        with torch.inference_mode():
+            ids = model.generate(
+                input_ids=tokens["input_ids"],
+                attention_mask=tokens["attention_mask"],
+                num_return_sequences=n,
+                max_new_tokens=96,
+            )
+        new = ids[:, tokens["input_ids"].shape[1] :]
+        ended = (new == tokenizer.eos_token_id).any(dim=1).tolist()
+        found = list(zip(tokenizer.batch_decode(new, skip_special_tokens=True), ended, strict=True))
+        texts += [found[place : place + n] for place in range(0, len(found), n)]
+    return texts
+
+
+def figures(data: WorldData, samples: list[list[tuple[str, bool]]]) -> Figures:
+    """Means over queries; ``style_error`` is the distance between the samples' and the reference's style."""
+    rows = []
+    for row, found in zip(data.queries.to_pylist(), samples, strict=True):
+        texts = [text for text, _ in found]
+        facts = grammar.parse(row["input"])
+        value = true_utility(data.config, row["user_id"], row["input"], texts)
+        styles = np.array([taste.style(text, facts.task) for text in texts])
+        off = np.linalg.norm(styles.mean(axis=0) - taste.style(row["reference"], facts.task))
+        rows.append(
+            [
+                value.mean(),
+                value.max(),
+                value.std(ddof=1),
+                np.mean([taste.fidelity(text, facts) for text in texts]),
+                off,
+                len(set(texts)) / len(texts),
+                np.mean([len(text.split()) for text in texts]),
+                np.mean([ended for _, ended in found]),
+            ]
+        )
+    return Figures(len(rows), *(round(float(value), 4) for value in np.mean(rows, axis=0)))
+
+
+def baselines(data: WorldData, n: int) -> dict[str, float]:
+    """Mean true utility of the users' own texts, and of grammar samples that know no taste."""
+    own: list[FloatArray] = []
+    blind: list[FloatArray] = []
+    for row in data.queries.to_pylist():
+        draw = rng.derive(data.config.seed, "baseline", row["query_id"])
+        texts = [grammar.write(grammar.parse(row["input"]), rng=draw) for _ in range(n)]
+        blind.append(true_utility(data.config, row["user_id"], row["input"], texts))
+        own.append(true_utility(data.config, row["user_id"], row["input"], [row["reference"]]))
+    tastes = [np.linalg.norm(taste_of(data.config, f"u{index:04d}")) for index in range(data.config.users)]
+    return {
+        "own_text": round(float(np.mean(own)), 4),
+        "grammar": round(float(np.mean(blind)), 4),
+        "grammar_best_of_n": round(float(np.mean([value.max() for value in blind])), 4),
+        "users_with_taste": int(np.sum(np.array(tastes) > 0.1)),
+    }
+
+
+def main(
+    model: Annotated[Path, typer.Option(help="Checkpoint folder.")] = Path("src/bestfor/assets/policy"),
+    users: int = 60,
+    queries: int = 4,
+    n: int = 16,
+    items: int = 4,
+    seed: int = 7,
+    show: Annotated[int, typer.Option(help="Queries whose samples are printed.")] = 0,
+    write: Annotated[bool, typer.Option(help="Add the figures to training.json.")] = False,
+) -> None:
+    """Print the figures as JSON."""
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+    result: dict[str, Any] = {"command": "python " + " ".join(sys.argv), "n": n, "items": items}
+    for task in ("headline", "review", "mixed"):
+        data = build(World(seed=seed, users=users, task=task, queries=queries))
+        result[task] = {"world": data.sha256, "baselines": baselines(data, n)}
+        for whose in ("own", "other", "none"):
+            torch.manual_seed(seed)
+            begin = time.perf_counter()
+            samples = sample(network, tokenizer, prompts_of(data, whose, items), n)
+            result[task][whose] = asdict(figures(data, samples))
+            print(task, whose, f"{time.perf_counter() - begin:.0f} s", result[task][whose], file=sys.stderr)
+            for row, found in list(zip(data.queries.to_pylist(), samples, strict=True))[: show * queries : queries]:
+                print(row["input"], "\n  own:", row["reference"], file=sys.stderr)
+                print(*("  " + text for text, _ in found[:6]), sep="\n", file=sys.stderr)
+    print(json.dumps(result, indent=2))
+    if write:
+        path = model / "training.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "evaluation": result}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)

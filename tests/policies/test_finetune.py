@@ -1,0 +1,175 @@
+import itertools
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from safetensors.torch import load_file  # noqa: E402
+from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
+
+from bestfor.data import schema  # noqa: E402
+from bestfor.data.world import INSTRUCTIONS, World, build  # noqa: E402
+from bestfor.errors import InputError  # noqa: E402
+from bestfor.policies import _training  # noqa: E402
+from bestfor.policies._corpus import Corpus, batches, conversations, encode, train_tokenizer  # noqa: E402
+from bestfor.policies._training import Finetune, Size, rate_at  # noqa: E402
+from bestfor.policies.finetune import finetune, main, world_corpora  # noqa: E402
+
+TINY = Size(vocabulary=500, hidden=32, layers=1, heads=2, kv_heads=1, intermediate=48, positions=600)
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    world = World(seed=99, users=12, items=(5, 6), queries=0)
+    return Corpus(build(world).histories, INSTRUCTIONS["headline"])
+
+
+@pytest.fixture(scope="module")
+def settings():
+    return Finetune(Path("unused"), steps=12, tokens=1024, rate=1e-2, save_every=4, held_out=0.2, size=TINY)
+
+
+@pytest.fixture(scope="module")
+def trained(corpus, settings, tmp_path_factory):
+    config = replace(settings, out=tmp_path_factory.mktemp("trained"))
+    return config, finetune(config, [corpus])
+
+
+def test_a_few_steps_lower_the_loss(trained):
+    _, record = trained
+    curve = record["curve"]
+    assert [point["step"] for point in curve] == [4, 8, 12]
+    assert curve[-1]["held_out"] < curve[0]["held_out"] < np.log(500) + 0.5
+
+
+def test_the_checkpoint_loads_like_any_other(trained):
+    config, record = trained
+    model = AutoModelForCausalLM.from_pretrained(config.out)
+    tokenizer = AutoTokenizer.from_pretrained(config.out)
+    assert model.dtype == torch.float32
+    assert load_file(config.out / "model.safetensors")["model.norm.weight"].dtype == torch.bfloat16
+    assert model.generation_config.do_sample
+    assert model.generation_config.eos_token_id == tokenizer.eos_token_id
+    assert record["weights"] == sum(weight.numel() for weight in model.parameters())
+    assert json.loads((config.out / "training.json").read_text()) == record
+
+
+def test_an_interrupted_training_ends_with_the_same_weights(corpus, settings, trained, tmp_path, monkeypatch):
+    config = replace(settings, out=tmp_path)
+    step = _training.Training._one
+    count = 0
+
+    def killed(self, batch):
+        nonlocal count
+        count += 1
+        if count > 6:
+            raise KeyboardInterrupt
+        return step(self, batch)
+
+    monkeypatch.setattr(_training.Training, "_one", killed)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(config, [corpus])
+    monkeypatch.undo()
+    record = finetune(config, [corpus])
+    assert record == trained[1]
+    assert (tmp_path / "model.safetensors").read_bytes() == (trained[0].out / "model.safetensors").read_bytes()
+
+
+def test_the_order_of_users_changes_nothing(corpus, settings, trained, tmp_path):
+    rows = corpus.histories.num_rows
+    shuffled = corpus.histories.take(pa.array(np.random.default_rng(0).permutation(rows)))
+    record = finetune(replace(settings, out=tmp_path), [Corpus(shuffled, corpus.instruction)])
+    assert record == trained[1]
+    assert (tmp_path / "model.safetensors").read_bytes() == (trained[0].out / "model.safetensors").read_bytes()
+
+
+def test_a_state_of_other_settings_is_refused(corpus, trained):
+    with pytest.raises(InputError, match="a training with other settings or data"):
+        finetune(replace(trained[0], rate=1e-3), [corpus])
+
+
+def test_training_goes_on_from_a_checkpoint(corpus, settings, trained, tmp_path):
+    config = replace(settings, out=tmp_path, init=trained[0].out, steps=4, rate=1e-4)
+    record = finetune(config, [corpus])
+    assert record["curve"][0]["held_out"] < trained[1]["curve"][-1]["held_out"] + 0.05
+    with pytest.raises(InputError, match="a causal language model"):
+        finetune(replace(config, init=tmp_path / "nowhere", out=tmp_path / "other"), [corpus])
+
+
+def test_targets_are_the_users_own_texts(corpus, trained):
+    tokenizer = AutoTokenizer.from_pretrained(trained[0].out)
+    talk = conversations([corpus], 3)[0]
+    one = encode(tokenizer, [talk], 512)[0]
+    found = tokenizer.decode(one.ids[one.target == 1]).split("<|end|>")
+    assert found == [*(wrote for _, wrote in talk.items), ""]
+    assert tokenizer.decode(one.ids).startswith("<|system|>Write the headline.<|end|><|user|>headline | place")
+
+
+def test_long_conversations_lose_their_oldest_items(corpus, trained):
+    tokenizer = AutoTokenizer.from_pretrained(trained[0].out)
+    talk = conversations([corpus], 3)[0]
+    whole = encode(tokenizer, [talk], 512)[0]
+    short = encode(tokenizer, [talk], len(whole.ids) - 1)[0]
+    text = tokenizer.decode(short.ids[short.target == 1])
+    assert text == "<|end|>".join([*(wrote for _, wrote in talk.items[1:]), ""])
+    assert encode(tokenizer, [talk], 10) == []
+
+
+def test_batches_hold_every_conversation_once_within_the_budget(corpus, trained):
+    tokenizer = AutoTokenizer.from_pretrained(trained[0].out)
+    rows = encode(tokenizer, conversations([corpus], 2), 512)
+    first = list(batches(rows, 400, seed=0, epoch=0))
+    assert sorted(index for group in first for index in group) == list(range(len(rows)))
+    assert all(len(group) * max(len(rows[index].ids) for index in group) <= 400 for group in first)
+    assert first == list(batches(rows, 400, seed=0, epoch=0)) != list(batches(rows, 400, seed=0, epoch=1))
+
+
+def test_the_rate_rises_then_falls(settings):
+    config = replace(settings, steps=100, rate=1.0, warmup=0.1, floor=0.1)
+    rates = [rate_at(step, config) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9] == rates[10] == pytest.approx(1.0)
+    assert rates[55] == pytest.approx(0.55)
+    assert all(later < earlier for earlier, later in itertools.pairwise(rates[10:]))
+    assert rates[-1] > 0.1
+
+
+@pytest.mark.parametrize("text", ["", "Ünïcode ☃ 漢字 \U0001f986", "<|user|> no", "tabs\tand\nlines"])
+def test_any_text_has_an_encoding(text):
+    tokenizer = train_tokenizer(["some words", "some other words"], 300)
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode(ids) == text
+
+
+def test_training_users_are_nobody_whom_a_demo_meets():
+    outputs = {text for corpus in world_corpora(36, 0) for text in corpus.histories.column("output").to_pylist()}
+    demo = set(build(World(users=20)).histories.column("output").to_pylist())
+    assert len(outputs & demo) < 0.02 * len(demo)
+
+
+def test_the_command_line_trains_on_a_table_and_names_bad_input(corpus, tmp_path, capsys):
+    table = tmp_path / "histories.parquet"
+    schema.write(corpus.histories, table)
+    with pytest.raises(SystemExit) as exit:
+        main(tmp_path / "out", histories=tmp_path / "absent.parquet")
+    assert exit.value.code == 2
+    assert "no file" in capsys.readouterr().err
+    main(tmp_path / "out", histories=table, kind="headline", steps=1, tokens=512)
+    record = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert record["settings"]["steps"] == 1
+    assert record["curve"][0]["loss"] > 0
+
+
+def test_the_module_runs():
+    done = subprocess.run(
+        [sys.executable, "-m", "bestfor.policies.finetune", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "--histories" in done.stdout
