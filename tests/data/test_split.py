@@ -18,7 +18,9 @@ def ratings_of(rows):
 
 
 names = st.text("abcé ", min_size=1, max_size=3)
-rows = st.lists(st.tuples(names, names, names), min_size=1, max_size=60, unique_by=lambda r: (r[0], r[1], text_id(r[2])))
+rows = st.lists(
+    st.tuples(names, names, names), min_size=1, max_size=60, unique_by=lambda r: (r[0], r[1], text_id(r[2]))
+)
 
 
 @given(rows, st.sampled_from(["text", "time", "user"]), st.sampled_from([0, 1, 2]))

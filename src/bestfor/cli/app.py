@@ -28,7 +28,9 @@ def _version(shown: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Sample N, answer with the one this user would pick, and know beforehand whether it pays."""
 
@@ -55,8 +57,7 @@ def main() -> int:
     except BestforError as error:
         return _fail(str(error), error.exit_code)
     except _ClickException as error:
-        message = getattr(error, "format_message", lambda: str(error))()
-        return _fail(message or "no command (see bestfor --help)", 2)
+        return _fail(_usage(error), 2)
     except typer.Abort:
         return _fail("stopped", 130)
     except KeyboardInterrupt:
@@ -64,6 +65,11 @@ def main() -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+
+
+def _usage(error: Exception) -> str:
+    describe = getattr(error, "format_message", None)
+    return str(describe() if describe else error) or "no command (see bestfor --help)"
 
 
 def _fail(message: str, code: int) -> int:

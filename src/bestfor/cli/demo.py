@@ -37,7 +37,14 @@ def demo_run(users: int, n: int, seed: int) -> dict[str, Any]:
     return {
         "name": "demo",
         "seed": seed,
-        "data": {"source": "world", "users": users, "task": "headline", "noise": "differing", "queries": 2, "seed": seed},
+        "data": {
+            "source": "world",
+            "users": users,
+            "task": "headline",
+            "noise": "differing",
+            "queries": 2,
+            "seed": seed,
+        },
         "split": {"min_fit": 0, "min_test": 2},
         "policy": {"kind": "transformers", "model": "embedded", "n": n, "max_new_tokens": 32},
         "utility": {"metrics": ["taste", "rougeL"], "primary": "taste"},

@@ -93,7 +93,7 @@ def _votes(path: Path) -> tuple[list[str], list[str], np.ndarray]:
     votes = np.full((table.num_rows, len(columns)), np.nan)
     for j, name in enumerate(columns):
         cells = table.column(name).combine_chunks()
-        place = pc.index_in(cells, value_set=known).to_numpy(zero_copy_only=False).astype(float)
+        place = pc.index_in(cells, value_set=known).to_numpy(zero_copy_only=False).astype(float)  # pyright: ignore[reportAttributeAccessIssue]
         bad = np.isnan(place) & ~cells.is_null().to_numpy(zero_copy_only=False)
         if bad.any():
             row = int(np.argmax(bad))

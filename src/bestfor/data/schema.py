@@ -101,5 +101,11 @@ def read(path: Path, schema: pa.Schema) -> pa.Table:
         raise InputError(str(path), f"a column of another type ({_first_line(error)})", str(schema)) from error
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """The strings that :func:`write` stored beside a file's schema."""
+    stored = pq.read_schema(path).metadata or {}
+    return {key.decode(): value.decode() for key, value in stored.items() if not key.startswith(b"ARROW")}
+
+
 def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -106,7 +106,9 @@ class Ratings:
         if (count > 1).any():
             row = int(first[np.argmax(count > 1)])
             where = f"{source}, user '{users[user[row]]}'"
-            raise InputError(where, f"two ratings of the text '{texts[text[row]][:40]}'", "one rating per user and text")
+            raise InputError(
+                where, f"two ratings of the text '{texts[text[row]][:40]}'", "one rating per user and text"
+            )
         dropped = int((~rated).sum())
         notes = (f"{dropped} rows without a rating were left out",) if dropped else ()
         when = _first_seen(table, text, len(texts))
@@ -176,8 +178,8 @@ def _dataset(ratings: Ratings, config: SplitConfig, pool: IntArray, in_fit: Bool
     queries, candidates, utilities = (pa.concat_tables([part[i] for part in parts]) for i in range(3))
     tested = len(np.unique(ratings.user[in_test]))
     note = (
-        f"{tested} of {len(ratings.users)} users are tested: they have at least {config.min_fit} fit ratings and a test "
-        f"pool of at least {config.min_test}"
+        f"{tested} of {len(ratings.users)} users are tested: they have at least {config.min_fit} fit ratings and a "
+        f"test pool of at least {config.min_test}"
     )
     split = f"{config.by}:{config.fold}:{config.min_fit}:{config.min_test}"
     signature = "sha256:" + hashlib.sha256(f"{ratings.signature}|{split}".encode()).hexdigest()

@@ -75,9 +75,7 @@ class Rows:
     rewards: Mapping[str, FloatArray]
 
 
-def build_rows(
-    queries: pa.Table, candidates: pa.Table, utilities: pa.Table, rewards: Mapping[str, pa.Table]
-) -> Rows:
+def build_rows(queries: pa.Table, candidates: pa.Table, utilities: pa.Table, rewards: Mapping[str, pa.Table]) -> Rows:
     """Join the test part: candidates, utilities and every model's rewards.
 
     Raises:
@@ -108,7 +106,7 @@ def build_rows(
 
 def _codes(values: pa.ChunkedArray, vocabulary: pa.ChunkedArray | pa.Array) -> IntArray:
     known = vocabulary.combine_chunks() if isinstance(vocabulary, pa.ChunkedArray) else vocabulary
-    index = pc.index_in(values, value_set=known)
+    index = pc.index_in(values, value_set=known)  # pyright: ignore[reportAttributeAccessIssue]
     return index.fill_null(-1).to_numpy().astype(np.int64)
 
 

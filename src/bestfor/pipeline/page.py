@@ -70,12 +70,12 @@ def _collect(
 ) -> None:
     names = pa.array(sorted({query for query, _ in wanted}))
     candidates = CandidatePool(part / "pool").scan()
-    candidates = candidates.filter(pc.is_in(candidates["query_id"], value_set=names))
+    candidates = candidates.filter(pc.is_in(candidates["query_id"], value_set=names))  # pyright: ignore[reportAttributeAccessIssue]
     for query, candidate, text in zip(
         *(candidates[name].to_pylist() for name in ("query_id", "candidate", "text")), strict=True
     ):
         if (query, candidate) in wanted:
             texts[query, candidate] = text
     queries = schema.read(part / "queries.parquet", schema.QUERIES)
-    queries = queries.filter(pc.is_in(queries["query_id"], value_set=names))
+    queries = queries.filter(pc.is_in(queries["query_id"], value_set=names))  # pyright: ignore[reportAttributeAccessIssue]
     inputs.update(zip(queries["query_id"].to_pylist(), queries["input"].to_pylist(), strict=True))

@@ -63,7 +63,12 @@ def diagnose_table(
     def number(role: str) -> np.ndarray:
         return table[role].to_numpy(zero_copy_only=False).astype(np.float64)
 
-    signature = {"version": __version__, "data": file_signature(path), "reward": list(columns.rewards), "rule": "argmax"}
+    signature = {
+        "version": __version__,
+        "data": file_signature(path),
+        "reward": list(columns.rewards),
+        "rule": "argmax",
+    }
     return diagnose_arrays(
         table["user"],
         table["query"],

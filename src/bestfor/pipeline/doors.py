@@ -1,0 +1,79 @@
+"""The two doors into a run: ratings, which bring their candidates, and histories, whose candidates are sampled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from bestfor.data import schema
+from bestfor.data.polis import load_polis
+from bestfor.data.split import Dataset, SplitConfig, split_ratings
+from bestfor.data.table import load_ratings
+from bestfor.errors import InputError
+from bestfor.pipeline.config import PolisData, RunConfig, TableData, WorldData
+from bestfor.pipeline.steps import Steps
+from bestfor.pool import CandidatePool
+
+RATING = "rating"
+"""The metric of the ratings door: what people said."""
+
+
+def load_dataset(config: RunConfig) -> Dataset:
+    """Read the run's data and, for ratings, split them.
+
+    Raises:
+        InputError: bad data (file, row and column are named), or nobody qualifies.
+    """
+    data = config.data
+    if isinstance(data, WorldData):
+        from bestfor.pipeline.histories import world_dataset
+
+        return world_dataset(data)
+    ratings = load_polis(data.path) if isinstance(data, PolisData) else load_ratings(data.path, _columns(data))
+    split = config.split
+    if split.fold == "all":
+        raise InputError("[split] fold", "'all'", "one fold at this point")
+    return split_ratings(ratings, SplitConfig(split.by, split.fold, split.min_fit, split.min_test))
+
+
+def metrics(config: RunConfig) -> tuple[str, ...]:
+    """What is measured: people's ratings, or the metrics that the run names."""
+    if config.door == "ratings":
+        return (RATING,)
+    return config.utility.metrics or ("rougeL",)
+
+
+def primary_metric(config: RunConfig) -> str:
+    """The metric that models learn and curves show."""
+    return config.utility.primary or metrics(config)[0]
+
+
+def fill_pool(config: RunConfig, data: Dataset, folder: Path, steps: Steps, start: str) -> tuple[pa.Table, str]:
+    """Make sure that candidates and utilities lie in the run folder.
+
+    Args:
+        config: the run.
+        data: its data set.
+        folder: the run folder.
+        steps: does what is not done yet.
+        start: hash of the tables that the candidates depend on.
+
+    Returns:
+        All queries, fit and test, and the hash of candidates and utilities.
+    """
+    if data.candidates is None or data.utilities is None:
+        from bestfor.pipeline.histories import sample_and_measure
+
+        return sample_and_measure(config, data, steps, start)
+    candidates, utilities = data.candidates, data.utilities
+
+    def work() -> None:
+        CandidatePool(folder / "pool").append(candidates, key=RATING)
+        schema.write(utilities, folder / "utilities" / f"{RATING}.parquet")
+
+    return data.queries, steps.run("pool", {"data": start}, ["pool", f"utilities/{RATING}.parquet"], work)
+
+
+def _columns(data: TableData) -> dict[str, str]:
+    return dict(data.columns)
