@@ -1,0 +1,96 @@
+"""The scores door: anybody's table, diagnosed from the command line."""
+
+import json
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bestfor.__main__ import main
+
+
+def bestfor(monkeypatch, capfd, *words):
+    monkeypatch.setattr(sys, "argv", ["bestfor", *map(str, words)])
+    code = main()
+    out, err = capfd.readouterr()
+    return code, out, err
+
+
+@pytest.fixture(scope="module")
+def scores():
+    draw = np.random.default_rng(1)
+    rows = []
+    for user in range(12):
+        for query in range(3):
+            for utility in draw.normal(size=10):
+                rows.append((f"u{user}", f"u{user}q{query}", utility, utility + draw.normal(), draw.normal()))
+    return pa.table(
+        [list(column) for column in zip(*rows, strict=True)], names=["user", "query", "utility", "good", "bad"]
+    )
+
+
+def test_parquet_and_csv_agree_and_models_stand_side_by_side(monkeypatch, capfd, tmp_path, scores):
+    pq.write_table(scores, tmp_path / "s.parquet")
+    lines = [",".join(scores.column_names), *(",".join(map(str, row.values())) for row in scores.to_pylist())]
+    (tmp_path / "s.csv").write_text("\n".join(lines) + "\n")
+    results = []
+    for name in ("s.parquet", "s.csv"):
+        words = ("diagnose", tmp_path / name, "--reward", "good", "--reward", "bad", "--n", "1,2,4,10", "--json")
+        code, out, err = bestfor(monkeypatch, capfd, *words)
+        assert code == 0, err
+        results.append(json.loads(out))
+    for result in results:
+        result["signature"].pop("data")
+    assert results[0]["models"] == results[1]["models"]
+    models = results[0]["models"]
+    assert models["good"]["utility"][-1] > models["bad"]["utility"][-1]
+    assert models["good"]["utility"][0] == pytest.approx(results[0]["pool_mean"], abs=1e-12)
+
+
+def test_not_finite_rewards_are_dropped_and_counted(monkeypatch, capfd, tmp_path):
+    rows = [f"u{u},q{u},{'nan' if c == 0 else 'inf' if c == 1 else c},{c}" for u in range(4) for c in range(6)]
+    path = tmp_path / "s.csv"
+    path.write_text("user,query,reward,utility\n" + "\n".join(rows) + "\n")
+    code, out, err = bestfor(monkeypatch, capfd, "diagnose", path, "--n", "1,2,4", "--json")
+    assert code == 0, err
+    result = json.loads(out)
+    assert result["dropped"]["not_finite"] == 8
+    assert result["candidates"] == 16
+
+
+@pytest.mark.parametrize(
+    ("content", "words", "message"),
+    [
+        ("user,query,reward\nu,q,1\n", (), "no column 'utility'"),
+        ("user,query,reward,utility\nu,q,high,1\n", (), "row 1, column 'reward': found 'high'; expected a number"),
+        ("user,query,reward,utility\n", (), "no rows"),
+        ("", (), "an empty file"),
+        ("user,query,reward,utility\nu,q,1,1\nu,q,2,1\n", ("--n", "4"), "4"),
+        ("user,query,reward,utility\nu,q,1,1\n", ("--scale", "utlity"), "'utility' (did you mean it?)"),
+        ("user,query,reward,utility\nu,q,1,1\n", ("--n", "two"), "positive whole numbers"),
+        ("user,query,reward,utility\nu,q,1,1\n", ("--reward", "rewrd"), "no column 'rewrd'"),
+    ],
+)
+def test_bad_tables_are_one_line(monkeypatch, capfd, tmp_path, content, words, message):
+    path = tmp_path / "s.csv"
+    path.write_text(content)
+    code, out, err = bestfor(monkeypatch, capfd, "diagnose", path, *words)
+    assert code == 2, out
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1
+    assert message in err
+
+
+def test_one_user_and_single_candidates_have_no_intervals(monkeypatch, capfd, tmp_path):
+    path = tmp_path / "s.csv"
+    path.write_text("user,query,reward,utility\nu,q,1,1\nu,q,2,3\nu,r,1,1\n")
+    code, out, err = bestfor(monkeypatch, capfd, "diagnose", path, "--n", "1,2", "--json")
+    assert code == 0, err
+    result = json.loads(out)
+    assert result["dropped"]["too_few_candidates"] == 1
+    assert result["models"]["reward"]["low"] == [None, None]
+    code, out, err = bestfor(monkeypatch, capfd, "diagnose", path)
+    assert code == 0, err
+    assert "reward" in out
