@@ -21,7 +21,7 @@ from bestfor.types import FloatArray, IntArray
 SMALLEST_POOL = 20
 FEWEST_QUERIES = 20
 _FLOOR = 0.02
-_GRID = 0.002
+_GRID = 0.005
 _STARTS: dict[int, tuple[tuple[float, ...], ...]] = {
     1: ((0.5,),),
     2: ((0.1, 0.6), (0.25, 0.75), (0.4, 0.9)),
@@ -74,7 +74,8 @@ def fisher(correlation: FloatArray, size: IntArray) -> tuple[FloatArray, FloatAr
         z and v, each of shape (Q,).
     """
     r = np.clip(correlation, -0.999999, 0.999999)
-    return np.arctanh(r) - r / (2.0 * (size - 1)), 1.0 / (size - 3.0)
+    count = size.astype(np.float64)
+    return np.arctanh(r) - r / (2.0 * (count - 1)), 1.0 / (count - 3.0)
 
 
 def fit_mixture(z: FloatArray, v: FloatArray, weight: FloatArray) -> Mixture:
@@ -164,13 +165,13 @@ def prior_by_moments(z: FloatArray, v: FloatArray) -> Mixture:
 
 def _gather(z: FloatArray, v: FloatArray, weight: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Queries with the same noise and nearly the same z as one: the fit's cost no longer grows with their number."""
-    if len(z) <= 4000:
+    if len(z) <= 250:
         return z, v, weight
     noise, level = np.unique(v, return_inverse=True)
     cell = np.rint((z - z.min()) / _GRID).astype(np.int64)
-    _, group = np.unique(level * (cell.max() + 1) + cell, return_inverse=True)
-    total = np.bincount(group, weight)
-    return np.bincount(group, weight * z) / total, noise[level[np.unique(group, return_index=True)[1]]], total
+    _, first, group = np.unique(level * (cell.max() + 1) + cell, return_index=True, return_inverse=True)
+    total = np.bincount(group, weight).astype(np.float64)
+    return np.bincount(group, weight * z) / total, noise[level[first]], total
 
 
 def _posterior(mixture: Mixture, z: FloatArray, v: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -1,0 +1,188 @@
+"""From evidence to a diagnosis: intervals, comparisons, the best N, findings; over one data set or several folds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from bestfor.diagnostics.bootstrap import Form, Panel
+from bestfor.diagnostics.evidence import EDGES, ModelFacts
+from bestfor.diagnostics.findings import findings, headline
+from bestfor.diagnostics.pools import Dropped
+from bestfor.diagnostics.results import BestN, Comparison, Curve, Diagnosis, Evidence, ModelDiagnosis, Quantities
+from bestfor.types import Averaging, Estimate, FloatArray, IntArray
+
+COSTS = (0.005, 0.01, 0.02, 0.05)
+"""Costs of doubling N, in utility units, for which the best N is told."""
+
+ONE: Form = {("one", 0): 1.0}
+MEAN: Form = {("mean", 0): 1.0}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a diagnosis says about its data, before any model."""
+
+    name: str
+    signature: Mapping[str, Any]
+    averaging: Averaging
+    level: float
+    queries: int
+    users: int
+    candidates: int
+    dropped: Dropped
+
+
+def assemble(frame: Frame, n: IntArray, evidence: tuple[Evidence, ...], facts: Mapping[str, ModelFacts]) -> Diagnosis:
+    """Put intervals, comparisons, findings and a headline on what was measured.
+
+    Args:
+        frame: what the data are.
+        n: shape (K,).
+        evidence: one a fold.
+        facts: each model's facts, already averaged over the folds.
+
+    Returns:
+        The diagnosis, without its folds.
+    """
+    curves = Panel([one.curves for one in evidence], frame.level)
+    quantities = Panel([one.quantities for one in evidence], frame.level)
+    models = {name: _model(name, n, curves, quantities, one) for name, one in facts.items()}
+    best = max(models, key=lambda name: _rank(models[name]))
+    diagnosis = Diagnosis(
+        name=frame.name,
+        signature=frame.signature,
+        averaging=frame.averaging,
+        level=frame.level,
+        queries=frame.queries,
+        users=frame.users,
+        candidates=frame.candidates,
+        dropped=frame.dropped,
+        pool_mean=curves.interval(MEAN, ONE),
+        oracle=_curve(n, [curves.interval({("oracle", drawn): 1.0}, ONE) for drawn in n.tolist()]),
+        models=models,
+        comparisons=_comparisons(best, models, n, curves),
+        headline="",
+        evidence=evidence,
+    )
+    told = {name: replace(model, findings=findings(diagnosis, name)) for name, model in models.items()}
+    diagnosis = replace(diagnosis, models=told)
+    return replace(diagnosis, headline=headline(diagnosis, best))
+
+
+def _model(name: str, n: IntArray, curves: Panel, quantities: Panel, facts: ModelFacts) -> ModelDiagnosis:
+    column = f"model:{name}"
+    drawn = n.tolist()
+    gains = [curves.interval({(column, one): 1.0, ("mean", 0): -1.0}, ONE) for one in drawn]
+    captured = [_captured(curves, {(column, one): 1.0, ("mean", 0): -1.0}, one, facts) for one in drawn]
+    gain = _curve(n, gains)
+    peak = drawn[int(gain.value.argmax())]
+    return ModelDiagnosis(
+        scale=facts.scale,
+        utility=_curve(n, [curves.interval({(column, one): 1.0}, ONE) for one in drawn]),
+        gain=gain,
+        captured=_curve(n, captured),
+        peak=peak,
+        drop=curves.interval({(column, drawn[-1]): 1.0, (column, peak): -1.0} if peak != drawn[-1] else {}, ONE),
+        interval="two-way users x texts" if curves.two_way else "users",
+        quantities=_quantities(name, quantities, facts),
+        law=facts.law,
+        law_error={law: _relative(values, gain.value) for law, values in facts.law.items()},
+        ledger=facts.ledger,
+        best_n=tuple(BestN(cost, best_n(curves, column, cost)) for cost in COSTS),
+        findings=(),
+        per_user=facts.per_user,
+        edges=EDGES,
+        counts=facts.counts,
+        suspects=facts.suspects,
+    )
+
+
+def _quantities(name: str, panel: Panel, facts: ModelFacts) -> Quantities:
+    each: Form = {("each", 0): 1.0}
+    active, negative = (f"active:{name}", 0), (f"negative:{name}", 0)
+    plus, minus = (f"plus:{name}", 0), (f"minus:{name}", 0)
+    return Quantities(
+        alpha=panel.share({(f"collapsed:{name}", 0): 1.0}, each),
+        alpha_other_scale=panel.value({(f"other:{name}", 0): 1.0}, each),
+        beta=panel.share({negative: 1.0}, {active: 1.0}),
+        rho_plus=panel.value({plus: 1.0}, {active: 1.0, negative: -1.0}),
+        rho_minus=panel.value({minus: 1.0}, {negative: 1.0}),
+        rho=panel.interval({plus: 1.0, minus: 1.0}, {active: 1.0}),
+        leakage_gain=facts.ledger.leakage,
+        active_queries=facts.active_queries,
+        corrected=facts.corrected,
+    )
+
+
+def best_n(curves: Panel, column: str, cost: float) -> int:
+    """The N beyond which doubling gains less than a cost, or its interval holds 0.
+
+    Walks 1, 2, 4, ... (and from the last power of two to the largest N) and stops at the first step that does not pay.
+
+    Args:
+        curves: with the column at every power of two up to the largest N.
+        column: ``"model:<name>"``.
+        cost: of one doubling, in utility units.
+
+    Returns:
+        The last N that pays; 1 where nothing does.
+    """
+    grid = sorted(drawn for name, drawn in curves.folds[0].columns if name == column)
+    steps = [drawn for drawn in grid if drawn & (drawn - 1) == 0 or drawn == grid[-1]]
+    for before, after in pairwise(steps):
+        step = curves.interval({(column, after): 1.0, (column, before): -1.0}, ONE)
+        if step.value <= cost or (step.low is not None and step.low <= 0):
+            return before
+    return steps[-1]
+
+
+def _comparisons(best: str, models: Mapping[str, ModelDiagnosis], n: IntArray, curves: Panel) -> tuple[Comparison, ...]:
+    headroom = _headroom_known(next(iter(models.values())))
+    return tuple(
+        Comparison(best, other, drawn, _difference(curves, best, other, drawn))
+        for other in models
+        for drawn in n.tolist()
+        if other != best and drawn > 1 and headroom
+    )
+
+
+def _difference(curves: Panel, model: str, other: str, drawn: int) -> Estimate:
+    return curves.interval({(f"model:{model}", drawn): 1.0, (f"model:{other}", drawn): -1.0}, _headroom(drawn))
+
+
+def _headroom(drawn: int) -> Form:
+    return {("oracle", drawn): 1.0, ("mean", 0): -1.0}
+
+
+def _headroom_known(model: ModelDiagnosis) -> bool:
+    return bool(np.isfinite(model.captured.value).any())
+
+
+def _captured(curves: Panel, gain: Form, drawn: int, facts: ModelFacts) -> Estimate:
+    if drawn == 1 or not (facts.per_user.headroom[np.isfinite(facts.per_user.captured)] > 0).any():
+        return Estimate(float("nan"))
+    return curves.interval(gain, _headroom(drawn))
+
+
+def _rank(model: ModelDiagnosis) -> float:
+    value = float(model.captured.value[-1])
+    return value if np.isfinite(value) else float(model.gain.value[-1])
+
+
+def _relative(law: FloatArray, observed: FloatArray) -> FloatArray:
+    error = np.full(len(law), np.nan)
+    np.divide(law - observed, observed, out=error, where=np.abs(observed) > 1e-12)
+    return error
+
+
+def _curve(n: IntArray, estimates: list[Estimate]) -> Curve:
+    value, low, high = (
+        np.array([np.nan if x is None else x for x in column], dtype=np.float64)
+        for column in zip(*((one.value, one.low, one.high) for one in estimates), strict=True)
+    )
+    return Curve(n, value, low, high)

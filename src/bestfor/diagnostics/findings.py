@@ -1,0 +1,234 @@
+"""Plain sentences: what was seen, what causes it, what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bestfor.types import Estimate
+
+if TYPE_CHECKING:
+    from bestfor.diagnostics.results import Diagnosis, ModelDiagnosis
+
+HEADLINE_COST = 0.01
+
+_TERMS = {
+    "growth": (
+        "the rewards have heavier tails than normal ones: read the 'reward' law instead",
+        "the rewards have lighter tails than normal ones: read the 'reward' law instead",
+    ),
+    "alpha": (
+        "collapsed users weigh less in the average than their number says",
+        "collapsed users weigh more in the average than their number says",
+    ),
+    "sigma": (
+        "candidates differ more where the model is awake than elsewhere",
+        "candidates differ less where the model is awake than elsewhere",
+    ),
+    "covariance": (
+        "the reward is better where there is more to win",
+        "the reward is worse where there is more to win: add labels for queries with a wide spread of utilities",
+    ),
+    "shape": (
+        "the highest rewards are better than the correlation lets expect",
+        "the highest rewards promise more than they hold (over-optimisation): label some picks and refit",
+    ),
+    "leakage": (
+        "users counted as collapsed still gain, since a pick needs no spread",
+        "the picks for users counted as collapsed are worse than random ones: serve them one candidate",
+    ),
+}
+
+
+def findings(diagnosis: Diagnosis, name: str) -> tuple[str, ...]:
+    """What stands out about one model, each with its cause and the next step.
+
+    Args:
+        diagnosis: complete but for findings and headline.
+        name: of the model.
+
+    Returns:
+        Sentences, the most pressing first; one that says all is well where nothing stands out.
+    """
+    model = diagnosis.models[name]
+    rules: tuple[Callable[[Diagnosis, ModelDiagnosis], str | None], ...] = (
+        _no_headroom,
+        _no_gain,
+        _falls,
+        _collapsed,
+        _hacked,
+        _law,
+        _other_rule,
+        _uncorrected,
+        _left_out,
+        _few_users,
+    )
+    found = [sentence for sentence in (rule(diagnosis, model) for rule in rules) if sentence]
+    return tuple(found) or ("Nothing stands out: the curve grows as the law says, and no user has collapsed.",)
+
+
+def headline(diagnosis: Diagnosis, best: str) -> str:
+    """One sentence in plain words on the best model."""
+    model, n = diagnosis.models[best], int(diagnosis.n[-1])
+    gain = float(model.gain.value[-1])
+    headroom = diagnosis.oracle.value[-1] - diagnosis.pool_mean.value
+    if n == 1:
+        return f"With one candidate there is nothing to choose: the mean utility is {diagnosis.pool_mean.value:.2f}."
+    if not np.isfinite(model.captured.value[-1]):
+        return "Candidates of a query all have the same utility, so no choice can gain anything."
+    captured = model.captured.at(n)
+    verb = "gains" if gain >= 0 else "loses"
+    text = f"With N = {n} {best} {verb} {abs(gain):.2f} of a possible {headroom:.2f} (captured {captured.value:.2f}"
+    text += _range(captured, diagnosis.level) + "); "
+    collapsed = int(model.per_user.collapsed.sum())
+    text += f"{_counted(collapsed, diagnosis.users)} collapsed; " if collapsed else "no user has collapsed; "
+    return text + _worth(model, n)
+
+
+def _worth(model: ModelDiagnosis, n: int) -> str:
+    best = next(one.n for one in model.best_n if one.cost_in_utility_units == HEADLINE_COST)
+    if best == 1:
+        return f"more than one candidate does not pay at a cost of {HEADLINE_COST} per doubling."
+    if best == n:
+        return f"doubling N still pays at N = {n} at a cost of {HEADLINE_COST} per doubling."
+    return f"more than N = {best} does not pay at a cost of {HEADLINE_COST} per doubling."
+
+
+def _range(estimate: Estimate, level: float) -> str:
+    if estimate.low is None or estimate.high is None:
+        return ""
+    return f", {100 * level:g} % interval {estimate.low:.2f} to {estimate.high:.2f}"
+
+
+def _counted(some: int, users: int) -> str:
+    return f"{some} of {users} users {'has' if some == 1 else 'have'}"
+
+
+def _largest(diagnosis: Diagnosis) -> int:
+    return int(diagnosis.n[-1])
+
+
+def _no_headroom(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
+    if _largest(diagnosis) == 1 or np.isfinite(model.captured.value[-1]):
+        return None
+    return (
+        "There is nothing to win: a query's candidates all have the same utility. "
+        "Sample more varied candidates (a higher temperature) or measure a finer utility."
+    )
+
+
+def _no_gain(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
+    n = _largest(diagnosis)
+    gain = model.gain.at(n)
+    if n == 1 or not np.isfinite(model.captured.value[-1]) or gain.low is None or gain.high is None or gain.low > 0:
+        return None
+    if gain.high < 0:
+        return (
+            f"Choosing by this reward is worse than taking a random candidate: {gain.value:.3f} at N = {n}"
+            f"{_range(gain, diagnosis.level)}. Do not use it; check its sign and what it was trained on."
+        )
+    return (
+        f"No gain is shown: {gain.value:.3f} at N = {n}{_range(gain, diagnosis.level)}. "
+        "Collect labels for more users, or use a model that shares between users."
+    )
+
+
+def _falls(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
+    peak, drop = model.peak, model.drop
+    if peak in (1, _largest(diagnosis)) or drop.high is None or drop.high >= 0:
+        return None
+    return (
+        f"More candidates make it worse: the curve peaks at N = {peak} and has lost {-drop.value:.3f} by "
+        f"N = {_largest(diagnosis)}. The highest rewards are not the best candidates: draw {peak}, "
+        "and label some of the highest-scored picks."
+    )
+
+
+def _collapsed(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
+    count = int(model.per_user.collapsed.sum())
+    if not count:
+        return None
+    return (
+        f"{_counted(count, diagnosis.users)} collapsed: the rewards of their candidates hardly differ, and their picks "
+        f"add {model.quantities.leakage_gain:.3f} to the gain. Add labels for them or share strength between users; "
+        "until then one candidate is enough for them."
+    )
+
+
+def _hacked(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
+    q = model.quantities
+    if not q.active_queries or not q.beta.value > 0:
+        return None
+    seen = f"{100 * q.beta.value:.0f} % of queries show a negative correlation"
+    if q.corrected is None:
+        if q.beta.value <= 0.1:
+            return None
+        return f"{seen}; how much of that is noise cannot be told from these pools. Do not read it as hacking."
+    true = q.corrected.beta
+    if true < 0.02 or true < q.beta.value / 2:
+        return (
+            f"{seen}, but sampling noise makes most of that: about {100 * true:.0f} % are truly negative. "
+            "This is no sign of hacking."
+        )
+    return (
+        f"{seen}, and about {100 * true:.0f} % truly are (mean {q.corrected.rho_minus:.2f}): on these, more candidates "
+        "make it worse. Look at the suspects, and label what was picked there."
+    )
+
+
+def _law(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
+    n = _largest(diagnosis)
+    gain, law = model.gain.at(n), float(model.law["normal"][-1])
+    if n == 1 or gain.low is None or gain.high is None or gain.low <= law <= gain.high:
+        return None
+    terms = {term: float(getattr(model.ledger, term)) for term in _TERMS}
+    way = 1.0 if gain.value > law else -1.0
+    term = max(terms, key=lambda one: way * terms[one])
+    cause = _TERMS[term][0 if terms[term] > 0 else 1]
+    return (
+        f"The law says {law:.3f} at N = {n} and the exact curve {gain.value:.3f}{_range(gain, diagnosis.level)}. "
+        f"The term '{term}' ({terms[term]:+.3f}) does most of it: {cause}."
+    )
+
+
+def _other_rule(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
+    alpha, other = model.quantities.alpha.value, model.quantities.alpha_other_scale
+    if model.scale != "utility" or abs(alpha - other) <= 0.1:
+        return None
+    return (
+        f"The two rules of collapse disagree: {100 * alpha:.0f} % of users by the utility's scale, "
+        f"{100 * other:.0f} % by comparison with other users. Check that the rewards are in the utility's units."
+    )
+
+
+def _uncorrected(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
+    if model.quantities.corrected is not None or not model.quantities.active_queries:
+        return None
+    return (
+        "Noise in the correlations could not be taken out: that needs 20 queries with 20 candidates each. "
+        "Read beta, rho_plus and rho_minus as upper bounds on what is wrong and right."
+    )
+
+
+def _left_out(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
+    few, rows = diagnosis.dropped.too_few_candidates, diagnosis.dropped.not_finite
+    parts: list[str] = []
+    if few:
+        parts.append(f"{few} queries with fewer than {_largest(diagnosis)} candidates")
+    if rows:
+        parts.append(f"{rows} rows whose utility or reward is not finite")
+    if not parts:
+        return None
+    return f"Left out: {' and '.join(parts)}. Ask for a smaller largest N, or complete the pools."
+
+
+def _few_users(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
+    if diagnosis.users < 2:
+        return "One user alone carries no interval: what holds for this user may hold for nobody else."
+    captured = model.captured.at(_largest(diagnosis))
+    if captured.low is None or captured.high is None or captured.high - captured.low <= 0.3:
+        return None
+    half = (captured.high - captured.low) / 2
+    return f"Captured is known to +-{half:.2f} only, from {diagnosis.users} users; four times as many would halve that."
