@@ -65,14 +65,16 @@ def fill_pool(config: RunConfig, data: Dataset, folder: Path, steps: Steps, star
     if data.candidates is None or data.utilities is None:
         from bestfor.pipeline.histories import sample_and_measure
 
-        return sample_and_measure(config, data, steps, start)
+        return sample_and_measure(config, data, steps, start, metrics(config))
     candidates, utilities = data.candidates, data.utilities
 
     def work() -> None:
         CandidatePool(folder / "pool").append(candidates, key=RATING)
+        schema.write(data.queries, folder / "queries.parquet")
         schema.write(utilities, folder / "utilities" / f"{RATING}.parquet")
 
-    return data.queries, steps.run("pool", {"data": start}, ["pool", f"utilities/{RATING}.parquet"], work)
+    outputs = ["pool", "queries.parquet", f"utilities/{RATING}.parquet"]
+    return data.queries, steps.run("pool", {"data": start}, outputs, work)
 
 
 def _columns(data: TableData) -> dict[str, str]:

@@ -79,9 +79,10 @@ def _run_fold(config: RunConfig, data: Dataset, folder: Path, shared: Path, tell
 
     def save_tables() -> None:
         schema.write(data.histories, folder / "histories.parquet")
-        schema.write(data.queries, folder / "queries.parquet")
+        write_json(folder / "signature.json", {"data": data.signature, "version": __version__})
 
-    start = steps.run("data", {"data": data.signature}, ["histories.parquet", "queries.parquet"], save_tables)
+    tell(f"data: {data.name}, {len(data.queries)} queries")
+    start = steps.run("data", {"data": data.signature}, ["histories.parquet", "signature.json"], save_tables)
     queries, measured = fill_pool(config, data, folder, steps, start)
     pool = CandidatePool(folder / "pool").scan()
     metric = primary_metric(config)
