@@ -69,6 +69,12 @@ class Panel:
         ratios = [_ratio(fold, fold.form(numerator), fold.form(denominator)) for fold in self.folds]
         return float(np.mean(ratios))
 
+    def pooled(self, numerator: Form, denominator: Form) -> float:
+        """The ratio of the sums over all folds, for what not every fold has; NaN where the denominator is 0."""
+        above = sum(float(fold.total @ fold.form(numerator)) for fold in self.folds)
+        below = sum(float(fold.total @ fold.form(denominator)) for fold in self.folds)
+        return above / below if below != 0 else float("nan")
+
     def spread(self, numerator: Form, denominator: Form) -> Spread:
         """The ratio of two forms with its variance.
 

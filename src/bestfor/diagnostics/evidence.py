@@ -50,7 +50,7 @@ class Base:
 
     Attributes:
         n: shape (K,), the values of N that are reported.
-        grid: shape (G,), these and every power of two up to the largest.
+        grid: shape (G,), 1 and these and every power of two up to the largest.
         weight: shape (Q,), each query's weight.
         mean: shape (Q,), pool means.
         oracle: shape (Q, G), Best-of-N by the utility.
@@ -95,20 +95,22 @@ def gather(pools: Pools, n: IntArray, averaging: Averaging) -> tuple[Evidence, d
     weight = query_weights(pools.user, len(pools.user_ids), averaging)
     mean = np.where(pools.mask, pools.utility, 0.0).sum(axis=1) / pools.size
     oracle = best_of_n(pools.utility, pools.utility, pools.size, grid)
+    oracle[:, 0] = mean
     base = Base(n, grid, weight, mean, oracle)
-    measured = {name: _measure(pools, name, grid) for name in pools.rewards}
+    measured = {name: _measure(pools, name, base) for name in pools.rewards}
     facts = {name: _facts(pools, name, base, one) for name, one in measured.items()}
     return Evidence(_curve_influences(pools, base, measured), _quantity_influences(pools, base, measured)), facts
 
 
-def _measure(pools: Pools, name: str, grid: IntArray) -> _Measured:
+def _measure(pools: Pools, name: str, base: Base) -> _Measured:
     within = within_queries(pools, name)
     users = len(pools.user_ids)
     scale = pools.scales[name]
     own = collapse(within, pools.user, users, scale)
     other = collapse(within, pools.user, users, "arbitrary" if scale == "utility" else "utility")
     active = np.isfinite(within.correlation) & ~own.collapsed[pools.user]
-    curve = best_of_n(pools.rewards[name], pools.utility, pools.size, grid)
+    curve = best_of_n(pools.rewards[name], pools.utility, pools.size, base.grid)
+    curve[:, 0] = base.mean
     return _Measured(curve, within, own, other, active)
 
 

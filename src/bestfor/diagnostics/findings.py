@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bestfor.diagnostics.results import Diagnosis, ModelDiagnosis
 
 HEADLINE_COST = 0.01
+WORTH_SAYING = 0.05
 
 _TERMS = {
     "growth": (
@@ -159,7 +160,7 @@ def _collapsed(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
 
 def _hacked(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
     q = model.quantities
-    if not q.active_queries or not q.beta.value > 0:
+    if not q.active_queries or q.beta.value < WORTH_SAYING:
         return None
     seen = f"{100 * q.beta.value:.0f} % of queries show a negative correlation"
     if q.corrected is None:

@@ -132,9 +132,12 @@ def text_effects(pools: Pools, weight: FloatArray, columns: tuple[Column, ...], 
 def _block(pools: Pools, rows: IntArray | slice, m: int, n: IntArray) -> FloatArray:
     """Shape (B, m, S): for some pools of one size, the change of every mean when a candidate leaves."""
     utility = pools.utility[rows, :m]
-    parts = [np.zeros((*utility.shape, 1)), leave_one_out_mean(utility)[:, :, None]]
+    mean = leave_one_out_mean(utility)[:, :, None]
+    parts = [np.zeros_like(mean), mean]
     for reward in (pools.utility, *pools.rewards.values()):
-        parts.append(leave_one_out(reward[rows, :m], utility, n))
+        effect = leave_one_out(reward[rows, :m], utility, n)
+        effect[:, :, n == 1] = mean
+        parts.append(effect)
     return np.concatenate(parts, axis=2)
 
 

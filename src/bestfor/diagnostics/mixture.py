@@ -93,13 +93,13 @@ def fit_mixture(z: FloatArray, v: FloatArray, weight: FloatArray) -> Mixture:
     z, v, weight = _gather(z, v, weight * (queries / weight.sum()))
     best, lowest = None, np.inf
     for components, starts in _STARTS.items():
-        fits = [_em(z, v, weight, np.array(start)) for start in starts]
+        fits = [_em(z, v, weight, _start(z, np.array(start)), (200, 3e-3)) for start in starts]
         fit, likelihood = max(fits, key=lambda pair: pair[1])
         bic = (3 * components - 1) * np.log(queries) - 2 * likelihood
         if bic < lowest:
             best, lowest = fit, bic
     assert best is not None
-    return best
+    return _em(z, v, weight, best, (1000, 1e-5))[0]
 
 
 def correct(correlation: FloatArray, size: IntArray, weight: FloatArray) -> tuple[Corrected, Mixture] | None:
@@ -194,12 +194,19 @@ def _log_likelihood(mixture: Mixture, z: FloatArray, v: FloatArray, weight: Floa
     return float(weight @ (top + np.log(np.exp(log - top[:, None]).sum(axis=1))))
 
 
-def _em(z: FloatArray, v: FloatArray, weight: FloatArray, start: FloatArray) -> tuple[Mixture, float]:
-    """Expectation-maximisation from component means at these quantiles."""
-    spread = max(float(z.std()) / len(start), _FLOOR)
-    mixture = Mixture(np.full(len(start), 1 / len(start)), np.quantile(z, start), np.full(len(start), spread))
+def _start(z: FloatArray, quantiles: FloatArray) -> Mixture:
+    """Equal components with means at these quantiles of z."""
+    components = len(quantiles)
+    spread = max(float(z.std()) / components, _FLOOR)
+    return Mixture(np.full(components, 1 / components), np.quantile(z, quantiles), np.full(components, spread))
+
+
+def _em(
+    z: FloatArray, v: FloatArray, weight: FloatArray, mixture: Mixture, stop: tuple[int, float]
+) -> tuple[Mixture, float]:
+    """Expectation-maximisation for at most so many steps, or until ten of them add less than so much likelihood."""
     previous = -np.inf
-    for step in range(600):
+    for step in range(stop[0]):
         chance, centre, variance = _posterior(mixture, z, v)
         chance = chance * weight[:, None]
         mass = np.maximum(chance.sum(axis=0), 1e-12)
@@ -208,7 +215,7 @@ def _em(z: FloatArray, v: FloatArray, weight: FloatArray, start: FloatArray) -> 
         mixture = Mixture(mass / mass.sum(), mean, np.maximum(sd, _FLOOR))
         if step % 10 == 9:
             current = _log_likelihood(mixture, z, v, weight)
-            if current - previous < 1e-4:
+            if current - previous < stop[1]:
                 break
             previous = current
     return mixture, _log_likelihood(mixture, z, v, weight)
