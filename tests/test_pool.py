@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -167,6 +168,36 @@ def test_two_processes_writing_at_once_leave_every_part_whole(tmp_path):
     assert len(table) == 40 * 30
     assert len({*zip(table["query_id"].to_pylist(), table["text"].to_pylist(), strict=True)}) == 40, "no part is mixed"
     assert not list(tmp_path.glob(".*"))
+
+
+KILLED = """
+import os, sys
+import pyarrow as pa
+from bestfor.data.schema import CANDIDATES
+from bestfor.pool import CandidatePool
+
+def wait_for_the_end(*_):
+    print("ready", flush=True)
+    sys.stdin.read()
+
+os.link = wait_for_the_end
+CandidatePool(sys.argv[1]).append(CANDIDATES.empty_table(), key="01")
+"""
+
+
+def test_a_writer_that_is_killed_leaves_nothing_that_counts(pool):
+    before = contents(pool.folder)
+    pool.path("01").unlink()
+    command = [sys.executable, "-c", KILLED, str(pool.folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "ready\n"
+        child.send_signal(signal.SIGKILL)
+    assert child.returncode == -signal.SIGKILL
+    assert len(list(pool.folder.glob(".part-01*"))) == 1
+    assert (pool.missing(), pool.verify()) == (["01"], [])
+    pool.append(part("b", ["one", "zwei ä", ""]), key="01")
+    pool.sweep()
+    assert contents(pool.folder) == before
 
 
 def test_leftovers_of_killed_writers_are_swept_and_those_of_living_ones_kept(pool):

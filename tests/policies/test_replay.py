@@ -6,7 +6,8 @@ import pytest
 from bestfor.data.schema import CANDIDATES
 from bestfor.data.split import text_id
 from bestfor.errors import InputError
-from bestfor.policies.replay import replay
+from bestfor.policies.base import Policy, Prompt
+from bestfor.policies.replay import ReplayPolicy, replay
 from bestfor.pool import CandidatePool
 
 ROWS = [("q2", "zwei"), ("q1", "eins"), ("q2", "two, or 2"), ("q1", "e\u0301in")]
@@ -55,3 +56,19 @@ def test_what_is_missing_is_named(tmp_path):
     path.write_text("query_id,text\n")
     with pytest.raises(InputError, match="no rows"):
         replay(path)
+
+
+def test_a_table_answers_as_a_policy(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("query_id,text\nb,x\na,y\nb,z\na,w\n")
+    policy = ReplayPolicy(path)
+    assert isinstance(policy, Policy)
+    found = policy.sample([Prompt("b", ()), Prompt("a", ())], 2, seed=0)
+    assert [[candidate.text for candidate in row] for row in found] == [["x", "z"], ["y", "w"]]
+    assert policy.sample([Prompt("a", ())], 1, seed=9)[0][0].text == "y"
+    with pytest.raises(InputError, match="2 candidates of query 'b'; expected at least 3"):
+        policy.sample([Prompt("b", ())], 3, seed=0)
+    with pytest.raises(InputError, match="0 candidates of query 'c'"):
+        policy.sample([Prompt("c", ())], 1, seed=0)
+    with pytest.raises(InputError, match="no file"):
+        _ = ReplayPolicy(tmp_path / "none.csv").signature

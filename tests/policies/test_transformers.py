@@ -1,4 +1,5 @@
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from transformers import BloomConfig, GPT2Config, MistralConfig
 from bestfor.errors import InputError
 from bestfor.policies import _sampler
 from bestfor.policies._sampler import Ends, Repeated, SharedPrefix, draw, run
-from bestfor.policies.base import Policy, Prompt
+from bestfor.policies.base import Budgeted, Policy, Prompt
 from bestfor.policies.transformers import TransformersPolicy, noise_of
 
 
@@ -257,6 +258,21 @@ def test_settings_out_of_range_are_named(settings):
         TransformersPolicy("embedded", **settings)
 
 
+def test_torn_weights_are_named(checkpoint, tmp_path):
+    torn = shutil.copytree(checkpoint, tmp_path / "torn")
+    weights = torn / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(InputError, match="no usable model"):
+        TransformersPolicy(torn).sample(PROMPTS, 1, seed=0)
+
+
+def test_a_chat_is_counted_as_the_model_reads_it(policy):
+    assert isinstance(policy, Budgeted)
+    assert policy.budget == 128 - 6
+    chat = list(PROMPTS[1].messages)
+    assert policy.count(chat) == len(policy.checkpoint.encode(chat))
+
+
 def test_unknown_dtype_and_device_are_named(checkpoint):
     with pytest.raises(InputError, match="dtype: found 'float33'"):
         TransformersPolicy(checkpoint, dtype="float33").sample(PROMPTS, 1, seed=0)
@@ -265,7 +281,7 @@ def test_unknown_dtype_and_device_are_named(checkpoint):
 
 
 def test_prompts_that_do_not_fit_or_repeat_are_named(policy):
-    with pytest.raises(InputError, match=r"query 'long': found a prompt of \d+ tokens .* at most 128 together"):
+    with pytest.raises(InputError, match="tokens; expected at most 122, which leaves room for 6"):
         policy.sample([ask("long", "bridge " * 200)], 1, seed=0)
     with pytest.raises(InputError, match="found query 'q1' twice"):
         policy.sample([PROMPTS[1], PROMPTS[1]], 1, seed=0)

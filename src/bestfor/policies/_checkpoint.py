@@ -11,7 +11,8 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 from transformers.utils import logging as hub_logging
 
@@ -23,7 +24,7 @@ from bestfor.types import BoolArray, FloatArray, IntArray
 
 
 class Checkpoint:
-    """A model with its tokenizer.
+    """A model with its tokenizer; the weights are loaded when they are first needed.
 
     Args:
         folder: a checkpoint as transformers saves it.
@@ -35,24 +36,28 @@ class Checkpoint:
     """
 
     def __init__(self, folder: Path, *, dtype: str = "auto", device: str = "auto") -> None:
-        where = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-        kind = _dtype(dtype, where)
-        try:
-            with _no_bars():
-                self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-                model = AutoModelForCausalLM.from_pretrained(folder, dtype=kind, local_files_only=True)
-        except (OSError, ValueError, KeyError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise InputError(str(folder), f"no usable model ({reason})", "a causal language model") from error
-        try:
-            self.model: PreTrainedModel = cast(Any, model).to(where).eval()
-        except (RuntimeError, AssertionError) as error:
-            raise InputError("device", f"'{where}' ({str(error).splitlines()[0]})", "cpu, cuda or auto") from error
+        self._folder = folder
+        self._device = _device(device)
+        self._dtype = _dtype(dtype, self._device.type)
+        with _usable(folder):
+            self._config = AutoConfig.from_pretrained(folder, local_files_only=True)
+            self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+    @cached_property
+    def model(self) -> PreTrainedModel:
+        """The weights, on the device.
+
+        Raises:
+            InputError: they cannot be loaded.
+        """
+        with _usable(self._folder), _no_bars():
+            model = AutoModelForCausalLM.from_pretrained(self._folder, dtype=self._dtype, local_files_only=True)
+        return cast(Any, model).to(self._device).eval()
 
     @property
     def longest(self) -> int | None:
         """The most tokens the model takes, prompt and candidate together; None where it sets no limit."""
-        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return getattr(self._config.get_text_config(), "max_position_embeddings", None)
 
     def encode(self, messages: list[Message]) -> list[int]:
         """Token ids of a chat, up to where the candidate begins.
@@ -187,6 +192,27 @@ def _no_bars() -> Iterator[None]:
     finally:
         if shown:
             hub_logging.enable_progress_bar()
+
+
+@contextmanager
+def _usable(folder: Path) -> Iterator[None]:
+    """Whatever transformers cannot make a model of is bad input."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(str(folder), f"no usable model ({reason})", "a causal language model") from error
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError("device", f"'{name}' ({str(error).splitlines()[0]})", "cpu, cuda or auto") from error
+    return device
 
 
 def _dtype(name: str, device: str) -> torch.dtype | str:

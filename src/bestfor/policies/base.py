@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 Message = dict[str, str]
 """One turn of a chat: ``{"role": "system" | "user" | "assistant", "content": text}``."""
-
-FinishReason = Literal["stop", "length", "human"]
 
 
 @dataclass(frozen=True)
@@ -34,13 +32,14 @@ class Sampled:
         tokens: how many tokens were sampled, the end token included.
         logprob: the sum of their log-probabilities in nats under the model itself (temperature 1, nothing cut off),
             None where the policy does not know it.
-        finish_reason: ``stop`` where the policy ended the text, ``length`` where the limit did.
+        finish_reason: ``stop`` where the policy ended the text, ``length`` where the limit did; tables and endpoints
+            may say more.
     """
 
     text: str
     tokens: int
     logprob: float | None
-    finish_reason: FinishReason
+    finish_reason: str
 
 
 @runtime_checkable
@@ -73,4 +72,18 @@ class Policy(Protocol):
         Returns:
             One list of n candidates for each prompt, in the order of the prompts.
         """
+        ...
+
+
+@runtime_checkable
+class Budgeted(Protocol):
+    """A policy that knows how long a chat may be, so that items which find no room are left out beforehand."""
+
+    @property
+    def budget(self) -> int | None:
+        """The most tokens of a chat, None where there is no limit."""
+        ...
+
+    def count(self, messages: list[Message]) -> int:
+        """Tokens of a chat as the model reads it."""
         ...

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,65 @@ import pyarrow as pa
 
 from bestfor.data.schema import CANDIDATES
 from bestfor.data.split import text_id
-from bestfor.data.table import Columns, read_table
+from bestfor.data.table import Columns, file_signature, read_table
 from bestfor.errors import InputError
+from bestfor.policies.base import Prompt, Sampled
+
+
+@dataclass(frozen=True)
+class ReplayPolicy:
+    """A table of candidates that answers as a policy does.
+
+    Attributes:
+        path: what :func:`replay` reads.
+        columns: other names for its columns.
+        chunk: queries that are handed out together.
+    """
+
+    path: str | Path
+    columns: Mapping[str, str] | None = None
+    chunk: int = field(default=256, kw_only=True)
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return Path(self.path).name
+
+    @cached_property
+    def signature(self) -> dict[str, str | int | float]:
+        """The file's hash and how it is read.
+
+        Raises:
+            InputError: no such file.
+        """
+        if not Path(self.path).is_file():
+            raise InputError(str(self.path), "no file", "a table of candidates")
+        columns = repr(sorted((self.columns or {}).items()))
+        return {"kind": "replay", "model": self.name, "file": file_signature(self.path), "columns": columns}
+
+    def sample(self, prompts: Sequence[Prompt], n: int, *, seed: int) -> list[list[Sampled]]:
+        """The first n candidates of every prompt's query; the seed and the messages change nothing.
+
+        Raises:
+            InputError: the table cannot be read, or holds fewer than n candidates of a query.
+        """
+        found: list[list[Sampled]] = []
+        for prompt in prompts:
+            texts = self._by_query.get(prompt.query_id, [])
+            if len(texts) < n:
+                have = f"{len(texts)} candidates of query '{prompt.query_id}'"
+                raise InputError(str(self.path), have, f"at least {n}")
+            found.append(texts[:n])
+        return found
+
+    @cached_property
+    def _by_query(self) -> dict[str, list[Sampled]]:
+        table = replay(self.path, columns=self.columns)
+        found: dict[str, list[Sampled]] = {}
+        rows = (table[name].to_pylist() for name in ("query_id", "text", "logprob", "finish_reason"))
+        for query, text, logprob, reason in zip(*rows, strict=True):
+            found.setdefault(query, []).append(Sampled(text, len(text.split()), logprob, reason))
+        return found
 
 
 def replay(path: str | Path, *, columns: Mapping[str, str] | None = None, policy: str = "replay") -> pa.Table:

@@ -15,7 +15,7 @@ import numpy as np
 
 from bestfor.errors import InputError
 from bestfor.extras import require
-from bestfor.policies.base import Prompt, Sampled
+from bestfor.policies.base import Message, Prompt, Sampled
 from bestfor.rng import derive
 from bestfor.types import FloatArray
 
@@ -89,7 +89,7 @@ class TransformersPolicy:
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
-        """The loaded model and tokenizer.
+        """The tokenizer, and the model as soon as it is needed.
 
         Raises:
             InputError: the checkpoint is not there, or is no causal language model.
@@ -99,6 +99,16 @@ class TransformersPolicy:
         from bestfor.policies._checkpoint import Checkpoint
 
         return Checkpoint(locate(self.model), dtype=self.dtype, device=self.device)
+
+    @property
+    def budget(self) -> int | None:
+        """The most tokens of a chat that leave room for a candidate, None where the model sets no limit."""
+        longest = self.checkpoint.longest
+        return None if longest is None else longest - self.max_new_tokens
+
+    def count(self, messages: list[Message]) -> int:
+        """Tokens of a chat as the model reads it."""
+        return len(self.checkpoint.encode(messages))
 
     def sample(self, prompts: Sequence[Prompt], n: int, *, seed: int) -> list[list[Sampled]]:
         """Write n candidates for every prompt.
@@ -128,7 +138,7 @@ class TransformersPolicy:
         checkpoint = self.checkpoint
         encoded = [checkpoint.encode(list(prompt.messages)) for prompt in prompts]
         for prompt, ids in zip(prompts, encoded, strict=True):
-            self._fits(prompt, len(ids), checkpoint.longest)
+            self._fits(prompt, len(ids))
         noise = np.stack([noise_of(prompt.query_id, n, self.max_new_tokens, seed=seed) for prompt in prompts])
         drawn = checkpoint.run(encoded, noise, self.stop, temperature=self.temperature, top_p=self.top_p)
         texts = checkpoint.decode(drawn, self.stop)
@@ -145,14 +155,13 @@ class TransformersPolicy:
             for row in range(len(prompts))
         ]
 
-    def _fits(self, prompt: Prompt, tokens: int, longest: int | None) -> None:
+    def _fits(self, prompt: Prompt, tokens: int) -> None:
         if tokens == 0:
             raise InputError(f"query '{prompt.query_id}'", "an empty prompt", "at least one token")
-        if longest is not None and tokens + self.max_new_tokens > longest:
-            found = f"a prompt of {tokens} tokens and max_new_tokens {self.max_new_tokens}"
-            raise InputError(
-                f"query '{prompt.query_id}'", found, f"at most {longest} together: retrieve fewer items or shorten them"
-            )
+        if self.budget is not None and tokens > self.budget:
+            found = f"a prompt of {tokens} tokens"
+            room = f"at most {self.budget}, which leaves room for {self.max_new_tokens} more: fewer or shorter items"
+            raise InputError(f"query '{prompt.query_id}'", found, room)
 
 
 def noise_of(query_id: str, n: int, steps: int, *, seed: int) -> FloatArray:

@@ -1,1 +1,1 @@
-"""What we truly care about: how good a candidate is for its user."""
+"""Metrics: what is truly cared about, measured for each candidate."""

@@ -1,0 +1,179 @@
+"""The histories door: fit queries made of what users wrote, prompts that never look ahead, candidates in a pool."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from bestfor.data.schema import CANDIDATES
+from bestfor.data.split import text_id
+from bestfor.errors import InputError
+from bestfor.pipeline.asking import Asked, Prompting, ask
+from bestfor.policies.base import Policy, Prompt, Sampled
+from bestfor.pool import CandidatePool
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How many candidates, and from which prompts.
+
+    Attributes:
+        n: candidates of a test query.
+        fit_n: candidates of a fit query.
+        fit_items: how many items of each user, the latest, become fit queries.
+        prompting: what stands in a prompt.
+        seed: the run's seed.
+    """
+
+    n: int = 30
+    fit_n: int = 5
+    fit_items: int = 8
+    prompting: Prompting = field(default_factory=Prompting)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("n", 1), ("fit_n", 1), ("fit_items", 0)):
+            if getattr(self, name) < least:
+                raise InputError(name, str(getattr(self, name)), f"{least} or more")
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Queries that are sampled together: one part of the pool.
+
+    Attributes:
+        key: names the part; made from all that decides its rows.
+        prompts: what is asked.
+        n: candidates of each.
+    """
+
+    key: str
+    prompts: tuple[Prompt, ...]
+    n: int
+
+    @property
+    def size(self) -> int:
+        """Candidates of the chunk."""
+        return len(self.prompts) * self.n
+
+
+def generate(
+    policy: Policy,
+    histories: pa.Table,
+    queries: pa.Table,
+    pool: CandidatePool,
+    sampling: Sampling,
+    *,
+    progress: bool | None = None,
+) -> pa.Table:
+    """Sample the candidates of all fit and test queries into a pool, or what is left of them.
+
+    Work is planned in fixed chunks from the sorted ids of the queries, and a chunk's part is named by all that decides
+    it (policy, seed, n, prompts): whatever is there already is kept, and a call that was killed goes on to the same
+    bytes. Parts of other settings stay in the folder and are not read.
+
+    Args:
+        policy: writes the candidates.
+        histories: table of schema ``HISTORIES``.
+        queries: table of schema ``QUERIES``: the test queries.
+        pool: where candidates go.
+        sampling: how many, and from which prompts.
+        progress: whether to draw a bar on standard error; by default where that is a terminal.
+
+    Returns:
+        Table of schema ``QUERIES``: the given queries and a fit query for each chosen item, sorted by id. The
+        references of fit queries are what the users wrote.
+
+    Raises:
+        InputError: the tables do not fit together, or the policy cannot be had; the message names what.
+    """
+    asked = ask(policy, histories, queries, sampling.fit_items, sampling.prompting)
+    chunks = plan(policy, asked, sampling)
+    pool.plan([chunk.key for chunk in chunks])
+    owed = set(pool.missing())
+    here = sum(chunk.size for chunk in chunks if chunk.key not in owed)
+    with _bar(progress, here, sum(chunk.size for chunk in chunks)) as advance:
+        for chunk in chunks:
+            if chunk.key not in owed:
+                continue
+            # Asked again just before the work: another process may have done it meanwhile.
+            if pool.missing([chunk.key]):
+                written = policy.sample(chunk.prompts, chunk.n, seed=sampling.seed)
+                pool.append(_table(chunk, written, policy.name, sampling.seed), key=chunk.key)
+            advance(chunk.size)
+    pool.sweep()
+    return asked.queries
+
+
+def plan(policy: Policy, asked: Asked, sampling: Sampling) -> list[Chunk]:
+    """Cut the prompts of each split, sorted by query id, into the policy's chunks.
+
+    Args:
+        policy: its signature is part of the keys.
+        asked: queries and their prompts.
+        sampling: candidates per query, and the seed.
+
+    Returns:
+        Chunks in order, fit before test.
+    """
+    splits = dict(zip(asked.queries["query_id"].to_pylist(), asked.queries["split"].to_pylist(), strict=True))
+    chunks: list[Chunk] = []
+    for split, n in (("fit", sampling.fit_n), ("test", sampling.n)):
+        prompts = sorted((p for p in asked.prompts if splits[p.query_id] == split), key=lambda p: p.query_id)
+        for number, start in enumerate(range(0, len(prompts), policy.chunk)):
+            part = tuple(prompts[start : start + policy.chunk])
+            content = [policy.signature, sampling.seed, n, [[p.query_id, list(p.messages)] for p in part]]
+            digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+            chunks.append(Chunk(f"{split}-{number:05d}-{digest[:16]}", part, n))
+    return chunks
+
+
+def _table(chunk: Chunk, written: Sequence[Sequence[Sampled]], policy: str, seed: int) -> pa.Table:
+    rows = [
+        (prompt.query_id, index, text_id(one.text), one.text, one.logprob, one.finish_reason, policy, seed)
+        for prompt, candidates in zip(chunk.prompts, written, strict=True)
+        for index, one in enumerate(candidates)
+    ]
+    columns = zip(*rows, strict=True)
+    return pa.table(
+        [pa.array(list(column), field.type) for column, field in zip(columns, CANDIDATES, strict=True)],
+        schema=CANDIDATES,
+    )
+
+
+class _Rate(ProgressColumn):
+    """Candidates a second since this call began."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.1f}/s", style="progress.data.speed")
+
+
+@contextmanager
+def _bar(progress: bool | None, done: int, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar with rate and remaining time on standard error, or nothing; yields what advances it."""
+    if not (sys.stderr.isatty() if progress is None else progress):
+        yield lambda count: None
+        return
+    columns = (TextColumn("candidates"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    console = Console(stderr=True, force_terminal=progress)
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("candidates", total=total, completed=done)
+        yield lambda count: bar.advance(task, count)
