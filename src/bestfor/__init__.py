@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-# Name -> module that holds it. Loaded at first use, so that the import stays light and needs no optional package.
+# Name -> module that holds it (and its name there, where it is another). Loaded at first use, so that the import stays light and needs no optional package.
 _FACE = {
     "BestforError": "bestfor.errors",
     "CandidatePool": "bestfor.pool",
@@ -23,7 +23,7 @@ _FACE = {
     "diagnose_table": "bestfor.pipeline.scores",
     "load_config": "bestfor.pipeline.config",
     "load_encoder": "bestfor.encoders.sentence",
-    "load_model": "bestfor.rewards",
+    "load_reward": "bestfor.rewards:load",
     "load_polis": "bestfor.data.polis",
     "load_ratings": "bestfor.data.table",
     "parse_config": "bestfor.pipeline.config",
@@ -47,7 +47,7 @@ __all__ = [
     "diagnose_table",
     "load_config",
     "load_encoder",
-    "load_model",
+    "load_reward",
     "load_polis",
     "load_ratings",
     "parse_config",
@@ -69,13 +69,14 @@ if TYPE_CHECKING:
     from bestfor.policies.transformers import TransformersPolicy
     from bestfor.pool import CandidatePool
     from bestfor.report import write_html
-    from bestfor.rewards import load_model
+    from bestfor.rewards import load as load_reward
     from bestfor.types import Estimate, RewardEstimate
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 (any of the names above)
     if name in _FACE:
-        return getattr(importlib.import_module(_FACE[name]), name)
+        module, _, other = _FACE[name].partition(":")
+        return getattr(importlib.import_module(module), other or name)
     raise AttributeError(f"module 'bestfor' has no attribute '{name}'")
 
 

@@ -23,7 +23,8 @@ from bestfor.pipeline.examples import build_examples, build_rows
 from bestfor.pipeline.page import write_report
 from bestfor.pipeline.steps import Steps, digest, write_json, write_text
 from bestfor.pool import CandidatePool
-from bestfor.rewards import KINDS, load_model
+from bestfor.rewards import KINDS
+from bestfor.rewards import load as load_model
 from bestfor.types import RewardEstimate
 
 Tell = Callable[[str], None]
