@@ -136,7 +136,7 @@ def pools_from_rows(
         name: reward.scale if isinstance(reward, Reward) else "arbitrary" for name, reward in rewards.items()
     }
     utilities = _floats("utility", utility)
-    _check_lengths({"user": user, "query": query, "utility": utilities, **columns})
+    _check_lengths({"user": user, "query": query, "utility": utilities, **_named(columns)})
     users, user_names = encode("user", user)
     queries, query_names = encode("query", query)
     texts, text_names = (None, []) if text is None else encode("text", text)
@@ -175,6 +175,10 @@ def pools_from_rows(
 
 def _mean(reward: Reward | npt.ArrayLike) -> npt.ArrayLike:
     return reward.mean if isinstance(reward, Reward) else reward
+
+
+def _named(columns: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    return {f"rewards '{name}'": column for name, column in columns.items()}
 
 
 def _floats(where: str, values: npt.ArrayLike) -> FloatArray:
