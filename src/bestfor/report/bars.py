@@ -151,8 +151,8 @@ class ComparisonsPlot:
 
     @classmethod
     def of(cls, report: view.Report) -> ComparisonsPlot | None:
-        """All comparisons that have a value, or None where there are none."""
-        pairs = [pair for pair in report.comparisons if pair.difference is not None]
+        """The comparisons at the largest N, or None where there are none."""
+        pairs = report.decisive
         if not pairs:
             return None
         columns = (_style.array([getattr(pair, key) for pair in pairs]) for key in ("difference", "low", "high"))

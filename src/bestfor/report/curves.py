@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bestfor.report import _style, view
+from bestfor.report._values import Band, Series
 from bestfor.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -75,12 +76,11 @@ class LawPlot:
 
     @classmethod
     def of(cls, report: view.Report, model: view.Model) -> LawPlot | None:
-        """The laid-over laws, or None where the model has none or the pool mean is unknown."""
-        if not model.has_law or report.pool_mean is None:
+        """The laid-over laws, or None where the model has none or its gains are unknown."""
+        known = model.gain if any(value is not None for value in model.gain.value) else _over(report, model)
+        if not model.has_law or all(value is None for value in known.value):
             return None
-        line = _style.line_of(model, model.utility, model.n)
-        mean = report.pool_mean
-        gain = _style.Line(line.name, line.index, line.quiet, line.value - mean, line.low - mean, line.high - mean)
+        gain = _style.line_of(model, known, model.n)
         laws = {law: _style.array(series) for law, series in model.law.items() if any(v is not None for v in series)}
         return cls(np.array(model.n), gain, laws)
 
@@ -95,3 +95,11 @@ class LawPlot:
         _style.samples_axis(axes, self.n)
         axes.set_ylabel("gain over the pool mean")
         axes.legend(frameon=False, fontsize=7.5)
+
+
+def _over(report: view.Report, model: view.Model) -> Band:
+    """Gains where only utilities were written; their intervals would be another quantity's, so there are none."""
+    mean = report.pool_mean
+    nothing: Series = (None,) * len(model.n)
+    values = tuple(None if value is None or mean is None else value - mean for value in model.utility.value)
+    return Band(values, nothing, nothing)

@@ -39,6 +39,7 @@ class Panel:
     correlation_chart: Markup | None
     correlation_rows: list[tuple[str, int]]
     suspects: list[SuspectCard]
+    unlucky: list[SuspectCard]
     more_suspects: int
 
 
@@ -81,7 +82,7 @@ def render_html(
         terms=words.TERMS,
         laws=words.LAWS,
         comparisons=pairs,
-        comparison_n=report.comparisons[0].n if report.comparisons else 0,
+        comparison_sizes=tables.comparisons_by_n(report),
         comparison_zero=zero,
         folds=tables.folds(report),
         dropped=tables.dropped(report),
@@ -160,9 +161,14 @@ def _panel(report: view.Report, model: view.Model, texts: Texts, inputs: Mapping
         users_rows=_users_rows(users),
         correlation_chart=None if correlation is None else _correlation_chart(correlation, model),
         correlation_rows=[] if correlation is None else _correlation_rows(correlation),
-        suspects=[card(suspect, texts, inputs, limit) for suspect in shown],
+        suspects=[card(suspect, texts, inputs, limit) for suspect in shown if not _is_unlucky(suspect)],
+        unlucky=[card(suspect, texts, inputs, limit) for suspect in shown if _is_unlucky(suspect)],
         more_suspects=len(model.suspects) - len(shown),
     )
+
+
+def _is_unlucky(suspect: view.Suspect) -> bool:
+    return suspect.posterior is not None and suspect.posterior < 0.5
 
 
 def _law_chart(plot: LawPlot, model: view.Model) -> Markup:

@@ -9,6 +9,9 @@ from bestfor.report import view, words
 from bestfor.report.bars import WaterfallPlot
 from bestfor.report.curves import LawPlot
 
+COST = 0.01
+"""Utility per doubling of N, the price that the headline speaks of too."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -49,6 +52,7 @@ class Bar:
     width: float
     mark: float | None
     kind: str
+    against: str = ""
 
 
 QUANTITIES = (
@@ -144,8 +148,8 @@ def ledger_rows(plot: WaterfallPlot) -> list[Bar]:
 
 
 def comparisons(report: view.Report) -> tuple[list[Bar], float]:
-    """One row a paired comparison, and where zero lies in percent."""
-    pairs = [pair for pair in report.comparisons if pair.difference is not None]
+    """One row a paired comparison at the largest N, and where zero lies in percent."""
+    pairs = report.decisive
     values = [v for pair in pairs for v in (pair.difference, pair.low, pair.high) if v is not None]
     at = _scale([0.0, *values])
     rows: list[Bar] = []
@@ -156,10 +160,25 @@ def comparisons(report: view.Report) -> tuple[list[Bar], float]:
         kind = ("good" if difference > 0 else "bad") if certain else "open"
         interval = words.span(pair.low, pair.high) or words.NO_INTERVAL
         shown = words.percent(difference, signed=True)
-        rows.append(
-            Bar(f"{pair.model}\n{pair.against}", interval, shown, at(low), at(high) - at(low), at(difference), kind)
-        )
+        rows.append(Bar(pair.model, interval, shown, at(low), at(high) - at(low), at(difference), kind, pair.against))
     return rows, at(0.0)
+
+
+def comparisons_by_n(report: view.Report) -> tuple[tuple[int, ...], list[Row]]:
+    """The values of N, and one row a pair (key: the model, label: against which) with a cell for each of them."""
+    sizes = tuple(sorted({pair.n for pair in report.comparisons}))
+    found = {(pair.model, pair.against, pair.n): pair for pair in report.comparisons}
+    rows: list[Row] = []
+    for model, against in dict.fromkeys((pair.model, pair.against) for pair in report.comparisons):
+        pairs = [found.get((model, against, size)) for size in sizes]
+        cells = tuple(
+            Cell(words.NONE)
+            if pair is None
+            else Cell(words.percent(pair.difference, signed=True), words.span(pair.low, pair.high))
+            for pair in pairs
+        )
+        rows.append(Row(model, against, cells))
+    return sizes, rows
 
 
 def folds(report: view.Report) -> list[Row]:
@@ -221,16 +240,20 @@ def _best_tile(model: view.Model) -> Tile:
     label = "candidates pay (N)"
     if not model.best_n:
         return Tile(label, words.NONE, "", ("not available: no cost was stated",))
-    costs = [cost for cost, _ in model.best_n]
-    places = words.decimals([min(cost for cost in costs if cost > 0)]) if any(costs) else 2
-    shown = [(f"{cost:.{places}f}".rstrip("0").rstrip("."), n) for cost, n in model.best_n]
-    first, rest = shown[0], shown[1:]
-    notes = [f"beyond, doubling gains less than {first[0]}, or nothing that can be told from zero"]
-    if model.n and first[1] == model.n[-1]:
-        notes = [f"every doubling up to here gains at least {first[0]}; more was not measured"]
-    if rest:
-        notes.append("; ".join(f"{words.count(n)} at a cost of {cost}" for cost, n in rest))
-    return Tile(label, words.count(first[1]), "", tuple(notes))
+    cost, n = pays(model)
+    rest = [f"{words.count(other)} at {price:g}" for price, other in model.best_n if price != cost]
+    if n == 1:
+        note = f"more than one does not pay at a cost of {cost:g} per doubling"
+    elif model.n and n == model.n[-1]:
+        note = f"every doubling up to here gains at least {cost:g}; more was not measured"
+    else:
+        note = f"beyond, doubling gains less than {cost:g}, or nothing that can be told from zero"
+    return Tile(label, words.count(n), "", (note, f"at other costs: {'; '.join(rest)}") if rest else (note,))
+
+
+def pays(model: view.Model) -> tuple[float, int | None]:
+    """The stated cost nearest to :data:`COST` per doubling, and the N beyond which doubling does not earn it."""
+    return min(model.best_n, key=lambda best: abs(best[0] - COST), default=(COST, None))
 
 
 def _scale(values: Iterable[float]) -> Callable[[float], float]:

@@ -37,7 +37,7 @@ def print_summary(diagnosis: Mapping[str, Any], console: Console) -> None:
         return
     console.print(_models(report, console.width))
     console.print(Text(_key(report), style="dim"))
-    if any(pair.difference is not None for pair in report.comparisons):
+    if report.decisive:
         console.print(_comparisons(report, console.width))
     if report.folds:
         console.print(_folds(report))
@@ -98,7 +98,7 @@ def _models(report: view.Report, width: int) -> Table:
         if corrected:
             row.append(words.percent(model.corrected.get("beta") if model.corrected else None))
         row.append(words.number(model.quantities.get("rho"), 2))
-        row.append(words.count(model.best_n[0][1] if model.best_n else None))
+        row.append(words.count(tables.pays(model)[1]))
         if wide:
             row.append(sparkline(model.utility.value, low, high))
         table.add_row(_name(model.name), *row, style="dim" if model.quiet else "")
@@ -111,8 +111,8 @@ def _range(report: view.Report) -> tuple[float, float]:
 
 
 def _key(report: view.Report) -> str:
-    first = report.models[0].best_n
-    pays = f"; pays: the N beyond which doubling gains less than {first[0][0]:g}, else the largest" if first else ""
+    first = report.models[0].best_n and tables.pays(report.models[0])
+    pays = f"; pays: the N beyond which doubling gains less than {first[0]:g}, else the largest" if first else ""
     corrected = any(model.corrected for model in report.models)
     beta = (
         "β: hacked queries, corrected for sampling noise"
@@ -129,18 +129,14 @@ def _comparisons(report: view.Report, width: int) -> Table:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("paired comparison", overflow="fold")
+    table.add_column(f"paired comparison at N = {report.decisive[0].n}", overflow="fold")
     room = 30 if width >= 100 else 15
     table.add_column("difference", justify="right", no_wrap=True)
     table.add_column("interval", no_wrap=True)
     table.add_column("", no_wrap=True)
-    for pair in report.comparisons:
-        if pair.difference is None:
-            continue
+    for pair in report.decisive:
         low, high = pair.low, pair.high
-        known = low is not None and high is not None
-        certain = low is not None and high is not None and (low > 0 or high < 0)
-        verdict = ("better" if pair.difference > 0 else "worse") if certain else "undecided" if known else ""
+        verdict = _verdict(low, high)
         table.add_row(
             _name(f"{words.clip(pair.model, room)} against {words.clip(pair.against, room)}"),
             words.percent(pair.difference, signed=True),
@@ -148,6 +144,12 @@ def _comparisons(report: view.Report, width: int) -> Table:
             verdict,
         )
     return table
+
+
+def _verdict(low: float | None, high: float | None) -> str:
+    if low is None or high is None:
+        return ""
+    return "better" if low > 0 else "worse" if high < 0 else "undecided"
 
 
 def _folds(report: view.Report) -> Table:

@@ -6,27 +6,30 @@ Absent and null numbers are None throughout; lists that a model lacks are empty.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from bestfor.errors import InputError
+from bestfor.report._values import (
+    EXPECTED,
+    Band,
+    Series,
+    band,
+    count,
+    grid,
+    index,
+    mapping,
+    number,
+    numbers,
+    records,
+    series,
+)
 
-Series = tuple[float | None, ...]
 LAWS = ("bound", "normal", "reward", "pool")
 LEDGER = ("growth", "alpha", "sigma", "covariance", "shape", "leakage")
 BASELINES = frozenset({"length", "logprob", "random", "constant", "baseline", "first", "shortest", "longest"})
 """Names that stand for "no reward model at all": drawn quietly, never the headline model."""
-_EXPECTED = "an object as docs/diagnosis.md describes it"
-
-
-@dataclass(frozen=True)
-class Band:
-    """Values over N with their interval; ``None`` where there is none."""
-
-    value: Series
-    low: Series
-    high: Series
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Model:
     scale: str
     n: tuple[int, ...]
     utility: Band
+    gain: Band
     captured: Band
     interval: str
     quantities: Mapping[str, float | None]
@@ -125,6 +129,13 @@ class Report:
         loud = [model for model in self.models if not model.quiet] or list(self.models)
         return max(loud, key=lambda model: _last(model.captured.value), default=None)
 
+    @property
+    def decisive(self) -> tuple[Comparison, ...]:
+        """The comparisons that have a value, at the largest N among them."""
+        known = [pair for pair in self.comparisons if pair.difference is not None]
+        largest = max((pair.n for pair in known), default=0)
+        return tuple(pair for pair in known if pair.n == largest)
+
     def model(self, name: str) -> Model | None:
         """The model of this name, or None."""
         return next((model for model in self.models if model.name == name), None)
@@ -140,35 +151,35 @@ def read(diagnosis: Mapping[str, Any]) -> Report:
         InputError: it is no diagnosis, or a curve's length is not that of its N.
     """
     if not isinstance(diagnosis, Mapping):
-        raise InputError("diagnosis", type(diagnosis).__name__, _EXPECTED)
-    models = _mapping(diagnosis, "models", "diagnosis")
-    oracle = _mapping(diagnosis, "oracle", "diagnosis")
+        raise InputError("diagnosis", type(diagnosis).__name__, EXPECTED)
+    models = mapping(diagnosis, "models", "diagnosis")
+    oracle = mapping(diagnosis, "oracle", "diagnosis")
     signature = diagnosis.get("signature") or {}
     names = sorted(models, key=lambda name: _is_quiet(name, models[name]))
-    n = _grid(oracle, "oracle")
+    n = grid(oracle, "oracle")
     return Report(
         name=str(diagnosis.get("name") or ""),
         headline=str(diagnosis.get("headline") or ""),
-        queries=_count(diagnosis.get("queries")),
-        users=_count(diagnosis.get("users")),
-        candidates=_count(diagnosis.get("candidates")),
-        dropped={str(key): _count(value) for key, value in (diagnosis.get("dropped") or {}).items()},
-        pool_mean=_number(diagnosis.get("pool_mean")),
+        queries=count(diagnosis.get("queries")),
+        users=count(diagnosis.get("users")),
+        candidates=count(diagnosis.get("candidates")),
+        dropped={str(key): count(value) for key, value in (diagnosis.get("dropped") or {}).items()},
+        pool_mean=number(diagnosis.get("pool_mean")),
         n=n,
-        oracle=_band(oracle, "utility", "", n, "oracle"),
+        oracle=band(oracle, "utility", "", n, "oracle"),
         models=tuple(_model(name, index, models[name]) for index, name in enumerate(names)),
-        comparisons=tuple(_comparison(entry) for entry in diagnosis.get("comparisons") or ()),
+        comparisons=tuple(_comparison(entry) for entry in records(diagnosis, "comparisons", "diagnosis")),
         signature=signature,
-        level=_number(signature.get("level")) or 0.95,
-        folds=tuple(read(fold) for fold in diagnosis.get("folds") or ()),
+        level=number(signature.get("level")) or 0.95,
+        folds=tuple(read(fold) for fold in records(diagnosis, "folds", "diagnosis")),
     )
 
 
 def _model(name: str, index: int, entry: Mapping[str, Any]) -> Model:
     where = f"models.{name}"
     if not isinstance(entry, Mapping):
-        raise InputError(where, type(entry).__name__, _EXPECTED)
-    n = _grid(entry, where)
+        raise InputError(where, type(entry).__name__, EXPECTED)
+    n = grid(entry, where)
     quantities = entry.get("quantities") or {}
     corrected = quantities.get("corrected")
     ledger = entry.get("ledger")
@@ -179,31 +190,32 @@ def _model(name: str, index: int, entry: Mapping[str, Any]) -> Model:
         quiet=_is_quiet(name, entry),
         scale=str(entry.get("scale") or "arbitrary"),
         n=n,
-        utility=_band(entry, "utility", "", n, where),
-        captured=_band(entry, "captured", "captured_", n, where),
+        utility=band(entry, "utility", "", n, where),
+        gain=band(entry, "gain", "gain_", n, where),
+        captured=band(entry, "captured", "captured_", n, where),
         interval=str(entry.get("interval") or ""),
-        quantities={key: _number(value) for key, value in quantities.items() if key != "corrected"},
-        corrected=_numbers(corrected),
+        quantities={key: number(value) for key, value in quantities.items() if key != "corrected"},
+        corrected=numbers(corrected),
         law=_laws(entry, "law", n, where),
         law_error=_laws(entry, "law_error", n, where),
-        ledger=_numbers(ledger),
-        best_n=tuple(_best_n(item) for item in entry.get("best_n") or ()),
+        ledger=numbers(ledger),
+        best_n=tuple(_best_n(item) for item in records(entry, "best_n", where)),
         findings=tuple(map(str, entry.get("findings") or ())),
         notes=tuple(map(str, entry.get("notes") or ())),
-        users=tuple(_user(item) for item in entry.get("per_user") or ()),
+        users=tuple(_user(item) for item in records(entry, "per_user", where)),
         edges=tuple(float(edge) for edge in correlations.get("edges") or ()),
-        counts=tuple(_count(count) for count in correlations.get("counts") or ()),
-        suspects=tuple(_suspect(item) for item in entry.get("suspects") or ()),
+        counts=tuple(count(each) for each in correlations.get("counts") or ()),
+        suspects=tuple(_suspect(item) for item in records(entry, "suspects", where)),
     )
 
 
 def _user(item: Mapping[str, Any]) -> User:
     return User(
         user=str(item.get("user", "")),
-        queries=_count(item.get("queries")),
-        gain=_number(item.get("gain")),
-        headroom=_number(item.get("headroom")),
-        captured=_number(item.get("captured")),
+        queries=count(item.get("queries")),
+        gain=number(item.get("gain")),
+        headroom=number(item.get("headroom")),
+        captured=number(item.get("captured")),
         collapsed=bool(item.get("collapsed")),
     )
 
@@ -212,14 +224,14 @@ def _suspect(item: Mapping[str, Any]) -> Suspect:
     return Suspect(
         query=str(item.get("query", "")),
         user=str(item.get("user", "")),
-        size=_count(item.get("size")),
-        correlation=_number(item.get("correlation")),
-        posterior=_number(item.get("posterior")),
-        pick=_index(item.get("pick")),
-        pick_utility=_number(item.get("pick_utility")),
-        best=_index(item.get("best")),
-        best_utility=_number(item.get("best_utility")),
-        mean_utility=_number(item.get("mean_utility")),
+        size=count(item.get("size")),
+        correlation=number(item.get("correlation")),
+        posterior=number(item.get("posterior")),
+        pick=index(item.get("pick")),
+        pick_utility=number(item.get("pick_utility")),
+        best=index(item.get("best")),
+        best_utility=number(item.get("best_utility")),
+        mean_utility=number(item.get("mean_utility")),
     )
 
 
@@ -227,67 +239,20 @@ def _comparison(item: Mapping[str, Any]) -> Comparison:
     return Comparison(
         model=str(item.get("model", "")),
         against=str(item.get("against", "")),
-        n=_count(item.get("n")),
-        difference=_number(item.get("captured_difference")),
-        low=_number(item.get("low")),
-        high=_number(item.get("high")),
+        n=count(item.get("n")),
+        difference=number(item.get("captured_difference")),
+        low=number(item.get("low")),
+        high=number(item.get("high")),
     )
 
 
 def _best_n(item: Mapping[str, Any]) -> tuple[float, int | None]:
-    return _number(item.get("cost_in_utility_units")) or 0.0, _index(item.get("n"))
+    return number(item.get("cost_in_utility_units")) or 0.0, index(item.get("n"))
 
 
 def _laws(entry: Mapping[str, Any], key: str, n: tuple[int, ...], where: str) -> dict[str, Series]:
     given = entry.get(key) or {}
-    return {law: _series(given.get(law), n, f"{where}.{key}.{law}") for law in LAWS}
-
-
-def _band(entry: Mapping[str, Any], value: str, prefix: str, n: tuple[int, ...], where: str) -> Band:
-    keys = (value, f"{prefix}low", f"{prefix}high")
-    return Band(*(_series(entry.get(key), n, f"{where}.{key}") for key in keys))
-
-
-def _series(values: Sequence[Any] | None, n: tuple[int, ...], where: str) -> Series:
-    if not values:
-        return (None,) * len(n)
-    if len(values) != len(n):
-        raise InputError(where, f"{len(values)} values", f"one for each of the {len(n)} values of n")
-    return tuple(_number(value) for value in values)
-
-
-def _grid(entry: Mapping[str, Any], where: str) -> tuple[int, ...]:
-    n = entry.get("n")
-    if not isinstance(n, Sequence) or isinstance(n, str):
-        raise InputError(f"{where}.n", type(n).__name__, "a list of whole numbers")
-    return tuple(int(value) for value in n)
-
-
-def _mapping(entry: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
-    value = entry.get(key)
-    if not isinstance(value, Mapping):
-        raise InputError(where, f"no '{key}'" if value is None else f"'{key}' of another kind", _EXPECTED)
-    return value
-
-
-def _numbers(entry: Mapping[str, Any] | None) -> dict[str, float | None] | None:
-    return None if entry is None else {key: _number(value) for key, value in entry.items()}
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if math.isfinite(value) else None
-
-
-def _count(value: object) -> int:
-    number = _number(value)
-    return 0 if number is None else int(number)
-
-
-def _index(value: object) -> int | None:
-    number = _number(value)
-    return None if number is None else int(number)
+    return {law: series(given.get(law), n, f"{where}.{key}.{law}") for law in LAWS}
 
 
 def _last(series: Series) -> float:

@@ -46,7 +46,7 @@ LAWS: dict[str, str] = {
     "pool": "grows as the pool's own oracle curve does",
 }
 
-NO_CORRECTED = "not available: pools hold fewer than 20 candidates"
+NO_CORRECTED = "not available: pools hold fewer than 20 candidates, or there are too few of them"
 NO_INTERVAL = "no interval: fewer than two users carry it"
 NO_HEADROOM = "not available: the pools have no headroom at this N"
 NO_SUCH = "no such query"
@@ -78,7 +78,7 @@ def percent(value: float | None, places: int | None = None, *, signed: bool = Fa
         return NONE
     share = 100.0 * value
     if places is None:
-        places = 1 if abs(share) < 9.95 and share != 0.0 else 0
+        places = 1 if 0.05 <= abs(share) < 9.95 else 0
     return number(share, places, signed=signed) + "%"
 
 

@@ -1,0 +1,105 @@
+"""The page in a real browser, opened from disk: nothing loaded or logged, usable by keyboard, no sideways scroll."""
+
+import itertools
+
+import pytest
+
+from bestfor.report import write_html
+
+pytestmark = pytest.mark.browser
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@pytest.fixture
+def browser(chromium):
+    api = pytest.importorskip("playwright.sync_api")
+    with api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def address(make, texts, tmp_path):
+    path = tmp_path / "report.html"
+    models = ("hierarchical", "pooled", "a-very-long-name/" * 6, "point", "gaussian", "crowd", "lora", "length")
+    write_html(path, make(models, folds=3), texts=texts[0], inputs=texts[1])
+    return path.as_uri()
+
+
+def visible_models(page) -> set[str]:
+    shown = page.locator("main .panel:visible .of bdi").all_inner_texts()
+    return set(shown)
+
+
+def test_page_from_disk(browser, address):
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    said, asked = [], []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(address)
+    assert visible_models(page) == {"hierarchical"}
+
+    page.locator("label.chip", has_text="pooled").click()
+    assert visible_models(page) == {"pooled"}
+    widths = page.eval_on_selector_all(".chart.wide .line", "all => all.map(e => getComputedStyle(e).strokeWidth)")
+    assert "3px" in widths
+
+    page.keyboard.press("ArrowLeft")
+    assert visible_models(page) == {"hierarchical"}
+    focus = page.evaluate("getComputedStyle(document.activeElement.closest('label')).outlineStyle")
+    assert focus == "solid"
+
+    folded = page.locator("details.text:visible").first
+    assert folded.locator("div.body").is_hidden()
+    folded.locator("summary").focus()
+    page.keyboard.press("Enter")
+    assert folded.locator("div.body").is_visible()
+    assert folded.locator(".preview").is_hidden()
+
+    assert page.evaluate("document.querySelectorAll('main b, main img').length") == 0
+    assert said == []
+    assert asked == [address]
+
+
+def test_first_tab_skips_to_the_content(browser, address):
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    page.goto(address)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "m0"
+
+
+def test_no_sideways_scroll_and_readable_colours(browser, address):
+    for width, scheme in itertools.product((390, 768, 1400), ("light", "dark")):
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        page.goto(address)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.eval_on_selector_all("details", "all => all.forEach(each => { each.open = true })")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        shown, hidden = ("narrow", "wide") if width <= 560 else ("wide", "narrow")
+        assert page.locator(f".chart.{shown}:visible").count() > 0
+        assert page.locator(f".chart.{hidden}:visible").count() == 0
+        assert page.evaluate(CONTRAST) >= 4.5, (width, scheme)
+        page.close()
+
+
+CONTRAST = """() => {
+  const light = colour => {
+    const parts = colour.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255)
+      .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
+  };
+  const ground = light(getComputedStyle(document.body).backgroundColor);
+  const ratios = [...document.querySelectorAll('main p, main td, main th, main dd, main li, svg.chart text')]
+    .filter(e => e.checkVisibility())
+    .map(e => getComputedStyle(e)[e.namespaceURI.endsWith('svg') ? 'fill' : 'color'])
+    .map(light)
+    .map(l => (Math.max(l, ground) + 0.05) / (Math.min(l, ground) + 0.05));
+  return Math.min(...ratios);
+}"""

@@ -1,0 +1,260 @@
+import copy
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from bestfor.diagnostics.as_json import diagnosis_json
+from bestfor.diagnostics.diagnosis import diagnose_arrays
+from bestfor.errors import InputError
+from bestfor.report import render_html, write_html
+
+VOID = {"meta", "link", "input", "br", "path", "rect", "circle"}
+TEN = (
+    "hierarchical",
+    "pooled",
+    "point",
+    "gaussian",
+    "bradley_terry",
+    "crowd",
+    "similarity",
+    "n" * 200,
+    "lora",
+    "length",
+)
+
+
+class Page(HTMLParser):
+    """Reads a page strictly: every tag closed in order; collects ids, attributes and visible text."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.named: list[str] = []
+        self.text: list[str] = []
+        self.radios: list[dict[str, str | None]] = []
+        self.feed(source)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        assert not any(name.startswith("on") for name in given)
+        self.ids += [given["id"]] if "id" in given else []
+        self.links += [given[key] for key in ("href", "src", "action", "xlink:href") if key in given]
+        self.named += [name for key in ("aria-labelledby",) for name in (given.get(key) or "").split()]
+        if tag == "input":
+            self.radios.append(given)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text.append(data)
+
+    @property
+    def words(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.text))
+
+
+def sections(page: str) -> list[str]:
+    return re.findall(r'<section aria-labelledby="(\w+)"', page)
+
+
+def test_page_is_well_formed_self_contained_and_names_its_parts(diagnosis, texts):
+    source = render_html(diagnosis, texts=texts[0], inputs=texts[1])
+    page = Page(source)
+    assert len(page.ids) == len(set(page.ids))
+    assert set(page.named) <= set(page.ids)
+    assert all(link.startswith(("#", "data:")) for link in page.links)
+    assert "http://" not in source
+    assert "https://" not in source
+    assert "url(" not in source
+    assert "<script" not in source
+    assert "Content-Security-Policy" in source
+
+
+def test_sections_come_in_the_promised_order(make):
+    wanted = ["key", "curves", "law", "spread", "pairs", "suspects", "quantities", "findings", "folds", "again"]
+    assert sections(render_html(make(folds=3))) == wanted
+    assert sections(render_html(make())) == [name for name in wanted if name != "folds"]
+
+
+def test_headline_and_key_numbers_are_those_of_the_diagnosis(diagnosis):
+    model = diagnosis["models"]["hierarchical"]
+    model["captured"][-1], model["captured_low"][-1], model["captured_high"][-1] = 0.371, 0.331, 0.409
+    words = Page(render_html(diagnosis)).words
+    assert diagnosis["headline"] in words
+    assert "37% of the headroom captured at N = 16 33% to 41%" in words
+    assert "95% interval, two-way users × texts" in words
+    assert "16 candidates pay (N) every doubling up to here gains at least 0.01" in words
+
+
+def test_same_input_gives_the_same_bytes(diagnosis, texts, tmp_path):
+    first = render_html(diagnosis, texts=texts[0])
+    assert first == render_html(json.loads(json.dumps(diagnosis)), texts=dict(reversed(texts[0].items())))
+    write_html(tmp_path / "deep" / "report.html", diagnosis, texts=texts[0])
+    assert (tmp_path / "deep" / "report.html").read_text(encoding="utf-8") == first
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["report.html"]
+
+
+def test_a_failed_page_leaves_the_old_one(tmp_path, diagnosis):
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    with pytest.raises(InputError):
+        write_html(path, {"models": {}})
+    assert path.read_text() == "old"
+
+
+def test_texts_are_shown_but_never_markup(diagnosis, texts):
+    source = render_html(diagnosis, texts=texts[0], inputs=texts[1])
+    page = Page(source)
+    assert "<script>alert('x')</script> & <b>bold</b> \"quoted\" {{ 7 * 7 }}" in page.words
+    assert "<img src=x onerror=alert(1)>" in page.words
+    assert "الحافلات" in page.words
+    assert "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}c" in page.words
+    assert "1,260 characters" in page.words
+    source.encode("utf-8")
+
+
+def test_hostile_names_everywhere_stay_text(make):
+    evil = "</style><script>alert(1)</script>\"'&{{x}}"
+    diagnosis = make((evil, "pooled"))
+    diagnosis["name"] = diagnosis["headline"] = evil
+    diagnosis["signature"]["policy"] = evil
+    model = diagnosis["models"][evil]
+    model["suspects"][0]["query"] = model["suspects"][0]["user"] = evil
+    model["per_user"][0]["user"] = model["notes"][0] = model["interval"] = model["scale"] = evil
+    source = render_html(diagnosis, inputs={evil: evil}, title=evil)
+    Page(source)
+    assert "<script" not in source
+    assert source.count("</style>") == 1
+
+
+def test_long_texts_are_folded_and_cut_with_a_word_about_it(diagnosis):
+    words = Page(render_html(diagnosis, texts={("q0", 3): "word " * 2000})).words
+    assert "10,000 characters" in words
+    assert "The first 4,000 of 10,000 characters." in words
+
+
+def test_nothing_null_is_printed_as_such(bare, diagnosis):
+    for given in (bare, diagnosis):
+        words = Page(render_html(given)).words
+        assert not re.search(r"\b(None|nan|null|inf)\b", words)
+    words = Page(render_html(bare)).words
+    assert "pools hold fewer than 20 candidates" in words
+    assert "no interval: fewer than two users" in words
+    assert "No law for this model" in words
+    assert "no cost was stated" in words
+    assert "Nothing to compare: there is one model" in words
+
+
+def test_no_models_at_all(diagnosis):
+    diagnosis["models"], diagnosis["comparisons"] = {}, []
+    assert "This diagnosis holds no models" in Page(render_html(diagnosis)).words
+
+
+def test_one_user_is_a_sentence_and_few_are_dots(make):
+    one = make(("scores",), users=1)
+    assert "One user, user-0000:" in Page(render_html(one)).words
+    few = render_html(make(("scores",), users=40))
+    shares = [
+        user for user in make(("scores",), users=40)["models"]["scores"]["per_user"] if user["captured"] is not None
+    ]
+    assert few.count('class="dot') == 2 * len(shares)
+    assert 'class="dot' not in render_html(make(("scores",), users=400))
+
+
+def test_ten_models_and_two_thousand_users_stay_small(make, texts):
+    source = render_html(make(TEN, users=2000, n=(1, 2, 4, 8, 16, 30)), texts=texts[0])
+    page = Page(source)
+    assert len(source.encode()) < 700_000
+    assert len(page.radios) == len(TEN)
+    assert [radio["id"] for radio in page.radios if "checked" in radio] == ["m0"]
+
+
+def test_longest_texts_keep_the_page_under_three_megabytes(make):
+    given = {(f"q{i}", candidate): "&" * 50_000 for i in range(12) for candidate in (3, 7)}
+    assert len(render_html(make(TEN, users=70), texts=given).encode()) < 3_000_000
+
+
+def test_baselines_are_quiet_and_last_and_never_first_shown(make):
+    diagnosis = make(("length", "pooled"))
+    diagnosis["models"]["length"]["captured"][-1] = 0.9
+    source = render_html(diagnosis)
+    names = re.findall(r'<label class="chip( quiet)?" title="(\w+)"', source)
+    assert names == [("", "pooled"), (" quiet", "length")]
+    assert re.search(r'id="m0" checked', source)
+
+
+def test_every_fold_has_its_column(make):
+    words = Page(render_html(make(folds=3))).words
+    assert "mean of 3 folds" in words
+    assert "fold 0 400 users fold 1 400 users fold 2 400 users mean" in words
+
+
+def test_suspects_that_chance_explains_stand_apart(diagnosis):
+    source = render_html(diagnosis)
+    suspects = diagnosis["models"]["hierarchical"]["suspects"][:10]
+    unlucky = sum(suspect["posterior"] < 0.5 for suspect in suspects)
+    assert 0 < unlucky < 10
+    assert f"{unlucky} bad pick" in Page(source).words
+
+
+def test_comparisons_show_the_largest_n_and_fold_the_others(make):
+    words = Page(render_html(make(("hierarchical", "pooled")))).words
+    assert "Difference in captured share at N = 16" in words
+    assert "Differences at every N" in words
+
+
+def test_what_diagnose_writes_can_be_rendered():
+    rng = np.random.default_rng(0)
+    rows = 12 * 2 * 8
+    query = np.repeat([f"q{i}" for i in range(24)], 8)
+    user = np.repeat([f"u{i // 2}" for i in range(24)], 8)
+    utility = rng.normal(size=rows)
+    rewards = {"good": utility + rng.normal(size=rows), "flat": np.zeros(rows)}
+    written = json.loads(json.dumps(diagnosis_json(diagnose_arrays(user, query, utility, rewards)), allow_nan=False))
+    words = Page(render_html(written)).words
+    assert written["headline"] in words
+    assert not re.search(r"\b(None|nan)\b", words)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d: d.pop("models"), "no 'models'"),
+        (lambda d: d.pop("oracle"), "no 'oracle'"),
+        (lambda d: d["models"].update(pooled=3), "int"),
+        (lambda d: d["models"]["pooled"].update(n="1,2"), "str"),
+        (lambda d: d["models"]["pooled"].update(n=[0, 1]), "[0, 1]"),
+        (lambda d: d["models"]["pooled"].update(n=[2, 1]), "[2, 1]"),
+        (lambda d: d["models"]["pooled"].update(utility=[1.0]), "1 values"),
+        (lambda d: d["models"]["pooled"].update(suspects=["q1"]), "something else than objects"),
+    ],
+)
+def test_what_is_no_diagnosis_is_refused_in_one_line(diagnosis, change, said):
+    broken = copy.deepcopy(diagnosis)
+    change(broken)
+    with pytest.raises(InputError) as caught:
+        render_html(broken)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_list_is_no_diagnosis():
+    with pytest.raises(InputError, match="found list"):
+        render_html([])  # type: ignore[arg-type]

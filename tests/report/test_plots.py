@@ -1,0 +1,116 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from bestfor.errors import InputError
+from bestfor.report import plots, view
+
+
+def axes():
+    return Figure().add_subplot()
+
+
+def test_ledger_adds_up_on_the_way(diagnosis):
+    plot = plots.WaterfallPlot.of(view.read(diagnosis).models[0])
+    assert plot is not None
+    ledger = diagnosis["models"]["hierarchical"]["ledger"]
+    assert plot.before[0] == ledger["law"]
+    assert plot.before[-1] + plot.steps[-1] == pytest.approx(ledger["observed"])
+    picture = axes()
+    plot.draw(picture)
+    assert [bar.get_width() for bar in picture.patches] == pytest.approx(plot.steps.tolist())
+
+
+def test_an_unknown_term_means_no_ledger(diagnosis):
+    diagnosis["models"]["pooled"]["ledger"]["shape"] = None
+    assert plots.WaterfallPlot.of(view.read(diagnosis).model("pooled")) is None
+
+
+def test_curves_hold_the_numbers_given(diagnosis):
+    report = view.read(diagnosis)
+    plot = plots.CurvesPlot.utility(report)
+    assert [line.name for line in plot.lines] == ["hierarchical", "pooled", "length"]
+    np.testing.assert_array_equal(plot.lines[1].value, diagnosis["models"]["pooled"]["utility"])
+    picture = axes()
+    plot.draw(picture)
+    np.testing.assert_array_equal(picture.lines[0].get_ydata(), plot.lines[0].value)
+    shares = plots.CurvesPlot.captured(report)
+    assert shares.n.tolist() == [2, 4, 8, 16]
+    assert np.isfinite(shares.lines[0].value).all()
+
+
+def test_laws_lie_over_the_gain(diagnosis):
+    report = view.read(diagnosis)
+    plot = plots.LawPlot.of(report, report.models[0])
+    assert plot is not None
+    np.testing.assert_allclose(plot.observed.value, diagnosis["models"]["hierarchical"]["gain"])
+    for key in ("gain", "gain_low", "gain_high"):
+        del diagnosis["models"]["hierarchical"][key]
+    report = view.read(diagnosis)
+    older = plots.LawPlot.of(report, report.models[0])
+    assert older is not None
+    np.testing.assert_allclose(older.observed.value, plot.observed.value)
+    assert np.isnan(older.observed.low).all()
+
+
+def test_user_histogram_counts_everybody_once(diagnosis):
+    users = diagnosis["models"]["hierarchical"]["per_user"]
+    users[0]["captured"], users[1]["captured"], users[2]["captured"] = -7.0, 5.0, None
+    plot = plots.UsersPlot.of(view.read(diagnosis).models[0])
+    _, every, collapsed = plot.histogram()
+    known = [user for user in users if user["captured"] is not None]
+    assert every.sum() == len(known) == len(users) - plot.absent
+    assert collapsed.sum() == sum(user["collapsed"] for user in known)
+    assert plot.names[0] == users[0]["user"]
+
+
+def test_correlations_below_zero_are_told_apart(diagnosis):
+    plot = plots.CorrelationPlot.of(view.read(diagnosis).models[0])
+    assert plot is not None
+    assert plot.negative.sum() == 10
+    assert plot.counts.sum() == 1010
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_pictures_have_the_same_bytes_each_time(diagnosis, tmp_path, suffix):
+    for name in ("one", "two"):
+        plots.save(tmp_path / f"{name}.{suffix}", diagnosis)
+    assert (tmp_path / f"one.{suffix}").read_bytes() == (tmp_path / f"two.{suffix}").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"one.{suffix}", f"two.{suffix}"]
+
+
+def test_pictures_of_awkward_diagnoses(make, bare, tmp_path):
+    plots.save(tmp_path / "bare.png", bare)
+    plots.save(tmp_path / "odd.png", make(("costs $5 or $x_{", "日本語", "length")), model="日本語")
+    assert (tmp_path / "bare.png").stat().st_size > 0
+    assert (tmp_path / "odd.png").stat().st_size > 0
+
+
+def test_every_plot_draws(diagnosis):
+    report = view.read(diagnosis)
+    for plot in (plots.UsersPlot.of(report.models[0]), plots.ComparisonsPlot.of(report)):
+        picture = axes()
+        plot.draw(picture)
+        assert picture.collections
+
+
+def test_bad_requests_are_refused(diagnosis, tmp_path):
+    with pytest.raises(InputError, match="'nobody'"):
+        plots.save(tmp_path / "a.png", diagnosis, model="nobody")
+    with pytest.raises(InputError, match=r"\.gif"):
+        plots.save(tmp_path / "a.gif", diagnosis)
+    diagnosis["models"] = {}
+    with pytest.raises(InputError, match="no models"):
+        plots.save(tmp_path / "a.png", diagnosis)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_matplotlib_is_imported_only_to_draw():
+    code = (
+        "import bestfor.report.plots, bestfor.report, sys; print('matplotlib' in sys.modules, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]

@@ -1,0 +1,60 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from bestfor.errors import InputError
+from bestfor.report import print_summary
+from bestfor.report.terminal import sparkline
+
+
+def printed(diagnosis, width: int) -> str:
+    console = Console(file=io.StringIO(), width=width, highlight=False)
+    print_summary(diagnosis, console)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_fits_and_says_what_matters(make, width):
+    names = ("hierarchical", "a-very-long-name-of-a-reward-model/Qwen2.5-1.5B-Instruct-lora", "length")
+    diagnosis = make(names, folds=3)
+    text = printed(diagnosis, width)
+    assert max(len(line) for line in text.splitlines()) <= width
+    assert "29%" in text
+    assert "23% to 35%" in text
+    assert "undecided" in text
+    assert "12 users without fit labels were served by pooled" in text
+    assert "17 queries have fewer candidates than the largest N and were left out." in text
+    assert "mean of 3 folds" in text
+    assert "…%" not in text
+
+
+def test_only_the_largest_n_is_compared(diagnosis):
+    assert printed(diagnosis, 100).count("hierarchical against pooled") == 1
+
+
+def test_nulls_are_explained(bare):
+    text = printed(bare, 80)
+    assert "None" not in text
+    assert "pools hold fewer than 20 candidates" in " ".join(text.split())
+
+
+def test_markup_and_control_characters_in_names_stay_text(make):
+    text = printed(make(("[red]x[/red]\x1b[31m", "length")), 120)
+    assert "[red]x[/red]" in text
+    assert "\x1b" not in text
+
+
+def test_no_models(diagnosis):
+    diagnosis["models"] = {}
+    assert "holds no models" in printed(diagnosis, 80)
+
+
+def test_what_is_no_diagnosis_is_refused():
+    with pytest.raises(InputError):
+        printed({}, 80)
+
+
+def test_sparkline():
+    assert sparkline((0.0, 0.5, 1.0, None), 0.0, 1.0) == "▁▅█·"
+    assert sparkline((3.0, 3.0), 3.0, 3.0) == "▁▁"
