@@ -1,1 +1,6 @@
-"""Texts to vectors, once per distinct text."""
+"""Encoders turn texts into vectors: any sentence-transformers model, and a cache keyed by content."""
+
+from bestfor.encoders.cache import CachedEncoder
+from bestfor.encoders.sentence import Encoder, SentenceEncoder, load_encoder
+
+__all__ = ["CachedEncoder", "Encoder", "SentenceEncoder", "load_encoder"]

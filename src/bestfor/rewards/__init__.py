@@ -1,1 +1,74 @@
-"""Reward models per user, and the baselines without which nobody knows whether they do anything."""
+"""Reward models: they learn from measured utilities which candidate a user would pick.
+
+One file holds one model. ``KINDS`` names them; importing this package imports neither torch nor an encoder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bestfor import artifacts
+from bestfor.encoders import Encoder
+from bestfor.errors import InputError, nearest
+from bestfor.rewards._base import RewardModel
+from bestfor.rewards.baseline import Length, Logprob
+from bestfor.rewards.gaussian import Gaussian
+from bestfor.rewards.hierarchical import Hierarchical
+from bestfor.rewards.point import Point
+from bestfor.rewards.pooled import Pooled
+
+__all__ = [
+    "KINDS",
+    "Gaussian",
+    "Hierarchical",
+    "Length",
+    "Logprob",
+    "Point",
+    "Pooled",
+    "RewardModel",
+    "build",
+    "kind_class",
+    "load",
+]
+
+KINDS: dict[str, type[RewardModel]] = {
+    model.kind: model for model in (Pooled, Point, Gaussian, Hierarchical, Length, Logprob)
+}
+
+
+def kind_class(kind: str) -> type[RewardModel]:
+    """The class of a kind.
+
+    Raises:
+        InputError: there is no such kind; the message names the nearest.
+    """
+    if kind not in KINDS:
+        raise InputError("reward", f"kind '{kind}'", nearest(kind, KINDS))
+    return KINDS[kind]
+
+
+def build(
+    kind: str, *, encoder: Encoder | str | None = None, cache: Path | None = None, **options: object
+) -> RewardModel:
+    """An unfitted model of a kind.
+
+    Args:
+        kind: a key of ``KINDS``.
+        encoder: an encoder object or name; None takes the configuration's.
+        cache: folder for embeddings, None for memory only.
+        **options: fields of the kind's ``Config``.
+
+    Raises:
+        InputError: an unknown kind or option, or a value out of range.
+    """
+    return kind_class(kind)(None, encoder=encoder, cache=cache, **options)
+
+
+def load(folder: Path, *, encoder: Encoder | None = None, cache: Path | None = None) -> RewardModel:
+    """Read a saved model of any kind.
+
+    Raises:
+        InputError: the folder is damaged, of an unknown kind, or its encoder is not the one here.
+    """
+    stored = artifacts.read(Path(folder))
+    return kind_class(str(stored.config.get("kind"))).load(folder, encoder=encoder, cache=cache)

@@ -1,0 +1,109 @@
+"""Embeddings kept by content: an equal text is encoded once, in this run and in the next.
+
+On disk a cache is a folder per encoder signature with shards that are only ever added. A shard's name is the hash of
+its bytes, so a torn or altered one is recognised and left aside: its texts are encoded again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from bestfor.artifacts import write_bytes
+
+if TYPE_CHECKING:
+    from bestfor.encoders.sentence import Encoder
+
+MEMORY_TEXTS = 200_000
+MERGE_SHARDS = 32
+
+
+class CachedEncoder:
+    """An encoder with a memory.
+
+    Args:
+        encoder: the encoder behind.
+        folder: where shards are kept; None keeps vectors in memory only.
+    """
+
+    def __init__(self, encoder: Encoder, folder: Path | None = None) -> None:
+        self.encoder = encoder
+        self.name, self.signature, self.dim = encoder.name, encoder.signature, encoder.dim
+        self._folder = None if folder is None else folder / encoder.signature[:32]
+        self._known: dict[bytes, npt.NDArray[np.float32]] | None = None
+
+    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Vectors of shape (n, dim); only texts never seen before reach the encoder, each once."""
+        known = self._memory()
+        keys = [text_key(text) for text in texts]
+        absent = sorted({key: text for key, text in zip(keys, texts, strict=True) if key not in known}.items())
+        if absent:
+            fresh = self.encoder.encode([text for _, text in absent])
+            fresh = np.ascontiguousarray(fresh, dtype=np.float32)
+            new_keys = [key for key, _ in absent]
+            if self._folder is not None:
+                _write_shard(self._folder, new_keys, fresh)
+            if len(known) + len(absent) > MEMORY_TEXTS:
+                known = {key: known[key] for key in set(keys) if key in known}
+                self._known = known
+            known.update(zip(new_keys, fresh, strict=True))
+        if not keys:
+            return np.zeros((0, self.dim), dtype=np.float32)
+        return np.stack([known[key] for key in keys])
+
+    def _memory(self) -> dict[bytes, npt.NDArray[np.float32]]:
+        if self._known is None:
+            self._known = {} if self._folder is None else _read_shards(self._folder, self.dim)
+        return self._known
+
+
+def text_key(text: str) -> bytes:
+    """The cache's key: SHA-256 of the text's UTF-8 bytes (lone surrogates are kept apart)."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def _write_shard(folder: Path, keys: list[bytes], vectors: npt.NDArray[np.float32]) -> Path:
+    payload = save({"keys": np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32).copy(), "vectors": vectors})
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{hashlib.sha256(payload).hexdigest()}.safetensors"
+    write_bytes(path, payload)
+    return path
+
+
+def _read_shards(folder: Path, dim: int) -> dict[bytes, npt.NDArray[np.float32]]:
+    known: dict[bytes, npt.NDArray[np.float32]] = {}
+    shards = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    sound: list[Path] = []
+    for shard in shards:
+        part = _read_shard(shard, dim)
+        if part is not None:
+            known.update(part)
+            sound.append(shard)
+    if len(sound) > MERGE_SHARDS:
+        keys = sorted(known)
+        merged = _write_shard(folder, keys, np.stack([known[key] for key in keys]))
+        for shard in sound:
+            if shard != merged:
+                shard.unlink(missing_ok=True)
+    return known
+
+
+def _read_shard(shard: Path, dim: int) -> dict[bytes, npt.NDArray[np.float32]] | None:
+    try:
+        payload = shard.read_bytes()
+        if hashlib.sha256(payload).hexdigest() != shard.stem:
+            return None
+        arrays = load(payload)
+        keys, vectors = arrays["keys"], arrays["vectors"]
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return None
+    if keys.shape != (len(vectors), 32) or vectors.shape[1:] != (dim,):
+        return None
+    return {key.tobytes(): vector for key, vector in zip(keys, vectors, strict=True)}

@@ -1,0 +1,243 @@
+"""What every reward model shares: configuration, checks, order of rows, rounding, and its folder on disk."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from bestfor import artifacts
+from bestfor.artifacts import Arrays
+from bestfor.data.examples import Examples
+from bestfor.encoders import Encoder, load_encoder
+from bestfor.errors import BestforError, InputError, nearest
+from bestfor.rewards._features import Design, FeatureConfig, Space, fit_space, restore_space
+from bestfor.types import FloatArray, IntArray, RewardEstimate, Scale
+
+DIGITS = 9
+
+
+class RewardModel(ABC):
+    """A model that learns from measured utilities and predicts rewards.
+
+    Args:
+        config: the model's configuration; options given by name take its place or refine it.
+        encoder: an encoder object, or the name of one; None takes the configuration's.
+        cache: folder for embeddings, None for memory only.
+        **options: fields of the configuration, and of its features.
+
+    Raises:
+        InputError: an unknown option (the message names the nearest known one) or a value out of range.
+    """
+
+    kind: ClassVar[str]
+    scale: ClassVar[Scale] = "utility"
+    Config: ClassVar[type[BaseModel]]
+
+    def __init__(
+        self,
+        config: BaseModel | None = None,
+        *,
+        encoder: Encoder | str | None = None,
+        cache: Path | None = None,
+        **options: object,
+    ) -> None:
+        if encoder is not None and self.uses_features():
+            options["encoder"] = encoder if isinstance(encoder, str) else encoder.name
+        base = {} if config is None else config.model_dump()
+        self.config: Any = parse(self.Config, self.kind, {**base, **options})
+        self._encoder = None if isinstance(encoder, str) else encoder
+        self._cache = cache
+        self._space: Space | None = None
+        self._users: tuple[str, ...] = ()
+        self._fitted = False
+        self._fit_notes: list[str] = []
+        self._predict_notes: list[str] = []
+
+    @classmethod
+    def uses_features(cls) -> bool:
+        """Whether the model looks at texts."""
+        return issubclass(cls.Config, FeatureConfig)
+
+    @property
+    def notes(self) -> list[str]:
+        """Plain sentences about the last fit and the last prediction."""
+        return [*self._fit_notes, *self._predict_notes]
+
+    def fit(self, examples: Examples, *, rng: int) -> Self:
+        """Learn from rows with utilities; their order changes nothing.
+
+        Args:
+            examples: n labelled rows.
+            rng: the seed of everything random.
+
+        Raises:
+            InputError: there are no rows, or a utility is NaN or infinite.
+        """
+        if len(examples) == 0:
+            raise InputError(f"fit of '{self.kind}'", "no examples", "labelled examples")
+        bad = np.flatnonzero(~np.isfinite(examples.utility))
+        if len(bad):
+            where = f"fit of '{self.kind}', query '{examples.queries[examples.query[bad[0]]]}'"
+            found = f"utility {examples.utility[bad[0]]} ({len(bad)} such rows)"
+            raise InputError(where, found, "finite utilities; leave unlabelled candidates out")
+        ordered = canonical(examples)
+        self._fit_notes, self._predict_notes = [], []
+        self._users = ordered.users
+        if self.uses_features():
+            config = FeatureConfig(**{name: getattr(self.config, name) for name in FeatureConfig.model_fields})
+            self._space = fit_space(config, ordered, self._load_encoder())
+        self._fit(ordered, rng)
+        self._fitted = True
+        return self
+
+    def predict(self, examples: Examples) -> RewardEstimate:
+        """Rewards of n rows, finite and rounded to 9 significant digits; utilities in the rows are not looked at."""
+        if not self._fitted:
+            raise BestforError(f"'{self.kind}' predicts after fit or load")
+        self._predict_notes = []
+        if len(examples) == 0:
+            return RewardEstimate(np.zeros(0), None)
+        estimate = self._predict(examples)
+        std = None if estimate.std is None else rounded(estimate.std)
+        return RewardEstimate(rounded(estimate.mean), std)
+
+    def save(self, folder: Path) -> str:
+        """Store the fitted model; returns its content hash."""
+        if not self._fitted:
+            raise BestforError(f"'{self.kind}' is saved after fit")
+        state, arrays = self._state()
+        config: dict[str, Any] = {
+            "kind": self.kind,
+            "config": self.config.model_dump(mode="json"),
+            "users": list(self._users),
+            "notes": self._fit_notes,
+            "state": state,
+        }
+        if self._space is not None:
+            config["space"] = self._space.describe()
+            arrays = {**arrays, **self._space.arrays()}
+        return artifacts.write(Path(folder), config, arrays)
+
+    @classmethod
+    def load(cls, folder: Path, *, encoder: Encoder | None = None, cache: Path | None = None) -> Self:
+        """Read a model that :meth:`save` stored.
+
+        Raises:
+            InputError: the folder is damaged, holds another kind of model, or its encoder is not the one here.
+        """
+        stored = artifacts.read(Path(folder))
+        if stored.config.get("kind") != cls.kind:
+            raise InputError(str(folder), f"a model of kind '{stored.config.get('kind')}'", f"kind '{cls.kind}'")
+        try:
+            model = cls(cls.Config(**stored.config["config"]), encoder=encoder, cache=cache)
+            model._users = tuple(str(user) for user in stored.config["users"])
+            model._fit_notes = [str(note) for note in stored.config["notes"]]
+            if cls.uses_features():
+                model._space = restore_space(stored.config["space"], stored.arrays)
+                if encoder is not None and model._space.axes.shape[1]:
+                    model._space.check(encoder)
+            model._restore(stored.config["state"], stored.arrays)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(str(folder), f"an incomplete model ({error})", f"a saved '{cls.kind}'") from error
+        model._fitted = True
+        return model
+
+    @abstractmethod
+    def _fit(self, examples: Examples, rng: int) -> None: ...
+
+    @abstractmethod
+    def _predict(self, examples: Examples) -> RewardEstimate: ...
+
+    @abstractmethod
+    def _state(self) -> tuple[dict[str, Any], Arrays]: ...
+
+    @abstractmethod
+    def _restore(self, state: dict[str, Any], arrays: Arrays) -> None: ...
+
+    def _load_encoder(self) -> Encoder | None:
+        needed = self.uses_features() and self.config.components > 0
+        if needed and self._encoder is None:
+            self._encoder = load_encoder(self.config.encoder, cache=self._cache)
+        return self._encoder if needed else None
+
+    def _design(self, examples: Examples) -> Design:
+        if self._space is None:
+            raise BestforError(f"'{self.kind}' has no features before fit")
+        return self._space.design(examples, self._load_encoder())
+
+    def _user_codes(self, examples: Examples) -> IntArray:
+        """Index into the fitted users for each row, -1 for the others."""
+        known = {user: code for code, user in enumerate(self._users)}
+        return np.array([known.get(user, -1) for user in examples.users], dtype=np.int64)[examples.user]
+
+    def _note_strangers(self, examples: Examples, codes: IntArray, served: str) -> None:
+        strangers = len(np.unique(examples.user[codes < 0]))
+        if strangers:
+            subject = (
+                "1 user without fit labels was" if strangers == 1 else f"{strangers} users without fit labels were"
+            )
+            self._predict_notes.append(f"{subject} served by {served}")
+
+
+def parse(config: type[BaseModel], where: str, options: dict[str, Any]) -> BaseModel:
+    """Build a configuration; errors are one line and name the nearest key.
+
+    Raises:
+        InputError: an unknown key or a value that the field does not take.
+    """
+    try:
+        return config(**options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise InputError(f"reward '{where}'", f"unknown key '{key}'", nearest(key, config.model_fields)) from error
+        expected = first["msg"][0].lower() + first["msg"][1:]
+        raise InputError(f"reward '{where}', key '{key}'", repr(first.get("input")), expected) from error
+
+
+def canonical(examples: Examples) -> Examples:
+    """The same rows in an order and with codes that depend on their content only."""
+    users, user = _recode(examples.users, examples.user)
+    texts, text = _recode(examples.texts, examples.text)
+    used, query = np.unique(examples.query, return_inverse=True)
+    names = [examples.queries[code] for code in used]
+    order = sorted(range(len(used)), key=lambda code: names[code])
+    rank = np.empty(len(used), dtype=np.int64)
+    rank[order] = np.arange(len(used))
+    query = rank[query]
+    rows = np.lexsort((examples.utility, text, examples.candidate, query, user))
+    return Examples(
+        users=users,
+        queries=tuple(names[code] for code in order),
+        inputs=tuple(examples.inputs[used[code]] for code in order),
+        texts=texts,
+        user=user[rows],
+        query=query[rows],
+        text=text[rows],
+        candidate=examples.candidate[rows],
+        utility=examples.utility[rows].astype(np.float64),
+        logprob=examples.logprob[rows],
+    )
+
+
+def _recode(names: tuple[str, ...], codes: IntArray) -> tuple[tuple[str, ...], IntArray]:
+    used = np.unique(codes)
+    kept = sorted({names[code] for code in used})
+    position = {name: code for code, name in enumerate(kept)}
+    table = np.zeros(len(names), dtype=np.int64)
+    table[used] = [position[names[code]] for code in used]
+    return tuple(kept), table[codes]
+
+
+def rounded(values: FloatArray) -> FloatArray:
+    """Nine significant digits: equal candidates tie although matrix products differ in their last bits."""
+    values = np.asarray(values, dtype=np.float64)
+    size = np.where(values == 0, 1.0, np.abs(values))
+    exponent = np.floor(np.log10(size))
+    factor = np.power(10.0, DIGITS - 1 - np.clip(exponent, -290, 290))
+    return np.where(np.abs(exponent) > 290, 0.0, np.rint(values * factor) / factor)

@@ -1,0 +1,148 @@
+"""One ridge for everybody with random effects of queries and shared texts, all variances by marginal likelihood.
+
+    y = z'w + c_q + v_t + e,   w ~ N(0, s2 G),  c_q ~ N(0, s2 k),  v_t ~ N(0, s2 m),  e ~ N(0, s2).
+
+Many people rating one text err together: without v_t a few hundred texts would count as many thousand facts about w.
+Only texts of at least two queries get a v_t. Queries are summed out (:mod:`bestfor.rewards._linear`), texts are
+columns of their own. With H = B'V^-1 B + prior precision, B = [Z, T], and theta = H^-1 B'V^-1 y
+
+    -2 log p(y) = n log s2 + log|V| + log|H| - log|prior precision|,    s2 = (y'V^-1 y - theta'B'V^-1 y) / n,
+
+and a normal prior on each log ratio keeps it off the boundary (Rasmussen & Williams 2006, chapter 5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import linalg, optimize, sparse
+
+from bestfor.rewards._linear import Rows, sum_by
+from bestfor.types import FloatArray, IntArray
+
+INTERCEPT_VARIANCE = 100.0
+MOST_TEXTS = 2000
+PRIOR_SD = 2.0
+LIMIT = 12.0
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """A fitted ridge.
+
+    Attributes:
+        weights: shape (p,), posterior mean of w; the last is the intercept.
+        covariance: shape (p, p), posterior covariance of w.
+        slope: prior variance of a weight.
+        noise: variance of e.
+        query: variance of c_q, 0 where it cannot be told from noise.
+        text: variance of v_t, 0 where no text is shared.
+        evidence: log marginal likelihood at these values, without the prior on them.
+    """
+
+    weights: FloatArray
+    covariance: FloatArray
+    slope: float
+    noise: float
+    query: float
+    text: float
+    evidence: float
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Sums over rows, enough for any variances: columns are p features (the last is the intercept), then texts."""
+
+    features: int
+    rows: int
+    gram: FloatArray
+    moment: FloatArray
+    square: float
+    query_sum: sparse.csr_array
+    query_y: FloatArray
+    query_count: FloatArray
+
+
+def solve_ridge(rows: Rows, text: IntArray) -> Ridge:
+    """Fit weights and variances.
+
+    Args:
+        rows: n labelled rows; the last column of ``z`` is the intercept.
+        text: shape (n,), code of each row's text.
+    """
+    sums = build_sums(rows, text)
+    names = ["slope"]
+    if sums.query_count.max() > 1 and len(sums.query_count) > 1:
+        names.append("query")
+    if len(sums.moment) > sums.features:
+        names.append("text")
+    centres = {"slope": -np.log(10.0 * sums.features), "query": -1.0, "text": -2.0}
+    start = np.array([centres[name] for name in names])
+
+    def loss(logs: FloatArray) -> float:
+        ratios = dict(zip(names, np.exp(np.clip(logs, -LIMIT, LIMIT)), strict=True))
+        return -posterior(sums, **ratios).evidence + 0.5 * float(np.sum(((logs - start) / PRIOR_SD) ** 2))
+
+    found = optimize.minimize(loss, start, method="Nelder-Mead", options={"xatol": 0.02, "fatol": 0.02, "maxfev": 150})
+    return posterior(sums, **dict(zip(names, np.exp(np.clip(found.x, -LIMIT, LIMIT)), strict=True)))
+
+
+def build_sums(rows: Rows, text: IntArray) -> Sums:
+    """Normal equations before the queries are summed out."""
+    columns = _shared(rows.query, text)
+    n, p, queries = len(rows.y), rows.z.shape[1], int(rows.query.max()) + 1
+    member = np.flatnonzero(columns >= 0)
+    texts = int(columns.max()) + 1 if len(member) else 0
+    by_text = sparse.csr_array((np.ones(len(member)), (member, columns[member])), shape=(n, texts))
+    by_query = sparse.csr_array((np.ones(n), (np.arange(n), rows.query)), shape=(n, queries))
+    cross = np.asarray(by_text.T @ rows.z)
+    gram = np.zeros((p + texts, p + texts))
+    gram[:p, :p] = rows.z.T @ rows.z
+    gram[p:, :p], gram[:p, p:] = cross, cross.T
+    gram[range(p, p + texts), range(p, p + texts)] = np.bincount(columns[member], minlength=texts)
+    moment = np.concatenate([rows.z.T @ rows.y, np.asarray(by_text.T @ rows.y)])
+    query_sum = sparse.csr_array(sparse.hstack([sparse.csr_array(by_query.T @ rows.z), by_query.T @ by_text]))
+    counts = sum_by(rows.query, np.ones(n), queries)
+    totals = sum_by(rows.query, rows.y, queries)
+    return Sums(p, n, gram, moment, float(rows.y @ rows.y), query_sum, totals, counts)
+
+
+def posterior(sums: Sums, *, slope: float, query: float = 0.0, text: float = 0.0) -> Ridge:
+    """Weights for given ratios of variances to the noise variance, which is profiled out.
+
+    Args:
+        sums: from :func:`build_sums`.
+        slope: ratio of a weight's prior variance.
+        query: ratio k of the query effect.
+        text: ratio m of the text effect; must be positive where texts have columns.
+    """
+    p, size = sums.features, len(sums.moment)
+    shrink = query / (1 + query * sums.query_count)
+    scaled = sums.query_sum.multiply(np.sqrt(shrink)[:, None]).tocsr()
+    gram = sums.gram - (scaled.T @ scaled).toarray()
+    moment = sums.moment - sums.query_sum.T @ (shrink * sums.query_y)
+    square = sums.square - float(np.sum(shrink * sums.query_y**2))
+    precision = np.full(size, 1 / max(text, 1e-12))
+    precision[: p - 1], precision[p - 1] = 1 / slope, 1 / INTERCEPT_VARIANCE
+    factor = linalg.cho_factor(gram + np.diag(precision), lower=True)
+    weights = linalg.cho_solve(factor, moment)
+    noise = max((square - float(weights @ moment)) / sums.rows, 1e-12)
+    log_det = 2 * float(np.sum(np.log(np.diag(factor[0])))) - float(np.sum(np.log(precision)))
+    log_det += float(np.sum(np.log1p(query * sums.query_count)))
+    evidence = -0.5 * (sums.rows * (np.log(2 * np.pi * noise) + 1) + log_det)
+    corner = np.zeros((size, p))
+    corner[:p] = np.eye(p)
+    covariance = noise * linalg.cho_solve(factor, corner)[:p]
+    return Ridge(weights[:p], covariance, slope * noise, noise, query * noise, text * noise, evidence)
+
+
+def _shared(query: IntArray, text: IntArray) -> IntArray:
+    """Column of each row's text among the texts of at least two queries, -1 elsewhere."""
+    pairs = np.unique(np.column_stack([text, query]), axis=0)
+    queries = np.bincount(pairs[:, 0], minlength=int(text.max()) + 1)
+    kept = np.argsort(-queries, kind="stable")[:MOST_TEXTS]
+    kept = np.sort(kept[queries[kept] >= 2])
+    column = np.full(len(queries), -1, dtype=np.int64)
+    column[kept] = np.arange(len(kept))
+    return column[text]

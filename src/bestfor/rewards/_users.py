@@ -1,0 +1,62 @@
+"""A ridge per user: independent weights, common ratios of variances."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bestfor.rewards._linear import Blocks, apply_rows, condition, line_minimum, with_intercept
+from bestfor.rewards._pool import Pool
+from bestfor.types import FloatArray, IntArray
+
+INTERCEPT_VARIANCE = 10.0
+SLOPE_LIMITS = (-14.0, 3.0)
+QUERY_LIMITS = (-8.0, 4.0)
+
+
+def choose_ratios(blocks: Blocks, slope: float | None) -> tuple[float, float]:
+    """Ratios g and k that maximise the summed evidence of the users; k is 0 where nobody has two queries."""
+
+    def best_slope(query: float) -> tuple[float, float]:
+        if slope is not None:
+            return slope, -evidence(blocks, slope, query)
+        log, value = line_minimum(lambda log: -evidence(blocks, float(np.exp(log)), query), SLOPE_LIMITS, 0.1)
+        return float(np.exp(log)), value
+
+    if not blocks.has_query_effect:
+        return best_slope(0.0)[0], 0.0
+    query = float(np.exp(line_minimum(lambda log: best_slope(float(np.exp(log)))[1], QUERY_LIMITS, 0.2)[0]))
+    return best_slope(query)[0], query
+
+
+def evidence(blocks: Blocks, slope: float, query: float) -> float:
+    """Log marginal likelihood of all users' independent ridges, the common noise variance profiled out."""
+    normal = condition(blocks, query)
+    penalty = precision(blocks.gram.shape[1], slope)
+    matrices = normal.gram + np.diag(penalty)
+    weights = np.linalg.solve(matrices, normal.moment[:, :, None])[:, :, 0]
+    rows = float(blocks.count.sum())
+    noise = max(float(np.sum(normal.square - np.sum(weights * normal.moment, axis=1))) / rows, 1e-12)
+    log_det = np.linalg.slogdet(matrices)[1] - np.sum(np.log(penalty)) + normal.log_det
+    return -0.5 * (rows * (np.log(2 * np.pi * noise) + 1) + float(np.sum(log_det)))
+
+
+def solve_users(blocks: Blocks, slope: float, query: float) -> FloatArray:
+    """Each user's weights, shape (users, p)."""
+    normal = condition(blocks, query)
+    matrices = normal.gram + np.diag(precision(blocks.gram.shape[1], slope))
+    return np.asarray(np.linalg.solve(matrices, normal.moment[:, :, None])[:, :, 0], dtype=np.float64)
+
+
+def predict_users(weights: FloatArray, pool: Pool, values: FloatArray, codes: IntArray) -> FloatArray:
+    """Means of n rows: the user's own weights where ``codes`` >= 0, the pool's elsewhere; both on the pool's unit."""
+    stranger = codes < 0
+    every = weights[np.where(stranger, 0, codes)]
+    every[stranger] = pool.ridge.weights
+    return pool.centre + pool.unit * apply_rows(with_intercept(values), every)
+
+
+def precision(columns: int, slope: float) -> FloatArray:
+    """Prior precisions over the noise's; the last column is the intercept."""
+    values = np.full(columns, 1 / slope)
+    values[-1] = 1 / INTERCEPT_VARIANCE
+    return values

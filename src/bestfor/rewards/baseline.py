@@ -1,0 +1,84 @@
+"""Baselines that learn nothing: how far length and the policy's own probability get.
+
+length:   R(y) = number of characters of y
+logprob:  R(y) = log-probability of y under the policy, divided by its number of words
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from bestfor.artifacts import Arrays
+from bestfor.data.examples import Examples
+from bestfor.errors import InputError
+from bestfor.rewards._base import RewardModel
+from bestfor.types import RewardEstimate
+
+
+class LengthConfig(BaseModel):
+    """Which length is rewarded.
+
+    Attributes:
+        prefer: the long or the short.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prefer: Literal["long", "short"] = "long"
+
+
+class LogprobConfig(BaseModel):
+    """How log-probabilities are compared.
+
+    Attributes:
+        per_word: whether they are divided by the number of words, so that short texts get no bonus.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    per_word: bool = True
+
+
+class _Baseline(RewardModel):
+    scale = "arbitrary"
+
+    def _fit(self, examples: Examples, rng: int) -> None:
+        pass
+
+    def _state(self) -> tuple[dict[str, Any], Arrays]:
+        return {}, {"nothing": np.zeros(1)}
+
+    def _restore(self, state: dict[str, Any], arrays: Arrays) -> None:
+        pass
+
+
+class Length(_Baseline):
+    """The longest (or the shortest) text wins."""
+
+    kind = "length"
+    Config = LengthConfig
+
+    def _predict(self, examples: Examples) -> RewardEstimate:
+        lengths = np.array([len(text) for text in examples.texts], dtype=np.float64)
+        sign = 1.0 if self.config.prefer == "long" else -1.0
+        return RewardEstimate(sign * lengths[examples.text], None)
+
+
+class Logprob(_Baseline):
+    """The text that the policy finds likeliest wins."""
+
+    kind = "logprob"
+    Config = LogprobConfig
+
+    def _predict(self, examples: Examples) -> RewardEstimate:
+        absent = np.flatnonzero(~np.isfinite(examples.logprob))
+        if len(absent):
+            query = examples.queries[examples.query[absent[0]]]
+            found = f"no log-probability for {len(absent)} of {len(examples)} candidates (the first in query '{query}')"
+            raise InputError("reward 'logprob'", found, "candidates sampled by a policy that reports log-probabilities")
+        words = np.array([max(len(text.split()), 1) for text in examples.texts], dtype=np.float64)
+        per = words[examples.text] if self.config.per_word else 1.0
+        return RewardEstimate(examples.logprob / per, None)

@@ -1,0 +1,1 @@
+"""Conformance suites that plug-ins inherit; they need pytest."""

@@ -1,0 +1,201 @@
+"""The conformance suite of reward models: inherit :class:`RewardModelTests` and set ``model``.
+
+class TestMine(RewardModelTests):
+    model = Mine
+    options = {"components": 8}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from bestfor import rng
+from bestfor.data.examples import Examples
+from bestfor.errors import BestforError, InputError
+from bestfor.rewards import RewardModel
+
+LETTERS = "abcdefghijklmnop"
+
+
+class LetterEncoder:
+    """A tiny encoder for tests: how often each of 16 letters occurs, at unit length."""
+
+    name = "letters"
+    signature = "letters-1"
+    dim = len(LETTERS)
+
+    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Vectors of shape (n, 16)."""
+        counts = np.array([[text.count(letter) for letter in LETTERS] for text in texts], dtype=np.float64)
+        counts = counts.reshape(len(texts), self.dim)
+        lengths = np.maximum(np.linalg.norm(counts, axis=1, keepdims=True), 1e-9)
+        return (counts / lengths).astype(np.float32)
+
+
+def taste_examples(
+    users: int = 6, queries: int = 3, candidates: int = 8, *, seed: int = 0, shared: bool = False
+) -> Examples:
+    """Users with known tastes for letters, queries of differing difficulty, noisy utilities.
+
+    Args:
+        users: number of users.
+        queries: queries of each user.
+        candidates: texts of each query.
+        seed: of everything random.
+        shared: whether all queries hold the same texts and no inputs, as where people rate statements.
+    """
+    draw = rng.derive(seed, "taste", users, queries, candidates)
+    general = draw.normal(size=len(LETTERS))
+    tastes = general + draw.normal(size=(users, len(LETTERS)))
+    pool = ["".join(draw.choice(list(LETTERS + "  "), size=draw.integers(8, 40))) for _ in range(400)]
+    fixed = draw.choice(400, size=candidates, replace=False)
+    n = users * queries * candidates
+    query = np.repeat(np.arange(users * queries), candidates)
+    user = query // queries
+    text = np.tile(fixed, users * queries) if shared else draw.choice(400, size=n)
+    vectors = LetterEncoder().encode(pool).astype(np.float64)
+    level = draw.normal(size=users * queries)
+    utility = np.sum(vectors[text] * tastes[user], axis=1) + level[query] + 0.3 * draw.normal(size=n)
+    return Examples(
+        users=tuple(f"u{code}" for code in range(users)),
+        queries=tuple(f"q{code}" for code in range(users * queries)),
+        inputs=tuple("" if shared else f"write about {LETTERS[code % 16]}" for code in range(users * queries)),
+        texts=tuple(pool),
+        user=user,
+        query=query,
+        text=text,
+        candidate=np.tile(np.arange(candidates), users * queries),
+        utility=utility,
+        logprob=-draw.exponential(size=n) * 10,
+    )
+
+
+class RewardModelTests:
+    """What holds for every reward model."""
+
+    model: ClassVar[type[RewardModel]]
+    options: ClassVar[dict[str, Any]] = {}
+
+    def build(self, **options: object) -> RewardModel:
+        """An unfitted model on the tiny encoder."""
+        encoder = LetterEncoder() if self.model.uses_features() else None
+        return self.model(None, encoder=encoder, **{**self.options, **options})
+
+    def reload(self, folder: Path) -> RewardModel:
+        """The model saved in a folder."""
+        return self.model.load(folder, encoder=LetterEncoder() if self.model.uses_features() else None)
+
+    def test_shapes_and_finite(self) -> None:
+        examples = taste_examples()
+        estimate = self.build().fit(examples, rng=0).predict(examples)
+        assert estimate.mean.shape == (len(examples),)
+        assert np.all(np.isfinite(estimate.mean))
+        if estimate.std is not None:
+            assert estimate.std.shape == (len(examples),)
+            assert np.all(np.isfinite(estimate.std) & (estimate.std > 0))
+
+    def test_same_seed_same_bits(self) -> None:
+        examples = taste_examples(seed=1)
+        first = self.build().fit(examples, rng=3).predict(examples)
+        second = self.build().fit(examples, rng=3).predict(examples)
+        assert_same(first, second)
+
+    def test_save_and_load_same_bits(self, tmp_path: Path) -> None:
+        examples = taste_examples(seed=2)
+        model = self.build().fit(examples, rng=0)
+        digest = model.save(tmp_path / "model")
+        loaded = self.reload(tmp_path / "model")
+        assert_same(model.predict(examples), loaded.predict(examples))
+        assert loaded.config == model.config
+        assert loaded.save(tmp_path / "again") == digest
+
+    def test_order_of_rows_changes_nothing(self) -> None:
+        examples = taste_examples(seed=4)
+        order = rng.derive(0, "order").permutation(len(examples))
+        first = self.build().fit(examples, rng=0).predict(examples)
+        second = self.build().fit(examples.take(order), rng=0).predict(examples)
+        assert_same(first, second)
+        again = self.build().fit(examples, rng=0).predict(examples.take(order))
+        np.testing.assert_array_equal(first.mean[order], again.mean)
+
+    def test_texts_that_no_row_uses_change_nothing(self) -> None:
+        examples = taste_examples(seed=5)
+        wider = replace(examples, texts=(*examples.texts, "a text of the test part!!", "another: 1, 2, 3?"))
+        assert_same(
+            self.build().fit(examples, rng=0).predict(examples), self.build().fit(wider, rng=0).predict(examples)
+        )
+
+    def test_utilities_are_not_read_by_predict(self) -> None:
+        examples = taste_examples(seed=6)
+        model = self.build().fit(examples, rng=0)
+        blind = replace(examples, utility=np.full(len(examples), np.nan))
+        assert_same(model.predict(examples), model.predict(blind))
+
+    def test_unknown_users_and_queries(self) -> None:
+        examples = taste_examples(users=6, seed=7)
+        model = self.build().fit(examples.take(examples.user < 4), rng=0)
+        estimate = model.predict(examples)
+        assert np.all(np.isfinite(estimate.mean))
+
+    def test_one_label_and_one_user(self) -> None:
+        examples = taste_examples(seed=8)
+        for rows in (np.arange(1), np.arange(2), np.flatnonzero(examples.user == 0)):
+            estimate = self.build().fit(examples.take(rows), rng=0).predict(examples)
+            assert np.all(np.isfinite(estimate.mean))
+
+    def test_constant_utilities(self) -> None:
+        examples = taste_examples(seed=9)
+        flat = replace(examples, utility=np.ones(len(examples)))
+        estimate = self.build().fit(flat, rng=0).predict(flat)
+        assert np.all(np.isfinite(estimate.mean))
+
+    def test_shared_texts(self) -> None:
+        examples = taste_examples(seed=10, shared=True, queries=1, candidates=20)
+        estimate = self.build().fit(examples, rng=0).predict(examples)
+        assert np.all(np.isfinite(estimate.mean))
+
+    def test_no_rows_to_predict(self) -> None:
+        examples = taste_examples(seed=11)
+        estimate = self.build().fit(examples, rng=0).predict(examples.take(np.zeros(0, dtype=np.int64)))
+        assert estimate.mean.shape == (0,)
+
+    def test_refuses_missing_utilities(self) -> None:
+        examples = taste_examples(seed=12)
+        holes = examples.utility.copy()
+        holes[3] = np.nan
+        with pytest.raises(InputError, match="finite utilities"):
+            self.build().fit(replace(examples, utility=holes), rng=0)
+        with pytest.raises(InputError, match="labelled examples"):
+            self.build().fit(examples.take(np.zeros(0, dtype=np.int64)), rng=0)
+
+    def test_refuses_to_predict_before_fit(self) -> None:
+        with pytest.raises(BestforError, match="after fit"):
+            self.build().predict(taste_examples())
+
+    def test_names_the_nearest_key(self) -> None:
+        known = next(iter(self.model.Config.model_fields))
+        with pytest.raises(InputError, match=f"did you mean it|one of .*{known}"):
+            self.build(**{f"{known}s": 1})
+
+    def test_refuses_damaged_files(self, tmp_path: Path) -> None:
+        self.build().fit(taste_examples(), rng=0).save(tmp_path)
+        weights = next(tmp_path.glob("*.safetensors"))
+        payload = weights.read_bytes()
+        weights.write_bytes(payload[:-1] + bytes([payload[-1] ^ 1]))
+        with pytest.raises(InputError, match="damaged"):
+            self.reload(tmp_path)
+
+
+def assert_same(first: Any, second: Any) -> None:  # noqa: ANN401 - estimates of any model
+    """Two estimates have the same bits."""
+    np.testing.assert_array_equal(first.mean, second.mean)
+    assert (first.std is None) == (second.std is None)
+    if first.std is not None:
+        np.testing.assert_array_equal(first.std, second.std)

@@ -1,0 +1,7 @@
+from bestfor.rewards import Gaussian
+from bestfor.testing.rewards import RewardModelTests
+
+
+class TestGaussian(RewardModelTests):
+    model = Gaussian
+    options = {"components": 8}

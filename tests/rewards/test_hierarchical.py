@@ -1,0 +1,7 @@
+from bestfor.rewards import Hierarchical
+from bestfor.testing.rewards import RewardModelTests
+
+
+class TestHierarchical(RewardModelTests):
+    model = Hierarchical
+    options = {"components": 8}
