@@ -1,0 +1,115 @@
+"""Every reward model in the embedded world, per noise regime and number of labels per user.
+
+python benchmarks/world_table.py [--users 100] [--out runs/world-table]
+
+One pool is sampled (5 fit items x 12 candidates and 4 test queries x 30 candidates per user) and shared by all cells;
+5, 20 and 60 labels are the first 1, 4 and 12 candidates of the 5 items. Fit labels carry the regime's noise, test
+utilities are the true ones. Prints Markdown; the same command prints the same figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from bestfor.data.world import INSTRUCTIONS, World, build
+from bestfor.diagnostics import Diagnosis, Reward, diagnose_arrays
+from bestfor.pipeline.asking import Prompting
+from bestfor.pipeline.examples import build_examples, build_rows
+from bestfor.pipeline.generate import Sampling, generate
+from bestfor.pipeline.measure import measure
+from bestfor.policies.transformers import TransformersPolicy
+from bestfor.pool import CandidatePool
+from bestfor.rewards import KINDS
+from bestfor.utilities.taste import Taste
+
+REGIMES = ("differing", "equal", "outliers")
+LABELS = {5: 1, 20: 4, 60: 12}
+MODELS = ("length", "logprob", "pooled", "point", "gaussian", "hierarchical")
+N = (1, 2, 4, 8, 16, 30)
+
+
+def main() -> None:
+    """Sample once, then fit and diagnose every cell."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--users", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("runs/world-table"))
+    options = parser.parse_args()
+    world = World(seed=options.seed, users=options.users, queries=4)
+    built = build(world)
+    sampling = Sampling(
+        n=30, fit_n=12, fit_items=5, prompting=Prompting(INSTRUCTIONS[world.task], 4, "recency"), seed=options.seed
+    )
+    pool = CandidatePool(options.out / "pool")
+    start = time.perf_counter()
+    queries = generate(TransformersPolicy("embedded"), built.histories, built.queries, pool, sampling)
+    candidates = pool.scan()
+    print(f"{len(candidates)} candidates sampled in {time.perf_counter() - start:.0f} s\n", file=sys.stderr)
+    results = {}
+    for regime in REGIMES:
+        utilities = measure(candidates, queries, Taste(World(options.seed, options.users, regime, queries=4)))
+        for labels, kept in LABELS.items():
+            diagnosis = cell(queries, candidates, utilities, kept, options.out)
+            results[f"{regime}/{labels}"] = diagnosis.to_dict()
+            print_cell(regime, labels, diagnosis)
+    (options.out / "results.json").write_text(json.dumps(results) + "\n", encoding="utf-8")
+
+
+def cell(queries: pa.Table, candidates: pa.Table, utilities: pa.Table, kept: int, out: Path) -> Diagnosis:
+    """Fit every model on the first ``kept`` candidates of every fit item and diagnose the test part."""
+    fit = build_examples(queries, candidates, utilities, "fit")
+    fit = fit.take(fit.candidate < kept)
+    test = build_examples(queries, candidates, None, "test")
+    rewards = {}
+    for kind in MODELS:
+        model = KINDS[kind](cache=out / "embeddings").fit(fit, rng=0)
+        rewards[kind] = Reward(model.predict(test).mean, model.scale)
+    rows = build_rows(queries, candidates, utilities, {})
+    # Both are sorted by (query, candidate), so that rewards stand row for row beside the utilities.
+    if not np.array_equal(rows.candidate, test.candidate):
+        raise SystemExit("test rows are out of order")
+    return diagnose_arrays(
+        rows.user, rows.query, rows.utility, rewards, candidate=rows.candidate, n=list(N), name="world"
+    )
+
+
+def print_cell(regime: str, labels: int, diagnosis: Diagnosis) -> None:
+    """One table: models against captured share, leakage, alpha and beta."""
+    found = diagnosis.to_dict()
+    headroom = found["oracle"]["utility"][-1] - found["pool_mean"]
+    print(f"**{regime} noise, {labels} labels per user** (oracle gain {headroom:.3f})\n")
+    print("| model | captured, N = 8 | captured, N = 30 | leakage | alpha | beta | corrected beta | rho |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name, model in found["models"].items():
+        quantities = model["quantities"]
+        corrected = (quantities["corrected"] or {}).get("beta")
+        cells = [
+            spanned(model["captured"][i], model["captured_low"][i], model["captured_high"][i])
+            for i in (N.index(8), N.index(30))
+        ]
+        cells.append(f"{quantities['leakage_gain']:.3f}")
+        bounded = [
+            spanned(quantities[key], quantities[f"{key}_low"], quantities[f"{key}_high"])
+            for key in ("alpha", "beta", "rho")
+        ]
+        cells += [*bounded[:2], "-" if corrected is None else f"{corrected:.3f}", bounded[2]]
+        print(f"| {name} | " + " | ".join(cells) + " |")
+    print(flush=True)
+
+
+def spanned(value: float | None, low: float | None, high: float | None) -> str:
+    """A value with its interval."""
+    if value is None:
+        return "-"
+    return f"{value:.3f}" + (f" ({low:.3f} to {high:.3f})" if low is not None and high is not None else "")
+
+
+if __name__ == "__main__":
+    main()
