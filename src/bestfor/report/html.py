@@ -203,7 +203,8 @@ def _users_note(plot: UsersPlot) -> str:
         said.append(f"{words.plural(beyond, 'user')} beyond ±100% shown at the edge (little headroom).")
     flat = int(plot.collapsed.sum())
     if flat:
-        said.append(f"{words.plural(flat, 'user')} collapsed, drawn in grey.")
+        how = "hollow" if len(plot.names) <= charts.SORTED_AT_MOST else "in grey"
+        said.append(f"{words.plural(flat, 'user')} collapsed, drawn {how}.")
     return " ".join(said)
 
 
