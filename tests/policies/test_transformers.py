@@ -9,7 +9,7 @@ from scipy import stats
 from transformers import BloomConfig, GPT2Config, MistralConfig
 
 from bestfor.errors import InputError
-from bestfor.policies import _sampler
+from bestfor.policies import _checkpoint, _sampler
 from bestfor.policies._sampler import Ends, Repeated, SharedPrefix, draw, run
 from bestfor.policies.base import Budgeted, Policy, Prompt
 from bestfor.policies.transformers import TransformersPolicy, noise_of
@@ -66,6 +66,18 @@ def test_both_ways_to_run_a_model_draw_the_same_tokens(checkpoint):
     # Bits differ between the two, so a draw on the very edge may too: nearly all agree.
     assert np.mean((side_by_side.tokens == repeated.tokens).all(axis=2)) > 0.95
     assert side_by_side.logprob == pytest.approx(repeated.logprob, abs=2e-3)
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_candidates_beyond_those_side_by_side_are_drawn_from_the_same_prompt(checkpoint, shares, monkeypatch):
+    policy = TransformersPolicy(checkpoint, max_new_tokens=5)
+    policy.checkpoint.shares = shares
+    at_once = raw(policy, PROMPTS, 7)
+    monkeypatch.setattr(_checkpoint, "SIDE_BY_SIDE", 3)
+    in_groups = raw(policy, PROMPTS, 7)
+    assert np.mean((at_once.tokens == in_groups.tokens).all(axis=2)) > 0.9
+    assert in_groups.logprob == pytest.approx(at_once.logprob, abs=2e-3)
+    assert in_groups.tokens.shape == (4, 7, 5)
 
 
 def test_candidates_that_end_leave_the_batch_and_change_nothing(checkpoint):

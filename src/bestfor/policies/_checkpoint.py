@@ -22,6 +22,9 @@ from bestfor.policies._sampler import Drawn, Ends, Repeated, SharedPrefix
 from bestfor.policies.base import Message
 from bestfor.types import BoolArray, FloatArray, IntArray
 
+SIDE_BY_SIDE = 32
+"""Candidates of a prompt that are sampled at once: each step attends to all their tokens, seen or not."""
+
 
 class Checkpoint:
     """A model with its tokenizer; the weights are loaded when they are first needed.
@@ -93,27 +96,18 @@ class Checkpoint:
         Returns:
             What was drawn, shape (b, n) and (b, n, t).
         """
-        ends = self._ends(stop)
+        rule = {"ends": self._ends(stop), "temperature": temperature, "top_p": top_p}
+        starts = range(0, uniforms.shape[1], SIDE_BY_SIDE)
         if self.shares:
             engine = SharedPrefix(self.model, self._cache(), prompts)
-            return _sampler.run(engine, uniforms, ends, temperature=temperature, top_p=top_p)
+            return _joined([_sampler.run(engine, uniforms[:, k : k + SIDE_BY_SIDE], **rule) for k in starts], 1)
         # One prompt at a time needs no padding, which models with recurrent states do not all support.
-        parts = [
-            _sampler.run(
-                Repeated(self.model, self._cache(), ids, uniforms.shape[1]),
-                uniforms[row : row + 1],
-                ends,
-                temperature=temperature,
-                top_p=top_p,
-            )
-            for row, ids in enumerate(prompts)
-        ]
-        return Drawn(
-            np.concatenate([part.tokens for part in parts]),
-            np.concatenate([part.count for part in parts]),
-            np.concatenate([part.logprob for part in parts]),
-            np.concatenate([part.stopped for part in parts]),
-        )
+        rows: list[Drawn] = []
+        for row, ids in enumerate(prompts):
+            noise = [uniforms[row : row + 1, k : k + SIDE_BY_SIDE] for k in starts]
+            engines = (Repeated(self.model, self._cache(), ids, part.shape[1]) for part in noise)
+            rows.append(_joined([_sampler.run(e, part, **rule) for e, part in zip(engines, noise, strict=True)], 1))
+        return _joined(rows, 0)
 
     def decode(self, drawn: Drawn, stop: tuple[str, ...]) -> list[list[str]]:
         """Texts of shape (b, n), cut before the first stop text, without special tokens and outer space."""
@@ -182,6 +176,11 @@ class Checkpoint:
         return self.tokenizer.batch_decode([[index] for index in range(size)])
 
 
+def _joined(parts: Sequence[Drawn], axis: int) -> Drawn:
+    names = ("tokens", "count", "logprob", "stopped")
+    return Drawn(*(np.concatenate([getattr(part, name) for part in parts], axis=axis) for name in names))
+
+
 @contextmanager
 def _no_bars() -> Iterator[None]:
     """Loading weights is no step of a run: keep its bars off the terminal."""
@@ -209,8 +208,9 @@ def _device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        # Draws are accumulated in float64, which not every kind of device has.
+        torch.empty(0, device=device, dtype=torch.float64)
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise InputError("device", f"'{name}' ({str(error).splitlines()[0]})", "cpu, cuda or auto") from error
     return device
 

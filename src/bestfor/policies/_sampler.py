@@ -96,8 +96,13 @@ class SharedPrefix:
         self._ids = ids
         self._next = self._seen.sum(axis=1)
         self._owner = np.where(self._seen == 1, -1, -2)
+        self._first: torch.Tensor | None = None
 
     def first(self) -> torch.Tensor:
+        """As :class:`Engine` says; asked again, it goes back to the prompts for further candidates."""
+        if self._first is not None:
+            self._forget()
+            return self._first
         device = self._model.device
         output = self._model(
             input_ids=torch.from_numpy(self._ids).to(device),
@@ -107,7 +112,15 @@ class SharedPrefix:
             use_cache=True,
             logits_to_keep=1,
         )
-        return output.logits[:, -1]
+        logits = output.logits[:, -1]
+        self._first = logits
+        return logits
+
+    def _forget(self) -> None:
+        width = self._seen.shape[1]
+        self._cache.crop(width - self._owner.shape[1])
+        self._owner = self._owner[:, :width]
+        self._next = self._seen.sum(axis=1)
 
     def advance(self, tokens: IntArray, slots: IntArray) -> torch.Tensor:
         device = self._model.device
