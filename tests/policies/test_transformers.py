@@ -234,7 +234,11 @@ def test_the_signature_knows_the_weights(checkpoint, tmp_path):
     assert isinstance(policy, Policy)
     other = TransformersPolicy(tiny.save(tmp_path, seed=1))
     assert policy.signature["weights"] != other.signature["weights"]
-    assert policy.signature == TransformersPolicy(checkpoint).signature
+    copy = shutil.copytree(checkpoint, tmp_path / "copy" / checkpoint.name)
+    (copy / "training.json").write_text("{}")
+    assert policy.signature == TransformersPolicy(copy).signature
+    (copy / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+    assert policy.signature != TransformersPolicy(copy).signature
     assert policy.name == checkpoint.name
 
 

@@ -214,8 +214,10 @@ def _from_hub(name: str) -> Path:
 
 
 def _fingerprint(folder: Path) -> str:
+    """Hash of the files that decide what a checkpoint writes; notes on its training are none of them."""
+    kinds = ("model*.safetensors*", "*config.json", "token*.json", "*tokens*.json", "vocab*", "merges*", "*.jinja")
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.iterdir() if path.suffix in {".json", ".safetensors", ".jinja"}):
+    for path in sorted({path for kind in kinds for path in folder.glob(kind)} | {*folder.glob("tokenizer.model")}):
         with path.open("rb") as handle:
             digest.update(f"{path.name}:{hashlib.file_digest(handle, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()
