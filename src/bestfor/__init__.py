@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-# Name -> module that holds it (and its name there, where it is another). Loaded at first use, so that the import stays light and needs no optional package.
+# Name -> module that holds it (and its name there, where that is another). Loaded at first use: the import stays light
+# and needs no optional package.
 _FACE = {
     "BestforError": "bestfor.errors",
     "CandidatePool": "bestfor.pool",
@@ -47,9 +48,9 @@ __all__ = [
     "diagnose_table",
     "load_config",
     "load_encoder",
-    "load_reward",
     "load_polis",
     "load_ratings",
+    "load_reward",
     "parse_config",
     "run",
     "split_ratings",

@@ -13,7 +13,7 @@ IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 Scale = Literal["utility", "arbitrary"]
-"""Whether rewards are in the utility's units (squared-error models) or only ordered (Bradley-Terry, strangers' scores)."""
+"""Whether rewards are in the utility's units (squared-error models) or only ordered (Bradley-Terry, other scores)."""
 
 Averaging = Literal["user", "query"]
 """Whether every user or every query carries the same weight in a mean."""

@@ -38,10 +38,10 @@ class WorldData(Section):
     """The embedded world: users with known taste."""
 
     source: Literal["world"]
-    users: int = Field(60, ge=1)
+    users: int = Field(default=60, ge=1)
     task: Literal["headline", "review", "mixed"] = "headline"
     noise: Literal["differing", "equal", "outliers"] = "differing"
-    queries: int = Field(2, ge=1)
+    queries: int = Field(default=2, ge=1)
     seed: int = 0
 
 
@@ -56,8 +56,8 @@ class Split(Section):
 
     by: Literal["text", "time", "user"] = "text"
     fold: Literal[0, 1, 2, "all"] = 0
-    min_fit: int = Field(20, ge=0)
-    min_test: int = Field(16, ge=1)
+    min_fit: int = Field(default=20, ge=0)
+    min_test: int = Field(default=16, ge=1)
 
 
 class Policy(Section):
@@ -65,15 +65,15 @@ class Policy(Section):
 
     kind: Literal["transformers", "replay"] = "transformers"
     model: str = "embedded"
-    n: int = Field(30, ge=1)
-    fit_n: int = Field(5, ge=1)
-    fit_items: int = Field(8, ge=1)
-    temperature: float = Field(1.0, gt=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    max_new_tokens: int = Field(32, ge=1)
+    n: int = Field(default=30, ge=1)
+    fit_n: int = Field(default=5, ge=1)
+    fit_items: int = Field(default=8, ge=1)
+    temperature: float = Field(default=1.0, gt=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_new_tokens: int = Field(default=32, ge=1)
     retriever: Literal["bm25", "recency", "none"] = "recency"
-    items: int = Field(4, ge=0)
-    chunk: int = Field(16, ge=1)
+    items: int = Field(default=4, ge=0)
+    chunk: int = Field(default=16, ge=1)
 
 
 class Utility(Section):
@@ -94,7 +94,7 @@ class Reward(Section):
 
     model_config = ConfigDict(extra="allow", frozen=True)
     kind: str
-    name: str = Field("", pattern=r"^[A-Za-z0-9._-]*$")
+    name: str = Field(default="", pattern=r"^[A-Za-z0-9._-]*$")
 
     @property
     def label(self) -> str:
@@ -112,7 +112,7 @@ class Diagnosis(Section):
 
     n: tuple[Annotated[int, Field(ge=1)], ...] = ()
     averaging: Literal["user", "query"] = "user"
-    level: float = Field(0.95, gt=0, lt=1)
+    level: float = Field(default=0.95, gt=0, lt=1)
 
 
 class RunConfig(Section):

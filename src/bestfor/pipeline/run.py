@@ -25,7 +25,7 @@ from bestfor.pipeline.steps import Steps, digest, write_json, write_text
 from bestfor.pool import CandidatePool
 from bestfor.rewards import KINDS
 from bestfor.rewards import load as load_model
-from bestfor.types import RewardEstimate
+from bestfor.types import RewardEstimate, Scale
 
 Tell = Callable[[str], None]
 
@@ -161,7 +161,7 @@ def _diagnose(
 ) -> Diagnosis:
     rewards = {name: schema.read(folder / "rewards" / f"{name}.parquet", schema.REWARDS) for name in predicted}
     rows = build_rows(tables.queries, tables.candidates, tables.utilities, rewards)
-    scales = {spec.label: KINDS[spec.kind].scale for spec in config.reward}
+    scales: dict[str, Scale] = {spec.label: KINDS[spec.kind].scale for spec in config.reward}
     signature = {
         "version": __version__,
         "data": data.signature,
