@@ -6,6 +6,7 @@ import sys
 from typing import Annotated
 
 import typer
+from typer.exceptions import TyperException
 
 from bestfor import __version__
 from bestfor.cli import demo, diagnose, doctor, report, run
@@ -41,9 +42,6 @@ app.command("diagnose")(diagnose.diagnose)
 app.command("report")(report.report)
 app.command("doctor")(doctor.doctor)
 
-# Typer carries its own copy of click; its usage errors are reached through the one exception that it exports.
-_ClickException = typer.BadParameter.__mro__[2]
-
 
 def main() -> int:
     """Run the command line.
@@ -56,7 +54,7 @@ def main() -> int:
         return result if isinstance(result, int) else 0
     except BestforError as error:
         return _fail(str(error), error.exit_code)
-    except _ClickException as error:
+    except TyperException as error:
         return _fail(_usage(error), 2)
     except typer.Abort:
         return _fail("stopped", 130)

@@ -188,8 +188,8 @@ def _kind_error(error: ValidationError, where: str, model: type[BaseModel]) -> I
 
 
 def _input_error(error: ValidationError, where: str) -> InputError:
-    # The first error is enough: one line that can be acted on.
-    first = error.errors()[0]
+    # One error is enough, a line that can be acted on; a misspelt key explains the one that is missing.
+    first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     names = {"polis", "table", "world"}  # discriminator tags that pydantic puts into the location
     path = [part for part in first["loc"] if part not in names]
     key = str(path[-1]) if path else ""

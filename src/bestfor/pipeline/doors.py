@@ -69,7 +69,8 @@ def fill_pool(config: RunConfig, data: Dataset, folder: Path, steps: Steps, star
     candidates, utilities = data.candidates, data.utilities
 
     def work() -> None:
-        CandidatePool(folder / "pool").append(candidates, key=RATING)
+        pool = CandidatePool(folder / "pool")
+        pool.plan([pool.append(candidates)])
         schema.write(data.queries, folder / "queries.parquet")
         schema.write(utilities, folder / "utilities" / f"{RATING}.parquet")
 

@@ -36,13 +36,17 @@ class ReplayPolicy:
         """The file's name."""
         return Path(self.path).name
 
-    @cached_property
+    @property
     def signature(self) -> dict[str, str | int | float]:
         """The file's hash and how it is read.
 
         Raises:
             InputError: no such file.
         """
+        return self._signature
+
+    @cached_property
+    def _signature(self) -> dict[str, str | int | float]:
         if not Path(self.path).is_file():
             raise InputError(str(self.path), "no file", "a table of candidates")
         columns = repr(sorted((self.columns or {}).items()))

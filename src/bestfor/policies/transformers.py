@@ -66,13 +66,17 @@ class TransformersPolicy:
         """The model's name; a folder's last part."""
         return str(self.model) if not Path(self.model).is_dir() else Path(self.model).resolve().name
 
-    @cached_property
+    @property
     def signature(self) -> dict[str, str | int | float]:
         """All that decides what is written, the weights included, as plain values.
 
         Raises:
             InputError: the checkpoint is not there.
         """
+        return self._signature
+
+    @cached_property
+    def _signature(self) -> dict[str, str | int | float]:
         return {
             "kind": "transformers",
             "model": self.name,
