@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 HEADLINE_COST = 0.01
 WORTH_SAYING = 0.05
+"""Shares and relative errors below this are not worth a sentence."""
 
 _TERMS = {
     "growth": (
@@ -183,6 +184,8 @@ def _law(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
     n = _largest(diagnosis)
     gain, law = model.gain.at(n), float(model.law["normal"][-1])
     if n == 1 or gain.low is None or gain.high is None or gain.low <= law <= gain.high:
+        return None
+    if abs(law - gain.value) <= WORTH_SAYING * abs(gain.value):
         return None
     terms = {term: float(getattr(model.ledger, term)) for term in _TERMS}
     way = 1.0 if gain.value > law else -1.0

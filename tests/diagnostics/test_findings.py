@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+
+from bestfor.diagnostics import Reward, diagnose_arrays
+
+
+def told(utility, reward, n, scale="arbitrary", users=None, queries=None):
+    rows, candidates = utility.shape
+    query = np.repeat(np.arange(rows), candidates)
+    user = query if users is None else query % users
+    return diagnose_arrays(user, query, utility.ravel(), {"x": Reward(reward.ravel(), scale)}, n=n)
+
+
+def sentences(diagnosis):
+    return " ".join(diagnosis.models["x"].findings)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_a_healthy_model_is_told_so(rng):
+    utility = rng.standard_normal((300, 24))
+    found = told(utility, utility + rng.standard_normal(utility.shape), [1, 2, 4, 8])
+    assert "Nothing stands out" in sentences(found)
+    assert found.headline.startswith("With N = 8 x gains 1.0")
+    assert "95 % interval" in found.headline
+    assert "no user has collapsed" in found.headline
+
+
+def test_collapse_is_counted_with_its_leak(rng):
+    utility = rng.standard_normal((100, 24))
+    reward = utility.copy()
+    reward[:7] *= 1e-3
+    found = told(utility, reward, [1, 8], "utility")
+    assert "7 of 100 users have collapsed" in sentences(found)
+    assert "7 of 100 users have collapsed" in found.headline
+    assert found.models["x"].quantities.leakage_gain > 0.05
+    assert "over-optim" not in sentences(found)
+
+
+def test_noise_is_not_called_hacking(rng):
+    utility = rng.standard_normal((400, 24))
+    reward = 0.15 * utility + rng.standard_normal(utility.shape)
+    assert "sampling noise makes most of that" in sentences(told(utility, reward, [1, 8]))
+
+
+def test_hacking_is_called_hacking(rng):
+    utility = rng.standard_normal((400, 24))
+    sign = np.where(np.arange(400) < 100, -1.0, 1.0)[:, None]
+    text = sentences(told(utility, sign * utility + rng.standard_normal(utility.shape), [1, 8]))
+    assert "25 % of queries show a negative correlation, and about 25 % truly are" in text
+
+
+def test_a_falling_curve_and_its_ledger_term(rng):
+    utility = rng.standard_normal((600, 32))
+    reward = utility + 0.5 * rng.standard_normal(utility.shape)
+    utility = np.where(reward > 1.6, -1.5, utility)
+    text = sentences(told(utility, reward, [1, 2, 4, 8, 16, 32]))
+    assert "the curve peaks at N = " in text
+    assert "The term 'shape' (-" in text
+    assert "over-optimisation" in text
+
+
+def test_a_harmful_reward_is_refused(rng):
+    utility = rng.standard_normal((100, 8))
+    found = told(utility, -utility, [1, 8])
+    assert "worse than taking a random candidate" in sentences(found)
+    assert "loses" in found.headline
+    assert "more than one candidate does not pay" in found.headline
+
+
+def test_no_gain_and_few_users(rng):
+    utility = rng.standard_normal((6, 8))
+    text = sentences(told(utility, rng.standard_normal((6, 8)), [1, 8]))
+    assert "No gain is shown" in text
+    assert "from 6 users" in text
+    assert "could not be taken out" in text
+    one = told(rng.standard_normal((6, 8)), rng.standard_normal((6, 8)), [1, 8], users=1)
+    assert "One user alone carries no interval" in sentences(one)
+
+
+def test_what_was_left_out_is_told():
+    user = [0, 0, 0, 1, 1, 1, 2, 2]
+    found = diagnose_arrays(user, user, [1, 2, 3, 1, 2, np.nan, 5, 6], {"x": np.arange(8.0)}, n=[1, 3])
+    assert "Left out: 2 queries with fewer than 3 candidates and 1 rows" in sentences(found)
+
+
+def test_disagreeing_rules_of_collapse_are_told(rng):
+    utility = rng.standard_normal((60, 24))
+    text = sentences(told(utility, 0.01 * utility, [1, 8], "utility"))
+    assert "The two rules of collapse disagree: 100 % of users" in text
+
+
+def test_notes_are_kept():
+    found = diagnose_arrays([0, 0], [0, 0], [1.0, 2.0], {"x": [1.0, 2.0]}).with_notes({"x": ("served by pooled",)})
+    assert found.to_dict()["models"]["x"]["notes"] == ["served by pooled"]
+
+
+def test_the_summary_fits_a_terminal(rng):
+    utility = rng.standard_normal((50, 24))
+    rewards = {"x": utility.ravel(), "a name that is longer than a column": rng.standard_normal(1200)}
+    query = np.repeat(np.arange(50), 24)
+    text = str(diagnose_arrays(query, query, utility.ravel(), rewards, name="world"))
+    assert text.startswith("world: 50 users, 50 queries, 1200 candidates\n")
+    assert max(len(line) for line in text.splitlines()) <= 110
+    assert "captured at N=24: 1.000 [1.000, 1.000]" in text
+    assert "oracle" in text
