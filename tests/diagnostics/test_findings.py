@@ -50,7 +50,7 @@ def test_hacking_is_called_hacking(rng):
     utility = rng.standard_normal((400, 24))
     sign = np.where(np.arange(400) < 100, -1.0, 1.0)[:, None]
     text = sentences(told(utility, sign * utility + rng.standard_normal(utility.shape), [1, 8]))
-    assert "25 % of queries show a negative correlation, and about 25 % truly are" in text
+    assert "25 % of queries show a negative correlation, and about 25 % truly are below -0.05" in text
 
 
 def test_a_falling_curve_and_its_ledger_term(rng):

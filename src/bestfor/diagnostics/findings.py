@@ -168,15 +168,16 @@ def _hacked(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
         if q.beta.value <= 0.1:
             return None
         return f"{seen}; how much of that is noise cannot be told from these pools. Do not read it as hacking."
-    true = q.corrected.beta
-    if true < 0.02 or true < q.beta.value / 2:
+    true = q.corrected.beta_05
+    if true < 0.02 or true < q.beta.value / 4:
         return (
-            f"{seen}, but sampling noise makes most of that: about {100 * true:.0f} % are truly negative. "
+            f"{seen}, but sampling noise makes most of that: about {100 * true:.0f} % are truly below -0.05. "
             "This is no sign of hacking."
         )
     return (
-        f"{seen}, and about {100 * true:.0f} % truly are (mean {q.corrected.rho_minus:.2f}): on these, more candidates "
-        "make it worse. Look at the suspects, and label what was picked there."
+        f"{seen}, and about {100 * true:.0f} % truly are below -0.05 (the negative ones average "
+        f"{q.corrected.rho_minus:.2f}): on these, more candidates make it worse. "
+        "Look at the suspects, and label what was picked there."
     )
 
 

@@ -132,53 +132,82 @@ def pools_from_rows(
     if not rewards:
         raise InputError("rewards", "no reward model", "at least one column of rewards")
     columns = {name: _floats(f"rewards '{name}'", _mean(reward)) for name, reward in rewards.items()}
-    scales: dict[str, Scale] = {
-        name: reward.scale if isinstance(reward, Reward) else "arbitrary" for name, reward in rewards.items()
-    }
     utilities = _floats("utility", utility)
-    _check_lengths({"user": user, "query": query, "utility": utilities, **_named(columns)})
+    _check_lengths({"user": user, "query": query, "utility": utilities, "text": text, "candidate": candidate})
+    _check_lengths({"utility": utilities, **{f"rewards '{name}'": column for name, column in columns.items()}})
     users, user_names = encode("user", user)
     queries, query_names = encode("query", query)
     texts, text_names = (None, []) if text is None else encode("text", text)
     indices = None if candidate is None else _integers("candidate", candidate)
-    _check_lengths({"utility": utilities, "text": text, "candidate": candidate})
 
-    order, pool, index = _order(users * len(query_names) + queries, indices)
-    finite = np.isfinite(utilities)
-    for values in columns.values():
-        finite &= np.isfinite(values)
+    rows = _gathered(users * len(query_names) + queries, indices, _finite(utilities, *columns.values()))
+    kept_users, kept_user = np.unique(users[rows.first], return_inverse=True)
+    return Pools(
+        user=kept_user.astype(np.int64),
+        size=rows.size,
+        utility=rows.padded(utilities, 0.0),
+        text=None if texts is None else rows.padded(texts, -1),
+        candidate=rows.placed(rows.index, -1),
+        rewards={name: rows.padded(column, 0.0) for name, column in columns.items()},
+        scales={name: reward.scale if isinstance(reward, Reward) else "arbitrary" for name, reward in rewards.items()},
+        user_ids=pick(user_names, kept_users),
+        query_ids=pick(query_names, queries[rows.first]),
+        text_ids=tuple(text_names),
+        dropped=Dropped(not_finite=len(utilities) - len(rows.order)),
+    )
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Where every kept row goes.
+
+    Attributes:
+        order: shape (kept,), rows sorted by pool and candidate.
+        index: shape (kept,), their candidate indices.
+        size: shape (Q,).
+        first: shape (Q,), a row of each pool.
+        cell: each kept row's pool and place in it.
+    """
+
+    order: IntArray
+    index: IntArray
+    size: IntArray
+    first: IntArray
+    cell: tuple[IntArray, IntArray]
+
+    def padded(self, values: npt.NDArray[Any], fill: float) -> npt.NDArray[Any]:
+        """A column of the table as a matrix of pools."""
+        return self.placed(values[self.order], fill)
+
+    def placed(self, values: npt.NDArray[Any], fill: float) -> npt.NDArray[Any]:
+        """Values of the kept rows, already in order, as a matrix of pools."""
+        matrix = np.full((len(self.size), int(self.size.max())), fill, dtype=values.dtype)
+        matrix[self.cell] = values
+        return matrix
+
+
+def _finite(*columns: FloatArray) -> BoolArray:
+    result = np.isfinite(columns[0])
+    for column in columns[1:]:
+        result &= np.isfinite(column)
+    return result
+
+
+def _gathered(key: IntArray, candidate: IntArray | None, finite: BoolArray) -> _Rows:
+    order, pool, index = _order(key, candidate)
     keep = finite[order]
     if not keep.any():
         raise InputError("rows", "none with a finite utility and finite rewards", "at least one")
     order, pool, index = order[keep], pool[keep], index[keep]
     first = np.flatnonzero(np.r_[True, pool[1:] != pool[:-1]])
-    size = np.diff(np.r_[first, len(pool)])
+    size = np.diff(np.r_[first, len(pool)]).astype(np.int64)
     row: IntArray = np.repeat(np.arange(len(size)), size)
     column: IntArray = np.arange(len(pool)) - np.repeat(first, size)
-    cell = row, column
-    shape = len(size), int(size.max())
-    kept_users, kept_user = np.unique(users[order][first], return_inverse=True)
-    return Pools(
-        user=kept_user.astype(np.int64),
-        size=size.astype(np.int64),
-        utility=_padded(shape, cell, utilities[order], 0.0),
-        text=None if texts is None else _padded(shape, cell, texts[order], -1),
-        candidate=_padded(shape, cell, index, -1),
-        rewards={name: _padded(shape, cell, values[order], 0.0) for name, values in columns.items()},
-        scales=scales,
-        user_ids=pick(user_names, kept_users),
-        query_ids=pick(query_names, queries[order][first]),
-        text_ids=tuple(text_names),
-        dropped=Dropped(not_finite=int(len(utilities) - keep.sum())),
-    )
+    return _Rows(order, index, size, order[first], (row, column))
 
 
 def _mean(reward: Reward | npt.ArrayLike) -> npt.ArrayLike:
     return reward.mean if isinstance(reward, Reward) else reward
-
-
-def _named(columns: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-    return {f"rewards '{name}'": column for name, column in columns.items()}
 
 
 def _floats(where: str, values: npt.ArrayLike) -> FloatArray:
@@ -221,11 +250,3 @@ def _order(key: IntArray, candidate: IntArray | None) -> tuple[IntArray, IntArra
         found = f"candidate {index[twice[0]]} twice in the query of row {order[twice[0] + 1] + 1}"
         raise InputError("candidate", found, "each candidate of a query once")
     return order, pool, index
-
-
-def _padded(
-    shape: tuple[int, int], cell: tuple[IntArray, IntArray], values: npt.NDArray[Any], fill: float
-) -> npt.NDArray[Any]:
-    matrix = np.full(shape, fill, dtype=values.dtype)
-    matrix[cell] = values
-    return matrix
