@@ -9,6 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from bestfor.__main__ import main
+from bestfor.errors import InputError
+from bestfor.pipeline.scores import Scores, diagnose_table
 
 
 def bestfor(monkeypatch, capfd, *words):
@@ -94,3 +96,24 @@ def test_one_user_and_single_candidates_have_no_intervals(monkeypatch, capfd, tm
     code, out, err = bestfor(monkeypatch, capfd, "diagnose", path)
     assert code == 0, err
     assert "reward" in out
+
+
+class Stream:
+    """What a DataFrame of any library offers: the Arrow stream interface and nothing else."""
+
+    def __init__(self, table):
+        self._table = table
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        return self._table.__arrow_c_stream__(requested_schema)
+
+
+def test_frames_and_files_agree(tmp_path, scores):
+    pq.write_table(scores, tmp_path / "s.parquet")
+    columns = Scores(rewards=("good",))
+    found = [diagnose_table(source, columns).to_dict() for source in (tmp_path / "s.parquet", scores, Stream(scores))]
+    assert found[0]["models"] == found[1]["models"] == found[2]["models"]
+    with pytest.raises(InputError, match="found a list"):
+        diagnose_table([1, 2])
+    with pytest.raises(InputError, match="no column 'reward'"):
+        diagnose_table(scores)

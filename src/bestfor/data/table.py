@@ -51,15 +51,43 @@ def read_table(path: str | Path, columns: Columns) -> pa.Table:
             first row after the header is row 1).
     """
     path = Path(path)
-    kind = _format(path)
-    table = _read_columns(path, kind, columns)
+    return roles_of(_read_columns(path, _format(path), columns), columns, str(path))
+
+
+def arrow_table(frame: object) -> pa.Table:
+    """Any DataFrame (pandas, polars, ...) or table that speaks the Arrow stream interface.
+
+    Raises:
+        InputError: it does not.
+    """
+    if isinstance(frame, pa.Table):
+        return frame
+    if not hasattr(frame, "__arrow_c_stream__"):
+        raise InputError(
+            "the table", f"a {type(frame).__name__}", "a path, an Arrow table, or a DataFrame that exports one"
+        )
+    return pa.table(frame)  # pyright: ignore[reportArgumentType]
+
+
+def roles_of(table: pa.Table, columns: Columns, where: str) -> pa.Table:
+    """Pick a table's columns by role, check them and bring them to strings and float64.
+
+    Args:
+        table: what was read.
+        columns: what is wanted.
+        where: names the table in errors.
+
+    Raises:
+        InputError: a column is missing, a text is missing, or a cell is not a number.
+    """
+    _require(table.schema.names, columns, where)
     roles: dict[str, pa.ChunkedArray] = {}
     for role, name in columns.text.items():
         if name in table.schema.names:
-            roles[role] = _strings(table.column(name), f"{path}, column '{name}'", role in columns.optional)
+            roles[role] = _strings(table.column(name), f"{where}, column '{name}'", role in columns.optional)
     for role, name in columns.number.items():
         if name in table.schema.names:
-            roles[role] = _numbers(table.column(name), f"{path}, column '{name}'")
+            roles[role] = _numbers(table.column(name), f"{where}, column '{name}'")
     return pa.table(roles)
 
 
@@ -112,12 +140,9 @@ def _format(path: Path) -> str:
 
 def _read_columns(path: Path, kind: str, columns: Columns) -> pa.Table:
     names = _column_names(path, kind)
-    wanted = {**columns.text, **columns.number}
-    for role, name in wanted.items():
-        if name not in names and role not in columns.optional:
-            expected = f"a column '{name}' for the {role}; the table has " + ", ".join(names)
-            raise InputError(str(path), f"no column '{name}'", expected)
-    present = [name for name in dict.fromkeys(wanted.values()) if name in names]
+    _require(names, columns, str(path))
+    wanted = dict.fromkeys([*columns.text.values(), *columns.number.values()])
+    present = [name for name in wanted if name in names]
     try:
         if kind == "parquet":
             return pq.read_table(path, columns=present)
@@ -128,6 +153,13 @@ def _read_columns(path: Path, kind: str, columns: Columns) -> pa.Table:
     except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
         line = str(error).strip().splitlines()[0]
         raise InputError(str(path), f"an unreadable table ({line})", f"a whole {kind} file") from error
+
+
+def _require(names: Sequence[str], columns: Columns, where: str) -> None:
+    for role, name in {**columns.text, **columns.number}.items():
+        if name not in names and role not in columns.optional:
+            expected = f"a column '{name}' for the {role}; the table has " + ", ".join(names)
+            raise InputError(where, f"no column '{name}'", expected)
 
 
 def _read_csv(path: Path, kind: str, present: Sequence[str], texts: Mapping[str, pa.DataType]) -> pa.Table:

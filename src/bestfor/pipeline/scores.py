@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 
 from bestfor import __version__
-from bestfor.data.table import Columns, file_signature, read_table
+from bestfor.data.table import Columns, arrow_table, file_signature, read_table, roles_of
 from bestfor.diagnostics import Diagnosis, Reward, diagnose_arrays
 from bestfor.errors import InputError, nearest
 from bestfor.types import Scale
@@ -36,12 +36,16 @@ class Scores:
 
 
 def diagnose_table(
-    path: str | Path, columns: Scores | None = None, *, scale: Scale = "arbitrary", n: Sequence[int] | None = None
+    source: str | Path | object,
+    columns: Scores | None = None,
+    *,
+    scale: Scale = "arbitrary",
+    n: Sequence[int] | None = None,
 ) -> Diagnosis:
-    """Diagnose a CSV, TSV, JSONL or Parquet table.
+    """Diagnose a CSV, TSV, JSONL or Parquet table, or a DataFrame.
 
     Args:
-        path: the table.
+        source: a file, an Arrow table, or anything with the Arrow stream interface (pandas, polars, ...).
         columns: its columns, where they are not user, query, reward, utility.
         scale: ``"utility"`` where rewards predict the utility in its own units, ``"arbitrary"`` where they only order.
         n: where curves are drawn; powers of two by default.
@@ -56,16 +60,19 @@ def diagnose_table(
     if columns.text is not None:
         texts["text"] = columns.text
     numbers = {"utility": columns.utility} | {f"reward {name}": name for name in columns.rewards}
-    table = read_table(path, Columns(text=texts, number=numbers))
+    wanted = Columns(text=texts, number=numbers)
+    is_file = isinstance(source, str | Path)
+    where = str(source) if is_file else "the table"
+    table = read_table(where, wanted) if is_file else roles_of(arrow_table(source), wanted, where)
     if table.num_rows == 0:
-        raise InputError(str(path), "no rows", "one row a candidate")
+        raise InputError(where, "no rows", "one row a candidate")
 
     def number(role: str) -> np.ndarray:
         return table[role].to_numpy(zero_copy_only=False).astype(np.float64)
 
     signature = {
         "version": __version__,
-        "data": file_signature(path),
+        "data": file_signature(where) if is_file else "in memory",
         "reward": list(columns.rewards),
         "rule": "argmax",
     }
@@ -77,7 +84,7 @@ def diagnose_table(
         text=table["text"] if columns.text is not None else None,
         n=n,
         signature=signature,
-        name=Path(path).stem,
+        name=Path(where).stem if is_file else "table",
     )
 
 
