@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 
 from bestfor.diagnostics.bootstrap import Panel
-from bestfor.diagnostics.evidence import gather
+from bestfor.diagnostics.evidence import gather_evidence
 from bestfor.diagnostics.pools import Reward, pools_from_rows
-
-pytestmark = pytest.mark.slow
 
 
 def people(rng, users, texts, sizes, shared):
@@ -46,9 +44,10 @@ def simulated(repetitions, texts, n, **world):
         user, text, utility, reward = people(np.random.default_rng([77, seed]), texts=texts, **world)
         noisy = reward + 0.5 * np.random.default_rng([78, seed]).standard_normal(len(reward))
         rewards = {"x": Reward(reward), "y": Reward(noisy)}
-        yield gather(pools_from_rows(user, user, utility, rewards, text=text), n, "user")[0].curves
+        yield gather_evidence(pools_from_rows(user, user, utility, rewards, text=text), n, "user").curves
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("users", "texts", "sizes", "shared"),
     [(200, 60, (16, 40), 0.7), (100, 30, (12, 24), 0.7), (300, 200, (16, 40), 0.3), (40, 60, (16, 40), 0.0)],
@@ -64,6 +63,7 @@ def test_two_way_intervals_cover_where_texts_are_shared(users, texts, sizes, sha
         assert coverage(alone, *forms(8)) < 0.75
 
 
+@pytest.mark.slow
 def test_differences_between_models_cover():
     n = np.array([1, 8])
     panels = [Panel([one]) for one in simulated(400, 60, n, users=200, sizes=(16, 40), shared=0.7)]
@@ -71,6 +71,7 @@ def test_differences_between_models_cover():
     assert coverage(panels, difference, forms(8)[1]) == pytest.approx(0.95, abs=0.03)
 
 
+@pytest.mark.slow
 def test_the_mean_of_three_folds_covers():
     values, intervals = [], []
     for seed in range(300):
@@ -80,7 +81,7 @@ def test_the_mean_of_three_folds_covers():
         for fold in range(3):
             here = text % 3 == fold
             pools = pools_from_rows(user[here], user[here], utility[here], {"x": reward[here]}, text=text[here])
-            folds.append(gather(pools.with_at_least(4), np.array([1, 4]), "user")[0].curves)
+            folds.append(gather_evidence(pools.with_at_least(4), np.array([1, 4]), "user").curves)
         panel = Panel(folds)
         values.append(panel.value(*forms(4)))
         intervals.append(panel.interval(*forms(4)))
@@ -100,7 +101,7 @@ def test_t_and_ratio_intervals_cover_with_users_alone(users):
         reward = skill[:, None] * utility + np.sqrt(1 - skill[:, None] ** 2) * noise
         query = np.repeat(np.arange(2 * users), 12)
         pools = pools_from_rows(query // 2, query, utility.ravel(), {"x": reward.ravel()})
-        panel = Panel([gather(pools, np.array([1, 8]), "user")[0].curves])
+        panel = Panel([gather_evidence(pools, np.array([1, 8]), "user").curves])
         gains.append(panel)
         ratios.append(panel)
     assert coverage(gains, forms(8)[0], {("one", 0): 1.0}) == pytest.approx(0.95, abs=0.035)
@@ -117,7 +118,7 @@ def test_beta_and_rho_intervals_cover(users, queries):
         reward = rho[:, None] * utility + np.sqrt(1 - rho[:, None] ** 2) * noise
         query = np.repeat(np.arange(users * queries), 16)
         pools = pools_from_rows(query // queries, query, utility.ravel(), {"x": reward.ravel()})
-        panels.append(Panel([gather(pools, np.array([1, 2]), "user")[0].quantities]))
+        panels.append(Panel([gather_evidence(pools, np.array([1, 2]), "user").quantities]))
     active, negative = {("active:x", 0): 1.0}, {("negative:x", 0): 1.0}
     truth = np.mean([panel.value(negative, active) for panel in panels])
     shares = [panel.share(negative, active) for panel in panels]

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from bestfor.diagnostics.bootstrap import Panel
 from bestfor.diagnostics.curves import best_of_n
-from bestfor.diagnostics.evidence import gather
+from bestfor.diagnostics.evidence import gather_evidence
 from bestfor.diagnostics.influence import leave_one_out, leave_one_out_mean, shares_texts
 from bestfor.diagnostics.pools import pools_from_rows
 
@@ -63,7 +63,7 @@ def captured(user, utility, reward, n):
 def test_text_effects_equal_removing_the_text_from_every_pool(n, ties):
     user, text, utility, reward = table(np.random.default_rng(4), ties=ties)
     pools = pools_from_rows(user, user, utility, {"x": reward}, text=text)
-    curves = gather(pools, np.array([1, n]), "user")[0].curves
+    curves = gather_evidence(pools, np.array([1, n]), "user").curves
     assert curves.texts is not None
     gain, headroom = (curves.form({(name, n): 1.0, ("mean", 0): -1.0}) for name in ("model:x", "oracle"))
     full = captured(user, utility, reward, n)
@@ -85,7 +85,7 @@ def test_text_effects_equal_removing_the_text_from_every_pool(n, ties):
 def test_user_moves_equal_leaving_each_user_out():
     user, _, utility, reward = table(np.random.default_rng(5))
     pools = pools_from_rows(user, user, utility, {"x": reward})
-    curves = gather(pools, np.array([1, 2]), "user")[0].curves
+    curves = gather_evidence(pools, np.array([1, 2]), "user").curves
     gain, headroom = captured(user, utility, reward, 2)
     moves = []
     for one in np.unique(user):
@@ -103,4 +103,7 @@ def test_texts_count_only_where_users_share_them():
     assert shares_texts(pools_from_rows(*rows, text=["a", "b", "b", "c"]))
     assert not shares_texts(pools_from_rows(*rows, text=["a", "a", "b", "c"]))
     assert not shares_texts(pools_from_rows(*rows))
-    assert gather(pools_from_rows(*rows, text=["a", "a", "b", "c"]), np.array([1, 2]), "user")[0].curves.texts is None
+    assert (
+        gather_evidence(pools_from_rows(*rows, text=["a", "a", "b", "c"]), np.array([1, 2]), "user").curves.texts
+        is None
+    )

@@ -91,15 +91,29 @@ def gather(pools: Pools, n: IntArray, averaging: Averaging) -> tuple[Evidence, d
     Returns:
         What intervals are made of, and each model's other facts.
     """
+    base = _base(pools, n, averaging)
+    measured = {name: _measure(pools, name, base) for name in pools.rewards}
+    facts = {name: _facts(pools, name, base, one) for name, one in measured.items()}
+    return _evidence(pools, base, measured), facts
+
+
+def gather_evidence(pools: Pools, n: IntArray, averaging: Averaging) -> Evidence:
+    """Only what intervals are made of; arguments as for :func:`gather`."""
+    base = _base(pools, n, averaging)
+    return _evidence(pools, base, {name: _measure(pools, name, base) for name in pools.rewards})
+
+
+def _base(pools: Pools, n: IntArray, averaging: Averaging) -> Base:
     grid = doubling_grid(n)
     weight = query_weights(pools.user, len(pools.user_ids), averaging)
     mean = np.where(pools.mask, pools.utility, 0.0).sum(axis=1) / pools.size
     oracle = best_of_n(pools.utility, pools.utility, pools.size, grid)
     oracle[:, 0] = mean
-    base = Base(n, grid, weight, mean, oracle)
-    measured = {name: _measure(pools, name, base) for name in pools.rewards}
-    facts = {name: _facts(pools, name, base, one) for name, one in measured.items()}
-    return Evidence(_curve_influences(pools, base, measured), _quantity_influences(pools, base, measured)), facts
+    return Base(n, grid, weight, mean, oracle)
+
+
+def _evidence(pools: Pools, base: Base, measured: dict[str, _Measured]) -> Evidence:
+    return Evidence(_curve_influences(pools, base, measured), _quantity_influences(pools, base, measured))
 
 
 def _measure(pools: Pools, name: str, base: Base) -> _Measured:
