@@ -55,7 +55,7 @@ def prompts_of(data: WorldData, whose: Whose, items: int) -> list[list[dict[str,
     chats = []
     for row in data.queries.to_pylist():
         owner = row["user_id"] if whose == "own" else following[row["user_id"]]
-        shown = [] if whose == "none" else by_user[owner][-items:][::-1]
+        shown = [] if whose == "none" else by_user[owner][::-1][:items]
         chats.append(messages(INSTRUCTIONS[data.config.task], shown, row["input"]))
     return chats
 

@@ -1,6 +1,6 @@
 import itertools
 import json
-import subprocess
+import runpy
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -109,8 +109,8 @@ def test_targets_are_the_users_own_texts(corpus, trained):
     talk = conversations([corpus], 3)[0]
     one = encode(tokenizer, [talk], 512)[0]
     found = tokenizer.decode(one.ids[one.target == 1]).split("<|end|>")
-    assert found == [*(wrote for _, wrote in talk.items), ""]
-    assert tokenizer.decode(one.ids).startswith("<|system|>Write the headline.<|end|><|user|>headline | place")
+    assert [text.strip() for text in found] == [*(wrote for _, wrote in talk.items), ""]
+    assert tokenizer.decode(one.ids).startswith("<|system|> Write the headline.<|end|><|user|> headline | place")
 
 
 def test_long_conversations_lose_their_oldest_items(corpus, trained):
@@ -118,8 +118,8 @@ def test_long_conversations_lose_their_oldest_items(corpus, trained):
     talk = conversations([corpus], 3)[0]
     whole = encode(tokenizer, [talk], 512)[0]
     short = encode(tokenizer, [talk], len(whole.ids) - 1)[0]
-    text = tokenizer.decode(short.ids[short.target == 1])
-    assert text == "<|end|>".join([*(wrote for _, wrote in talk.items[1:]), ""])
+    found = tokenizer.decode(short.ids[short.target == 1]).split("<|end|>")
+    assert [text.strip() for text in found] == [*(wrote for _, wrote in talk.items[1:]), ""]
     assert encode(tokenizer, [talk], 10) == []
 
 
@@ -149,6 +149,12 @@ def test_any_text_has_an_encoding(text):
     assert tokenizer.decode(ids) == text
 
 
+def test_a_name_is_the_same_token_wherever_it_stands():
+    tokenizer = train_tokenizer(["Oakmere hosts", "in Oakmere"] * 5, 300)
+    first, inner = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("Oakmere", "in Oakmere"))
+    assert inner[-len(first) :] == first
+
+
 def test_training_users_are_nobody_whom_a_demo_meets():
     outputs = {text for corpus in world_corpora(36, 0) for text in corpus.histories.column("output").to_pylist()}
     demo = set(build(World(users=20)).histories.column("output").to_pylist())
@@ -168,8 +174,10 @@ def test_the_command_line_trains_on_a_table_and_names_bad_input(corpus, tmp_path
     assert record["curve"][0]["loss"] > 0
 
 
-def test_the_module_runs():
-    done = subprocess.run(
-        [sys.executable, "-m", "bestfor.policies.finetune", "--help"], capture_output=True, text=True, check=True
-    )
-    assert "--histories" in done.stdout
+def test_the_module_runs(monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, "bestfor.policies.finetune")
+    monkeypatch.setattr(sys, "argv", ["finetune", "--help"])
+    with pytest.raises(SystemExit) as exit:
+        runpy.run_module("bestfor.policies.finetune", run_name="__main__")
+    assert exit.value.code == 0
+    assert "--histories" in capsys.readouterr().out

@@ -29,11 +29,11 @@ class Size:
     """The shape of a model that starts from scratch (Qwen3 architecture, tied embeddings)."""
 
     vocabulary: int = 1536
-    hidden: int = 192
+    hidden: int = 160
     layers: int = 4
-    heads: int = 6
-    kv_heads: int = 2
-    intermediate: int = 512
+    heads: int = 5
+    kv_heads: int = 1
+    intermediate: int = 384
     positions: int = 1024
 
 
@@ -71,7 +71,7 @@ class Finetune:
     floor: float = 0.02
     decay: float = 0.05
     clip: float = 1.0
-    save_every: int = 250
+    save_every: int = 100
     held_out: float = 0.02
     size: Size = field(default_factory=Size)
 

@@ -57,16 +57,20 @@ def world_corpora(users: int, seed: int) -> list[Corpus]:
     return [Corpus(build(world).histories, INSTRUCTIONS[world.task]) for world in worlds]
 
 
-def finetune(config: Finetune, corpora: Sequence[Corpus], *, console: Console | None = None) -> dict[str, Any]:
+def finetune(
+    config: Finetune, corpora: Sequence[Corpus], *, console: Console | None = None, command: str = ""
+) -> dict[str, Any]:
     """Train, or continue a training, and save the checkpoint.
 
     Args:
         config: how.
         corpora: what on.
         console: where progress is shown; None shows nothing.
+        command: what the user typed, for the record.
 
     Returns:
-        The record that is saved as ``training.json``: settings, data signature, versions and loss curve.
+        The record that is saved as ``training.json``: settings, data signature, versions, loss curve, and the
+        record of the checkpoint it started from.
 
     Raises:
         InputError: the histories are empty, or ``out`` holds a training with other settings or data.
@@ -83,6 +87,7 @@ def finetune(config: Finetune, corpora: Sequence[Corpus], *, console: Console | 
     data = _signature(rows)
     curve = Training(config, model, data).train(rows, tests, console)
     record = {
+        "command": command,
         "settings": plain(config),
         "data": {
             "sha256": data,
@@ -93,6 +98,7 @@ def finetune(config: Finetune, corpora: Sequence[Corpus], *, console: Console | 
         "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers", "numpy")},
         "threads": torch.get_num_threads(),
         "curve": curve,
+        "init": _record_of(config.init),
     }
     _save(config.out, model, tokenizer, record)
     return record
@@ -145,6 +151,11 @@ def _save(out: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
     (out / "training.json").write_text(json.dumps(record, indent=2) + "\n")
 
 
+def _record_of(checkpoint: Path | None) -> dict[str, Any] | None:
+    path = checkpoint / "training.json" if checkpoint else None
+    return json.loads(path.read_text()) if path and path.is_file() else None
+
+
 def _signature(rows: Sequence[Encoded]) -> str:
     digest = hashlib.sha256()
     for row in rows:
@@ -161,17 +172,20 @@ def main(
     init: Annotated[Path | None, typer.Option(help="Checkpoint to start from.")] = None,
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = Finetune.steps,
     tokens: Annotated[int, typer.Option(help="Padded tokens of a batch.")] = Finetune.tokens,
+    items: Annotated[int, typer.Option(help="Longest conversation, in items.")] = Finetune.items,
     rate: Annotated[float, typer.Option(help="Peak learning rate.")] = Finetune.rate,
 ) -> None:
     """Fine-tune the small policy and save it."""
     console = Console(stderr=True)
     try:
-        config = Finetune(out, seed=seed, init=init, steps=steps, tokens=tokens, rate=rate)
+        config = Finetune(out, seed=seed, init=init, steps=steps, tokens=tokens, items=items, rate=rate)
         if histories is None:
             corpora = world_corpora(users, seed)
         else:
             corpora = [Corpus(schema.read(histories, schema.HISTORIES), instruction(kind))]
-        finetune(config, corpora, console=console)
+        finetune(
+            config, corpora, console=console, command=" ".join(["python -m bestfor.policies.finetune", *sys.argv[1:]])
+        )
     except BestforError as error:
         console.print(str(error), style="red", highlight=False)
         sys.exit(error.exit_code)
