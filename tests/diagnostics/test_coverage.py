@@ -89,7 +89,7 @@ def test_the_mean_of_three_folds_covers():
     assert np.mean([one.low <= truth <= one.high for one in intervals]) == pytest.approx(0.95, abs=0.03)
 
 
-@pytest.mark.parametrize("users", [20, 60, 200])
+@pytest.mark.parametrize("users", [20, 60, pytest.param(200, marks=pytest.mark.slow)])
 def test_t_and_ratio_intervals_cover_with_users_alone(users):
     rng = np.random.default_rng(users)
     gains, ratios = [], []
@@ -108,7 +108,7 @@ def test_t_and_ratio_intervals_cover_with_users_alone(users):
     assert coverage(ratios, *forms(8)) == pytest.approx(0.95, abs=0.035)
 
 
-@pytest.mark.parametrize(("users", "queries"), [(60, 1), (60, 4), (200, 2)])
+@pytest.mark.parametrize(("users", "queries"), [(60, 1), (60, 4), pytest.param(200, 2, marks=pytest.mark.slow)])
 def test_beta_and_rho_intervals_cover(users, queries):
     rng = np.random.default_rng(users + queries)
     panels = []

@@ -75,7 +75,7 @@ def test_no_gain_and_few_users(rng):
     utility = rng.standard_normal((6, 8))
     text = sentences(told(utility, rng.standard_normal((6, 8)), [1, 8]))
     assert "No gain is shown" in text
-    assert "from 6 users" in text
+    assert "from 6 users; +-0.1 would take about " in text
     assert "could not be taken out" in text
     one = told(rng.standard_normal((6, 8)), rng.standard_normal((6, 8)), [1, 8], users=1)
     assert "One user alone carries no interval" in sentences(one)
@@ -107,3 +107,10 @@ def test_the_summary_fits_a_terminal(rng):
     assert max(len(line) for line in text.splitlines()) <= 110
     assert "captured at N=24: 1.000 [1.000, 1.000]" in text
     assert "oracle" in text
+
+
+def test_a_constant_reward_is_no_gain_and_no_loss(rng):
+    utility = 0.1 + rng.random((50, 10))
+    text = sentences(told(utility, np.full((50, 10), 0.3), [1, 3, 10]))
+    assert "No gain is shown: 0.000" in text
+    assert "worse than" not in text

@@ -132,3 +132,21 @@ def test_two_way_is_never_narrower_than_users_alone():
     alone = Influences(one.columns, one.total, one.user_ids, one.users, None)
     form = {("x", 0): 1.0}
     assert Panel([quiet]).spread(form, ONE).variance == pytest.approx(Panel([alone]).spread(form, ONE).variance)
+
+
+def test_users_needed_bring_the_interval_to_its_half_width():
+    values = np.random.default_rng(7).standard_normal(50)
+    panel = Panel([influences(values)])
+    needed = panel.users_needed({("x", 0): 1.0}, ONE, 0.1)
+    quantile = stats.t.ppf(0.975, 49)
+    assert needed == int(np.ceil((quantile * values.std(ddof=1) / 0.1) ** 2))
+    found = panel.interval({("x", 0): 1.0}, ONE)
+    assert panel.users_needed({("x", 0): 1.0}, ONE, (found.high - found.low) / 2) == 50
+    assert panel.users_needed({("x", 0): 0.0}, ONE, 0.1) == 2
+    assert Panel([influences(np.array([1.0]))]).users_needed({("x", 0): 1.0}, ONE, 0.1) is None
+
+
+def test_no_number_of_users_makes_up_for_few_texts():
+    panel = Panel([grid(np.random.default_rng(1), 60, 15)])
+    assert panel.users_needed({("x", 0): 1.0}, ONE, 0.2) is None
+    assert panel.users_needed({("x", 0): 1.0}, ONE, 1.0) is not None

@@ -2,8 +2,10 @@
 
 from bestfor.diagnostics.bootstrap import Panel, Spread, bootstrap_users, wilson
 from bestfor.diagnostics.combine import combine_folds
+from bestfor.diagnostics.cost import FixedN, best_fixed_n, best_fixed_n_by_law
 from bestfor.diagnostics.curves import best_of_n, subset_variance
 from bestfor.diagnostics.diagnosis import diagnose_arrays
+from bestfor.diagnostics.extrapolate import Extrapolation, extrapolate
 from bestfor.diagnostics.influence import Influences, Texts
 from bestfor.diagnostics.laws import Ledger, free_bound, normal_growth
 from bestfor.diagnostics.mixture import Corrected
@@ -15,12 +17,16 @@ from bestfor.diagnostics.results import (
     Diagnosis,
     Evidence,
     ModelDiagnosis,
+    Needed,
     PerUser,
     Quantities,
     Suspect,
 )
+from bestfor.diagnostics.soft import soft_best_of_n
+from bestfor.diagnostics.stopping import Beliefs, Replay, StoppingRule, beliefs_from, expected_improvement, replay
 
 __all__ = [
+    "Beliefs",
     "BestN",
     "Comparison",
     "Corrected",
@@ -28,24 +34,36 @@ __all__ = [
     "Diagnosis",
     "Dropped",
     "Evidence",
+    "Extrapolation",
+    "FixedN",
     "Influences",
     "Ledger",
     "ModelDiagnosis",
+    "Needed",
     "Panel",
     "PerUser",
     "Pools",
     "Quantities",
+    "Replay",
     "Reward",
     "Spread",
+    "StoppingRule",
     "Suspect",
     "Texts",
+    "beliefs_from",
+    "best_fixed_n",
+    "best_fixed_n_by_law",
     "best_of_n",
     "bootstrap_users",
     "combine_folds",
     "diagnose_arrays",
+    "expected_improvement",
+    "extrapolate",
     "free_bound",
     "normal_growth",
     "pools_from_rows",
+    "replay",
+    "soft_best_of_n",
     "subset_variance",
     "wilson",
 ]

@@ -21,6 +21,11 @@ def log_ndtr(x: FloatArray) -> FloatArray:
     return np.asarray(special.log_ndtr(x), dtype=np.float64)
 
 
+def log_gamma(x: float) -> float:
+    """The logarithm of the gamma function."""
+    return float(special.gammaln(x))
+
+
 def binomial(n: FloatArray, k: int) -> FloatArray:
     """Binomial coefficients C(n, k)."""
     return np.asarray(special.binom(n, k), dtype=np.float64)

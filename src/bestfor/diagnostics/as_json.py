@@ -55,6 +55,7 @@ def _model(model: ModelDiagnosis) -> Json:
         "law_error": model.law_error,
         "ledger": asdict(model.ledger),
         "best_n": [asdict(best) for best in model.best_n],
+        "users_needed": [asdict(needed) for needed in model.users_needed],
         "findings": model.findings,
         "per_user": _per_user(model.per_user),
         "correlations": {"edges": model.edges, "counts": model.counts},

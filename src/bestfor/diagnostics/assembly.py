@@ -13,11 +13,23 @@ from bestfor.diagnostics.bootstrap import Form, Panel
 from bestfor.diagnostics.evidence import EDGES, ModelFacts
 from bestfor.diagnostics.findings import findings, headline
 from bestfor.diagnostics.pools import Dropped
-from bestfor.diagnostics.results import BestN, Comparison, Curve, Diagnosis, Evidence, ModelDiagnosis, Quantities
+from bestfor.diagnostics.results import (
+    BestN,
+    Comparison,
+    Curve,
+    Diagnosis,
+    Evidence,
+    ModelDiagnosis,
+    Needed,
+    Quantities,
+)
 from bestfor.types import Averaging, Estimate, FloatArray, IntArray
 
 COSTS = (0.005, 0.01, 0.02, 0.05)
 """Costs of doubling N, in utility units, for which the best N is told."""
+
+HALF_WIDTHS = (0.1, 0.05, 0.02)
+"""Half-widths of captured's interval for which the number of users is told."""
 
 ONE: Form = {("one", 0): 1.0}
 MEAN: Form = {("mean", 0): 1.0}
@@ -94,12 +106,21 @@ def _model(name: str, n: IntArray, curves: Panel, quantities: Panel, facts: Mode
         law_error={law: _relative(values, gain.value) for law, values in facts.law.items()},
         ledger=facts.ledger,
         best_n=tuple(BestN(cost, best_n(curves, column, cost)) for cost in COSTS),
+        users_needed=_needed(curves, column, n, captured[-1]),
         findings=(),
         per_user=facts.per_user,
         edges=EDGES,
         counts=facts.counts,
         suspects=facts.suspects,
     )
+
+
+def _needed(curves: Panel, column: str, n: IntArray, captured: Estimate) -> tuple[Needed, ...]:
+    if captured.low is None:
+        return tuple(Needed(half, None) for half in HALF_WIDTHS)
+    drawn = int(n[-1])
+    gain: Form = {(column, drawn): 1.0, ("mean", 0): -1.0}
+    return tuple(Needed(half, curves.users_needed(gain, _headroom(drawn), half)) for half in HALF_WIDTHS)
 
 
 def _quantities(name: str, panel: Panel, facts: ModelFacts) -> Quantities:

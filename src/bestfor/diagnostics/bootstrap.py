@@ -15,12 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 
 from bestfor.diagnostics._special import normal_quantile, student_quantile
 from bestfor.diagnostics.influence import Column, Influences
 from bestfor.types import Estimate, FloatArray, IntArray
+
+ROUNDING = 1e-13
+"""Sums that cancel to less than this share of their terms are 0."""
 
 Form = Mapping[Column, float]
 """A linear form in the means of :class:`~bestfor.diagnostics.influence.Influences`."""
@@ -35,12 +39,14 @@ class Spread:
         variance: of the estimate; NaN where fewer than two users carry it.
         freedom: degrees of freedom that belong to the variance.
         users: how many users carry the estimate.
+        of_texts: the part of the variance that more users would not take away.
     """
 
     value: float
     variance: float
     freedom: float
     users: int
+    of_texts: float = 0.0
 
 
 class Panel:
@@ -55,6 +61,7 @@ class Panel:
         """
         self.folds = tuple(folds)
         self.level = level
+        self._sizes = [np.abs(fold.users).sum(axis=0) for fold in self.folds]
         self.users, self._user_maps = _match([fold.user_ids for fold in self.folds])
         texts = [() if fold.texts is None else fold.texts.ids for fold in self.folds]
         self.texts, self._text_maps = _match(texts)
@@ -66,8 +73,8 @@ class Panel:
 
     def value(self, numerator: Form, denominator: Form) -> float:
         """The ratio of two forms, averaged over the folds; NaN where a denominator is 0."""
-        ratios = [_ratio(fold, fold.form(numerator), fold.form(denominator)) for fold in self.folds]
-        return float(np.mean(ratios))
+        pairs = [(fold, fold.form(numerator), fold.form(denominator)) for fold in self.folds]
+        return float(np.mean([_ratio(fold, a, b, size) for (fold, a, b), size in zip(pairs, self._sizes, strict=True)]))
 
     def pooled(self, numerator: Form, denominator: Form) -> float:
         """The ratio of the sums over all folds, for what not every fold has; NaN where the denominator is 0."""
@@ -86,9 +93,10 @@ class Panel:
         carried = np.zeros(len(self.users), dtype=np.bool_)
         values: list[float] = []
         cells = 0.0
-        for fold, users, texts in zip(self.folds, self._user_maps, self._text_maps, strict=True):
+        matched = zip(self.folds, self._user_maps, self._text_maps, self._sizes, strict=True)
+        for fold, users, texts, size in matched:
             a, b = fold.form(numerator), fold.form(denominator)
-            theta = _ratio(fold, a, b)
+            theta = _ratio(fold, a, b, size)
             values.append(theta)
             if not np.isfinite(theta):
                 continue
@@ -103,7 +111,30 @@ class Panel:
             return Spread(value, float("nan"), 0.0, count)
         by_user = (count - 1) / count * float((user**2).sum()) / folds**2
         variance, freedom = _two_way(by_user, count - 1.0, text / folds, cells / folds**2)
-        return Spread(value, variance, freedom, count)
+        return Spread(value, variance, freedom, count, variance - by_user)
+
+    def users_needed(self, numerator: Form, denominator: Form, half_width: float) -> int | None:
+        """How many users, as varied as these and on as many texts, would bring the interval to +- this half-width.
+
+        The users' part of the variance shrinks as 1/U, the texts' part stays. Student's quantile is that of the
+        present degrees of freedom.
+
+        Args:
+            numerator: coefficients of a.
+            denominator: coefficients of b.
+            half_width: in units of the ratio, above 0.
+
+        Returns:
+            The number, at least 2; None where no number of users is enough, or fewer than two are there to tell.
+        """
+        spread = self.spread(numerator, denominator)
+        if not np.isfinite(spread.variance):
+            return None
+        quantile = student_quantile(0.5 + self.level / 2, spread.freedom)
+        left = (half_width / quantile) ** 2 - spread.of_texts
+        if left <= 0:
+            return None
+        return max(2, ceil(spread.users * (spread.variance - spread.of_texts) / left - 1e-9))
 
     def interval(self, numerator: Form, denominator: Form) -> Estimate:
         """The ratio of two forms with a t interval.
@@ -192,9 +223,13 @@ def _match(folds: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], list[IntA
     return names, [np.array([place[name] for name in fold], dtype=np.int64) for fold in folds]
 
 
-def _ratio(fold: Influences, numerator: FloatArray, denominator: FloatArray) -> float:
+def _ratio(fold: Influences, numerator: FloatArray, denominator: FloatArray, size: FloatArray) -> float:
+    """The ratio; exactly 0 where the numerator is rounding noise, so that nothing is never found significant."""
     below = float(fold.total @ denominator)
-    return float(fold.total @ numerator) / below if below != 0 else float("nan")
+    if below == 0:
+        return float("nan")
+    above = float(fold.total @ numerator)
+    return above / below if abs(above) > ROUNDING * float(size @ np.abs(numerator)) else 0.0
 
 
 def _moves(parts: FloatArray, difference: FloatArray, denominator: FloatArray, weight: float) -> FloatArray:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bestfor.diagnostics.results import Diagnosis, ModelDiagnosis
 
 HEADLINE_COST = 0.01
+AIM = 0.1
 WORTH_SAYING = 0.05
 """Shares and relative errors below this are not worth a sentence."""
 
@@ -235,5 +236,8 @@ def _few_users(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
     captured = model.captured.at(_largest(diagnosis))
     if captured.low is None or captured.high is None or captured.high - captured.low <= 0.3:
         return None
-    half = (captured.high - captured.low) / 2
-    return f"Captured is known to +-{half:.2f} only, from {diagnosis.users} users; four times as many would halve that."
+    known = f"Captured is known to +-{(captured.high - captured.low) / 2:.2f} only, from {diagnosis.users} users"
+    needed = next((one.users for one in model.users_needed if one.half_width == AIM), None)
+    if needed is None:
+        return f"{known}; more users alone will not bring it to +-{AIM}: the texts are too few."
+    return f"{known}; +-{AIM} would take about {needed} users like these."

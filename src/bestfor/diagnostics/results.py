@@ -107,6 +107,14 @@ class BestN:
 
 
 @dataclass(frozen=True)
+class Needed:
+    """Users needed to know captured at the largest N to within a half-width; None where more users are not enough."""
+
+    half_width: float
+    users: int | None
+
+
+@dataclass(frozen=True)
 class Comparison:
     """How much more of the headroom one model captures than another, at one N."""
 
@@ -133,6 +141,7 @@ class ModelDiagnosis:
         law_error: a law's name -> (law - observed) / observed.
         ledger: from the normal law to the observed gain at the largest N.
         best_n: for several costs.
+        users_needed: for several half-widths of captured's interval.
         findings: plain sentences: what was seen, why, what to do.
         per_user: each user at the largest N.
         edges: shape (21,), bins of correlations.
@@ -153,6 +162,7 @@ class ModelDiagnosis:
     law_error: dict[str, FloatArray]
     ledger: Ledger
     best_n: tuple[BestN, ...]
+    users_needed: tuple[Needed, ...]
     findings: tuple[str, ...]
     per_user: PerUser
     edges: FloatArray
