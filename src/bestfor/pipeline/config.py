@@ -161,6 +161,10 @@ def parse_config(raw: Mapping[str, Any], where: str) -> RunConfig:
         if table in raw:
             found = f"a table [{table}]"
             raise InputError(where, found, f"none: data source '{config.data.source}' brings its own candidates")
+    largest = max(config.diagnosis.n, default=1)
+    if config.door == "histories" and largest > config.policy.n:
+        found, expected = f"N = {largest}", f"at most {config.policy.n}, the candidates of a test query ([policy] n)"
+        raise InputError(f"{where}, [diagnosis] n", found, expected)
     labels = [reward.label for reward in config.reward]
     for label in labels:
         if labels.count(label) > 1:

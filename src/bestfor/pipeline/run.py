@@ -75,6 +75,7 @@ def run(config: RunConfig, out: str | Path, *, tell: Tell = lambda line: None) -
 
 def _run_fold(config: RunConfig, data: Dataset, folder: Path, shared: Path, tell: Tell) -> RunResult:
     steps = Steps(folder, tell)
+    _check_n(config, data)
     _check_same_data(folder, data)
     _write_run(config, folder)
 
@@ -196,6 +197,18 @@ def _notes(folder: Path, label: str) -> tuple[str, ...]:
 def _leave(folder: Path, diagnosis: Diagnosis) -> RunResult:
     write_json(folder / "diagnosis.json", diagnosis.to_dict())
     return RunResult(folder, diagnosis, write_report(folder))
+
+
+def _check_n(config: RunConfig, data: Dataset) -> None:
+    """An N that no pool can answer is known before anything is fitted, where candidates are in the data."""
+    if data.candidates is None:
+        return
+    split = dict(zip(data.queries["query_id"].to_pylist(), data.queries["split"].to_pylist(), strict=True))
+    counts = data.candidates["query_id"].value_counts().to_pylist()
+    most = max((row["counts"] for row in counts if split[row["values"]] == "test"), default=0)
+    largest = max(config.diagnosis.n, default=1)
+    if largest > most:
+        raise InputError("[diagnosis] n", f"N = {largest}", f"at most {most}, the candidates of the largest test pool")
 
 
 def _check_same_data(folder: Path, data: Dataset) -> None:
