@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
-import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
-import pyarrow.json as pajson
 import pyarrow.parquet as pq
 
+from bestfor.data.jsonl import BLOCK, read_jsonl
 from bestfor.data.split import Ratings
 from bestfor.errors import InputError, nearest
 
 FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
+PACKED = (".gz", ".zip", ".bz2", ".xz", ".zst")
+NULLS = frozenset(pacsv.ConvertOptions().null_values)
+"""Cells that stand for a missing number: empty, NA, nan, null and the like."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,8 @@ def read_table(path: str | Path, columns: Columns) -> pa.Table:
         A table with one column per role that is there: strings, or float64 (null where empty).
 
     Raises:
-        InputError: no such file, another format, a missing column, or a cell that is not a number (with its row; the
-            first row after the header is row 1).
+        InputError: no such file, another format, a missing or repeated column, or a cell that is not a number (with its
+            row; the first row after the header is row 1).
     """
     path = Path(path)
     return roles_of(_read_columns(path, _format(path), columns), columns, str(path))
@@ -66,7 +70,11 @@ def arrow_table(frame: object) -> pa.Table:
         raise InputError(
             "the table", f"a {type(frame).__name__}", "a path, an Arrow table, or a DataFrame that exports one"
         )
-    return pa.table(frame)  # pyright: ignore[reportArgumentType]
+    try:
+        return pa.table(frame)  # pyright: ignore[reportArgumentType]
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        line = str(error).strip().splitlines()[0]
+        raise InputError("the table", f"what Arrow cannot read ({line})", "columns of one kind each") from error
 
 
 def roles_of(table: pa.Table, columns: Columns, where: str) -> pa.Table:
@@ -130,90 +138,116 @@ def load_ratings(path: str | Path, columns: Mapping[str, str] | None = None) -> 
 def _format(path: Path) -> str:
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
-        raise InputError(str(path), f"a file ending in '{path.suffix}'", "one of " + ", ".join(FORMATS))
-    if not path.is_file():
-        raise InputError(str(path), "no file", "a table")
-    if path.stat().st_size == 0:
-        raise InputError(str(path), "an empty file", "a table with a header")
+        expected = "one of " + ", ".join(FORMATS) + (", unpacked" if path.suffix.lower() in PACKED else "")
+        raise InputError(str(path), f"a file ending in '{path.suffix}'", expected)
+    try:
+        if not path.is_file():
+            raise InputError(str(path), "a folder" if path.is_dir() else "no file", "a table")
+        if path.stat().st_size == 0:
+            raise InputError(str(path), "an empty file", "a table with a header")
+    except OSError as error:
+        raise InputError(str(path), f"what cannot be read ({error.strerror})", "a table") from error
     return kind
 
 
 def _read_columns(path: Path, kind: str, columns: Columns) -> pa.Table:
-    names = _column_names(path, kind)
-    _require(names, columns, str(path))
-    wanted = dict.fromkeys([*columns.text.values(), *columns.number.values()])
-    present = [name for name in wanted if name in names]
     try:
+        if kind == "jsonl":
+            table, first = read_jsonl(path, tuple(columns.text.values()), tuple(columns.number.values()))
+            _require(list(dict.fromkeys([*first, *table.schema.names])), columns, str(path))
+            return table
+        names = list(pq.read_schema(path).names) if kind == "parquet" else _header(path, kind)
+        _require(names, columns, str(path))
+        wanted = dict.fromkeys([*columns.text.values(), *columns.number.values()])
+        present = [name for name in wanted if name in names]
         if kind == "parquet":
             return pq.read_table(path, columns=present)
-        if kind == "jsonl":
-            return pajson.read_json(path).select(present)
         texts = {name: pa.string() for name in columns.text.values() if name in names}
         return _read_csv(path, kind, present, texts)
-    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
+    except (pa.ArrowException, csv.Error, OSError, ValueError) as error:
         line = str(error).strip().splitlines()[0]
-        raise InputError(str(path), f"an unreadable table ({line})", f"a whole {kind} file") from error
+        expected = "a whole parquet file" if kind == "parquet" else f"a whole {kind} file in UTF-8"
+        raise InputError(str(path), f"an unreadable table ({line})", expected) from error
 
 
 def _require(names: Sequence[str], columns: Columns, where: str) -> None:
     for role, name in {**columns.text, **columns.number}.items():
         if name not in names and role not in columns.optional:
-            expected = f"a column '{name}' for the {role}; the table has " + ", ".join(names)
-            raise InputError(where, f"no column '{name}'", expected)
+            raise InputError(where, f"no column '{name}'", textwrap.shorten(nearest(name, names), 300))
+        if names.count(name) > 1:
+            raise InputError(where, f"{names.count(name)} columns '{name}'", "each column name once")
+
+
+def _header(path: Path, kind: str) -> list[str]:
+    mark = _mark(kind)
+    with path.open(encoding="utf-8-sig", newline="") as handle:
+        names = next((row for row in csv.reader(handle, delimiter=mark) if row), [])
+        filled = any(line.strip() for line in handle)
+    if not names:
+        raise InputError(str(path), "an empty file", "a table with a header")
+    other = next((one for one in ",;\t|" if one != mark and one in names[0]), None)
+    if len(names) == 1 and other is not None:
+        raise InputError(str(path), f"columns separated by {other!r}", f"{mark!r} in a .{kind} file")
+    if not filled:
+        raise InputError(str(path), "no rows", "rows after the header")
+    return names
+
+
+def _mark(kind: str) -> str:
+    return "\t" if kind == "tsv" else ","
 
 
 def _read_csv(path: Path, kind: str, present: Sequence[str], texts: Mapping[str, pa.DataType]) -> pa.Table:
     # Quoted cells may hold line breaks: comments and reviews often do.
-    parse = pacsv.ParseOptions(delimiter="\t" if kind == "tsv" else ",", newlines_in_values=True)
+    parse = pacsv.ParseOptions(delimiter=_mark(kind), newlines_in_values=True)
+    read = pacsv.ReadOptions(block_size=BLOCK)
     types: dict[str, pa.DataType] = {name: pa.float64() for name in present} | dict(texts)
     convert = pacsv.ConvertOptions(column_types=types, include_columns=list(present), strings_can_be_null=False)
     try:
-        return pacsv.read_csv(path, parse_options=parse, convert_options=convert)
+        return pacsv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert)
     except pa.ArrowInvalid:
-        # Some cell is not a number: read everything as text, so that the offending row can be named.
-        convert = pacsv.ConvertOptions(
-            column_types={name: pa.string() for name in present}, include_columns=list(present)
-        )
-        return pacsv.read_csv(path, parse_options=parse, convert_options=convert)
-
-
-def _column_names(path: Path, kind: str) -> list[str]:
-    try:
-        if kind == "parquet":
-            return list(pq.read_schema(path).names)
-        with path.open(encoding="utf-8-sig") as handle:
-            first = handle.readline()
-        if kind == "jsonl":
-            return list(json.loads(first))
-        parse = pacsv.ParseOptions(delimiter="\t" if kind == "tsv" else ",", newlines_in_values=True)
-        with pacsv.open_csv(path, parse_options=parse) as reader:
-            return list(reader.schema.names)
-    except (pa.ArrowInvalid, OSError, ValueError) as error:
-        line = str(error).strip().splitlines()[0]
-        raise InputError(str(path), f"an unreadable table ({line})", f"a {kind} file") from error
+        # Some cell is not a number, or a row is broken: read all as text and in order, so that the row can be named.
+        types = {name: pa.string() for name in present}
+        convert = pacsv.ConvertOptions(column_types=types, include_columns=list(present))
+        read.use_threads = False
+        return pacsv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert)
 
 
 def _strings(column: pa.ChunkedArray, where: str, optional: bool) -> pa.ChunkedArray:
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
+    column = _plain(column)
     if pa.types.is_floating(column.type):
-        # 3.0 and 3 are the same identifier: integers that a tool wrote as floats keep their plain name.
-        whole = pc.all(pc.equal(pc.floor(column), column)).as_py()  # pyright: ignore[reportAttributeAccessIssue]
-        column = column.cast(pa.int64()) if whole else column
-    column = column.cast(pa.string())
+        column = _identifiers(column.cast(pa.float64()))
+    try:
+        column = column.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(where, f"values of type {column.type}", "texts in UTF-8 or whole numbers") from error
     if column.null_count and not optional:
         row = int(np.flatnonzero(column.is_null().to_numpy())[0]) + 1
         raise InputError(where.replace(", column", f", row {row}, column"), "an empty cell", "a text")
     return column
 
 
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def _identifiers(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Floats as identifiers: NaN is none, and 3.0 is the 3 that a tool wrote as a float."""
+    values = column.to_numpy()
+    known = np.isfinite(values)
+    whole = known & (np.floor(values) == values) & (np.abs(values) < 2**53)
+    empty = np.isnan(values)
+    if (whole | empty).all():
+        return pa.chunked_array([pa.array(np.where(whole, values, 0.0).astype(np.int64), mask=empty)])
+    return pa.chunked_array([pa.array(values, mask=empty)])
+
+
 def _numbers(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
-    if pa.types.is_null(column.type):
-        return column.cast(pa.float64())
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+    column = _plain(column)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
         return _parse_numbers(column, where)
     try:
-        return column.cast(pa.float64())
+        return column.cast(pa.float64(), safe=False)  # integers beyond 2^53 are rounded, not refused
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InputError(where, f"values of type {column.type}", "numbers") from error
 
@@ -222,8 +256,14 @@ def _parse_numbers(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
     values = np.empty(len(column))
     for row, cell in enumerate(column.to_pylist()):
         try:
-            values[row] = float(cell) if cell else np.nan
+            values[row] = np.nan if cell is None or cell in NULLS else _number(cell)
         except ValueError:
             where = where.replace(", column", f", row {row + 1}, column")
-            raise InputError(where, f"'{cell[:40]}'", "a number") from None
+            raise InputError(where, f"'{str(cell)[:40]}'", "a number") from None
     return pa.chunked_array([pa.array(values, from_pandas=True)])
+
+
+def _number(cell: str) -> float:
+    if "_" in cell or not cell.isascii():  # Python reads 1_000 and digits of other scripts, Arrow does not
+        raise ValueError(cell)
+    return float(cell)
