@@ -90,15 +90,34 @@ def subset_variance(reward: FloatArray, utility: FloatArray, size: IntArray, n: 
     Returns:
         Shape (Q, K), NaN where N exceeds the pool.
     """
-    result = np.empty((len(size), len(n)))
+    return pool_curves(reward, utility, size, n)[2]
+
+
+def pool_curves(
+    reward: FloatArray, utility: FloatArray, size: IntArray, n: IntArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """What one sort of each pool gives.
+
+    Args:
+        reward: shape (Q, M).
+        utility: shape (Q, M).
+        size: shape (Q,).
+        n: shape (K,).
+
+    Returns:
+        Best-of-N's expected utility, the expected highest reward of N, and the variance of
+        :func:`subset_variance`; each of shape (Q, K).
+    """
+    curve, highest, variance = (np.empty((len(size), len(n))) for _ in range(3))
     for rows, m in chunks(size):
-        scores, values = reward[rows, :m], utility[rows, :m]
-        centre = values.mean(axis=1, keepdims=True)
-        table = weights(m, n)
-        first, _, _ = sort_by_reward(scores, values - centre)
-        second, _, _ = sort_by_reward(scores, (values - centre) ** 2)
-        result[rows] = np.maximum(second @ table - (first @ table) ** 2, 0.0)
-    return result
+        scores, table = reward[rows, :m], weights(m, n)
+        centre = utility[rows, :m].mean(axis=1, keepdims=True)
+        values, order, start = sort_by_reward(scores, utility[rows, :m])
+        squares = share_ties(np.take_along_axis((utility[rows, :m] - centre) ** 2, order, axis=1), start)
+        curve[rows] = values @ table
+        highest[rows] = np.take_along_axis(scores, order, axis=1) @ table
+        variance[rows] = np.maximum(squares @ table - ((values - centre) @ table) ** 2, 0.0)
+    return curve, highest, variance
 
 
 def chunks(size: IntArray, rows: int = ROWS) -> Iterator[tuple[IntArray | slice, int]]:
@@ -127,7 +146,6 @@ def sort_by_reward(reward: FloatArray, utility: FloatArray) -> tuple[FloatArray,
         position's tied group, shape (B, m).
     """
     order = np.argsort(-reward, axis=1)  # ties are averaged, so the fast unstable sort will do
-    values = np.take_along_axis(utility, order, axis=1)
     ranked = np.take_along_axis(reward, order, axis=1)
     position: IntArray = np.arange(int(reward.shape[1]))
     new = np.ones(reward.shape, dtype=np.bool_)
@@ -137,11 +155,26 @@ def sort_by_reward(reward: FloatArray, utility: FloatArray) -> tuple[FloatArray,
     if len(tied):
         start = start.copy()
         start[tied] = np.maximum.accumulate(np.where(new[tied], position, 0), axis=1)
-        values[tied] = _group_means(values[tied], new[tied])
-    return values, order, start
+    return share_ties(np.take_along_axis(utility, order, axis=1), start), order, start
 
 
-def _group_means(values: FloatArray, new: BoolArray) -> FloatArray:
-    group = np.cumsum(new.ravel()) - 1
-    means = np.bincount(group, weights=values.ravel()) / np.bincount(group)
-    return means[group].reshape(values.shape)
+def share_ties(values: FloatArray, start: IntArray) -> FloatArray:
+    """Replace each value by the mean of its tied group.
+
+    Args:
+        values: shape (B, m), in the order of the rewards; changed in place.
+        start: shape (B, m), the first position of each position's group.
+
+    Returns:
+        The values.
+    """
+    if start.strides[0] == 0:  # one row for all: no ties
+        return values
+    position: IntArray = np.arange(int(values.shape[1]))
+    new = start == position
+    tied = np.flatnonzero(~new.all(axis=1))
+    if len(tied):
+        group = np.cumsum(new[tied].ravel()) - 1
+        means = np.bincount(group, weights=values[tied].ravel()) / np.bincount(group)
+        values[tied] = means[group].reshape(len(tied), -1)
+    return values

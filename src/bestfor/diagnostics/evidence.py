@@ -1,20 +1,24 @@
-"""From pools to evidence: exact per-query curves and statistics, and what users and texts do to their means."""
+"""From queries to evidence: means over queries with what users and texts do to them, and each model's other facts."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bestfor.diagnostics.curves import best_of_n
-from bestfor.diagnostics.influence import Column, Influences, shares_texts, text_effects, user_influences
+from bestfor.diagnostics.influence import Column, Influences, Texts, shares_texts, text_effects, user_influences
 from bestfor.diagnostics.laws import LawInputs, Ledger, laws, ledger
 from bestfor.diagnostics.mixture import Corrected, correct
 from bestfor.diagnostics.pools import Pools
+from bestfor.diagnostics.queries import ModelQueries, Queries, doubling_grid, measure_queries
 from bestfor.diagnostics.results import Evidence, PerUser, Suspect
 from bestfor.diagnostics.suspects import find_suspects
-from bestfor.diagnostics.within import Collapse, Within, collapse, query_weights, within_queries
+from bestfor.diagnostics.within import Collapse, Within, collapse, query_weights
 from bestfor.types import Averaging, BoolArray, FloatArray, IntArray, Scale
+
+TextEffects = Callable[[FloatArray, tuple[Column, ...], IntArray], Texts | None]
+"""Query weights, the means and the grid -> what texts do to the means, None where no two users share one."""
 
 EDGES = np.linspace(-1.0, 1.0, 21)
 
@@ -52,32 +56,21 @@ class Base:
         n: shape (K,), the values of N that are reported.
         grid: shape (G,), 1 and these and every power of two up to the largest.
         weight: shape (Q,), each query's weight.
-        mean: shape (Q,), pool means.
-        oracle: shape (Q, G), Best-of-N by the utility.
     """
 
     n: IntArray
     grid: IntArray
     weight: FloatArray
-    mean: FloatArray
-    oracle: FloatArray
 
 
 @dataclass(frozen=True)
 class _Measured:
     """One model's per-query and per-user measurements."""
 
-    curve: FloatArray
-    within: Within
+    one: ModelQueries
     own: Collapse
     other: Collapse
     active: BoolArray
-
-
-def doubling_grid(n: IntArray) -> IntArray:
-    """The values of N and every power of two up to the largest."""
-    powers = 2 ** np.arange(int(n[-1]).bit_length(), dtype=np.int64)
-    return np.union1d(n, powers)
 
 
 def gather(pools: Pools, n: IntArray, averaging: Averaging) -> tuple[Evidence, dict[str, ModelFacts]]:
@@ -91,107 +84,121 @@ def gather(pools: Pools, n: IntArray, averaging: Averaging) -> tuple[Evidence, d
     Returns:
         What intervals are made of, and each model's other facts.
     """
-    base = _base(pools, n, averaging)
-    measured = {name: _measure(pools, name, base) for name in pools.rewards}
-    facts = {name: _facts(pools, name, base, one) for name, one in measured.items()}
-    return _evidence(pools, base, measured), facts
+    return conclude(measure_queries(pools, n), n, averaging, _texts_of(pools))
 
 
 def gather_evidence(pools: Pools, n: IntArray, averaging: Averaging) -> Evidence:
     """Only what intervals are made of; arguments as for :func:`gather`."""
-    base = _base(pools, n, averaging)
-    return _evidence(pools, base, {name: _measure(pools, name, base) for name in pools.rewards})
+    queries = measure_queries(pools, n)
+    base = _base(queries, n, averaging)
+    return _evidence(queries, base, _measured(queries), _texts_of(pools))
 
 
-def _base(pools: Pools, n: IntArray, averaging: Averaging) -> Base:
-    grid = doubling_grid(n)
-    weight = query_weights(pools.user, len(pools.user_ids), averaging)
-    mean = np.where(pools.mask, pools.utility, 0.0).sum(axis=1) / pools.size
-    oracle = best_of_n(pools.utility, pools.utility, pools.size, grid)
-    oracle[:, 0] = mean
-    return Base(n, grid, weight, mean, oracle)
+def conclude(
+    queries: Queries, n: IntArray, averaging: Averaging, texts: TextEffects
+) -> tuple[Evidence, dict[str, ModelFacts]]:
+    """What follows from the queries.
+
+    Args:
+        queries: measured at the same n.
+        n: shape (K,), increasing.
+        averaging: whether users or queries weigh the same.
+        texts: finds the effects of texts, which need the candidates.
+
+    Returns:
+        What intervals are made of, and each model's other facts.
+    """
+    base = _base(queries, n, averaging)
+    measured = _measured(queries)
+    facts = {name: _facts(queries, name, base, one) for name, one in measured.items()}
+    return _evidence(queries, base, measured, texts), facts
 
 
-def _evidence(pools: Pools, base: Base, measured: dict[str, _Measured]) -> Evidence:
-    return Evidence(_curve_influences(pools, base, measured), _quantity_influences(pools, base, measured))
+def _texts_of(pools: Pools) -> TextEffects:
+    def effects(weight: FloatArray, columns: tuple[Column, ...], grid: IntArray) -> Texts | None:
+        return text_effects(pools, weight, columns, grid) if shares_texts(pools) else None
+
+    return effects
 
 
-def _measure(pools: Pools, name: str, base: Base) -> _Measured:
-    within = within_queries(pools, name)
-    users = len(pools.user_ids)
-    scale = pools.scales[name]
-    own = collapse(within, pools.user, users, scale)
-    other = collapse(within, pools.user, users, "arbitrary" if scale == "utility" else "utility")
-    active = np.isfinite(within.correlation) & ~own.collapsed[pools.user]
-    curve = best_of_n(pools.rewards[name], pools.utility, pools.size, base.grid)
-    curve[:, 0] = base.mean
-    return _Measured(curve, within, own, other, active)
+def _base(queries: Queries, n: IntArray, averaging: Averaging) -> Base:
+    return Base(n, doubling_grid(n), query_weights(queries.user, len(queries.user_ids), averaging))
 
 
-def _curve_influences(pools: Pools, base: Base, measured: dict[str, _Measured]) -> Influences:
-    values: dict[Column, FloatArray] = {("one", 0): np.ones(len(pools)), ("mean", 0): base.mean}
-    curves = {"oracle": base.oracle} | {f"model:{name}": one.curve for name, one in measured.items()}
+def _evidence(queries: Queries, base: Base, measured: dict[str, _Measured], texts: TextEffects) -> Evidence:
+    return Evidence(_curve_influences(queries, base, texts), _quantity_influences(queries, base, measured))
+
+
+def _measured(queries: Queries) -> dict[str, _Measured]:
+    users = len(queries.user_ids)
+    result: dict[str, _Measured] = {}
+    for name, one in queries.models.items():
+        within = Within(one.correlation, one.reward_sd, queries.utility_sd)
+        scale = queries.scales[name]
+        own = collapse(within, queries.user, users, scale)
+        other = collapse(within, queries.user, users, "arbitrary" if scale == "utility" else "utility")
+        result[name] = _Measured(one, own, other, np.isfinite(one.correlation) & ~own.collapsed[queries.user])
+    return result
+
+
+def _curve_influences(queries: Queries, base: Base, texts: TextEffects) -> Influences:
+    values: dict[Column, FloatArray] = {("one", 0): np.ones(len(queries)), ("mean", 0): queries.mean}
+    curves = {"oracle": queries.oracle} | {f"model:{name}": one.curve for name, one in queries.models.items()}
     for name, curve in curves.items():
         for k, drawn in enumerate(base.grid.tolist()):
             values[name, drawn] = curve[:, k]
-    influences = user_influences(values, base.weight, pools.user, pools.user_ids)
-    if not shares_texts(pools):
-        return influences
-    return replace(influences, texts=text_effects(pools, base.weight, influences.columns, base.grid))
+    influences = user_influences(values, base.weight, queries.user, queries.user_ids)
+    return replace(influences, texts=texts(base.weight, influences.columns, base.grid))
 
 
-def _quantity_influences(pools: Pools, base: Base, measured: dict[str, _Measured]) -> Influences:
-    count = np.bincount(pools.user)[pools.user]
-    each = 1.0 / (len(pools.user_ids) * count * base.weight)
+def _quantity_influences(queries: Queries, base: Base, measured: dict[str, _Measured]) -> Influences:
+    count = np.bincount(queries.user)[queries.user]
+    each = 1.0 / (len(queries.user_ids) * count * base.weight)
     values: dict[Column, FloatArray] = {("each", 0): each}
-    for name, one in measured.items():
-        r = np.where(one.active, one.within.correlation, 0.0)
-        values[f"collapsed:{name}", 0] = each * one.own.collapsed[pools.user]
-        values[f"other:{name}", 0] = each * one.other.collapsed[pools.user]
-        values[f"active:{name}", 0] = one.active.astype(np.float64)
+    for name, found in measured.items():
+        r = np.where(found.active, found.one.correlation, 0.0)
+        values[f"collapsed:{name}", 0] = each * found.own.collapsed[queries.user]
+        values[f"other:{name}", 0] = each * found.other.collapsed[queries.user]
+        values[f"active:{name}", 0] = found.active.astype(np.float64)
         values[f"negative:{name}", 0] = (r < 0).astype(np.float64)
         values[f"plus:{name}", 0] = np.maximum(r, 0.0)
         values[f"minus:{name}", 0] = np.minimum(r, 0.0)
-    return user_influences(values, base.weight, pools.user, pools.user_ids)
+    return user_influences(values, base.weight, queries.user, queries.user_ids)
 
 
-def _facts(pools: Pools, name: str, base: Base, one: _Measured) -> ModelFacts:
+def _facts(queries: Queries, name: str, base: Base, found: _Measured) -> ModelFacts:
     at = np.searchsorted(base.grid, base.n)
-    reward = pools.rewards[name]
-    sd = np.where(one.within.reward_sd > 0, one.within.reward_sd, 1.0)
-    highest = best_of_n(reward, reward, pools.size, base.n)
-    reward_mean = np.where(pools.mask, reward, 0.0).sum(axis=1) / pools.size
     inputs = LawInputs(
         n=base.n,
         weight=base.weight,
-        active=one.active,
-        alpha=float(one.own.collapsed.mean()),
-        correlation=one.within.correlation,
-        sigma=one.within.utility_sd,
-        growth=(highest - reward_mean[:, None]) / sd[:, None],
-        gain=one.curve[:, at] - base.mean[:, None],
-        oracle_gain=base.oracle[:, at] - base.mean[:, None],
+        active=found.active,
+        alpha=float(found.own.collapsed.mean()),
+        correlation=found.one.correlation,
+        sigma=queries.utility_sd,
+        growth=found.one.growth,
+        gain=found.one.curve[:, at] - queries.mean[:, None],
+        oracle_gain=queries.oracle[:, at] - queries.mean[:, None],
     )
-    r = one.within.correlation[one.active]
-    fitted = correct(r, pools.size[one.active], base.weight[one.active])
+    r = found.one.correlation[found.active]
+    fitted = correct(r, queries.size[found.active], base.weight[found.active])
     return ModelFacts(
-        scale=pools.scales[name],
+        scale=queries.scales[name],
         law=laws(inputs),
         ledger=ledger(inputs),
         corrected=None if fitted is None else fitted[0],
-        per_user=_per_user(pools, inputs, one.own),
+        per_user=_per_user(queries, inputs, found.own),
         counts=np.histogram(r, EDGES)[0].astype(np.int64),
-        suspects=find_suspects(pools, name, one.active, one.within, None if fitted is None else fitted[1]),
-        active_queries=int(one.active.sum()),
+        suspects=find_suspects(queries, name, found.active, None if fitted is None else fitted[1]),
+        active_queries=int(found.active.sum()),
     )
 
 
-def _per_user(pools: Pools, inputs: LawInputs, own: Collapse) -> PerUser:
-    users = len(pools.user_ids)
-    queries = np.bincount(pools.user, minlength=users).astype(np.int64)
-    gain = np.bincount(pools.user, inputs.gain[:, -1], users) / queries
-    headroom = np.bincount(pools.user, inputs.oracle_gain[:, -1], users) / queries
-    spread = np.bincount(pools.user, inputs.sigma, users)
+def _per_user(queries: Queries, inputs: LawInputs, own: Collapse) -> PerUser:
+    users = len(queries.user_ids)
+    count = np.bincount(queries.user, minlength=users).astype(np.int64)
+    gain = np.bincount(queries.user, inputs.gain[:, -1], users) / count
+    headroom = np.bincount(queries.user, inputs.oracle_gain[:, -1], users) / count
+    spread = np.bincount(queries.user, inputs.sigma, users)
     captured = np.full(users, np.nan)
     np.divide(gain, headroom, out=captured, where=(spread > 0) & (inputs.n[-1] > 1))
-    return PerUser(pools.user_ids, queries, gain, headroom, captured, own.ratio, own.collapsed)
+    return PerUser(queries.user_ids, count, gain, headroom, captured, own.ratio, own.collapsed)

@@ -1,4 +1,4 @@
-"""Rows of candidates as ragged pools: one padded matrix per quantity, every query a row."""
+"""Ragged pools of candidates: one padded matrix per quantity, every query a row."""
 
 from __future__ import annotations
 
@@ -9,22 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bestfor.diagnostics.ids import Ids, encode, pick
+from bestfor.diagnostics.ids import Ids, pick
+from bestfor.diagnostics.rows import Reward, Rows, sort_rows
 from bestfor.errors import InputError
 from bestfor.types import BoolArray, FloatArray, IntArray, Scale
-
-
-@dataclass(frozen=True)
-class Reward:
-    """What one reward model predicted for every row.
-
-    Attributes:
-        mean: shape (rows,), the predicted mean; only this selects.
-        scale: ``"utility"`` where the mean is in the utility's units, ``"arbitrary"`` where only its order counts.
-    """
-
-    mean: FloatArray
-    scale: Scale = "arbitrary"
 
 
 @dataclass(frozen=True)
@@ -54,7 +42,7 @@ class Pools:
         scales: name of a model -> the scale of its rewards.
         user_ids: the users that have a query here, sorted.
         query_ids: shape (Q,) in the order of the rows, sorted by user, then query.
-        text_ids: the distinct texts, sorted.
+        text_ids: the distinct texts that stand here, sorted.
         dropped: what was left out on the way.
     """
 
@@ -129,124 +117,44 @@ def pools_from_rows(
         InputError: no rows, columns of different lengths, ids that are missing, a candidate that stands twice, or no
             row that is finite.
     """
-    if not rewards:
-        raise InputError("rewards", "no reward model", "at least one column of rewards")
-    columns = {name: _floats(f"rewards '{name}'", _mean(reward)) for name, reward in rewards.items()}
-    utilities = _floats("utility", utility)
-    _check_lengths({"user": user, "query": query, "utility": utilities, "text": text, "candidate": candidate})
-    _check_lengths({"utility": utilities, **{f"rewards '{name}'": column for name, column in columns.items()}})
-    users, user_names = encode("user", user)
-    queries, query_names = encode("query", query)
-    texts, text_names = (None, []) if text is None else encode("text", text)
-    indices = None if candidate is None else _integers("candidate", candidate)
-
-    rows = _gathered(users * len(query_names) + queries, indices, _finite(utilities, *columns.values()))
-    kept_users, kept_user = np.unique(users[rows.first], return_inverse=True)
-    return Pools(
-        user=kept_user.astype(np.int64),
-        size=rows.size,
-        utility=rows.padded(utilities, 0.0),
-        text=None if texts is None else rows.padded(texts, -1),
-        candidate=rows.placed(rows.index, -1),
-        rewards={name: rows.padded(column, 0.0) for name, column in columns.items()},
-        scales={name: reward.scale if isinstance(reward, Reward) else "arbitrary" for name, reward in rewards.items()},
-        user_ids=pick(user_names, kept_users),
-        query_ids=pick(query_names, queries[rows.first]),
-        text_ids=tuple(text_names),
-        dropped=Dropped(not_finite=len(utilities) - len(rows.order)),
-    )
+    rows = sort_rows(user, query, utility, rewards, text=text, candidate=candidate)
+    if not len(rows.size):
+        raise InputError("rows", "none with a finite utility and finite rewards", "at least one")
+    pools = pools_of(rows, np.arange(len(rows.size), dtype=np.int64))
+    return replace(pools, dropped=Dropped(not_finite=rows.not_finite))
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """Where every kept row goes.
+def pools_of(rows: Rows, queries: IntArray) -> Pools:
+    """Some queries of sorted rows as pools; nothing is counted as dropped.
 
-    Attributes:
-        order: shape (kept,), rows sorted by pool and candidate.
-        index: shape (kept,), their candidate indices.
-        size: shape (Q,).
-        first: shape (Q,), a row of each pool.
-        cell: each kept row's pool and place in it.
+    Args:
+        rows: from :func:`~bestfor.diagnostics.rows.sort_rows`.
+        queries: shape (Q,), at least one, increasing.
     """
+    size = rows.size[queries]
+    pool: IntArray = np.repeat(np.arange(len(size)), size)
+    place: IntArray = np.arange(int(size.sum())) - np.repeat(np.cumsum(size) - size, size)
+    kept = np.repeat(rows.start[queries], size) + place
+    source = rows.order[kept]
 
-    order: IntArray
-    index: IntArray
-    size: IntArray
-    first: IntArray
-    cell: tuple[IntArray, IntArray]
-
-    def padded(self, values: npt.NDArray[Any], fill: float) -> npt.NDArray[Any]:
-        """A column of the table as a matrix of pools."""
-        return self.placed(values[self.order], fill)
-
-    def placed(self, values: npt.NDArray[Any], fill: float) -> npt.NDArray[Any]:
-        """Values of the kept rows, already in order, as a matrix of pools."""
-        matrix = np.full((len(self.size), int(self.size.max())), fill, dtype=values.dtype)
-        matrix[self.cell] = values
+    def padded(values: npt.NDArray[Any], fill: float) -> npt.NDArray[Any]:
+        matrix = np.full((len(size), int(size.max())), fill, dtype=values.dtype)
+        matrix[pool, place] = values
         return matrix
 
-
-def _finite(*columns: FloatArray) -> BoolArray:
-    result = np.isfinite(columns[0])
-    for column in columns[1:]:
-        result &= np.isfinite(column)
-    return result
-
-
-def _gathered(key: IntArray, candidate: IntArray | None, finite: BoolArray) -> _Rows:
-    order, pool, index = _order(key, candidate)
-    keep = finite[order]
-    if not keep.any():
-        raise InputError("rows", "none with a finite utility and finite rewards", "at least one")
-    order, pool, index = order[keep], pool[keep], index[keep]
-    first = np.flatnonzero(np.r_[True, pool[1:] != pool[:-1]])
-    size = np.diff(np.r_[first, len(pool)]).astype(np.int64)
-    row: IntArray = np.repeat(np.arange(len(size)), size)
-    column: IntArray = np.arange(len(pool)) - np.repeat(first, size)
-    return _Rows(order, index, size, order[first], (row, column))
-
-
-def _mean(reward: Reward | npt.ArrayLike) -> npt.ArrayLike:
-    return reward.mean if isinstance(reward, Reward) else reward
-
-
-def _floats(where: str, values: npt.ArrayLike) -> FloatArray:
-    try:
-        column = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(where, str(error), "numbers") from error
-    if column.ndim != 1:
-        raise InputError(where, f"{column.ndim} dimensions", "one, with a number a row")
-    return column
-
-
-def _integers(where: str, values: Ids) -> IntArray:
-    column = np.asarray(values)
-    if column.ndim != 1 or not np.issubdtype(column.dtype, np.integer):
-        raise InputError(where, f"{column.dtype} values", "one integer a row")
-    return column.astype(np.int64)
-
-
-def _check_lengths(columns: Mapping[str, Any]) -> None:
-    lengths = {name: len(column) for name, column in columns.items() if column is not None}
-    expected = lengths["utility"]
-    if expected == 0:
-        raise InputError("rows", "an empty table", "one row a candidate")
-    for name, length in lengths.items():
-        if length != expected:
-            raise InputError(name, f"{length} rows", f"{expected}, as many as utilities")
-
-
-def _order(key: IntArray, candidate: IntArray | None) -> tuple[IntArray, IntArray, IntArray]:
-    """Rows sorted by pool and candidate: their order, the sorted pool keys and the candidate indices."""
-    order = np.argsort(key, kind="stable") if candidate is None else np.lexsort((candidate, key))
-    pool = key[order]
-    first = np.flatnonzero(np.r_[True, pool[1:] != pool[:-1]])
-    if candidate is None:
-        return order, pool, np.arange(len(pool)) - np.repeat(first, np.diff(np.r_[first, len(pool)]))
-    index = candidate[order]
-    twice = np.flatnonzero((pool[1:] == pool[:-1]) & (index[1:] == index[:-1]))
-    if len(twice):
-        found = f"candidate {index[twice[0]]} twice in the query of row {order[twice[0] + 1] + 1}"
-        raise InputError("candidate", found, "each candidate of a query once")
-    return order, pool, index
+    first = rows.order[rows.start[queries]]
+    users, user = np.unique(rows.user[first], return_inverse=True)
+    texts, text = (None, None) if rows.text is None else np.unique(rows.text[source], return_inverse=True)
+    return Pools(
+        user=user.astype(np.int64),
+        size=size,
+        utility=padded(rows.utility[source], 0.0),
+        text=None if text is None else padded(text.astype(np.int64), -1),
+        candidate=padded(rows.index[kept], -1),
+        rewards={name: padded(column[source], 0.0) for name, column in rows.rewards.items()},
+        scales=rows.scales,
+        user_ids=pick(rows.user_names, users),
+        query_ids=pick(rows.query_names, rows.query[first]),
+        text_ids=() if texts is None else pick(rows.text_names, texts),
+        dropped=Dropped(),
+    )

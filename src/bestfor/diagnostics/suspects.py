@@ -14,61 +14,52 @@ MOST = 12
 SMALLEST_POOL = 4
 
 
-def posteriors(pools: Pools, active: BoolArray, within: Within, mixture: Mixture | None) -> FloatArray:
+def posteriors(queries: Queries, model: str, active: BoolArray, mixture: Mixture | None) -> FloatArray:
     """P(true rho < 0 | r) for every query.
 
     Args:
-        pools: for their sizes.
+        queries: what is known of them.
+        model: whose correlations.
         active: shape (Q,).
-        within: the observed correlations.
         mixture: the fitted distribution of zeta; one normal by moments takes its place where there is none.
 
     Returns:
         Shape (Q,), NaN for queries that are not active or hold fewer than 4 candidates.
     """
-    result = np.full(len(pools), np.nan)
-    use = active & (pools.size >= SMALLEST_POOL)
+    result = np.full(len(queries), np.nan)
+    use = active & (queries.size >= SMALLEST_POOL)
     if not use.any():
         return result
-    z, v = fisher(within.correlation[use], pools.size[use])
+    z, v = fisher(queries.models[model].correlation[use], queries.size[use])
     result[use] = posterior_below_zero(prior_by_moments(z, v) if mixture is None else mixture, z, v)
     return result
 
 
-def find_suspects(
-    pools: Pools, model: str, active: BoolArray, within: Within, mixture: Mixture | None
-) -> tuple[Suspect, ...]:
+def find_suspects(queries: Queries, model: str, active: BoolArray, mixture: Mixture | None) -> tuple[Suspect, ...]:
     """The active queries whose pick is worse than a random candidate, the likeliest hacked first, at most 12.
 
     Args:
-        pools: all models' pools.
+        queries: what is known of them.
         model: whose picks.
         active: shape (Q,).
-        within: the model's per-query statistics.
         mixture: as for :func:`posteriors`.
     """
-    if len(pools) == 0:
-        return ()
-    rows = np.arange(len(pools), dtype=np.int64)
-    mask = pools.mask
-    pick = np.where(mask, pools.rewards[model], -np.inf).argmax(axis=1)
-    best = np.where(mask, pools.utility, -np.inf).argmax(axis=1)
-    mean = np.where(mask, pools.utility, 0.0).sum(axis=1) / pools.size
-    chance = posteriors(pools, active, within, mixture)
-    candidates = np.flatnonzero(active & (pools.utility[rows, pick] < mean))
-    order = np.lexsort((within.correlation[candidates], -np.nan_to_num(chance[candidates], nan=-1.0)))
+    one = queries.models[model]
+    chance = posteriors(queries, model, active, mixture)
+    candidates = np.flatnonzero(active & (one.pick_utility < queries.mean))
+    order = np.lexsort((one.correlation[candidates], -np.nan_to_num(chance[candidates], nan=-1.0)))
     return tuple(
         Suspect(
-            query=pools.query_ids[q],
-            user=pools.user_ids[int(pools.user[q])],
-            size=int(pools.size[q]),
-            correlation=float(within.correlation[q]),
+            query=str(queries.query_ids[q]),
+            user=queries.user_ids[int(queries.user[q])],
+            size=int(queries.size[q]),
+            correlation=float(one.correlation[q]),
             posterior=float(chance[q]),
-            pick=int(pools.candidate[q, pick[q]]),
-            pick_utility=float(pools.utility[q, pick[q]]),
-            best=int(pools.candidate[q, best[q]]),
-            best_utility=float(pools.utility[q, best[q]]),
-            mean_utility=float(mean[q]),
+            pick=int(one.pick[q]),
+            pick_utility=float(one.pick_utility[q]),
+            best=int(queries.best[q]),
+            best_utility=float(queries.best_utility[q]),
+            mean_utility=float(queries.mean[q]),
         )
         for q in (int(code) for code in candidates[order[:MOST]])
     )

@@ -68,14 +68,24 @@ def centred(values: FloatArray, mask: BoolArray, size: IntArray) -> tuple[FloatA
     return deviation / np.where(norm > 0, norm, 1.0)[:, None], sd
 
 
+def correlations(first: FloatArray, second: FloatArray) -> FloatArray:
+    """Pearson's r of every pool from unit vectors; NaN where either is 0.
+
+    Args:
+        first: shape (Q, M), from :func:`centred`.
+        second: likewise.
+    """
+    result = np.clip((first * second).sum(axis=1), -1.0, 1.0)
+    result[~(first.any(axis=1) & second.any(axis=1))] = np.nan
+    return result
+
+
 def within_queries(pools: Pools, model: str) -> Within:
     """Correlation and spreads of one model in every query."""
     mask = pools.mask
     utility, utility_sd = centred(pools.utility, mask, pools.size)
     reward, reward_sd = centred(pools.rewards[model], mask, pools.size)
-    correlation = np.clip((utility * reward).sum(axis=1), -1.0, 1.0)
-    correlation[(utility_sd == 0) | (reward_sd == 0)] = np.nan
-    return Within(correlation, reward_sd, utility_sd)
+    return Within(correlations(utility, reward), reward_sd, utility_sd)
 
 
 def collapse(within: Within, user: IntArray, users: int, scale: Scale) -> Collapse:

@@ -1,0 +1,243 @@
+"""Flat rows, one a candidate and in any order, checked and sorted by user, query and candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bestfor.diagnostics.ids import Ids, encode
+from bestfor.errors import InputError
+from bestfor.types import BoolArray, FloatArray, IntArray, Scale
+
+BLOCK = 1 << 17
+"""Rows that are worked on at a time: their matrices take a few megabytes."""
+
+LARGEST = 1e60
+"""Largest size of a number, and the inverse of the smallest: variances of variances need fourth powers."""
+
+
+@dataclass(frozen=True)
+class Reward:
+    """What one reward model predicted for every row.
+
+    Attributes:
+        mean: shape (rows,), the predicted mean; only this selects.
+        scale: ``"utility"`` where the mean is in the utility's units, ``"arbitrary"`` where only its order counts.
+    """
+
+    mean: FloatArray
+    scale: Scale = "arbitrary"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows in the order of their queries; R rows, of which K are finite and kept, Q queries.
+
+    Attributes:
+        user: shape (R,), codes into ``user_names``.
+        query: shape (R,), codes into ``query_names``.
+        text: shape (R,), codes into ``text_names``, None where texts are unknown.
+        utility: shape (R,).
+        rewards: name of a model -> shape (R,).
+        scales: name of a model -> the scale of its rewards.
+        user_names, query_names, text_names: the distinct ids, sorted.
+        order: shape (K,), the kept rows, sorted by user, query and candidate.
+        index: shape (K,), their candidates' indices.
+        size: shape (Q,), kept rows of each query.
+        start: shape (Q,), where each query begins in ``order``.
+    """
+
+    user: IntArray
+    query: IntArray
+    text: IntArray | None
+    utility: FloatArray
+    rewards: dict[str, FloatArray]
+    scales: dict[str, Scale]
+    user_names: list[str]
+    query_names: list[str]
+    text_names: list[str]
+    order: IntArray
+    index: IntArray
+    size: IntArray
+    start: IntArray
+
+    @property
+    def not_finite(self) -> int:
+        """How many rows were dropped."""
+        return len(self.utility) - len(self.order)
+
+    def blocks(self, rows: int = BLOCK) -> Iterator[IntArray]:
+        """Queries in blocks of about so many rows; sizes within a block are alike where padding would be wasteful.
+
+        Yields:
+            Indices of queries; every query stands in one block.
+        """
+        low, queries = 0, len(self.size)
+        while low < queries:
+            high = int(np.searchsorted(self.start, self.start[low] + rows, side="left"))
+            high = min(max(high, low + 1), queries)
+            block = np.arange(low, high, dtype=np.int64)
+            size = self.size[block]
+            if len(block) * int(size.max()) <= 2 * int(size.sum()):
+                yield block
+            else:
+                doublings = np.frexp(size)[1]
+                for one in np.unique(doublings):
+                    yield block[doublings == one]
+            low = high
+
+
+def sort_rows(
+    user: Ids,
+    query: Ids,
+    utility: npt.ArrayLike,
+    rewards: Mapping[str, Reward | npt.ArrayLike],
+    *,
+    text: Ids | None = None,
+    candidate: Ids | None = None,
+    number: IntArray | None = None,
+) -> Rows:
+    """Check columns and sort their rows by user, query and candidate; rows that are not finite are left out.
+
+    Args:
+        user: shape (R,), user ids.
+        query: shape (R,), query ids; the same id under two users makes two queries.
+        utility: shape (R,).
+        rewards: name of a model -> its rewards, each of shape (R,); bare arrays are of arbitrary scale.
+        text: shape (R,), ids of the texts.
+        candidate: shape (R,), integers that tell candidates of a query apart; the order of the rows where None.
+        number: shape (R,), the rows' numbers in a larger table, for errors; 1 .. R where None.
+
+    Returns:
+        The rows; without queries where no row is finite.
+
+    Raises:
+        InputError: no rows, columns of different lengths, ids that are missing, or a candidate that stands twice.
+    """
+    if not rewards:
+        raise InputError("rewards", "no reward model", "at least one column of rewards")
+    columns = {name: _floats(f"rewards '{name}'", _mean(reward)) for name, reward in rewards.items()}
+    utilities = _floats("utility", utility)
+    _check_lengths({"user": user, "query": query, "utility": utilities, "text": text, "candidate": candidate})
+    _check_lengths({"utility": utilities, **{f"rewards '{name}'": column for name, column in columns.items()}})
+    users, user_names = encode("user", user)
+    queries, query_names = encode("query", query)
+    texts, text_names = (None, []) if text is None else encode("text", text)
+    indices = None if candidate is None else _integers("candidate", candidate)
+    order, pool, index = _order(users * len(query_names) + queries, indices, number)
+    keep = _finite(utilities, *columns.values())[order]
+    order, pool, index = order[keep], pool[keep], index[keep]
+    start = _starts(pool)
+    return Rows(
+        user=users,
+        query=queries,
+        text=texts,
+        utility=utilities,
+        rewards=columns,
+        scales={name: reward.scale if isinstance(reward, Reward) else "arbitrary" for name, reward in rewards.items()},
+        user_names=user_names,
+        query_names=query_names,
+        text_names=text_names,
+        order=order,
+        index=index,
+        size=np.diff(np.r_[start, len(pool)]).astype(np.int64),
+        start=start,
+    )
+
+
+def check_sizes(rows: Rows) -> None:
+    """Refuse numbers whose fourth powers overflow or vanish.
+
+    Raises:
+        InputError: a column's largest finite number is beyond 1e60 in size, or below 1e-60 and not 0.
+    """
+    columns = {"utility": rows.utility} | {f"rewards '{name}'": column for name, column in rows.rewards.items()}
+    for name, column in columns.items():
+        largest, row = largest_size(column)
+        if out_of_range(largest):
+            raise InputError(f"{name}, row {row + 1}", f"{column[row]:g}", IN_RANGE)
+
+
+IN_RANGE = f"numbers whose largest lies between {1 / LARGEST:g} and {LARGEST:g} in size (rescale them)"
+
+
+def largest_size(column: FloatArray) -> tuple[float, int]:
+    """The largest size of the finite numbers (0 where there are none) and its row."""
+    size = np.abs(column)
+    size[~np.isfinite(size)] = 0.0
+    row = int(size.argmax())
+    return float(size[row]), row
+
+
+def out_of_range(largest: float) -> bool:
+    """Whether fourth powers of a column whose largest size this is would overflow or vanish."""
+    return largest > 0 and not 1 / LARGEST <= largest <= LARGEST
+
+
+def _starts(sorted_key: IntArray) -> IntArray:
+    if not len(sorted_key):
+        return np.zeros(0, dtype=np.int64)
+    return np.flatnonzero(np.r_[True, sorted_key[1:] != sorted_key[:-1]])
+
+
+def _finite(*columns: FloatArray) -> BoolArray:
+    result = np.isfinite(columns[0])
+    for column in columns[1:]:
+        result &= np.isfinite(column)
+    return result
+
+
+def _mean(reward: Reward | npt.ArrayLike) -> npt.ArrayLike:
+    return reward.mean if isinstance(reward, Reward) else reward
+
+
+def _floats(where: str, values: npt.ArrayLike) -> FloatArray:
+    try:
+        column = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(where, str(error), "numbers") from error
+    if column.ndim != 1:
+        raise InputError(where, f"{column.ndim} dimensions", "one, with a number a row")
+    return column
+
+
+def _integers(where: str, values: Ids) -> IntArray:
+    column = np.asarray(values)
+    if column.ndim != 1 or not np.issubdtype(column.dtype, np.integer):
+        raise InputError(where, f"{column.dtype} values", "one integer a row")
+    return column.astype(np.int64)
+
+
+def _check_lengths(columns: Mapping[str, Sequence[Any] | npt.NDArray[Any] | None]) -> None:
+    lengths = {name: len(column) for name, column in columns.items() if column is not None}
+    expected = lengths["utility"]
+    if expected == 0:
+        raise InputError("rows", "an empty table", "one row a candidate")
+    for name, length in lengths.items():
+        if length != expected:
+            raise InputError(name, f"{length} rows", f"{expected}, as many as utilities")
+
+
+def _order(
+    key: IntArray, candidate: IntArray | None, number: IntArray | None
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Rows sorted by pool and candidate: their order, the sorted pool keys and the candidate indices."""
+    if candidate is None and (key[1:] >= key[:-1]).all():
+        order: IntArray = np.arange(len(key), dtype=np.int64)
+    else:
+        order = np.argsort(key, kind="stable") if candidate is None else np.lexsort((candidate, key))
+    pool = key[order]
+    if candidate is None:
+        first = _starts(pool)
+        return order, pool, np.arange(len(pool)) - np.repeat(first, np.diff(np.r_[first, len(pool)]))
+    index = candidate[order]
+    twice = np.flatnonzero((pool[1:] == pool[:-1]) & (index[1:] == index[:-1]))
+    if len(twice):
+        row = int(order[twice[0] + 1])
+        found = f"candidate {index[twice[0]]} twice in the query of row {row + 1 if number is None else number[row]}"
+        raise InputError("candidate", found, "each candidate of a query once")
+    return order, pool, index
