@@ -1,5 +1,6 @@
 """The documentation keeps its word: links lead somewhere, code compiles, runnable code runs, examples are valid."""
 
+import importlib
 import re
 import runpy
 from pathlib import Path
@@ -95,6 +96,15 @@ def test_the_example_of_somebody_elses_scores(monkeypatch, capsys, tmp_path):
     assert "30 of 120 users have collapsed" in out
     assert "judge: captured" in out
     assert "<svg" in (tmp_path / "runs" / "scores" / "report.html").read_text(encoding="utf-8")
+
+
+def test_theory_names_functions_that_exist():
+    text = (ROOT / "docs" / "theory.md").read_text(encoding="utf-8")
+    folder = ROOT / "src" / "bestfor" / "diagnostics"
+    named = [one for one in re.findall(r"`(\w+)\.(\w+)`", text) if (folder / f"{one[0]}.py").is_file()]
+    assert len(named) > 15
+    gone = [one for one in named if not hasattr(importlib.import_module(f"bestfor.diagnostics.{one[0]}"), one[1])]
+    assert gone == []
 
 
 @pytest.mark.slow
