@@ -1,6 +1,12 @@
 """Shared fixtures: real data beside the project, a real browser, and what happens when either is absent."""
 
 import os
+
+# Test processes run side by side: one thread each, and none that waits by spinning. Said before anything loads torch.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
 import shutil
 from pathlib import Path
 

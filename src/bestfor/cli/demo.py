@@ -46,7 +46,7 @@ def demo_run(users: int, n: int, seed: int) -> dict[str, Any]:
             "seed": seed,
         },
         "split": {"min_fit": 0, "min_test": 2},
-        "policy": {"kind": "transformers", "model": "embedded", "n": n, "max_new_tokens": 32},
+        "policy": {"kind": "transformers", "model": "embedded", "n": n, "max_new_tokens": 40},
         "utility": {"metrics": ["taste", "rougeL"], "primary": "taste"},
         "reward": [
             {"kind": "length"},
