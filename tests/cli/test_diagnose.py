@@ -85,6 +85,28 @@ def test_bad_tables_are_one_line(monkeypatch, capfd, tmp_path, content, words, m
     assert message in err
 
 
+@pytest.mark.parametrize("place", ["folder", "file/under.html", "device"])
+def test_a_page_that_cannot_be_written_is_refused_first(monkeypatch, capfd, tmp_path, place):
+    table = tmp_path / "s.csv"
+    table.write_text("user,query,reward,utility\nu,q,1,1\nu,q,2,3\n")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("kept")
+    out = "/dev/null" if place == "device" else tmp_path / place
+    code, printed, err = bestfor(monkeypatch, capfd, "diagnose", table, "--out", out)
+    assert code == 2
+    assert printed == ""
+    assert len(err.strip().splitlines()) == 1
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_candidate_that_stands_twice_is_an_error(monkeypatch, capfd, tmp_path):
+    table = tmp_path / "s.csv"
+    table.write_text("user,query,c,reward,utility\nu,q,0,1,1\nu,q,0,2,3\n")
+    code, _, err = bestfor(monkeypatch, capfd, "diagnose", table, "--candidate", "c")
+    assert code == 2
+    assert "twice" in err
+
+
 def test_one_user_and_single_candidates_have_no_intervals(monkeypatch, capfd, tmp_path):
     path = tmp_path / "s.csv"
     path.write_text("user,query,reward,utility\nu,q,1,1\nu,q,2,3\nu,r,1,1\n")

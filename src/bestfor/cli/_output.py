@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import typer
 from rich.console import Console
+
+from bestfor.errors import InputError
 
 errors = Console(stderr=True, highlight=False)
 
@@ -30,6 +34,22 @@ def print_diagnosis(diagnosis: Mapping[str, Any]) -> None:
     from bestfor.report import print_summary
 
     print_summary(diagnosis, Console(highlight=False))
+
+
+def writable(path: Path) -> None:
+    """Refuse, before any work, a file that could not be written afterwards.
+
+    Raises:
+        InputError: the path is a folder or something else that is no plain file, or its folder cannot be made.
+    """
+    if path.exists() and not path.is_file():
+        raise InputError(str(path), "a folder" if path.is_dir() else "what is no plain file", "a file to write")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(str(path), f"a folder that cannot be made ({error.strerror})", "a file to write") from error
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(str(path), "a folder without permission to write", "a file to write")
 
 
 class Stopwatch:

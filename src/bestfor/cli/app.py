@@ -63,6 +63,13 @@ def main() -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except OSError as error:
+        return _fail_io(error)
+
+
+def _fail_io(error: OSError) -> int:
+    where = f"{error.filename}: " if error.filename else ""
+    return _fail(f"{where}{error.strerror or error}", 1)
 
 
 def _usage(error: Exception) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bestfor.cli._output import print_diagnosis, print_json, tell
+from bestfor.cli._output import print_diagnosis, print_json, tell, writable
 
 
 def diagnose(
@@ -23,6 +23,9 @@ def diagnose(
     text: Annotated[
         str | None, typer.Option(help="Column of text ids, where users share texts (wider, two-way intervals).")
     ] = None,
+    candidate: Annotated[
+        str | None, typer.Option(help="Column of candidate numbers: a number that stands twice is then an error.")
+    ] = None,
     scale: Annotated[str, typer.Option(help="utility: rewards predict it in its units; arbitrary: only order.")] = (
         "arbitrary"
     ),
@@ -34,7 +37,11 @@ def diagnose(
     from bestfor.pipeline.scores import Scores, diagnose_table, parse_n, parse_scale
     from bestfor.report import write_html
 
-    columns = Scores(user=user, query=query, rewards=tuple(reward or ["reward"]), utility=utility, text=text)
+    if out is not None:
+        writable(out)
+    columns = Scores(
+        user=user, query=query, rewards=tuple(reward or ["reward"]), utility=utility, text=text, candidate=candidate
+    )
     diagnosis = diagnose_table(table, columns, scale=parse_scale(scale), n=parse_n(n)).to_dict()
     if out is not None:
         write_html(out, diagnosis)

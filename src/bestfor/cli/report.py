@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bestfor.cli._output import print_diagnosis, tell
+from bestfor.cli._output import print_diagnosis, tell, writable
 
 
 def report(
@@ -19,6 +19,8 @@ def report(
     """Write report.html of a run again and print its summary; nothing is computed."""
     from bestfor.pipeline.page import load_diagnosis, write_picture, write_report
 
+    if picture is not None:
+        writable(picture)
     diagnosis = load_diagnosis(folder)
     page = write_report(folder)
     if picture is not None:
