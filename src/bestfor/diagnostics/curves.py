@@ -16,7 +16,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from bestfor.types import BoolArray, FloatArray, IntArray
+from bestfor.types import FloatArray, IntArray
 
 ROWS = 4096
 """Pools that are worked on at a time: their matrices stay in the processor's cache."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -11,12 +12,38 @@ import numpy as np
 import numpy.typing as npt
 
 from bestfor.diagnostics.assembly import Frame, assemble
-from bestfor.diagnostics.evidence import gather
-from bestfor.diagnostics.ids import Ids
-from bestfor.diagnostics.pools import Pools, Reward, pools_from_rows
+from bestfor.diagnostics.beyond import gather_beyond
+from bestfor.diagnostics.blocks import Blocks, study
+from bestfor.diagnostics.evidence import conclude
+from bestfor.diagnostics.ids import Ids, pick
+from bestfor.diagnostics.pools import Dropped, Reward, pools_of
 from bestfor.diagnostics.results import Diagnosis
+from bestfor.diagnostics.rows import Rows, check_sizes, sort_rows
 from bestfor.errors import InputError
 from bestfor.types import Averaging, IntArray
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a diagnosis is made and what it is called.
+
+    Attributes:
+        averaging: whether every user or every query weighs the same.
+        level: nominal coverage of intervals.
+        signature: what the caller knows of the data and the models; version, averaging and level are added.
+        name: of the run.
+    """
+
+    averaging: Averaging = "user"
+    level: float = 0.95
+    signature: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.level < 1:
+            raise InputError("level", str(self.level), "a number between 0 and 1")
+        if self.averaging not in ("user", "query"):
+            raise InputError("averaging", repr(self.averaging), "'user' or 'query'")
 
 
 def diagnose_arrays(
@@ -53,56 +80,89 @@ def diagnose_arrays(
         The diagnosis.
 
     Raises:
-        InputError: an empty table, columns that do not fit, or an N larger than every pool.
+        InputError: an empty table, columns that do not fit, numbers beyond 1e60 in size, or an N larger than
+            every pool.
     """
-    if not 0 < level < 1:
-        raise InputError("level", str(level), "a number between 0 and 1")
-    if averaging not in ("user", "query"):
-        raise InputError("averaging", repr(averaging), "'user' or 'query'")
-    pools = pools_from_rows(user, query, utility, rewards, text=text, candidate=candidate)
-    drawn = _common(pools) if n is None else _checked(n, pools)
-    pools = pools.with_at_least(int(drawn[-1]))
-    facts = {"version": version("bestfor"), "data": _digest(pools), "rule": "argmax", **(signature or {})}
-    frame = Frame(
-        name=name,
-        signature={**facts, "averaging": averaging, "level": level},
-        averaging=averaging,
-        level=level,
-        queries=len(pools),
-        users=len(pools.user_ids),
-        candidates=int(pools.size.sum()),
-        dropped=pools.dropped,
+    settings = Settings(averaging, level, signature or {}, name)
+    rows = sort_rows(user, query, utility, rewards, text=text, candidate=candidate)
+    if not len(rows.size):
+        raise InputError("rows", "none with a finite utility and finite rewards", "at least one")
+    check_sizes(rows)
+    drawn = choose_n(n, rows.size)
+    if "data" not in settings.signature:
+        data = _digest(rows, np.flatnonzero(rows.size >= drawn[-1]))
+        settings = replace(settings, signature={"data": data, **settings.signature})
+    return diagnose_blocks(
+        lambda: ((queries, pools_of(rows, queries)) for queries in rows.blocks()), drawn, rows.not_finite, settings
     )
-    evidence, models = gather(pools, drawn, averaging)
-    return assemble(frame, drawn, (evidence,), models)
 
 
-def _checked(n: Sequence[int] | npt.NDArray[np.integer[Any]], pools: Pools) -> IntArray:
+def diagnose_blocks(blocks: Blocks, n: IntArray, not_finite: int, settings: Settings) -> Diagnosis:
+    """Diagnose pools that come in blocks, so that only one block is in memory at a time.
+
+    Args:
+        blocks: of pools.
+        n: shape (K,), from :func:`choose_n`.
+        not_finite: rows that were left out of the pools.
+        settings: how.
+    """
+    found = study(blocks, n)
+    queries = found.queries
+    known = {"version": version("bestfor"), "rule": "argmax", **settings.signature}
+    frame = Frame(
+        name=settings.name,
+        signature={**known, "averaging": settings.averaging, "level": settings.level},
+        averaging=settings.averaging,
+        level=settings.level,
+        queries=len(queries),
+        users=len(queries.user_ids),
+        candidates=int(queries.size.sum()),
+        dropped=Dropped(found.too_few_candidates, not_finite),
+    )
+    evidence, models = conclude(queries, n, settings.averaging, found.texts)
+    evidence = replace(evidence, beyond=gather_beyond(queries, n, settings.averaging, found.pools_at))
+    return assemble(frame, n, (evidence,), models)
+
+
+def choose_n(n: Sequence[int] | npt.NDArray[np.integer[Any]] | None, size: IntArray) -> IntArray:
+    """The values of N that are reported.
+
+    Args:
+        n: wanted values; None takes powers of two up to the common pool size, and that size (the largest that nine
+            queries of ten reach; or half of them, or any, if that is 1).
+        size: shape (Q,), candidates of every query.
+
+    Returns:
+        Shape (K,), increasing.
+
+    Raises:
+        InputError: not whole numbers above 0, or one larger than every pool.
+    """
+    if n is None:
+        sizes = np.sort(size)
+        reached = [int(sizes[int(share * len(sizes))]) for share in (0.1, 0.5)] + [int(sizes[-1])]
+        common = next((size for size in reached if size > 1), 1)
+        return np.array(sorted({*(2**k for k in range(common.bit_length())), common}), dtype=np.int64)
     drawn = np.unique(np.asarray(n))
     if drawn.ndim != 1 or len(drawn) == 0 or not np.issubdtype(drawn.dtype, np.integer) or drawn[0] < 1:
         raise InputError("n", str(list(n)), "whole numbers of candidates, each at least 1")
-    largest = int(pools.size.max())
+    largest = int(size.max())
     if int(drawn[-1]) > largest:
         raise InputError("n", f"N = {int(drawn[-1])}", f"at most {largest}, the candidates of the largest pool")
     return drawn.astype(np.int64)
 
 
-def _common(pools: Pools) -> IntArray:
-    """Powers of two up to the largest size that nine queries of ten reach (or half, or any, if that is 1)."""
-    sizes = np.sort(pools.size)
-    reached = [int(sizes[int(share * len(sizes))]) for share in (0.1, 0.5)] + [int(sizes[-1])]
-    common = next((size for size in reached if size > 1), 1)
-    powers = [2**k for k in range(common.bit_length())]
-    return np.array(sorted({*powers, common}), dtype=np.int64)
-
-
-def _digest(pools: Pools) -> str:
+def _digest(rows: Rows, queries: IntArray) -> str:
     """SHA-256 over ids, utilities and rewards, whatever order the rows came in."""
+    size = rows.size[queries]
+    kept = np.repeat(rows.start[queries] - np.cumsum(size) + size, size) + np.arange(int(size.sum()))
+    source = rows.order[kept]
+    first = rows.order[rows.start[queries]]
+    users, user = np.unique(rows.user[first], return_inverse=True)
     digest = hashlib.sha256()
-    for names in (pools.user_ids, pools.query_ids):
+    for names in (pick(rows.user_names, users), pick(rows.query_names, rows.query[first])):
         digest.update("\x1f".join(names).encode())
-    mask = pools.mask
-    digest.update(pools.user.tobytes() + pools.size.tobytes())
-    for values in (pools.candidate, pools.utility, *(pools.rewards[name] for name in sorted(pools.rewards))):
-        digest.update(np.ascontiguousarray(values[mask]).tobytes())
+    digest.update(user.astype(np.int64).tobytes() + size.tobytes() + rows.index[kept].tobytes())
+    for values in (rows.utility, *(rows.rewards[name] for name in sorted(rows.rewards))):
+        digest.update(values[source].tobytes())
     return digest.hexdigest()

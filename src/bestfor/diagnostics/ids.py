@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from bestfor.errors import InputError
 from bestfor.types import IntArray
@@ -32,6 +33,11 @@ def encode(where: str, ids: Ids) -> tuple[IntArray, list[str]]:
     Raises:
         InputError: an id is missing, or they are neither all strings nor all numbers.
     """
+    if isinstance(ids, np.ndarray) and ids.ndim == 1 and ids.dtype.kind == "U" and len(ids):
+        first = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]])
+        if 2 * len(first) < len(ids):  # long runs, as rows of one query are: NumPy's strings are slow to convert
+            codes, names = encode(where, ids[first])
+            return np.repeat(codes, np.diff(np.r_[first, len(ids)])), names
     try:
         array: Any = ids if isinstance(ids, pa.Array | pa.ChunkedArray) else pa.array(ids)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
@@ -52,3 +58,42 @@ def encode(where: str, ids: Ids) -> tuple[IntArray, list[str]]:
 def pick(names: Sequence[str], codes: IntArray) -> tuple[str, ...]:
     """The names that the codes stand for."""
     return tuple(names[int(code)] for code in codes)
+
+
+class Names(Sequence[str]):
+    """Many strings in little memory: an Arrow array that gives strings."""
+
+    def __init__(self, strings: pa.Array | pa.ChunkedArray) -> None:
+        self._strings = strings
+
+    @classmethod
+    def of(cls, names: Sequence[str]) -> Names:
+        """Any strings."""
+        return names if isinstance(names, Names) else cls(pa.array(list(names), pa.large_string()))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Names]) -> Names:
+        """One after the other."""
+        return cls(pa.chunked_array([part._strings for part in parts], pa.large_string()).combine_chunks())
+
+    def __len__(self) -> int:
+        return len(self._strings)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Names: ...
+    def __getitem__(self, index: int | slice) -> str | Names:
+        if isinstance(index, slice):
+            return Names(self._strings[index])
+        return self._strings[int(index)].as_py()
+
+    def take(self, rows: IntArray) -> Names:
+        """These, in this order."""
+        return Names(self._strings.take(pa.array(rows)))
+
+    def order(self, group: IntArray) -> IntArray:
+        """The permutation that sorts by group, then by name."""
+        table = pa.table({"group": group, "name": self._strings})
+        keys = [("group", "ascending"), ("name", "ascending")]
+        return pc.sort_indices(table, sort_keys=keys).to_numpy().astype(np.int64)  # pyright: ignore[reportAttributeAccessIssue]

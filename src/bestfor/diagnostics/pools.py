@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -72,19 +72,22 @@ class Pools:
         keep = np.flatnonzero(self.size >= candidates)
         if len(keep) == len(self):
             return self
-        users, user = np.unique(self.user[keep], return_inverse=True)
         lost = self.dropped.too_few_candidates + len(self) - len(keep)
+        return replace(self.take(keep), dropped=replace(self.dropped, too_few_candidates=lost))
+
+    def take(self, queries: IntArray) -> Pools:
+        """Only these pools, in this order; users without any are left out."""
+        users, user = np.unique(self.user[queries], return_inverse=True)
         return replace(
             self,
             user=user.astype(np.int64),
-            size=self.size[keep],
-            utility=self.utility[keep],
-            text=None if self.text is None else self.text[keep],
-            candidate=self.candidate[keep],
-            rewards={name: reward[keep] for name, reward in self.rewards.items()},
+            size=self.size[queries],
+            utility=self.utility[queries],
+            text=None if self.text is None else self.text[queries],
+            candidate=self.candidate[queries],
+            rewards={name: reward[queries] for name, reward in self.rewards.items()},
             user_ids=pick(self.user_ids, users),
-            query_ids=pick(self.query_ids, keep),
-            dropped=replace(self.dropped, too_few_candidates=lost),
+            query_ids=pick(self.query_ids, queries),
         )
 
 
@@ -156,5 +159,43 @@ def pools_of(rows: Rows, queries: IntArray) -> Pools:
         user_ids=pick(rows.user_names, users),
         query_ids=pick(rows.query_names, rows.query[first]),
         text_ids=() if texts is None else pick(rows.text_names, texts),
+        dropped=Dropped(),
+    )
+
+
+def join_pools(parts: Sequence[Pools], order: IntArray) -> Pools:
+    """Pools of several blocks as one, without texts; nothing is counted as dropped.
+
+    Args:
+        parts: at least one, with the same models.
+        order: shape (Q,), the place that each pool takes, the parts one after the other.
+    """
+    names = sorted({user for part in parts for user in part.user_ids})
+    code = {user: place for place, user in enumerate(names)}
+    users = [np.array([code[one] for one in part.user_ids], dtype=np.int64)[part.user] for part in parts]
+    queries = [query for part in parts for query in part.query_ids]
+    back = np.argsort(order)
+
+    def stacked(matrices: Sequence[npt.NDArray[Any]], fill: float) -> npt.NDArray[Any]:
+        widest = max(int(matrix.shape[1]) for matrix in matrices)
+        result = np.full((len(order), widest), fill, dtype=matrices[0].dtype)
+        low = 0
+        for matrix in matrices:
+            high = low + len(matrix)
+            result[order[low:high], : matrix.shape[1]] = matrix
+            low = high
+        return result
+
+    return Pools(
+        user=np.concatenate(users)[back],
+        size=np.concatenate([part.size for part in parts])[back],
+        utility=stacked([part.utility for part in parts], 0.0),
+        text=None,
+        candidate=stacked([part.candidate for part in parts], -1),
+        rewards={name: stacked([part.rewards[name] for part in parts], 0.0) for name in parts[0].rewards},
+        scales=parts[0].scales,
+        user_ids=tuple(names),
+        query_ids=pick(queries, back),
+        text_ids=(),
         dropped=Dropped(),
     )

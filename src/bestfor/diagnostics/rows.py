@@ -85,7 +85,7 @@ class Rows:
             if len(block) * int(size.max()) <= 2 * int(size.sum()):
                 yield block
             else:
-                doublings = np.frexp(size)[1]
+                doublings: IntArray = np.frexp(size)[1]
                 for one in np.unique(doublings):
                     yield block[doublings == one]
             low = high
@@ -222,9 +222,7 @@ def _check_lengths(columns: Mapping[str, Sequence[Any] | npt.NDArray[Any] | None
             raise InputError(name, f"{length} rows", f"{expected}, as many as utilities")
 
 
-def _order(
-    key: IntArray, candidate: IntArray | None, number: IntArray | None
-) -> tuple[IntArray, IntArray, IntArray]:
+def _order(key: IntArray, candidate: IntArray | None, number: IntArray | None) -> tuple[IntArray, IntArray, IntArray]:
     """Rows sorted by pool and candidate: their order, the sorted pool keys and the candidate indices."""
     if candidate is None and (key[1:] >= key[:-1]).all():
         order: IntArray = np.arange(len(key), dtype=np.int64)

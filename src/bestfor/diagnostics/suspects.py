@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from bestfor.diagnostics.mixture import Mixture, fisher, posterior_below_zero, prior_by_moments
-from bestfor.diagnostics.pools import Pools
+from bestfor.diagnostics.queries import Queries
 from bestfor.diagnostics.results import Suspect
-from bestfor.diagnostics.within import Within
 from bestfor.types import BoolArray, FloatArray
 
 MOST = 12
