@@ -13,7 +13,8 @@ from bestfor.errors import InputError
 MODEL_KEYS = {
     "scale", "n", "utility", "low", "high", "gain", "gain_low", "gain_high", "captured", "captured_low",
     "captured_high", "interval", "quantities", "law", "law_error", "ledger", "best_n", "findings", "per_user",
-    "correlations", "suspects", "notes", "users_needed",
+    "correlations", "suspects", "notes", "users_needed", "three_draw", "soft", "extrapolation", "best_fixed_n",
+    "per_user_n", "stopping", "needed",
 }  # fmt: skip
 TERMS = ("law", "growth", "alpha", "sigma", "covariance", "shape", "leakage")
 
@@ -37,7 +38,7 @@ def test_the_whole_of_the_json():
     json.dumps(found, allow_nan=False)
     assert set(found) == {
         "signature", "name", "queries", "users", "candidates", "dropped", "pool_mean", "oracle", "models",
-        "comparisons", "headline",
+        "comparisons", "headline", "pools_used",
     }  # fmt: skip
     assert (found["name"], found["queries"], found["users"], found["candidates"]) == ("world", 60, 30, 1440)
     assert found["dropped"] == {"too_few_candidates": 0, "not_finite": 0}

@@ -39,3 +39,8 @@ def normal_quantile(probability: float) -> float:
 def student_quantile(probability: float, freedom: float) -> float:
     """The quantile of Student's t, also for a fractional number of degrees of freedom."""
     return float(special.stdtrit(freedom, probability))
+
+
+def student_cdf(x: float, freedom: float) -> float:
+    """The distribution function of Student's t, also for a fractional number of degrees of freedom."""
+    return float(special.stdtr(freedom, x))

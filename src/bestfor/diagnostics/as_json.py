@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from bestfor.diagnostics.outlook_json import outlook_json
+
 if TYPE_CHECKING:
     from bestfor.diagnostics.results import Comparison, Diagnosis, ModelDiagnosis, PerUser, Quantities
 
@@ -30,6 +32,7 @@ def diagnosis_json(diagnosis: Diagnosis) -> Json:
         "models": {name: _model(model) for name, model in diagnosis.models.items()},
         "comparisons": [_comparison(comparison) for comparison in diagnosis.comparisons],
         "headline": diagnosis.headline,
+        "pools_used": None if diagnosis.pools_used is None else asdict(diagnosis.pools_used),
     }
     if diagnosis.folds:
         result["folds"] = [diagnosis_json(fold) for fold in diagnosis.folds]
@@ -61,6 +64,7 @@ def _model(model: ModelDiagnosis) -> Json:
         "correlations": {"edges": model.edges, "counts": model.counts},
         "suspects": [asdict(suspect) for suspect in model.suspects],
         "notes": model.notes,
+        **outlook_json(model.outlook),
     }
 
 
@@ -79,6 +83,7 @@ def _quantities(q: Quantities) -> Json:
         "rho_low": q.rho.low,
         "rho_high": q.rho.high,
         "leakage_gain": q.leakage_gain,
+        "beta_by_chance": q.beta_by_chance,
         "active_queries": q.active_queries,
         "corrected": None if q.corrected is None else asdict(q.corrected),
     }

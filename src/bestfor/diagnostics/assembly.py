@@ -9,10 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from bestfor.diagnostics.beyond import Beyond
 from bestfor.diagnostics.bootstrap import Form, Panel
 from bestfor.diagnostics.evidence import EDGES, ModelFacts
 from bestfor.diagnostics.findings import findings, headline
+from bestfor.diagnostics.mixture import negative_by_chance
+from bestfor.diagnostics.outlook import Outlook, Precision
 from bestfor.diagnostics.pools import Dropped
+from bestfor.diagnostics.precision import AIM, precision, share_needed
+from bestfor.diagnostics.prospects import Known, outlook, pools_used
 from bestfor.diagnostics.results import (
     BestN,
     Comparison,
@@ -49,6 +54,17 @@ class Frame:
     dropped: Dropped
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What every model's part is made of."""
+
+    frame: Frame
+    n: IntArray
+    curves: Panel
+    quantities: Panel
+    beyond: tuple[Beyond, ...]
+
+
 def assemble(frame: Frame, n: IntArray, evidence: tuple[Evidence, ...], facts: Mapping[str, ModelFacts]) -> Diagnosis:
     """Put intervals, comparisons, findings and a headline on what was measured.
 
@@ -63,7 +79,8 @@ def assemble(frame: Frame, n: IntArray, evidence: tuple[Evidence, ...], facts: M
     """
     curves = Panel([one.curves for one in evidence], frame.level)
     quantities = Panel([one.quantities for one in evidence], frame.level)
-    models = {name: _model(name, n, curves, quantities, one) for name, one in facts.items()}
+    measured = Measured(frame, n, curves, quantities, tuple(one.beyond for one in evidence if one.beyond is not None))
+    models = {name: _model(name, measured, one) for name, one in facts.items()}
     best = max(models, key=lambda name: _rank(models[name]))
     diagnosis = Diagnosis(
         name=frame.name,
@@ -80,38 +97,63 @@ def assemble(frame: Frame, n: IntArray, evidence: tuple[Evidence, ...], facts: M
         comparisons=_comparisons(best, models, n, curves),
         headline="",
         evidence=evidence,
+        pools_used=pools_used(measured.beyond) if measured.beyond else None,
     )
     told = {name: replace(model, findings=findings(diagnosis, name)) for name, model in models.items()}
     diagnosis = replace(diagnosis, models=told)
     return replace(diagnosis, headline=headline(diagnosis, best))
 
 
-def _model(name: str, n: IntArray, curves: Panel, quantities: Panel, facts: ModelFacts) -> ModelDiagnosis:
-    column = f"model:{name}"
+def _model(name: str, measured: Measured, facts: ModelFacts) -> ModelDiagnosis:
+    n, curves, column = measured.n, measured.curves, f"model:{name}"
     drawn = n.tolist()
     gains = [curves.interval({(column, one): 1.0, ("mean", 0): -1.0}, ONE) for one in drawn]
     captured = [_captured(curves, {(column, one): 1.0, ("mean", 0): -1.0}, one, facts) for one in drawn]
     gain = _curve(n, gains)
+    utility = _curve(n, [curves.interval({(column, one): 1.0}, ONE) for one in drawn])
+    quantities = _quantities(name, measured, facts)
+    needed = _needed(curves, column, n, captured[-1])
     peak = drawn[int(gain.value.argmax())]
     return ModelDiagnosis(
         scale=facts.scale,
-        utility=_curve(n, [curves.interval({(column, one): 1.0}, ONE) for one in drawn]),
+        utility=utility,
         gain=gain,
         captured=_curve(n, captured),
         peak=peak,
         drop=curves.interval({(column, drawn[-1]): 1.0, (column, peak): -1.0} if peak != drawn[-1] else {}, ONE),
         interval="two-way users x texts" if curves.two_way else "users",
-        quantities=_quantities(name, quantities, facts),
+        quantities=quantities,
         law=facts.law,
         law_error={law: _relative(values, gain.value) for law, values in facts.law.items()},
         ledger=facts.ledger,
         best_n=tuple(BestN(cost, best_n(curves, column, cost)) for cost in COSTS),
-        users_needed=_needed(curves, column, n, captured[-1]),
+        users_needed=needed,
         findings=(),
         per_user=facts.per_user,
         edges=EDGES,
         counts=facts.counts,
         suspects=facts.suspects,
+        outlook=_outlook(name, measured, utility, _precisions(name, measured, quantities, captured[-1], needed)),
+    )
+
+
+def _outlook(name: str, measured: Measured, utility: Curve, needed: tuple[Precision, ...]) -> Outlook | None:
+    if not measured.beyond:
+        return None
+    known = Known(measured.n, utility.value, measured.curves.value(MEAN, ONE), measured.frame.level)
+    return outlook(name, measured.beyond, known, needed)
+
+
+def _precisions(
+    name: str, measured: Measured, quantities: Quantities, captured: Estimate, needed: tuple[Needed, ...]
+) -> tuple[Precision, ...]:
+    panel, present = measured.quantities, (measured.frame.users, measured.frame.queries)
+    alpha, beta = share_needed(panel, _alpha(name), AIM), share_needed(panel, _beta(name), AIM)
+    users = next((one.users for one in needed if one.half_width == AIM), None)
+    return (
+        precision("captured", captured, users, present),
+        precision("alpha", quantities.alpha, alpha, present),
+        precision("beta", quantities.beta, beta, present),
     )
 
 
@@ -123,20 +165,30 @@ def _needed(curves: Panel, column: str, n: IntArray, captured: Estimate) -> tupl
     return tuple(Needed(half, curves.users_needed(gain, _headroom(drawn), half)) for half in HALF_WIDTHS)
 
 
-def _quantities(name: str, panel: Panel, facts: ModelFacts) -> Quantities:
-    each: Form = {("each", 0): 1.0}
+def _alpha(name: str) -> tuple[Form, Form]:
+    return {(f"collapsed:{name}", 0): 1.0}, {("each", 0): 1.0}
+
+
+def _beta(name: str) -> tuple[Form, Form]:
+    return {(f"negative:{name}", 0): 1.0}, {(f"active:{name}", 0): 1.0}
+
+
+def _quantities(name: str, measured: Measured, facts: ModelFacts) -> Quantities:
+    panel, frame = measured.quantities, measured.frame
     active, negative = (f"active:{name}", 0), (f"negative:{name}", 0)
     plus, minus = (f"plus:{name}", 0), (f"minus:{name}", 0)
+    rho = panel.interval({plus: 1.0, minus: 1.0}, {active: 1.0})
     return Quantities(
-        alpha=panel.share({(f"collapsed:{name}", 0): 1.0}, each),
-        alpha_other_scale=panel.value({(f"other:{name}", 0): 1.0}, each),
-        beta=panel.share({negative: 1.0}, {active: 1.0}),
+        alpha=panel.share(*_alpha(name)),
+        alpha_other_scale=panel.value({(f"other:{name}", 0): 1.0}, {("each", 0): 1.0}),
+        beta=panel.share(*_beta(name)),
         rho_plus=panel.pooled({plus: 1.0}, {active: 1.0, negative: -1.0}),
         rho_minus=panel.pooled({minus: 1.0}, {negative: 1.0}),
-        rho=panel.interval({plus: 1.0, minus: 1.0}, {active: 1.0}),
+        rho=rho,
         leakage_gain=facts.ledger.leakage,
         active_queries=facts.active_queries,
         corrected=facts.corrected,
+        beta_by_chance=negative_by_chance(rho.value, frame.candidates / frame.queries),
     )
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bestfor.diagnostics._special import ndtr
+from bestfor.diagnostics._special import ndtr, student_cdf
 from bestfor.types import FloatArray, IntArray
 
 SMALLEST_POOL = 20
@@ -121,6 +121,23 @@ def correct(correlation: FloatArray, size: IntArray, weight: FloatArray) -> tupl
     low, high = moments_by_sign(mixture)
     beta = below(mixture, 0.0)
     return Corrected(beta, below(mixture, float(np.arctanh(-0.05))), high, low, int(use.sum())), mixture
+
+
+def negative_by_chance(rho: float, candidates: float) -> float:
+    """P(r < 0) of a sample correlation: T_(M-1)(-sqrt(M - 1) rho / sqrt(1 - rho^2)), for normal rewards and utilities.
+
+    Args:
+        rho: the true correlation.
+        candidates: M, at least 2.
+
+    Returns:
+        The chance; NaN where rho is not known or there are fewer candidates.
+    """
+    if not np.isfinite(rho) or candidates < 2:
+        return float("nan")
+    if abs(rho) >= 1:
+        return float(rho < 0)
+    return student_cdf(-((candidates - 1) ** 0.5) * rho / (1 - rho**2) ** 0.5, candidates - 1)
 
 
 def below(mixture: Mixture, zeta: float) -> float:

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bestfor.diagnostics.as_json import Json, diagnosis_json
+from bestfor.diagnostics.beyond import Beyond
 from bestfor.diagnostics.influence import Influences
 from bestfor.diagnostics.laws import Ledger
 from bestfor.diagnostics.mixture import Corrected
+from bestfor.diagnostics.outlook import Outlook, PoolsUsed
 from bestfor.diagnostics.pools import Dropped
 from bestfor.diagnostics.summary import summary
 from bestfor.types import Averaging, BoolArray, Estimate, FloatArray, IntArray, Scale
@@ -46,6 +48,7 @@ class Quantities:
         leakage_gain: what queries outside the active ones add to the gain at the largest N.
         active_queries: queries of users not collapsed where neither rewards nor utilities are constant.
         corrected: the quantities freed from sampling noise, None where pools are too small or too few.
+        beta_by_chance: the share of negative correlations that noise alone would show if every query had the mean one.
     """
 
     alpha: Estimate
@@ -57,6 +60,7 @@ class Quantities:
     leakage_gain: float
     active_queries: int
     corrected: Corrected | None
+    beta_by_chance: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -148,6 +152,7 @@ class ModelDiagnosis:
         counts: shape (20,), active queries in them.
         suspects: at most 12, the likeliest first.
         notes: what the maker of the rewards has to say.
+        outlook: other rules, budgets and pool sizes; None where no sample of pools was at hand.
     """
 
     scale: Scale
@@ -169,14 +174,16 @@ class ModelDiagnosis:
     counts: IntArray
     suspects: tuple[Suspect, ...]
     notes: tuple[str, ...] = ()
+    outlook: Outlook | None = None
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What intervals are computed from: influences on the curves and on the quantities."""
+    """What intervals are computed from: influences on the curves and on the quantities, and a sample's own."""
 
     curves: Influences
     quantities: Influences
+    beyond: Beyond | None = None
 
 
 @dataclass(frozen=True)
@@ -197,6 +204,7 @@ class Diagnosis:
         headline: one sentence.
         folds: where this is a mean, the diagnoses that it is the mean of.
         evidence: one per fold.
+        pools_used: on how many queries the models' outlooks rest; None where there are none.
     """
 
     name: str
@@ -214,6 +222,7 @@ class Diagnosis:
     headline: str
     folds: tuple[Diagnosis, ...] = ()
     evidence: tuple[Evidence, ...] = field(default=(), repr=False)
+    pools_used: PoolsUsed | None = None
 
     @property
     def n(self) -> IntArray:

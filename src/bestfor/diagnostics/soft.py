@@ -14,12 +14,19 @@ from bestfor.diagnostics.curves import chunks
 from bestfor.types import FloatArray, IntArray
 
 STEP = 0.25
-_LOWEST, _HIGHEST = -42.0, 5.0
+_SPAN = 1000.0
+_LOWEST, _QUICK_LOWEST, _HIGHEST = -42.0, -14.0, 5.0
 _ROWS = 64
 
 
 def soft_best_of_n(
-    reward: FloatArray, utility: FloatArray, size: IntArray, n: IntArray, temperature: float
+    reward: FloatArray,
+    utility: FloatArray,
+    size: IntArray,
+    n: IntArray,
+    temperature: float,
+    *,
+    quick: bool = False,
 ) -> FloatArray:
     """Expected utility of a softmax choice among N candidates drawn without replacement.
 
@@ -29,6 +36,7 @@ def soft_best_of_n(
         size: shape (Q,), candidates in each pool.
         n: shape (K,).
         temperature: T, in units of the reward; towards 0 this becomes Best-of-N, towards infinity the pool mean.
+        quick: a fifth of the work; the error is then below 1e-5 of the utilities' spread.
 
     Returns:
         Shape (Q, K), NaN where N exceeds the pool. The relative error is below 1e-9 while the rewards of a pool span
@@ -43,7 +51,8 @@ def soft_best_of_n(
     for rows, m in chunks(size, _ROWS):
         known = np.flatnonzero(n <= m)
         if len(known):
-            curve = _block(reward[rows, :m], utility[rows, :m], int(n[known].max()), temperature)
+            nodes = (_QUICK_LOWEST, 2 * STEP) if quick else (_LOWEST, STEP)
+            curve = _block(reward[rows, :m] / temperature, utility[rows, :m], int(n[known].max()), nodes)
             result[rows] = _columns(curve, n, known)
     return result
 
@@ -54,15 +63,16 @@ def _columns(curve: FloatArray, n: IntArray, known: IntArray) -> FloatArray:
     return result
 
 
-def _block(reward: FloatArray, utility: FloatArray, largest: int, temperature: float) -> FloatArray:
-    """Shape (B, largest): soft Best-of-N at N = 1 .. largest for pools of one size."""
-    share = (reward - reward.max(axis=1, keepdims=True)) / temperature
+def _block(reward: FloatArray, utility: FloatArray, largest: int, nodes: tuple[float, float]) -> FloatArray:
+    """Shape (B, largest): soft Best-of-N at N = 1 .. largest for pools of one size; nodes: first and step."""
+    start, step = nodes
+    share = np.maximum(reward - reward.max(axis=1, keepdims=True), -_SPAN)
     centre = utility.mean(axis=1, keepdims=True)
     lowest = min(float(share.min()), 0.0)
-    log_s: FloatArray = np.arange(_LOWEST, _HIGHEST - lowest + STEP, STEP)
+    log_s: FloatArray = np.arange(start, _HIGHEST - lowest + step, step)
     scaled = np.exp(log_s[None, None, :] + share[:, :, None])
     marked = _marked_means(np.exp(-scaled), scaled * (utility - centre)[:, :, None], largest)
-    return marked.sum(axis=2).T * STEP + centre
+    return marked.sum(axis=2).T * step + centre
 
 
 def _marked_means(factor: FloatArray, mark: FloatArray, largest: int) -> FloatArray:

@@ -87,16 +87,47 @@ def expected_improvement(cost: float, beliefs: Beliefs, slope: float = 1.0) -> S
     """
 
     def rule(rewards: FloatArray) -> BoolArray:
-        drawn = int(rewards.shape[1])
-        noise = beliefs.within**2 / drawn
-        trust = beliefs.between**2 / (beliefs.between**2 + noise) if beliefs.between > 0 else 0.0
-        mean = beliefs.mean + trust * (rewards.mean(axis=1) - beliefs.mean)
-        sd = (beliefs.within**2 + trust * noise) ** 0.5
-        z = (rewards.max(axis=1) - mean) / (sd if sd > 0 else 1.0)
-        improvement = sd * (np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) - z * ndtr(-z))
-        return slope * improvement < cost
+        drawn: IntArray = np.full(1, rewards.shape[1])
+        return slope * improvement(beliefs, drawn, rewards.mean(axis=1), rewards.max(axis=1)) < cost
 
     return rule
+
+
+def improvement(beliefs: Beliefs, drawn: IntArray, mean: FloatArray, best: FloatArray) -> FloatArray:
+    """What one more candidate is expected to add to the highest reward, as in :func:`expected_improvement`.
+
+    Args:
+        beliefs: what is known before the first draw.
+        drawn: how many rewards were seen, of a shape that broadcasts with the others.
+        mean: of these rewards.
+        best: the highest of them.
+    """
+    noise = beliefs.within**2 / drawn
+    between = beliefs.between**2
+    trust = between / (between + noise) if between > 0 else np.zeros_like(noise)
+    sd = np.sqrt(beliefs.within**2 + trust * noise)
+    z = (best - beliefs.mean - trust * (mean - beliefs.mean)) / np.where(sd > 0, sd, 1.0)
+    return sd * (np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) - z * ndtr(-z))
+
+
+def draws_until(rewards: FloatArray, cost: float, beliefs: Beliefs, slope: float) -> IntArray:
+    """How many candidates :func:`expected_improvement` draws, for whole orders at once.
+
+    Args:
+        rewards: shape (B, m), in the order of drawing.
+        cost: of one candidate, in utility units.
+        beliefs: what is known before the first draw.
+        slope: utility gained per unit of reward.
+
+    Returns:
+        Shape (B,), m where the rule never stops.
+    """
+    drawn: IntArray = np.arange(1, int(rewards.shape[1]) + 1)
+    mean = np.cumsum(rewards, axis=1) / drawn
+    best = np.maximum.accumulate(rewards, axis=1)
+    stop = slope * improvement(beliefs, drawn, mean, best) < cost
+    stop[:, -1] = True
+    return stop.argmax(axis=1).astype(np.int64) + 1
 
 
 def replay(
