@@ -84,6 +84,23 @@ def sample(
     return texts
 
 
+def surprise(
+    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, data: WorldData, whose: Whose, items: int
+) -> float:
+    """Mean negative log-likelihood of the users' own texts, in nats per text (the end included)."""
+    total = 0.0
+    references = data.queries.column("reference").to_pylist()
+    for chat, reference in zip(prompts_of(data, whose, items), references, strict=True):
+        before = str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
+        after = str(tokenizer.apply_chat_template([*chat, {"role": "assistant", "content": reference}], tokenize=False))
+        start, ids = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (before, after))
+        tokens = torch.tensor([ids])
+        with torch.inference_mode():
+            logp = model(input_ids=tokens).logits[0, len(start) - 1 : -1].log_softmax(dim=-1)
+        total -= float(logp.gather(1, tokens[0, len(start) :, None]).sum())
+    return round(total / len(references), 3)
+
+
 def figures(data: WorldData, samples: list[list[tuple[str, bool]]]) -> Figures:
     """Means over queries; ``style_error`` is the distance between the samples' and the reference's style."""
     rows = []
@@ -147,7 +164,8 @@ def main(
             torch.manual_seed(seed)
             begin = time.perf_counter()
             samples = sample(network, tokenizer, prompts_of(data, whose, items), n)
-            result[task][whose] = asdict(figures(data, samples))
+            nats = surprise(network, tokenizer, data, whose, items)
+            result[task][whose] = asdict(figures(data, samples)) | {"reference_nats": nats}
             print(task, whose, f"{time.perf_counter() - begin:.0f} s", result[task][whose], file=sys.stderr)
             for row, found in list(zip(data.queries.to_pylist(), samples, strict=True))[: show * queries : queries]:
                 print(row["input"], "\n  own:", row["reference"], file=sys.stderr)

@@ -8,6 +8,7 @@ from bestfor.data import grammar, schema, taste
 from bestfor.data.world import (
     World,
     build,
+    build_steady,
     history_length,
     noise_std,
     noisy,
@@ -222,6 +223,30 @@ def test_mixed_worlds_hold_both_tasks():
     inputs = build(World(task="mixed", users=4)).histories.column("input").to_pylist()
     share = np.mean([grammar.parse(text).task == "review" for text in inputs])
     assert 0.3 < share < 0.7
+
+
+def test_steady_users_keep_to_one_mood():
+    data = build_steady(World(users=30, items=(8, 12)))
+    assert data.queries.num_rows == 0
+    assert data.histories.schema == schema.HISTORIES
+    styles = {}
+    for row in data.histories.to_pylist():
+        styles.setdefault(row["user_id"], []).append(taste.style(row["output"], "headline"))
+    within = np.mean([np.var(rows, axis=0, ddof=1) for rows in styles.values()], axis=0)
+    overall = np.var(np.concatenate(list(styles.values())), axis=0)
+    assert (within < 0.7 * overall).all()
+    assert within[taste.AXES.index("formality")] < 0.3 * overall[taste.AXES.index("formality")]
+
+
+def test_a_mood_given_is_the_mood_written():
+    facts = grammar.draw_facts("headline", rng=rng.derive(0, "facts"))
+    moods = [grammar.draw_mood(rng=rng.derive(0, "mood", index)) for index in range(300)]
+    assert len(set(moods)) > 80
+    funny = grammar.Mood("casual", "keen", "full", "long", True)
+    texts = [grammar.write(facts, rng=rng.derive(0, "text", index), mood=funny) for index in range(20)]
+    assert min(taste.style(text, "headline")[taste.AXES.index("humour")] for text in texts) >= 0
+    drawn = rng.derive(0, "same")
+    assert grammar.write(facts, rng=rng.derive(0, "same")) == grammar.write(facts, rng=drawn)
 
 
 @pytest.mark.parametrize("task", ["headline", "review"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -79,24 +80,38 @@ def draw_facts(task: Task, *, rng: np.random.Generator) -> Facts:
     return Facts(task, tuple(values.items()))
 
 
-def write(facts: Facts, *, rng: np.random.Generator) -> str:
-    """One text about the facts, in a mood of its own."""
-    writer = _Writer(facts.as_dict(), rng)
+@dataclass(frozen=True)
+class Mood:
+    """How a text is written: each field picks phrases."""
+
+    register: Literal["formal", "plain", "casual"]
+    energy: Literal["calm", "even", "keen"]
+    detail: Literal["vague", "some", "full"]
+    length: Literal["short", "middle", "long"]
+    quips: bool
+
+
+def draw_mood(*, rng: np.random.Generator) -> Mood:
+    """A mood at random, as :func:`write` draws it."""
+    return _draw_mood(iter(rng.random(5).tolist()))
+
+
+def write(facts: Facts, *, rng: np.random.Generator, mood: Mood | None = None) -> str:
+    """One text about the facts, in the mood given or in one of its own."""
+    writer = _Writer(facts.as_dict(), rng, mood)
     return writer.headline() if facts.task == "headline" else writer.review()
 
 
 class _Writer(dict[str, str]):
     """Fills the slots of phrases on demand: one mood per text, one draw per slot."""
 
-    def __init__(self, facts: dict[str, str], rng: np.random.Generator) -> None:
+    def __init__(self, facts: dict[str, str], rng: np.random.Generator, mood: Mood | None) -> None:
         super().__init__(facts)
         self._draws = iter(rng.random(160).tolist())
         self._task = phrases.REVIEW if "thing" in facts else phrases.HEADLINE
-        self._register = self._choose(("formal", "plain", "casual"), (0.33, 0.67))
-        self._energy = self._choose(("calm", "even", "keen"), (0.28, 0.6))
-        self._detail = self._choose(("vague", "some", "full"), (0.3, 0.55))
-        self._length = self._choose(("short", "middle", "long"), (0.33, 0.7))
-        self._quips = 1 if self._chance(0.42) else 0
+        mood = mood or _draw_mood(self._draws)
+        self._register, self._energy, self._detail = mood.register, mood.energy, mood.detail
+        self._length, self._quips = mood.length, mood.quips
 
     def __missing__(self, slot: str) -> str:
         text = self._fill(slot)
@@ -180,9 +195,16 @@ class _Writer(dict[str, str]):
     def _chance(self, share: float) -> bool:
         return next(self._draws) < share
 
-    def _choose(self, options: tuple[str, str, str], edges: tuple[float, float]) -> str:
-        draw = next(self._draws)
-        return options[0] if draw < edges[0] else options[1] if draw < edges[1] else options[2]
-
     def _at(self, low: int, high: int) -> int:
         return low + int(next(self._draws) * (high - low + 1))
+
+
+def _draw_mood(draws: Iterator[float]) -> Mood:
+    register, energy, detail, length, quips = (next(draws) for _ in range(5))
+    return Mood(
+        register="formal" if register < 0.33 else "plain" if register < 0.67 else "casual",
+        energy="calm" if energy < 0.28 else "even" if energy < 0.6 else "keen",
+        detail="vague" if detail < 0.3 else "some" if detail < 0.55 else "full",
+        length="short" if length < 0.33 else "middle" if length < 0.7 else "long",
+        quips=quips < 0.42,
+    )

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from bestfor import rng
 from bestfor.data import taste
-from bestfor.data.grammar import Facts, Task, draw_facts, parse, write
+from bestfor.data.grammar import Facts, Task, draw_facts, draw_mood, parse, write
 from bestfor.data.schema import HISTORIES, QUERIES
 from bestfor.errors import InputError, nearest
 from bestfor.types import FloatArray
@@ -129,6 +129,23 @@ def build(config: World) -> WorldData:
             else:
                 queries.append((name, user, facts.render(), text, "test", when))
     return WorldData(config, _table(histories, HISTORIES), _table(queries, QUERIES))
+
+
+def build_steady(config: World) -> WorldData:
+    """Histories of other users, each of whom writes every text in one mood; there are no test queries.
+
+    They have no taste, so nothing is worth anything to them: they teach a policy to follow a history.
+    """
+    rows: list[tuple[str, str, str, str, int]] = []
+    for index in range(config.users):
+        user = user_id(index)
+        mood = draw_mood(rng=rng.derive(config.seed, "steady", user))
+        for item in range(history_length(config, user)):
+            draw = rng.derive(config.seed, "steady", user, item)
+            facts = draw_facts(_task(config, draw), rng=draw)
+            text = write(facts, rng=draw, mood=mood)
+            rows.append((user, f"{user}-{item:03d}", facts.render(), text, _FIRST_DAY + item * _DAY))
+    return WorldData(config, _table(rows, HISTORIES), _table([], QUERIES))
 
 
 def user_id(index: int) -> str:

@@ -32,29 +32,42 @@ from transformers import (
 )
 
 from bestfor.data import schema
-from bestfor.data.world import INSTRUCTIONS, World, build
+from bestfor.data.world import INSTRUCTIONS, World, build, build_steady
 from bestfor.errors import BestforError, InputError
 from bestfor.policies._corpus import Corpus, Encoded, conversations, encode, train_tokenizer
 from bestfor.policies._training import Finetune, Size, Training, plain
 from bestfor.policies.prompts import instruction
 
+Kind = Literal["headline", "review", "mixed", "all"]
+
 __all__ = ["Finetune", "Size", "finetune", "main", "world_corpora"]
 
 
-def world_corpora(users: int, seed: int) -> list[Corpus]:
-    """Histories of training users of the embedded world, in the proportion 10 headlines : 5 reviews : 3 mixed.
+def world_corpora(
+    users: int, seed: int, *, task: Kind = "all", temperature: float = World.temperature, steady: bool = False
+) -> list[Corpus]:
+    """Histories of training users of the embedded world.
 
     Their seeds start at a million, so they are nobody whom a demo meets.
+
+    Args:
+        users: how many.
+        seed: another seed, other users.
+        task: what they write; ``"all"`` means headlines, reviews and both, as 10 to 5 to 3.
+        temperature: how loosely they choose among their drafts; low values make a history say more about its user.
+        steady: users who write every text in one mood instead (``build_steady``).
     """
-    shares: tuple[tuple[Literal["headline", "review", "mixed"], int], ...]
-    shares = (("headline", 10), ("review", 5), ("mixed", 3))
-    worlds = [
-        World(
-            seed=1_000_000 + 10 * seed + place, users=max(1, users * share // 18), task=task, items=(5, 10), queries=0
-        )
-        for place, (task, share) in enumerate(shares)
-    ]
-    return [Corpus(build(world).histories, INSTRUCTIONS[world.task]) for world in worlds]
+    kinds: tuple[Literal["headline", "review", "mixed"], ...] = ("headline", "review", "mixed")
+    shares = dict(zip(kinds, (10, 5, 3), strict=True)) if task == "all" else {task: 1}
+    corpora: list[Corpus] = []
+    for place, kind in enumerate(kinds):
+        if kind in shares:
+            size = max(1, users * shares[kind] // sum(shares.values()))
+            drawn = 1_000_000 + 10 * seed + place
+            world = World(seed=drawn, users=size, task=kind, items=(5, 10), queries=0, temperature=temperature)
+            data = build_steady(world) if steady else build(world)
+            corpora.append(Corpus(data.histories, INSTRUCTIONS[kind]))
+    return corpora
 
 
 def finetune(
@@ -167,6 +180,9 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of the checkpoint.")],
     seed: Annotated[int, typer.Option(help="Seed of weights, order and, for the world, users.")] = 0,
     users: Annotated[int, typer.Option(help="Training users of the embedded world.")] = 18_000,
+    task: Annotated[Kind, typer.Option(help="What they write.")] = "all",
+    temperature: Annotated[float, typer.Option(help="How loosely they choose among drafts.")] = World.temperature,
+    steady: Annotated[bool, typer.Option(help="Users who write every text in one mood.")] = False,
     histories: Annotated[Path | None, typer.Option(help="Parquet table of histories to train on instead.")] = None,
     kind: Annotated[str, typer.Option(help="Prompt template for --histories: title, headline, generic.")] = "generic",
     init: Annotated[Path | None, typer.Option(help="Checkpoint to start from.")] = None,
@@ -180,7 +196,7 @@ def main(
     try:
         config = Finetune(out, seed=seed, init=init, steps=steps, tokens=tokens, items=items, rate=rate)
         if histories is None:
-            corpora = world_corpora(users, seed)
+            corpora = world_corpora(users, seed, task=task, temperature=temperature, steady=steady)
         else:
             corpora = [Corpus(schema.read(histories, schema.HISTORIES), instruction(kind))]
         finetune(
