@@ -55,7 +55,7 @@ def read_table(path: str | Path, columns: Columns) -> pa.Table:
             row; the first row after the header is row 1).
     """
     path = Path(path)
-    return roles_of(_read_columns(path, _format(path), columns), columns, str(path))
+    return roles_of(_read_columns(path, format_of(path), columns), columns, str(path))
 
 
 def arrow_table(frame: object) -> pa.Table:
@@ -77,32 +77,37 @@ def arrow_table(frame: object) -> pa.Table:
         raise InputError("the table", f"what Arrow cannot read ({line})", "columns of one kind each") from error
 
 
-def roles_of(table: pa.Table, columns: Columns, where: str) -> pa.Table:
+def roles_of(table: pa.Table, columns: Columns, where: str, first: int = 1) -> pa.Table:
     """Pick a table's columns by role, check them and bring them to strings and float64.
 
     Args:
         table: what was read.
         columns: what is wanted.
         where: names the table in errors.
+        first: the number of its first row, where it is a part of a table.
 
     Raises:
         InputError: a column is missing, a text is missing, or a cell is not a number.
     """
-    _require(table.schema.names, columns, where)
+    require(table.schema.names, columns, where)
     roles: dict[str, pa.ChunkedArray] = {}
     for role, name in columns.text.items():
         if name in table.schema.names:
-            roles[role] = _strings(table.column(name), f"{where}, column '{name}'", role in columns.optional)
+            optional = role in columns.optional
+            roles[role] = _strings(table.column(name), f"{where}, column '{name}'", optional, first)
     for role, name in columns.number.items():
         if name in table.schema.names:
-            roles[role] = _numbers(table.column(name), f"{where}, column '{name}'")
+            roles[role] = _numbers(table.column(name), f"{where}, column '{name}'", first)
     return pa.table(roles)
 
 
 def file_signature(path: str | Path) -> str:
     """The sha256 of a file's bytes, as ``sha256:<hex>``."""
-    with Path(path).open("rb") as handle:
-        return "sha256:" + hashlib.file_digest(handle, "sha256").hexdigest()
+    try:
+        with Path(path).open("rb") as handle:
+            return "sha256:" + hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(str(path), f"what cannot be read ({error.strerror})", "a file") from error
 
 
 def load_ratings(path: str | Path, columns: Mapping[str, str] | None = None) -> Ratings:
@@ -135,7 +140,12 @@ def load_ratings(path: str | Path, columns: Mapping[str, str] | None = None) -> 
     return Ratings.build(table, name=Path(path).stem, source=str(path), signature=file_signature(path))
 
 
-def _format(path: Path) -> str:
+def format_of(path: Path) -> str:
+    """csv, tsv, jsonl or parquet.
+
+    Raises:
+        InputError: another ending, no file, or an empty one.
+    """
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
         expected = "one of " + ", ".join(FORMATS) + (", unpacked" if path.suffix.lower() in PACKED else "")
@@ -154,23 +164,33 @@ def _read_columns(path: Path, kind: str, columns: Columns) -> pa.Table:
     try:
         if kind == "jsonl":
             table, first = read_jsonl(path, tuple(columns.text.values()), tuple(columns.number.values()))
-            _require(list(dict.fromkeys([*first, *table.schema.names])), columns, str(path))
+            require(list(dict.fromkeys([*first, *table.schema.names])), columns, str(path))
             return table
-        names = list(pq.read_schema(path).names) if kind == "parquet" else _header(path, kind)
-        _require(names, columns, str(path))
+        names = list(pq.read_schema(path).names) if kind == "parquet" else header_of(path, kind)
+        require(names, columns, str(path))
         wanted = dict.fromkeys([*columns.text.values(), *columns.number.values()])
         present = [name for name in wanted if name in names]
         if kind == "parquet":
             return pq.read_table(path, columns=present)
         texts = {name: pa.string() for name in columns.text.values() if name in names}
         return _read_csv(path, kind, present, texts)
-    except (pa.ArrowException, csv.Error, OSError, ValueError) as error:
-        line = str(error).strip().splitlines()[0]
-        expected = "a whole parquet file" if kind == "parquet" else f"a whole {kind} file in UTF-8"
-        raise InputError(str(path), f"an unreadable table ({line})", expected) from error
+    except UNREADABLE as error:
+        raise unreadable(path, kind, error) from error
 
 
-def _require(names: Sequence[str], columns: Columns, where: str) -> None:
+UNREADABLE = (pa.ArrowException, csv.Error, OSError, ValueError)
+"""What broken tables raise."""
+
+
+def unreadable(path: Path, kind: str, error: Exception) -> InputError:
+    """The error for a table that broke while it was read."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    expected = "a whole parquet file" if kind == "parquet" else f"a whole {kind} file in UTF-8"
+    return InputError(str(path), f"an unreadable table ({line})", expected)
+
+
+def require(names: Sequence[str], columns: Columns, where: str) -> None:
+    """Refuse a table that lacks a column, or has one twice."""
     for role, name in {**columns.text, **columns.number}.items():
         if name not in names and role not in columns.optional:
             raise InputError(where, f"no column '{name}'", textwrap.shorten(nearest(name, names), 300))
@@ -178,8 +198,9 @@ def _require(names: Sequence[str], columns: Columns, where: str) -> None:
             raise InputError(where, f"{names.count(name)} columns '{name}'", "each column name once")
 
 
-def _header(path: Path, kind: str) -> list[str]:
-    mark = _mark(kind)
+def header_of(path: Path, kind: str) -> list[str]:
+    """The column names of a csv or tsv file that has rows too."""
+    mark = mark_of(kind)
     with path.open(encoding="utf-8-sig", newline="") as handle:
         names = next((row for row in csv.reader(handle, delimiter=mark) if row), [])
         filled = any(line.strip() for line in handle)
@@ -193,13 +214,14 @@ def _header(path: Path, kind: str) -> list[str]:
     return names
 
 
-def _mark(kind: str) -> str:
+def mark_of(kind: str) -> str:
+    """What separates columns."""
     return "\t" if kind == "tsv" else ","
 
 
 def _read_csv(path: Path, kind: str, present: Sequence[str], texts: Mapping[str, pa.DataType]) -> pa.Table:
     # Quoted cells may hold line breaks: comments and reviews often do.
-    parse = pacsv.ParseOptions(delimiter=_mark(kind), newlines_in_values=True)
+    parse = pacsv.ParseOptions(delimiter=mark_of(kind), newlines_in_values=True)
     read = pacsv.ReadOptions(block_size=BLOCK)
     types: dict[str, pa.DataType] = {name: pa.float64() for name in present} | dict(texts)
     convert = pacsv.ConvertOptions(column_types=types, include_columns=list(present), strings_can_be_null=False)
@@ -213,7 +235,7 @@ def _read_csv(path: Path, kind: str, present: Sequence[str], texts: Mapping[str,
         return pacsv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert)
 
 
-def _strings(column: pa.ChunkedArray, where: str, optional: bool) -> pa.ChunkedArray:
+def _strings(column: pa.ChunkedArray, where: str, optional: bool, first: int) -> pa.ChunkedArray:
     column = _plain(column)
     if pa.types.is_floating(column.type):
         column = _identifiers(column.cast(pa.float64()))
@@ -222,7 +244,7 @@ def _strings(column: pa.ChunkedArray, where: str, optional: bool) -> pa.ChunkedA
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InputError(where, f"values of type {column.type}", "texts in UTF-8 or whole numbers") from error
     if column.null_count and not optional:
-        row = int(np.flatnonzero(column.is_null().to_numpy())[0]) + 1
+        row = int(np.flatnonzero(column.is_null().to_numpy())[0]) + first
         raise InputError(where.replace(", column", f", row {row}, column"), "an empty cell", "a text")
     return column
 
@@ -234,31 +256,29 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def _identifiers(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Floats as identifiers: NaN is none, and 3.0 is the 3 that a tool wrote as a float."""
     values = column.to_numpy()
-    known = np.isfinite(values)
-    whole = known & (np.floor(values) == values) & (np.abs(values) < 2**53)
-    empty = np.isnan(values)
-    if (whole | empty).all():
-        return pa.chunked_array([pa.array(np.where(whole, values, 0.0).astype(np.int64), mask=empty)])
-    return pa.chunked_array([pa.array(values, mask=empty)])
+    whole = np.isfinite(values) & (np.floor(values) == values) & (np.abs(values) < 2**53)
+    texts = pa.array(values, mask=np.isnan(values)).cast(pa.string())
+    numbers = pa.array(np.where(whole, values, 0.0).astype(np.int64)).cast(pa.string())
+    return pa.chunked_array([pc.if_else(pa.array(whole), numbers, texts)])  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _numbers(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
+def _numbers(column: pa.ChunkedArray, where: str, first: int) -> pa.ChunkedArray:
     column = _plain(column)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
-        return _parse_numbers(column, where)
+        return _parse_numbers(column, where, first)
     try:
         return column.cast(pa.float64(), safe=False)  # integers beyond 2^53 are rounded, not refused
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InputError(where, f"values of type {column.type}", "numbers") from error
 
 
-def _parse_numbers(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
+def _parse_numbers(column: pa.ChunkedArray, where: str, first: int) -> pa.ChunkedArray:
     values = np.empty(len(column))
     for row, cell in enumerate(column.to_pylist()):
         try:
             values[row] = np.nan if cell is None or cell in NULLS else _number(cell)
         except ValueError:
-            where = where.replace(", column", f", row {row + 1}, column")
+            where = where.replace(", column", f", row {row + first}, column")
             raise InputError(where, f"'{str(cell)[:40]}'", "a number") from None
     return pa.chunked_array([pa.array(values, from_pandas=True)])
 

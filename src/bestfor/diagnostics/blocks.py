@@ -7,20 +7,19 @@ of all queries (8 bytes each, about 3 per N and model and 8 more a query), and 8
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from bestfor.diagnostics.ids import Names
+from bestfor.diagnostics.ids import Names, pick
 from bestfor.diagnostics.influence import Column, Texts, text_effects
 from bestfor.diagnostics.pools import Pools, join_pools
 from bestfor.diagnostics.queries import ModelQueries, Queries, measure_queries
 from bestfor.diagnostics.sharing import Sharing
 from bestfor.types import FloatArray, IntArray
-
-Number = TypeVar("Number", FloatArray, IntArray)
 
 Blocks = Callable[[], Iterable[tuple[IntArray | None, Pools]]]
 """Starts a pass over all pools, the same in every pass: a block's places among all queries, and its pools.
@@ -130,7 +129,7 @@ def _sorted(parts: list[Queries], users: tuple[str, ...], places: IntArray | Non
     models = {name: _joined_model([part.models[name] for part in parts], order) for name in parts[0].models}
     queries = Queries(
         user=_inverse(ranked)[user[order]],
-        user_ids=tuple(users[code] for code in ranked.tolist()),
+        user_ids=pick(users, ranked),
         query_ids=names.take(order),
         size=_joined([part.size for part in parts], order),
         mean=_joined([part.mean for part in parts], order),
@@ -156,7 +155,7 @@ def _joined_model(parts: list[ModelQueries], order: IntArray) -> ModelQueries:
     )
 
 
-def _joined(parts: list[Number], order: IntArray) -> Number:
+def _joined(parts: Sequence[npt.NDArray[Any]], order: IntArray) -> npt.NDArray[Any]:
     return np.concatenate(parts)[order]
 
 

@@ -33,11 +33,8 @@ def encode(where: str, ids: Ids) -> tuple[IntArray, list[str]]:
     Raises:
         InputError: an id is missing, or they are neither all strings nor all numbers.
     """
-    if isinstance(ids, np.ndarray) and ids.ndim == 1 and ids.dtype.kind == "U" and len(ids):
-        first = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]])
-        if 2 * len(first) < len(ids):  # long runs, as rows of one query are: NumPy's strings are slow to convert
-            codes, names = encode(where, ids[first])
-            return np.repeat(codes, np.diff(np.r_[first, len(ids)])), names
+    if isinstance(ids, np.ndarray) and ids.ndim == 1 and ids.dtype.kind == "U":
+        return _by_runs(ids, np.flatnonzero(ids[1:] != ids[:-1]) + 1)
     try:
         array: Any = ids if isinstance(ids, pa.Array | pa.ChunkedArray) else pa.array(ids)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
@@ -47,6 +44,21 @@ def encode(where: str, ids: Ids) -> tuple[IntArray, list[str]]:
         raise InputError(where, f"no id in row {missing + 1}", "an id in every row")
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
+    if pa.types.is_string(array.type) and len(array) > 1:
+        same = pc.equal(array.slice(1), array.slice(0, len(array) - 1))  # pyright: ignore[reportAttributeAccessIssue]
+        return _by_runs(array, np.flatnonzero(~same.to_numpy(zero_copy_only=False)) + 1)
+    return _coded(array)
+
+
+def _by_runs(ids: Any, change: IntArray) -> tuple[IntArray, list[str]]:  # noqa: ANN401
+    """Encode one id of each run: rows of a query, and of a user, mostly follow one another, and strings are slow."""
+    first = np.r_[0, change][: len(ids)]
+    heads = ids if len(first) == len(ids) else ids.take(first if isinstance(ids, np.ndarray) else pa.array(first))
+    codes, names = _coded(pa.array(heads) if isinstance(heads, np.ndarray) else heads)
+    return np.repeat(codes, np.diff(np.r_[first, len(ids)])), names
+
+
+def _coded(array: pa.Array) -> tuple[IntArray, list[str]]:
     coded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
     names = coded.dictionary.to_pylist()
     order = sorted(range(len(names)), key=names.__getitem__)

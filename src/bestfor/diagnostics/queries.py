@@ -90,14 +90,14 @@ def measure_queries(pools: Pools, n: IntArray) -> Queries:
     grid, mask = doubling_grid(n), pools.mask
     mean = np.where(mask, pools.utility, 0.0).sum(axis=1) / pools.size
     oracle = best_of_n(pools.utility, pools.utility, pools.size, grid)
-    oracle[:, 0] = mean
     unit, utility_sd = centred(pools.utility, mask, pools.size)
+    _flatten(oracle, mean, utility_sd == 0)
     best, best_utility = _picked(pools, pools.utility, mask)
     models: dict[str, ModelQueries] = {}
     for name, reward in pools.rewards.items():
         curve, highest, noise = pool_curves(reward, pools.utility, pools.size, grid)
-        curve[:, 0] = mean
         reward_unit, reward_sd = centred(reward, mask, pools.size)
+        _flatten(curve, mean, (reward_sd == 0) | (utility_sd == 0))
         reward_mean = np.where(mask, reward, 0.0).sum(axis=1) / pools.size
         at = np.searchsorted(grid, n)
         growth = (highest[:, at] - reward_mean[:, None]) / np.where(reward_sd > 0, reward_sd, 1.0)[:, None]
@@ -124,6 +124,12 @@ def measure_queries(pools: Pools, n: IntArray) -> Queries:
         models=models,
         scales=dict(pools.scales),
     )
+
+
+def _flatten(curve: FloatArray, mean: FloatArray, constant: BoolArray) -> None:
+    """Exactly the pool mean where nothing is drawn or nothing can be told apart, not up to rounding."""
+    curve[:, 0] = mean
+    curve[constant] = mean[constant, None]
 
 
 def _picked(pools: Pools, score: FloatArray, mask: BoolArray) -> tuple[IntArray, FloatArray]:

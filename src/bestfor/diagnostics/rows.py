@@ -85,8 +85,8 @@ class Rows:
             if len(block) * int(size.max()) <= 2 * int(size.sum()):
                 yield block
             else:
-                doublings: IntArray = np.frexp(size)[1]
-                for one in np.unique(doublings):
+                doublings: IntArray = np.log2(size).astype(np.int64)
+                for one in np.unique(doublings).tolist():
                     yield block[doublings == one]
             low = high
 

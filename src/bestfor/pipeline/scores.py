@@ -12,13 +12,17 @@ import numpy as np
 import pyarrow as pa
 
 from bestfor import __version__
+from bestfor.data.batches import Batches
 from bestfor.data.table import Columns, arrow_table, file_signature, read_table, roles_of
 from bestfor.diagnostics import Diagnosis, Reward, diagnose_arrays
+from bestfor.diagnostics.diagnosis import Settings
+from bestfor.diagnostics.rows import IN_RANGE, largest_size, out_of_range
 from bestfor.errors import InputError, nearest
-from bestfor.types import FloatArray, IntArray, Scale
+from bestfor.pipeline.streaming import candidates, check_ids, diagnose_stream, floats
+from bestfor.types import FloatArray, Scale
 
-LARGEST = 1e60
-"""Largest size of a number, and the inverse of the smallest."""
+LARGE = 1 << 19
+"""Rows beyond which a table is read in blocks."""
 
 
 @dataclass(frozen=True)
@@ -67,31 +71,47 @@ def diagnose_table(
         raise InputError("reward columns", ", ".join(columns.rewards) or "none", "each of them once")
     is_file = isinstance(source, str | Path)
     where = str(source) if is_file else "the table"
-    table = read_table(where, _wanted(columns)) if is_file else roles_of(arrow_table(source), _wanted(columns), where)
-    if table.num_rows == 0:
-        raise InputError(where, "no rows", "one row a candidate")
-    for role in ("user", "query"):
-        _check_ids(table, role, f"{where}, column '{getattr(columns, role)}'")
-    utility = _column(table, "utility", f"{where}, column '{columns.utility}'")
-    rewards = {name: _column(table, f"reward {name}", f"{where}, column '{name}'") for name in columns.rewards}
-    if not np.logical_and.reduce([np.isfinite(values) for values in (utility, *rewards.values())]).any():
-        raise InputError(where, "no row with a finite utility and finite rewards", "at least one")
+    batches = Batches(Path(where) if is_file else arrow_table(source), _wanted(columns), where)
+    large = batches.weight() > LARGE
     signature = {
         "version": __version__,
         "data": file_signature(where) if is_file else "in memory",
         "reward": list(columns.rewards),
         "rule": "argmax",
     }
+    settings = Settings(signature=signature, name=Path(where).stem if is_file else "table")
+    if large:
+        return diagnose_stream(batches, columns, scale=scale, n=n, settings=settings)
+    return _diagnose(batches, columns, scale, n, settings)
+
+
+def _diagnose(
+    batches: Batches, columns: Scores, scale: Scale, n: Sequence[int] | None, settings: Settings
+) -> Diagnosis:
+    """In memory."""
+    where = batches.where
+    if isinstance(batches.source, Path):
+        table = read_table(where, batches.columns)
+    else:
+        table = roles_of(batches.source, batches.columns, where)
+    if table.num_rows == 0:
+        raise InputError(where, "no rows", "one row a candidate")
+    for role in ("user", "query"):
+        check_ids(table, role, (where, getattr(columns, role)))
+    utility = _column(table, "utility", f"{where}, column '{columns.utility}'")
+    rewards = {name: _column(table, f"reward {name}", f"{where}, column '{name}'") for name in columns.rewards}
+    if not np.logical_and.reduce([np.isfinite(values) for values in (utility, *rewards.values())]).any():
+        raise InputError(where, "no row with a finite utility and finite rewards", "at least one")
     return diagnose_arrays(
         table["user"],
         table["query"],
         utility,
         {name: Reward(values, scale) for name, values in rewards.items()},
         text=table["text"] if columns.text is not None else None,
-        candidate=_candidates(table, where, columns.candidate) if columns.candidate is not None else None,
+        candidate=candidates(table, (where, columns.candidate)) if columns.candidate is not None else None,
         n=n,
-        signature=signature,
-        name=Path(where).stem if is_file else "table",
+        signature=settings.signature,
+        name=settings.name,
     )
 
 
@@ -105,35 +125,13 @@ def _wanted(columns: Scores) -> Columns:
     return Columns(text=texts, number=numbers)
 
 
-def _floats(table: pa.Table, role: str) -> FloatArray:
-    return table[role].to_numpy(zero_copy_only=False).astype(np.float64)
-
-
 def _column(table: pa.Table, role: str, where: str) -> FloatArray:
     """A column of numbers whose fourth powers neither overflow nor vanish: variances of variances need them."""
-    values = _floats(table, role)
-    size = np.where(np.isfinite(values), np.abs(values), 0.0)
-    largest = float(size.max())
-    if largest == 0 or 1 / LARGEST <= largest <= LARGEST:
-        return values
-    place = where.replace(", column", f", row {int(size.argmax()) + 1}, column")
-    expected = f"numbers whose largest lies between {1 / LARGEST:g} and {LARGEST:g} in size (rescale them)"
-    raise InputError(place, f"{values[size.argmax()]:g}", expected)
-
-
-def _check_ids(table: pa.Table, role: str, where: str) -> None:
-    row = table[role].index("").as_py()
-    if row >= 0:
-        raise InputError(where.replace(", column", f", row {row + 1}, column"), "an empty cell", f"a {role}'s id")
-
-
-def _candidates(table: pa.Table, where: str, name: str) -> IntArray:
-    values = _floats(table, "candidate")
-    whole = np.isfinite(values) & (np.floor(values) == values) & (np.abs(values) < 2**53)
-    if not whole.all():
-        row = int(np.flatnonzero(~whole)[0])
-        raise InputError(f"{where}, row {row + 1}, column '{name}'", f"{values[row]:g}", "a whole number")
-    return values.astype(np.int64)
+    values = floats(table, role)
+    largest, row = largest_size(values)
+    if out_of_range(largest):
+        raise InputError(where.replace(", column", f", row {row + 1}, column"), f"{values[row]:g}", IN_RANGE)
+    return values
 
 
 def parse_scale(word: str) -> Scale:
