@@ -95,7 +95,66 @@ def build_model(rng: np.random.Generator, name: str, n: list[int], users: int, *
         "correlations": {"edges": edges.tolist(), "counts": counts.tolist()},
         "suspects": _suspects(rng, users, 12),
         "notes": ["12 users without fit labels were served by pooled"],
+        **_outlook(curve, n, mean, sigma, rho),
     }
+
+
+def _outlook(curve: dict[str, Any], n: list[int], mean: float, sigma: float, rho: float) -> dict[str, Any]:
+    """What lies beyond the curve, with numbers that hang together."""
+    smallest = 2 * n[-1]
+    far = [round(share * smallest) for share in (1.0, 1.5, 2.0, 2.5, 3.0)]
+    gain = [sigma * rho * np.sqrt(2 * np.log(size)) * 0.8 for size in far]
+    steps = [
+        {
+            "n": size,
+            "order_1": value * 1.02,
+            "order_2": value,
+            "order_2_low": value * 0.8,
+            "order_2_high": value * 1.2,
+            "order_3": value * 1.08,
+            "gao": value * (1.02 + 0.03 * k),
+            "gao_low": value * 0.85,
+            "gao_high": value * 1.3,
+            "utility": mean + value,
+            "trusted": k < 3,
+            "verdict": "extrapolable" if k < 3 else "not extrapolable: no",
+        }
+        for k, (size, value) in enumerate(zip(far, gain, strict=True))
+    ]
+    soft = [
+        {
+            "temperature_in_sd": share,
+            "temperature": share * 0.4,
+            "utility": curve["utility"],
+            "queries_used": 128,
+            "difference": [-share * 0.02 * k for k in range(len(n))],
+            "difference_low": [-share * 0.03 * k for k in range(len(n))],
+            "difference_high": [-share * 0.01 * k for k in range(len(n))],
+        }
+        for share in (0.25, 0.5, 1.0)
+    ]
+    return {
+        "three_draw": {"draws": 3, "n": n, "sd": [0.02 / size**0.5 for size in n[:-1]] + [0.0]},
+        "soft": soft,
+        "extrapolation": {"smallest_pool": smallest, "farthest": 3 * smallest, "trusted_to": far[2],
+                          "verdict": f"extrapolable to N = {far[2]}: the two predictions agree", "steps": steps},
+        "best_fixed_n": [{"cost_per_candidate": cost, "n": size, "net": mean + 0.2, "net_low": mean + 0.1,
+                          "net_high": mean + 0.3, "at_edge": size == n[-1]}
+                         for cost, size in ((0.005, n[-1]), (0.01, 5), (0.02, 3), (0.05, 1))],
+        "per_user_n": {"cost_per_candidate": 0.01, "users": 300, "trust": 0.4, "n": list(range(1, 20)),
+                       "share": [1 / 19] * 19, "own_n": 6.2, "common_n": 7.0, "gain": 0.004, "gain_low": -0.001,
+                       "gain_high": 0.009, "reason": None},
+        "stopping": {"rule": "expected improvement", "cost_per_candidate": 0.01, "drawn": 6.1, "utility": mean + 0.3,
+                     "net": mean + 0.24, "fixed_n": 7, "fixed_net": mean + 0.23, "advantage": 0.01,
+                     "advantage_low": 0.002, "advantage_high": 0.018, "pays": True, "verdict": "Stopping early pays.",
+                     "reason": None},
+        "needed": [{"quantity": "captured", "half_width": 0.05, "now": 0.06, "users": 600, "more_users": 200,
+                    "more_queries": 200},
+                   {"quantity": "alpha", "half_width": 0.05, "now": 0.01, "users": 40, "more_users": 0,
+                    "more_queries": 0},
+                   {"quantity": "beta", "half_width": 0.05, "now": None, "users": None, "more_users": None,
+                    "more_queries": None}],
+    }  # fmt: skip
 
 
 def build(
@@ -115,6 +174,7 @@ def build(
         "signature": {"version": "0.1.0", "data": "5f0c" * 16, "policy": "human", "reward": "hierarchical",
                       "rule": "argmax", "seed": seed, "averaging": "user", "level": 0.95},
         "name": "bowling-green",
+        "pools_used": {"queries": min(users, 300), "of": users, "users": min(users, 300)},
         "queries": users, "users": users, "candidates": 55 * users,
         "dropped": {"too_few_candidates": 17, "not_finite": 0},
         "pool_mean": 0.214,
@@ -178,9 +238,11 @@ def bare() -> dict[str, Any]:
     model = diagnosis["models"]["scores"]
     for key in ("low", "high", "gain", "gain_low", "gain_high", "captured_low", "captured_high"):
         model[key] = []
-    for key in ("findings", "notes", "suspects", "best_n", "per_user"):
+    for key in ("findings", "notes", "suspects", "best_n", "per_user", "soft", "best_fixed_n", "needed"):
         model[key] = []
+    for key in ("three_draw", "extrapolation", "per_user_n", "stopping"):
+        model[key] = None
     model.update(law={}, law_error={}, ledger=None, correlations={"edges": [], "counts": []})
     model["quantities"] = {key: None for key in model["quantities"]}
-    diagnosis.update(comparisons=[], headline="", signature={}, pool_mean=None)
+    diagnosis.update(comparisons=[], headline="", signature={}, pool_mean=None, pools_used=None)
     return diagnosis

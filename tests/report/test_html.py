@@ -88,7 +88,8 @@ def test_page_is_well_formed_self_contained_and_names_its_parts(diagnosis, texts
 
 
 def test_sections_come_in_the_promised_order(make):
-    wanted = ["key", "curves", "law", "spread", "pairs", "suspects", "quantities", "findings", "folds", "again"]
+    wanted = ["key", "curves", "law", "spread", "pairs", "suspects", "beyond", "quantities"]
+    wanted += ["findings", "folds", "again"]
     assert sections(render_html(make(folds=3))) == wanted
     assert sections(render_html(make())) == [name for name in wanted if name != "folds"]
 
@@ -167,6 +168,40 @@ def test_no_models_at_all(diagnosis):
     assert "This diagnosis holds no models" in Page(render_html(diagnosis)).words
 
 
+def test_beyond_the_pool_in_words(make):
+    page = Page(render_html(make(("hierarchical", "pooled"))))
+    assert "±0.0071 (one standard deviation, from its draws alone) at N = 8; the curve here carries none." in page.words
+    assert "Extrapolable to N = 64: the two predictions agree." in page.words
+    assert "Measured on 300 of 400 queries" in page.words
+    assert "Stopping early pays." in page.words
+    assert "+0.0040 (−0.0010 to 0.0090) net utility against one N for all" in page.words
+    assert "200 users or 200 queries of theirs" in page.words
+    assert {link for link in page.links if link.startswith("#")} >= {"#curves", "#law", "#beyond", "#findings"}
+    assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
+
+
+def test_a_reason_stands_where_nothing_could_be_judged(make):
+    diagnosis = make(("scores",))
+    model = diagnosis["models"]["scores"]
+    model["per_user_n"] = {"cost_per_candidate": 0.01, "gain": None, "reason": "each user has one query here"}
+    model["stopping"] = {"cost_per_candidate": 0.01, "advantage": None, "reason": "fewer than four users"}
+    model["extrapolation"] = {"smallest_pool": 5, "verdict": "not extrapolable: 5 candidates", "steps": []}
+    words = Page(render_html(diagnosis)).words
+    assert "Not known: each user has one query here." in words
+    assert "Not replayed: fewer than four users." in words
+    assert "Not extrapolable: 5 candidates." in words
+
+
+def test_a_diagnosis_without_an_outlook_is_still_a_page(make):
+    diagnosis = make(("scores",))
+    for key in ("three_draw", "soft", "extrapolation", "best_fixed_n", "per_user_n", "stopping", "needed"):
+        del diagnosis["models"]["scores"][key]
+    del diagnosis["pools_used"]
+    words = Page(render_html(diagnosis)).words
+    assert "This diagnosis says nothing beyond its curve." in words
+    assert "3-draw" not in words
+
+
 def test_one_user_is_a_sentence_and_few_are_dots(make):
     one = make(("scores",), users=1)
     assert "One user, user-0000:" in Page(render_html(one)).words
@@ -181,7 +216,7 @@ def test_one_user_is_a_sentence_and_few_are_dots(make):
 def test_ten_models_and_two_thousand_users_stay_small(make, texts):
     source = render_html(make(TEN, users=2000, n=(1, 2, 4, 8, 16, 30)), texts=texts[0])
     page = Page(source)
-    assert len(source.encode()) < 700_000
+    assert len(source.encode()) < 650_000
     assert len(page.radios) == len(TEN)
     assert [radio["id"] for radio in page.radios if "checked" in radio] == ["m0"]
 

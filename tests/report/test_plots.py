@@ -114,3 +114,19 @@ def test_matplotlib_is_imported_only_to_draw():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_beyond_the_pool_goes_on_where_the_curve_ends(diagnosis):
+    model = view.read(diagnosis).models[0]
+    plot = plots.BeyondPlot.of(model)
+    assert plot is not None
+    steps = diagnosis["models"]["hierarchical"]["extrapolation"]["steps"]
+    assert plot.far.tolist() == [step["n"] for step in steps]
+    np.testing.assert_array_equal(plot.predicted["gao"], [step["gao"] for step in steps])
+    assert plot.trusted_to == steps[2]["n"]
+    picture = axes()
+    plot.draw(picture)
+    assert {line.get_linestyle() for line in picture.lines} >= {"--", "-", ":"}
+    assert "order 2" in [text.get_text() for text in picture.get_legend().get_texts()]
+    diagnosis["models"]["pooled"]["extrapolation"]["steps"] = []
+    assert plots.BeyondPlot.of(view.read(diagnosis).model("pooled")) is None

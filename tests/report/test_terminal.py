@@ -27,6 +27,10 @@ def test_fits_and_says_what_matters(make, width):
     assert "17 queries have fewer candidates than the largest N and were left out." in text
     assert "mean of 3 folds" in text
     assert "…%" not in text
+    words = " ".join(text.split())
+    assert "beyond the pool: extrapolable to N = 64" in words
+    assert "best N where each candidate costs something: 16 at 0.005, 5 at 0.01" in words
+    assert "the curve here carries none" in words
 
 
 def test_only_the_largest_n_is_compared(diagnosis):

@@ -8,7 +8,8 @@ from bestfor.diagnostics.diagnosis import diagnose_arrays
 from bestfor.diagnostics.extrapolate import Extrapolation, extrapolate
 from bestfor.diagnostics.influence import Influences, Texts
 from bestfor.diagnostics.laws import Ledger, free_bound, normal_growth
-from bestfor.diagnostics.mixture import Corrected
+from bestfor.diagnostics.mixture import Corrected, negative_by_chance
+from bestfor.diagnostics.outlook import Outlook
 from bestfor.diagnostics.pools import Dropped, Pools, Reward, pools_from_rows
 from bestfor.diagnostics.results import (
     BestN,
@@ -40,6 +41,7 @@ __all__ = [
     "Ledger",
     "ModelDiagnosis",
     "Needed",
+    "Outlook",
     "Panel",
     "PerUser",
     "Pools",
@@ -60,6 +62,7 @@ __all__ = [
     "expected_improvement",
     "extrapolate",
     "free_bound",
+    "negative_by_chance",
     "normal_growth",
     "pools_from_rows",
     "replay",

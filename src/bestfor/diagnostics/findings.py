@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bestfor.diagnostics.advice import COST, larger_pools, own_n, stop_early
 from bestfor.types import Estimate
 
 if TYPE_CHECKING:
     from bestfor.diagnostics.results import Diagnosis, ModelDiagnosis
 
-HEADLINE_COST = 0.01
+HEADLINE_COST = COST
+MOST = 6
 AIM = 0.1
 WORTH_SAYING = 0.05
 """Shares and relative errors below this are not worth a sentence."""
+
+Rule = Callable[["Diagnosis", "ModelDiagnosis"], str | None]
 
 _TERMS = {
     "growth": (
@@ -53,10 +57,10 @@ def findings(diagnosis: Diagnosis, name: str) -> tuple[str, ...]:
         name: of the model.
 
     Returns:
-        Sentences, the most pressing first; one that says all is well where nothing stands out.
+        At most six sentences, the most pressing first; one that says all is well where nothing stands out.
     """
     model = diagnosis.models[name]
-    rules: tuple[Callable[[Diagnosis, ModelDiagnosis], str | None], ...] = (
+    troubles: tuple[Rule, ...] = (
         _no_headroom,
         _no_gain,
         _falls,
@@ -68,8 +72,12 @@ def findings(diagnosis: Diagnosis, name: str) -> tuple[str, ...]:
         _left_out,
         _few_users,
     )
-    found = [sentence for sentence in (rule(diagnosis, model) for rule in rules) if sentence]
-    return tuple(found) or ("Nothing stands out: the curve grows as the law says, and no user has collapsed.",)
+    advice: tuple[Rule, ...] = (larger_pools, own_n, stop_early)
+    found = [sentence for rule in troubles if (sentence := rule(diagnosis, model))]
+    if not found:
+        found = ["Nothing stands out: the curve grows as the law says, and no user has collapsed."]
+    found += [sentence for rule in advice if (sentence := rule(diagnosis, model))]
+    return tuple(found[:MOST])
 
 
 def headline(diagnosis: Diagnosis, best: str) -> str:
@@ -165,21 +173,30 @@ def _hacked(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
     if not q.active_queries or q.beta.value < WORTH_SAYING:
         return None
     seen = f"{100 * q.beta.value:.0f} % of queries show a negative correlation"
+    chance = _by_chance(diagnosis, model)
     if q.corrected is None:
         if q.beta.value <= 0.1:
             return None
-        return f"{seen}; how much of that is noise cannot be told from these pools. Do not read it as hacking."
+        if q.beta.low is not None and q.beta.low > q.beta_by_chance:
+            return f"{seen}; {chance}. Some of it is real: sample more per query to see where."
+        return f"{seen}, but {chance}: sample more per query before acting."
     true = q.corrected.beta_05
     if true < 0.02 or true < q.beta.value / 4:
         return (
-            f"{seen}, but sampling noise makes most of that: about {100 * true:.0f} % are truly below -0.05. "
-            "This is no sign of hacking."
+            f"{seen}, but sampling noise makes most of that: about {100 * true:.0f} % are truly below -0.05, and "
+            f"{chance}. This is no sign of hacking."
         )
     return (
         f"{seen}, and about {100 * true:.0f} % truly are below -0.05 (the negative ones average "
         f"{q.corrected.rho_minus:.2f}): on these, more candidates make it worse. "
         "Look at the suspects, and label what was picked there."
     )
+
+
+def _by_chance(diagnosis: Diagnosis, model: ModelDiagnosis) -> str:
+    each = round(diagnosis.candidates / diagnosis.queries)
+    q = model.quantities
+    return f"with {each} candidates each {100 * q.beta_by_chance:.0f} % would at rho = {q.rho.value:.2f} even with none"
 
 
 def _law(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
@@ -210,7 +227,8 @@ def _other_rule(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
 
 
 def _uncorrected(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
-    if model.quantities.corrected is not None or not model.quantities.active_queries:
+    q = model.quantities
+    if q.corrected is not None or not q.active_queries or _hacked(diagnosis, model):
         return None
     return (
         "Noise in the correlations could not be taken out: that needs 20 queries with 20 candidates each. "

@@ -34,6 +34,9 @@ CANDIDATE_COSTS = (0.005, 0.01, 0.02, 0.05)
 REACHES = (1.0, 1.5, 2.0, 2.5, 3.0)
 """Values of N that are predicted, over the smallest pool."""
 
+ROUNDING = 1e-6
+"""Standard deviations below this share of the largest are rounding."""
+
 ONE: Form = {("one", 0): 1.0}
 
 
@@ -85,7 +88,8 @@ def pools_used(beyond: Sequence[Beyond]) -> PoolsUsed:
 
 
 def _protocol_sd(noise: list[FloatArray]) -> FloatArray:
-    return np.sqrt(np.sum(noise, axis=0) / DRAWS) / len(noise)
+    sd = np.sqrt(np.sum(noise, axis=0) / DRAWS) / len(noise)
+    return np.where(sd > ROUNDING * sd.max(), sd, 0.0)  # where N is the whole pool there is nothing to draw
 
 
 def _soft(models: list[ModelBeyond], known: Known, queries: int) -> tuple[Soft, ...]:

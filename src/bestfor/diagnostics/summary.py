@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bestfor.types import Estimate
 
 if TYPE_CHECKING:
+    from bestfor.diagnostics.outlook import Outlook
     from bestfor.diagnostics.results import Curve, Diagnosis, ModelDiagnosis
 
 WIDTH = 100
@@ -46,7 +47,21 @@ def _quantities(model: ModelDiagnosis) -> list[str]:
     if q.corrected is not None:
         c = q.corrected
         lines.append(f"  without noise: beta {c.beta:.3f}  rho+ {c.rho_plus:.3f}  rho- {c.rho_minus:.3f}")
-    lines.append(f"  law {ledger.law:.3f} -> observed {ledger.observed:.3f} at N={ledger.n}; best N per cost: {best}")
+    lines.append(f"  law {ledger.law:.3f} -> observed {ledger.observed:.3f} at N={ledger.n}")
+    lines.append(f"  best N per cost of doubling: {best}")
+    if model.outlook is not None:
+        lines += _outlook(model.outlook)
+    return lines
+
+
+def _outlook(outlook: Outlook) -> list[str]:
+    noisy = [(n, sd) for n, sd in zip(outlook.three_draw.n.tolist(), outlook.three_draw.sd.tolist(), strict=True) if sd]
+    fixed = ", ".join(f"{one.n} at {one.cost_per_candidate:g}" for one in outlook.best_fixed_n)
+    lines = [f"  best N per cost of a candidate: {fixed}"]
+    lines += _wrapped(f"beyond the pool: {outlook.extrapolation.verdict}", "  ")
+    if noisy:
+        n, sd = noisy[-1]
+        lines.append(f"  the usual 3-draw estimate would carry +-{sd:.4f} at N={n}; the curve here carries none")
     return lines
 
 

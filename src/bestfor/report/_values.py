@@ -87,3 +87,9 @@ def index(value: object) -> int | None:
     """A whole number, or None."""
     known = number(value)
     return None if known is None else int(known)
+
+
+def mapping_or_none(entry: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:
+    """An optional object; anything else counts as absent."""
+    value = entry.get(key)
+    return value if isinstance(value, Mapping) else None

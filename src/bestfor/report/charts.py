@@ -55,7 +55,7 @@ def curves(plot: CurvesPlot, size: Size) -> svg.Canvas:
     values = [v for line in plot.lines for v in (*line.value, *line.low, *line.high)]
     names = [line.name for line in plot.lines] + ([] if plot.share else ["pool mean"])
     what = "captured share of the headroom" if plot.share else "utility"
-    canvas = _samples_canvas(size, plot.n.tolist(), [*values, *reference, *floor], names, what)
+    canvas = samples_canvas(size, plot.n.tolist(), [*values, *reference, *floor], names, what)
     n = plot.n.tolist()
     labels: list[tuple[float, str, str]] = []
     if plot.floor is not None:
@@ -65,13 +65,15 @@ def curves(plot: CurvesPlot, size: Size) -> svg.Canvas:
             labels.append((canvas.y(plot.floor), "pool mean", "reference"))
     if plot.oracle is not None:
         canvas.path(n, plot.oracle.tolist(), "oracle")
-        labels.append((_end(canvas, reference), "oracle", "reference"))
+        labels.append((end_of(canvas, reference), "oracle", "reference"))
     for line in plot.lines:
         canvas.band(n, line.low.tolist(), line.high.tolist(), f"band s{line.index}{' quiet' if line.quiet else ''}")
     for line in sorted(plot.lines, key=lambda line: not line.quiet):
-        _curve(canvas, n, line)
-        labels.append((_end(canvas, line.value.tolist()), line.name, f"s{line.index}{' quiet' if line.quiet else ''}"))
-    _end_labels(canvas, size, labels)
+        curve(canvas, n, line)
+        labels.append(
+            (end_of(canvas, line.value.tolist()), line.name, f"s{line.index}{' quiet' if line.quiet else ''}")
+        )
+    end_labels(canvas, size, labels)
     return canvas
 
 
@@ -81,17 +83,17 @@ def law(plot: LawPlot, size: Size) -> svg.Canvas:
     line = plot.observed
     values = [*line.value, *line.low, *line.high, 0.0]
     every = [*values, *(v for series in plot.laws.values() for v in series)]
-    canvas = _samples_canvas(size, n, every, ["law: reward"], "gain over the pool mean")
+    canvas = samples_canvas(size, n, every, ["law: reward"], "gain over the pool mean")
     y = svg.coordinate(canvas.y(0.0))
     canvas.add("path", d=f"M{svg.coordinate(canvas.x.start)} {y}H{svg.coordinate(canvas.x.end)}", class_="floor")
     canvas.band(n, line.low.tolist(), line.high.tolist(), f"band chosen s{line.index}")
     labels: list[tuple[float, str, str]] = []
     for name, series in plot.laws.items():
         canvas.path(n, series.tolist(), f"law {name}")
-        labels.append((_end(canvas, series.tolist()), f"law: {name}", f"law-{name}"))
-    _curve(canvas, n, line)
-    labels.append((_end(canvas, line.value.tolist()), "observed", f"s{line.index} strong"))
-    _end_labels(canvas, size, labels)
+        labels.append((end_of(canvas, series.tolist()), f"law: {name}", f"law-{name}"))
+    curve(canvas, n, line)
+    labels.append((end_of(canvas, line.value.tolist()), "observed", f"s{line.index} strong"))
+    end_labels(canvas, size, labels)
     return canvas
 
 
@@ -125,7 +127,9 @@ def _user_dots(plot: UsersPlot, size: Size) -> svg.Canvas:
         true = words.percent(float(plot.captured[rank - 1]))
         note = f"{words.clip(words.clean(name), 60)}: {true}{', collapsed' if collapsed else ''}"
         class_ = "dot collapsed" if collapsed else "dot"
-        canvas.add("circle", svg.tag("title", note), cx=canvas.x(rank), cy=canvas.y(share), r=4, class_=class_)
+        canvas.add(
+            "circle", _hover(canvas, svg.tag("title", note)), cx=canvas.x(rank), cy=canvas.y(share), r=4, class_=class_
+        )
     _heading(canvas, "captured share")
     _bottom(canvas, size, "users, from least to most captured", ticks=False)
     return canvas
@@ -152,7 +156,8 @@ def _canvas(size: Size, x: tuple[float, float], y: tuple[float, float], *, right
     return svg.Canvas(size.width, size.height, across, up)
 
 
-def _samples_canvas(size: Size, n: list[int], values: Iterable[float], names: list[str], what: str) -> svg.Canvas:
+def samples_canvas(size: Size, n: list[int], values: Iterable[float], names: list[str], what: str) -> svg.Canvas:
+    """Axes for something over N; the names are those of the longest labels on the right."""
     low, high = svg.padded(values)
     first, last = (float(n[0]), float(n[-1])) if n else (1.0, 2.0)
     room = 24 + math.ceil(svg.CHARACTER * max((len(name) for name in names), default=0))
@@ -199,10 +204,16 @@ def _bar(canvas: svg.Canvas, x: tuple[float, float], y: tuple[int, int], class_:
     if bottom > top:
         title = svg.tag("title", note)
         box = {"x": left, "y": top, "width": max(right - left, 0.5), "height": bottom - top}
-        canvas.add("rect", title, **box, class_=f"bar {class_}")
+        canvas.add("rect", _hover(canvas, title), **box, class_=f"bar {class_}")
 
 
-def _curve(canvas: svg.Canvas, n: list[int], line: Line) -> None:
+def _hover(canvas: svg.Canvas, note: Markup) -> Markup:
+    """What a pointer finds; narrow charts are for fingers, and the table beside them says the same."""
+    return Markup() if canvas.width == NARROW.width else note
+
+
+def curve(canvas: svg.Canvas, n: list[int], line: Line) -> None:
+    """A model's line with a point at every N; baselines have no points."""
     quiet = " quiet" if line.quiet else ""
     canvas.path(n, line.value.tolist(), f"line s{line.index}{quiet}")
     if line.quiet:
@@ -210,15 +221,23 @@ def _curve(canvas: svg.Canvas, n: list[int], line: Line) -> None:
     for size, value in zip(n, line.value.tolist(), strict=True):
         if math.isfinite(value):
             note = svg.tag("title", f"{words.clip(words.clean(line.name), 60)}, N = {size}: {words.number(value)}")
-            canvas.add("circle", note, cx=canvas.x(size), cy=canvas.y(value), r=3, class_=f"point s{line.index}")
+            canvas.add(
+                "circle",
+                _hover(canvas, note),
+                cx=canvas.x(size),
+                cy=canvas.y(value),
+                r=3,
+                class_=f"point s{line.index}",
+            )
 
 
-def _end(canvas: svg.Canvas, values: list[float]) -> float:
+def end_of(canvas: svg.Canvas, values: list[float]) -> float:
+    """The height of the last known value, NaN where there is none."""
     finite = [value for value in values if math.isfinite(value)]
     return canvas.y(finite[-1]) if finite else math.nan
 
 
-def _end_labels(canvas: svg.Canvas, size: Size, labels: list[tuple[float, str, str]]) -> None:
+def end_labels(canvas: svg.Canvas, size: Size, labels: list[tuple[float, str, str]]) -> None:
     """Names at the ends of the curves, moved apart; a narrow chart leaves them to the legend."""
     shown = [label for label in labels if math.isfinite(label[0])]
     if size is NARROW or not shown:

@@ -13,13 +13,46 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from bestfor.report import charts, tables, view, words
+from bestfor.report import charts, charts_beyond, tables, tables_beyond, view, words
 from bestfor.report.bars import CorrelationPlot, UsersPlot, WaterfallPlot
+from bestfor.report.beyond import NAMES, BeyondPlot
 from bestfor.report.cards import SuspectCard, Texts, card
 from bestfor.report.curves import CurvesPlot, LawPlot
+from bestfor.report.outlook import METHODS
 
 SUSPECTS = 10
 """Queries shown for a model; the others are in the JSON."""
+
+
+SECTIONS = (
+    ("curves", "Curve"),
+    ("law", "Law & ledger"),
+    ("spread", "Users"),
+    ("pairs", "Models"),
+    ("suspects", "Queries"),
+    ("beyond", "Beyond the pool"),
+    ("quantities", "Quantities"),
+    ("findings", "Findings"),
+    ("folds", "Folds"),
+    ("again", "Signature"),
+)
+"""Anchors and names of the sections, as the list at the top of the page shows them."""
+
+
+@dataclass(frozen=True)
+class Beyond:
+    """The part of the page that looks beyond the pool, for one model."""
+
+    chart: Markup | None
+    swatches: list[tuple[str, str]]
+    methods: list[str]
+    steps: list[tables.Row]
+    fixed: list[tables.Row]
+    soft: list[tables.Row]
+    per_user: str
+    distribution: list[tuple[str, str]]
+    stopping: str
+    needed: list[tables.Row]
 
 
 @dataclass(frozen=True)
@@ -41,6 +74,8 @@ class Panel:
     suspects: list[SuspectCard]
     unlucky: list[SuspectCard]
     more_suspects: int
+    protocol: str
+    beyond: Beyond | None
 
 
 def render_html(
@@ -71,6 +106,7 @@ def render_html(
     page = _environment().get_template("page.html.j2")
     return page.render(
         report=report,
+        sections=[(key, name) for key, name in SECTIONS if key != "folds" or report.folds],
         title=title or report.name or "Diagnosis",
         chosen=report.chosen,
         panels=[_panel(report, model, texts or {}, inputs or {}, limit) for model in report.models],
@@ -121,7 +157,12 @@ def _environment() -> Environment:
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
     environment.filters.update(
-        clean=words.clean, percent=words.percent, number=words.number, count=words.count, clip=words.clip
+        capitalize_first=lambda text: text[:1].upper() + text[1:],
+        clean=words.clean,
+        percent=words.percent,
+        number=words.number,
+        count=words.count,
+        clip=words.clip,
     )
     environment.globals.update(plural=words.plural, span=words.span, enumerate=enumerate, zip=zip)
     return environment
@@ -164,7 +205,32 @@ def _panel(report: view.Report, model: view.Model, texts: Texts, inputs: Mapping
         suspects=[card(suspect, texts, inputs, limit) for suspect in shown if not _is_unlucky(suspect)],
         unlucky=[card(suspect, texts, inputs, limit) for suspect in shown if _is_unlucky(suspect)],
         more_suspects=len(model.suspects) - len(shown),
+        protocol=tables_beyond.protocol_line(model),
+        beyond=_beyond(model) if model.outlook.known else None,
     )
+
+
+def _beyond(model: view.Model) -> Beyond:
+    plot = BeyondPlot.of(model)
+    return Beyond(
+        chart=None if plot is None else _beyond_chart(plot, model),
+        swatches=[(method.replace("_", "-"), NAMES[method]) for method in METHODS],
+        methods=tables_beyond.method_names(),
+        steps=tables_beyond.steps(model),
+        fixed=tables_beyond.fixed(model),
+        soft=tables_beyond.soft(model),
+        per_user=tables_beyond.per_user(model),
+        distribution=tables_beyond.distribution(model.outlook.per_user),
+        stopping=tables_beyond.stopping(model),
+        needed=tables_beyond.needed(model),
+    )
+
+
+def _beyond_chart(plot: BeyondPlot, model: view.Model) -> Markup:
+    trusted = "none of it to be trusted" if plot.trusted_to is None else f"to be trusted up to N = {plot.trusted_to}"
+    description = f"Exact gain, and four predictions up to N = {plot.far[-1]}, {trusted}. Values in the table."
+    caption = charts.Caption(f"beyond-{model.index}", f"Gain beyond the pool: {_short(model)}", description)
+    return charts.both(lambda size: charts_beyond.beyond(plot, size), caption)
 
 
 def _is_unlucky(suspect: view.Suspect) -> bool:

@@ -16,13 +16,24 @@ from typing import TYPE_CHECKING, Any, Protocol
 from bestfor.errors import InputError
 from bestfor.report import _style, view, words
 from bestfor.report.bars import ComparisonsPlot, CorrelationPlot, UsersPlot, WaterfallPlot
+from bestfor.report.beyond import BeyondPlot
 from bestfor.report.curves import CurvesPlot, LawPlot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["ComparisonsPlot", "CorrelationPlot", "CurvesPlot", "LawPlot", "Plot", "UsersPlot", "WaterfallPlot", "save"]
+__all__ = [
+    "BeyondPlot",
+    "ComparisonsPlot",
+    "CorrelationPlot",
+    "CurvesPlot",
+    "LawPlot",
+    "Plot",
+    "UsersPlot",
+    "WaterfallPlot",
+    "save",
+]
 
 
 class Plot(Protocol):

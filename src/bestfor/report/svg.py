@@ -70,8 +70,9 @@ class Canvas:
 
     def text(self, x: float, y: float, content: str, *, anchor: str = "start", class_: str = "") -> None:
         """A label whose baseline starts (or ends, or is centred) at a pixel."""
-        extra: dict[str, Attribute] = {"class_": class_} if class_ else {}
-        self.add("text", content, x=float(x), y=float(y), text_anchor=anchor, **extra)
+        extra: dict[str, Attribute] = {"text_anchor": anchor} if anchor != "start" else {}
+        extra |= {"class_": class_} if class_ else {}
+        self.add("text", content, x=float(x), y=float(y), **extra)
 
     def path(self, xs: Sequence[float], ys: Sequence[float], class_: str) -> None:
         """A curve through values; it breaks where a value is NaN."""
@@ -96,21 +97,25 @@ class Canvas:
 
     def rows(self, ticks: Iterable[float], label: Callable[[float], str]) -> None:
         """Horizontal grid lines with their labels on the left."""
-        for value in ticks:
-            y = self.y(value)
-            self.add("path", d=f"M{coordinate(self.x.start)} {coordinate(y)}H{coordinate(self.x.end)}", class_="grid")
-            self.text(self.x.start - 8, y + 4, label(value), anchor="end")
+        heights = [(self.y(value), label(value)) for value in ticks]
+        start, end = coordinate(self.x.start), coordinate(self.x.end)
+        self.add("path", d="".join(f"M{start} {coordinate(y)}H{end}" for y, _ in heights), class_="grid")
+        texts = [tag("text", text, x=float(self.x.start - 8), y=float(y + 4)) for y, text in heights]
+        self.add("g", Markup("").join(texts), text_anchor="end")
 
     def columns(self, ticks: Iterable[float], label: Callable[[float], str]) -> None:
         """Labels under the chart, left out where they would touch, from the right so that the last one stays."""
         right = math.inf
+        lines, texts = "", Markup("")
         for value in sorted(ticks, reverse=True):
             x, text = self.x(value), label(value)
             half = CHARACTER * len(text) / 2
             if x + half < right - 4:
-                self.text(x, self.y.start + 19, text, anchor="middle")
-                self.add("path", d=f"M{coordinate(x)} {coordinate(self.y.start)}v4", class_="tick")
+                texts += tag("text", text, x=float(x), y=float(self.y.start + 19))
+                lines += f"M{coordinate(x)} {coordinate(self.y.start)}v4"
                 right = x - half
+        self.add("g", texts, text_anchor="middle")
+        self.add("path", d=lines, class_="tick")
 
     def render(self, title: str, description: str, ident: str, class_: str) -> Markup:
         """The whole chart, named and described for readers who cannot see it."""

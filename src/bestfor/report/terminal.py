@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from bestfor.report import tables, view, words
+from bestfor.report import tables, tables_beyond, view, words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -179,6 +179,18 @@ def _print_findings(model: view.Model, console: Console) -> None:
         console.print(Padding(Text(f"• {words.clean(line)}"), (0, 0, 0, 2), expand=False))
     if len(lines) > FINDINGS:
         console.print(Text(f"  … and {len(lines) - FINDINGS} more in the report", style="dim"))
+    for line in _beyond(model):
+        console.print(Padding(Text(words.clean(line), style="dim"), (0, 0, 0, 2), expand=False))
+
+
+def _beyond(model: view.Model) -> list[str]:
+    """What the outlook says, in at most three lines."""
+    lines = [f"beyond the pool: {model.outlook.verdict}"] if model.outlook.verdict else []
+    fixed = [f"{words.count(one.n)} at {one.cost:g}" for one in model.outlook.fixed if one.cost is not None]
+    if fixed:
+        lines.append(f"best N where each candidate costs something: {', '.join(fixed)}")
+    protocol = tables_beyond.protocol_line(model)
+    return [*lines, protocol] if protocol else lines
 
 
 def _signature(report: view.Report) -> str:

@@ -20,11 +20,13 @@ from bestfor.report._values import (
     grid,
     index,
     mapping,
+    mapping_or_none,
     number,
     numbers,
     records,
     series,
 )
+from bestfor.report.outlook import Outlook, read_outlook
 
 LAWS = ("bound", "normal", "reward", "pool")
 LEDGER = ("growth", "alpha", "sigma", "covariance", "shape", "leakage")
@@ -85,6 +87,7 @@ class Model:
     edges: tuple[float, ...]
     counts: tuple[int, ...]
     suspects: tuple[Suspect, ...]
+    outlook: Outlook
 
     @property
     def has_law(self) -> bool:
@@ -106,7 +109,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Report:
-    """A whole diagnosis, its models with baselines last, and its folds (empty where there are none)."""
+    """A whole diagnosis, its models with baselines last, and its folds (empty where there are none).
+
+    ``sampled`` tells how many queries what lies beyond the curves rests on, and of how many; 0 of 0 where unknown.
+    """
 
     name: str
     headline: str
@@ -121,6 +127,7 @@ class Report:
     comparisons: tuple[Comparison, ...]
     signature: Mapping[str, Any]
     level: float
+    sampled: tuple[int, int]
     folds: tuple[Report, ...] = field(default=())
 
     @property
@@ -155,6 +162,7 @@ def read(diagnosis: Mapping[str, Any]) -> Report:
     models = mapping(diagnosis, "models", "diagnosis")
     oracle = mapping(diagnosis, "oracle", "diagnosis")
     signature = diagnosis.get("signature") or {}
+    used = mapping_or_none(diagnosis, "pools_used") or {}
     names = sorted(models, key=lambda name: _is_quiet(name, models[name]))
     n = grid(oracle, "oracle")
     return Report(
@@ -171,6 +179,7 @@ def read(diagnosis: Mapping[str, Any]) -> Report:
         comparisons=tuple(_comparison(entry) for entry in records(diagnosis, "comparisons", "diagnosis")),
         signature=signature,
         level=number(signature.get("level")) or 0.95,
+        sampled=(count(used.get("queries")), count(used.get("of"))),
         folds=tuple(read(fold) for fold in records(diagnosis, "folds", "diagnosis")),
     )
 
@@ -206,6 +215,7 @@ def _model(name: str, index: int, entry: Mapping[str, Any]) -> Model:
         edges=tuple(float(edge) for edge in correlations.get("edges") or ()),
         counts=tuple(count(each) for each in correlations.get("counts") or ()),
         suspects=tuple(_suspect(item) for item in records(entry, "suspects", where)),
+        outlook=read_outlook(entry, n, where),
     )
 
 
