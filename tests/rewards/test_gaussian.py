@@ -1,7 +1,9 @@
+from typing import ClassVar
+
 from bestfor.rewards import Gaussian
 from bestfor.testing.rewards import RewardModelTests
 
 
 class TestGaussian(RewardModelTests):
     model = Gaussian
-    options = {"components": 8}
+    options: ClassVar = {"components": 8}

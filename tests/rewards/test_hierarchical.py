@@ -1,7 +1,9 @@
+from typing import ClassVar
+
 from bestfor.rewards import Hierarchical
 from bestfor.testing.rewards import RewardModelTests
 
 
 class TestHierarchical(RewardModelTests):
     model = Hierarchical
-    options = {"components": 8}
+    options: ClassVar = {"components": 8}

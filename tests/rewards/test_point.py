@@ -1,7 +1,9 @@
+from typing import ClassVar
+
 from bestfor.rewards import Point
 from bestfor.testing.rewards import RewardModelTests
 
 
 class TestPoint(RewardModelTests):
     model = Point
-    options = {"components": 8}
+    options: ClassVar = {"components": 8}

@@ -1,7 +1,9 @@
+from typing import ClassVar
+
 from bestfor.rewards import Pooled
 from bestfor.testing.rewards import RewardModelTests
 
 
 class TestPooled(RewardModelTests):
     model = Pooled
-    options = {"components": 8}
+    options: ClassVar = {"components": 8}

@@ -16,6 +16,7 @@ from bestfor.rewards.gaussian import Gaussian
 from bestfor.rewards.hierarchical import Hierarchical
 from bestfor.rewards.point import Point
 from bestfor.rewards.pooled import Pooled
+from bestfor.rewards.tastes import Tastes
 
 __all__ = [
     "KINDS",
@@ -26,13 +27,14 @@ __all__ = [
     "Point",
     "Pooled",
     "RewardModel",
+    "Tastes",
     "build",
     "kind_class",
     "load",
 ]
 
 KINDS: dict[str, type[RewardModel]] = {
-    model.kind: model for model in (Pooled, Point, Gaussian, Hierarchical, Length, Logprob)
+    model.kind: model for model in (Pooled, Point, Gaussian, Hierarchical, Tastes, Length, Logprob)
 }
 
 

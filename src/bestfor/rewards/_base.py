@@ -45,7 +45,7 @@ class RewardModel(ABC):
         cache: Path | None = None,
         **options: object,
     ) -> None:
-        if encoder is not None and self.uses_features():
+        if encoder is not None and self.uses_encoder():
             options["encoder"] = encoder if isinstance(encoder, str) else encoder.name
         base = {} if config is None else config.model_dump()
         self.config: Any = parse(self.Config, self.kind, {**base, **options})
@@ -59,8 +59,13 @@ class RewardModel(ABC):
 
     @classmethod
     def uses_features(cls) -> bool:
-        """Whether the model looks at texts."""
+        """Whether the model sees a text as a row of features."""
         return issubclass(cls.Config, FeatureConfig)
+
+    @classmethod
+    def uses_encoder(cls) -> bool:
+        """Whether the model may need a sentence encoder."""
+        return "encoder" in cls.Config.model_fields
 
     @property
     def notes(self) -> list[str]:
@@ -159,10 +164,13 @@ class RewardModel(ABC):
     def _restore(self, state: dict[str, Any], arrays: Arrays) -> None: ...
 
     def _load_encoder(self) -> Encoder | None:
-        needed = self.uses_features() and self.config.components > 0
-        if needed and self._encoder is None:
+        needed = self.uses_encoder() and getattr(self.config, "components", 1) > 0
+        return self._encoder_or_fail() if needed else None
+
+    def _encoder_or_fail(self) -> Encoder:
+        if self._encoder is None:
             self._encoder = load_encoder(self.config.encoder, cache=self._cache)
-        return self._encoder if needed else None
+        return self._encoder
 
     def _design(self, examples: Examples) -> Design:
         if self._space is None:

@@ -123,9 +123,18 @@ class Space:
 
     def check(self, encoder: Encoder | None) -> None:
         """Refuse another encoder than the one that the space was fitted with."""
+        check_signature(encoder, self.config.encoder, self.signature)
+
+
+def check_signature(encoder: Encoder | None, name: str, signature: str) -> None:
+    """Refuse an encoder whose content is not what a model was fitted with.
+
+    Raises:
+        InputError: the message names both signatures.
+    """
+    if encoder is None or encoder.signature != signature:
         found = "no encoder" if encoder is None else f"'{encoder.name}' with signature {encoder.signature[:16]}"
-        if encoder is None or encoder.signature != self.signature:
-            raise InputError("encoder", found, f"'{self.config.encoder}' with signature {self.signature[:16]}")
+        raise InputError("encoder", found, f"'{name}' with signature {signature[:16]}")
 
 
 def fit_space(config: FeatureConfig, examples: Examples, encoder: Encoder | None) -> Space:

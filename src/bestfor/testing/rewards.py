@@ -85,12 +85,12 @@ class RewardModelTests:
 
     def build(self, **options: object) -> RewardModel:
         """An unfitted model on the tiny encoder."""
-        encoder = LetterEncoder() if self.model.uses_features() else None
+        encoder = LetterEncoder() if self.model.uses_encoder() else None
         return self.model(None, encoder=encoder, **{**self.options, **options})
 
     def reload(self, folder: Path) -> RewardModel:
         """The model saved in a folder."""
-        return self.model.load(folder, encoder=LetterEncoder() if self.model.uses_features() else None)
+        return self.model.load(folder, encoder=LetterEncoder() if self.model.uses_encoder() else None)
 
     def test_shapes_and_finite(self) -> None:
         examples = taste_examples()
