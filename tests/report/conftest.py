@@ -43,6 +43,7 @@ def _quantities(rho: float, corrected: bool) -> dict[str, Any]:
         "alpha": 0.021, "alpha_low": 0.013, "alpha_high": 0.03, "alpha_other_scale": 0.034,
         "beta": 0.13, "beta_low": 0.11, "beta_high": 0.15, "rho_plus": rho + 0.06, "rho_minus": -0.09,
         "rho": rho, "rho_low": rho - 0.03, "rho_high": rho + 0.03, "leakage_gain": 0.004, "active_queries": 1010,
+        "beta_by_chance": 0.11,
         "corrected": fixed if corrected else None,
     }  # fmt: skip
 

@@ -59,6 +59,7 @@ QUANTITIES = (
     ("alpha", "α, collapsed users", "percent"),
     ("alpha_other_scale", "α by the other scale's rule", "percent"),
     ("beta", "β, hacked queries, naive", "percent"),
+    ("beta_by_chance", "β by chance alone", "percent"),
     ("beta_corrected", "β, corrected", "percent"),
     ("beta_05", "β beyond −0.05, corrected", "percent"),
     ("rho_plus", "ρ₊, naive", "number"),
