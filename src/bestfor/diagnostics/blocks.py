@@ -7,8 +7,8 @@ of all queries (8 bytes each, about 3 per N and model and 8 more a query), and 8
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from bestfor.diagnostics.influence import Column, Texts, text_effects
 from bestfor.diagnostics.pools import Pools, join_pools
 from bestfor.diagnostics.queries import ModelQueries, Queries, measure_queries
 from bestfor.diagnostics.sharing import Sharing
-from bestfor.types import FloatArray, IntArray
+from bestfor.types import FloatArray, IntArray, Scale
 
 Blocks = Callable[[], Iterable[tuple[IntArray | None, Pools]]]
 """Starts a pass over all pools, the same in every pass: a block's places among all queries, and its pools.
@@ -95,7 +95,7 @@ def study(blocks: Blocks, n: IntArray) -> Study:
     """
     fewest, few = int(n[-1]), 0
     users: dict[str, int] = {}
-    parts: list[Queries] = []
+    kept_columns = _Columns()
     places: list[IntArray] = []
     sharing = Sharing()
     for place, pools in blocks():
@@ -106,57 +106,62 @@ def study(blocks: Blocks, n: IntArray) -> Study:
         kept = pools.with_at_least(fewest)
         code = np.array([users.setdefault(user, len(users)) for user in kept.user_ids], dtype=np.int64)
         sharing.add(kept, code)
-        measured = measure_queries(kept, n)
-        parts.append(replace(measured, user=code[kept.user], user_ids=(), query_ids=Names.of(kept.query_ids)))
+        kept_columns.add(measure_queries(kept, n), code)
         if place is not None:
             places.append(place[enough])
-    queries, order = _sorted(parts, tuple(users), np.concatenate(places) if places else None)
+    queries, order = kept_columns.sorted(tuple(users), np.concatenate(places) if places else None)
     inverse = np.empty_like(order)
     inverse[order] = np.arange(len(order))
     return Study(queries, few, sharing.found(), blocks, inverse, fewest)
 
 
-def _sorted(parts: list[Queries], users: tuple[str, ...], places: IntArray | None) -> tuple[Queries, IntArray]:
-    user = np.concatenate([part.user for part in parts])
-    names = Names.joined([Names.of(part.query_ids) for part in parts])
-    if places is None:
-        ranked = np.array(sorted(range(len(users)), key=users.__getitem__), dtype=np.int64)
-        order = names.order(_inverse(ranked)[user])
-    else:
-        order = np.argsort(places, kind="stable")
-        _, first = np.unique(user[order], return_index=True)
-        ranked = np.argsort(first, kind="stable")
-    models = {name: _joined_model([part.models[name] for part in parts], order) for name in parts[0].models}
-    queries = Queries(
-        user=_inverse(ranked)[user[order]],
-        user_ids=pick(users, ranked),
-        query_ids=names.take(order),
-        size=_joined([part.size for part in parts], order),
-        mean=_joined([part.mean for part in parts], order),
-        utility_sd=_joined([part.utility_sd for part in parts], order),
-        oracle=_joined([part.oracle for part in parts], order),
-        best=_joined([part.best for part in parts], order),
-        best_utility=_joined([part.best_utility for part in parts], order),
-        models=models,
-        scales=parts[0].scales,
-    )
-    return queries, order
+_SHARED = ("size", "mean", "utility_sd", "oracle", "best", "best_utility")
+_OWN = tuple(one.name for one in fields(ModelQueries))
 
 
-def _joined_model(parts: list[ModelQueries], order: IntArray) -> ModelQueries:
-    return ModelQueries(
-        correlation=_joined([part.correlation for part in parts], order),
-        reward_sd=_joined([part.reward_sd for part in parts], order),
-        curve=_joined([part.curve for part in parts], order),
-        growth=_joined([part.growth for part in parts], order),
-        noise=_joined([part.noise for part in parts], order),
-        pick=_joined([part.pick for part in parts], order),
-        pick_utility=_joined([part.pick_utility for part in parts], order),
-    )
+class _Columns:
+    """Facts of the blocks so far, column by column, so that each can be let go once it is joined."""
 
+    def __init__(self) -> None:
+        self._user: list[IntArray] = []
+        self._names: list[Names] = []
+        self._columns: dict[tuple[str, str], list[npt.NDArray[Any]]] = {}
+        self._scales: dict[str, Scale] = {}
 
-def _joined(parts: Sequence[npt.NDArray[Any]], order: IntArray) -> npt.NDArray[Any]:
-    return np.concatenate(parts)[order]
+    def add(self, block: Queries, code: IntArray) -> None:
+        """Take a block; code: shape (users of the block,), their codes among all users."""
+        self._user.append(code[block.user])
+        self._names.append(Names.of(block.query_ids))
+        self._scales = block.scales
+        for name in _SHARED:
+            self._columns.setdefault(("", name), []).append(getattr(block, name))
+        for model, one in block.models.items():
+            for name in _OWN:
+                self._columns.setdefault((model, name), []).append(getattr(one, name))
+
+    def sorted(self, users: tuple[str, ...], places: IntArray | None) -> tuple[Queries, IntArray]:
+        """All queries by their places, or by the ids of users and queries, and the order that sorts them; once."""
+        user, names = np.concatenate(self._user), Names.joined(self._names)
+        if places is None:
+            ranked = np.array(sorted(range(len(users)), key=users.__getitem__), dtype=np.int64)
+            order = names.order(_inverse(ranked)[user])
+        else:
+            order = np.argsort(places, kind="stable")
+            _, first = np.unique(user[order], return_index=True)
+            ranked = np.argsort(first, kind="stable").astype(np.int64)
+
+        def joined(model: str, name: str) -> npt.NDArray[Any]:
+            return np.concatenate(self._columns.pop((model, name)))[order]
+
+        queries = Queries(
+            user=_inverse(ranked)[user[order]],
+            user_ids=pick(users, ranked),
+            query_ids=names.take(order),
+            models={model: ModelQueries(**{name: joined(model, name) for name in _OWN}) for model in self._scales},
+            scales=self._scales,
+            **{name: joined("", name) for name in _SHARED},
+        )
+        return queries, order
 
 
 def _inverse(permutation: IntArray) -> IntArray:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bestfor.diagnostics.influence import Column, Influences, Texts, shares_texts, text_effects, user_influences
+from bestfor.diagnostics.influence import (
+    Column,
+    Influences,
+    Texts,
+    shares_texts,
+    sum_by_user,
+    text_effects,
+    user_influences,
+)
 from bestfor.diagnostics.laws import LawInputs, Ledger, laws, ledger
 from bestfor.diagnostics.mixture import Corrected, correct
 from bestfor.diagnostics.pools import Pools
@@ -152,18 +160,24 @@ def _curve_influences(queries: Queries, base: Base, texts: TextEffects) -> Influ
 
 
 def _quantity_influences(queries: Queries, base: Base, measured: dict[str, _Measured]) -> Influences:
+    values = _quantity_columns(queries, base, measured)
+    return sum_by_user(values, base.weight, queries.user, queries.user_ids)
+
+
+def _quantity_columns(
+    queries: Queries, base: Base, measured: dict[str, _Measured]
+) -> Iterator[tuple[Column, FloatArray]]:
     count = np.bincount(queries.user)[queries.user]
     each = 1.0 / (len(queries.user_ids) * count * base.weight)
-    values: dict[Column, FloatArray] = {("each", 0): each}
+    yield ("each", 0), each
     for name, found in measured.items():
+        yield (f"collapsed:{name}", 0), each * found.own.collapsed[queries.user]
+        yield (f"other:{name}", 0), each * found.other.collapsed[queries.user]
+        yield (f"active:{name}", 0), found.active.astype(np.float64)
         r = np.where(found.active, found.one.correlation, 0.0)
-        values[f"collapsed:{name}", 0] = each * found.own.collapsed[queries.user]
-        values[f"other:{name}", 0] = each * found.other.collapsed[queries.user]
-        values[f"active:{name}", 0] = found.active.astype(np.float64)
-        values[f"negative:{name}", 0] = (r < 0).astype(np.float64)
-        values[f"plus:{name}", 0] = np.maximum(r, 0.0)
-        values[f"minus:{name}", 0] = np.minimum(r, 0.0)
-    return user_influences(values, base.weight, queries.user, queries.user_ids)
+        yield (f"negative:{name}", 0), (r < 0).astype(np.float64)
+        yield (f"plus:{name}", 0), np.maximum(r, 0.0)
+        yield (f"minus:{name}", 0), np.minimum(r, 0.0)
 
 
 def _facts(queries: Queries, name: str, base: Base, found: _Measured) -> ModelFacts:

@@ -8,7 +8,7 @@ pool holds duplicates, and Best-of-N from a pool with duplicates is biased low.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,10 +81,20 @@ def user_influences(
     Returns:
         The influences, without texts.
     """
-    count = len(user_ids)
-    sums = [np.bincount(user, weight * column, count) for column in values.values()]
-    users = np.stack(sums, axis=1).astype(np.float64)
-    return Influences(tuple(values), users.sum(axis=0), user_ids, users, None)
+    return sum_by_user(values.items(), weight, user, user_ids)
+
+
+def sum_by_user(
+    values: Iterable[tuple[Column, FloatArray]], weight: FloatArray, user: IntArray, user_ids: tuple[str, ...]
+) -> Influences:
+    """As :func:`user_influences`, from pairs that are made one after the other, so that one is in memory at a time."""
+    names: list[Column] = []
+    sums: list[FloatArray] = []
+    for name, column in values:
+        names.append(name)
+        sums.append(np.bincount(user, weight * column, len(user_ids)).astype(np.float64))
+    users = np.stack(sums, axis=1)
+    return Influences(tuple(names), users.sum(axis=0), user_ids, users, None)
 
 
 def shares_texts(pools: Pools) -> bool:

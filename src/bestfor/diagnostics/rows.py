@@ -78,7 +78,7 @@ class Rows:
         """
         low, queries = 0, len(self.size)
         while low < queries:
-            high = int(np.searchsorted(self.start, self.start[low] + rows, side="left"))
+            high = int(np.searchsorted(self.start, int(self.start[low]) + rows, side="left"))
             high = min(max(high, low + 1), queries)
             block = np.arange(low, high, dtype=np.int64)
             size = self.size[block]
@@ -86,7 +86,7 @@ class Rows:
                 yield block
             else:
                 doublings: IntArray = np.log2(size).astype(np.int64)
-                for one in np.unique(doublings).tolist():
+                for one in sorted(set(doublings.tolist())):
                     yield block[doublings == one]
             low = high
 
