@@ -16,7 +16,7 @@ TERMS: dict[str, str] = {
     "the declared scale matters.",
     "beta": "Share of queries whose rewards run against their utilities: more candidates make the answer worse. "
     "Counted naively this includes queries that only look reversed because their pools are small.",
-    "beta_by_chance": "The share that would look reversed in pools of this size if every query had the mean correlation "
+    "beta_by_chance": "The share that would look reversed in pools of this size if every query had the mean rho "
     "and none were hacked.",
     "beta_corrected": "The same share once sampling noise is taken out.",
     "beta_05": "Share of queries whose true correlation is below \N{MINUS SIGN}0.05, sampling noise taken out.",
