@@ -25,6 +25,8 @@ INTERCEPT_VARIANCE = 100.0
 MOST_TEXTS = 2000
 PRIOR_SD = 2.0
 LIMIT = 12.0
+DENSE_SHARE = 0.05
+SLICE = 4096
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,9 @@ def solve_ridge(rows: Rows, text: IntArray) -> Ridge:
 
     def loss(logs: FloatArray) -> float:
         ratios = dict(zip(names, np.exp(np.clip(logs, -LIMIT, LIMIT)), strict=True))
-        return -posterior(sums, **ratios).evidence + 0.5 * float(np.sum(((logs - start) / PRIOR_SD) ** 2))
+        return -posterior(sums, complete=False, **ratios).evidence + 0.5 * float(
+            np.sum(((logs - start) / PRIOR_SD) ** 2)
+        )
 
     found = optimize.minimize(loss, start, method="Nelder-Mead", options={"xatol": 0.02, "fatol": 0.02, "maxfev": 150})
     return posterior(sums, **dict(zip(names, np.exp(np.clip(found.x, -LIMIT, LIMIT)), strict=True)))
@@ -108,7 +112,7 @@ def build_sums(rows: Rows, text: IntArray) -> Sums:
     return Sums(p, n, gram, moment, float(rows.y @ rows.y), query_sum, totals, counts)
 
 
-def posterior(sums: Sums, *, slope: float, query: float = 0.0, text: float = 0.0) -> Ridge:
+def posterior(sums: Sums, *, slope: float, query: float = 0.0, text: float = 0.0, complete: bool = True) -> Ridge:
     """Weights for given ratios of variances to the noise variance, which is profiled out.
 
     Args:
@@ -116,11 +120,11 @@ def posterior(sums: Sums, *, slope: float, query: float = 0.0, text: float = 0.0
         slope: ratio of a weight's prior variance.
         query: ratio k of the query effect.
         text: ratio m of the text effect; must be positive where texts have columns.
+        complete: whether the weights' covariance is wanted (else it is empty).
     """
     p, size = sums.features, len(sums.moment)
     shrink = query / (1 + query * sums.query_count)
-    scaled = sums.query_sum.multiply(np.sqrt(shrink)[:, None]).tocsr()
-    gram = sums.gram - (scaled.T @ scaled).toarray()
+    gram = sums.gram - _cross(sums.query_sum, shrink)
     moment = sums.moment - sums.query_sum.T @ (shrink * sums.query_y)
     square = sums.square - float(np.sum(shrink * sums.query_y**2))
     precision = np.full(size, 1 / max(text, 1e-12))
@@ -131,10 +135,25 @@ def posterior(sums: Sums, *, slope: float, query: float = 0.0, text: float = 0.0
     log_det = 2 * float(np.sum(np.log(np.diag(factor[0])))) - float(np.sum(np.log(precision)))
     log_det += float(np.sum(np.log1p(query * sums.query_count)))
     evidence = -0.5 * (sums.rows * (np.log(2 * np.pi * noise) + 1) + log_det)
-    corner = np.zeros((size, p))
-    corner[:p] = np.eye(p)
-    covariance = noise * linalg.cho_solve(factor, corner)[:p]
+    covariance = np.zeros((0, 0))
+    if complete:
+        corner = np.zeros((size, p))
+        corner[:p] = np.eye(p)
+        covariance = noise * linalg.cho_solve(factor, corner)[:p]
     return Ridge(weights[:p], covariance, slope * noise, noise, query * noise, text * noise, evidence)
+
+
+def _cross(query_sum: sparse.csr_array, weight: FloatArray) -> FloatArray:
+    """``query_sum' diag(weight) query_sum``: by dense products in slices where many entries are filled, else sparse."""
+    queries, size = query_sum.shape  # pyright: ignore[reportGeneralTypeIssues]
+    if query_sum.nnz < DENSE_SHARE * queries * size:
+        scaled = query_sum.multiply(np.sqrt(weight)[:, None]).tocsr()
+        return (scaled.T @ scaled).toarray()
+    total = np.zeros((size, size))
+    for start in range(0, queries, SLICE):
+        part = query_sum[start : start + SLICE].toarray() * np.sqrt(weight[start : start + SLICE])[:, None]
+        total += part.T @ part
+    return total
 
 
 def _shared(query: IntArray, text: IntArray) -> IntArray:
