@@ -16,7 +16,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from bestfor.types import FloatArray, IntArray
+from bestfor.types import BoolArray, FloatArray, IntArray
 
 ROWS = 4096
 """Pools that are worked on at a time: their matrices stay in the processor's cache."""
@@ -70,8 +70,8 @@ def best_of_n(reward: FloatArray, utility: FloatArray, size: IntArray, n: IntArr
     """
     result = np.empty((len(size), len(n)))
     for rows, m in chunks(size):
-        values, _, _ = sort_by_reward(reward[rows, :m], utility[rows, :m])
-        result[rows] = values @ weights(m, n)
+        ranking = _Ranking(_cut(reward, rows, m))
+        result[rows] = ranking.shared(ranking.ranked(_cut(utility, rows, m))) @ weights(m, n)
     return result
 
 
@@ -110,28 +110,36 @@ def pool_curves(
     """
     curve, highest, variance = (np.empty((len(size), len(n))) for _ in range(3))
     for rows, m in chunks(size):
-        scores, table = reward[rows, :m], weights(m, n)
-        centre = utility[rows, :m].mean(axis=1, keepdims=True)
-        values, order, start = sort_by_reward(scores, utility[rows, :m])
-        squares = share_ties(np.take_along_axis((utility[rows, :m] - centre) ** 2, order, axis=1), start)
-        curve[rows] = values @ table
-        highest[rows] = np.take_along_axis(scores, order, axis=1) @ table
-        variance[rows] = np.maximum(squares @ table - ((values - centre) @ table) ** 2, 0.0)
+        scores, values, table = _cut(reward, rows, m), _cut(utility, rows, m), weights(m, n)
+        ranking = _Ranking(scores)
+        centre = values.mean(axis=1, keepdims=True)
+        ranked = ranking.ranked(values)
+        squares = ranking.shared((ranked - centre) ** 2)
+        ranked = ranking.shared(ranked)
+        curve[rows] = ranked @ table
+        highest[rows] = ranking.ranked(scores) @ table
+        variance[rows] = np.maximum(squares @ table - ((ranked - centre) @ table) ** 2, 0.0)
     return curve, highest, variance
 
 
 def chunks(size: IntArray, rows: int = ROWS) -> Iterator[tuple[IntArray | slice, int]]:
     """Blocks of pools that have the same size, as (rows, size); a plain slice where all pools have one size."""
-    sizes = np.unique(size)
-    if len(sizes) == 1:
+    if len(size) and int(size.min()) == int(size.max()):
         for start in range(0, len(size), rows):
-            yield slice(start, start + rows), int(sizes[0])
+            yield slice(start, start + rows), int(size[0])
         return
-    order = np.argsort(size, kind="stable")
-    bounds = [*np.searchsorted(size[order], sizes, side="left").tolist(), len(size)]
-    for m, low, high in zip(sizes.tolist(), bounds[:-1], bounds[1:], strict=True):
+    small = size.astype(np.uint16) if len(size) and int(size.max()) < 1 << 16 else size  # sorted in linear time
+    order = np.argsort(small, kind="stable")
+    ordered = size[order]
+    first = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]][: len(size)])
+    for low, high in zip(first.tolist(), [*first[1:].tolist(), len(size)], strict=True):
         for start in range(low, high, rows):
-            yield order[start : min(start + rows, high)], m
+            yield order[start : min(start + rows, high)], int(ordered[low])
+
+
+def _cut(matrix: FloatArray, rows: IntArray | slice, m: int) -> FloatArray:
+    """The first m columns of some rows."""
+    return matrix[rows, :m] if isinstance(rows, slice) else np.take(matrix, rows, axis=0)[:, :m]
 
 
 def sort_by_reward(reward: FloatArray, utility: FloatArray) -> tuple[FloatArray, IntArray, IntArray]:
@@ -145,36 +153,40 @@ def sort_by_reward(reward: FloatArray, utility: FloatArray) -> tuple[FloatArray,
         The tied-group means, shape (B, m); the order of the candidates, shape (B, m); the first position of each
         position's tied group, shape (B, m).
     """
-    order = np.argsort(-reward, axis=1)  # ties are averaged, so the fast unstable sort will do
-    ranked = np.take_along_axis(reward, order, axis=1)
-    position: IntArray = np.arange(int(reward.shape[1]))
-    new = np.ones(reward.shape, dtype=np.bool_)
-    np.not_equal(ranked[:, 1:], ranked[:, :-1], out=new[:, 1:])
-    tied = np.flatnonzero(~new.all(axis=1))
-    start: IntArray = np.broadcast_to(position, reward.shape)
-    if len(tied):
-        start = start.copy()
-        start[tied] = np.maximum.accumulate(np.where(new[tied], position, 0), axis=1)
-    return share_ties(np.take_along_axis(utility, order, axis=1), start), order, start
+    ranking = _Ranking(reward)
+    start: IntArray = np.broadcast_to(np.arange(int(reward.shape[1])), reward.shape)
+    if ranking.new is not None:
+        start = np.maximum.accumulate(np.where(ranking.new, start, 0), axis=1)
+    return ranking.shared(ranking.ranked(utility)), ranking.order, start
 
 
-def share_ties(values: FloatArray, start: IntArray) -> FloatArray:
-    """Replace each value by the mean of its tied group.
+class _Ranking:
+    """Candidates by descending reward; ``new``, shape (B, m), tells where a tied group begins, None without ties."""
 
-    Args:
-        values: shape (B, m), in the order of the rewards; changed in place.
-        start: shape (B, m), the first position of each position's group.
+    def __init__(self, reward: FloatArray) -> None:
+        self.order = np.argsort(-reward, axis=1)  # ties are averaged, so the fast unstable sort will do
+        rows, m = int(reward.shape[0]), int(reward.shape[1])
+        self._place = self.order + (np.arange(rows) * m)[:, None]
+        ranked = self.ranked(reward)
+        tied = ranked[:, 1:] == ranked[:, :-1]
+        self.new: BoolArray | None = None
+        if tied.any():
+            self.new = np.ones(reward.shape, dtype=np.bool_)
+            np.logical_not(tied, out=self.new[:, 1:])
+            member = ~self.new
+            member[:, :-1] |= tied
+            self._members = np.flatnonzero(member)
+            self._first = np.flatnonzero(self.new.ravel()[self._members])
+            self._count = np.diff(np.r_[self._first, len(self._members)])
 
-    Returns:
-        The values.
-    """
-    if start.strides[0] == 0:  # one row for all: no ties
-        return values
-    position: IntArray = np.arange(int(values.shape[1]))
-    new = start == position
-    tied = np.flatnonzero(~new.all(axis=1))
-    if len(tied):
-        group = np.cumsum(new[tied].ravel()) - 1
-        means = np.bincount(group, weights=values[tied].ravel()) / np.bincount(group)
-        values[tied] = means[group].reshape(len(tied), -1)
-    return values
+    def ranked(self, values: FloatArray) -> FloatArray:
+        """Values of the candidates in this order."""
+        return np.take(values.ravel(), self._place)
+
+    def shared(self, ranked: FloatArray) -> FloatArray:
+        """Values in this order, each replaced in place by the mean of its tied group."""
+        if self.new is not None:
+            flat = ranked.reshape(-1)
+            means = np.add.reduceat(flat[self._members], self._first) / self._count
+            flat[self._members] = np.repeat(means, self._count)
+        return ranked
