@@ -70,9 +70,8 @@ def main() -> None:
     parser.add_argument("--scattered", action="store_true", help="rows of a query far apart: through temporary files")
     options = parser.parse_args()
     print(f"command: python benchmarks/bench_diagnose.py {' '.join(sys.argv[1:])}".rstrip())
-    print(
-        f"machine: {os.cpu_count()} cores, {platform.machine()}, {platform.system()}, Python {platform.python_version()}"
-    )
+    system = f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}"
+    print(f"machine: {os.cpu_count()} cores, {system}")
     print("| rows | queries | s | MB at most | s per million rows | to the first line |")
     print("|---:|---:|---:|---:|---:|---:|")
     first = None
