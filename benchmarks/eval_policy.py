@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,12 +18,14 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 import typer
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationMixin, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from bestfor import rng
 from bestfor.data import grammar, taste
 from bestfor.data.world import INSTRUCTIONS, World, WorldData, build, taste_of, true_utility
+from bestfor.policies.base import Prompt, Sampled
 from bestfor.policies.prompts import Item, messages
+from bestfor.policies.transformers import TransformersPolicy
 from bestfor.types import FloatArray
 
 Whose = Literal["own", "other", "none"]
@@ -60,28 +61,12 @@ def prompts_of(data: WorldData, whose: Whose, items: int) -> list[list[dict[str,
     return chats
 
 
-def sample(
-    model: GenerationMixin, tokenizer: PreTrainedTokenizerBase, chats: Sequence[list[dict[str, str]]], n: int
-) -> list[list[tuple[str, bool]]]:
-    """Texts for each chat by ``model.generate``, with whether each ended by itself; padding stands left."""
-    texts: list[list[tuple[str, bool]]] = []
-    rows = max(1, 256 // n)
-    for start in range(0, len(chats), rows):
-        part = list(chats[start : start + rows])
-        rendered = [tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) for chat in part]
-        tokens = tokenizer(rendered, return_tensors="pt", padding=True, add_special_tokens=False)
-        with torch.inference_mode():
-            ids = model.generate(
-                input_ids=tokens["input_ids"],
-                attention_mask=tokens["attention_mask"],
-                num_return_sequences=n,
-                max_new_tokens=96,
-            )
-        new = ids[:, tokens["input_ids"].shape[1] :]
-        ended = (new == tokenizer.eos_token_id).any(dim=1).tolist()
-        found = list(zip(tokenizer.batch_decode(new, skip_special_tokens=True), ended, strict=True))
-        texts += [found[place : place + n] for place in range(0, len(found), n)]
-    return texts
+def sample(policy: TransformersPolicy, data: WorldData, whose: Whose, items: int, n: int) -> list[list[Sampled]]:
+    """N texts for each test query."""
+    names = data.queries.column("query_id").to_pylist()
+    chats = prompts_of(data, whose, items)
+    prompts = [Prompt(name, tuple(chat)) for name, chat in zip(names, chats, strict=True)]
+    return policy.sample(prompts, n, seed=data.config.seed)
 
 
 def surprise(
@@ -101,11 +86,11 @@ def surprise(
     return round(total / len(references), 3)
 
 
-def figures(data: WorldData, samples: list[list[tuple[str, bool]]]) -> Figures:
+def figures(data: WorldData, samples: list[list[Sampled]]) -> Figures:
     """Means over queries; ``style_error`` is the distance between the samples' and the reference's style."""
     rows = []
     for row, found in zip(data.queries.to_pylist(), samples, strict=True):
-        texts = [text for text, _ in found]
+        texts = [one.text for one in found]
         facts = grammar.parse(row["input"])
         value = true_utility(data.config, row["user_id"], row["input"], texts)
         styles = np.array([taste.style(text, facts.task) for text in texts])
@@ -119,7 +104,7 @@ def figures(data: WorldData, samples: list[list[tuple[str, bool]]]) -> Figures:
                 off,
                 len(set(texts)) / len(texts),
                 np.mean([len(text.split()) for text in texts]),
-                np.mean([ended for _, ended in found]),
+                np.mean([one.finish_reason == "stop" for one in found]),
             ]
         )
     return Figures(len(rows), *(round(float(value), 4) for value in np.mean(rows, axis=0)))
@@ -154,22 +139,21 @@ def main(
     write: Annotated[bool, typer.Option(help="Add the figures to training.json.")] = False,
 ) -> None:
     """Print the figures as JSON."""
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+    policy = TransformersPolicy(model, max_new_tokens=96)
+    tokenizer, network = policy.checkpoint.tokenizer, policy.checkpoint.model
     result: dict[str, Any] = {"command": "python " + " ".join(sys.argv), "n": n, "items": items}
     for task in ("headline", "review", "mixed"):
         data = build(World(seed=seed, users=users, task=task, queries=queries))
         result[task] = {"world": data.sha256, "baselines": baselines(data, n)}
         for whose in ("own", "other", "none"):
-            torch.manual_seed(seed)
             begin = time.perf_counter()
-            samples = sample(network, tokenizer, prompts_of(data, whose, items), n)
+            samples = sample(policy, data, whose, items, n)
             nats = surprise(network, tokenizer, data, whose, items)
             result[task][whose] = asdict(figures(data, samples)) | {"reference_nats": nats}
             print(task, whose, f"{time.perf_counter() - begin:.0f} s", result[task][whose], file=sys.stderr)
             for row, found in list(zip(data.queries.to_pylist(), samples, strict=True))[: show * queries : queries]:
                 print(row["input"], "\n  own:", row["reference"], file=sys.stderr)
-                print(*("  " + text for text, _ in found[:6]), sep="\n", file=sys.stderr)
+                print(*("  " + one.text for one in found[:6]), sep="\n", file=sys.stderr)
     print(json.dumps(result, indent=2))
     if write:
         path = model / "training.json"
