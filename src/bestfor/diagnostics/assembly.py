@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -215,12 +215,14 @@ def best_n(curves: Panel, column: str, cost: float) -> int:
 
 
 def _comparisons(best: str, models: Mapping[str, ModelDiagnosis], n: IntArray, curves: Panel) -> tuple[Comparison, ...]:
-    headroom = _headroom_known(next(iter(models.values())))
+    if not _headroom_known(next(iter(models.values()))):
+        return ()
+    ranked = [best, *sorted((name for name in models if name != best), key=lambda name: -_rank(models[name]))]
     return tuple(
-        Comparison(best, other, drawn, _difference(curves, best, other, drawn))
-        for other in models
+        Comparison(better, other, drawn, _difference(curves, better, other, drawn))
+        for better, other in combinations(ranked, 2)
         for drawn in n.tolist()
-        if other != best and drawn > 1 and headroom
+        if drawn > 1
     )
 
 

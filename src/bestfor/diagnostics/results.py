@@ -200,7 +200,7 @@ class Diagnosis:
         pool_mean: mean utility of a random candidate.
         oracle: Best-of-N by the utility itself.
         models: name -> its diagnosis.
-        comparisons: the best model against each other one, at every N above 1.
+        comparisons: every pair of models at every N above 1, the better one first; the best one's pairs lead.
         headline: one sentence.
         folds: where this is a mean, the diagnoses that it is the mean of.
         evidence: one per fold.

@@ -138,8 +138,9 @@ class Report:
 
     @property
     def decisive(self) -> tuple[Comparison, ...]:
-        """The comparisons that have a value, at the largest N among them."""
+        """The first (that is, the best) model's comparisons that have a value, at the largest N among them."""
         known = [pair for pair in self.comparisons if pair.difference is not None]
+        known = [pair for pair in known if pair.model == known[0].model]
         largest = max((pair.n for pair in known), default=0)
         return tuple(pair for pair in known if pair.n == largest)
 
