@@ -99,14 +99,7 @@ def finetune(
         raise InputError("histories", f"no conversation of at most {config.limit} tokens", "at least one")
     data = _signature(rows)
     curve = Training(config, model, data).train(rows, tests, console)
-    record = {
-        "command": command,
-        "settings": plain(config),
-        "data": {
-            "sha256": data,
-            "conversations": len(rows),
-            "target_tokens": int(sum(row.target.sum() for row in rows)),
-        },
+    record = {"command": command, "settings": plain(config), "data": _described(rows, data)} | {
         "weights": sum(weight.numel() for weight in model.parameters()),
         "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers", "numpy")},
         "threads": torch.get_num_threads(),
@@ -162,6 +155,11 @@ def _save(out: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
     model.save_pretrained(out, state_dict=rounded)
     tokenizer.save_pretrained(out)
     (out / "training.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _described(rows: Sequence[Encoded], signature: str) -> dict[str, Any]:
+    targets = int(sum(row.target.sum() for row in rows))
+    return {"sha256": signature, "conversations": len(rows), "target_tokens": targets}
 
 
 def _record_of(checkpoint: Path | None) -> dict[str, Any] | None:
