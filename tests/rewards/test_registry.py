@@ -1,0 +1,64 @@
+import subprocess
+import sys
+
+import pytest
+
+from bestfor import rewards
+from bestfor.errors import InputError
+from bestfor.testing.rewards import LetterEncoder, taste_examples
+
+
+def test_importing_rewards_imports_no_heavy_library():
+    code = (
+        "import sys, bestfor.rewards; print([m for m in ('torch', 'transformers', 'matplotlib') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_kinds_are_complete_and_exports_match():
+    assert set(rewards.KINDS) == {"pooled", "point", "gaussian", "hierarchical", "tastes", "length", "logprob"}
+    assert rewards.__all__ == sorted(rewards.__all__, key=lambda name: (not name.isupper(), name.islower(), name))
+    assert all(hasattr(rewards, name) for name in rewards.__all__)
+    for kind, model in rewards.KINDS.items():
+        assert rewards.build(kind).kind == kind
+        assert model.Config.model_config["extra"] == "forbid"
+
+
+def test_unknown_kind_names_the_nearest():
+    with pytest.raises(InputError, match=r"'hierarchical' .did you mean it"):
+        rewards.build("hierarchic")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"component": 3}, "unknown key 'component'.*'components'"),
+        ({"components": -1}, "'components': found -1; expected input should be greater"),
+        ({"covariance": "round"}, "'covariance': found 'round'; expected input should be 'isotropic'"),
+    ],
+)
+def test_options_are_checked(options, message):
+    with pytest.raises(InputError, match=message):
+        rewards.build("hierarchical", **options)
+
+
+def test_any_saved_model_is_loaded_by_its_folder(tmp_path):
+    examples = taste_examples()
+    for kind in rewards.KINDS:
+        encoder = None if kind in ("length", "logprob") else LetterEncoder()
+        rewards.build(kind, encoder=encoder).fit(examples, rng=0).save(tmp_path / kind)
+        assert rewards.load(tmp_path / kind, encoder=encoder).kind == kind
+    with pytest.raises(InputError, match="kind 'pooled'; expected kind 'point'"):
+        rewards.Point.load(tmp_path / "pooled")
+
+
+def test_strangers_are_counted_in_notes():
+    examples = taste_examples(users=5)
+    for kind in ("point", "gaussian", "hierarchical", "tastes"):
+        model = rewards.build(kind, encoder=LetterEncoder()).fit(examples.take(examples.user < 3), rng=0)
+        model.predict(examples)
+        assert len(model.notes) == 1
+        assert model.notes[0].startswith("2 users without fit labels were served by")
+        model.predict(examples.take(examples.user < 3))
+        assert model.notes == []
