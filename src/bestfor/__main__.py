@@ -8,7 +8,7 @@ import os
 # long. It must be said before torch loads its OpenMP runtime.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from bestfor.cli.app import main  # noqa: E402
+from bestfor.cli.app import main
 
 __all__ = ["main"]
 
