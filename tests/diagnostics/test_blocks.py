@@ -302,3 +302,35 @@ def test_numbers_of_any_usual_size_scale(size):
     np.testing.assert_allclose(scaled.gain.value, plain.gain.value * size, rtol=1e-9)
     np.testing.assert_allclose(scaled.gain.low, plain.gain.low * size, rtol=1e-9)
     assert scaled.quantities.rho.value == pytest.approx(plain.quantities.rho.value)
+
+
+def test_large_pools_are_fetched_cut_and_always_to_the_same_candidates():
+    rng = np.random.default_rng(16)
+    sizes = np.array([5, 40, 3, 12, 30, 30])
+    user, query, utility, reward = arrays(rng, sizes)
+    rows = sort_rows(user, query, utility, {"x": reward})
+    n = np.array([1, 2])
+    found = study(lambda: ((block, pools_of(rows, block)) for block in rows.blocks(20)), n)
+    asked = np.array([4, 0, 1])
+    whole, cut = found.pools_at(asked), found.pools_at(asked, 12)
+    assert cut.size.tolist() == [12, 5, 12]
+    assert cut.utility.shape == (3, 12)
+    for place in range(3):
+        kept = cut.candidate[place, : cut.size[place]]
+        assert (np.diff(kept) > 0).all()
+        for name in ("utility", "candidate"):
+            np.testing.assert_array_equal(
+                getattr(cut, name)[place, : len(kept)], getattr(whole, name)[place, kept], err_msg=name
+            )
+        np.testing.assert_array_equal(cut.rewards["x"][place, : len(kept)], whole.rewards["x"][place, kept])
+    again = found.pools_at(np.array([1, 4]), 12)
+    np.testing.assert_array_equal(again.candidate, cut.candidate[[2, 0]])
+
+
+def test_a_pool_of_fifty_thousand_takes_no_memory_for_the_others():
+    sizes = np.full(400, 5)
+    sizes[7] = 50_000
+    user, query, utility, reward = arrays(np.random.default_rng(17), sizes)
+    found = diagnose_arrays(user, query, utility, {"x": reward})
+    assert found.candidates == sizes.sum()
+    assert found.n.tolist() == [1, 2, 4, 5]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from bestfor.diagnostics.ids import Names, pick
 from bestfor.diagnostics.influence import Column, Texts, text_effects
-from bestfor.diagnostics.pools import Pools, join_pools
+from bestfor.diagnostics.pools import Pools, cut_pools, join_pools
 from bestfor.diagnostics.queries import ModelQueries, Queries, measure_queries
 from bestfor.diagnostics.sharing import Sharing
 from bestfor.types import FloatArray, IntArray, Scale
@@ -60,11 +60,13 @@ class Study:
             return None
         return _join_texts(text_effects(pools, weight[place], columns, grid) for place, pools in self._pass())
 
-    def pools_at(self, rows: IntArray) -> Pools:
+    def pools_at(self, rows: IntArray, most: int | None = None) -> Pools:
         """These queries' pools, fetched by another pass.
 
         Args:
             rows: shape (R,), places in ``queries``, each once; the pools come in this order, without texts.
+            most: candidates; larger pools are cut to as many at random, always the same ones. Best-of-N from a random
+                part of a pool has the same expectation.
         """
         wanted = np.full(len(self.queries), -1)
         wanted[rows] = np.arange(len(rows))
@@ -73,7 +75,8 @@ class Study:
         for place, pools in self._pass():
             here = np.flatnonzero(wanted[place] >= 0)
             if len(here):
-                parts.append(replace(pools, text=None, text_ids=()).take(here))
+                found = replace(pools, text=None, text_ids=()).take(here)
+                parts.append(found if most is None else cut_pools(found, most))
                 order.append(wanted[place[here]])
         return join_pools(parts, np.concatenate(order))
 

@@ -22,6 +22,9 @@ from bestfor.diagnostics.rows import Rows, check_sizes, sort_rows
 from bestfor.errors import InputError
 from bestfor.types import Averaging, IntArray
 
+MOST_CANDIDATES = 1024
+"""Larger pools are cut at random for what lies beyond the curves."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -120,7 +123,9 @@ def diagnose_blocks(blocks: Blocks, n: IntArray, not_finite: int, settings: Sett
         dropped=Dropped(found.too_few_candidates, not_finite),
     )
     evidence, models = conclude(queries, n, settings.averaging, found.texts)
-    evidence = replace(evidence, beyond=gather_beyond(queries, n, settings.averaging, found.pools_at))
+    most = max(MOST_CANDIDATES, int(n[-1]))
+    beyond = gather_beyond(queries, n, settings.averaging, lambda rows: found.pools_at(rows, most))
+    evidence = replace(evidence, beyond=beyond)
     return assemble(frame, n, (evidence,), models)
 
 

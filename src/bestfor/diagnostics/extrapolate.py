@@ -40,6 +40,7 @@ _ORDERS = {kind: width for kind, width in KINDS.items() if kind != "gao"}
 _REACH, _STEP = 14.0, 0.007
 _MOST_FITTED = 128
 _ALL_SIZES = 64
+_LARGEST_POOL = 10_000
 
 
 @dataclass(frozen=True)
@@ -102,15 +103,16 @@ def coefficients(pools: Pools, model: str, orders: IntArray | None = None) -> di
         pools: each with at least 8 candidates.
         model: whose rewards.
         orders: shape (Q, M), a random order of each pool's candidates, those past the size last; with it pools above
-            64 candidates are cut at random to one of few sizes, so that ragged ones do not need a table each.
+            64 candidates are cut at random to one of few sizes, at most 10,000, so that ragged ones do not need a
+            table each.
 
     Returns:
         ``"order_1"``, ``"order_2"``, ``"order_3"`` -> h_1 .. h_j, and ``"gao"`` -> a, b; each of shape (Q, number).
     """
     size = pools.size
     reward, utility = pools.rewards[model], pools.utility
-    if orders is not None and len(np.unique(size)) > 1:
-        size = _rounded(size)
+    if orders is not None and (len(np.unique(size)) > 1 or int(size.max()) > _LARGEST_POOL):
+        size = np.minimum(_rounded(size), _LARGEST_POOL)
         rows = np.arange(len(pools))[:, None]
         reward, utility = reward[rows, orders], utility[rows, orders]
     result = {kind: np.empty((len(pools), width)) for kind, width in KINDS.items()}

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from bestfor.diagnostics.ids import Ids, pick
 from bestfor.diagnostics.rows import Reward, Rows, sort_rows
 from bestfor.errors import InputError
+from bestfor.rng import derive
 from bestfor.types import BoolArray, FloatArray, IntArray, Scale
 
 
@@ -160,6 +161,34 @@ def pools_of(rows: Rows, queries: IntArray) -> Pools:
         query_ids=pick(rows.query_names, rows.query[first]),
         text_ids=() if texts is None else pick(rows.text_names, texts),
         dropped=Dropped(),
+    )
+
+
+def cut_pools(pools: Pools, most: int) -> Pools:
+    """Cut pools to a number of candidates at random, by the hash of their users' and their own ids.
+
+    Args:
+        pools: without texts.
+        most: candidates that are left of larger pools.
+    """
+    width = min(int(pools.utility.shape[1]), most)
+    large = np.flatnonzero(pools.size > most).tolist()
+    if not large:
+        return pools
+    kept: IntArray = np.tile(np.arange(width), (len(pools), 1))
+    for row in large:
+        rng = derive(0, "cut", pools.user_ids[int(pools.user[row])], pools.query_ids[row])
+        kept[row] = np.sort(rng.choice(int(pools.size[row]), most, replace=False))
+
+    def cut(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return np.take_along_axis(matrix, kept, axis=1)
+
+    return replace(
+        pools,
+        size=np.minimum(pools.size, most),
+        utility=cut(pools.utility),
+        candidate=cut(pools.candidate),
+        rewards={name: cut(reward) for name, reward in pools.rewards.items()},
     )
 
 
