@@ -107,6 +107,28 @@ def test_a_candidate_that_stands_twice_is_an_error(monkeypatch, capfd, tmp_path)
     assert "twice" in err
 
 
+def test_averaging_and_level_are_named_and_count(monkeypatch, capfd, tmp_path):
+    rows = [f"u,{q},{r},{u}" for q, pairs in enumerate([[(1, 0), (2, 1)]] * 3) for r, u in pairs]
+    rows += [f"v,9,{r},{u}" for r, u in [(1, 3), (2, 5)]] + [f"w,8,{r},{u}" for r, u in [(1, 3), (2, 4)]]
+    table = tmp_path / "s.csv"
+    table.write_text("user,query,reward,utility\n" + "\n".join(rows) + "\n")
+    found = {}
+    for words in (("user", "0.95"), ("query", "0.95"), ("user", "0.5")):
+        options = ("--averaging", words[0], "--level", words[1], "--n", "1,2", "--json")
+        code, out, err = bestfor(monkeypatch, capfd, "diagnose", table, *options)
+        assert code == 0, err
+        found[words] = json.loads(out)
+        assert found[words]["signature"]["averaging"] == words[0]
+    by_user, by_query = found["user", "0.95"], found["query", "0.95"]
+    assert by_user["models"]["reward"]["utility"][1] == pytest.approx((1 + 5 + 4) / 3)
+    assert by_query["models"]["reward"]["utility"][1] == pytest.approx((1 + 1 + 1 + 5 + 4) / 5)
+    assert found["user", "0.5"]["models"]["reward"]["low"][1] > by_user["models"]["reward"]["low"][1]
+    for words in (("--averaging", "usr"), ("--level", "95")):
+        code, _, err = bestfor(monkeypatch, capfd, "diagnose", table, *words)
+        assert code == 2
+        assert len(err.strip().splitlines()) == 1
+
+
 def test_one_user_and_single_candidates_have_no_intervals(monkeypatch, capfd, tmp_path):
     path = tmp_path / "s.csv"
     path.write_text("user,query,reward,utility\nu,q,1,1\nu,q,2,3\nu,r,1,1\n")

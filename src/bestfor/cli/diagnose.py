@@ -29,12 +29,14 @@ def diagnose(
     scale: Annotated[str, typer.Option(help="utility: rewards predict it in its units; arbitrary: only order.")] = (
         "arbitrary"
     ),
+    averaging: Annotated[str, typer.Option(help="user: every user weighs the same; query: every query does.")] = "user",
+    level: Annotated[float, typer.Option(help="Coverage of the intervals.")] = 0.95,
     n: Annotated[str, typer.Option(help="Where to draw curves, for example 1,2,4,8 [default: powers of two].")] = "",
     out: Annotated[Path | None, typer.Option(help="Write a report page here.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the diagnosis as JSON.")] = False,
 ) -> None:
     """Exact Best-of-N curves, the four quantities, the law and the ledger of a table of rewards and utilities."""
-    from bestfor.pipeline.scores import Scores, diagnose_table, parse_n, parse_scale
+    from bestfor.pipeline.scores import Scores, diagnose_table, parse_averaging, parse_n, parse_scale
     from bestfor.report import write_html
 
     if out is not None:
@@ -42,7 +44,10 @@ def diagnose(
     columns = Scores(
         user=user, query=query, rewards=tuple(reward or ["reward"]), utility=utility, text=text, candidate=candidate
     )
-    diagnosis = diagnose_table(table, columns, scale=parse_scale(scale), n=parse_n(n)).to_dict()
+    found = diagnose_table(
+        table, columns, scale=parse_scale(scale), n=parse_n(n), averaging=parse_averaging(averaging), level=level
+    )
+    diagnosis = found.to_dict()
     if out is not None:
         write_html(out, diagnosis)
     if as_json:

@@ -19,7 +19,7 @@ from bestfor.diagnostics.diagnosis import Settings
 from bestfor.diagnostics.rows import IN_RANGE, largest_size, out_of_range
 from bestfor.errors import InputError, nearest
 from bestfor.pipeline.streaming import candidates, check_ids, diagnose_stream, floats
-from bestfor.types import FloatArray, Scale
+from bestfor.types import Averaging, FloatArray, Scale
 
 LARGE = 1 << 19
 """Rows beyond which a table is read in blocks."""
@@ -53,6 +53,8 @@ def diagnose_table(
     *,
     scale: Scale = "arbitrary",
     n: Sequence[int] | None = None,
+    averaging: Averaging = "user",
+    level: float = 0.95,
 ) -> Diagnosis:
     """Diagnose a CSV, TSV, JSONL or Parquet table, or a DataFrame.
 
@@ -61,6 +63,8 @@ def diagnose_table(
         columns: its columns, where they are not user, query, reward, utility.
         scale: ``"utility"`` where rewards predict the utility in its own units, ``"arbitrary"`` where they only order.
         n: where curves are drawn; powers of two by default.
+        averaging: whether every ``"user"`` or every ``"query"`` weighs the same in a mean.
+        level: nominal coverage of the intervals.
 
     Raises:
         InputError: bad table (names file, row and column), a candidate that stands twice, numbers too large or too
@@ -79,7 +83,7 @@ def diagnose_table(
         "reward": list(columns.rewards),
         "rule": "argmax",
     }
-    settings = Settings(signature=signature, name=Path(where).stem if is_file else "table")
+    settings = Settings(averaging, level, signature, Path(where).stem if is_file else "table")
     if large:
         return diagnose_stream(batches, columns, scale=scale, n=n, settings=settings)
     return _diagnose(batches, columns, scale, n, settings)
@@ -110,6 +114,8 @@ def _diagnose(
         text=table["text"] if columns.text is not None else None,
         candidate=candidates(table, (where, columns.candidate)) if columns.candidate is not None else None,
         n=n,
+        averaging=settings.averaging,
+        level=settings.level,
         signature=settings.signature,
         name=settings.name,
     )
@@ -139,6 +145,13 @@ def parse_scale(word: str) -> Scale:
     if word not in ("utility", "arbitrary"):
         raise InputError("--scale", f"'{word}'", nearest(word, ("utility", "arbitrary")))
     return cast(Scale, word)
+
+
+def parse_averaging(word: str) -> Averaging:
+    """Check an averaging that a person typed."""
+    if word not in ("user", "query"):
+        raise InputError("--averaging", f"'{word}'", nearest(word, ("user", "query")))
+    return cast(Averaging, word)
 
 
 def parse_n(words: str) -> list[int] | None:
