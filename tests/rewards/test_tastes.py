@@ -8,6 +8,8 @@ from bestfor import rng
 from bestfor.data.examples import Examples
 from bestfor.errors import InputError
 from bestfor.rewards import Pooled, Tastes
+from bestfor.rewards._linear import Rows
+from bestfor.rewards._own import add_own_part, own_rows
 from bestfor.rewards._tastes import _standardise, _start, build_votes, fit_tastes, kernel, update_users
 from bestfor.testing.rewards import LETTERS, LetterEncoder, RewardModelTests, taste_examples
 
@@ -150,3 +152,47 @@ def test_another_encoder_is_refused(tmp_path):
     other.signature = "letters-2"
     with pytest.raises(InputError, match="letters-2"):
         Tastes.load(tmp_path, encoder=other).predict(taste_examples(seed=3))
+
+
+def test_own_part_is_the_exact_posterior_of_each_user():
+    votes, (y, user, query, item), texts = votes_of()
+    near = priors_of(9)[0] - np.eye(9)
+    state = replace(_start(votes, 2, 0), item=texts, noise=0.3, level_scale=0.4)
+    rows = Rows(np.zeros((len(y), 0)), y, user, query)
+    found, echo = add_own_part(rows, item, near, state, 0.25)
+    asked = own_rows(echo, near, np.arange(9), np.full(9, 5))
+    mine = user == 5
+    h, rest, own = texts[item[mine], 1:], y[mine] - texts[item[mine], 0], query[mine]
+    own_cover = 0.075 * near[np.ix_(item[mine], item[mine])]
+    whole = h @ h.T + 0.4 * (own[:, None] == own) + own_cover + 0.225 * np.eye(mine.sum())
+    np.testing.assert_allclose(found.taste[5], h.T @ np.linalg.solve(whole, rest), atol=1e-10)
+    np.testing.assert_allclose(found.spread[5], np.eye(2) - h.T @ np.linalg.solve(whole, h), atol=1e-10)
+    np.testing.assert_allclose(asked, 0.075 * near[:, item[mine]] @ np.linalg.solve(whole, rest), atol=1e-10)
+    assert not own_rows(echo, near, np.arange(9), np.full(9, -1)).any()
+
+
+def test_without_own_part_tastes_are_those_of_the_regression():
+    votes, (y, user, query, item), texts = votes_of()
+    state = replace(_start(votes, 2, 0), item=texts, item_variance=np.zeros_like(texts), noise=0.3, level_scale=0.4)
+    rows = Rows(np.zeros((len(y), 0)), y, user, query)
+    found, echo = add_own_part(rows, item, np.eye(9), state, 0.0)
+    expected = update_users(votes, state)
+    np.testing.assert_allclose(found.taste, expected.taste, atol=1e-9)
+    np.testing.assert_allclose(found.spread, expected.spread, atol=1e-9)
+    assert not echo.data.any()
+
+
+def test_a_user_alone_in_their_taste_is_heard():
+    examples, _, _ = rated(seed=2)
+    vectors = LetterEncoder().encode(examples.texts).astype(float)
+    alone = np.isin(examples.user, np.arange(8))
+    tastes = rng.derive(3, "alone").normal(size=(8, len(LETTERS)))
+    own_taste = 3 * np.sum(vectors[examples.text] * tastes[np.minimum(examples.user, 7)], axis=1)
+    examples = replace(examples, utility=np.where(alone, own_taste, examples.utility))
+    seen = examples.text < 100
+    fresh = examples.take(~seen & alone)
+    options = {"encoder": LetterEncoder(), "tastes": 1}
+    shared, own = (
+        Tastes(**options, own_share=share).fit(examples.take(seen), rng=0).predict(fresh).mean for share in (0.0, 0.5)
+    )
+    assert np.corrcoef(own, fresh.utility)[0, 1] > np.corrcoef(shared, fresh.utility)[0, 1] + 0.1

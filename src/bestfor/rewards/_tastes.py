@@ -1,13 +1,13 @@
 """Latent tastes with a Gaussian process on texts, by variational Bayes.
 
     y = m + h_0(t) + a_u'h(t) + b_q + e,   a_u ~ N(0, I),  b_q ~ N(0, t_b),  e ~ N(0, s2),
-    h_j ~ GP(0, v_j (K + g_j I)),   K(t, t') = 1 / (1 + |x_t - x_t'|^2 / (2 l^2))
+    h_j ~ GP(0, v_j (K + n_j I)),   K(t, t') = 1 / (1 + |x_t - x_t'|^2 / (2 l^2))
 
 Column j of h says what taste j makes of every text, h_0 what everybody does. K lets texts speak for unseen ones that
-mean the like, g_j is the share that an embedding cannot tell. q(a_u, b) and each q(h_j) are normal and updated in
-turn; the inverse of B = I + D^1/2 v (K + gI) D^1/2 gives q(h_j) whole, with D the precision of the votes:
+mean the like, n_j is what an embedding cannot tell. q(a_u, b) and each q(h_j) are normal and updated in
+turn; the inverse of B = I + D^1/2 v (K + nI) D^1/2 gives q(h_j) whole, with D the precision of the votes:
 
-    cov = D^-1/2 (I - B^-1) D^-1/2,   tr[(K + gI)^-1 cov] = v tr B^-1.
+    cov = D^-1/2 (I - B^-1) D^-1/2,   tr[(K + nI)^-1 cov] = v tr B^-1.
 
 Sources: Salakhutdinov & Mnih 2008 and Lim & Teh 2007 (Bayesian factors), Zhou, Shan, Banerjee & Sapiro 2012 (kernel
 prior on factors), Rasmussen & Williams 2006, sections 3.4 and 4.2 (B, rational quadratic kernel).
@@ -98,7 +98,7 @@ def fit_tastes(votes: Votes, priors: list[FloatArray], tastes: int, rounds: int,
 
     Args:
         votes: centred labels.
-        priors: [K + g_0 I, K + g I], each (items, items): of h_0 and of the tastes.
+        priors: [K + n_0 I, K + n I], each (items, items): of h_0 and of the tastes.
         tastes: k; unused ones fade out.
         rounds: turns of users and items.
         rng: seed of the start's random projection.
