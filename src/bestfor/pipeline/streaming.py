@@ -1,7 +1,7 @@
 """Tables of scores too long for memory, diagnosed by blocks of queries.
 
 One pass over the table checks it and counts each query's candidates, a second one measures; where users share texts a
-third finds what these do. At most a few blocks of 131,072 rows and about 200 bytes a query and model are held.
+third finds what these do. A few blocks of 131,072 rows are held at a time, and what docs/diagnosis.md counts a query.
 """
 
 from __future__ import annotations
