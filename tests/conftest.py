@@ -10,7 +10,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import shutil
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# A slow machine is no failure; on CI the same examples are tried every time.
+hypothesis.settings.register_profile("bestfor", deadline=None, derandomize="CI" in os.environ)
+hypothesis.settings.load_profile("bestfor")
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
