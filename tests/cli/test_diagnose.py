@@ -99,6 +99,15 @@ def test_a_page_that_cannot_be_written_is_refused_first(monkeypatch, capfd, tmp_
     assert (tmp_path / "file").read_text() == "kept"
 
 
+def test_the_table_is_not_replaced_by_its_page(monkeypatch, capfd, tmp_path):
+    table = tmp_path / "s.csv"
+    table.write_text("user,query,reward,utility\nu,q,1,1\nu,q,2,3\n")
+    code, _, err = bestfor(monkeypatch, capfd, "diagnose", table, "--out", tmp_path / "." / "s.csv")
+    assert code == 2
+    assert "another file" in err
+    assert table.read_text().startswith("user,query")
+
+
 def test_a_candidate_that_stands_twice_is_an_error(monkeypatch, capfd, tmp_path):
     table = tmp_path / "s.csv"
     table.write_text("user,query,c,reward,utility\nu,q,0,1,1\nu,q,0,2,3\n")

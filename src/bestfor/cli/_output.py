@@ -36,12 +36,18 @@ def print_diagnosis(diagnosis: Mapping[str, Any]) -> None:
     print_summary(diagnosis, Console(highlight=False))
 
 
-def writable(path: Path) -> None:
-    """Refuse, before any work, a file that could not be written afterwards.
+def writable(path: Path, keep: Path | None = None) -> None:
+    """Refuse, before any work, a file that could not or should not be written afterwards.
+
+    Args:
+        path: will be written.
+        keep: an input, which must not be replaced by what is made of it.
 
     Raises:
-        InputError: the path is a folder or something else that is no plain file, or its folder cannot be made.
+        InputError: the path is the input, a folder or something else that is no plain file, or its folder cannot be made.
     """
+    if keep is not None and path.exists() and keep.exists() and path.samefile(keep):
+        raise InputError(str(path), "the table itself as the page to write", "another file")
     if path.exists() and not path.is_file():
         raise InputError(str(path), "a folder" if path.is_dir() else "what is no plain file", "a file to write")
     try:

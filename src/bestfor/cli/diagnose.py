@@ -17,7 +17,8 @@ def diagnose(
     user: Annotated[str, typer.Option(help="Column of user ids.")] = "user",
     query: Annotated[str, typer.Option(help="Column of query ids.")] = "query",
     reward: Annotated[
-        list[str] | None, typer.Option(help="Column of rewards; repeat it to compare models [default: reward].")
+        list[str] | None,
+        typer.Option(help="Column of rewards; repeat it to compare models (reward where none is named)."),
     ] = None,
     utility: Annotated[str, typer.Option(help="Column of true utilities.")] = "utility",
     text: Annotated[
@@ -31,7 +32,9 @@ def diagnose(
     ),
     averaging: Annotated[str, typer.Option(help="user: every user weighs the same; query: every query does.")] = "user",
     level: Annotated[float, typer.Option(help="Coverage of the intervals.")] = 0.95,
-    n: Annotated[str, typer.Option(help="Where to draw curves, for example 1,2,4,8 [default: powers of two].")] = "",
+    n: Annotated[
+        str, typer.Option(help="Where to draw curves, for example 1,2,4,8 (powers of two where nothing is said).")
+    ] = "",
     out: Annotated[Path | None, typer.Option(help="Write a report page here.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the diagnosis as JSON.")] = False,
 ) -> None:
@@ -40,7 +43,7 @@ def diagnose(
     from bestfor.report import write_html
 
     if out is not None:
-        writable(out)
+        writable(out, keep=table)
     columns = Scores(
         user=user, query=query, rewards=tuple(reward or ["reward"]), utility=utility, text=text, candidate=candidate
     )

@@ -13,7 +13,8 @@ from bestfor.cli._output import Stopwatch, print_diagnosis, print_json, tell
 def run(
     file: Annotated[Path, typer.Argument(help="The TOML file that describes the run.", show_default=False)],
     out: Annotated[
-        Path | None, typer.Option(help="The run's folder [default: runs/<name of the file>].", show_default=False)
+        Path | None,
+        typer.Option(help="The run's folder (runs/NAME of the file where nothing is said).", show_default=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the diagnosis as JSON.")] = False,
 ) -> None:
