@@ -44,7 +44,7 @@ def writable(path: Path, keep: Path | None = None) -> None:
         keep: an input, which must not be replaced by what is made of it.
 
     Raises:
-        InputError: the path is the input, a folder or something else that is no plain file, or its folder cannot be made.
+        InputError: the path is the input or no plain file, or its folder cannot be made.
     """
     if keep is not None and path.exists() and keep.exists() and path.samefile(keep):
         raise InputError(str(path), "the table itself as the page to write", "another file")
