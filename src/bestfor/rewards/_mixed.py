@@ -86,7 +86,7 @@ class Learning:
     rank: int = 8
     shrinkage: float = 20.0
     rounds: int = 60
-    tolerance: float = 1e-3
+    tolerance: float = 3e-3
 
 
 def posterior(blocks: Blocks, prior: Prior) -> Posterior:
