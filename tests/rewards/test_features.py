@@ -40,6 +40,28 @@ def test_columns_are_standard_over_distinct_texts():
     assert np.abs(design.values).max() <= CLIP
 
 
+def test_components_that_are_not_whitened_keep_their_ratios():
+    examples = taste_examples(shared=True, queries=1, candidates=200)
+    free = config(style=False, answer=False)
+    white = fit_space(free, examples, LetterEncoder()).design(examples, LetterEncoder()).values
+    space = fit_space(free.model_copy(update={"whiten": False}), examples, LetterEncoder())
+    natural = space.design(examples, LetterEncoder()).values
+    vectors = LetterEncoder().encode([examples.texts[code] for code in np.unique(examples.text)]).astype(float)
+    eigenvalues = np.linalg.eigvalsh(np.cov(vectors.T, ddof=0))[::-1][:6]
+    np.testing.assert_allclose(natural.std(axis=0) ** 2, eigenvalues / eigenvalues.mean(), rtol=1e-3)
+    np.testing.assert_allclose(natural, white * space.spread, atol=1e-9)
+    assert space.spread[0] > 1 > space.spread[-1]
+
+
+def test_outlying_texts_are_clipped_at_their_columns_own_scale():
+    examples = taste_examples()
+    for whiten in (True, False):
+        space = fit_space(config(style=False, answer=False, whiten=whiten), examples, LetterEncoder())
+        far = replace(space, centre=space.centre + 1e3 * space.axes[:, 0])
+        values = far.design(examples, LetterEncoder()).values
+        np.testing.assert_allclose(np.abs(values[:, 0]), CLIP * space.spread[0])
+
+
 def test_features_that_never_vary_are_zero():
     examples = taste_examples()
     plain = replace(examples, texts=tuple("abcabc" for _ in examples.texts))
@@ -70,13 +92,17 @@ def test_another_encoder_is_refused():
         space.design(examples, other)
 
 
-def test_stored_space_is_the_same_and_foreign_shapes_are_refused():
+@pytest.mark.parametrize("whiten", [True, False])
+def test_stored_space_is_the_same_and_foreign_shapes_are_refused(whiten):
     examples = taste_examples()
-    space = fit_space(config(), examples, LetterEncoder())
+    space = fit_space(config(whiten=whiten), examples, LetterEncoder())
     again = restore_space(space.describe(), space.arrays())
+    assert again.config.whiten == whiten
     np.testing.assert_array_equal(
         space.design(examples, LetterEncoder()).values, again.design(examples, LetterEncoder()).values
     )
+    with pytest.raises(InputError, match="arrays of shapes"):
+        restore_space(space.describe(), {**space.arrays(), "space.spread": np.ones(2)})
     with pytest.raises(InputError, match="arrays of shapes"):
         restore_space(space.describe(), {**space.arrays(), "space.shift": np.zeros(2)})
     with pytest.raises(InputError, match="incomplete"):

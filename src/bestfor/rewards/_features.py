@@ -1,7 +1,8 @@
-"""What a text looks like to a reward model: its whitened embedding, its style, and how it answers the input.
+"""What a text looks like to a reward model: its embedding's principal components, its style, how it answers the input.
 
 Everything learned here (centre, principal axes, scales) is learned from the distinct texts of the fit part. Columns
-have mean 0 and variance 1 over these texts, so one prior variance suits them all.
+have mean 0 and, over these texts, variance 1, so one prior variance suits them all; components that are not whitened
+keep their ratios and have variance 1 on average.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ class FeatureConfig(BaseModel):
 
     Attributes:
         encoder: name of the sentence encoder.
-        components: whitened principal components of the embedding that are kept; 0 needs no encoder.
+        components: principal components of the embedding that are kept; 0 needs no encoder.
+        whiten: whether each component gets variance 1; otherwise all are divided by one common factor, so that
+            directions in which texts differ more also count for more under one prior variance.
         style: whether surface features (length, punctuation, ...) are added.
         answer: whether features of text and input together are added where inputs are not empty.
     """
@@ -39,6 +42,7 @@ class FeatureConfig(BaseModel):
 
     encoder: str = "all-MiniLM-L6-v2"
     components: int = Field(default=32, ge=0, le=4096)
+    whiten: bool = True
     style: bool = True
     answer: bool = True
 
@@ -68,7 +72,8 @@ class Space:
         config: what it was asked for.
         signature: content hash of the encoder, empty where none is used.
         centre: shape (dim,), mean embedding of the fit texts.
-        axes: shape (dim, k), whitening directions.
+        axes: shape (dim, k), principal directions over their scales.
+        spread: shape (k,), standard deviations of the components over the fit texts; ones where they are whitened.
         shift: shape (surface,), means of the surface features.
         width: shape (surface,), their standard deviations; infinite where a feature never varied.
         answers: whether features of text and input together are among the surface features.
@@ -78,6 +83,7 @@ class Space:
     signature: str
     centre: FloatArray
     axes: FloatArray
+    spread: FloatArray
     shift: FloatArray
     width: FloatArray
     answers: bool
@@ -92,6 +98,7 @@ class Space:
         return {
             "space.centre": self.centre,
             "space.axes": self.axes,
+            "space.spread": self.spread,
             "space.shift": self.shift,
             "space.width": self.width,
         }
@@ -115,7 +122,8 @@ class Space:
         parts: list[FloatArray] = []
         if self.axes.shape[1]:
             self.check(encoder)
-            parts.append(np.clip((_embed(encoder, texts) - self.centre) @ self.axes, -CLIP, CLIP))
+            limit = CLIP * self.spread
+            parts.append(np.clip((_embed(encoder, texts) - self.centre) @ self.axes, -limit, limit))
         asked = [examples.inputs[code] for code in inputs] if self.answers else None
         surface = _surface(self.config, texts, asked, encoder)
         parts.append(np.clip((surface - self.shift) / self.width, -CLIP, CLIP))
@@ -142,17 +150,18 @@ def fit_space(config: FeatureConfig, examples: Examples, encoder: Encoder | None
     answers = config.answer and any(examples.inputs[code].strip() for code in np.unique(examples.query))
     text, inputs, _ = _pairs(examples, answers)
     texts = [examples.texts[code] for code in text]
-    centre, axes, signature = np.zeros(0), np.zeros((0, 0)), ""
+    centre, axes, spread, signature = np.zeros(0), np.zeros((0, 0)), np.zeros(0), ""
     if config.components:
         if encoder is None:
             raise InputError("encoder", "none", f"'{config.encoder}', or components = 0")
-        centre, axes = _whitening(_embed(encoder, sorted(set(texts))), config.components)
+        vectors = _embed(encoder, sorted(set(texts)))
+        centre, axes, spread = _principal(vectors, config.components, whiten=config.whiten)
         signature = encoder.signature
     asked = [examples.inputs[code] for code in inputs] if answers else None
     surface = _surface(config, texts, asked, encoder)
     width = surface.std(axis=0)
     width = np.where(width > _TINY, width, np.inf)
-    return Space(config, signature, centre, axes, surface.mean(axis=0), width, answers)
+    return Space(config, signature, centre, axes, spread, surface.mean(axis=0), width, answers)
 
 
 def restore_space(described: dict[str, Any], arrays: Arrays) -> Space:
@@ -163,13 +172,15 @@ def restore_space(described: dict[str, Any], arrays: Arrays) -> Space:
     """
     try:
         config = FeatureConfig(**described["config"])
-        centre, axes = arrays["space.centre"], arrays["space.axes"]
+        centre, axes, spread = (arrays[f"space.{name}"] for name in ("centre", "axes", "spread"))
         shift, width = arrays["space.shift"], arrays["space.width"]
-        space = Space(config, str(described["signature"]), centre, axes, shift, width, bool(described["answers"]))
+        signature, answers = str(described["signature"]), bool(described["answers"])
+        space = Space(config, signature, centre, axes, spread, shift, width, answers)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError("saved features", f"incomplete ({error})", "the features of a saved model") from error
     surface = (len(STYLE) if config.style else 0) + (len(ANSWER) if space.answers else 0)
     shapes_fit = axes.ndim == 2 and centre.shape == axes.shape[:1] and axes.shape[1] <= config.components
+    shapes_fit = shapes_fit and spread.shape == axes.shape[1:]
     if not shapes_fit or shift.shape != (surface,) or width.shape != (surface,):
         found = f"arrays of shapes {centre.shape}, {axes.shape}, {shift.shape}, {width.shape}"
         raise InputError("saved features", found, f"at most {config.components} axes and {surface} surface features")
@@ -194,16 +205,18 @@ def _embed(encoder: Encoder | None, texts: Sequence[str]) -> FloatArray:
     return encoder.encode(texts).astype(np.float64)
 
 
-def _whitening(vectors: FloatArray, components: int) -> tuple[FloatArray, FloatArray]:
-    """Centre and directions that give unit variance; directions without variance are left out."""
+def _principal(vectors: FloatArray, components: int, *, whiten: bool) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Centre, directions over their scales, and what spread that leaves; directions without variance are left out."""
     centre = vectors.mean(axis=0)
     _, singular, rotation = np.linalg.svd(vectors - centre, full_matrices=False)
     spread = singular / np.sqrt(max(len(vectors), 1))
     kept = int(min(components, np.sum(spread > 1e-6)))
-    axes = rotation[:kept].T / spread[:kept]
+    spread = spread[:kept]
+    scale = spread if whiten else np.full(kept, np.sqrt(np.mean(spread**2)) if kept else 1.0)
+    axes = rotation[:kept].T / scale
     largest = np.argmax(np.abs(axes), axis=0)
     signs = np.sign(axes[largest, np.arange(kept)])
-    return centre, np.ascontiguousarray(axes * np.where(signs == 0, 1.0, signs))
+    return centre, np.ascontiguousarray(axes * np.where(signs == 0, 1.0, signs)), spread / scale
 
 
 def _surface(
