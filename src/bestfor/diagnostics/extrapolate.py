@@ -19,7 +19,7 @@ import numpy as np
 
 from bestfor.diagnostics._special import log_gamma, log_ndtr
 from bestfor.diagnostics.bootstrap import Panel
-from bestfor.diagnostics.curves import chunks, sort_by_reward, weights
+from bestfor.diagnostics.curves import chunks, sort_by_reward, times_weights
 from bestfor.diagnostics.influence import Column, user_influences
 from bestfor.diagnostics.pools import Pools
 from bestfor.diagnostics.within import query_weights
@@ -121,7 +121,7 @@ def coefficients(pools: Pools, model: str, orders: IntArray | None = None) -> di
         for kind, order in _ORDERS.items():
             result[kind][rows] = ranked @ concomitant_fit(m, order)
         drawn = np.unique(np.linspace(2, m, min(m - 1, _MOST_FITTED)).astype(np.int64))
-        curve = ranked @ weights(m, drawn)
+        curve = times_weights(ranked, m, drawn)
         result["gao"][rows] = (curve - ranked.mean(axis=1, keepdims=True)) @ divergence_fit(drawn)
     return result
 
