@@ -140,7 +140,7 @@ def prediction(kind: str, n: int) -> dict[Column, float]:
 
 def concomitant_fit(m: int, order: int) -> FloatArray:
     """The linear map from utilities by descending reward to h_1 .. h_order; shape (m, order)."""
-    return _inverse(_ranks(m, order)[::-1]).T[:, 1:]
+    return _inverse(_ranks(m)[::-1, : order + 1]).T[:, 1:]
 
 
 def concomitant_map(m: int, n: IntArray) -> FloatArray:
@@ -213,10 +213,11 @@ def _hermite(m: int, k: int, order: int) -> FloatArray:
 
 
 @lru_cache(maxsize=256)
-def _ranks(m: int, order: int) -> FloatArray:
-    """E[He_j(Z_(k:m))] for every rank, 1 the lowest: shape (m, order + 1)."""
+def _ranks(m: int) -> FloatArray:
+    """E[He_j(Z_(k:m))] for every rank, 1 the lowest, and every order that is used: shape (m, orders + 1)."""
     step = min(0.02, 0.6 / m**0.5)
-    parts = [_moments(m, np.arange(first + 1, min(first + 512, m) + 1), order, step) for first in range(0, m, 512)]
+    highest = max(_ORDERS.values())
+    parts = [_moments(m, np.arange(first + 1, min(first + 512, m) + 1), highest, step) for first in range(0, m, 512)]
     table = np.concatenate(parts)
     table.setflags(write=False)
     return table
