@@ -41,6 +41,7 @@ class Dataset:
         candidates: CANDIDATES table where the candidates are in the data, else None.
         utilities: UTILITIES table likewise.
         notes: what a reader of the results should know of the data.
+        task: the benchmark's task (a name of :data:`bestfor.data.benchmarks.TASKS`), empty where there is none.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Dataset:
     candidates: pa.Table | None = None
     utilities: pa.Table | None = None
     notes: tuple[str, ...] = ()
+    task: str = ""
 
 
 @dataclass(frozen=True)
