@@ -13,7 +13,7 @@ from bestfor.errors import InputError
 MODEL_KEYS = {
     "scale", "n", "utility", "low", "high", "gain", "gain_low", "gain_high", "captured", "captured_low",
     "captured_high", "interval", "quantities", "law", "law_error", "ledger", "best_n", "findings", "per_user",
-    "correlations", "suspects", "notes", "users_needed", "three_draw", "soft", "extrapolation", "best_fixed_n",
+    "correlations", "suspects", "calibration", "notes", "users_needed", "three_draw", "soft", "extrapolation", "best_fixed_n",
     "per_user_n", "stopping", "needed",
 }  # fmt: skip
 TERMS = ("law", "growth", "alpha", "sigma", "covariance", "shape", "leakage")

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from bestfor.diagnostics.calibration import Calibration
     from bestfor.diagnostics.results import Diagnosis, ModelDiagnosis
 
 COST = 0.01
 """Of one doubling, in utility units: the price that the headline speaks of."""
+
+CLOSE = 1.05
+"""Errors within 5 % of the predicted standard deviation are as predicted."""
 
 
 def larger_pools(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
@@ -53,3 +58,28 @@ def own_n(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
         f"{chosen.gain.value:.3f} more than N = {chosen.common_n:.0f} for all, on queries that did not choose it. "
         "Give users with weak rewards fewer candidates."
     )
+
+
+def calibrated(found: Calibration) -> str:
+    """Whether a predicted standard deviation can be believed, and what to do where it cannot."""
+    factor, t = math.sqrt(found.temperature.value), found.temperature
+    if t.low is None or t.high is None:
+        size = f"errors are {factor:.2f} times what its std says; one user alone carries no interval"
+    elif t.low > 1 and factor > CLOSE:
+        size = f"it is too sure: errors are {factor:.2f} times what its std says; multiply its std by that"
+    elif t.high < 1 and factor < 1 / CLOSE:
+        size = f"it is not sure enough: errors are only {factor:.2f} times what its std says; multiply its std by that"
+    else:
+        size = f"its std has the right size (errors are {factor:.2f} times what it says)"
+    return f"{size}; {_knows(found)}. Picks use the mean alone, so this changes no curve."
+
+
+def _knows(found: Calibration) -> str:
+    gain = found.tempered_gain
+    if len(found.reliability.candidates) == 1:
+        return "it is the same for nearly all candidates, so it cannot tell sure predictions from unsure ones"
+    if gain.low is not None and gain.low > 0:
+        return f"it tells sure predictions from unsure ones ({gain.value:.3f} nats better than one constant std)"
+    if gain.high is not None and gain.high < 0:
+        return f"one constant std would be better ({-gain.value:.3f} nats): it points at the wrong candidates"
+    return "it is not shown to tell sure predictions from unsure ones better than one constant std"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from bestfor.diagnostics.calibration_json import calibration_json
 from bestfor.diagnostics.outlook_json import outlook_json
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def _model(model: ModelDiagnosis) -> Json:
         "correlations": {"edges": model.edges, "counts": model.counts},
         "suspects": [asdict(suspect) for suspect in model.suspects],
         "notes": model.notes,
+        "calibration": calibration_json(model.calibration),
         **outlook_json(model.outlook),
     }
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bestfor.diagnostics.assembly import Frame, assemble
+from bestfor.diagnostics.calibration import pool_calibrations
 from bestfor.diagnostics.evidence import ModelFacts
 from bestfor.diagnostics.laws import LAWS, Ledger
 from bestfor.diagnostics.mixture import Corrected
@@ -63,7 +64,10 @@ def combine_folds(
     notes = {
         model: tuple(dict.fromkeys(note for fold in folds for note in fold.models[model].notes)) for model in facts
     }
-    return replace(whole.with_notes(notes), folds=tuple(folds))
+    calibrations = {
+        model: pool_calibrations([fold.models[model].calibration for fold in folds], frame.level) for model in facts
+    }
+    return replace(whole.with_notes(notes).with_calibration(calibrations), folds=tuple(folds))
 
 
 def _same(first: Diagnosis, other: Diagnosis, place: int) -> None:

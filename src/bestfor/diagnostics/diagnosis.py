@@ -14,6 +14,7 @@ import numpy.typing as npt
 from bestfor.diagnostics.assembly import Frame, assemble
 from bestfor.diagnostics.beyond import gather_beyond
 from bestfor.diagnostics.blocks import Blocks, study
+from bestfor.diagnostics.calibration import calibrations
 from bestfor.diagnostics.evidence import conclude
 from bestfor.diagnostics.ids import Ids, pick
 from bestfor.diagnostics.pools import Dropped, Reward, pools_of
@@ -95,9 +96,10 @@ def diagnose_arrays(
     if "data" not in settings.signature:
         data = _digest(rows, np.flatnonzero(rows.size >= drawn[-1]))
         settings = replace(settings, signature={"data": data, **settings.signature})
-    return diagnose_blocks(
+    found = diagnose_blocks(
         lambda: ((queries, pools_of(rows, queries)) for queries in rows.blocks()), drawn, rows.not_finite, settings
     )
+    return found.with_calibration(calibrations(rows, rewards, level))
 
 
 def diagnose_blocks(blocks: Blocks, n: IntArray, not_finite: int, settings: Settings) -> Diagnosis:

@@ -9,6 +9,7 @@ from typing import Any
 
 from bestfor.diagnostics.as_json import Json, diagnosis_json
 from bestfor.diagnostics.beyond import Beyond
+from bestfor.diagnostics.calibration import Calibration
 from bestfor.diagnostics.influence import Influences
 from bestfor.diagnostics.laws import Ledger
 from bestfor.diagnostics.mixture import Corrected
@@ -153,6 +154,7 @@ class ModelDiagnosis:
         suspects: at most 12, the likeliest first.
         notes: what the maker of the rewards has to say.
         outlook: other rules, budgets and pool sizes; None where no sample of pools was at hand.
+        calibration: of the predicted standard deviations; None without any, or where rewards are of arbitrary scale.
     """
 
     scale: Scale
@@ -175,6 +177,7 @@ class ModelDiagnosis:
     suspects: tuple[Suspect, ...]
     notes: tuple[str, ...] = ()
     outlook: Outlook | None = None
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)
@@ -233,6 +236,13 @@ class Diagnosis:
         """The same diagnosis with notes on some models, by name."""
         models = {
             name: replace(model, notes=(*model.notes, *notes.get(name, ()))) for name, model in self.models.items()
+        }
+        return replace(self, models=models)
+
+    def with_calibration(self, found: Mapping[str, Calibration | None]) -> Diagnosis:
+        """The same diagnosis with the calibration of some models, by name."""
+        models = {
+            name: replace(model, calibration=found.get(name, model.calibration)) for name, model in self.models.items()
         }
         return replace(self, models=models)
 

@@ -27,10 +27,12 @@ class Reward:
     Attributes:
         mean: shape (rows,), the predicted mean; only this selects.
         scale: ``"utility"`` where the mean is in the utility's units, ``"arbitrary"`` where only its order counts.
+        std: shape (rows,), the predictive standard deviation where there is one; it is judged, and selects nothing.
     """
 
     mean: FloatArray
     scale: Scale = "arbitrary"
+    std: FloatArray | None = None
 
 
 @dataclass(frozen=True)

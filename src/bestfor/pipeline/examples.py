@@ -65,6 +65,7 @@ class Rows:
         candidate: index within the query.
         utility: the primary metric.
         rewards: predicted means by model.
+        stds: predicted standard deviations of the models that have any.
     """
 
     user: np.ndarray
@@ -73,6 +74,7 @@ class Rows:
     candidate: IntArray
     utility: FloatArray
     rewards: Mapping[str, FloatArray]
+    stds: Mapping[str, FloatArray]
 
 
 def build_rows(queries: pa.Table, candidates: pa.Table, utilities: pa.Table, rewards: Mapping[str, pa.Table]) -> Rows:
@@ -90,6 +92,11 @@ def build_rows(queries: pa.Table, candidates: pa.Table, utilities: pa.Table, rew
     predicted = {
         model: _lookup(names, table, "mean", examples.query, examples.candidate) for model, table in rewards.items()
     }
+    stds = {
+        model: _lookup(names, table, "std", examples.query, examples.candidate)
+        for model, table in rewards.items()
+        if table["std"].null_count < table.num_rows
+    }
     known = _codes(candidates["query_id"], names)
     kept = np.flatnonzero(known >= 0)
     order = np.lexsort((candidates["candidate"].to_numpy()[kept], known[kept]))
@@ -101,6 +108,7 @@ def build_rows(queries: pa.Table, candidates: pa.Table, utilities: pa.Table, rew
         candidate=examples.candidate,
         utility=examples.utility,
         rewards=predicted,
+        stds=stds,
     )
 
 

@@ -177,7 +177,7 @@ def _diagnose(
         rows.user,
         rows.query,
         rows.utility,
-        {name: Reward(mean, scales[name]) for name, mean in rows.rewards.items()},
+        {name: Reward(mean, scales[name], rows.stds.get(name)) for name, mean in rows.rewards.items()},
         text=rows.text if config.door == "ratings" else None,
         candidate=rows.candidate,
         n=list(config.diagnosis.n) or None,
