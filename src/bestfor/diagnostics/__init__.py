@@ -23,6 +23,7 @@ from bestfor.diagnostics.results import (
     Quantities,
     Suspect,
 )
+from bestfor.diagnostics.rules import Rule, RuleCurve, Sampling, named_rule, rule_curve
 from bestfor.diagnostics.soft import soft_best_of_n
 from bestfor.diagnostics.stopping import Beliefs, Replay, StoppingRule, beliefs_from, expected_improvement, replay
 
@@ -48,6 +49,9 @@ __all__ = [
     "Quantities",
     "Replay",
     "Reward",
+    "Rule",
+    "RuleCurve",
+    "Sampling",
     "Spread",
     "StoppingRule",
     "Suspect",
@@ -62,10 +66,12 @@ __all__ = [
     "expected_improvement",
     "extrapolate",
     "free_bound",
+    "named_rule",
     "negative_by_chance",
     "normal_growth",
     "pools_from_rows",
     "replay",
+    "rule_curve",
     "soft_best_of_n",
     "subset_variance",
     "wilson",

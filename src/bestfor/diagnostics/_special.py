@@ -31,6 +31,14 @@ def binomial(n: FloatArray, k: int) -> FloatArray:
     return np.asarray(special.binom(n, k), dtype=np.float64)
 
 
+def log_binomial(n: FloatArray, k: FloatArray | float) -> FloatArray:
+    """The logarithm of C(n, k); minus infinity where k < 0 or k > n."""
+    inside = (np.asarray(k) >= 0) & (n >= k)
+    above, below = np.where(inside, n, 0.0), np.where(inside, k, 0.0)
+    log = special.gammaln(above + 1) - special.gammaln(below + 1) - special.gammaln(above - below + 1)
+    return np.where(inside, log, -np.inf)
+
+
 def normal_quantile(probability: float) -> float:
     """The standard normal quantile."""
     return float(special.ndtri(probability))

@@ -11,7 +11,7 @@ chosen by itself it is pass@k (Chen et al. 2021). Rewards are compared as given.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -61,20 +61,26 @@ _kept_weights = lru_cache(maxsize=512)(_weights)
 
 
 def times_weights(ranked: FloatArray, m: int, n: IntArray) -> FloatArray:
-    """Utilities by descending reward times the weights of every N; a table too large to hold is made in parts.
+    """Utilities by descending reward, shape (B, m), times the weights of every N: shape (B, K)."""
+    return times_table(ranked, m, n, weights)
+
+
+def times_table(ranked: FloatArray, m: int, n: IntArray, table: Callable[[int, IntArray], FloatArray]) -> FloatArray:
+    """Utilities by descending reward times a table of chances; one too large to hold is made in parts.
 
     Args:
         ranked: shape (B, m).
         m: candidates in each pool.
         n: shape (K,).
+        table: pool size and values of N -> shape (m, K).
 
     Returns:
         Shape (B, K).
     """
     width = max(LARGEST_TABLE // m, 1)
     if len(n) <= width:
-        return ranked @ weights(m, n)
-    parts = [ranked @ weights(m, n[low : low + width]) for low in range(0, len(n), width)]
+        return ranked @ table(m, n)
+    parts = [ranked @ table(m, n[low : low + width]) for low in range(0, len(n), width)]
     return np.concatenate(parts, axis=1)
 
 

@@ -1,0 +1,204 @@
+"""Rules besides the highest reward, against every subset and every order of ties."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from bestfor.diagnostics import Sampling, best_of_n, named_rule, rule_curve, soft_best_of_n
+from bestfor.errors import InputError
+
+few = settings(max_examples=40)
+RANKED = {
+    "second": lambda n: np.eye(n)[min(1, n - 1)],
+    "rank:3": lambda n: np.eye(n)[min(2, n - 1)],
+    "top:2": lambda n: np.r_[np.ones(min(2, n)), np.zeros(max(n - 2, 0))] / min(2, n),
+    "median": lambda n: (np.eye(n)[(n - 1) // 2] + np.eye(n)[n // 2]) / 2,
+    "trimmed:0.25": lambda n: np.r_[np.zeros(n // 4), np.ones(n - 2 * (n // 4)), np.zeros(n // 4)] / (n - 2 * (n // 4)),
+    "best": lambda n: np.eye(n)[0],
+}
+
+
+def ranked_brute(reward, utility, chances):
+    """Every subset; ties are ordered at random, so ranks of a tied group share their chance."""
+    curve = []
+    for n in range(1, len(reward) + 1):
+        earned = []
+        for subset in combinations(range(len(reward)), n):
+            order = sorted(subset, key=lambda i: -reward[i])
+            chance = chances(n)
+            total, k = 0.0, 0
+            while k < n:
+                group = [i for i in order if reward[i] == reward[order[k]]]
+                total += chance[k : k + len(group)].sum() * np.mean([utility[i] for i in group])
+                k += len(group)
+            earned.append(total)
+        curve.append(np.mean(earned))
+    return np.array(curve)
+
+
+def one(reward, utility, rule, **options):
+    return rule_curve(np.array(reward, float), np.array(utility, float), rule, np.arange(1, len(reward) + 1), **options)
+
+
+pools = st.lists(st.tuples(st.integers(0, 3), st.integers(-3, 3)), min_size=1, max_size=7)
+
+
+@few
+@given(pools, st.sampled_from(sorted(RANKED)))
+def test_rank_rules_equal_every_subset(rows, name):
+    reward, utility = zip(*rows, strict=True)
+    found = one(reward, utility, name)
+    np.testing.assert_allclose(found.utility[0], ranked_brute(reward, utility, RANKED[name]), atol=1e-11)
+    assert found.exact.all()
+    assert not found.standard_error.any()
+
+
+@few
+@given(pools, st.integers(0, 3))
+def test_a_cap_and_the_first_that_passes_equal_every_order_of_drawing(rows, cap):
+    """Drawn one after the other: the first that reaches the cap, else the best (of equal ones at random)."""
+    reward, utility = (np.array(one, float) for one in zip(*rows, strict=True))
+    expected = []
+    for n in range(1, len(reward) + 1):
+        earned = []
+        for subset in combinations(range(len(reward)), n):
+            here = list(subset)
+            passing = [i for i in here if reward[i] >= cap]  # each is the first of them with the same chance
+            best = [i for i in here if reward[i] == reward[here].max()]
+            earned.append(utility[passing or best].mean())
+        expected.append(np.mean(earned))
+    for name in (f"cap:{cap}", f"first:{cap}"):
+        np.testing.assert_allclose(one(reward, utility, name).utility[0], expected, atol=1e-11)
+
+
+@few
+@given(pools, st.sampled_from(sorted(RANKED)))
+def test_any_function_of_rewards_is_listed_exactly(rows, name):
+    reward, utility = zip(*rows, strict=True)
+    found = one(reward, utility, lambda scores: np.tile(RANKED[name](scores.shape[1]), (len(scores), 1)))
+    np.testing.assert_allclose(found.utility, one(reward, utility, name).utility, atol=1e-11)
+    assert found.exact.all()
+
+
+def nearest_to_mean(scores):
+    return np.abs(scores - scores.mean(axis=1, keepdims=True)).argmin(axis=1)
+
+
+@few
+@given(pools)
+def test_a_function_that_no_ranks_express_equals_every_subset(rows):
+    reward, utility = (np.array(one, float) for one in zip(*rows, strict=True))
+    expected = []
+    for n in range(1, len(reward) + 1):
+        earned = []
+        for subset in combinations(range(len(reward)), n):
+            scores = np.sort(reward[list(subset)])[::-1]
+            value = scores[nearest_to_mean(scores[None])[0]]
+            earned.append(utility[reward == value].mean())  # equal rewards are exchangeable
+        expected.append(np.mean(earned))
+    np.testing.assert_allclose(one(reward, utility, nearest_to_mean).utility[0], expected, atol=1e-11)
+
+
+def test_draws_are_seeded_and_say_their_standard_error():
+    rng = np.random.default_rng(0)
+    reward, utility = rng.standard_normal((2, 40, 24))
+    n = [1, 8, 24]
+    drawn = rule_curve(reward, utility, lambda scores: np.zeros(len(scores), int), n, sampling=Sampling(500, 400, 3))
+    exact = best_of_n(reward, utility, np.full(40, 24), np.array(n))
+    assert drawn.exact[0].tolist() == [True, False, True]
+    np.testing.assert_allclose(drawn.utility[:, [0, 2]], exact[:, [0, 2]], atol=1e-12)
+    assert not drawn.standard_error[:, [0, 2]].any()
+    z = (drawn.utility - exact)[:, 1] / drawn.standard_error[:, 1]
+    assert 0.6 < z.std() < 1.4
+    value, error = drawn.mean()
+    assert abs(value[1] - exact[:, 1].mean()) < 4 * error[1]
+    assert error[1] == pytest.approx(np.sqrt((drawn.standard_error[:, 1] ** 2).sum()) / 40)
+    again = rule_curve(reward, utility, lambda scores: np.zeros(len(scores), int), n, sampling=Sampling(500, 400, 3))
+    other = rule_curve(reward, utility, lambda scores: np.zeros(len(scores), int), n, sampling=Sampling(500, 400, 4))
+    np.testing.assert_array_equal(drawn.utility, again.utility)
+    assert (drawn.utility[:, 1] != other.utility[:, 1]).all()
+
+
+@few
+@given(pools, st.sampled_from(sorted(RANKED)))
+def test_an_increasing_map_of_rewards_leaves_rank_rules_and_every_curve_stays_in_its_bounds(rows, name):
+    reward, utility = (np.array(one, float) for one in zip(*rows, strict=True))
+    found = one(reward, utility, name).utility
+    np.testing.assert_allclose(one(np.exp(reward) - 9, utility, name).utility, found, atol=1e-12)
+    assert found[0, 0] == pytest.approx(utility.mean(), abs=1e-12)
+    assert (found >= utility.min() - 1e-12).all()
+    assert (found <= utility.max() + 1e-12).all()
+
+
+@pytest.mark.parametrize("m", [9, 60, 400])
+def test_ranks_of_large_pools_are_scipys_hypergeometric(m):
+    n, k = np.array([1, 2, m // 2, m]), 2
+    table = named_rule(f"rank:{k + 1}").table(m, n)
+    rank = np.arange(m)
+    for column, drawn in enumerate(n.tolist()):
+        if drawn > k:
+            expected = drawn / m * stats.hypergeom.pmf(k, m - 1, rank, drawn - 1)
+            np.testing.assert_allclose(table[:, column], expected, atol=1e-12)
+    np.testing.assert_allclose(table.sum(axis=0), 1.0)
+
+
+def test_ragged_pools_and_larger_n_than_the_pool():
+    rng = np.random.default_rng(1)
+    size = rng.integers(1, 9, 50)
+    reward, utility = rng.integers(0, 4, (50, 8)).astype(float), rng.standard_normal((50, 8))
+    n = np.arange(1, 9)
+    for rule in ("median", "top:3", nearest_to_mean):
+        together = rule_curve(reward, utility, rule, n, size=size)
+        for q, m in enumerate(size):
+            alone = rule_curve(reward[q, :m], utility[q, :m], rule, n[:m]).utility[0]
+            np.testing.assert_allclose(together.utility[q, :m], alone, atol=1e-12)
+            assert np.isnan(together.utility[q, m:]).all()
+    best = rule_curve(reward, utility, "best", n, size=size).utility
+    np.testing.assert_allclose(best, best_of_n(reward, utility, size, n), atol=1e-12)
+
+
+def test_lower_bounds_take_standard_deviations_and_soft_is_the_integral():
+    rng = np.random.default_rng(2)
+    mean, utility = rng.standard_normal((2, 5, 9))
+    std, n, size = rng.uniform(0.1, 1, (5, 9)), np.arange(1, 10), np.full(5, 9)
+    found = rule_curve(mean, utility, "lower:1.5", n, std=std).utility
+    np.testing.assert_allclose(found, best_of_n(mean - 1.5 * std, utility, size, n), atol=1e-12)
+    with pytest.raises(InputError, match="no standard deviations"):
+        rule_curve(mean, utility, "lower:1", n)
+    with pytest.raises(InputError, match=r"shape \(5,\)|shape \(1, 9\)"):
+        rule_curve(mean, utility, "lower:1", n, std=std[0])
+    found = rule_curve(mean, utility, "soft:0.7", n).utility
+    np.testing.assert_allclose(found, soft_best_of_n(mean, utility, size, n, 0.7))
+
+
+@pytest.mark.parametrize(
+    "name", ["", "third", "top", "top:0", "top:x", "rank:-1", "cap:nan", "trimmed:0.5", "soft:0", "median:2", "cap:"]
+)
+def test_unknown_rules_are_named(name):
+    with pytest.raises(InputError, match="rule"):
+        rule_curve([1.0, 2], [1.0, 2], name, [1])
+
+
+@pytest.mark.parametrize(
+    ("choose", "message"),
+    [
+        (lambda scores: np.full(len(scores), scores.shape[1]), "a place from 0 to 1"),
+        (lambda scores: np.zeros((len(scores), 1)), "a place from 0 to 1"),
+        (lambda scores: scores[:, 0], "a place from 0 to 1"),
+        (lambda scores: np.ones(scores.shape), "do not sum to 1"),
+    ],
+)
+def test_functions_that_pick_nothing_are_told(choose, message):
+    with pytest.raises(InputError, match=message):
+        rule_curve([1.0, 2, 3], [1.0, 2, 3], choose, [2])
+
+
+def test_shapes_that_do_not_fit_are_told():
+    with pytest.raises(InputError, match="that of the utility"):
+        rule_curve([1.0, 2], [1.0, 2, 3], "best", [1])
+    with pytest.raises(InputError, match="each at least 1"):
+        rule_curve([1.0, 2], [1.0, 2], "best", [0])
