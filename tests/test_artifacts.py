@@ -1,7 +1,9 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from bestfor import artifacts
 from bestfor.errors import InputError
@@ -86,3 +88,119 @@ def test_weights_outside_the_folder_are_never_read(tmp_path):
     change(tmp_path / "m" / "config.json", weights={"file": f"../other/{other.name}", "sha256": "0"})
     with pytest.raises(InputError, match="no file 'weights-"):
         artifacts.read(tmp_path / "m")
+
+
+NAMES = ("ada", "b/o b", "émile", "李")
+PERSONAL = {
+    "shared": np.arange(3.0),
+    "user.flat": np.arange(8.0).reshape(4, 2),
+    "user.ragged": np.arange(12, dtype=np.float32).reshape(6, 2),
+    "user.ragged.ends": np.array([0, 2, 2, 5, 6]),
+}
+
+
+def test_users_are_read_alone(tmp_path):
+    digest = artifacts.write(tmp_path, {"n": 1}, PERSONAL, NAMES)
+    whole = artifacts.read(tmp_path)
+    assert whole.users == NAMES
+    assert set(whole.arrays) == set(PERSONAL)
+    part = artifacts.read(tmp_path, users=["李", "nobody", "b/o b", "zoë", ""])
+    assert (part.users, part.digest) == (("b/o b", "李"), digest)
+    np.testing.assert_array_equal(part.arrays["shared"], PERSONAL["shared"])
+    np.testing.assert_array_equal(part.arrays["user.flat"], PERSONAL["user.flat"][[1, 3]])
+    np.testing.assert_array_equal(part.arrays["user.ragged"], PERSONAL["user.ragged"][5:])
+    np.testing.assert_array_equal(part.arrays["user.ragged.ends"], [0, 0, 1])
+    assert artifacts.read(tmp_path, users=[]).arrays["user.flat"].shape == (0, 2)
+    assert artifacts.read_config(tmp_path) == {"n": 1}
+
+
+@pytest.mark.parametrize(("place", "message"), [("user.ragged", "rows of user number 2"), ("shared", "'shared'")])
+def test_damage_is_found_in_what_is_read(tmp_path, place, message):
+    artifacts.write(tmp_path, {"n": 1}, PERSONAL, NAMES)
+    weights = next(tmp_path.glob("*.safetensors"))
+    payload = bytearray(weights.read_bytes())
+    header = int.from_bytes(payload[:8], "little")
+    start = json.loads(payload[8 : 8 + header])[place]["data_offsets"][0] + 8 + header
+    payload[start + 2 * 8] ^= 1
+    weights.write_bytes(bytes(payload))
+    with pytest.raises(InputError, match=message):
+        artifacts.read(tmp_path, users=["émile"])
+    if place == "user.ragged":
+        assert artifacts.read(tmp_path, users=["李"]).users == ("李",)
+    with pytest.raises(InputError, match="damaged or foreign"):
+        artifacts.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("users", "arrays", "message"),
+    [
+        (("b", "a"), {}, "do not ascend"),
+        (("a", "a"), {}, "do not ascend"),
+        (("a",), PERSONAL, "4 rows for 1 users"),
+        ((), PERSONAL, "without users"),
+    ],
+)
+def test_rows_and_users_must_agree(tmp_path, users, arrays, message):
+    with pytest.raises(ValueError, match=message):
+        artifacts.write(tmp_path, {}, {"shared": np.zeros(1), **arrays}, users)
+
+
+def test_one_of_many_users_does_not_read_the_others(tmp_path, monkeypatch):
+    """Bytes asked for, and pages of the file that came into memory: of 200,000 users for one of them."""
+    count = 200_000
+    users = [f"person-{code:07d}" for code in range(count)]
+    arrays = {"user.weights": np.random.default_rng(0).normal(size=(count, 48)), "shared": np.ones(100)}
+    artifacts.write(tmp_path, {}, arrays, users)
+    size = next(tmp_path.glob("*.safetensors")).stat().st_size
+    asked, resident = [], []
+
+    class Slice:
+        def __init__(self, inner):
+            self.inner = inner
+
+        def get_shape(self):
+            return self.inner.get_shape()
+
+        def __getitem__(self, rows):
+            found = self.inner[rows]
+            asked.append(found.nbytes)
+            return found
+
+    class Counting:
+        def __init__(self, path, framework):
+            self.inner = safe_open(path, framework=framework)
+
+        def __enter__(self):
+            self.handle = self.inner.__enter__()
+            return self
+
+        def __exit__(self, *error):
+            resident.append(resident_bytes(str(tmp_path.resolve())))
+            return self.inner.__exit__(*error)
+
+        def keys(self):
+            return self.handle.keys()
+
+        def get_tensor(self, name):
+            return self.handle.get_tensor(name)
+
+        def get_slice(self, name):
+            return Slice(self.handle.get_slice(name))
+
+    monkeypatch.setattr(artifacts, "safe_open", Counting)
+    found = artifacts.read(tmp_path, users=["person-0123456"])
+    np.testing.assert_array_equal(found.arrays["user.weights"], arrays["user.weights"][[123456]])
+    assert size > 80_000_000
+    assert sum(asked) < 2_000
+    assert resident[0] < size / 10
+
+
+def resident_bytes(folder):
+    """Memory of this process that maps files of a folder."""
+    total, inside = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split(" ")[0] and ":" not in line.split(" ")[0]:
+            inside = folder in line
+        elif inside and line.startswith("Rss:"):
+            total += int(line.split()[1]) * 1024
+    return total

@@ -43,7 +43,9 @@ class RewardEstimate:
     Attributes:
         mean: shape (n,), the predicted utility, or a score of arbitrary scale.
         std: shape (n,), the predictive standard deviation in the mean's units, or None where the model has none.
+        std_mean: shape (n,), the part of ``std`` that more labels would take away (the mean's own posterior), or None.
     """
 
     mean: FloatArray
     std: FloatArray | None = None
+    std_mean: FloatArray | None = None

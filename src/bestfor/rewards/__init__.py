@@ -66,11 +66,19 @@ def build(
     return kind_class(kind)(None, encoder=encoder, cache=cache, **options)
 
 
-def load(folder: Path, *, encoder: Encoder | None = None, cache: Path | None = None) -> RewardModel:
+def load(
+    folder: Path, *, encoder: Encoder | None = None, cache: Path | None = None, user: str | None = None
+) -> RewardModel:
     """Read a saved model of any kind.
+
+    Args:
+        folder: the model's folder.
+        encoder: None loads the configuration's by name when it is needed.
+        cache: folder for embeddings, None for memory only.
+        user: who will be served, None for everybody; see :meth:`RewardModel.load`.
 
     Raises:
         InputError: the folder is damaged, of an unknown kind, or its encoder is not the one here.
     """
-    stored = artifacts.read(Path(folder))
-    return kind_class(str(stored.config.get("kind"))).load(folder, encoder=encoder, cache=cache)
+    kind = str(artifacts.read_config(Path(folder)).get("kind"))
+    return kind_class(kind).load(folder, encoder=encoder, cache=cache, user=user)

@@ -14,8 +14,9 @@ from bestfor.artifacts import Arrays
 from bestfor.data.examples import Examples
 from bestfor.encoders import Encoder, load_encoder
 from bestfor.errors import BestforError, InputError, nearest
+from bestfor.rewards._canonical import canonical
 from bestfor.rewards._features import Design, FeatureConfig, Space, fit_space, restore_space
-from bestfor.types import FloatArray, IntArray, RewardEstimate, Scale
+from bestfor.types import BoolArray, FloatArray, IntArray, RewardEstimate, Scale
 
 DIGITS = 9
 
@@ -36,6 +37,8 @@ class RewardModel(ABC):
     kind: ClassVar[str]
     scale: ClassVar[Scale] = "utility"
     Config: ClassVar[type[BaseModel]]
+    sliced: ClassVar[bool] = False
+    """Whether every stored array with rows of users is named ``user.*``, so that one user is read without the rest."""
 
     def __init__(
         self,
@@ -53,6 +56,9 @@ class RewardModel(ABC):
         self._cache = cache
         self._space: Space | None = None
         self._users: tuple[str, ...] = ()
+        self._codes: dict[str, int] | None = None
+        self._abstained: BoolArray | None = None
+        self._asked: frozenset[str] | None = None
         self._fitted = False
         self._fit_notes: list[str] = []
         self._predict_notes: list[str] = []
@@ -71,6 +77,13 @@ class RewardModel(ABC):
     def notes(self) -> list[str]:
         """Plain sentences about the last fit and the last prediction."""
         return [*self._fit_notes, *self._predict_notes]
+
+    @property
+    def abstained(self) -> tuple[str, ...]:
+        """Users with fit labels who are served as if they had none, since their labels say no more than everybody's."""
+        if self._abstained is None:
+            return ()
+        return tuple(self._users[code] for code in np.flatnonzero(self._abstained))
 
     def fit(self, examples: Examples, *, rng: int) -> Self:
         """Learn from rows with utilities; their order changes nothing.
@@ -91,13 +104,25 @@ class RewardModel(ABC):
             raise InputError(where, found, "finite utilities; leave unlabelled candidates out")
         ordered = canonical(examples)
         self._fit_notes, self._predict_notes = [], []
-        self._users = ordered.users
+        self._users, self._codes, self._asked, self._abstained = ordered.users, None, None, None
         if self.uses_features():
             config = FeatureConfig(**{name: getattr(self.config, name) for name in FeatureConfig.model_fields})
             self._space = fit_space(config, ordered, self._load_encoder())
         self._fit(ordered, rng)
+        if self.abstained:
+            users = f"{len(self.abstained)} of {len(self._users)} users"
+            served = "were served without a part of their own: their labels say no more than everybody's"
+            self._fit_notes.append(f"{users} {served}")
         self._fitted = True
         return self
+
+    def update(self, examples: Examples) -> Self:
+        """Absorb further labels of known or new users, where the kind can do it without fitting again.
+
+        Raises:
+            BestforError: the kind cannot.
+        """
+        raise BestforError(f"'{self.kind}' takes further labels by another fit only")
 
     def predict(self, examples: Examples) -> RewardEstimate:
         """Rewards of n rows, finite and rounded to 9 significant digits; utilities in the rows are not looked at."""
@@ -106,40 +131,58 @@ class RewardModel(ABC):
         self._predict_notes = []
         if len(examples) == 0:
             return RewardEstimate(np.zeros(0), None)
+        self._check_asked(examples)
         estimate = self._predict(examples)
         std = None if estimate.std is None else rounded(estimate.std)
-        return RewardEstimate(rounded(estimate.mean), std)
+        std_mean = None if estimate.std_mean is None else rounded(estimate.std_mean)
+        return RewardEstimate(rounded(estimate.mean), std, std_mean)
 
     def save(self, folder: Path) -> str:
         """Store the fitted model; returns its content hash."""
-        if not self._fitted:
-            raise BestforError(f"'{self.kind}' is saved after fit")
+        if not self._fitted or self._asked is not None:
+            raise BestforError(f"'{self.kind}' is saved whole, after fit")
         state, arrays = self._state()
+        if self._abstained is not None:
+            arrays = {**arrays, "user.abstained": self._abstained.astype(np.uint8)}
         config: dict[str, Any] = {
             "kind": self.kind,
             "config": self.config.model_dump(mode="json"),
-            "users": list(self._users),
             "notes": self._fit_notes,
             "state": state,
         }
         if self._space is not None:
             config["space"] = self._space.describe()
             arrays = {**arrays, **self._space.arrays()}
-        return artifacts.write(Path(folder), config, arrays)
+        return artifacts.write(Path(folder), config, arrays, self._users)
 
     @classmethod
-    def load(cls, folder: Path, *, encoder: Encoder | None = None, cache: Path | None = None) -> Self:
+    def load(
+        cls, folder: Path, *, encoder: Encoder | None = None, cache: Path | None = None, user: str | None = None
+    ) -> Self:
         """Read a model that :meth:`save` stored.
+
+        Args:
+            folder: the model's folder.
+            encoder: None loads the configuration's by name when it is needed.
+            cache: folder for embeddings, None for memory only.
+            user: who will be served, None for everybody. Of a kind that is ``sliced`` nobody else's rows are read, so
+                that one user out of a million costs no more than one out of ten; the model then predicts for this user
+                alone. Somebody without fit labels is served as such.
 
         Raises:
             InputError: the folder is damaged, holds another kind of model, or its encoder is not the one here.
         """
-        stored = artifacts.read(Path(folder))
+        stored = artifacts.read(Path(folder), users=[user] if user is not None and cls.sliced else None)
         if stored.config.get("kind") != cls.kind:
             raise InputError(str(folder), f"a model of kind '{stored.config.get('kind')}'", f"kind '{cls.kind}'")
         try:
             model = cls(cls.Config(**stored.config["config"]), encoder=encoder, cache=cache)
-            model._users = tuple(str(user) for user in stored.config["users"])
+            model._users = stored.users
+            model._asked = None if user is None else frozenset([user])
+            if "user.abstained" in stored.arrays:
+                model._abstained = stored.arrays["user.abstained"].astype(np.bool_)
+                if model._abstained.shape != (len(model._users),):
+                    raise ValueError(f"abstained users of shape {model._abstained.shape}")
             model._fit_notes = [str(note) for note in stored.config["notes"]]
             if cls.uses_features():
                 model._space = restore_space(stored.config["space"], stored.arrays)
@@ -178,12 +221,29 @@ class RewardModel(ABC):
         return self._space.design(examples, self._load_encoder())
 
     def _user_codes(self, examples: Examples) -> IntArray:
-        """Index into the fitted users for each row, -1 for the others."""
-        known = {user: code for code, user in enumerate(self._users)}
-        return np.array([known.get(user, -1) for user in examples.users], dtype=np.int64)[examples.user]
+        """Index into the fitted users for each row, -1 for those without fit labels and those who abstain."""
+        return self._known_codes(examples.users)[examples.user]
+
+    def _known_codes(self, users: tuple[str, ...], *, abstaining: bool = False) -> IntArray:
+        """Index into the fitted users, -1 where there is none; ``abstaining`` users count as known where asked for."""
+        if self._codes is None:
+            self._codes = {user: code for code, user in enumerate(self._users)}
+        codes = np.array([self._codes.get(user, -1) for user in users], dtype=np.int64)
+        if self._abstained is not None and len(self._users) and not abstaining:
+            codes[(codes >= 0) & self._abstained[codes]] = -1
+        return codes
+
+    def _check_asked(self, examples: Examples) -> None:
+        if self._asked is None:
+            return
+        others = [user for code in np.unique(examples.user) if (user := examples.users[code]) not in self._asked]
+        if others:
+            loaded = ", ".join(f"'{user}'" for user in sorted(self._asked))
+            raise InputError(f"predict of '{self.kind}'", f"user '{others[0]}'", f"{loaded}, for whom it was loaded")
 
     def _note_strangers(self, examples: Examples, codes: IntArray, served: str) -> None:
-        strangers = len(np.unique(examples.user[codes < 0]))
+        unknown = self._known_codes(examples.users, abstaining=True) < 0
+        strangers = len(np.unique(examples.user[(codes < 0) & unknown[examples.user]]))
         if strangers:
             subject = (
                 "1 user without fit labels was" if strangers == 1 else f"{strangers} users without fit labels were"
@@ -206,40 +266,6 @@ def parse(config: type[BaseModel], where: str, options: dict[str, Any]) -> BaseM
             raise InputError(f"reward '{where}'", f"unknown key '{key}'", nearest(key, config.model_fields)) from error
         expected = first["msg"][0].lower() + first["msg"][1:]
         raise InputError(f"reward '{where}', key '{key}'", repr(first.get("input")), expected) from error
-
-
-def canonical(examples: Examples) -> Examples:
-    """The same rows in an order and with codes that depend on their content only."""
-    users, user = _recode(examples.users, examples.user)
-    texts, text = _recode(examples.texts, examples.text)
-    used, query = np.unique(examples.query, return_inverse=True)
-    names = [examples.queries[code] for code in used]
-    order = sorted(range(len(used)), key=lambda code: names[code])
-    rank = np.empty(len(used), dtype=np.int64)
-    rank[order] = np.arange(len(used))
-    query = rank[query]
-    rows = np.lexsort((examples.utility, text, examples.candidate, query, user))
-    return Examples(
-        users=users,
-        queries=tuple(names[code] for code in order),
-        inputs=tuple(examples.inputs[used[code]] for code in order),
-        texts=texts,
-        user=user[rows],
-        query=query[rows],
-        text=text[rows],
-        candidate=examples.candidate[rows],
-        utility=examples.utility[rows].astype(np.float64),
-        logprob=examples.logprob[rows],
-    )
-
-
-def _recode(names: tuple[str, ...], codes: IntArray) -> tuple[tuple[str, ...], IntArray]:
-    used = np.unique(codes)
-    kept = sorted({names[code] for code in used})
-    position = {name: code for code, name in enumerate(kept)}
-    table = np.zeros(len(names), dtype=np.int64)
-    table[used] = [position[names[code]] for code in used]
-    return tuple(kept), table[codes]
 
 
 def rounded(values: FloatArray) -> FloatArray:

@@ -88,9 +88,9 @@ class RewardModelTests:
         encoder = LetterEncoder() if self.model.uses_encoder() else None
         return self.model(None, encoder=encoder, **{**self.options, **options})
 
-    def reload(self, folder: Path) -> RewardModel:
-        """The model saved in a folder."""
-        return self.model.load(folder, encoder=LetterEncoder() if self.model.uses_encoder() else None)
+    def reload(self, folder: Path, user: str | None = None) -> RewardModel:
+        """The model saved in a folder, perhaps for one user."""
+        return self.model.load(folder, encoder=LetterEncoder() if self.model.uses_encoder() else None, user=user)
 
     def test_shapes_and_finite(self) -> None:
         examples = taste_examples()
@@ -100,6 +100,9 @@ class RewardModelTests:
         if estimate.std is not None:
             assert estimate.std.shape == (len(examples),)
             assert np.all(np.isfinite(estimate.std) & (estimate.std > 0))
+        if estimate.std_mean is not None:
+            assert estimate.std is not None
+            assert np.all((estimate.std_mean >= 0) & (estimate.std_mean <= estimate.std))
 
     def test_same_seed_same_bits(self) -> None:
         examples = taste_examples(seed=1)
@@ -115,6 +118,49 @@ class RewardModelTests:
         assert_same(model.predict(examples), loaded.predict(examples))
         assert loaded.config == model.config
         assert loaded.save(tmp_path / "again") == digest
+
+    def test_one_user_loaded_alone_is_served_the_same(self, tmp_path: Path) -> None:
+        examples = taste_examples(seed=13)
+        model = self.build().fit(examples, rng=0)
+        model.save(tmp_path / "model")
+        for user in ("u2", "nobody"):
+            mine = replace(examples.take(examples.user == 2), users=("u0", "u1", user))
+            alone = self.reload(tmp_path / "model", user=user)
+            assert_same(alone.predict(mine), model.predict(mine))
+            assert alone.notes == model.notes
+        with pytest.raises(InputError, match="'nobody', for whom it was loaded"):
+            alone.predict(examples)
+        with pytest.raises(BestforError, match="saved whole"):
+            alone.save(tmp_path / "part")
+
+    def test_who_abstains_is_served_like_a_stranger(self, tmp_path: Path) -> None:
+        examples = taste_examples(seed=14)
+        model = self.build().fit(examples, rng=0)
+        assert set(model.abstained) <= set(examples.users)
+        assert any("without a part of their own" in note for note in model.notes) == bool(model.abstained)
+        model.save(tmp_path / "model")
+        assert self.reload(tmp_path / "model").abstained == model.abstained
+        for user in model.abstained:
+            mine = examples.take(examples.user == examples.users.index(user))
+            stranger = replace(mine, users=tuple(f"new {name}" for name in mine.users))
+            assert_same(model.predict(mine), model.predict(stranger))
+
+    def test_further_labels(self) -> None:
+        examples = taste_examples(users=7, seed=15)
+        model = self.build().fit(examples.take(examples.user < 5), rng=0)
+        fresh = examples.take((examples.user >= 4) & (examples.query % 3 == 2))
+        if type(model).update is RewardModel.update:
+            with pytest.raises(BestforError, match="another fit"):
+                model.update(fresh)
+            return
+        before = model.predict(examples)
+        assert model.update(fresh) is model
+        after = model.predict(examples)
+        np.testing.assert_array_equal(before.mean[examples.user < 4], after.mean[examples.user < 4])
+        assert np.all(before.mean[examples.user >= 5] != after.mean[examples.user >= 5])
+        assert before.std_mean is not None
+        assert after.std_mean is not None
+        assert after.std_mean[examples.user >= 5].mean() < before.std_mean[examples.user >= 5].mean()
 
     def test_order_of_rows_changes_nothing(self) -> None:
         examples = taste_examples(seed=4)
@@ -196,6 +242,8 @@ class RewardModelTests:
 def assert_same(first: Any, second: Any) -> None:  # noqa: ANN401 - estimates of any model
     """Two estimates have the same bits."""
     np.testing.assert_array_equal(first.mean, second.mean)
-    assert (first.std is None) == (second.std is None)
-    if first.std is not None:
-        np.testing.assert_array_equal(first.std, second.std)
+    for name in ("std", "std_mean"):
+        one, other = getattr(first, name), getattr(second, name)
+        assert (one is None) == (other is None)
+        if one is not None:
+            np.testing.assert_array_equal(one, other)

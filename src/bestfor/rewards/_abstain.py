@@ -1,0 +1,88 @@
+"""Who is better served by everybody's model: users whose own labels do not support a model of their own.
+
+Call it at the end of ``_fit`` and store the answer; :class:`bestfor.rewards._base.RewardModel` does the rest (such
+users get what strangers get, are stored with the model, listed by ``model.abstained`` and counted in its notes)::
+
+    self._abstained = abstaining(user, personal, shared)
+
+``personal`` and ``shared`` are leave-one-out errors y_i - prediction_i of each fit row under the user's own model and
+under what would serve them instead. Both must know the level of a query equally well, since a level moves no pick:
+:func:`left_out_levels` gives that to errors that ignore it.
+
+    d_i = shared_i^2 - personal_i^2,   mean of a user's d_i ~ N(gain_u, v_u / n_u),   gain_u ~ N(m, t)
+
+A user abstains where the posterior mean of gain_u is not positive. m and t come from all users (Efron & Morris 1973):
+where personal models help most people it takes evidence against one of them to be left out, and the other way round.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bestfor.types import BoolArray, FloatArray, IntArray
+
+PRIOR_ROWS = 10.0
+ROUNDS = 200
+_TINY = 1e-12
+
+
+def abstaining(user: IntArray, personal: FloatArray, shared: FloatArray) -> BoolArray:
+    """Users whose personal model is not expected to beat the shared one.
+
+    Args:
+        user: shape (n,), codes 0..users-1.
+        personal: shape (n,), leave-one-out errors of the users' own models; NaN rows are left out.
+        shared: shape (n,), leave-one-out errors of what would serve them instead.
+
+    Returns:
+        Shape (users,). A user without a usable row is not among them.
+    """
+    users = int(user.max()) + 1
+    gain, error, counted = _gains(user, shared**2 - personal**2, users)
+    if not counted.any():
+        return np.zeros(users, dtype=np.bool_)
+    centre, spread = _population(gain[counted], error[counted])
+    trust = spread / np.maximum(spread + error, _TINY)
+    expected = np.where(counted, centre + trust * (gain - centre), 1.0)
+    return np.asarray(expected <= 0, dtype=np.bool_)
+
+
+def left_out_levels(error: FloatArray, query: IntArray) -> FloatArray:
+    """Errors after the mean error of the query's other rows is taken away; NaN where a query has one row.
+
+    Args:
+        error: shape (n,).
+        query: shape (n,), codes 0..queries-1.
+    """
+    count = np.bincount(query)
+    mean = np.bincount(query, error) / np.maximum(count, 1)
+    rows = count[query].astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(rows > 1, (error - mean[query]) * rows / (rows - 1), np.nan)
+
+
+def _gains(user: IntArray, difference: FloatArray, users: int) -> tuple[FloatArray, FloatArray, BoolArray]:
+    """Each user's mean difference, its squared standard error, and whether there is one."""
+    usable = np.isfinite(difference)
+    owner, values = user[usable], difference[usable]
+    count = np.bincount(owner, minlength=users).astype(np.float64)
+    gain = np.bincount(owner, values, minlength=users) / np.maximum(count, 1)
+    squares = np.bincount(owner, (values - gain[owner]) ** 2, minlength=users)
+    common = float(squares.sum()) / max(float(np.maximum(count - 1, 0).sum()), 1.0)
+    # few rows say little about their own spread: everybody's is worth PRIOR_ROWS of them
+    spread = (squares + PRIOR_ROWS * common) / (np.maximum(count - 1, 0) + PRIOR_ROWS)
+    return gain, spread / np.maximum(count, 1), count > 0
+
+
+def _population(gain: FloatArray, error: FloatArray) -> tuple[float, float]:
+    """Mean and variance of the users' gains by expectation-maximisation."""
+    centre, spread = float(gain.mean()), float(gain.var())
+    for _ in range(ROUNDS):
+        left = spread * error / np.maximum(spread + error, _TINY)
+        expected = centre + spread / np.maximum(spread + error, _TINY) * (gain - centre)
+        centre = float(expected.mean())
+        fresh = float(np.mean((expected - centre) ** 2 + left))
+        done, spread = abs(fresh - spread) <= 1e-6 * max(spread, _TINY), fresh
+        if done:
+            break
+    return centre, spread
