@@ -119,7 +119,7 @@ class Narrow(Echo):
 def test_items_that_find_no_room_are_left_out():
     result = everything(policy=Narrow())
     assert shown(result, "t-ann")[0] == ["third answer"], "instruction and question take 3 of 8, an item takes 4 or 6"
-    with pytest.raises(InputError, match="query 'ann/a1': found 3 tokens without any item"):
+    with pytest.raises(InputError, match="query 't-ann': found 3 tokens without any item"):
         everything(policy=Narrow(budget=2))
 
 

@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bestfor.data.benchmarks import TASKS
 from bestfor.errors import InputError
-from bestfor.policies.prompts import TEMPLATES, fit, instruction, messages
+from bestfor.policies.prompts import TEMPLATES, fit, instruction, messages, turns
 
 
 def words(chat):
@@ -22,31 +23,31 @@ def test_no_instruction_means_no_system_turn():
 
 def test_an_item_without_room_is_left_out_and_the_next_is_tried():
     items = [("a", "b"), ("far too", "long for the rest"), ("c", "d")]
-    fitted = fit("Write", items, "now", budget=6, count=words)
+    fitted = fit(turns("Write"), items, "now", budget=6, count=words)
     assert fitted.messages == messages("Write", [items[0], items[2]], "now")
     assert fitted.dropped == 1
 
 
 def test_a_query_over_the_budget_is_an_error():
     with pytest.raises(InputError, match="found 4 tokens without any item; expected at most 3"):
-        fit("Write", [("a", "b")], "one two three", budget=3, count=words)
+        fit(turns("Write"), [("a", "b")], "one two three", budget=3, count=words)
 
 
 @given(
-    st.lists(st.tuples(st.text("ab ", max_size=12), st.text("cd ", max_size=12)), max_size=8),
+    st.lists(st.tuples(st.text("ab ", min_size=1, max_size=12), st.text("cd ", max_size=12)), max_size=8),
     st.integers(min_value=2, max_value=30),
 )
 def test_the_budget_holds_and_items_stay_whole(items, budget):
-    fitted = fit("Write", items, "now", budget=budget, count=words)
+    fitted = fit(turns("Write"), items, "now", budget=budget, count=words)
     assert words(fitted.messages) <= budget
-    turns = [turn["content"] for turn in fitted.messages[1:-1]]
-    kept = list(zip(turns[::2], turns[1::2], strict=True))
+    shown = [turn["content"] for turn in fitted.messages[1:-1]]
+    kept = list(zip(shown[::2], shown[1::2], strict=True))
     assert len(kept) == len(items) - fitted.dropped
     assert all(item in items for item in kept)
 
 
 def test_templates_are_found_by_name():
-    assert set(TEMPLATES) == {"title", "headline", "generic"}
+    assert set(TEMPLATES) == {task.kind for task in TASKS.values()} | {"generic"}
     assert instruction("title") == TEMPLATES["title"]
     with pytest.raises(InputError, match="'headline' \\(did you mean it\\?\\)"):
         instruction("headlines")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import itertools
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from bestfor.data.schema import HISTORIES, QUERIES
 from bestfor.errors import InputError
 from bestfor.policies.base import Budgeted, Policy, Prompt
-from bestfor.policies.prompts import fit, messages
+from bestfor.policies.prompts import Fitted, Template, estimate, fit, published, turns
 from bestfor.policies.retrieval import Item, retrieve
 
 
@@ -22,14 +23,18 @@ class Prompting:
     """What stands in a prompt.
 
     Attributes:
-        instruction: what the policy is told to do.
+        instruction: what the policy is told to do, in our own words.
         items: how many of the user's earlier items.
         retriever: how they are chosen, see :func:`bestfor.policies.retrieval.retrieve`.
+        published: a benchmark's task whose own prompt is used instead of the instruction and turns; empty for ours.
+        tokens: the most tokens of a prompt, None where only the policy's own limit counts.
     """
 
     instruction: str = ""
     items: int = 4
     retriever: str = "bm25"
+    published: str = ""
+    tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -39,18 +44,34 @@ class Asked:
     Attributes:
         queries: table of schema ``QUERIES``, sorted by id.
         prompts: one for each query.
+        shown: how many items stand in each prompt.
+        dropped: how many items were chosen for each prompt and found no room in it.
     """
 
     queries: pa.Table
     prompts: tuple[Prompt, ...]
+    shown: tuple[int, ...]
+    dropped: tuple[int, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Totals, for the record."""
+        return {
+            "queries": len(self.prompts),
+            "items_shown": sum(self.shown),
+            "items_dropped": sum(self.dropped),
+            "prompts_with_dropped_items": sum(count > 0 for count in self.dropped),
+        }
 
 
 @dataclass(frozen=True)
 class _Question:
-    """A row of the table of queries, and the items that its prompt may show."""
+    """A row of the table of queries, its prompt, and the counts of items shown and dropped."""
 
     row: dict[str, Any]
-    visible: tuple[Item, ...]
+    prompt: Prompt
+    shown: int
+    dropped: int
 
 
 def ask(policy: Policy, histories: pa.Table, queries: pa.Table, fit_items: int, prompting: Prompting) -> Asked:
@@ -59,7 +80,9 @@ def ask(policy: Policy, histories: pa.Table, queries: pa.Table, fit_items: int, 
     A fit query's prompt shows items strictly earlier than the item itself: by time where the user's items have times
     (so not those of the same moment), by their order in the table where they have none. A given query's prompt may
     show all history, but nothing later than the query where both have times. An item whose input is that of one of the
-    user's given queries is that query: it neither becomes a fit query nor shows in a prompt.
+    user's given queries is that query: it neither becomes a fit query nor shows in a prompt. An item without an input
+    (a text that was not asked for) may show and never becomes a fit query. Users are taken one after another: memory
+    holds the prompts and one user's history.
 
     Args:
         policy: where it knows a budget, items that find no room are left out.
@@ -73,41 +96,69 @@ def ask(policy: Policy, histories: pa.Table, queries: pa.Table, fit_items: int, 
 
     Raises:
         InputError: two items or queries of one name, a user of whose items only some have times, or a query that does
-            not fit the policy's budget even without items.
+            not fit the budget even without items.
     """
-    given = queries.select(QUERIES.names).to_pylist()
-    users = _items(histories, {(row["user_id"], _plain(row["input"])) for row in given})
-    questions = [_Question(row, _not_after(users.get(row["user_id"], ()), row["timestamp"])) for row in given]
-    for user, items in users.items():
-        chosen = range(max(0, len(items) - fit_items), len(items))
-        questions += [_fit_question(user, items, index) for index in chosen]
+    given: dict[str, list[dict[str, Any]]] = {}
+    for row in queries.select(QUERIES.names).to_pylist():
+        given.setdefault(row["user_id"], []).append(row)
+    prompter = _Prompter(policy, prompting)
+    questions: list[_Question] = []
+    for user, items in users_of(histories, queries):
+        rows = given.pop(user, [])
+        questions += [prompter.ask(row, _not_after(items, row["timestamp"])) for row in rows]
+        askable = [index for index, item in enumerate(items) if item.input.strip()]
+        for index in askable[max(0, len(askable) - fit_items) :]:
+            questions.append(prompter.ask(*_fit_question(user, items, index)))
+    questions += [prompter.ask(row, ()) for rows in given.values() for row in rows]
     questions.sort(key=lambda question: question.row["query_id"])
     _distinct([question.row["query_id"] for question in questions], "queries")
     table = pa.Table.from_pylist([question.row for question in questions], schema=QUERIES)
-    return Asked(table, tuple(_prompt(policy, question, prompting) for question in questions))
+    columns = [(question.prompt, question.shown, question.dropped) for question in questions]
+    prompts, shown, dropped = zip(*columns, strict=True) if columns else ((), (), ())
+    return Asked(table, prompts, shown, dropped)
 
 
-def _items(histories: pa.Table, asked: set[tuple[str, str]]) -> dict[str, tuple[Item, ...]]:
-    """Each user's items, oldest first, without those that are asked."""
-    found: dict[str, list[Item]] = {}
-    for row in histories.select(HISTORIES.names).to_pylist():
-        item = Item(row["item_id"], row["input"], row["output"], row["timestamp"])
-        found.setdefault(row["user_id"], []).append(item)
-    ordered: dict[str, tuple[Item, ...]] = {}
-    for user in sorted(found):
-        items = found[user]
-        _distinct(sorted(item.item_id for item in items), f"items of user '{user}'")
-        without = [item.item_id for item in items if item.timestamp is None]
-        if without and len(without) < len(items):
-            raise InputError(
-                f"user '{user}'", f"item '{without[0]}' without a time among others with one", "all or none"
-            )
-        timed = items if without else sorted(items, key=lambda item: (item.timestamp or 0, item.item_id))
-        ordered[user] = tuple(item for item in timed if (user, _plain(item.input)) not in asked)
-    return ordered
+def users_of(histories: pa.Table, queries: pa.Table) -> Iterator[tuple[str, tuple[Item, ...]]]:
+    """Each user with a history, by name, and their items, oldest first, without those that are asked.
+
+    Raises:
+        InputError: two items of one name, or a user of whose items only some have times.
+    """
+    asked: dict[str, set[str]] = {}
+    for user, text in zip(queries["user_id"].to_pylist(), queries["input"].to_pylist(), strict=True):
+        asked.setdefault(user, set()).add(_plain(text))
+    histories = histories.select(HISTORIES.names)
+    for user, slices in _slices(histories["user_id"]).items():
+        rows = [row for start, count in slices for row in histories.slice(start, count).to_pylist()]
+        yield user, _items(user, rows, asked.get(user, set()))
 
 
-def _fit_question(user: str, items: Sequence[Item], index: int) -> _Question:
+def _slices(users: pa.ChunkedArray) -> dict[str, list[tuple[int, int]]]:
+    """Where each user's rows lie, (first, count) of every run, by name; slices of a mapped file are not copied."""
+    encoded = users.dictionary_encode().unify_dictionaries().combine_chunks()
+    if isinstance(encoded, pa.ChunkedArray):
+        return {}
+    code = encoded.indices.to_numpy()
+    names = encoded.dictionary.to_pylist()
+    first = np.flatnonzero(np.diff(code, prepend=-1))
+    count = np.diff(first, append=len(code))
+    found: dict[str, list[tuple[int, int]]] = {name: [] for name in sorted(names)}
+    for start, rows in zip(first.tolist(), count.tolist(), strict=True):
+        found[names[code[start]]].append((start, rows))
+    return found
+
+
+def _items(user: str, rows: list[dict[str, Any]], asked: set[str]) -> tuple[Item, ...]:
+    items = [Item(row["item_id"], row["input"], row["output"], row["timestamp"]) for row in rows]
+    _distinct(sorted(item.item_id for item in items), f"items of user '{user}'")
+    without = [item.item_id for item in items if item.timestamp is None]
+    if without and len(without) < len(items):
+        raise InputError(f"user '{user}'", f"item '{without[0]}' without a time among others with one", "all or none")
+    timed = items if without else sorted(items, key=lambda item: (item.timestamp or 0, item.item_id))
+    return tuple(item for item in timed if not asked or not item.input or _plain(item.input) not in asked)
+
+
+def _fit_question(user: str, items: Sequence[Item], index: int) -> tuple[dict[str, Any], tuple[Item, ...]]:
     item = items[index]
     row = {
         "query_id": f"{user}/{item.item_id}",
@@ -119,25 +170,40 @@ def _fit_question(user: str, items: Sequence[Item], index: int) -> _Question:
     }
     when = item.timestamp
     earlier = items[:index] if when is None else [other for other in items if (other.timestamp or 0) < when]
-    return _Question(row, tuple(earlier))
+    return row, tuple(earlier)
 
 
 def _not_after(items: Sequence[Item], when: int | None) -> tuple[Item, ...]:
     return tuple(item for item in items if when is None or item.timestamp is None or item.timestamp <= when)
 
 
-def _prompt(policy: Policy, question: _Question, prompting: Prompting) -> Prompt:
-    row = question.row
-    best = retrieve(question.visible, row["input"], prompting.items, method=prompting.retriever)
-    pairs = [(item.input, item.output) for item in best]
-    if isinstance(policy, Budgeted) and policy.budget is not None:
+class _Prompter:
+    """Makes prompts that keep to a budget."""
+
+    def __init__(self, policy: Policy, prompting: Prompting) -> None:
+        self._prompting = prompting
+        self._template: Template = (
+            published(prompting.published) if prompting.published else turns(prompting.instruction)
+        )
+        own = policy.budget if isinstance(policy, Budgeted) else None
+        limits = [limit for limit in (own, prompting.tokens) if limit is not None]
+        self._budget = min(limits) if limits else None
+        self._count = policy.count if isinstance(policy, Budgeted) else estimate
+
+    def ask(self, row: dict[str, Any], visible: Sequence[Item]) -> _Question:
+        prompting = self._prompting
+        best = retrieve(visible, row["input"], prompting.items, method=prompting.retriever)
+        fitted = self._fit([(item.input, item.output) for item in best], row)
+        prompt = Prompt(row["query_id"], tuple(fitted.messages))
+        return _Question(row, prompt, len(best) - fitted.dropped, fitted.dropped)
+
+    def _fit(self, pairs: list[tuple[str, str]], row: dict[str, Any]) -> Fitted:
+        if self._budget is None:
+            return Fitted(self._template(pairs, row["input"]), 0)
         try:
-            chat = fit(prompting.instruction, pairs, row["input"], budget=policy.budget, count=policy.count).messages
+            return fit(self._template, pairs, row["input"], budget=self._budget, count=self._count)
         except InputError as error:
             raise InputError(f"query '{row['query_id']}'", error.found, error.expected) from error
-    else:
-        chat = messages(prompting.instruction, pairs, row["input"])
-    return Prompt(row["query_id"], tuple(chat))
 
 
 def _plain(text: str) -> str:

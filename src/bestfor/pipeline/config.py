@@ -45,7 +45,19 @@ class WorldData(Section):
     seed: int = 0
 
 
-Data = Annotated[PolisData | TableData | WorldData, Field(discriminator="source")]
+class LampData(Section):
+    """LaMP's files (or OPPU's): questions with their users' profiles, and outputs; files of labelled questions."""
+
+    source: Literal["lamp"]
+    questions: str
+    outputs: str = ""
+    task: str = ""
+    users: int | None = Field(default=None, ge=1)
+
+
+Data = Annotated[PolisData | TableData | WorldData | LampData, Field(discriminator="source")]
+DATA: dict[str, type[Section]] = {"polis": PolisData, "table": TableData, "world": WorldData, "lamp": LampData}
+"""Sources of data by name."""
 
 
 class Split(Section):
@@ -73,6 +85,9 @@ class Policy(Section):
     max_new_tokens: int = Field(default=32, ge=1)
     retriever: Literal["bm25", "recency", "none"] = "recency"
     items: int = Field(default=4, ge=0)
+    prompt: Literal["own", "published"] = "own"
+    instruction: str | None = None
+    prompt_tokens: int | None = Field(default=None, ge=1)
     chunk: int = Field(default=16, ge=1)
 
 
@@ -130,7 +145,7 @@ class RunConfig(Section):
     @property
     def door(self) -> Literal["ratings", "histories"]:
         """Whether candidates are in the data or have to be sampled."""
-        return "histories" if self.data.source == "world" else "ratings"
+        return "ratings" if self.data.source in ("polis", "table") else "histories"
 
 
 def load_config(path: str | Path) -> RunConfig:
@@ -194,8 +209,8 @@ def _kind_error(error: ValidationError, where: str, model: type[BaseModel]) -> I
 def _input_error(error: ValidationError, where: str) -> InputError:
     # One error is enough, a line that can be acted on; a misspelt key explains the one that is missing.
     first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-    names = {"polis", "table", "world"}  # discriminator tags that pydantic puts into the location
-    path = [part for part in first["loc"] if part not in names]
+    # The discriminator's tags stand in the location too.
+    path = [part for part in first["loc"] if part not in DATA]
     key = str(path[-1]) if path else ""
     section = ".".join(str(part) for part in path[:-1] if not isinstance(part, int))
     place = f"{where}, [{section}]" if section else where
@@ -205,12 +220,12 @@ def _input_error(error: ValidationError, where: str) -> InputError:
         return InputError(place, f"no '{key}'", "it to be given")
     if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
         found = repr((first.get("ctx") or {}).get("tag", "nothing"))
-        return InputError(f"{where}, [data] source", found, "one of polis, table, world")
+        return InputError(f"{where}, [data] source", found, "one of " + ", ".join(DATA))
     return InputError(f"{place} {key}", repr(first["input"]), first["msg"])
 
 
 def _known(location: tuple[int | str, ...]) -> list[str]:
-    sections = {"data.polis": PolisData, "data.table": TableData, "data.world": WorldData}
+    sections: dict[str, type[Section]] = {f"data.{name}": section for name, section in DATA.items()}
     sections |= {"split": Split, "policy": Policy, "utility": Utility, "diagnosis": Diagnosis}
     name = ".".join(str(part) for part in location[:-1])
     return list(sections.get(name, RunConfig).model_fields)

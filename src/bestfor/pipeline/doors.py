@@ -7,11 +7,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from bestfor.data import schema
+from bestfor.data.benchmarks import TASKS
 from bestfor.data.polis import load_polis
 from bestfor.data.split import Dataset, SplitConfig, split_ratings
 from bestfor.data.table import load_ratings
 from bestfor.errors import InputError
-from bestfor.pipeline.config import PolisData, RunConfig, TableData, WorldData
+from bestfor.pipeline.config import PolisData, RunConfig, TableData
 from bestfor.pipeline.steps import Steps
 from bestfor.pool import CandidatePool
 
@@ -26,10 +27,10 @@ def load_dataset(config: RunConfig) -> Dataset:
         InputError: bad data (file, row and column are named), or nobody qualifies.
     """
     data = config.data
-    if isinstance(data, WorldData):
-        from bestfor.pipeline.histories import world_dataset
+    if not isinstance(data, PolisData | TableData):
+        from bestfor.pipeline.histories import histories_dataset
 
-        return world_dataset(data)
+        return histories_dataset(config)
     ratings = load_polis(data.path) if isinstance(data, PolisData) else load_ratings(data.path, _columns(data))
     split = config.split
     if split.fold == "all":
@@ -37,16 +38,17 @@ def load_dataset(config: RunConfig) -> Dataset:
     return split_ratings(ratings, SplitConfig(split.by, split.fold, split.min_fit, split.min_test))
 
 
-def metrics(config: RunConfig) -> tuple[str, ...]:
-    """What is measured: people's ratings, or the metrics that the run names."""
+def metrics(config: RunConfig, data: Dataset) -> tuple[str, ...]:
+    """What is measured: people's ratings, the metrics that the run names, or the usual one of the data's task."""
     if config.door == "ratings":
         return (RATING,)
-    return config.utility.metrics or ("rougeL",)
+    usual = TASKS[data.task].metric if data.task else "rougeL"
+    return config.utility.metrics or (usual,)
 
 
-def primary_metric(config: RunConfig) -> str:
+def primary_metric(config: RunConfig, data: Dataset) -> str:
     """The metric that models learn and curves show."""
-    return config.utility.primary or metrics(config)[0]
+    return config.utility.primary or metrics(config, data)[0]
 
 
 def fill_pool(config: RunConfig, data: Dataset, folder: Path, steps: Steps, start: str) -> tuple[pa.Table, str]:
@@ -65,7 +67,7 @@ def fill_pool(config: RunConfig, data: Dataset, folder: Path, steps: Steps, star
     if data.candidates is None or data.utilities is None:
         from bestfor.pipeline.histories import sample_and_measure
 
-        return sample_and_measure(config, data, steps, start, metrics(config))
+        return sample_and_measure(config, data, steps, start, metrics(config, data))
     candidates, utilities = data.candidates, data.utilities
 
     def work() -> None:

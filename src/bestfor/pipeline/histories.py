@@ -2,25 +2,111 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections import Counter
+from dataclasses import asdict, replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from bestfor.data import schema
+from bestfor.data.benchmarks import TASKS
 from bestfor.data.split import Dataset
 from bestfor.data.world import INSTRUCTIONS, World, build
 from bestfor.errors import InputError, nearest
-from bestfor.pipeline.asking import Prompting
+from bestfor.pipeline.asking import Prompting, users_of
+from bestfor.pipeline.config import LampData, RunConfig, WorldData
 from bestfor.pipeline.config import Policy as PolicyTable
-from bestfor.pipeline.config import RunConfig, WorldData
 from bestfor.pipeline.generate import Sampling, generate
 from bestfor.pipeline.measure import measure_pool
 from bestfor.pipeline.steps import Steps, digest
 from bestfor.policies.base import Policy
+from bestfor.policies.prompts import instruction
 from bestfor.pool import CandidatePool
 from bestfor.utilities.base import Metric
 
 TASTE = "taste"
+
+
+def histories_dataset(config: RunConfig) -> Dataset:
+    """The histories and test queries that a run asks for, of users with enough labelled candidates.
+
+    Raises:
+        InputError: bad data (file, row and field are named), or nobody qualifies.
+    """
+    return qualified(_source(config), config)
+
+
+def _source(config: RunConfig) -> Dataset:
+    data = config.data
+    if isinstance(data, WorldData):
+        return world_dataset(data)
+    if isinstance(data, LampData):
+        from bestfor.data.lamp import load_lamp
+
+        return load_lamp(data.questions, data.outputs or None, task=data.task or None, users=data.users)
+    raise InputError("[data] source", f"'{data.source}'", "one that holds histories")
+
+
+def qualified(data: Dataset, config: RunConfig) -> Dataset:
+    """The data without test queries of users who have too few labelled candidates.
+
+    Raises:
+        InputError: no user has enough, or the run samples too few for anybody.
+    """
+    split, policy = config.split, config.policy
+    if policy.n < split.min_test:
+        found = f"{policy.n} candidates of a test query"
+        raise InputError("[policy] n", found, f"at least {split.min_test} ([split] min_test)")
+    needed = -(-split.min_fit // policy.fit_n)
+    if needed > policy.fit_items:
+        most = policy.fit_items * policy.fit_n
+        raise InputError("[split] min_fit", str(split.min_fit), f"at most {most}, which is [policy] fit_items x fit_n")
+    if needed == 0:
+        return data
+    tested = set(data.queries["user_id"].to_pylist())
+    enough = _users_with(data, needed) & tested
+    if not enough:
+        expected = f"at least one with {needed} history items that can be asked (lower [split] min_fit)"
+        raise InputError(data.name, "no user with enough history", expected)
+    if enough == tested:
+        return data
+    kept = pc.is_in(data.queries["user_id"], value_set=pa.array(sorted(enough)))  # pyright: ignore[reportAttributeAccessIssue]
+    note = f"{len(enough)} of {len(tested)} users are tested: they have at least {split.min_fit} labelled candidates"
+    signature = digest({"data": data.signature, "least": needed})
+    return replace(data, queries=data.queries.filter(kept), signature=signature, notes=(*data.notes, note))
+
+
+def _users_with(data: Dataset, needed: int) -> set[str]:
+    """Users with so many items that can be asked; only close cases are looked at item by item."""
+    users = data.histories["user_id"]
+    asked = pc.greater(pc.utf8_length(data.histories["input"]), 0)  # pyright: ignore[reportAttributeAccessIssue]
+    count = Counter({row["values"]: row["counts"] for row in users.filter(asked).value_counts().to_pylist()})
+    given = Counter(data.queries["user_id"].to_pylist())
+    sure = {user for user in count if count[user] - given[user] >= needed}
+    close = [user for user in count if count[user] >= needed and user not in sure]
+    if close:
+        within = data.histories.filter(pc.is_in(users, value_set=pa.array(close)))  # pyright: ignore[reportAttributeAccessIssue]
+        found = users_of(within, data.queries)
+        sure |= {user for user, items in found if sum(bool(item.input.strip()) for item in items) >= needed}
+    return sure
+
+
+def prompting_of(config: RunConfig, data: Dataset) -> Prompting:
+    """What stands in the prompts of a run.
+
+    Raises:
+        InputError: the published prompt of data without one.
+    """
+    table = config.policy
+    own = table.instruction
+    if own is None:
+        kind = TASKS[data.task].kind if data.task else "generic"
+        own = INSTRUCTIONS[config.data.task] if isinstance(config.data, WorldData) else instruction(kind)
+    if table.prompt == "published" and not data.task:
+        raise InputError("[policy] prompt", "'published'", "'own': only tasks of a benchmark have a published prompt")
+    return Prompting(
+        own, table.items, table.retriever, data.task if table.prompt == "published" else "", table.prompt_tokens
+    )
 
 
 def world_of(data: WorldData) -> World:
@@ -89,12 +175,11 @@ def sample_and_measure(
     folder, table = steps.folder, config.policy
     metrics = metrics_of(config, names)
     policy = policy_of(table)
-    instruction = INSTRUCTIONS[config.data.task] if isinstance(config.data, WorldData) else ""
     sampling = Sampling(
         n=table.n,
         fit_n=table.fit_n,
         fit_items=table.fit_items,
-        prompting=Prompting(instruction, table.items, table.retriever),
+        prompting=prompting_of(config, data),
         seed=config.seed,
     )
     pool = CandidatePool(folder / "pool")

@@ -87,7 +87,7 @@ def _run_fold(config: RunConfig, data: Dataset, folder: Path, shared: Path, tell
     start = steps.run("data", {"data": data.signature}, ["histories.parquet", "signature.json"], save_tables)
     queries, measured = fill_pool(config, data, folder, steps, start)
     pool = CandidatePool(folder / "pool").scan()
-    metric = primary_metric(config)
+    metric = primary_metric(config, data)
     utilities = schema.read(folder / "utilities" / f"{metric}.parquet", schema.UTILITIES)
     tables = _Tables(queries, pool, utilities)
     predicted = {
@@ -167,7 +167,7 @@ def _diagnose(
         "version": __version__,
         "data": data.signature,
         "policy": "human" if config.door == "ratings" else config.policy.model_dump(),
-        "metric": primary_metric(config),
+        "metric": primary_metric(config, data),
         "reward": digest({name: predicted[name] for name in sorted(predicted)}),
         "rule": "argmax",
         "split": config.split.model_dump(),

@@ -1,29 +1,58 @@
 """From a query and a user's earlier texts to a chat that any model understands.
 
-Earlier items are shown as earlier turns: what was asked, then what this user wrote. The item that matters most stands
-closest to the query.
+In our own words (:func:`messages`) earlier items are shown as earlier turns: what was asked, then what this user wrote.
+The item that matters most stands closest to the query. In a benchmark's words (:func:`published`) all is one turn, as
+its own evaluation has it. Either way items are whole: :func:`fit` leaves out what finds no room, and counts it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from bestfor.data.benchmarks import CATEGORIES, TAGS, TASKS
 from bestfor.errors import InputError, nearest
 from bestfor.policies.base import Message
 
 Item = tuple[str, str]
-"""An earlier input of the user and what the user wrote for it."""
+"""An earlier input of the user ("" where the user wrote unasked) and what the user wrote for it."""
+
+Template = Callable[[Sequence[Item], str], list[Message]]
+"""The chat of items, the one that matters most first, and a query's input."""
 
 _VOICE = (
     "The turns before show what this author wrote earlier: keep to the author's manner. Answer with the {kind} only."
 )
+_HABIT = "The turns before show how this person decided earlier. Answer with the {kind} only."
 
 TEMPLATES: dict[str, str] = {
     "title": "You give papers their titles. Read the abstract and write the title its author would choose. "
     + _VOICE.format(kind="title"),
     "headline": "You give articles their headlines. Read the article and write the headline its author would choose. "
     + _VOICE.format(kind="headline"),
+    "subject": "You give emails their subjects. Read the email and write the subject line its author would choose. "
+    + _VOICE.format(kind="subject line"),
+    "tweet": "You write tweets. Say what the tweet says in the words its author would choose; texts that the author "
+    "wrote earlier stand before it. Answer with the tweet only.",
+    "abstract": "You write abstracts of papers. Read the title, and the points to cover where there are any, and write "
+    "the abstract its author would write. " + _VOICE.format(kind="abstract"),
+    "post": "You write posts. Read the summary and write the whole post as its author would. "
+    + _VOICE.format(kind="post"),
+    "review": "You write reviews of products. Read the rating, the product and the summary, and write the whole review "
+    "as its author would. " + _VOICE.format(kind="review"),
+    "email": "You write emails. Read what the email is about and write the whole email as its author would. "
+    + _VOICE.format(kind="email"),
+    "citation": "You choose references. Read the title of a paper and two references, and say which of them its author "
+    "cites; papers that the author wrote earlier stand before it. Answer with [1] or [2] only.",
+    "tag": "You tag movies. Read the description and choose the tag that this person would give, one of: "
+    + f"{', '.join(TAGS)}. "
+    + _HABIT.format(kind="tag"),
+    "category": "You sort articles. Read the article and choose the category that its author would give, one of: "
+    + f"{', '.join(CATEGORIES)}. "
+    + _HABIT.format(kind="category"),
+    "rating": "You rate reviews. Read the review and say how many stars, from 1 to 5, its author gave. "
+    + _HABIT.format(kind="number"),
     "generic": "You write for one author. Read the request and answer as this author would. "
     + _VOICE.format(kind="text"),
 }
@@ -55,7 +84,7 @@ def instruction(kind: str) -> str:
 
 
 def messages(task_instruction: str, items: Sequence[Item], query_input: str) -> list[Message]:
-    """The chat for one query.
+    """The chat for one query, in our own words.
 
     Args:
         task_instruction: what to do, the system's turn; left out where it is empty.
@@ -63,16 +92,45 @@ def messages(task_instruction: str, items: Sequence[Item], query_input: str) -> 
         query_input: what is asked now.
 
     Returns:
-        The instruction, each item as a pair of turns (the first item last), and the query.
+        The instruction, each item as a pair of turns (the first item last), and the query. Items that nothing was asked
+        for stand before the query in its own turn: turns have to take turns.
     """
     chat = [_turn("system", task_instruction)] if task_instruction else []
+    unasked: list[str] = []
     for asked, wrote in reversed(items):
-        chat += [_turn("user", asked), _turn("assistant", wrote)]
-    return [*chat, _turn("user", query_input)]
+        if asked:
+            chat += [_turn("user", asked), _turn("assistant", wrote)]
+        else:
+            unasked.append(wrote)
+    shown = "".join(f"Written earlier: {wrote}\n\n" for wrote in unasked)
+    return [*chat, _turn("user", shown + query_input)]
+
+
+def turns(task_instruction: str) -> Template:
+    """The template of :func:`messages` with this instruction."""
+    return partial(messages, task_instruction)
+
+
+def published(task: str) -> Template:
+    """The prompt of a benchmark's own evaluation, one user turn; quoted in :mod:`bestfor.data.benchmarks`.
+
+    The benchmarks cut items to a share of the budget; here items stay whole and some may be left out.
+
+    Args:
+        task: a name of :data:`bestfor.data.benchmarks.TASKS`.
+
+    Raises:
+        InputError: no benchmark has this task.
+    """
+    if task not in TASKS:
+        expected = "data of a benchmark (LaMP, LongLaMP)" if not task else nearest(task, TASKS)
+        raise InputError("published prompt", f"task '{task}'", expected)
+    known = TASKS[task]
+    return lambda items, query_input: [_turn("user", known.prompt(list(items), query_input))]
 
 
 def fit(
-    task_instruction: str,
+    template: Template,
     items: Sequence[Item],
     query_input: str,
     *,
@@ -84,7 +142,7 @@ def fit(
     Items are taken whole, best first; one that finds no room is left out and the next is tried.
 
     Args:
-        task_instruction: what to do.
+        template: makes the chat.
         items: the user's earlier items, the one that matters most first.
         query_input: what is asked now.
         budget: the most tokens of the chat.
@@ -96,14 +154,22 @@ def fit(
     Raises:
         InputError: the query alone is over the budget.
     """
-    alone = count(messages(task_instruction, (), query_input))
+    alone = count(template((), query_input))
     if alone > budget:
         raise InputError(f"query '{query_input[:40]}'", f"{alone} tokens without any item", f"at most {budget}")
     kept: list[Item] = []
     for item in items:
-        if count(messages(task_instruction, [*kept, item], query_input)) <= budget:
+        if count(template([*kept, item], query_input)) <= budget:
             kept.append(item)
-    return Fitted(messages(task_instruction, kept, query_input), len(items) - len(kept))
+    return Fitted(template(kept, query_input), len(items) - len(kept))
+
+
+def estimate(chat: Sequence[Message]) -> int:
+    """Tokens of a chat where the model's own count is not to be had: a token for every three bytes, four for a turn.
+
+    English text has about four bytes a token, so this errs on the side of leaving items out.
+    """
+    return sum(4 + -(-len(turn["content"].encode()) // 3) for turn in chat)
 
 
 def _turn(role: str, content: str) -> Message:
