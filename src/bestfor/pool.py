@@ -21,6 +21,8 @@ from bestfor.data.schema import CANDIDATES, write
 from bestfor.errors import InputError
 
 PLAN = "plan.json"
+SOME = "-some"
+"""Ends the name of a part that holds what there is of an unfinished one."""
 _KEY = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]*")
 _LEFTOVER = re.compile(r"^\.+part-.*?\.(\d+)(\.\d+\.partial)?$")
 
@@ -138,6 +140,15 @@ class CandidatePool:
             # File systems without hard links: a rename is as whole, and the last of two equal parts stays.
             fresh.replace(path)
 
+    def read(self, key: str) -> pa.Table | None:
+        """The rows of a part, None where it is absent, torn or edited."""
+        table, reason = _read(self.path(key)) if self.path(key).is_file() else (None, "no file")
+        return table if reason is None else None
+
+    def discard(self, key: str) -> None:
+        """Remove a part, if it is there."""
+        self.path(key).unlink(missing_ok=True)
+
     def missing(self, keys: Sequence[str] | None = None) -> list[str]:
         """Keys, of the given or the planned ones, whose part is absent, torn or edited."""
         return [key for key in (self.planned if keys is None else keys) if self._problem(self.path(key)) is not None]
@@ -160,6 +171,8 @@ class CandidatePool:
         planned = self.planned
         for key in planned:
             path = self.path(key)
+            if partial and not path.is_file():
+                path = self.path(key + SOME)
             if not path.is_file():
                 continue
             table, reason = _read(path)

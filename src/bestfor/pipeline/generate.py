@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -22,11 +22,10 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from bestfor.data.schema import CANDIDATES
-from bestfor.data.split import text_id
 from bestfor.errors import InputError
 from bestfor.pipeline.asking import Asked, Prompting, ask
-from bestfor.policies.base import Policy, Prompt, Sampled
+from bestfor.pipeline.filling import Chunk, fill
+from bestfor.policies.base import Policy
 from bestfor.pool import CandidatePool
 
 
@@ -52,26 +51,6 @@ class Sampling:
         for name, least in (("n", 1), ("fit_n", 1), ("fit_items", 0)):
             if getattr(self, name) < least:
                 raise InputError(name, str(getattr(self, name)), f"{least} or more")
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Queries that are sampled together: one part of the pool.
-
-    Attributes:
-        key: names the part; made from all that decides its rows.
-        prompts: what is asked.
-        n: candidates of each.
-    """
-
-    key: str
-    prompts: tuple[Prompt, ...]
-    n: int
-
-    @property
-    def size(self) -> int:
-        """Candidates of the chunk."""
-        return len(self.prompts) * self.n
 
 
 def generate(
@@ -103,6 +82,7 @@ def generate(
 
     Raises:
         InputError: the tables do not fit together, or the policy cannot be had; the message names what.
+        BestforError: a server did not give all candidates; what came is kept, and the next call goes on.
     """
     asked = ask(policy, histories, queries, sampling.fit_items, sampling.prompting)
     chunks = plan(policy, asked, sampling)
@@ -110,13 +90,7 @@ def generate(
     owed = set(pool.missing())
     here = sum(chunk.size for chunk in chunks if chunk.key not in owed)
     with _bar(progress, here, sum(chunk.size for chunk in chunks)) as advance:
-        for chunk in chunks:
-            if chunk.key not in owed:
-                continue
-            # Asked again just before the work: another process may have done it meanwhile.
-            if pool.missing([chunk.key]):
-                written = policy.sample(chunk.prompts, chunk.n, seed=sampling.seed)
-                pool.append(_table(chunk, written, policy.name, sampling.seed), key=chunk.key)
+        for chunk in fill(policy, [chunk for chunk in chunks if chunk.key in owed], pool, sampling.seed):
             advance(chunk.size)
     pool.sweep()
     return asked.queries
@@ -143,19 +117,6 @@ def plan(policy: Policy, asked: Asked, sampling: Sampling) -> list[Chunk]:
             digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
             chunks.append(Chunk(f"{split}-{number:05d}-{digest[:16]}", part, n))
     return chunks
-
-
-def _table(chunk: Chunk, written: Sequence[Sequence[Sampled]], policy: str, seed: int) -> pa.Table:
-    rows = [
-        (prompt.query_id, index, text_id(one.text), one.text, one.logprob, one.finish_reason, policy, seed)
-        for prompt, candidates in zip(chunk.prompts, written, strict=True)
-        for index, one in enumerate(candidates)
-    ]
-    columns = zip(*rows, strict=True)
-    return pa.table(
-        [pa.array(list(column), field.type) for column, field in zip(columns, CANDIDATES, strict=True)],
-        schema=CANDIDATES,
-    )
 
 
 class _Rate(ProgressColumn):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
+
+from bestfor.errors import BestforError
 
 Message = dict[str, str]
 """One turn of a chat: ``{"role": "system" | "user" | "assistant", "content": text}``."""
@@ -87,3 +89,52 @@ class Budgeted(Protocol):
     def count(self, messages: list[Message]) -> int:
         """Tokens of a chat as the model reads it."""
         ...
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """A policy that may fail halfway and go on with what is owed: one that asks a server.
+
+    Its :meth:`complete` is called from several threads at once.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the column ``policy`` of the candidates says."""
+        ...
+
+    @property
+    def parallel(self) -> int:
+        """How many chunks are worth asking for at once."""
+        ...
+
+    def interrupt(self) -> None:
+        """End the calls under way: they raise with what they have."""
+        ...
+
+    def complete(
+        self, prompts: Sequence[Prompt], n: int, *, seed: int, have: Sequence[Mapping[int, Sampled]]
+    ) -> list[list[Sampled]]:
+        """Write what is owed beside candidates that are there already, given by their index below n.
+
+        Returns:
+            One list of n candidates for each prompt.
+
+        Raises:
+            UnfinishedError: some could not be had; it holds the others.
+        """
+        ...
+
+
+class UnfinishedError(BestforError):
+    """Some candidates could not be had.
+
+    Attributes:
+        written: for each prompt what is there, by the candidate's index.
+        reason: why the rest is not.
+        hopeless: whether other prompts will fare no better for now.
+    """
+
+    def __init__(self, written: Sequence[Mapping[int, Sampled]], reason: str, *, hopeless: bool) -> None:
+        super().__init__(reason)
+        self.written, self.reason, self.hopeless = written, reason, hopeless

@@ -1,0 +1,125 @@
+"""Where a server is, what may be said of it, and the key that must never be."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+
+from bestfor.errors import InputError
+
+OPENAI = "https://api.openai.com/v1"
+HIDDEN = "***"
+_OPENAI_KEY = "OPENAI_API_KEY"
+
+
+@dataclass(frozen=True)
+class Address:
+    """A server's address without its secrets.
+
+    Attributes:
+        url: scheme, host, port and path: what is asked.
+        shown: the same with a hint at credentials and query values, which are replaced: what may be written anywhere.
+        query: query parameters of the address, sent with every request.
+        login: ``user:password`` of the address, "" where it has none.
+    """
+
+    url: str
+    shown: str
+    query: Mapping[str, str] = field(default_factory=dict, repr=False)
+    login: str = field(default="", repr=False)
+
+    @classmethod
+    def parse(cls, base_url: str) -> Address:
+        """Take an address apart.
+
+        Raises:
+            InputError: no http address, or one whose credentials were replaced when it was written down.
+        """
+        expected = "an address such as 'http://127.0.0.1:8000/v1'"
+        try:
+            parts = urlsplit(base_url)
+            fine = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            raise InputError("base_url", "what is no address", expected) from None
+        if not fine:
+            raise InputError("base_url", repr(redact(base_url)), expected)
+        if HIDDEN in parts.netloc or HIDDEN in unquote(parts.query):
+            raise InputError("base_url", f"'{redact(base_url)}', whose secrets were left out", "them in its place")
+        host = parts.netloc.rpartition("@")[2]
+        login = ":".join((unquote(parts.username or ""), unquote(parts.password or ""))) if "@" in parts.netloc else ""
+        url = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
+        return cls(url, redact(base_url), dict(parse_qsl(parts.query)), login)
+
+
+def redact(base_url: str) -> str:
+    """An address as it may be shown: credentials and query values replaced, a fragment dropped."""
+    try:
+        parts = urlsplit(base_url)
+    except ValueError:
+        return HIDDEN
+    before, at, host = parts.netloc.rpartition("@")
+    if not parts.netloc and "@" in base_url:
+        return HIDDEN
+    query = "&".join(f"{quote(name)}={HIDDEN}" for name, _ in parse_qsl(parts.query, keep_blank_values=True))
+    netloc = f"{HIDDEN if before else ''}{at}{host}"
+    return urlunsplit(SplitResult(parts.scheme, netloc, parts.path.rstrip("/"), query, ""))
+
+
+class Secrets:
+    """What authenticates a client, read from the environment, and the means to keep it out of texts.
+
+    Without a variable's name only OpenAI's own address is sent ``OPENAI_API_KEY``: a key belongs to one server, and no
+    other is told it by accident.
+
+    Args:
+        key_env: the environment variable that holds the key; "" for the above.
+        address: whose key it is.
+
+    Raises:
+        InputError: the variable is not set, or holds what cannot be a key; the value is not shown.
+    """
+
+    def __init__(self, key_env: str, address: Address) -> None:
+        name = key_env or (_OPENAI_KEY if address.url == OPENAI else "")
+        self._key = os.environ.get(name, "").strip() if name else ""
+        where = f"environment variable {name}"
+        if name and not self._key:
+            raise InputError(where, "no key", f"the key of {address.shown}")
+        if not re.fullmatch(r"[!-~]*", self._key):
+            raise InputError(where, "a key with a blank or an unprintable character", f"the key of {address.shown}")
+        self._login = address.login
+        self._hidden = _spellings(self._key, self._login, address.query)
+
+    def __repr__(self) -> str:
+        return f"Secrets({'a key' if self._key else 'no key'})"
+
+    @property
+    def key(self) -> str:
+        """What the client sends as bearer token; servers that ask for none ignore it."""
+        return self._key or "none"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers beyond the bearer token: credentials of the address take its place."""
+        if not self._login:
+            return {}
+        return {"Authorization": "Basic " + base64.b64encode(self._login.encode()).decode()}
+
+    def scrub(self, text: str) -> str:
+        """A text without any spelling of the secrets."""
+        for secret in self._hidden:
+            text = text.replace(secret, HIDDEN)
+        return text
+
+
+def _spellings(key: str, login: str, query: Mapping[str, str]) -> list[str]:
+    """Secrets as servers and libraries may echo them, longest first; words too short to be secret are left alone."""
+    password = login.partition(":")[2]
+    plain = {key, login, password, *query.values()} - {""}
+    encoded = {quote(word, safe="") for word in plain} | {urlencode({"": word})[1:] for word in plain}
+    coded = {base64.b64encode(word.encode()).decode() for word in (key, login) if word}
+    return sorted((word for word in plain | encoded | coded if len(word) >= 4), key=len, reverse=True)

@@ -1,0 +1,270 @@
+"""Requests to an OpenAI-compatible server: bounded, retried, counted, and silent about the key."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from types import ModuleType
+from typing import Any, TypeVar
+
+from bestfor.endpoint._thread import LoopThread
+from bestfor.endpoint.address import OPENAI, Address, Secrets
+from bestfor.endpoint.budget import Bound, Budget, Ledger, Usage
+from bestfor.endpoint.failures import Failure, of_status
+from bestfor.errors import InputError
+from bestfor.extras import require
+
+T = TypeVar("T")
+_LONGEST_WAIT = 30.0
+_LOST = 3
+_WORDS = 300
+_TURN = 32
+_ACCOUNT = ("OpenAI-Organization", "OpenAI-Project")
+
+
+@dataclass(frozen=True)
+class EndpointConfig:
+    """A server and how it is treated.
+
+    Attributes:
+        base_url: its address up to ``/v1``. A ``user:password@`` and query parameters are sent and never shown.
+        key_env: the environment variable that holds the key. By default ``OPENAI_API_KEY`` for OpenAI's own address and
+            no key for any other.
+        concurrency: requests under way at once.
+        timeout: seconds for one attempt, to the last byte of the answer.
+        patience: seconds for one request with all its attempts and the waits between them.
+        retries: attempts after the first, on 408, 409, 425, 429, 5xx, timeouts, dropped connections and torn answers.
+        backoff: seconds before the first retry; doubled for each further one up to 30 s, and shortened by chance by up
+            to a half. ``Retry-After`` goes before it, and holds back every other request too.
+        budget: what may be spent.
+
+    Raises:
+        InputError: no address, or a value out of range.
+    """
+
+    base_url: str = field(default=OPENAI, repr=False)
+    key_env: str = ""
+    concurrency: int = 32
+    timeout: float = 120.0
+    patience: float = 600.0
+    retries: int = 6
+    backoff: float = 0.5
+    budget: Budget = field(default_factory=Budget)
+
+    def __post_init__(self) -> None:
+        Address.parse(self.base_url)
+        for name, least in (("concurrency", 1), ("retries", 0), ("backoff", 0)):
+            if not getattr(self, name) >= least:
+                raise InputError(f"endpoint, {name}", repr(getattr(self, name)), f"{least} or more")
+        for name in ("timeout", "patience"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"endpoint, {name}", repr(getattr(self, name)), "a number above 0")
+
+
+class Endpoint:
+    """A connection to one server, with its own thread, so that it also serves callers within an event loop.
+
+    Use it as a context manager, or leave it to be closed with its last reference.
+
+    Args:
+        config: the server.
+
+    Raises:
+        InputError: the key's variable is named and not set.
+        MissingExtraError: openai is not installed.
+    """
+
+    def __init__(self, config: EndpointConfig) -> None:
+        self.config = config
+        self.address = Address.parse(config.base_url)
+        self._openai: ModuleType = require("openai", "endpoint")
+        self._secrets = Secrets(config.key_env, self.address)
+        self._ledger = Ledger(config.budget)
+        self._opening = threading.Lock()
+        self._not_before = 0.0
+        self._lost = 0
+        self._answered = False
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.address.shown!r}, {self._secrets!r})"
+
+    def __enter__(self) -> Endpoint:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    @property
+    def usage(self) -> Usage:
+        """What this connection has spent so far."""
+        return self._ledger.usage
+
+    def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Do asynchronous work on the connection's own thread and wait for it; callers in several threads may."""
+        with self._opening:
+            thread = self._thread
+        return thread.run(work)
+
+    def interrupt(self) -> None:
+        """Cancel all work under way; its callers see it cancelled."""
+        thread: LoopThread | None = self.__dict__.get("_thread")
+        if thread is not None:
+            thread.cancel()
+
+    def close(self) -> None:
+        """Close the connections and end the thread; a later request opens them again."""
+        self.__dict__.pop("_client", None)
+        thread: LoopThread | None = self.__dict__.pop("_thread", None)
+        if thread is not None:
+            thread.close()
+
+    def scrub(self, text: str) -> str:
+        """A text without any spelling of the key, whoever has repeated it."""
+        return self._secrets.scrub(text)
+
+    async def post(self, path: str, body: Mapping[str, Any], *, most: int) -> dict[str, Any]:
+        """Send one request, again where that may help.
+
+        Args:
+            path: ``"/chat/completions"`` or ``"/completions"``.
+            body: what is asked, JSON.
+            most: tokens that all its answers together may have.
+
+        Returns:
+            The answer: ``choices`` is a list of at least one object.
+
+        Raises:
+            RefusedError: the server does not take this request.
+            BudgetSpentError: the budget does not allow it.
+            EndpointError: no answer.
+        """
+        text = json.dumps(body.get("messages", body.get("prompt", "")), ensure_ascii=False)
+        bound = Bound(len(text.encode()) + _TURN, most)
+        clock = asyncio.get_running_loop().time
+        attempt, deadline = 0, None
+        while True:
+            async with self._slots:
+                deadline = deadline or clock() + self.config.patience
+                await self._hold(deadline)
+                await self._ledger.reserve(bound)
+                answer = await self._counted(path, body, bound, deadline - clock())
+            if isinstance(answer, dict):
+                return answer
+            wait = self._wait(answer, attempt)
+            attempt += 1
+            if not answer.again or attempt > self.config.retries or clock() + wait > deadline:
+                break
+            await asyncio.sleep(wait)
+        raise self._final(answer).error(self.address.shown, attempt)
+
+    async def _hold(self, deadline: float) -> None:
+        """Wait as long as the server asked everybody to, and not all to the same moment."""
+        clock = asyncio.get_running_loop().time
+        while (until := min(self._not_before, deadline)) > clock():
+            await asyncio.sleep(until - clock() + self.config.backoff * random.random() / 2)
+
+    def _wait(self, failure: Failure, attempt: int) -> float:
+        backoff = min(_LONGEST_WAIT, self.config.backoff * 2.0**attempt)
+        if failure.after is None:
+            return backoff * (1 - random.random() / 2)
+        if failure.again and failure.after <= self.config.patience:
+            self._not_before = max(self._not_before, asyncio.get_running_loop().time() + failure.after)
+        return failure.after + self.config.backoff * random.random() / 2
+
+    def _final(self, failure: Failure) -> Failure:
+        """Whether it was this request or the server: three in a row that were lost speak of the server."""
+        if failure.again:
+            self._lost += 1
+            return replace(failure, hopeless=self._lost >= _LOST or not self._answered)
+        if failure.status in (403, 404) and self._answered:
+            return replace(failure, hopeless=False)
+        return failure
+
+    async def _counted(self, path: str, body: Mapping[str, Any], bound: Bound, left: float) -> dict[str, Any] | Failure:
+        used, answered = None, False
+        try:
+            answer = await self._attempt(path, body, max(0.001, min(self.config.timeout, left)))
+            answered = isinstance(answer, dict)
+            used = _used(answer) if isinstance(answer, dict) else None
+        finally:
+            await self._ledger.settle(bound, used, answered=answered)
+        if answered:
+            self._answered, self._lost = True, 0
+        return answer
+
+    async def _attempt(self, path: str, body: Mapping[str, Any], timeout: float) -> dict[str, Any] | Failure:
+        openai = self._openai
+        try:
+            # The client's own limit is for each read: a server that drips would never reach it.
+            async with asyncio.timeout(timeout):
+                answer = await self._client.post(path, cast_to=object, body=body, options={"timeout": timeout})
+        except openai.APIStatusError as error:
+            headers = {name.lower(): value for name, value in error.response.headers.items()}
+            return of_status(error.status_code, headers, error.body, self._words(error.body, error.response.text))
+        except (TimeoutError, openai.APITimeoutError):
+            return Failure(f"no answer within {timeout:.3g} s")
+        except openai.APIConnectionError as error:
+            cause = error.__cause__ or error
+            return Failure(f"no connection, or one that broke ({type(cause).__name__})")
+        except (openai.OpenAIError, OSError, ValueError) as error:
+            return Failure(f"a request that could not be made ({type(error).__name__})", again=False)
+        return self._checked(answer)
+
+    def _checked(self, answer: object) -> dict[str, Any] | Failure:
+        """The answer where it is one: half a JSON comes as text, and some servers send errors as answers."""
+        if not isinstance(answer, dict):
+            return Failure("an answer that is no whole JSON object")
+        if answer.get("error"):
+            error = answer["error"]
+            code = error.get("code") if isinstance(error, dict) else None
+            status = code if isinstance(code, int) and 400 <= code < 600 else 500
+            return of_status(status, {}, answer, self._words(answer, ""))
+        choices = answer.get("choices")
+        if not isinstance(choices, list) or not choices or not all(isinstance(one, dict) for one in choices):
+            return Failure("an answer without choices")
+        return answer
+
+    def _words(self, body: object, text: str) -> str:
+        """The server's own words in one short line, without secrets."""
+        said: object = body.get("error", body) if isinstance(body, dict) else body
+        if isinstance(said, dict):
+            said = said.get("message") or said.get("detail") or json.dumps(said, ensure_ascii=False)
+        line = " ".join(str(said or text).split())
+        return self._secrets.scrub(line)[:_WORDS]
+
+    @cached_property
+    def _thread(self) -> LoopThread:
+        self._slots = asyncio.Semaphore(self.config.concurrency)
+        self._ledger.open()
+        return LoopThread()
+
+    @cached_property
+    def _client(self) -> Any:  # noqa: ANN401 (openai is optional)
+        config, openai = self.config, self._openai
+        elsewhere = {} if self.address.url == OPENAI else dict.fromkeys(_ACCOUNT, openai.Omit())
+        client = openai.AsyncOpenAI(
+            api_key=self._secrets.key,
+            base_url=self.address.url,
+            timeout=config.timeout,
+            max_retries=0,
+            default_headers={**elsewhere, **self._secrets.headers},
+            default_query=dict(self.address.query) or None,
+        )
+        self._thread.last.append(client.close)
+        return client
+
+
+def _used(answer: Mapping[str, Any]) -> Bound | None:
+    """Tokens as the answer states them."""
+    usage = answer.get("usage")
+    if not isinstance(usage, Mapping):
+        return None
+    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    if not isinstance(prompt, int) or not isinstance(completion, int):
+        return None
+    return Bound(prompt, completion)
