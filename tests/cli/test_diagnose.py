@@ -65,7 +65,18 @@ def test_not_finite_rewards_are_dropped_and_counted(monkeypatch, capfd, tmp_path
 @pytest.mark.parametrize(
     ("content", "words", "message"),
     [
-        ("user,query,reward\nu,q,1\n", (), "no column 'utility'"),
+        ("user,query,reward\nu,q,1\n", (), "no column 'utility'; expected one of user, query, reward (say which with "),
+        ("who,query,reward,utility\nu,q,1,1\n", (), "no column 'user'"),
+        (
+            "user,query,score,utility\nu,q,1,1\n",
+            (),
+            "expected one of user, query, score, utility (say which with --rew",
+        ),
+        (
+            "user,query,rewrd,utility\nu,q,1,1\n",
+            (),
+            "(say which with --reward NAME); its columns are user, query, rewr",
+        ),
         ("user,query,reward,utility\nu,q,high,1\n", (), "row 1, column 'reward': found 'high'; expected a number"),
         ("user,query,reward,utility\n", (), "no rows"),
         ("", (), "an empty file"),
@@ -151,6 +162,78 @@ def test_one_user_and_single_candidates_have_no_intervals(monkeypatch, capfd, tm
     assert "reward" in out
 
 
+def scored(rows=3000, users=40, seed=4):
+    draw = np.random.default_rng(seed)
+    std, mean = np.exp(0.4 * draw.normal(size=rows)), draw.normal(size=rows)
+    user = np.sort(draw.integers(users, size=rows))
+    utility = mean + 1.4 * std * draw.normal(size=rows)
+    names = [f"u{one:02d}" for one in user]
+    return pa.table({"user": names, "query": names, "reward": mean, "s": std, "utility": utility})
+
+
+def test_a_column_of_standard_deviations_is_judged(monkeypatch, capfd, tmp_path):
+    path = tmp_path / "s.parquet"
+    pq.write_table(scored(), path)
+    words = ("diagnose", path, "--std", "s", "--scale", "utility", "--json")
+    code, out, err = bestfor(monkeypatch, capfd, *words)
+    assert code == 0, err
+    found = json.loads(out)
+    told = found["models"]["reward"]["calibration"]
+    assert told["temperature_low"] < 1.96 < told["temperature_high"]
+    assert found["signature"]["std"] == {"reward": "s"}
+    code, out, err = bestfor(monkeypatch, capfd, "diagnose", path, "--json")
+    assert json.loads(out)["models"]["reward"]["calibration"] is None
+    code, out, err = bestfor(monkeypatch, capfd, *words[:-1])
+    assert code == 0, err
+
+
+def test_in_blocks_the_same_calibration(monkeypatch, tmp_path):
+    path = tmp_path / "s.parquet"
+    table = scored()
+    broken = table.set_column(4, "utility", pa.array([None, *table["utility"].to_pylist()[1:]]))
+    pq.write_table(broken.take(np.random.default_rng(0).permutation(table.num_rows)), path)
+    columns = Scores(stds={"reward": "s"})
+    at_once = diagnose_table(path, columns, scale="utility", n=[1, 8]).to_dict()
+    monkeypatch.setattr("bestfor.pipeline.scores.LARGE", 100)
+    in_blocks = diagnose_table(path, columns, scale="utility", n=[1, 8]).to_dict()
+    one, other = (found["models"]["reward"]["calibration"] for found in (at_once, in_blocks))
+    for part in (one, other):
+        part["reliability"] = [number for key in sorted(part["reliability"]) for number in part["reliability"][key]]
+        part["coverage"] = [number for entry in part["coverage"] for number in entry.values()]
+    assert one.keys() == other.keys()
+    for key in one:
+        assert other[key] == (one[key] if key == "verdict" else pytest.approx(one[key])), key
+    assert one["candidates"] == 2999
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--std", "s"), "--scale utility"),
+        (
+            ("--std", "s", "--std", "s", "--scale", "utility"),
+            "found 2 columns; expected one for each --reward, which are 1",
+        ),
+        (
+            ("--std", "t", "--scale", "utility"),
+            "no column 't'; expected one of user, query, reward, s, utility (say wh",
+        ),
+        (
+            ("--std", "reward", "--scale", "utility"),
+            "s.csv, row 2, column 'reward': found -2; expected a standard devi",
+        ),
+    ],
+)
+def test_bad_columns_of_standard_deviations(monkeypatch, capfd, tmp_path, words, message):
+    path = tmp_path / "s.csv"
+    path.write_text("user,query,reward,s,utility\nu,q,1,1,1\nu,q,-2,1,3\n")
+    code, out, err = bestfor(monkeypatch, capfd, "diagnose", path, *words)
+    assert (code, out) == (2, "")
+    assert message in err
+    monkeypatch.setattr("bestfor.pipeline.scores.LARGE", 0)
+    assert bestfor(monkeypatch, capfd, "diagnose", path, *words)[2] == err
+
+
 class Stream:
     """What a DataFrame of any library offers: the Arrow stream interface and nothing else."""
 
@@ -168,5 +251,5 @@ def test_frames_and_files_agree(tmp_path, scores):
     assert found[0]["models"] == found[1]["models"] == found[2]["models"]
     with pytest.raises(InputError, match="found a list"):
         diagnose_table([1, 2])
-    with pytest.raises(InputError, match="no column 'reward'"):
+    with pytest.raises(InputError, match=r"no column 'reward'.*say which with Scores\(rewards=\(\"NAME\",\)\)"):
         diagnose_table(scores)

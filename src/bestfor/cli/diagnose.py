@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bestfor.cli._output import print_diagnosis, print_json, tell, writable
+from bestfor.errors import InputError
 
 
 def diagnose(
@@ -27,6 +28,10 @@ def diagnose(
     candidate: Annotated[
         str | None, typer.Option(help="Column of candidate numbers: a number that stands twice is then an error.")
     ] = None,
+    std: Annotated[
+        list[str] | None,
+        typer.Option(help="Column of predicted standard deviations, one for each --reward in their order, to judge."),
+    ] = None,
     scale: Annotated[str, typer.Option(help="utility: rewards predict it in its units; arbitrary: only order.")] = (
         "arbitrary"
     ),
@@ -44,9 +49,8 @@ def diagnose(
 
     if out is not None:
         writable(out, keep=table)
-    columns = Scores(
-        user=user, query=query, rewards=tuple(reward or ["reward"]), utility=utility, text=text, candidate=candidate
-    )
+    rewards = tuple(reward or ["reward"])
+    columns = Scores(user, query, rewards, utility, text, candidate, _stds(rewards, std or []))
     found = diagnose_table(
         table, columns, scale=parse_scale(scale), n=parse_n(n), averaging=parse_averaging(averaging), level=level
     )
@@ -59,3 +63,9 @@ def diagnose(
         print_diagnosis(diagnosis)
     if out is not None:
         tell(f"report: {out}")
+
+
+def _stds(rewards: tuple[str, ...], stds: list[str]) -> dict[str, str]:
+    if stds and len(stds) != len(rewards):
+        raise InputError("--std", f"{len(stds)} columns", f"one for each --reward, which are {len(rewards)}")
+    return dict(zip(rewards, stds, strict=False))

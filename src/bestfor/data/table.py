@@ -33,11 +33,13 @@ class Columns:
         text: roles read as strings, each with its column's name; numbers become their decimal text.
         number: roles read as float64; an empty cell becomes null.
         optional: roles of either kind that may be absent.
+        hints: role -> how a person names another column, NAME standing for it.
     """
 
     text: Mapping[str, str]
     number: Mapping[str, str]
     optional: frozenset[str] = field(default_factory=frozenset)
+    hints: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_table(path: str | Path, columns: Columns) -> pa.Table:
@@ -130,6 +132,7 @@ def load_ratings(path: str | Path, columns: Mapping[str, str] | None = None) -> 
         text={role: names[role] for role in ("user", "query", "text", "text_id")},
         number={role: names[role] for role in ("rating", "timestamp")},
         optional=frozenset({"query", "text_id", "timestamp"}),
+        hints={role: f'columns = {{ {role} = "NAME" }} under [data]' for role in names},
     )
     table = read_table(path, wanted)
     rating = table.column("rating")
@@ -193,9 +196,17 @@ def require(names: Sequence[str], columns: Columns, where: str) -> None:
     """Refuse a table that lacks a column, or has one twice."""
     for role, name in {**columns.text, **columns.number}.items():
         if name not in names and role not in columns.optional:
-            raise InputError(where, f"no column '{name}'", textwrap.shorten(nearest(name, names), 300))
+            raise InputError(where, f"no column '{name}'", _instead(name, names, columns.hints.get(role)))
         if names.count(name) > 1:
             raise InputError(where, f"{names.count(name)} columns '{name}'", "each column name once")
+
+
+def _instead(name: str, names: Sequence[str], hint: str | None) -> str:
+    """What could stand for a column that is not there."""
+    near = nearest(name, names)
+    listed = "" if hint is None or near.startswith("one of") else f"; its columns are {', '.join(names)}"
+    told = "" if hint is None else f" (say which with {hint})"
+    return textwrap.shorten(near, 300) + told + textwrap.shorten(listed, 300)
 
 
 def header_of(path: Path, kind: str) -> list[str]:

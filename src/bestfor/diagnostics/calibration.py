@@ -176,7 +176,7 @@ def check_std(where: str, std: FloatArray, number: IntArray | None = None) -> No
     """Refuse standard deviations below 0.
 
     Args:
-        where: names the column, for errors.
+        where: names the column, for errors; perhaps as "FILE, column 'NAME'".
         std: shape (rows,).
         number: shape (rows,), the rows' numbers; from 1 where None.
 
@@ -187,7 +187,8 @@ def check_std(where: str, std: FloatArray, number: IntArray | None = None) -> No
     if len(negative):
         row = int(negative[0])
         at = row + 1 if number is None else int(number[row])
-        raise InputError(f"{where}, row {at}", f"{std[row]:g}", "a standard deviation, 0 or more")
+        place = where.replace(", column", f", row {at}, column") if ", column" in where else f"{where}, row {at}"
+        raise InputError(place, f"{std[row]:g}", "a standard deviation, 0 or more")
 
 
 def pool_calibrations(folds: Sequence[Calibration | None], level: float = 0.95) -> Calibration | None:

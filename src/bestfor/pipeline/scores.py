@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -15,6 +15,7 @@ from bestfor import __version__
 from bestfor.data.batches import Batches
 from bestfor.data.table import Columns, arrow_table, file_signature, read_table, roles_of
 from bestfor.diagnostics import Diagnosis, Reward, diagnose_arrays
+from bestfor.diagnostics.calibration import check_std
 from bestfor.diagnostics.diagnosis import Settings
 from bestfor.diagnostics.rows import IN_RANGE, largest_size, out_of_range
 from bestfor.errors import InputError, nearest
@@ -37,6 +38,8 @@ class Scores:
         text: text ids where users share texts, else None.
         candidate: whole numbers that tell a query's candidates apart, so that no row counts twice; None where every row
             is a candidate of its own.
+        stds: reward column -> the column of its predicted standard deviations, where it has any; they are judged
+            (``models.NAME.calibration``) and select nothing.
     """
 
     user: str = "user"
@@ -45,6 +48,7 @@ class Scores:
     utility: str = "utility"
     text: str | None = None
     candidate: str | None = None
+    stds: Mapping[str, str] = field(default_factory=dict)
 
 
 def diagnose_table(
@@ -73,9 +77,10 @@ def diagnose_table(
     columns = columns or Scores()
     if not columns.rewards or len(set(columns.rewards)) < len(columns.rewards):
         raise InputError("reward columns", ", ".join(columns.rewards) or "none", "each of them once")
+    _check_stds(columns, scale)
     is_file = isinstance(source, str | Path)
     where = str(source) if is_file else "the table"
-    batches = Batches(Path(where) if is_file else arrow_table(source), _wanted(columns), where)
+    batches = Batches(Path(where) if is_file else arrow_table(source), _wanted(columns, is_file), where)
     large = batches.weight() > LARGE
     signature = {
         "version": __version__,
@@ -83,6 +88,8 @@ def diagnose_table(
         "reward": list(columns.rewards),
         "rule": "argmax",
     }
+    if columns.stds:
+        signature["std"] = dict(columns.stds)
     settings = Settings(averaging, level, signature, Path(where).stem if is_file else "table")
     if large:
         return diagnose_stream(batches, columns, scale=scale, n=n, settings=settings)
@@ -104,13 +111,14 @@ def _diagnose(
         check_ids(table, role, (where, getattr(columns, role)))
     utility = _column(table, "utility", f"{where}, column '{columns.utility}'")
     rewards = {name: _column(table, f"reward {name}", f"{where}, column '{name}'") for name in columns.rewards}
+    stds = {name: _std(table, f"std {name}", f"{where}, column '{column}'") for name, column in columns.stds.items()}
     if not np.logical_and.reduce([np.isfinite(values) for values in (utility, *rewards.values())]).any():
         raise InputError(where, "no row with a finite utility and finite rewards", "at least one")
     return diagnose_arrays(
         table["user"],
         table["query"],
         utility,
-        {name: Reward(values, scale) for name, values in rewards.items()},
+        {name: Reward(values, scale, stds.get(name)) for name, values in rewards.items()},
         text=table["text"] if columns.text is not None else None,
         candidate=candidates(table, (where, columns.candidate)) if columns.candidate is not None else None,
         n=n,
@@ -121,14 +129,34 @@ def _diagnose(
     )
 
 
-def _wanted(columns: Scores) -> Columns:
+def _check_stds(columns: Scores, scale: Scale) -> None:
+    unknown = [name for name in columns.stds if name not in columns.rewards]
+    if unknown:
+        raise InputError("std columns", f"one for '{unknown[0]}'", nearest(unknown[0], columns.rewards))
+    if columns.stds and scale != "utility":
+        expected = "scale 'utility' (--scale utility): a standard deviation is in the utility's units"
+        raise InputError("std columns", f"rewards of scale '{scale}'", expected)
+
+
+def _wanted(columns: Scores, is_file: bool) -> Columns:
     texts = {"user": columns.user, "query": columns.query}
     numbers = {"utility": columns.utility} | {f"reward {name}": name for name in columns.rewards}
+    numbers |= {f"std {name}": column for name, column in columns.stds.items()}
     if columns.text is not None:
         texts["text"] = columns.text
     if columns.candidate is not None:
         numbers["candidate"] = columns.candidate
-    return Columns(text=texts, number=numbers)
+    hints = {role: _hint(role.partition(" ")[0], is_file) for role in (*texts, *numbers)}
+    return Columns(text=texts, number=numbers, hints=hints)
+
+
+def _hint(option: str, is_file: bool) -> str:
+    """How another column is named: on the command line for files, in Python for what is in memory."""
+    if is_file:
+        return f"--{option} NAME"
+    many = {"reward": 'rewards=("NAME",)', "std": 'stds={"reward": "NAME"}'}
+    named = many.get(option, f'{option}="NAME"')
+    return f"Scores({named})"
 
 
 def _column(table: pa.Table, role: str, where: str) -> FloatArray:
@@ -137,6 +165,12 @@ def _column(table: pa.Table, role: str, where: str) -> FloatArray:
     largest, row = largest_size(values)
     if out_of_range(largest):
         raise InputError(where.replace(", column", f", row {row + 1}, column"), f"{values[row]:g}", IN_RANGE)
+    return values
+
+
+def _std(table: pa.Table, role: str, where: str) -> FloatArray:
+    values = floats(table, role)
+    check_std(where, values)
     return values
 
 

@@ -6,7 +6,7 @@ third finds what these do. A few blocks of 131,072 rows are held at a time, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,11 +16,14 @@ import pyarrow as pa
 from bestfor.data.batches import Batches
 from bestfor.data.stream import Block, QueryBlocks
 from bestfor.diagnostics import Diagnosis, Reward
+from bestfor.diagnostics.calibration import Calibration, check_std, settle
 from bestfor.diagnostics.diagnosis import Settings, choose_n, diagnose_blocks
+from bestfor.diagnostics.ids import encode
 from bestfor.diagnostics.pools import Pools, pools_of
 from bestfor.diagnostics.rows import IN_RANGE, largest_size, out_of_range, sort_rows
+from bestfor.diagnostics.tally import FirstLook, Layout, Predictions, Tally
 from bestfor.errors import InputError
-from bestfor.types import FloatArray, IntArray, Scale
+from bestfor.types import BoolArray, FloatArray, IntArray, Scale
 
 if TYPE_CHECKING:
     from bestfor.pipeline.scores import Scores
@@ -49,7 +52,9 @@ def diagnose_stream(
             for block in source:
                 yield from _pools(block, columns, scale)
 
-        return diagnose_blocks(pools, drawn, survey.rows - survey.finite, settings)
+        found = diagnose_blocks(pools, drawn, survey.rows - survey.finite, settings)
+        layouts = {name: look.layout() for name, look in survey.looks.items()}
+        return found.with_calibration(_calibrate(source, layouts, columns, settings.level) if layouts else {})
 
 
 @dataclass
@@ -61,12 +66,14 @@ class _Survey:
         finite: with finite numbers.
         counts: finite rows of each query, block by block.
         largest: a column's name -> the largest size of its finite numbers, the number itself, and its row.
+        looks: a model's name -> the first look at its predicted standard deviations.
     """
 
     rows: int = 0
     finite: int = 0
     counts: list[IntArray] = field(default_factory=list)
     largest: dict[str, tuple[float, float, int]] = field(default_factory=dict)
+    looks: dict[str, FirstLook] = field(default_factory=dict)
 
     def sizes(self) -> IntArray:
         """Candidates of every query that has any."""
@@ -92,6 +99,7 @@ def _survey(blocks: Iterable[Block], columns: Scores, where: str) -> _Survey:
         found.rows += len(finite)
         found.finite += int(finite.sum())
         found.counts.append(np.add.reduceat(finite, block.start))
+        _look_at_stds(block, columns, where, finite > 0, found.looks)
     if not found.rows:
         raise InputError(where, "no rows", "one row a candidate")
     for name, (size, value, row) in found.largest.items():
@@ -115,6 +123,30 @@ def _pools(block: Block, columns: Scores, scale: Scale) -> Iterator[tuple[None, 
     )
     for queries in rows.blocks():
         yield None, pools_of(rows, queries)
+
+
+def _look_at_stds(block: Block, columns: Scores, where: str, finite: BoolArray, looks: dict[str, FirstLook]) -> None:
+    for name, column in columns.stds.items():
+        check_std(f"{where}, column '{column}'", floats(block.table, f"std {name}"), block.number)
+        looks.setdefault(name, FirstLook()).add(_predictions(block.table, name).take(finite))
+
+
+def _calibrate(
+    source: Iterable[Block], layouts: Mapping[str, Layout], columns: Scores, level: float
+) -> dict[str, Calibration | None]:
+    """One more pass, for tables with predicted standard deviations only."""
+    tallies = {name: Tally(layout) for name, layout in layouts.items()}
+    for block in source:
+        codes, names = encode("user", block.table["user"])
+        roles = ("utility", *(f"reward {name}" for name in columns.rewards))
+        finite = np.logical_and.reduce([np.isfinite(floats(block.table, role)) for role in roles])
+        for name, tally in tallies.items():
+            tally.add(names, codes[finite], _predictions(block.table, name).take(finite))
+    return {name: settle(tally.sums(), level) for name, tally in tallies.items()}
+
+
+def _predictions(table: pa.Table, name: str) -> Predictions:
+    return Predictions(*(floats(table, role) for role in ("utility", f"reward {name}", f"std {name}")))
 
 
 def floats(table: pa.Table, role: str) -> FloatArray:
