@@ -10,13 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bestfor.errors import InputError, nearest
+from bestfor.pipeline.tables import EndpointTable, JudgeTable, PolicyEndpoint, Section
 from bestfor.rewards import KINDS
-
-
-class Section(BaseModel):
-    """A table of the file: unknown keys are errors, values are frozen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class PolisData(Section):
@@ -53,10 +48,41 @@ class LampData(Section):
     outputs: str = ""
     task: str = ""
     users: int | None = Field(default=None, ge=1)
+    fit_questions: str = ""
+    fit_outputs: str = ""
 
 
-Data = Annotated[PolisData | TableData | WorldData | LampData, Field(discriminator="source")]
-DATA: dict[str, type[Section]] = {"polis": PolisData, "table": TableData, "world": WorldData, "lamp": LampData}
+class LonglampData(Section):
+    """LongLaMP: a file, a folder of files, or the data set's name on the hub."""
+
+    source: Literal["longlamp"]
+    path: str
+    task: str = ""
+    part: str = "test"
+    users: int | None = Field(default=None, ge=1)
+
+
+class HistoriesData(Section):
+    """Tables of one's own: what users wrote, and what is asked now, with other column names where they differ."""
+
+    source: Literal["histories"]
+    histories: str
+    queries: str
+    columns: dict[str, str] = Field(default_factory=dict)
+    users: int | None = Field(default=None, ge=1)
+
+
+Data = Annotated[
+    PolisData | TableData | WorldData | LampData | LonglampData | HistoriesData, Field(discriminator="source")
+]
+DATA: dict[str, type[Section]] = {
+    "polis": PolisData,
+    "table": TableData,
+    "world": WorldData,
+    "lamp": LampData,
+    "longlamp": LonglampData,
+    "histories": HistoriesData,
+}
 """Sources of data by name."""
 
 
@@ -75,7 +101,7 @@ class Split(Section):
 class Policy(Section):
     """What writes candidates (histories only)."""
 
-    kind: Literal["transformers", "replay"] = "transformers"
+    kind: Literal["transformers", "openai", "replay"] = "transformers"
     model: str = "embedded"
     n: int = Field(default=30, ge=1)
     fit_n: int = Field(default=5, ge=1)
@@ -83,12 +109,14 @@ class Policy(Section):
     temperature: float = Field(default=1.0, gt=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_new_tokens: int = Field(default=32, ge=1)
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     retriever: Literal["bm25", "recency", "none"] = "recency"
     items: int = Field(default=4, ge=0)
     prompt: Literal["own", "published"] = "own"
     instruction: str | None = None
     prompt_tokens: int | None = Field(default=None, ge=1)
     chunk: int = Field(default=16, ge=1)
+    endpoint: PolicyEndpoint | None = None
 
 
 class Utility(Section):
@@ -96,6 +124,7 @@ class Utility(Section):
 
     metrics: tuple[str, ...] = ()
     primary: str = ""
+    judge: JudgeTable | None = None
 
     @model_validator(mode="after")
     def _primary_is_measured(self) -> Utility:
@@ -176,6 +205,7 @@ def parse_config(raw: Mapping[str, Any], where: str) -> RunConfig:
         if table in raw:
             found = f"a table [{table}]"
             raise InputError(where, found, f"none: data source '{config.data.source}' brings its own candidates")
+    _check_servers(config, where)
     largest = max(config.diagnosis.n, default=1)
     if config.door == "histories" and largest > config.policy.n:
         found, expected = f"N = {largest}", f"at most {config.policy.n}, the candidates of a test query ([policy] n)"
@@ -187,6 +217,21 @@ def parse_config(raw: Mapping[str, Any], where: str) -> RunConfig:
     for i, reward in enumerate(config.reward):
         _check_reward(reward, f"{where}, [[reward]] {i + 1}")
     return config
+
+
+def _check_servers(config: RunConfig, where: str) -> None:
+    policy, judge = config.policy, config.utility.judge
+    if policy.endpoint is not None and policy.kind != "openai":
+        raise InputError(
+            f"{where}, [policy.endpoint]", f"a server of a policy of kind '{policy.kind}'", "kind 'openai'"
+        )
+    if (judge is not None) != ("judge" in config.utility.metrics):
+        found = "the metric 'judge' alone" if judge is None else "a judge that is not among metrics"
+        raise InputError(f"{where}, [utility]", found, "the metric 'judge' and its table [utility.judge], or neither")
+    if policy.endpoint is not None:
+        policy.endpoint.config(f"{where}, [policy.endpoint]")
+    if judge is not None:
+        judge.endpoint.config(f"{where}, [utility.judge.endpoint]")
 
 
 def _check_reward(reward: Reward, where: str) -> None:
@@ -209,8 +254,8 @@ def _kind_error(error: ValidationError, where: str, model: type[BaseModel]) -> I
 def _input_error(error: ValidationError, where: str) -> InputError:
     # One error is enough, a line that can be acted on; a misspelt key explains the one that is missing.
     first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-    # The discriminator's tags stand in the location too.
-    path = [part for part in first["loc"] if part not in DATA]
+    # The tag of the data's source stands in the location too.
+    path = [part for at, part in enumerate(first["loc"]) if not (at == 1 and first["loc"][0] == "data")]
     key = str(path[-1]) if path else ""
     section = ".".join(str(part) for part in path[:-1] if not isinstance(part, int))
     place = f"{where}, [{section}]" if section else where
@@ -221,11 +266,18 @@ def _input_error(error: ValidationError, where: str) -> InputError:
     if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
         found = repr((first.get("ctx") or {}).get("tag", "nothing"))
         return InputError(f"{where}, [data] source", found, "one of " + ", ".join(DATA))
-    return InputError(f"{place} {key}", repr(first["input"]), first["msg"])
+    # What stands where an address is expected may hold a password.
+    shown = "another kind of value" if {"endpoint", "base_url"} & {*path} else repr(first["input"])
+    return InputError(f"{place} {key}", shown, first["msg"])
 
 
 def _known(location: tuple[int | str, ...]) -> list[str]:
     sections: dict[str, type[Section]] = {f"data.{name}": section for name, section in DATA.items()}
     sections |= {"split": Split, "policy": Policy, "utility": Utility, "diagnosis": Diagnosis}
+    sections |= {
+        "policy.endpoint": PolicyEndpoint,
+        "utility.judge": JudgeTable,
+        "utility.judge.endpoint": EndpointTable,
+    }
     name = ".".join(str(part) for part in location[:-1])
     return list(sections.get(name, RunConfig).model_fields)

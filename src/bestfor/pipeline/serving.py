@@ -1,0 +1,76 @@
+"""From a run's file to what asks servers, and the record of what that cost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bestfor.endpoint import Usage
+from bestfor.pipeline.config import Policy as PolicyTable
+from bestfor.pipeline.steps import write_json
+from bestfor.pipeline.tables import JudgeTable, PolicyEndpoint
+from bestfor.policies.openai import OpenAIPolicy
+from bestfor.utilities.judge import Judge, JudgeConfig
+
+USAGE = "usage.json"
+
+
+def openai_policy(table: PolicyTable) -> OpenAIPolicy:
+    """The policy of ``[policy]`` with ``kind = "openai"``."""
+    server = table.endpoint or PolicyEndpoint()
+    return OpenAIPolicy(
+        table.model,
+        temperature=table.temperature,
+        top_p=table.top_p,
+        max_new_tokens=table.max_new_tokens,
+        stop=table.stop,
+        chunk=table.chunk,
+        api=server.api,
+        logprobs=server.logprobs,
+        context=server.context,
+        extra_body=server.extra_body,
+        identity=server.identity,
+        server=server.config("[policy.endpoint]"),
+    )
+
+
+def judge_of(table: JudgeTable) -> Judge:
+    """The judge of ``[utility.judge]``."""
+    return Judge(
+        JudgeConfig(
+            table.model,
+            rubric=table.rubric or JudgeConfig.rubric,
+            low=table.low,
+            high=table.high,
+            logprobs=table.logprobs,
+            max_tokens=table.max_tokens,
+            extra_body=table.endpoint.extra_body,
+            server=table.endpoint.config("[utility.judge.endpoint]"),
+        )
+    )
+
+
+def record(folder: Path, who: str, usage: Usage, notes: tuple[str, ...]) -> None:
+    """Add what a server was asked to the run's ``usage.json``: totals over all calls, and what was seen of it."""
+    path = folder / USAGE
+    known = _known(path)
+    before = known.get(who, {})
+    total = Usage.from_dict(before) + usage
+    seen = list(dict.fromkeys([*before.get("notes", []), *notes]))
+    write_json(path, {**known, who: {**total.to_dict(), "notes": seen}})
+
+
+def notes_of(folder: Path) -> tuple[str, ...]:
+    """What was seen of servers while a run was made."""
+    return tuple(note for part in _known(folder / USAGE).values() for note in part.get("notes", []))
+
+
+def _known(path: Path) -> dict[str, Any]:
+    # A record that cannot be read is begun anew: it decides nothing.
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    fine = isinstance(known, dict) and all(isinstance(part, dict) for part in known.values())
+    return known if fine else {}
