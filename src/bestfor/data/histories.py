@@ -8,21 +8,20 @@ import tempfile
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
 
-from bestfor.data.schema import HISTORIES
+from bestfor.data.fields import objects_of, text_of, time_of
+from bestfor.data.schema import HISTORIES, QUERIES
+from bestfor.data.wording import Task
 from bestfor.errors import InputError
 
 MOST_IN_MEMORY = 1 << 28
 """Characters of histories that are kept in memory; more go to an unnamed temporary file and are mapped from there."""
 
 _BATCH = 1 << 24
-_YEARS = 10_000
-_MILLISECONDS = 100_000_000_000
 
 
 @dataclass(frozen=True)
@@ -193,65 +192,54 @@ def _no_room(error: OSError) -> InputError:
     return InputError(where, found, "room for a copy of the histories (TMPDIR chooses another place)")
 
 
-def text_of(row: Mapping[str, object], name: str, where: str) -> str:
-    """A field's text; numbers become their decimal text.
+class Questions:
+    """Takes queries and gives the table."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[str, str, str, str | None, str, int | None]] = []
+        self._seen: set[str] = set()
+
+    def add(self, row: tuple[str, str, str, str | None, str, int | None], where: str) -> None:
+        """Take a row of schema ``QUERIES``.
+
+        Raises:
+            InputError: a query of this id is there already; ``where`` names the row.
+        """
+        if row[0] in self._seen:
+            raise InputError(f"{where}, field 'id'", f"query '{row[0]}' twice", "distinct ids")
+        self._seen.add(row[0])
+        self._rows.append(row)
+
+    def table(self, where: str) -> pa.Table:
+        """All queries, schema ``QUERIES``, in the order they came.
+
+        Raises:
+            InputError: there are none to test.
+        """
+        if not any(row[4] == "test" for row in self._rows):
+            raise InputError(where, "no questions", "at least one")
+        columns = zip(*self._rows, strict=True)
+        arrays = [pa.array(list(column), kind.type) for column, kind in zip(columns, QUERIES, strict=True)]
+        return pa.table(arrays, schema=QUERIES)
+
+
+TIMES = ("date", "timestamp", "year", "unixReviewTime")
+"""Fields of an item that say when it was written, the first that is there counts."""
+
+
+def entries_of(task: Task, row: Mapping[str, object], where: str) -> list[Entry]:
+    """The items of a row's profile; where some have no time, none has one, and their order counts.
 
     Raises:
-        InputError: the field is missing, or holds something else, or half of a surrogate pair.
+        InputError: no list of objects, or a field that is missing or of another kind; names the row and the field.
     """
-    if row.get(name) is None:
-        raise InputError(f"{where}, field '{name}'", "nothing", "a text")
-    value = row[name]
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise InputError(f"{where}, field '{name}'", _kind(value), "a text")
-    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise InputError(f"{where}, field '{name}'", "half of a surrogate pair", "text that can be written in UTF-8")
-    return text
-
-
-def objects_of(row: Mapping[str, object], name: str, where: str) -> list[Mapping[str, object]]:
-    """A field's list of objects.
-
-    Raises:
-        InputError: the field is missing, is no list, or holds something else.
-    """
-    value = row.get(name)
-    if not isinstance(value, list):
-        found = "nothing" if value is None else _kind(value)
-        raise InputError(f"{where}, field '{name}'", found, "a list of objects")
-    for at, item in enumerate(value):
-        if not isinstance(item, dict):
-            raise InputError(f"{where}, field '{name}[{at}]'", _kind(item), "an object")
-    return value
-
-
-def time_of(value: object, where: str) -> int | None:
-    """A date as seconds since 1970 (UTC): a year, a date or a moment in ISO 8601, or seconds or milliseconds.
-
-    Raises:
-        InputError: anything else.
-    """
-    if value is None or value == "":
-        return None
-    text = str(value).strip()
-    with suppress(ValueError, OverflowError):
-        if text.lstrip("-").replace(".", "", 1).isdigit():
-            return _of_number(float(text), text)
-        parts = text.split("-")
-        if len(parts) in (2, 3) and all(part.isdigit() for part in parts):
-            year, month, day = (*(int(part) for part in parts), 1)[:3]
-            return int(datetime(year, month, day, tzinfo=UTC).timestamp())
-        moment = datetime.fromisoformat(text)
-        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
-    raise InputError(where, f"'{text[:40]}'", "a year, a date such as 2017-05-30, or seconds since 1970")
-
-
-def _of_number(number: float, text: str) -> int:
-    if 0 < number < _YEARS and text.isdigit():
-        return int(datetime(int(number), 1, 1, tzinfo=UTC).timestamp())
-    return int(number // 1000 if abs(number) >= _MILLISECONDS else number)
-
-
-def _kind(value: object) -> str:
-    return {dict: "an object", list: "a list", str: "a text", bool: "true or false"}.get(type(value), "a bare value")
+    entries: list[Entry] = []
+    for at, item in enumerate(objects_of(row, "profile", where)):
+        place = f"{where}, profile[{at}]"
+        asked, wrote = task.item({name: text_of(item, name, place) for name in task.fields})
+        name = text_of(item, "id", place) if item.get("id") is not None else str(at)
+        dated = next((field for field in TIMES if item.get(field) not in (None, "")), "date")
+        entries.append(Entry(name, asked, wrote, time_of(item.get(dated), f"{place}, field '{dated}'")))
+    if any(entry.timestamp is None for entry in entries):
+        return [replace(entry, timestamp=None) for entry in entries]
+    return entries

@@ -11,25 +11,40 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow as pa
-
-from bestfor.data.benchmarks import LAMP, Task, task_named, task_of_question
-from bestfor.data.histories import Collector, Entry, objects_of, text_of, time_of
-from bestfor.data.jsonarray import read_array
-from bestfor.data.schema import QUERIES
+from bestfor.data.benchmarks import LAMP, task_named, task_of_question
+from bestfor.data.fields import objects_of, text_of, time_of
+from bestfor.data.histories import Collector, Entry, Questions, entries_of
+from bestfor.data.rows import Row, read_rows
 from bestfor.data.split import Dataset
 from bestfor.data.table import file_signature
+from bestfor.data.wording import Task
 from bestfor.errors import InputError
 
-Row = Mapping[str, object]
+
+@dataclass(frozen=True)
+class LampFiles:
+    """A file of questions and that of its outputs.
+
+    Attributes:
+        questions: of LaMP, or OPPU's file of users; .json or .json.gz. It is read as a stream.
+        outputs: what users wrote; None where it is not public, or stands in the questions.
+    """
+
+    questions: Path
+    outputs: Path | None = None
 
 
 def load_lamp(
-    questions: str | Path, outputs: str | Path | None = None, *, task: str | None = None, users: int | None = None
+    questions: str | Path,
+    outputs: str | Path | None = None,
+    *,
+    task: str | None = None,
+    users: int | None = None,
+    fit: LampFiles | None = None,
 ) -> Dataset:
     """Questions as test queries, profiles as histories.
 
@@ -38,35 +53,41 @@ def load_lamp(
     profile, item for item, are one user's, named by the first of them.
 
     Args:
-        questions: the file of questions, or OPPU's file of users; .json or .json.gz. It is read as a stream.
-        outputs: the file of what users wrote; None where it is not public.
+        questions: see :class:`LampFiles`.
+        outputs: likewise.
         task: ``"LaMP_1"`` to ``"LaMP_7"`` (``"LaMP_2N"`` for news); by default what the outputs or the questions say.
-        users: keep the first so many users of the file.
+        users: keep the first so many users of each file.
+        fit: more questions (the benchmark's training file, say), with outputs, to learn from.
 
     Returns:
-        Histories, and queries that are all test queries.
+        Histories, and queries whose split is ``test``, or ``fit`` for those of ``fit``.
 
     Raises:
         InputError: a file that cannot be read, a field that is missing or of another kind (names file, row and field),
-            a question twice, or one without an output where outputs are given.
+            a question twice, or one without an output where outputs are given or needed.
     """
-    golds = _Golds.read(Path(outputs)) if outputs else _Golds({}, None, None)
-    source = Path(questions)
-    reader = _Reader(source, golds, users)
-    reader.read(_task_of(source, golds, task))
-    return reader.dataset()
+    test = LampFiles(Path(questions), Path(outputs) if outputs else None)
+    golds = _Golds.read(test.outputs)
+    known = _task_of(test.questions, golds, task)
+    reader = _Reader(known, users)
+    reader.read(test.questions, golds, "test")
+    if fit is not None:
+        reader.read(Path(fit.questions), _Golds.read(fit.outputs and Path(fit.outputs)), "fit")
+    return reader.dataset(test, fit)
 
 
 @dataclass(frozen=True)
 class _Golds:
     """What users wrote, by question."""
 
-    outputs: dict[str, str]
-    task: str | None
-    path: Path | None
+    outputs: dict[str, str] = field(default_factory=dict)
+    task: str | None = None
+    path: Path | None = None
 
     @classmethod
-    def read(cls, path: Path) -> _Golds:
+    def read(cls, path: Path | None) -> _Golds:
+        if path is None:
+            return cls()
         try:
             found = json.loads(path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError, RecursionError) as error:
@@ -82,17 +103,24 @@ class _Golds:
             outputs[name] = text_of(gold, "output", where)
         return cls(outputs, text_of(top, "task", str(path)) if top.get("task") is not None else None, path)
 
+    def of(self, question: Row, name: str, where: str) -> str | None:
+        """A question's output; that of the question itself where there is no file of outputs."""
+        if self.path is None:
+            own = next((key for key in ("output", "gold") if question.get(key) is not None), None)
+            return None if own is None else text_of(question, own, where)
+        if name not in self.outputs:
+            raise InputError(str(self.path), f"no output of question '{name}'", "one for each question")
+        return self.outputs[name]
+
 
 def _task_of(source: Path, golds: _Golds, task: str | None) -> Task:
     if task is not None:
         return task_named(task, LAMP, "task")
     if golds.task is not None:
         return task_named(golds.task, LAMP, f"{golds.path}, field 'task'")
-    rows = (
-        (number, asked) for number, row in read_array(source) for asked in _questions(row, f"{source}, row {number}")
-    )
-    for number, asked in itertools.islice(rows, 1):
-        found = task_of_question(text_of(asked, "input", f"{source}, row {number}"), LAMP)
+    rows = ((where, asked) for where, row in read_rows(source) for asked in _questions(row, where))
+    for where, asked in itertools.islice(rows, 1):
+        found = task_of_question(text_of(asked, "input", where), LAMP)
         if found is not None:
             return found
     raise InputError(str(source), "questions in no known wording", "a task: one of " + ", ".join(LAMP))
@@ -104,86 +132,75 @@ def _questions(row: Row, where: str) -> list[Row]:
 
 
 class _Reader:
-    """Reads questions row by row."""
+    """Reads files of questions, row by row."""
 
-    def __init__(self, source: Path, golds: _Golds, users: int | None) -> None:
-        self._source, self._golds = source, golds
-        self._most = users
-        self._items = Collector()
+    def __init__(self, task: Task, users: int | None) -> None:
+        self._task, self._most = task, users
+        self._items, self._asked = Collector(), Questions()
         self._profiles: dict[bytes, str] = {}
         self._users: dict[str, int] = {}
-        self._seen: dict[str, int] = {}
-        self._rows: list[tuple[object, ...]] = []
-        self._task = ""
 
-    def read(self, task: Task) -> None:
-        self._task = task.name
-        for number, row in read_array(self._source):
-            where = f"{self._source}, row {number}"
-            asked = _questions(row, where)
-            if asked:
-                self._row(task, row, asked, where)
+    def read(self, source: Path, golds: _Golds, split: str) -> None:
+        fresh: set[str] = set()
+        for where, row in read_rows(source):
+            questions = _questions(row, where)
+            if not questions:
+                continue
+            entries = entries_of(self._task, row, where)
+            user = self._user(row, questions[0], entries, (where, split))
+            if user not in fresh:
+                if self._most is not None and len(fresh) >= self._most:
+                    continue
+                fresh.add(user)
+            self._take(user, row, entries)
+            for question in questions:
+                self._ask(user, question, golds, (where, split))
 
-    def _row(self, task: Task, row: Row, asked: list[Row], where: str) -> None:
-        entries = list(_entries(task, row, where))
-        user = self._user(row, asked[0], entries, where)
-        if user not in self._users and self._most is not None and len(self._users) >= self._most:
-            return
-        first = user not in self._users
-        self._users[user] = self._users.get(user, 0) + len(entries)
-        # Without user ids an equal profile is all that a second question could bring.
-        if first or "user_id" in row:
-            self._items.add(user, entries)
-        if "user_id" not in row:
-            self._items.forget(user)
-        for question in asked:
-            self._ask(task, user, question, where)
-
-    def _user(self, row: Row, question: Row, entries: list[Entry], where: str) -> str:
+    def _user(self, row: Row, question: Row, entries: Sequence[Entry], place: tuple[str, str]) -> str:
+        where, split = place
         if "user_id" in row:
             return text_of(row, "user_id", where)
-        name = text_of(question, "id", where)
+        name = _named(text_of(question, "id", where), split)
         if not entries:
             return name
         profile = b"".join(sorted(entry.content + str(entry.timestamp).encode() for entry in entries))
         return self._profiles.setdefault(hashlib.blake2b(profile, digest_size=16).digest(), name)
 
-    def _ask(self, task: Task, user: str, question: Row, where: str) -> None:
+    def _take(self, user: str, row: Row, entries: Sequence[Entry]) -> None:
+        known = user in self._users
+        self._users[user] = self._users.get(user, 0) + len(entries)
+        if "user_id" in row:
+            self._items.add(user, entries)
+        elif not known:
+            # Without user ids another question can bring no other items: its profile is the same.
+            self._items.add(user, entries)
+            self._items.forget(user)
+
+    def _ask(self, user: str, question: Row, golds: _Golds, place: tuple[str, str]) -> None:
+        where, split = place
         name = text_of(question, "id", where)
-        if name in self._seen:
-            raise InputError(f"{where}, field 'id'", f"question '{name}' twice", "distinct ids")
-        self._seen[name] = 1
+        reference = golds.of(question, name, where)
+        if split == "fit" and reference is None:
+            raise InputError(where, f"no output of question '{name}'", "one for each question to learn from")
+        plain = self._task.plain(text_of(question, "input", where))
         when = time_of(question.get("date"), f"{where}, field 'date'")
-        plain = task.plain(text_of(question, "input", where))
-        self._rows.append((name, user, plain, self._reference(question, name, where), "test", when))
+        self._asked.add((_named(name, split), user, plain, reference, split, when), where)
 
-    def _reference(self, question: Row, name: str, where: str) -> str | None:
-        if self._golds.path is None:
-            own = next((field for field in ("output", "gold") if question.get(field) is not None), None)
-            return None if own is None else text_of(question, own, where)
-        if name not in self._golds.outputs:
-            raise InputError(str(self._golds.path), f"no output of question '{name}'", "one for each question")
-        return self._golds.outputs[name]
-
-    def dataset(self) -> Dataset:
-        if not self._rows:
-            raise InputError(str(self._source), "no questions", "at least one")
-        left = self._items.left
-        left.without = sum(count == 0 for count in self._users.values())
-        paths = [path for path in (self._source, self._golds.path) if path is not None]
-        parts = [self._task, str(self._most), *(file_signature(path) for path in paths)]
+    def dataset(self, test: LampFiles, fit: LampFiles | None) -> Dataset:
+        self._items.left.without = sum(count == 0 for count in self._users.values())
+        paths = [test.questions, test.outputs, *((fit.questions, fit.outputs) if fit else ())]
+        parts = [self._task.name, str(self._most), *("" if path is None else file_signature(path) for path in paths)]
         signature = "sha256:" + hashlib.sha256("|".join(parts).encode()).hexdigest()
-        columns = [list(column) for column in zip(*self._rows, strict=True)]
-        queries = pa.table(
-            [pa.array(column, kind.type) for column, kind in zip(columns, QUERIES, strict=True)], schema=QUERIES
+        return Dataset(
+            f"{self._task.name} ({test.questions.name})",
+            signature,
+            self._items.table(),
+            self._asked.table(str(test.questions)),
+            notes=self._items.left.notes(),
+            task=self._task.name,
         )
-        name = f"{self._task} ({self._source.name})"
-        return Dataset(name, signature, self._items.table(), queries, notes=left.notes(), task=self._task)
 
 
-def _entries(task: Task, row: Row, where: str) -> Iterator[Entry]:
-    for at, item in enumerate(objects_of(row, "profile", where)):
-        place = f"{where}, profile[{at}]"
-        asked, wrote = task.item({field: text_of(item, field, place) for field in task.fields})
-        name = text_of(item, "id", place) if item.get("id") is not None else str(at)
-        yield Entry(name, asked, wrote, time_of(item.get("date"), f"{place}, field 'date'"))
+def _named(name: str, split: str) -> str:
+    """Ids count within a file: those of two files must not meet."""
+    return name if split == "test" else f"{split}-{name}"

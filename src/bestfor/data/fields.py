@@ -1,0 +1,88 @@
+"""Fields of nested rows, checked: texts, lists of objects, and times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from bestfor.errors import InputError
+
+_YEARS = 10_000
+_MILLISECONDS = 100_000_000_000
+
+
+def text_of(row: Mapping[str, object], name: str, where: str) -> str:
+    """A field's text; numbers become their decimal text.
+
+    Raises:
+        InputError: the field is missing, or holds something else, or half of a surrogate pair.
+    """
+    if row.get(name) is None:
+        raise InputError(f"{where}, field '{name}'", "nothing", "a text")
+    value = row[name]
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise InputError(f"{where}, field '{name}'", _kind(value), "a text")
+    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise InputError(f"{where}, field '{name}'", "half of a surrogate pair", "text that can be written in UTF-8")
+    return text
+
+
+def objects_of(row: Mapping[str, object], name: str, where: str) -> list[Mapping[str, object]]:
+    """A field's list of objects.
+
+    Raises:
+        InputError: the field is missing, is no list, or holds something else.
+    """
+    value = row.get(name)
+    if isinstance(value, dict):
+        # Lists of structures are stored as structures of lists by some writers of Parquet.
+        value = _transposed(value, f"{where}, field '{name}'")
+    if not isinstance(value, list):
+        found = "nothing" if value is None else _kind(value)
+        raise InputError(f"{where}, field '{name}'", found, "a list of objects")
+    for at, item in enumerate(value):
+        if not isinstance(item, dict):
+            raise InputError(f"{where}, field '{name}[{at}]'", _kind(item), "an object")
+    return value
+
+
+def _transposed(columns: Mapping[str, object], where: str) -> object:
+    lists = [column for column in columns.values() if isinstance(column, list)]
+    if not columns or len(lists) < len(columns):
+        return columns
+    if len({len(column) for column in lists}) > 1:
+        raise InputError(where, "lists of different lengths", "a list of objects")
+    return [dict(zip(columns, values, strict=True)) for values in zip(*lists, strict=True)]
+
+
+def time_of(value: object, where: str) -> int | None:
+    """A date as seconds since 1970 (UTC): a year, a date or a moment in ISO 8601, or seconds or milliseconds.
+
+    Raises:
+        InputError: anything else.
+    """
+    if value is None or value == "":
+        return None
+    text = str(value).strip()
+    with suppress(ValueError, OverflowError):
+        if text.lstrip("-").replace(".", "", 1).isdigit():
+            return _of_number(float(text), text)
+        parts = text.split("-")
+        if len(parts) in (2, 3) and all(part.isdigit() for part in parts):
+            year, month, day = (*(int(part) for part in parts), 1)[:3]
+            return int(datetime(year, month, day, tzinfo=UTC).timestamp())
+        moment = datetime.fromisoformat(text)
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+    raise InputError(where, f"'{text[:40]}'", "a year, a date such as 2017-05-30, or seconds since 1970")
+
+
+def _of_number(number: float, text: str) -> int:
+    if 0 < number < _YEARS and text.isdigit():
+        return int(datetime(int(number), 1, 1, tzinfo=UTC).timestamp())
+    return int(number // 1000 if abs(number) >= _MILLISECONDS else number)
+
+
+def _kind(value: object) -> str:
+    return {dict: "an object", list: "a list", str: "a text", bool: "true or false"}.get(type(value), "a bare value")
