@@ -274,10 +274,12 @@ def test_blocks_of_arrays_are_alike_in_size_and_change_nothing():
     assert one.queries.user_ids == many.queries.user_ids
     assert list(one.queries.query_ids) == list(many.queries.query_ids)
     np.testing.assert_array_equal(one.queries.user, many.queries.user)
-    np.testing.assert_allclose(many.queries.models["x"].curve, one.queries.models["x"].curve, atol=1e-13)
-    np.testing.assert_allclose(many.queries.models["x"].noise, one.queries.models["x"].noise, atol=1e-13)
+    np.testing.assert_array_equal(many.queries.size, one.queries.size)
+    np.testing.assert_allclose(many.queries.models["x"].correlation, one.queries.models["x"].correlation, atol=1e-13)
+    for what in ("curve", "noise", "gain", "rest", "pool"):
+        np.testing.assert_allclose(many.queries.sums.all(what, "x"), one.queries.sums.all(what, "x"), atol=1e-12)
     asked = np.array([7, 2, 30])
-    fetched, expected = many.pools_at(asked), one.pools_at(asked)
+    (fetched,), (expected,) = many.pools_at((asked, None)), one.pools_at((asked, None))
     assert fetched.query_ids == expected.query_ids
     np.testing.assert_array_equal(fetched.utility, expected.utility)
     np.testing.assert_array_equal(fetched.user, expected.user)
@@ -312,7 +314,7 @@ def test_large_pools_are_fetched_cut_and_always_to_the_same_candidates():
     n = np.array([1, 2])
     found = study(lambda: ((block, pools_of(rows, block)) for block in rows.blocks(20)), n)
     asked = np.array([4, 0, 1])
-    whole, cut = found.pools_at(asked), found.pools_at(asked, 12)
+    whole, cut = found.pools_at((asked, None), (asked, 12))
     assert cut.size.tolist() == [12, 5, 12]
     assert cut.utility.shape == (3, 12)
     for place in range(3):
@@ -323,7 +325,7 @@ def test_large_pools_are_fetched_cut_and_always_to_the_same_candidates():
                 getattr(cut, name)[place, : len(kept)], getattr(whole, name)[place, kept], err_msg=name
             )
         np.testing.assert_array_equal(cut.rewards["x"][place, : len(kept)], whole.rewards["x"][place, kept])
-    again = found.pools_at(np.array([1, 4]), 12)
+    (again,) = found.pools_at((np.array([1, 4]), 12))
     np.testing.assert_array_equal(again.candidate, cut.candidate[[2, 0]])
 
 

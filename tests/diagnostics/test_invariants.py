@@ -53,7 +53,7 @@ def everything(table, averaging="user"):
     quantities = Panel([evidence.quantities])
     active = {("active:x", 0): 1.0}
     shares = {name: quantities.value({(f"{name}:x", 0): 1.0}, active) for name in ("negative", "plus", "minus")}
-    alpha = quantities.value({("collapsed:x", 0): 1.0}, {("each", 0): 1.0})
+    alpha = quantities.value({("collapsed:x", 0): 1.0}, {("judged:x", 0): 1.0})
     laws = {f"law {name} {k}": float(value) for name, row in facts["x"].law.items() for k, value in enumerate(row)}
     ledger = {f"ledger {name}": value for name, value in asdict(facts["x"].ledger).items()}
     return curve(table, averaging) | shares | {"alpha": alpha} | laws | ledger

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from bestfor.diagnostics.calibration_json import calibration_json
-from bestfor.diagnostics.outlook_json import outlook_json
+from bestfor.types import Estimate
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    from bestfor.diagnostics.outlook import Outlook, PerUserN, Stopped
     from bestfor.diagnostics.results import Comparison, Diagnosis, ModelDiagnosis, PerUser, Quantities
 
 Json = dict[str, Any]
@@ -66,51 +69,78 @@ def _model(model: ModelDiagnosis) -> Json:
         "suspects": [asdict(suspect) for suspect in model.suspects],
         "notes": model.notes,
         "calibration": calibration_json(model.calibration),
-        **outlook_json(model.outlook),
+        **_outlook(model.outlook),
     }
+
+
+def flat(record: DataclassInstance, **renamed: str) -> Json:
+    """A record's fields by name; an estimate becomes its value and, under ``_low`` and ``_high``, its interval.
+
+    Args:
+        record: a dataclass.
+        renamed: a field's name -> the key that it gets.
+    """
+    result: Json = {}
+    for field in fields(record):
+        key, value = renamed.get(field.name, field.name), getattr(record, field.name)
+        if isinstance(value, Estimate):
+            result |= {key: value.value, f"{key}_low": value.low, f"{key}_high": value.high}
+        else:
+            result[key] = value
+    return result
 
 
 def _quantities(q: Quantities) -> Json:
-    return {
-        "alpha": q.alpha.value,
-        "alpha_low": q.alpha.low,
-        "alpha_high": q.alpha.high,
-        "alpha_other_scale": q.alpha_other_scale,
-        "beta": q.beta.value,
-        "beta_low": q.beta.low,
-        "beta_high": q.beta.high,
-        "rho_plus": q.rho_plus,
-        "rho_minus": q.rho_minus,
-        "rho": q.rho.value,
-        "rho_low": q.rho.low,
-        "rho_high": q.rho.high,
-        "leakage_gain": q.leakage_gain,
-        "beta_by_chance": q.beta_by_chance,
-        "active_queries": q.active_queries,
-        "corrected": None if q.corrected is None else asdict(q.corrected),
-    }
+    return {**flat(q), "corrected": None if q.corrected is None else asdict(q.corrected)}
 
 
-def _per_user(table: PerUser) -> list[Json]:
+def _per_user(table: PerUser) -> Ready:
     columns = ("user", "queries", "gain", "headroom", "captured", "kappa", "collapsed")
     values = [plain(getattr(table, column)) for column in columns]
-    return [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
+    return Ready([dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)])
 
 
 def _comparison(comparison: Comparison) -> Json:
-    difference = comparison.difference
+    one = flat(comparison, difference="captured_difference")
+    return {**one, "low": one.pop("captured_difference_low"), "high": one.pop("captured_difference_high")}
+
+
+OUTLOOK = ("three_draw", "soft", "extrapolation", "best_fixed_n", "per_user_n", "stopping", "needed")
+
+
+def _outlook(outlook: Outlook | None) -> Json:
+    """The keys that an outlook adds to its model; each is None where there was no sample."""
+    if outlook is None:
+        return dict.fromkeys(OUTLOOK)
+    reach, renamed = outlook.extrapolation, {"low": "difference_low", "high": "difference_high"}
     return {
-        "model": comparison.model,
-        "against": comparison.against,
-        "n": comparison.n,
-        "captured_difference": difference.value,
-        "low": difference.low,
-        "high": difference.high,
+        "three_draw": {"draws": 3, **flat(outlook.three_draw)},
+        "soft": [flat(one, queries="queries_used", **renamed) for one in outlook.soft],
+        "extrapolation": {**flat(reach), "steps": [flat(step) for step in reach.steps]},
+        "best_fixed_n": [flat(one) for one in outlook.best_fixed_n],
+        "per_user_n": _or_reason(outlook.per_user_n, "gain"),
+        "stopping": {**_or_reason(outlook.stopping, "advantage"), "rule": "expected improvement"},
+        "needed": [asdict(one) for one in outlook.needed],
     }
+
+
+def _or_reason(found: PerUserN | Stopped, what: str) -> Json:
+    if found.reason:
+        return {"cost_per_candidate": found.cost_per_candidate, what: None, "reason": found.reason}
+    return {**flat(found), "reason": None}
+
+
+class Ready:
+    """Values that are plain already: large tables are walked through once."""
+
+    def __init__(self, values: list[Json]) -> None:
+        self.values = values
 
 
 def plain(value: object) -> Any:  # noqa: ANN401
     """Arrays as lists, tuples as lists, and what is not finite as None, all the way down."""
+    if isinstance(value, Ready):
+        return value.values
     if isinstance(value, Mapping):
         items = cast("Mapping[object, object]", value)
         return {str(key): plain(inner) for key, inner in items.items()}

@@ -166,7 +166,7 @@ def _needed(curves: Panel, column: str, n: IntArray, captured: Estimate) -> tupl
 
 
 def _alpha(name: str) -> tuple[Form, Form]:
-    return {(f"collapsed:{name}", 0): 1.0}, {("each", 0): 1.0}
+    return {(f"collapsed:{name}", 0): 1.0}, {(f"judged:{name}", 0): 1.0}
 
 
 def _beta(name: str) -> tuple[Form, Form]:
@@ -180,7 +180,7 @@ def _quantities(name: str, measured: Measured, facts: ModelFacts) -> Quantities:
     rho = panel.interval({plus: 1.0, minus: 1.0}, {active: 1.0})
     return Quantities(
         alpha=panel.share(*_alpha(name)),
-        alpha_other_scale=panel.value({(f"other:{name}", 0): 1.0}, {("each", 0): 1.0}),
+        alpha_other_scale=panel.value({(f"other:{name}", 0): 1.0}, _alpha(name)[1]),
         beta=panel.share(*_beta(name)),
         rho_plus=panel.pooled({plus: 1.0}, {active: 1.0, negative: -1.0}),
         rho_minus=panel.pooled({minus: 1.0}, {negative: 1.0}),

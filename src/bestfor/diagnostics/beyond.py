@@ -6,7 +6,6 @@ rule's beliefs, a user's N), and choices are judged on queries that did not make
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,10 +16,10 @@ from bestfor.diagnostics.influence import Column, Influences, user_influences
 from bestfor.diagnostics.personal import Budget, Personal, personal_n
 from bestfor.diagnostics.pools import Pools
 from bestfor.diagnostics.queries import Queries
-from bestfor.diagnostics.sample import Sample, draw
+from bestfor.diagnostics.sample import Sample
 from bestfor.diagnostics.soft import soft_best_of_n
 from bestfor.diagnostics.stopping import beliefs_from, draws_until
-from bestfor.diagnostics.within import query_weights
+from bestfor.diagnostics.within import user_weights
 from bestfor.types import Averaging, BoolArray, FloatArray, IntArray
 
 TEMPERATURES = (0.25, 0.5, 1.0)
@@ -80,17 +79,16 @@ class Beyond:
     models: dict[str, ModelBeyond]
 
 
-def gather_beyond(queries: Queries, n: IntArray, averaging: Averaging, fetch: Callable[[IntArray], Pools]) -> Beyond:
+def gather_beyond(queries: Queries, n: IntArray, averaging: Averaging, sample: Sample) -> Beyond:
     """Measure every model on a sample of pools.
 
     Args:
         queries: all of them, each with at least the largest N candidates.
         n: shape (K,), the values of N that are reported.
         averaging: whether users or queries weigh the same.
-        fetch: gives the pools of some queries, from their increasing places.
+        sample: of them.
     """
-    sample = draw(queries, averaging, fetch)
-    squares = query_weights(queries.user, len(queries.user_ids), averaging) ** 2
+    squares = user_weights(queries.sums.one("queries"), averaging) ** 2
     few = _few(sample, int(n[-1]))
     return Beyond(
         smallest=int(sample.pools.size.min()),
@@ -98,7 +96,7 @@ def gather_beyond(queries: Queries, n: IntArray, averaging: Averaging, fetch: Ca
         of=sample.of,
         users=len(sample.pools.user_ids),
         soft_queries=len(few[0]),
-        noise={name: squares @ one.noise for name, one in queries.models.items()},
+        noise={name: squares @ queries.sums.all("noise", name) for name in queries.models},
         models={name: _model(sample, name, n, few) for name in sample.pools.rewards},
     )
 

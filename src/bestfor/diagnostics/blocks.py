@@ -2,13 +2,13 @@
 
 A pass over the blocks gives the facts of every query. Another one is needed for the effects of texts, whose weights
 depend on how many queries each user has, and one for pools that are wanted whole. In memory are one block, the facts
-of all queries (8 bytes each, about 3 per N and model and 8 more a query), and 8 bytes a text and mean.
+of all queries (12 bytes, the id, and 9 bytes a model), sums by user, and 8 bytes a text and mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,8 @@ import numpy.typing as npt
 from bestfor.diagnostics.ids import Names, pick
 from bestfor.diagnostics.influence import Column, Texts, text_effects
 from bestfor.diagnostics.pools import Pools, cut_pools, join_pools
-from bestfor.diagnostics.queries import ModelQueries, Queries, measure_queries
+from bestfor.diagnostics.queries import ModelQueries, Queries, Statistic, Sums, measure_queries
+from bestfor.diagnostics.rules import Rule
 from bestfor.diagnostics.sharing import Sharing
 from bestfor.types import FloatArray, IntArray, Scale
 
@@ -60,25 +61,31 @@ class Study:
             return None
         return _join_texts(text_effects(pools, weight[place], columns, grid) for place, pools in self._pass())
 
-    def pools_at(self, rows: IntArray, most: int | None = None) -> Pools:
-        """These queries' pools, fetched by another pass.
+    def pools_at(self, *wanted: tuple[IntArray, int | None]) -> list[Pools]:
+        """Some queries' pools, fetched by one more pass.
 
         Args:
-            rows: shape (R,), places in ``queries``, each once; the pools come in this order, without texts.
-            most: candidates; larger pools are cut to as many at random, always the same ones. Best-of-N from a random
-                part of a pool has the same expectation.
+            wanted: places in ``queries``, each once, and the candidates that larger pools are cut to at random (always
+                the same ones; Best-of-N from a random part of a pool has the same expectation), None for whole pools.
+
+        Returns:
+            The pools of each, in the order asked for.
         """
-        wanted = np.full(len(self.queries), -1)
-        wanted[rows] = np.arange(len(rows))
-        parts: list[Pools] = []
-        order: list[IntArray] = []
+        goals = [np.full(len(self.queries), -1, dtype=np.int32) for _ in wanted]
+        for goal, (rows, _) in zip(goals, wanted, strict=True):
+            goal[rows] = np.arange(len(rows))
+        parts: list[list[Pools]] = [[] for _ in wanted]
+        order: list[list[IntArray]] = [[] for _ in wanted]
         for place, pools in self._pass():
-            here = np.flatnonzero(wanted[place] >= 0)
-            if len(here):
-                found = replace(pools, text=None, text_ids=()).take(here)
-                parts.append(found if most is None else cut_pools(found, most))
-                order.append(wanted[place[here]])
-        return join_pools(parts, np.concatenate(order))
+            for k, (_, most) in enumerate(wanted):
+                here = np.flatnonzero(goals[k][place] >= 0)
+                if len(here):
+                    found = pools.take(here)
+                    if not self.shared:
+                        found = replace(found, text=None, text_ids=())
+                    parts[k].append(found if most is None else cut_pools(found, most))
+                    order[k].append(goals[k][place[here]].astype(np.int64))
+        return [join_pools(part, np.concatenate(one)) for part, one in zip(parts, order, strict=True)]
 
     def _pass(self) -> Iterator[tuple[IntArray, Pools]]:
         done = 0
@@ -89,16 +96,17 @@ class Study:
                 done += len(kept)
 
 
-def study(blocks: Blocks, n: IntArray) -> Study:
+def study(blocks: Blocks, n: IntArray, rules: Sequence[Rule] = ()) -> Study:
     """Measure all queries with at least the largest N candidates.
 
     Args:
         blocks: of pools.
         n: shape (K,), increasing; at least one query has that many candidates.
+        rules: other rules whose curves are wanted.
     """
     fewest, few = int(n[-1]), 0
     users: dict[str, int] = {}
-    kept_columns = _Columns()
+    kept_facts = _Facts()
     places: list[IntArray] = []
     sharing = Sharing()
     for place, pools in blocks():
@@ -109,45 +117,49 @@ def study(blocks: Blocks, n: IntArray) -> Study:
         kept = pools.with_at_least(fewest)
         code = np.array([users.setdefault(user, len(users)) for user in kept.user_ids], dtype=np.int64)
         sharing.add(kept, code)
-        kept_columns.add(measure_queries(kept, n), code)
+        kept_facts.add(measure_queries(kept, n, rules), code)
         if place is not None:
             places.append(place[enough])
-    queries, order = kept_columns.sorted(tuple(users), np.concatenate(places) if places else None)
-    inverse = np.empty_like(order)
-    inverse[order] = np.arange(len(order))
-    return Study(queries, few, sharing.found(), blocks, inverse, fewest)
+    queries, order = kept_facts.sorted(tuple(users), np.concatenate(places) if places else None)
+    return Study(queries, few, sharing.found(), blocks, _inverse(order), fewest)
 
 
-_SHARED = ("size", "mean", "utility_sd", "oracle", "best", "best_utility")
-_OWN = tuple(one.name for one in fields(ModelQueries))
-
-
-class _Columns:
-    """Facts of the blocks so far, column by column, so that each can be let go once it is joined."""
+class _Facts:
+    """Facts of the blocks so far: columns that are joined in the end, each let go then, and sums that grow."""
 
     def __init__(self) -> None:
-        self._user: list[IntArray] = []
         self._names: list[Names] = []
         self._columns: dict[tuple[str, str], list[npt.NDArray[Any]]] = {}
         self._scales: dict[str, Scale] = {}
+        self._layout: Mapping[Statistic, slice] = {}
+        self._sums = np.zeros((0, 0))
 
     def add(self, block: Queries, code: IntArray) -> None:
         """Take a block; code: shape (users of the block,), their codes among all users."""
-        self._user.append(code[block.user])
         self._names.append(Names.of(block.query_ids))
-        self._scales = block.scales
-        for name in _SHARED:
-            self._columns.setdefault(("", name), []).append(getattr(block, name))
+        self._scales, self._layout = block.scales, block.sums.layout
+        self._keep("", "user", code[block.user].astype(np.int32))
+        self._keep("", "size", block.size)
         for model, one in block.models.items():
-            for name in _OWN:
-                self._columns.setdefault((model, name), []).append(getattr(one, name))
+            self._keep(model, "correlation", one.correlation)
+            self._keep(model, "worse", one.worse)
+        rows, width = int(code.max()) + 1, int(block.sums.values.shape[1])
+        if rows > len(self._sums):
+            larger = np.zeros((2 * rows, width))
+            larger[: len(self._sums)] = self._sums.reshape(-1, width)
+            self._sums = larger
+        self._sums[code] += block.sums.values
+
+    def _keep(self, model: str, name: str, values: npt.NDArray[Any]) -> None:
+        self._columns.setdefault((model, name), []).append(values)
 
     def sorted(self, users: tuple[str, ...], places: IntArray | None) -> tuple[Queries, IntArray]:
         """All queries by their places, or by the ids of users and queries, and the order that sorts them; once."""
-        user, names = np.concatenate(self._user), Names.joined(self._names)
+        user, names = np.concatenate(self._columns.pop(("", "user"))), Names.joined(self._names)
+        self._names = []
         if places is None:
             ranked = np.array(sorted(range(len(users)), key=users.__getitem__), dtype=np.int64)
-            order = names.order(_inverse(ranked)[user])
+            order = names.order(_inverse(ranked).astype(np.int32)[user])
         else:
             order = np.argsort(places, kind="stable")
             _, first = np.unique(user[order], return_index=True)
@@ -157,12 +169,15 @@ class _Columns:
             return np.concatenate(self._columns.pop((model, name)))[order]
 
         queries = Queries(
-            user=_inverse(ranked)[user[order]],
+            user=_inverse(ranked).astype(np.int32)[user[order]],
             user_ids=pick(users, ranked),
             query_ids=names.take(order),
-            models={model: ModelQueries(**{name: joined(model, name) for name in _OWN}) for model in self._scales},
+            size=joined("", "size"),
+            models={
+                model: ModelQueries(joined(model, "correlation"), joined(model, "worse")) for model in self._scales
+            },
             scales=self._scales,
-            **{name: joined("", name) for name in _SHARED},
+            sums=Sums(self._layout, self._sums[ranked]),
         )
         return queries, order
 

@@ -20,6 +20,7 @@ from bestfor.diagnostics.ids import Ids, pick
 from bestfor.diagnostics.pools import Dropped, Reward, pools_of
 from bestfor.diagnostics.results import Diagnosis
 from bestfor.diagnostics.rows import Rows, check_sizes, sort_rows
+from bestfor.diagnostics.sample import choose, draw
 from bestfor.errors import InputError
 from bestfor.types import Averaging, IntArray
 
@@ -124,11 +125,16 @@ def diagnose_blocks(blocks: Blocks, n: IntArray, not_finite: int, settings: Sett
         candidates=int(queries.size.sum()),
         dropped=Dropped(found.too_few_candidates, not_finite),
     )
-    evidence, models = conclude(queries, n, settings.averaging, found.texts)
-    most = max(MOST_CANDIDATES, int(n[-1]))
-    beyond = gather_beyond(queries, n, settings.averaging, lambda rows: found.pools_at(rows, most))
-    evidence = replace(evidence, beyond=beyond)
-    return assemble(frame, n, (evidence,), models)
+    concluded = conclude(queries, n, settings.averaging, found.texts)
+    chosen, suspected = choose(queries, settings.averaging), concluded.suspected()
+    wanted: list[tuple[IntArray, int | None]] = [(chosen.rows, max(MOST_CANDIDATES, int(n[-1])))]
+    if len(suspected):
+        wanted.append((suspected, None))
+    sampled, *others = found.pools_at(*wanted)
+    if others:
+        concluded = concluded.with_suspects(others[0])
+    beyond = gather_beyond(queries, n, settings.averaging, draw(chosen, sampled))
+    return assemble(frame, n, (replace(concluded.evidence, beyond=beyond),), concluded.models)
 
 
 def choose_n(n: Sequence[int] | npt.NDArray[np.integer[Any]] | None, size: IntArray) -> IntArray:

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bestfor.diagnostics.influence import (
-    Column,
-    Influences,
-    Texts,
-    shares_texts,
-    sum_by_user,
-    text_effects,
-    user_influences,
-)
-from bestfor.diagnostics.laws import LawInputs, Ledger, laws, ledger
+from bestfor.diagnostics.influence import Column, Influences, Texts, shares_texts, text_effects
+from bestfor.diagnostics.laws import LawSums, Ledger, laws, ledger
 from bestfor.diagnostics.mixture import Corrected, correct
 from bestfor.diagnostics.pools import Pools
-from bestfor.diagnostics.queries import ModelQueries, Queries, doubling_grid, measure_queries
+from bestfor.diagnostics.queries import Queries, Statistic, Sums, doubling_grid, measure_queries
 from bestfor.diagnostics.results import Evidence, PerUser, Suspect
-from bestfor.diagnostics.suspects import find_suspects
-from bestfor.diagnostics.within import Collapse, Within, collapse, query_weights
-from bestfor.types import Averaging, BoolArray, FloatArray, IntArray, Scale
+from bestfor.diagnostics.suspects import Ranked, describe, find_suspects
+from bestfor.diagnostics.within import Collapse, judge_spreads, user_weights
+from bestfor.types import Averaging, FloatArray, IntArray, Scale
 
 TextEffects = Callable[[FloatArray, tuple[Column, ...], IntArray], Texts | None]
 """Query weights, the means and the grid -> what texts do to the means, None where no two users share one."""
 
 EDGES = np.linspace(-1.0, 1.0, 21)
+
+Collapses = dict[str, tuple[Collapse, Collapse]]
+
+QUANTITIES = {"active": "varying", "negative": "negative", "plus": "plus", "minus": "minus"}
+"""Means over active queries, and the sums they come from."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,7 @@ class Base:
     Attributes:
         n: shape (K,), the values of N that are reported.
         grid: shape (G,), 1 and these and every power of two up to the largest.
-        weight: shape (Q,), each query's weight.
+        weight: shape (U,), the weight of each query of a user.
     """
 
     n: IntArray
@@ -72,13 +69,31 @@ class Base:
 
 
 @dataclass(frozen=True)
-class _Measured:
-    """One model's per-query and per-user measurements."""
+class Found:
+    """What follows from the queries.
 
-    one: ModelQueries
-    own: Collapse
-    other: Collapse
-    active: BoolArray
+    Attributes:
+        evidence: what intervals are made of.
+        models: each model's other facts, suspects left out.
+        suspects: name of a model -> the queries to show, once their pools are fetched.
+    """
+
+    evidence: Evidence
+    models: dict[str, ModelFacts]
+    suspects: dict[str, Ranked]
+
+    def suspected(self) -> IntArray:
+        """Places of all suspects, each once, increasing."""
+        return np.unique(np.concatenate([one.rows for one in self.suspects.values()]))
+
+    def with_suspects(self, pools: Pools) -> Found:
+        """The facts complete; pools: those of :meth:`suspected`, in that order."""
+        rows = self.suspected()
+        told = {
+            name: describe(pools, np.searchsorted(rows, one.rows), name, one) for name, one in self.suspects.items()
+        }
+        models = {name: replace(facts, suspects=told[name]) for name, facts in self.models.items()}
+        return replace(self, models=models)
 
 
 def gather(pools: Pools, n: IntArray, averaging: Averaging) -> tuple[Evidence, dict[str, ModelFacts]]:
@@ -92,19 +107,20 @@ def gather(pools: Pools, n: IntArray, averaging: Averaging) -> tuple[Evidence, d
     Returns:
         What intervals are made of, and each model's other facts.
     """
-    return conclude(measure_queries(pools, n), n, averaging, _texts_of(pools))
+    found = conclude(measure_queries(pools, n), n, averaging, _texts_of(pools))
+    rows = found.suspected()
+    if len(rows):
+        found = found.with_suspects(pools.take(rows))
+    return found.evidence, found.models
 
 
 def gather_evidence(pools: Pools, n: IntArray, averaging: Averaging) -> Evidence:
     """Only what intervals are made of; arguments as for :func:`gather`."""
     queries = measure_queries(pools, n)
-    base = _base(queries, n, averaging)
-    return _evidence(queries, base, _measured(queries), _texts_of(pools))
+    return _evidence(queries, _base(queries, n, averaging), _collapses(queries), _texts_of(pools))
 
 
-def conclude(
-    queries: Queries, n: IntArray, averaging: Averaging, texts: TextEffects
-) -> tuple[Evidence, dict[str, ModelFacts]]:
+def conclude(queries: Queries, n: IntArray, averaging: Averaging, texts: TextEffects) -> Found:
     """What follows from the queries.
 
     Args:
@@ -112,14 +128,13 @@ def conclude(
         n: shape (K,), increasing.
         averaging: whether users or queries weigh the same.
         texts: finds the effects of texts, which need the candidates.
-
-    Returns:
-        What intervals are made of, and each model's other facts.
     """
-    base = _base(queries, n, averaging)
-    measured = _measured(queries)
-    facts = {name: _facts(queries, name, base, one) for name, one in measured.items()}
-    return _evidence(queries, base, measured, texts), facts
+    base, collapses = _base(queries, n, averaging), _collapses(queries)
+    facts: dict[str, ModelFacts] = {}
+    suspects: dict[str, Ranked] = {}
+    for name, (own, _) in collapses.items():
+        facts[name], suspects[name] = _facts(queries, name, base, own)
+    return Found(_evidence(queries, base, collapses, texts), facts, suspects)
 
 
 def _texts_of(pools: Pools) -> TextEffects:
@@ -130,89 +145,102 @@ def _texts_of(pools: Pools) -> TextEffects:
 
 
 def _base(queries: Queries, n: IntArray, averaging: Averaging) -> Base:
-    return Base(n, doubling_grid(n), query_weights(queries.user, len(queries.user_ids), averaging))
+    return Base(n, doubling_grid(n), user_weights(queries.sums.one("queries"), averaging))
 
 
-def _evidence(queries: Queries, base: Base, measured: dict[str, _Measured], texts: TextEffects) -> Evidence:
-    return Evidence(_curve_influences(queries, base, texts), _quantity_influences(queries, base, measured))
+def _evidence(queries: Queries, base: Base, collapses: Collapses, texts: TextEffects) -> Evidence:
+    return Evidence(_curve_influences(queries, base, texts), _quantity_influences(queries, base, collapses))
 
 
-def _measured(queries: Queries) -> dict[str, _Measured]:
-    users = len(queries.user_ids)
-    result: dict[str, _Measured] = {}
-    for name, one in queries.models.items():
-        within = Within(one.correlation, one.reward_sd, queries.utility_sd)
-        scale = queries.scales[name]
-        own = collapse(within, queries.user, users, scale)
-        other = collapse(within, queries.user, users, "arbitrary" if scale == "utility" else "utility")
-        result[name] = _Measured(one, own, other, np.isfinite(one.correlation) & ~own.collapsed[queries.user])
+def _collapses(queries: Queries) -> Collapses:
+    """Every model's collapse by the rule of its own scale, and by the other one."""
+    sums = queries.sums
+    utility, judged = sums.one("variance"), sums.one("judged")
+    result: Collapses = {}
+    for name, scale in queries.scales.items():
+        reward = sums.one("variance", name)
+        other: Scale = "arbitrary" if scale == "utility" else "utility"
+        result[name] = judge_spreads(reward, utility, judged, scale), judge_spreads(reward, utility, judged, other)
     return result
 
 
 def _curve_influences(queries: Queries, base: Base, texts: TextEffects) -> Influences:
-    values: dict[Column, FloatArray] = {("one", 0): np.ones(len(queries)), ("mean", 0): queries.mean}
-    curves = {"oracle": queries.oracle} | {f"model:{name}": one.curve for name, one in queries.models.items()}
-    for name, curve in curves.items():
-        for k, drawn in enumerate(base.grid.tolist()):
-            values[name, drawn] = curve[:, k]
-    influences = user_influences(values, base.weight, queries.user, queries.user_ids)
-    return replace(influences, texts=texts(base.weight, influences.columns, base.grid))
-
-
-def _quantity_influences(queries: Queries, base: Base, measured: dict[str, _Measured]) -> Influences:
-    values = _quantity_columns(queries, base, measured)
-    return sum_by_user(values, base.weight, queries.user, queries.user_ids)
-
-
-def _quantity_columns(
-    queries: Queries, base: Base, measured: dict[str, _Measured]
-) -> Iterator[tuple[Column, FloatArray]]:
-    count = np.bincount(queries.user)[queries.user]
-    each = 1.0 / (len(queries.user_ids) * count * base.weight)
-    yield ("each", 0), each
-    for name, found in measured.items():
-        yield (f"collapsed:{name}", 0), each * found.own.collapsed[queries.user]
-        yield (f"other:{name}", 0), each * found.other.collapsed[queries.user]
-        yield (f"active:{name}", 0), found.active.astype(np.float64)
-        r = np.where(found.active, found.one.correlation, 0.0)
-        yield (f"negative:{name}", 0), (r < 0).astype(np.float64)
-        yield (f"plus:{name}", 0), np.maximum(r, 0.0)
-        yield (f"minus:{name}", 0), np.minimum(r, 0.0)
-
-
-def _facts(queries: Queries, name: str, base: Base, found: _Measured) -> ModelFacts:
-    at = np.searchsorted(base.grid, base.n)
-    inputs = LawInputs(
-        n=base.n,
-        weight=base.weight,
-        active=found.active,
-        alpha=float(found.own.collapsed.mean()),
-        correlation=found.one.correlation,
-        sigma=queries.utility_sd,
-        growth=found.one.growth,
-        gain=found.one.curve[:, at] - queries.mean[:, None],
-        oracle_gain=queries.oracle[:, at] - queries.mean[:, None],
+    sums, grid = queries.sums, base.grid.tolist()
+    columns: list[Column] = [("one", 0), ("mean", 0), *(("oracle", one) for one in grid)]
+    parts = [sums.all("queries"), sums.all("mean"), sums.all("oracle")]
+    for what, place in curve_statistics(sums.layout):
+        columns += [(place, one) for one in grid]
+        parts.append(sums.all(*what))
+    users = base.weight[:, None] * np.concatenate(parts, axis=1)
+    each = base.weight[queries.user]
+    return Influences(
+        tuple(columns), users.sum(axis=0), queries.user_ids, users, texts(each, tuple(columns), base.grid)
     )
-    r = found.one.correlation[found.active]
-    fitted = correct(r, queries.size[found.active], base.weight[found.active])
-    return ModelFacts(
+
+
+def curve_statistics(layout: Iterable[Statistic]) -> list[tuple[Statistic, str]]:
+    """The sums that are curves of models, each as (statistic, model), and the name of their means."""
+    known = [(what, model) for model, what in layout if model]
+    curves = [((what, model), f"model:{model}") for what, model in known if what == "curve"]
+    return curves + [((what, model), f"{what}:{model}") for what, model in known if what.startswith("rule ")]
+
+
+def _quantity_influences(queries: Queries, base: Base, collapses: Collapses) -> Influences:
+    sums = queries.sums
+    columns: list[Column] = []
+    parts: list[FloatArray] = []
+    for name, (own, other) in collapses.items():
+        each = own.judged / max(int(own.judged.sum()), 1)
+        active = base.weight * ~own.collapsed
+        values = {"judged": each, "collapsed": each * own.collapsed, "other": each * other.collapsed}
+        values |= {what: active * sums.one(part, name) for what, part in QUANTITIES.items()}
+        columns += [(f"{what}:{name}", 0) for what in values]
+        parts += values.values()
+    users = np.stack(parts, axis=1)
+    return Influences(tuple(columns), users.sum(axis=0), queries.user_ids, users, None)
+
+
+def _facts(queries: Queries, name: str, base: Base, own: Collapse) -> tuple[ModelFacts, Ranked]:
+    sums = _law_sums(queries.sums, name, base, own)
+    active = np.flatnonzero(np.isfinite(queries.models[name].correlation) & ~own.collapsed[queries.user])
+    r = queries.models[name].correlation[active]
+    fitted = correct(r, queries.size[active].astype(np.int64), base.weight[queries.user[active]])
+    facts = ModelFacts(
         scale=queries.scales[name],
-        law=laws(inputs),
-        ledger=ledger(inputs),
+        law=laws(sums),
+        ledger=ledger(sums),
         corrected=None if fitted is None else fitted[0],
-        per_user=_per_user(queries, inputs, found.own),
+        per_user=_per_user(queries, name, base, own),
         counts=np.histogram(r, EDGES)[0].astype(np.int64),
-        suspects=find_suspects(queries, name, found.active, None if fitted is None else fitted[1]),
-        active_queries=int(found.active.sum()),
+        suspects=(),
+        active_queries=len(active),
+    )
+    return facts, find_suspects(queries, name, active, None if fitted is None else fitted[1])
+
+
+def _law_sums(sums: Sums, name: str, base: Base, own: Collapse) -> LawSums:
+    w, judged = base.weight, int(own.judged.sum())
+    awake, fallen = w * ~own.collapsed, w * own.collapsed
+    return LawSums(
+        n=base.n,
+        alpha=float(own.collapsed.sum()) / judged if judged else 0.0,
+        sigma=float(w @ sums.one("sigma")),
+        active=float(awake @ sums.one("varying", name)),
+        r=float(awake @ sums.one("plus", name) + awake @ sums.one("minus", name)),
+        sigma_active=float(awake @ sums.one("sigma", name)),
+        growth=awake @ sums.all("growth", name),
+        reward=awake @ sums.all("reward", name),
+        pool=awake @ sums.all("pool", name),
+        gain=awake @ sums.all("gain", name),
+        leakage=fallen @ sums.all("gain", name) + w @ sums.all("rest", name),
     )
 
 
-def _per_user(queries: Queries, inputs: LawInputs, own: Collapse) -> PerUser:
-    users = len(queries.user_ids)
-    count = np.bincount(queries.user, minlength=users).astype(np.int64)
-    gain = np.bincount(queries.user, inputs.gain[:, -1], users) / count
-    headroom = np.bincount(queries.user, inputs.oracle_gain[:, -1], users) / count
-    spread = np.bincount(queries.user, inputs.sigma, users)
-    captured = np.full(users, np.nan)
-    np.divide(gain, headroom, out=captured, where=(spread > 0) & (inputs.n[-1] > 1))
-    return PerUser(queries.user_ids, count, gain, headroom, captured, own.ratio, own.collapsed)
+def _per_user(queries: Queries, name: str, base: Base, own: Collapse) -> PerUser:
+    sums = queries.sums
+    count = sums.one("queries")
+    gain = (sums.all("gain", name) + sums.all("rest", name))[:, -1] / count
+    headroom = sums.all("headroom")[:, -1] / count
+    captured = np.full(len(count), np.nan)
+    np.divide(gain, headroom, out=captured, where=(sums.one("sigma") > 0) & (base.n[-1] > 1))
+    return PerUser(queries.user_ids, count.astype(np.int64), gain, headroom, captured, own.ratio, own.collapsed)

@@ -69,7 +69,8 @@ def _coded(array: pa.Array) -> tuple[IntArray, list[str]]:
 
 def pick(names: Sequence[str], codes: IntArray) -> tuple[str, ...]:
     """The names that the codes stand for."""
-    return tuple(names[int(code)] for code in codes)
+    places: list[int] = codes.tolist()
+    return tuple([names[place] for place in places])
 
 
 class Names(Sequence[str]):
@@ -104,7 +105,7 @@ class Names(Sequence[str]):
         """These, in this order."""
         return Names(self._strings.take(pa.array(rows)))
 
-    def order(self, group: IntArray) -> IntArray:
+    def order(self, group: npt.NDArray[np.integer[Any]]) -> IntArray:
         """The permutation that sorts by group, then by name."""
         table = pa.table({"group": group, "name": self._strings})
         keys = [("group", "ascending"), ("name", "ascending")]

@@ -54,6 +54,36 @@ class LawInputs:
 
 
 @dataclass(frozen=True)
+class LawSums:
+    """Weighted sums that laws and ledger are made of; arrays of shape (K,).
+
+    Attributes:
+        n: shape (K,).
+        alpha: share of collapsed users.
+        sigma: sum w sigma.
+        active: sum over A of w.
+        r, sigma_active: sums over A of w r and w sigma.
+        growth: sum over A of w G.
+        reward: sum over A of w G sigma r.
+        pool: sum over A of w r x the oracle's gain.
+        gain: sum over A of w gain.
+        leakage: sum outside A of w gain.
+    """
+
+    n: IntArray
+    alpha: float
+    sigma: float
+    active: float
+    r: float
+    sigma_active: float
+    growth: FloatArray
+    reward: FloatArray
+    pool: FloatArray
+    gain: FloatArray
+    leakage: FloatArray
+
+
+@dataclass(frozen=True)
 class Ledger:
     """The exact sum from the normal law to the observed gain at one N; all terms are gains in utility units."""
 
@@ -116,7 +146,26 @@ def free_bound(sigma: float, n: IntArray) -> FloatArray:
     return sigma * (n - 1) / np.sqrt(2.0 * n - 1)
 
 
-def laws(inputs: LawInputs) -> dict[str, FloatArray]:
+def sum_inputs(inputs: LawInputs) -> LawSums:
+    """Sum over queries."""
+    active, w = inputs.active, inputs.weight[inputs.active]
+    r, sigma, growth = inputs.correlation[active], inputs.sigma[active], inputs.growth[active]
+    return LawSums(
+        n=inputs.n,
+        alpha=inputs.alpha,
+        sigma=float(inputs.weight @ inputs.sigma),
+        active=float(w.sum()),
+        r=float(w @ r),
+        sigma_active=float(w @ sigma),
+        growth=w @ growth,
+        reward=(w * sigma * r) @ growth,
+        pool=(w * r) @ inputs.oracle_gain[active],
+        gain=w @ inputs.gain[active],
+        leakage=inputs.weight[~active] @ inputs.gain[~active],
+    )
+
+
+def laws(sums: LawSums) -> dict[str, FloatArray]:
     """The gain over the pool mean that each law predicts.
 
     `bound` and `normal`: g sigma_Q (1 - alpha) r_A. `reward`: sum_A w G sigma r. `pool`: sum_A w r x oracle gain.
@@ -124,59 +173,47 @@ def laws(inputs: LawInputs) -> dict[str, FloatArray]:
     Returns:
         Name of a law -> shape (K,).
     """
-    active = inputs.active
-    weight, r = inputs.weight[active], inputs.correlation[active]
-    product = _product(inputs)
+    product = sums.sigma * (1.0 - sums.alpha) * _mean(sums.r, sums.active)
     return {
-        "bound": bound_growths(inputs.n) * product,
-        "normal": normal_growths(inputs.n) * product,
-        "reward": (weight * inputs.sigma[active] * r) @ inputs.growth[active],
-        "pool": (weight * r) @ inputs.oracle_gain[active],
+        "bound": bound_growths(sums.n) * product,
+        "normal": normal_growths(sums.n) * product,
+        "reward": sums.reward,
+        "pool": sums.pool,
     }
 
 
-def ledger(inputs: LawInputs, column: int = -1) -> Ledger:
+def ledger(sums: LawSums, column: int = -1) -> Ledger:
     """Where the normal law and the exact curve part, as a sum that telescopes: law + six terms = observed.
 
     growth (G_A - g) sigma_Q (1-alpha) r_A; alpha G_A sigma_Q (W - (1-alpha)) r_A; sigma G_A (sigma_A - sigma_Q) W r_A;
     covariance W [mean_A(G sigma r) - G_A sigma_A r_A]; shape W mean_A(gain - G sigma r); leakage: gain outside A.
 
     Args:
-        inputs: as for :func:`laws`.
+        sums: as for :func:`laws`.
         column: which N.
 
     Returns:
         The terms; they add up to ``observed`` to rounding.
     """
-    active, n = inputs.active, int(inputs.n[column])
-    weight = inputs.weight[active]
-    r, sigma = inputs.correlation[active], inputs.sigma[active]
-    growth, gain = inputs.growth[active, column], inputs.gain[active, column]
-    share = float(weight.sum())
-    g, sigma_all, kept = normal_growth(n), float(inputs.weight @ inputs.sigma), 1.0 - inputs.alpha
-    mean_growth, mean_sigma, mean_r = (_mean(weight, values) for values in (growth, sigma, r))
-    local = float(weight @ (growth * sigma * r))
+    n, share = int(sums.n[column]), sums.active
+    g, sigma_all, kept = normal_growth(n), sums.sigma, 1.0 - sums.alpha
+    growth, sigma, r = (_mean(one, share) for one in (float(sums.growth[column]), sums.sigma_active, sums.r))
+    local, gain, leakage = (float(one[column]) for one in (sums.reward, sums.gain, sums.leakage))
     return Ledger(
-        law=g * sigma_all * kept * mean_r,
-        growth=(mean_growth - g) * sigma_all * kept * mean_r,
-        alpha=mean_growth * sigma_all * (share - kept) * mean_r,
-        sigma=mean_growth * (mean_sigma - sigma_all) * share * mean_r,
-        covariance=local - share * mean_growth * mean_sigma * mean_r,
-        shape=float(weight @ gain) - local,
-        leakage=float(inputs.weight[~active] @ inputs.gain[~active, column]),
-        observed=float(inputs.weight @ inputs.gain[:, column]),
+        law=g * sigma_all * kept * r,
+        growth=(growth - g) * sigma_all * kept * r,
+        alpha=growth * sigma_all * (share - kept) * r,
+        sigma=growth * (sigma - sigma_all) * share * r,
+        covariance=local - share * growth * sigma * r,
+        shape=gain - local,
+        leakage=leakage,
+        observed=gain + leakage,
         n=n,
     )
 
 
-def _product(inputs: LawInputs) -> float:
-    mean_r = _mean(inputs.weight[inputs.active], inputs.correlation[inputs.active])
-    return float(inputs.weight @ inputs.sigma) * (1.0 - inputs.alpha) * mean_r
-
-
-def _mean(weight: FloatArray, values: FloatArray) -> float:
-    total = float(weight.sum())
-    return float(weight @ values) / total if total > 0 else 0.0
+def _mean(total: float, weight: float) -> float:
+    return total / weight if weight > 0 else 0.0
 
 
 def l_moments(reward: FloatArray, utility: FloatArray, order: int) -> FloatArray:

@@ -168,7 +168,7 @@ def cut_pools(pools: Pools, most: int) -> Pools:
     """Cut pools to a number of candidates at random, by the hash of their users' and their own ids.
 
     Args:
-        pools: without texts.
+        pools: of any size.
         most: candidates that are left of larger pools.
     """
     width = min(int(pools.utility.shape[1]), most)
@@ -187,16 +187,17 @@ def cut_pools(pools: Pools, most: int) -> Pools:
         pools,
         size=np.minimum(pools.size, most),
         utility=cut(pools.utility),
+        text=None if pools.text is None else cut(pools.text),
         candidate=cut(pools.candidate),
         rewards={name: cut(reward) for name, reward in pools.rewards.items()},
     )
 
 
 def join_pools(parts: Sequence[Pools], order: IntArray) -> Pools:
-    """Pools of several blocks as one, without texts; nothing is counted as dropped.
+    """Pools of several blocks as one; nothing is counted as dropped.
 
     Args:
-        parts: at least one, with the same models.
+        parts: at least one, with the same models, all with texts or all without.
         order: shape (Q,), the place that each pool takes, the parts one after the other.
     """
     names = sorted({user for part in parts for user in part.user_ids})
@@ -215,16 +216,28 @@ def join_pools(parts: Sequence[Pools], order: IntArray) -> Pools:
             low = high
         return result
 
+    text_ids, texts = _joined_texts(parts)
     return Pools(
         user=np.concatenate(users)[back],
         size=np.concatenate([part.size for part in parts])[back],
         utility=stacked([part.utility for part in parts], 0.0),
-        text=None,
+        text=stacked(texts, -1) if texts else None,
         candidate=stacked([part.candidate for part in parts], -1),
         rewards={name: stacked([part.rewards[name] for part in parts], 0.0) for name in parts[0].rewards},
         scales=parts[0].scales,
         user_ids=tuple(names),
         query_ids=pick(queries, back),
-        text_ids=(),
+        text_ids=text_ids,
         dropped=Dropped(),
     )
+
+
+def _joined_texts(parts: Sequence[Pools]) -> tuple[tuple[str, ...], list[IntArray]]:
+    """The distinct texts of all parts, sorted, and each part's codes into them; nothing where texts are unknown."""
+    known = [part.text for part in parts if part.text is not None]
+    if not known:
+        return (), []
+    names = tuple(sorted({text for part in parts for text in part.text_ids}))
+    place = {name: code for code, name in enumerate(names)}
+    maps = [np.array([*(place[one] for one in part.text_ids), -1], dtype=np.int64) for part in parts]
+    return names, [codes[text] for codes, text in zip(maps, known, strict=True)]  # -1 stays: it is the last of the map

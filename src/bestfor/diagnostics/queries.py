@@ -1,43 +1,75 @@
-"""What is kept of every query once its candidates are forgotten: exact curves and a few statistics.
+"""What is kept once the candidates are forgotten: a few numbers a query, and sums by user.
 
-Everything a diagnosis says, but for the effects of texts, follows from these. They are found pool by pool, so a table
-of any length can be read in blocks, and memory grows with the number of queries only.
+A query's weight in every mean is its user's, and whether a user has collapsed is known of the user, so all curves,
+laws, ledgers and quantities follow from sums over each user's queries. Only what depends on single queries is kept of
+them: sizes, correlations, and whether the pick is worse than a random candidate. A table of any length can be read in
+blocks, and memory grows with the number of queries by little more than their ids.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from bestfor.diagnostics.curves import best_of_n, pool_curves
 from bestfor.diagnostics.pools import Pools
+from bestfor.diagnostics.rules import Rule, curve_by_rule
 from bestfor.diagnostics.within import centred, correlations
 from bestfor.types import BoolArray, FloatArray, IntArray, Scale
+
+Counts = npt.NDArray[np.int32]
+"""Small whole numbers, half the size of the usual ones."""
+
+Statistic = tuple[str, str]
+"""A model's name, empty for what models share, and what is summed."""
+
+
+class Sums:
+    """Sums over each user's queries.
+
+    Shared by all models, each of width 1 or as said (K values of N, G of the grid): ``queries``; ``judged``, queries of
+    two candidates or more; ``mean``; ``sigma`` and ``variance`` of the utility (ddof 1); ``oracle`` (G); ``headroom``
+    (K), the oracle's gains.
+
+    Of a model: ``variance`` of the reward; ``curve`` (G); ``noise`` (K), the variance that one random subset gives;
+    ``rule <name>`` (G). Over its varying queries, where neither reward nor utility is constant: ``varying`` (how many),
+    ``negative``, ``plus`` and ``minus`` (correlations by sign), ``sigma``, ``growth`` (K), ``reward`` (K), growth sigma
+    r, ``pool`` (K), r x the oracle's gain, ``gain`` (K). Over the others: ``rest`` (K), their gain.
+    """
+
+    def __init__(self, layout: Mapping[Statistic, slice], values: FloatArray) -> None:
+        """Name the columns of a matrix.
+
+        Args:
+            layout: where each statistic's columns are.
+            values: shape (U, columns).
+        """
+        self.layout = layout
+        self.values = values
+
+    def all(self, what: str, model: str = "") -> FloatArray:
+        """All columns of a statistic, shape (U, width)."""
+        return self.values[:, self.layout[model, what]]
+
+    def one(self, what: str, model: str = "") -> FloatArray:
+        """A statistic of one column, shape (U,)."""
+        return self.values[:, self.layout[model, what].start]
 
 
 @dataclass(frozen=True)
 class ModelQueries:
-    """One model in every query; Q queries, K values of N that are reported, G values of the grid.
+    """One model in every query; Q queries.
 
     Attributes:
         correlation: shape (Q,), Pearson's r between reward and utility, NaN where either is constant.
-        reward_sd: shape (Q,), standard deviation of the reward (ddof 1), exactly 0 where it is constant.
-        curve: shape (Q, G), Best-of-N's expected utility.
-        growth: shape (Q, K), the expected highest of N rewards over their mean, in their standard deviations.
-        noise: shape (Q, K), variance of the utility that one random subset of N gives.
-        pick: shape (Q,), index of the candidate with the highest reward (the first of those that tie).
-        pick_utility: shape (Q,).
+        worse: shape (Q,), whether the candidate with the highest reward has less utility than the pool's mean.
     """
 
     correlation: FloatArray
-    reward_sd: FloatArray
-    curve: FloatArray
-    growth: FloatArray
-    noise: FloatArray
-    pick: IntArray
-    pick_utility: FloatArray
+    worse: BoolArray
 
 
 @dataclass(frozen=True)
@@ -49,26 +81,18 @@ class Queries:
         user_ids: the users.
         query_ids: shape (Q,).
         size: shape (Q,), candidates.
-        mean: shape (Q,), pool means of the utility.
-        utility_sd: shape (Q,), standard deviation of the utility (ddof 1), exactly 0 where it is constant.
-        oracle: shape (Q, G), Best-of-N by the utility.
-        best: shape (Q,), index of a candidate with the highest utility.
-        best_utility: shape (Q,).
         models: name -> the model in every query.
         scales: name -> the scale of its rewards.
+        sums: by user.
     """
 
-    user: IntArray
+    user: Counts
     user_ids: tuple[str, ...]
     query_ids: Sequence[str]
-    size: IntArray
-    mean: FloatArray
-    utility_sd: FloatArray
-    oracle: FloatArray
-    best: IntArray
-    best_utility: FloatArray
+    size: Counts
     models: dict[str, ModelQueries]
     scales: dict[str, Scale]
+    sums: Sums
 
     def __len__(self) -> int:
         return len(self.size)
@@ -80,60 +104,104 @@ def doubling_grid(n: IntArray) -> IntArray:
     return np.union1d(n, powers)
 
 
-def measure_queries(pools: Pools, n: IntArray) -> Queries:
+def measure_queries(pools: Pools, n: IntArray, rules: Sequence[Rule] = ()) -> Queries:
     """Measure every model in every pool.
 
     Args:
         pools: all with at least the largest N candidates.
         n: shape (K,), increasing.
+        rules: other rules whose curves are wanted.
     """
     grid, mask = doubling_grid(n), pools.mask
+    at = np.searchsorted(grid, n)
     mean = np.where(mask, pools.utility, 0.0).sum(axis=1) / pools.size
     oracle = best_of_n(pools.utility, pools.utility, pools.size, grid)
-    unit, utility_sd = centred(pools.utility, mask, pools.size)
-    _flatten(oracle, mean, utility_sd == 0)
-    best, best_utility = _picked(pools, pools.utility, mask)
+    unit, sigma = centred(pools.utility, mask, pools.size)
+    _flatten(oracle, mean, sigma == 0)
+    headroom = oracle[:, at] - mean[:, None]
+    parts: dict[Statistic, FloatArray] = {
+        ("", "queries"): np.ones(len(pools)),
+        ("", "judged"): (pools.size > 1).astype(np.float64),
+        ("", "mean"): mean,
+        ("", "sigma"): sigma,
+        ("", "variance"): sigma**2,
+        ("", "oracle"): oracle,
+        ("", "headroom"): headroom,
+    }
     models: dict[str, ModelQueries] = {}
     for name, reward in pools.rewards.items():
         curve, highest, noise = pool_curves(reward, pools.utility, pools.size, grid)
         reward_unit, reward_sd = centred(reward, mask, pools.size)
-        _flatten(curve, mean, (reward_sd == 0) | (utility_sd == 0))
+        constant = (reward_sd == 0) | (sigma == 0)
+        _flatten(curve, mean, constant)
+        r = correlations(unit, reward_unit)
+        varying = np.isfinite(r)
+        known = np.where(varying, r, 0.0)
         reward_mean = np.where(mask, reward, 0.0).sum(axis=1) / pools.size
-        at = np.searchsorted(grid, n)
         growth = (highest[:, at] - reward_mean[:, None]) / np.where(reward_sd > 0, reward_sd, 1.0)[:, None]
-        pick, pick_utility = _picked(pools, reward, mask)
-        models[name] = ModelQueries(
-            correlation=correlations(unit, reward_unit),
-            reward_sd=reward_sd,
-            curve=curve,
-            growth=growth,
-            noise=noise[:, at],
-            pick=pick,
-            pick_utility=pick_utility,
-        )
+        growth[~varying] = 0.0
+        gain = curve[:, at] - mean[:, None]
+        one = {
+            "variance": reward_sd**2,
+            "curve": curve,
+            "noise": noise[:, at],
+            "varying": varying.astype(np.float64),
+            "negative": (known < 0).astype(np.float64),
+            "plus": np.maximum(known, 0.0),
+            "minus": np.minimum(known, 0.0),
+            "sigma": np.where(varying, sigma, 0.0),
+            "growth": growth,
+            "reward": growth * (sigma * known)[:, None],
+            "pool": headroom * known[:, None],
+            "gain": np.where(varying[:, None], gain, 0.0),
+            "rest": np.where(varying[:, None], 0.0, gain),
+        }
+        for rule in rules:
+            other = curve_by_rule(rule.ranked(reward), pools.utility, pools.size, grid, rule)
+            _flatten(other, mean, constant)
+            one[f"rule {rule.name}"] = other
+        parts |= {(name, what): values for what, values in one.items()}
+        picked = pools.utility[np.arange(len(pools)), best_place(pools, reward)]
+        models[name] = ModelQueries(r, picked < mean)
+    layout, sums = _sum_by_user(parts, pools.user, len(pools.user_ids))
     return Queries(
-        user=pools.user,
+        user=pools.user.astype(np.int32),
         user_ids=pools.user_ids,
         query_ids=pools.query_ids,
-        size=pools.size,
-        mean=mean,
-        utility_sd=utility_sd,
-        oracle=oracle,
-        best=best,
-        best_utility=best_utility,
+        size=pools.size.astype(np.int32),
         models=models,
         scales=dict(pools.scales),
+        sums=Sums(layout, sums),
     )
+
+
+def best_place(pools: Pools, score: FloatArray) -> IntArray:
+    """The place of the highest score in each pool, the first of those that tie; shape (Q,)."""
+    return np.where(pools.mask, score, -np.inf).argmax(axis=1).astype(np.int64)
+
+
+def _sum_by_user(
+    parts: Mapping[Statistic, FloatArray], user: IntArray, users: int
+) -> tuple[dict[Statistic, slice], FloatArray]:
+    layout: dict[Statistic, slice] = {}
+    width = 0
+    for name, values in parts.items():
+        columns = 1 if values.ndim == 1 else int(values.shape[1])
+        layout[name] = slice(width, width + columns)
+        width += columns
+    whole = np.empty((len(user), width))
+    for name, values in parts.items():
+        whole[:, layout[name]] = values.reshape(len(user), -1)
+    if (user[1:] < user[:-1]).any():
+        order = np.argsort(user, kind="stable")
+        user, whole = user[order], whole[order]
+    first = np.flatnonzero(np.r_[True, user[1:] != user[:-1]])
+    sums = np.zeros((users, width))
+    sums[user[first]] = np.add.reduceat(whole, first, axis=0)
+    return layout, sums
 
 
 def _flatten(curve: FloatArray, mean: FloatArray, constant: BoolArray) -> None:
     """Exactly the pool mean where nothing is drawn or nothing can be told apart, not up to rounding."""
     curve[:, 0] = mean
     curve[constant] = mean[constant, None]
-
-
-def _picked(pools: Pools, score: FloatArray, mask: BoolArray) -> tuple[IntArray, FloatArray]:
-    """The candidate with the highest score, and its utility."""
-    top = np.where(mask, score, -np.inf).argmax(axis=1)
-    rows: IntArray = np.arange(len(pools))
-    return pools.candidate[rows, top], pools.utility[rows, top]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from bestfor.diagnostics.pools import Pools
 from bestfor.diagnostics.queries import Queries
-from bestfor.diagnostics.within import query_weights
+from bestfor.diagnostics.within import user_weights
 from bestfor.rng import derive, key
 from bestfor.types import Averaging, FloatArray, IntArray
 
@@ -42,22 +41,40 @@ class Sample:
     orders: IntArray
 
 
-def draw(queries: Queries, averaging: Averaging, fetch: Callable[[IntArray], Pools]) -> Sample:
+@dataclass(frozen=True)
+class Chosen:
+    """Which queries are sampled.
+
+    Attributes:
+        rows: shape (Q,), their places among all queries, increasing.
+        weight: shape (Q,), each query's weight in a mean over the sample, summing to 1.
+        of: how many queries there are.
+    """
+
+    rows: IntArray
+    weight: FloatArray
+    of: int
+
+
+def choose(queries: Queries, averaging: Averaging) -> Chosen:
     """Take queries by the hash of their user's and their own id, so that the order of rows changes nothing.
 
     Args:
         queries: all of them.
         averaging: whether users or queries weigh the same.
-        fetch: gives the pools of some queries, from their increasing places.
 
     Returns:
-        The sample; at most 4,000 queries and 600,000 candidates, or 200 queries where pools are very large.
+        At most 4,000 queries and 600,000 candidates, or 200 queries where pools are very large.
     """
     most = min(MOST_QUERIES, max(FEWEST, MOST_CANDIDATES // int(queries.size.max())))
     rows, expansion = _chosen(queries, most)
-    pools = fetch(rows)
-    weight = expansion * query_weights(queries.user, len(queries.user_ids), averaging)[rows]
-    return Sample(pools, len(queries), weight / weight.sum(), _orders(pools))
+    weight = expansion * user_weights(queries.sums.one("queries"), averaging)[queries.user[rows]]
+    return Chosen(rows, weight / weight.sum(), len(queries))
+
+
+def draw(chosen: Chosen, pools: Pools) -> Sample:
+    """The sample, from the chosen queries' pools."""
+    return Sample(pools, chosen.of, chosen.weight, _orders(pools))
 
 
 def _chosen(queries: Queries, most: int) -> tuple[IntArray, FloatArray]:
@@ -65,14 +82,18 @@ def _chosen(queries: Queries, most: int) -> tuple[IntArray, FloatArray]:
     users = len(queries.user_ids)
     if len(queries) <= most:
         return np.arange(len(queries), dtype=np.int64), np.ones(len(queries))
-    count = np.bincount(queries.user, minlength=users)
+    count = queries.sums.one("queries").astype(np.int64)
     cap = np.minimum(count, max(PER_USER, most // users))
     ranked = sorted(range(users), key=lambda user: key(SEED, "beyond", queries.user_ids[user]))
     order = np.array(ranked, dtype=np.int64)
     taken = order[: max(int((np.cumsum(cap[order]) <= most).sum()), 1)]
-    place = np.argsort(queries.user, kind="stable")
-    start = np.cumsum(count) - count
-    own = [_first(queries, place[start[user] : start[user] + count[user]], int(cap[user])) for user in taken.tolist()]
+    of_taken = np.zeros(users, dtype=np.bool_)
+    of_taken[taken] = True
+    place = np.flatnonzero(of_taken[queries.user])
+    place = place[np.argsort(queries.user[place], kind="stable")]
+    grouped = queries.user[place]
+    bounds = np.searchsorted(grouped, np.stack([taken, taken + 1], axis=1)).tolist()
+    own = [_first(queries, place[low:high], cap) for (low, high), cap in zip(bounds, cap[taken].tolist(), strict=True)]
     rows = np.sort(np.concatenate(own))
     return rows, (users / len(taken)) * (count / cap)[queries.user[rows]]
 

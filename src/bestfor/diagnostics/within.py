@@ -38,10 +38,12 @@ class Collapse:
     Attributes:
         ratio: shape (U,), the user's spread over what it is compared with; NaN where that is 0.
         collapsed: shape (U,), True where the ratio is below 0.05 or the rewards are exactly constant in every query.
+        judged: shape (U,), whether the user has a query with two candidates: one alone cannot vary.
     """
 
     ratio: FloatArray
     collapsed: BoolArray
+    judged: BoolArray
 
 
 def centred(values: FloatArray, mask: BoolArray, size: IntArray) -> tuple[FloatArray, FloatArray]:
@@ -104,15 +106,46 @@ def collapse(within: Within, user: IntArray, users: int, scale: Scale) -> Collap
     Returns:
         The ratio and the verdict for every user.
     """
-    count = np.bincount(user, minlength=users)
-    spread = np.sqrt(np.bincount(user, within.reward_sd**2, users) / count)
-    if scale == "utility":
-        against = np.sqrt(np.bincount(user, within.utility_sd**2, users) / count)
-    else:
-        against = np.full(users, np.percentile(spread, QUARTILE))
-    ratio = np.full(users, np.nan)
-    np.divide(spread, against, out=ratio, where=against > 0)
-    return Collapse(ratio, (spread == 0) | (ratio < COLLAPSE))
+    judged = np.bincount(user, minlength=users).astype(np.float64)
+    reward, utility = (
+        np.bincount(user, sd**2, users).astype(np.float64) for sd in (within.reward_sd, within.utility_sd)
+    )
+    return judge_spreads(reward, utility, judged, scale)
+
+
+def judge_spreads(reward: FloatArray, utility: FloatArray, judged: FloatArray, scale: Scale) -> Collapse:
+    """:func:`collapse` from sums by user.
+
+    Args:
+        reward: shape (U,), sums of the within-query variances of the reward.
+        utility: shape (U,), the same of the utility.
+        judged: shape (U,), how many queries they are sums of; a user without any cannot be judged.
+        scale: of the rewards.
+    """
+    known = judged > 0
+    count = np.where(known, judged, 1.0)
+    spread = np.sqrt(reward / count)
+    against = np.sqrt(utility / count)
+    if scale == "arbitrary":
+        against = np.full(len(judged), np.percentile(spread[known], QUARTILE) if known.any() else 0.0)
+    ratio = np.full(len(judged), np.nan)
+    np.divide(spread, against, out=ratio, where=known & (against > 0))
+    return Collapse(ratio, known & ((spread == 0) | (ratio < COLLAPSE)), known)
+
+
+def user_weights(queries: FloatArray, averaging: Averaging) -> FloatArray:
+    """The weight that each query of a user has in a mean.
+
+    Args:
+        queries: shape (U,), how many each user has, at least 1.
+        averaging: as for :func:`query_weights`.
+
+    Returns:
+        Shape (U,).
+    """
+    if averaging == "query":
+        return np.full(len(queries), 1.0 / float(queries.sum()))
+    return 1.0 / (len(queries) * queries)
 
 
 def query_weights(user: IntArray, users: int, averaging: Averaging) -> FloatArray:
