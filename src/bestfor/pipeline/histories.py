@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from bestfor.data import schema
 from bestfor.data.benchmarks import TASKS
 from bestfor.data.split import Dataset
 from bestfor.data.world import INSTRUCTIONS, World, build
 from bestfor.errors import InputError, nearest
-from bestfor.pipeline.asking import Prompting, users_of
-from bestfor.pipeline.config import LampData, RunConfig, WorldData
+from bestfor.pipeline.asking import Prompting
+from bestfor.pipeline.config import HistoriesData, LampData, LonglampData, RunConfig, WorldData
 from bestfor.pipeline.config import Policy as PolicyTable
 from bestfor.pipeline.generate import Sampling, generate
 from bestfor.pipeline.measure import measure_pool
+from bestfor.pipeline.qualify import qualified
 from bestfor.pipeline.steps import Steps, digest
 from bestfor.policies.base import Policy
 from bestfor.policies.prompts import instruction
@@ -33,7 +33,7 @@ def histories_dataset(config: RunConfig) -> Dataset:
     Raises:
         InputError: bad data (file, row and field are named), or nobody qualifies.
     """
-    return qualified(_source(config), config)
+    return qualified(_source(config), config.split, config.policy)
 
 
 def _source(config: RunConfig) -> Dataset:
@@ -41,54 +41,23 @@ def _source(config: RunConfig) -> Dataset:
     if isinstance(data, WorldData):
         return world_dataset(data)
     if isinstance(data, LampData):
-        from bestfor.data.lamp import load_lamp
+        from bestfor.data.lamp import LampFiles, load_lamp
 
-        return load_lamp(data.questions, data.outputs or None, task=data.task or None, users=data.users)
+        fit = LampFiles(Path(data.fit_questions), _path(data.fit_outputs)) if data.fit_questions else None
+        return load_lamp(data.questions, _path(data.outputs), task=data.task or None, users=data.users, fit=fit)
+    if isinstance(data, LonglampData):
+        from bestfor.data.longlamp import load_longlamp
+
+        return load_longlamp(data.path, task=data.task or None, split=data.part, users=data.users)
+    if isinstance(data, HistoriesData):
+        from bestfor.data.own import load_histories
+
+        return load_histories(data.histories, data.queries, columns=data.columns, users=data.users)
     raise InputError("[data] source", f"'{data.source}'", "one that holds histories")
 
 
-def qualified(data: Dataset, config: RunConfig) -> Dataset:
-    """The data without test queries of users who have too few labelled candidates.
-
-    Raises:
-        InputError: no user has enough, or the run samples too few for anybody.
-    """
-    split, policy = config.split, config.policy
-    if policy.n < split.min_test:
-        found = f"{policy.n} candidates of a test query"
-        raise InputError("[policy] n", found, f"at least {split.min_test} ([split] min_test)")
-    needed = -(-split.min_fit // policy.fit_n)
-    if needed > policy.fit_items:
-        most = policy.fit_items * policy.fit_n
-        raise InputError("[split] min_fit", str(split.min_fit), f"at most {most}, which is [policy] fit_items x fit_n")
-    if needed == 0:
-        return data
-    tested = set(data.queries["user_id"].to_pylist())
-    enough = _users_with(data, needed) & tested
-    if not enough:
-        expected = f"at least one with {needed} history items that can be asked (lower [split] min_fit)"
-        raise InputError(data.name, "no user with enough history", expected)
-    if enough == tested:
-        return data
-    kept = pc.is_in(data.queries["user_id"], value_set=pa.array(sorted(enough)))  # pyright: ignore[reportAttributeAccessIssue]
-    note = f"{len(enough)} of {len(tested)} users are tested: they have at least {split.min_fit} labelled candidates"
-    signature = digest({"data": data.signature, "least": needed})
-    return replace(data, queries=data.queries.filter(kept), signature=signature, notes=(*data.notes, note))
-
-
-def _users_with(data: Dataset, needed: int) -> set[str]:
-    """Users with so many items that can be asked; only close cases are looked at item by item."""
-    users = data.histories["user_id"]
-    asked = pc.greater(pc.utf8_length(data.histories["input"]), 0)  # pyright: ignore[reportAttributeAccessIssue]
-    count = Counter({row["values"]: row["counts"] for row in users.filter(asked).value_counts().to_pylist()})
-    given = Counter(data.queries["user_id"].to_pylist())
-    sure = {user for user in count if count[user] - given[user] >= needed}
-    close = [user for user in count if count[user] >= needed and user not in sure]
-    if close:
-        within = data.histories.filter(pc.is_in(users, value_set=pa.array(close)))  # pyright: ignore[reportAttributeAccessIssue]
-        found = users_of(within, data.queries)
-        sure |= {user for user, items in found if sum(bool(item.input.strip()) for item in items) >= needed}
-    return sure
+def _path(name: str) -> Path | None:
+    return Path(name) if name else None
 
 
 def prompting_of(config: RunConfig, data: Dataset) -> Prompting:
@@ -129,6 +98,10 @@ def policy_of(table: PolicyTable) -> Policy:
         from bestfor.policies.replay import ReplayPolicy
 
         return ReplayPolicy(table.model)
+    if table.kind == "openai":
+        from bestfor.pipeline.serving import openai_policy
+
+        return openai_policy(table)
     from bestfor.policies.transformers import TransformersPolicy
 
     return TransformersPolicy(
@@ -137,6 +110,7 @@ def policy_of(table: PolicyTable) -> Policy:
         top_p=table.top_p,
         max_new_tokens=table.max_new_tokens,
         chunk=table.chunk,
+        stop=table.stop,
     )
 
 
