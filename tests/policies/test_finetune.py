@@ -1,9 +1,13 @@
 import itertools
 import json
+import os
 import runpy
+import signal
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +24,8 @@ from bestfor.data.world import INSTRUCTIONS, World, build  # noqa: E402
 from bestfor.errors import InputError  # noqa: E402
 from bestfor.policies import _training  # noqa: E402
 from bestfor.policies._corpus import Corpus, batches, conversations, encode, train_tokenizer  # noqa: E402
-from bestfor.policies._training import Finetune, Size, rate_at  # noqa: E402
+from bestfor.policies._settings import Finetune, Size  # noqa: E402
+from bestfor.policies._training import rate_at  # noqa: E402
 from bestfor.policies.finetune import finetune, main, world_corpora  # noqa: E402
 
 TINY = Size(vocabulary=500, hidden=32, layers=1, heads=2, kv_heads=1, intermediate=48, positions=600)
@@ -81,6 +86,131 @@ def test_an_interrupted_training_ends_with_the_same_weights(corpus, settings, tr
     record = finetune(config, [corpus])
     assert record == trained[1]
     assert (tmp_path / "model.safetensors").read_bytes() == (trained[0].out / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def rich(settings):
+    """Everything that a training keeps beside its weights: two optimisers, averages, word dropout."""
+    return replace(
+        settings, optimizer="muon", average=0.5, context=0.3, hide=0.2, precision="bfloat16", steps=6, save_every=2
+    )
+
+
+SCRIPT = """
+import os, signal, sys
+from dataclasses import replace
+from pathlib import Path
+import pyarrow.parquet as pq
+from bestfor.policies import _training
+from bestfor.policies._corpus import Corpus
+from bestfor.policies._settings import Finetune, Size
+from bestfor.policies.finetune import finetune
+
+store = _training.Training._store
+def killed(self):
+    store(self)
+    if self.step == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+_training.Training._store = killed
+config = eval(sys.argv[1], {"Finetune": Finetune, "Size": Size, "PosixPath": Path})
+finetune(config, [Corpus(pq.read_table(sys.argv[2]), sys.argv[3])])
+"""
+
+
+def test_a_training_killed_outright_ends_with_the_same_weights(corpus, rich, tmp_path):
+    whole = finetune(replace(rich, out=tmp_path / "whole"), [corpus])
+    table = tmp_path / "histories.parquet"
+    schema.write(corpus.histories, table)
+    config = replace(rich, out=tmp_path / "killed")
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads()), "MKL_NUM_THREADS": str(torch.get_num_threads())}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, repr(config), str(table), corpus.instruction],
+        env={**os.environ, **threads},
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "model.safetensors").exists()
+    assert json.loads((tmp_path / "killed" / "resume" / "state.json").read_text())["step"] == 4
+    record = finetune(config, [corpus])
+    assert record == whole
+    folders = (tmp_path / "killed", tmp_path / "whole")
+    assert len({(folder / "model.safetensors").read_bytes() for folder in folders}) == 1
+
+
+def test_the_kept_weights_are_the_average_of_all_steps(corpus, settings, tmp_path, monkeypatch):
+    seen = []
+    one = _training.Training._one
+
+    def watched(self, batch):
+        loss = one(self, batch)
+        seen.append(self.model.model.norm.weight.detach().clone())
+        return loss
+
+    monkeypatch.setattr(_training.Training, "_one", watched)
+    finetune(replace(settings, out=tmp_path, average=0.5, steps=4, rate=0.1), [corpus])
+    mean = torch.ones(32)
+    for step, weights in enumerate(seen):
+        decay = min(0.5, (1 + step) / (10 + step))
+        mean = decay * mean + (1 - decay) * weights
+    kept = load_file(tmp_path / "model.safetensors")["model.norm.weight"]
+    assert torch.equal(kept, mean.to(torch.bfloat16))
+    assert not torch.equal(kept, seen[-1].to(torch.bfloat16))
+
+
+def test_prompts_count_in_the_loss_as_much_as_is_asked(corpus, trained):
+    tokenizer = AutoTokenizer.from_pretrained(trained[0].out)
+    model = AutoModelForCausalLM.from_pretrained(trained[0].out)
+    rows = encode(tokenizer, conversations([corpus], 1)[:3], 512)
+    total, weight = _training._loss(model, rows, context=0.25)
+    expected, counted = 0.0, 0.0
+    for row in rows:
+        ids = torch.from_numpy(row.ids)[None]
+        logits = model(input_ids=ids).logits[0, :-1]
+        losses = torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="none").detach().numpy()
+        shares = np.where(row.target == 1, 1.0, 0.25)[1:]
+        expected, counted = expected + float(losses @ shares), counted + shares.sum()
+    assert float(total.detach()) == pytest.approx(expected, rel=1e-5)
+    assert weight == pytest.approx(counted)
+
+
+def test_hidden_words_are_those_of_prompts_only(corpus, trained):
+    tokenizer = AutoTokenizer.from_pretrained(trained[0].out)
+    rows = encode(tokenizer, conversations([corpus], 1)[:3], 512)
+    shown = []
+
+    class Model(torch.nn.Module):
+        def forward(self, input_ids, use_cache):
+            shown.append(input_ids)
+            return SimpleNamespace(last_hidden_state=torch.zeros(*input_ids.shape, 4))
+
+    inner = Model()
+    model = SimpleNamespace(device="cpu", base_model=inner, get_output_embeddings=lambda: torch.nn.Linear(4, 500))
+    _training._loss(model, rows, hide=1.0, draw=np.random.default_rng(0))
+    for row, ids in zip(rows, shown[0].numpy(), strict=True):
+        ids = ids[: len(row.ids)]
+        assert np.array_equal(ids == row.ids, (row.target == 1) | (row.ids == 0))
+
+
+def test_an_uncased_model_reads_and_writes_lower_case(corpus, settings, tmp_path):
+    config = replace(settings, out=tmp_path, size=replace(TINY, uncased=True), steps=1)
+    finetune(config, [corpus])
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    assert tokenizer("The OLD Bridge")["input_ids"] == tokenizer("the old bridge")["input_ids"]
+    talk = conversations([corpus], 1)[0]
+    one = encode(tokenizer, [talk], 512)[0]
+    assert tokenizer.decode(one.ids[one.target == 1]) == talk.items[0][1].lower() + "<|end|>"
+
+
+def test_further_texts_are_measured_and_not_trained_on(corpus, settings, trained, tmp_path):
+    users = sorted(set(corpus.histories["user_id"].to_pylist()))
+    held = [user in users[::5] for user in corpus.histories["user_id"].to_pylist()]
+    rest = Corpus(corpus.histories.filter(pa.array([not one for one in held])), corpus.instruction)
+    apart = Corpus(corpus.histories.filter(pa.array(held)), corpus.instruction)
+    record = finetune(
+        replace(settings, out=tmp_path, held_out=0.0, init=trained[0].out, steps=1, rate=1e-6), [rest], tests=[apart]
+    )
+    assert record["curve"][0]["held_out"] == pytest.approx(trained[1]["curve"][-1]["held_out"], abs=5e-3)
+    assert record["data"]["sha256"] == trained[1]["data"]["sha256"]
 
 
 def test_the_order_of_users_changes_nothing(corpus, settings, trained, tmp_path):

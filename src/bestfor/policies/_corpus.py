@@ -160,12 +160,20 @@ def batches(encoded: Sequence[Encoded], tokens: int, *, seed: int, epoch: int) -
         yield groups[place]
 
 
-def train_tokenizer(texts: Sequence[str], size: int) -> PreTrainedTokenizerBase:
-    """A byte-level BPE tokenizer with the project's chat template; any text has an encoding."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+def train_tokenizer(texts: Sequence[str], size: int, *, uncased: bool = False) -> PreTrainedTokenizerBase:
+    """A byte-level BPE tokenizer with the project's chat template; any text has an encoding.
+
+    Args:
+        texts: what it learns from.
+        size: tokens, at most.
+        uncased: whether it reads everything in lower case.
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
+    if uncased:
+        tokenizer.normalizer = normalizers.Lowercase()
     # A space before every text: a name is then the same token at the beginning of a text as within it.
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])

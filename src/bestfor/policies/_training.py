@@ -1,4 +1,8 @@
-"""The training loop of :mod:`bestfor.policies.finetune`: batches in, weights out, a state on disk to continue from."""
+"""The training loop of :mod:`bestfor.policies.finetune`: batches in, weights out, a state on disk to continue from.
+
+The loop is the project's own and not a trainer's because of what it promises: a state that is written in one step,
+holds tensors and JSON only, and continues to the same bytes.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
@@ -18,73 +21,13 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
+from bestfor import rng
 from bestfor.errors import InputError
 from bestfor.policies._corpus import Encoded, batches
-
-IGNORED = -100
-
-
-@dataclass(frozen=True)
-class Size:
-    """The shape of a model that starts from scratch (Qwen3 architecture, tied embeddings)."""
-
-    vocabulary: int = 1536
-    hidden: int = 160
-    layers: int = 4
-    heads: int = 5
-    kv_heads: int = 1
-    intermediate: int = 384
-    positions: int = 1024
-
-
-@dataclass(frozen=True)
-class Finetune:
-    """How to fine-tune.
-
-    Attributes:
-        out: folder of the finished checkpoint; the state of a training under way is kept in its ``resume`` folder.
-        seed: initial weights and order of batches.
-        init: a checkpoint to start from, or None for a new model and tokenizer.
-        steps: optimiser steps.
-        tokens: padded tokens of a batch.
-        items: longest conversation, in items.
-        limit: longest conversation, in tokens.
-        rate: peak learning rate.
-        warmup: share of the steps in which the rate rises.
-        floor: last learning rate as a share of the peak.
-        decay: weight decay of matrices.
-        clip: largest norm of the gradient.
-        save_every: steps between saved states.
-        held_out: share of users whose loss is measured and not trained on.
-        size: shape of a new model.
-    """
-
-    out: Path
-    seed: int = 0
-    init: Path | None = None
-    steps: int = 1500
-    tokens: int = 4096
-    items: int = 5
-    limit: int = 512
-    rate: float = 3e-3
-    warmup: float = 0.04
-    floor: float = 0.02
-    decay: float = 0.05
-    clip: float = 1.0
-    save_every: int = 100
-    held_out: float = 0.02
-    size: Size = field(default_factory=Size)
-
+from bestfor.policies._settings import Finetune, plain
 
 Point = dict[str, float | None]
 """One point of the loss curve: step, mean training loss since the last point, held-out loss."""
-
-
-def plain(config: Finetune) -> dict[str, Any]:
-    """Settings as JSON, without the folder: where a training is kept does not change it."""
-    settings = asdict(config)
-    del settings["out"]
-    return {**settings, "init": str(config.init) if config.init else None}
 
 
 class Training:
@@ -100,11 +43,9 @@ class Training:
     """
 
     def __init__(self, config: Finetune, model: PreTrainedModel, data: str) -> None:
-        self.config, self.model = config, model
-        matrices = [weight for weight in model.parameters() if weight.ndim > 1]
-        vectors = [weight for weight in model.parameters() if weight.ndim <= 1]
-        groups = [{"params": matrices, "weight_decay": config.decay}, {"params": vectors, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=config.rate, betas=(0.9, 0.98), eps=1e-8)
+        self.config, self.model = config, cast(Any, model).to(config.device)
+        self.optimizers = _optimizers(model, config)
+        self.averaged = [weight.detach().clone() for weight in model.parameters()] if config.average > 0 else []
         self.folder = config.out / "resume"
         self.identity = {"settings": plain(config), "data": data}
         self.step = 0
@@ -123,32 +64,62 @@ class Training:
                 self.step += 1
                 progress.update(bar, completed=self.step, description=f"loss {np.mean(seen[-50:]):.3f}")
                 if self.step % config.save_every == 0 or self.step == config.steps:
-                    held = loss_of(self.model, tests, config.tokens)
+                    with self._kept():
+                        held = loss_of(self.model, tests, config.tokens, precision=config.precision)
                     self.curve.append({"step": self.step, "loss": round(float(np.mean(seen)), 4), "held_out": held})
                     progress.console.log(str(self.curve[-1]))
                     seen = []
                     self._store()
+        self._swap()
         return self.curve
 
     def _one(self, batch: list[Encoded]) -> float:
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate_at(self.step, self.config)
+        config = self.config
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate_at(self.step, config)
         self.model.train()
-        total, count = _loss(self.model, batch)
-        loss = total / count
-        self.optimizer.zero_grad(set_to_none=True)
+        hidden = rng.derive(config.seed, "hidden", self.step) if config.hide > 0 else None
+        with _precision(self.model, config.precision):
+            total, weight = _loss(self.model, batch, context=config.context, hide=config.hide, draw=hidden)
+        loss = total / weight
+        self.model.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
-        self.optimizer.step()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        with torch.no_grad():
+            # The average forgets the first steps faster than its decay would.
+            decay = min(config.average, (1 + self.step) / (10 + self.step))
+            for mean, weights in zip(self.averaged, self.model.parameters(), strict=False):
+                mean.lerp_(weights, 1 - decay)
         return float(loss.detach())
+
+    def _swap(self) -> None:
+        with torch.no_grad():
+            for mean, weights in zip(self.averaged, self.model.parameters(), strict=False):
+                last = weights.detach().clone()
+                weights.copy_(mean)
+                mean.copy_(last)
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        """Within, the model has the weights that would be kept if the training ended here."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
 
     def _store(self) -> None:
         partial = self.folder.with_name("resume.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         tensors = {f"model.{name}": weight.detach() for name, weight in self.model.named_parameters()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": value.clone() for name, value in state.items()}
+        tensors |= {f"average.{index}": mean for index, mean in enumerate(self.averaged)}
+        for place, optimizer in enumerate(self.optimizers):
+            for index, state in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{place}.{index}.{name}": value.clone() for name, value in state.items()}
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial / "state.safetensors")
         written = {"identity": self.identity, "step": self.step, "curve": self.curve}
         (partial / "state.json").write_text(json.dumps(written))
@@ -167,12 +138,15 @@ class Training:
         with torch.no_grad():
             for name, weight in self.model.named_parameters():
                 weight.copy_(tensors[f"model.{name}"])
-        state: dict[int, dict[str, torch.Tensor]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("optimizer."):
-                _, index, key = name.split(".")
-                state.setdefault(int(index), {})[key] = tensor
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+            for index, mean in enumerate(self.averaged):
+                mean.copy_(tensors[f"average.{index}"])
+        for place, optimizer in enumerate(self.optimizers):
+            state: dict[int, dict[str, torch.Tensor]] = {}
+            for name, tensor in tensors.items():
+                if name.startswith(f"optimizer.{place}."):
+                    index, key = name.split(".")[2:]
+                    state.setdefault(int(index), {})[key] = tensor
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
         self.step, self.curve = written["step"], written["curve"]
 
 
@@ -185,15 +159,41 @@ def rate_at(step: int, config: Finetune) -> float:
     return config.rate * (config.floor + (1 - config.floor) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def loss_of(model: PreTrainedModel, rows: Sequence[Encoded], tokens: int) -> float | None:
+def loss_of(
+    model: PreTrainedModel, rows: Sequence[Encoded], tokens: int, *, precision: str = "float32"
+) -> float | None:
     """Mean negative log-likelihood per target token, in nats; None without rows."""
     model.eval()
-    total, count = 0.0, 0
-    with torch.inference_mode():
+    total, count = 0.0, 0.0
+    with torch.inference_mode(), _precision(model, precision):
         for group in batches(rows, tokens, seed=0, epoch=0) if rows else ():
             part, size = _loss(model, [rows[index] for index in group])
             total, count = total + float(part), count + size
     return round(total / count, 4) if count else None
+
+
+def _optimizers(model: PreTrainedModel, config: Finetune) -> list[torch.optim.Optimizer]:
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    embeddings = {id(weight) for end in ends if end is not None for weight in end.parameters()}
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    matrices = [weight for weight in weights if weight.ndim > 1]
+    inner = [w for w in matrices if w.ndim == 2 and id(w) not in embeddings] if config.optimizer == "muon" else []
+    taken = {id(weight) for weight in inner}
+    groups = [
+        {"params": [weight for weight in matrices if id(weight) not in taken], "weight_decay": config.decay},
+        {"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    found: list[torch.optim.Optimizer] = []
+    if groups:
+        found.append(torch.optim.AdamW(groups, lr=config.rate, betas=(0.9, 0.98), eps=1e-8))
+    if inner:
+        found.append(torch.optim.Muon(inner, lr=config.rate, weight_decay=config.decay, adjust_lr_fn="match_rms_adamw"))
+    return found
+
+
+def _precision(model: PreTrainedModel, name: str) -> torch.autocast:
+    return torch.autocast(model.device.type, torch.bfloat16, enabled=name == "bfloat16")
 
 
 def _schedule(rows: list[Encoded], config: Finetune, done: int) -> Iterator[list[Encoded]]:
@@ -208,16 +208,30 @@ def _schedule(rows: list[Encoded], config: Finetune, done: int) -> Iterator[list
         epoch += 1
 
 
-def _loss(model: PreTrainedModel, batch: Sequence[Encoded]) -> tuple[torch.Tensor, int]:
-    """Sum of the targets' negative log-likelihoods, and their number; padding stands right, so causality masks it."""
+def _loss(
+    model: PreTrainedModel,
+    batch: Sequence[Encoded],
+    *,
+    context: float = 0.0,
+    hide: float = 0.0,
+    draw: np.random.Generator | None = None,
+) -> tuple[torch.Tensor, float]:
+    """Weighted sum of negative log-likelihoods, and of weights; padding stands right, so causality masks it."""
     width = max(len(one.ids) for one in batch)
     ids = np.zeros((len(batch), width), dtype=np.int64)
-    labels = np.full((len(batch), width), IGNORED, dtype=np.int64)
+    weights = np.zeros((len(batch), width))
     for row, one in enumerate(batch):
         ids[row, : len(one.ids)] = one.ids
-        labels[row, : len(one.ids)] = np.where(one.target == 1, one.ids, IGNORED)
-    wanted = torch.from_numpy(labels)[:, 1:]
-    at = wanted != IGNORED
+        weights[row, : len(one.ids)] = np.where(one.target == 1, 1.0, context)
+    shown = ids
+    if draw is not None:
+        shown = np.where((draw.random(ids.shape) < hide) & (weights < 1.0), 0, ids)
+    wanted = torch.from_numpy(ids)[:, 1:].to(model.device)
+    shares = torch.from_numpy(weights)[:, 1:].float().to(model.device)
+    at = shares > 0
     head = cast(torch.nn.Module, model.get_output_embeddings())
-    states = model.base_model(input_ids=torch.from_numpy(ids), use_cache=False).last_hidden_state[:, :-1][at]
-    return cross_entropy(head(states), wanted[at], reduction="sum"), int(at.sum())
+    states = model.base_model(input_ids=torch.from_numpy(shown).to(model.device), use_cache=False).last_hidden_state[
+        :, :-1
+    ][at]
+    losses = cross_entropy(head(states).float(), wanted[at], reduction="none")
+    return (losses * shares[at]).sum(), float(weights[:, 1:].sum())

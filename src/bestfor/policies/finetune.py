@@ -35,7 +35,8 @@ from bestfor.data import schema
 from bestfor.data.world import INSTRUCTIONS, World, build, build_steady
 from bestfor.errors import BestforError, InputError
 from bestfor.policies._corpus import Corpus, Encoded, conversations, encode, train_tokenizer
-from bestfor.policies._training import Finetune, Size, Training, plain
+from bestfor.policies._settings import Finetune, Size, plain
+from bestfor.policies._training import Training
 from bestfor.policies.prompts import instruction
 
 Kind = Literal["headline", "review", "mixed", "all"]
@@ -71,13 +72,19 @@ def world_corpora(
 
 
 def finetune(
-    config: Finetune, corpora: Sequence[Corpus], *, console: Console | None = None, command: str = ""
+    config: Finetune,
+    corpora: Sequence[Corpus],
+    *,
+    tests: Sequence[Corpus] = (),
+    console: Console | None = None,
+    command: str = "",
 ) -> dict[str, Any]:
     """Train, or continue a training, and save the checkpoint.
 
     Args:
         config: how.
         corpora: what on.
+        tests: what else is measured beside the held-out users, and not trained on.
         console: where progress is shown; None shows nothing.
         command: what the user typed, for the record.
 
@@ -94,11 +101,11 @@ def finetune(
     torch.manual_seed(config.seed)
     tokenizer, model = _start(config, [text for talk in talks for item in talk.items for text in item])
     rows = encode(tokenizer, [talk for talk in talks if talk.user not in held], config.limit)
-    tests = encode(tokenizer, [talk for talk in talks if talk.user in held], config.limit)
+    watched = [*(talk for talk in talks if talk.user in held), *(conversations(tests, config.items) if tests else ())]
     if not rows:
         raise InputError("histories", f"no conversation of at most {config.limit} tokens", "at least one")
     data = _signature(rows)
-    curve = Training(config, model, data).train(rows, tests, console)
+    curve = Training(config, model, data).train(rows, encode(tokenizer, watched, config.limit), console)
     record = {"command": command, "settings": plain(config), "data": _described(rows, data)} | {
         "weights": sum(weight.numel() for weight in model.parameters()),
         "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers", "numpy")},
@@ -119,7 +126,7 @@ def _start(config: Finetune, texts: list[str]) -> tuple[PreTrainedTokenizerBase,
             reason = str(error).strip().splitlines()[0]
             raise InputError(str(config.init), f"no usable model ({reason})", "a causal language model") from error
         return tokenizer, model
-    tokenizer = train_tokenizer(texts, config.size.vocabulary)
+    tokenizer = train_tokenizer(texts, config.size.vocabulary, uncased=config.size.uncased)
     size = config.size
     end, pad = cast(int, tokenizer.eos_token_id), cast(int, tokenizer.pad_token_id)
     shape = Qwen3Config(
