@@ -42,9 +42,12 @@ class Wording:
 
 
 def _loosely(words: str) -> str:
-    """A pattern of words with any white space between them, and perhaps none before a slot that follows."""
-    loose = r"\s+".join(re.escape(word) for word in re.split(r"\s+", words))
-    return re.sub(r"\\s\+$", r"\\s*", loose)
+    """A pattern of words with any white space between them (a line's end stays one), and perhaps none at their end."""
+    parts = re.split(r"(\s+)", words)
+    spaces = [r"\s*\n\s*" if "\n" in part else r"\s+" for part in parts[1::2]]
+    if spaces and parts[-1] == "" and spaces[-1] == r"\s+":
+        spaces[-1] = r"\s*"
+    return "".join(re.escape(word) + space for word, space in zip(parts[::2], [*spaces, ""], strict=True))
 
 
 @dataclass(frozen=True)
