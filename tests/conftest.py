@@ -7,7 +7,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import importlib.util
 import shutil
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -16,6 +18,11 @@ import pytest
 # A slow machine is no failure; on CI the same examples are tried every time.
 hypothesis.settings.register_profile("bestfor", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("bestfor")
+
+# Helpers that tests of several folders share.
+spec = importlib.util.spec_from_file_location("servers", Path(__file__).with_name("servers.py"))
+servers = sys.modules["servers"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(servers)
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
@@ -50,3 +57,17 @@ def chromium() -> str:
     if path is None:
         absent("browser", "no chromium on the PATH")
     return str(path)
+
+
+@pytest.fixture
+def scripted():
+    """Starts servers on loopback that answer as they are told."""
+    started = []
+
+    def start(answer):
+        started.append(servers.Scripted(answer))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.close()

@@ -23,6 +23,7 @@ T = TypeVar("T")
 _LONGEST_WAIT = 30.0
 _LOST = 3
 _WORDS = 300
+_TORN = "an answer that is no whole JSON object"
 _TURN = 32
 _ACCOUNT = ("OpenAI-Organization", "OpenAI-Project")
 
@@ -144,7 +145,7 @@ class Endpoint:
             EndpointError: no answer.
         """
         text = json.dumps(body.get("messages", body.get("prompt", "")), ensure_ascii=False)
-        bound = Bound(len(text.encode()) + _TURN, most)
+        bound = Bound(len(text.encode(errors="replace")) + _TURN, most)
         clock = asyncio.get_running_loop().time
         attempt, deadline = 0, None
         while True:
@@ -205,12 +206,14 @@ class Endpoint:
                 answer = await self._client.post(path, cast_to=object, body=body, options={"timeout": timeout})
         except openai.APIStatusError as error:
             headers = {name.lower(): value for name, value in error.response.headers.items()}
-            return of_status(error.status_code, headers, error.body, self._words(error.body, error.response.text))
+            return self._failure(error.status_code, headers, error.body, error.response.text)
         except (TimeoutError, openai.APITimeoutError):
             return Failure(f"no answer within {timeout:.3g} s")
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
             return Failure(f"no connection, or one that broke ({type(cause).__name__})")
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            return Failure(_TORN)
         except (openai.OpenAIError, OSError, ValueError) as error:
             return Failure(f"a request that could not be made ({type(error).__name__})", again=False)
         return self._checked(answer)
@@ -218,24 +221,25 @@ class Endpoint:
     def _checked(self, answer: object) -> dict[str, Any] | Failure:
         """The answer where it is one: half a JSON comes as text, and some servers send errors as answers."""
         if not isinstance(answer, dict):
-            return Failure("an answer that is no whole JSON object")
+            return Failure(_TORN)
         if answer.get("error"):
             error = answer["error"]
             code = error.get("code") if isinstance(error, dict) else None
             status = code if isinstance(code, int) and 400 <= code < 600 else 500
-            return of_status(status, {}, answer, self._words(answer, ""))
+            return self._failure(status, {}, answer, "")
         choices = answer.get("choices")
         if not isinstance(choices, list) or not choices or not all(isinstance(one, dict) for one in choices):
             return Failure("an answer without choices")
         return answer
 
-    def _words(self, body: object, text: str) -> str:
-        """The server's own words in one short line, without secrets."""
+    def _failure(self, status: int, headers: Mapping[str, str], body: object, text: str) -> Failure:
+        """An HTTP error with the server's own words, in one short line and without secrets."""
         said: object = body.get("error", body) if isinstance(body, dict) else body
         if isinstance(said, dict):
             said = said.get("message") or said.get("detail") or json.dumps(said, ensure_ascii=False)
-        line = " ".join(str(said or text).split())
-        return self._secrets.scrub(line)[:_WORDS]
+        line = self.scrub(" ".join(str(said or text).split()))[:_WORDS]
+        failure = of_status(status, headers, body, line)
+        return replace(failure, parameter=self.scrub(failure.parameter))
 
     @cached_property
     def _thread(self) -> LoopThread:

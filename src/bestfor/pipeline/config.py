@@ -267,7 +267,7 @@ def _input_error(error: ValidationError, where: str) -> InputError:
         found = repr((first.get("ctx") or {}).get("tag", "nothing"))
         return InputError(f"{where}, [data] source", found, "one of " + ", ".join(DATA))
     # What stands where an address is expected may hold a password.
-    shown = "another kind of value" if {"endpoint", "base_url"} & {*path} else repr(first["input"])
+    shown = "another kind of value" if key in ("endpoint", "base_url") else repr(first["input"])
     return InputError(f"{place} {key}", shown, first["msg"])
 
 

@@ -1,0 +1,125 @@
+"""OpenAI-compatible servers on loopback that do what a script says, faults included."""
+
+import contextlib
+import json
+import socket
+import struct
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+DROP, STALL, HALF, RESET = "drop", "stall", "half", "reset"
+
+
+@dataclass
+class Reply:
+    """A status with a body (JSON, or bytes as they are) and headers."""
+
+    status: int = 200
+    body: Any = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Request:
+    """What a client sent: the path with its query, headers with names in lower case, and the JSON."""
+
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+    number: int
+
+
+class Scripted:
+    """A server that answers each request with what ``answer(request)`` returns.
+
+    That is a dict (sent as JSON), a ``Reply``, or a fault: ``DROP`` closes the connection without a word, ``RESET``
+    breaks it, ``HALF`` sends half of a JSON as if it were whole, ``STALL`` says nothing until the server is closed.
+    """
+
+    def __init__(self, answer):
+        self.answer, self.requests, self.lock, self.ended = answer, [], threading.Lock(), threading.Event()
+        self.connections = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def setup(self):
+                outer.connections.append(self.request)
+                super().setup()
+
+            def do_POST(self):
+                outer.handle(self)
+
+            def log_message(self, *_):
+                pass
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = False
+            request_queue_size = 128
+
+            def handle_error(self, *_):
+                """A client that has gone is part of the game."""
+
+        self.server = Server(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
+        self.thread.start()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server.server_address[1]}/v1"
+
+    def handle(self, handler):
+        body = json.loads(handler.rfile.read(int(handler.headers["content-length"])))
+        with self.lock:
+            headers = {name.lower(): value for name, value in handler.headers.items()}
+            request = Request(handler.path, headers, body, len(self.requests))
+            self.requests.append(request)
+        reply = self.answer(request)
+        if reply == STALL:
+            self.ended.wait()
+        if reply in (DROP, STALL, RESET):
+            if reply == RESET:
+                handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            handler.close_connection = True
+            return
+        if reply == HALF:
+            whole = json.dumps(chat("half of this is lost")).encode()
+            reply = Reply(body=whole[: len(whole) // 2])
+        reply = reply if isinstance(reply, Reply) else Reply(body=reply)
+        data = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+        with contextlib.suppress(OSError):
+            handler.send_response(reply.status)
+            for name, value in {"content-type": "application/json", **reply.headers}.items():
+                handler.send_header(name, value)
+            handler.send_header("content-length", str(len(data)))
+            handler.end_headers()
+            handler.wfile.write(data)
+
+    def close(self):
+        self.ended.set()
+        self.server.shutdown()
+        self.thread.join()
+        for connection in self.connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        self.server.server_close()
+
+
+def chat(*texts, usage=(10, 5), finish="stop", **more):
+    """A chat answer with one choice for each text."""
+    choices = [
+        {"index": i, "message": {"role": "assistant", "content": text}, "finish_reason": finish, "logprobs": None}
+        for i, text in enumerate(texts)
+    ]
+    answer = {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": choices}
+    if usage:
+        answer["usage"] = {"prompt_tokens": usage[0], "completion_tokens": usage[1], "total_tokens": sum(usage)}
+    return answer | more
+
+
+def error(status, message="no", headers=None, **more):
+    """An error as OpenAI words it."""
+    return Reply(status, {"error": {"message": message, "type": "error", **more}}, headers or {})
