@@ -82,6 +82,7 @@ class OpenAIPolicy:
         _check("context", self.context, self.context is None or self.context > self.max_new_tokens, "room for a prompt")
         if self.base_url and self.server.base_url not in (OPENAI, self.base_url):
             raise InputError("OpenAIPolicy.base_url", "another address than the server's", "one of the two")
+        Address.parse(self._config.base_url)
         _json(self.extra_body)
 
     @property

@@ -1,0 +1,418 @@
+import threading
+from dataclasses import replace
+
+import pyarrow as pa
+import pytest
+
+from bestfor.data.schema import HISTORIES, QUERIES
+from bestfor.endpoint import Budget, EndpointConfig
+from bestfor.errors import BestforError, InputError
+from bestfor.pipeline.asking import Prompting
+from bestfor.pipeline.generate import Sampling, generate
+from bestfor.policies.base import Policy, Prompt, Resumable, UnfinishedError
+from bestfor.policies.openai import OpenAIPolicy
+from bestfor.pool import CandidatePool
+from servers import STALL, Reply, chat, error
+
+
+def prompts(*names):
+    return [Prompt(name, ({"role": "system", "content": "do"}, {"role": "user", "content": name})) for name in names]
+
+
+def asked(request):
+    return request.body["messages"][-1]["content"] if "messages" in request.body else request.body["prompt"]
+
+
+def honest(request):
+    """A server that honours n: texts name the query, the request's seed and the choice."""
+    n, seed = request.body.get("n", 1), request.body.get("seed")
+    return chat(*(f"{asked(request)} {seed} {i}" for i in range(n)), usage=(20, 5 * n))
+
+
+def single(request):
+    """A server that gives one choice whatever is asked."""
+    return chat(f"{asked(request)} {request.body.get('seed')}", usage=(20, 5))
+
+
+@pytest.fixture
+def policy(scripted):
+    """Makes policies of scripted servers, and closes them."""
+    made = []
+
+    def make(answer, *, server=None, **options):
+        running = scripted(answer)
+        config = replace(server or EndpointConfig(), base_url=running.url, backoff=0.001)
+        made.append(OpenAIPolicy("m", server=config, **options))
+        return made[-1], running
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def test_it_is_a_policy(policy):
+    made, _ = policy(honest)
+    assert isinstance(made, Policy)
+    assert isinstance(made, Resumable)
+
+
+def test_n_in_one_request(policy):
+    made, server = policy(honest, temperature=0.7, max_new_tokens=9, stop=("END",))
+    written = made.sample(prompts("a", "b"), 5, seed=3)
+    assert len(server.requests) == 2
+    for name, candidates in zip("ab", written, strict=True):
+        assert len({one.text for one in candidates}) == 5
+        assert all(one.text.startswith(name) for one in candidates)
+        assert {(one.tokens, one.logprob, one.finish_reason) for one in candidates} == {(5, None, "stop")}
+    body = next(request.body for request in server.requests if asked(request) == "a")
+    assert body.pop("seed") < 2**31
+    assert body == {
+        "model": "m",
+        "messages": list(prompts("a")[0].messages),
+        "temperature": 0.7,
+        "top_p": 1.0,
+        "max_tokens": 9,
+        "n": 5,
+        "stop": ["END"],
+        "logprobs": True,
+    }
+
+
+def test_the_same_seed_asks_for_the_same(policy):
+    made, server = policy(honest)
+    first, again = (made.sample(prompts("a", "b"), 3, seed=1) for _ in range(2))
+    assert first == again
+    assert made.sample(prompts("b", "a"), 3, seed=1) == first[::-1]
+    assert made.sample(prompts("a", "b"), 3, seed=2) != first
+    seeds = [request.body["seed"] for request in server.requests]
+    assert len(set(seeds)) == 4
+
+
+def test_a_server_without_n_is_noticed_fanned_out_to_and_remembered(policy):
+    made, server = policy(single)
+    [written] = made.sample(prompts("a"), 6, seed=0)
+    assert len({one.text for one in written}) == 6
+    assert [request.body.get("n", 1) for request in server.requests] == [6, 1, 1, 1, 1, 1]
+    assert len({request.body["seed"] for request in server.requests}) == 6
+    made.sample(prompts("b"), 3, seed=0)
+    assert [request.body.get("n", 1) for request in server.requests[6:]] == [1, 1, 1]
+    assert any("at most 1 choices to a request" in note for note in made.notes)
+
+
+def test_a_server_that_gives_some_is_asked_for_as_many(policy):
+    made, server = policy(
+        lambda request: chat(*(f"{request.number} {i}" for i in range(min(4, request.body.get("n", 1)))))
+    )
+    [written] = made.sample(prompts("a"), 10, seed=0)
+    assert len({one.text for one in written}) == 10
+    assert [request.body.get("n", 1) for request in server.requests] == [10, 4, 2]
+
+
+def test_more_choices_than_asked_for_are_left_alone(policy):
+    made, _ = policy(lambda request: chat("a", "b", "c", "d"))
+    assert [len(one) for one in made.sample(prompts("a"), 2, seed=0)] == [2]
+
+
+REFUSALS = {
+    "n": error(400, "n must be 1", param="n"),
+    "n in words": error(422, "Only one completion: 'n' is not supported"),
+    "n too large": error(400, "Invalid 'n': integer above maximum value. n must be <= 8"),
+    "seed": error(400, "Unknown parameter: 'seed'", param="seed"),
+    "logprobs": Reply(422, {"detail": [{"loc": ["body", "logprobs"], "msg": "extra fields not permitted"}]}),
+    "max_tokens": error(
+        400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.", param="max_tokens"
+    ),
+    "top_p": error(400, "Unsupported parameter: top_p", param="top_p"),
+    "stop": error(400, "stop: not supported with this model", param="stop"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_what_a_server_refuses_and_can_be_done_without_is_left_out(policy, name):
+    field = name.split()[0]
+
+    def picky(request):
+        most = 8 if name == "n too large" else 1
+        refused = request.body.get("n", 1) > most if field == "n" else field in request.body
+        return REFUSALS[name] if refused else single(request)
+
+    made, server = policy(picky, stop=("END",))
+    written = made.sample(prompts("a", "b"), 3, seed=0)
+    assert [len(one) for one in written] == [3, 3]
+    before = len(server.requests)
+    made.sample(prompts("c"), 3, seed=0)
+    later = [request.body for request in server.requests[before:]]
+    assert all(field not in body for body in later) or field == "n"
+    if field == "max_tokens":
+        assert all(body["max_completion_tokens"] == 32 for body in later)
+    if field in ("seed", "logprobs"):
+        assert any(f"no {'logprobs, ' if field == 'seed' else ''}{field}" in note for note in made.notes)
+
+
+def test_what_changes_the_distribution_is_not_left_out(policy):
+    made, server = policy(lambda request: REFUSALS["top_p"], top_p=0.9)
+    with pytest.raises(UnfinishedError, match="top_p"):
+        made.sample(prompts("a"), 2, seed=0)
+    assert len(server.requests) == 1
+
+
+def with_logprobs(request):
+    answer = chat("two words", "three", finish="length")
+    tokens = [[-0.5, -0.25], [-1.0]]
+    for choice, values in zip(answer["choices"], tokens, strict=True):
+        choice["logprobs"] = {"content": [{"token": "x", "logprob": value, "top_logprobs": []} for value in values]}
+    return answer
+
+
+def test_logprobs_where_the_server_gives_them(policy):
+    made, _ = policy(with_logprobs)
+    [written] = made.sample(prompts("a"), 2, seed=0)
+    assert [(one.tokens, one.logprob, one.finish_reason) for one in written] == [
+        (2, -0.75, "length"),
+        (1, -1.0, "length"),
+    ]
+    assert made.notes == ()
+
+
+def completion(request):
+    values = [-0.5, -2.0] if request.body.get("logprobs") else None
+    choice = {
+        "text": " and so on ",
+        "index": 0,
+        "finish_reason": None,
+        "logprobs": values and {"token_logprobs": values},
+    }
+    return {"choices": [choice] * request.body.get("n", 1), "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
+
+
+@pytest.mark.parametrize("logprobs", [True, False])
+def test_the_completions_endpoint(policy, logprobs):
+    made, server = policy(completion, api="completions", logprobs=logprobs)
+    [written] = made.sample(prompts("a"), 2, seed=0)
+    assert server.requests[0].path == "/v1/completions"
+    assert server.requests[0].body["prompt"] == "do\n\na\n\n"
+    assert {(one.text, one.logprob, one.finish_reason) for one in written} == {
+        ("and so on", -2.5 if logprobs else None, "unknown")
+    }
+    assert [one.tokens for one in written] == ([2, 2] if logprobs else [1, 1])
+
+
+def test_texts_are_cut_at_stops_whatever_the_server_does(policy):
+    made, _ = policy(lambda request: chat("one\ntwo", "one", "\n", finish="length"), stop=("\n", "zz"))
+    [written] = made.sample(prompts("a"), 3, seed=0)
+    assert [(one.text, one.finish_reason) for one in written] == [("one", "stop"), ("one", "length"), ("", "length")]
+
+
+@pytest.mark.parametrize(
+    ("content", "text"), [(None, ""), ([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "ab")]
+)
+def test_contents_of_other_kinds(policy, content, text):
+    made, _ = policy(lambda request: chat(content, finish="content_filter"))
+    [[one]] = made.sample(prompts("a"), 1, seed=0)
+    assert (one.text, one.finish_reason) == (text, "content_filter")
+
+
+def test_a_choice_without_a_text_is_no_candidate(policy):
+    made, _ = policy(lambda request: {"choices": [{"index": 0}]})
+    with pytest.raises(UnfinishedError, match="query 'a': a choice with neither a message nor a text"):
+        made.sample(prompts("a"), 1, seed=0)
+
+
+def test_a_greedy_server_is_noticed(policy):
+    made, _ = policy(lambda request: chat(*["the same"] * request.body.get("n", 1)))
+    made.sample(prompts("a", "b"), 4, seed=0)
+    assert made.notes[0].startswith("2 of 2 queries got nothing but identical candidates from m")
+    made.sample(prompts("c"), 1, seed=0)
+    assert made.notes[0].startswith("2 of 2 "), "one candidate is not compared"
+
+
+def test_thinking_aloud_is_noticed(policy):
+    made, _ = policy(lambda request: chat("<think>hm</think> a", "b"))
+    made.sample(prompts("a"), 2, seed=0)
+    assert "1 candidates of m begin with <think>" in made.notes[0]
+
+
+def test_extra_fields_are_sent(policy):
+    made, server = policy(honest, extra_body={"top_k": -1, "chat_template_kwargs": {"enable_thinking": False}})
+    made.sample(prompts("a"), 2, seed=0)
+    assert server.requests[0].body["top_k"] == -1
+    assert server.requests[0].body["chat_template_kwargs"] == {"enable_thinking": False}
+
+
+def test_one_refused_query_does_not_cost_the_others(policy):
+    made, _ = policy(lambda request: error(400, "too long") if asked(request) == "b" else honest(request))
+    with pytest.raises(UnfinishedError, match=r"query 'b': endpoint .*: HTTP 400: too long") as caught:
+        made.sample(prompts("a", "b", "c"), 3, seed=0)
+    assert not caught.value.hopeless
+    assert [sorted(got) for got in caught.value.written] == [[0, 1, 2], [], [0, 1, 2]]
+
+
+def test_what_was_written_is_not_asked_for_again(policy):
+    def broken(request):
+        return error(400, "no") if request.number in (2, 4) else single(request)
+
+    made, server = policy(broken)
+    made.sample(prompts("z"), 1, seed=0)
+    with pytest.raises(UnfinishedError) as caught:
+        made.sample(prompts("a"), 6, seed=0)
+    [got] = caught.value.written
+    assert len(got) == 4
+    server.requests.clear()
+    server.answer = single
+    [written] = made.complete(prompts("a"), 6, seed=0, have=[got])
+    assert len(server.requests) == 2
+    assert [written[index] for index in got] == list(got.values())
+    assert len({one.text for one in written}) == 6, "no seed is used twice"
+
+
+def test_a_dead_server_ends_the_call_at_once(policy):
+    made, server = policy(lambda request: error(401), server=EndpointConfig(concurrency=2))
+    with pytest.raises(UnfinishedError, match="HTTP 401") as caught:
+        made.sample(prompts(*map(str, range(40))), 3, seed=0)
+    assert caught.value.hopeless
+    assert len(server.requests) <= 4
+
+
+def test_a_budget_keeps_what_it_paid_for(policy):
+    made, server = policy(honest, server=EndpointConfig(budget=Budget(max_requests=3), concurrency=2))
+    with pytest.raises(UnfinishedError, match="the budget of 3 requests is spent") as caught:
+        made.sample(prompts("a", "b", "c", "d", "e"), 4, seed=0)
+    assert sum(map(len, caught.value.written)) == 12
+    assert len(server.requests) == made.usage.requests == 3
+
+
+HISTORY = pa.Table.from_pylist([], schema=HISTORIES)
+
+
+def questions(*names):
+    rows = [(name, "ann", name, "answer", "test", None) for name in names]
+    return pa.Table.from_pylist([dict(zip(QUERIES.names, row, strict=True)) for row in rows], schema=QUERIES)
+
+
+def fill(made, folder, *names, n=3):
+    pool = CandidatePool(folder)
+    generate(made, HISTORY, questions(*names), pool, Sampling(n, 1, 0, Prompting(retriever="none")), progress=False)
+    return pool
+
+
+def test_a_pool_keeps_what_came_owes_the_rest_and_goes_on(policy, tmp_path):
+    made, server = policy(lambda request: error(400, "too long") if asked(request) == "b" else honest(request), chunk=2)
+    with pytest.raises(BestforError, match=r"^3 candidates are missing, all others are kept: query 'b': .*too long$"):
+        fill(made, tmp_path, "a", "b", "c", "d")
+    pool = CandidatePool(tmp_path)
+    assert len(pool.missing()) == 1
+    assert pool.verify() == []
+    assert pool.scan(partial=True)["query_id"].to_pylist() == ["a"] * 3 + ["c"] * 3 + ["d"] * 3
+    with pytest.raises(InputError, match="1 of 2 parts"):
+        pool.scan()
+    server.requests.clear()
+    server.answer = honest
+    before = pool.scan(partial=True)
+    whole = fill(made, tmp_path, "a", "b", "c", "d").scan()
+    assert [asked(request) for request in server.requests] == ["b"]
+    assert whole.filter(pa.compute.not_equal(whole["query_id"], "b")).equals(before)
+    assert whole["candidate"].to_pylist() == [0, 1, 2] * 4
+    assert [path.name for path in tmp_path.glob("*-some*")] == []
+
+
+def test_parts_of_a_query_are_kept_too(policy, tmp_path):
+    made, server = policy(lambda request: error(400, "no") if request.number % 2 else single(request), chunk=2)
+    for _ in range(12):
+        try:
+            fill(made, tmp_path, "a", "b", n=5)
+            break
+        except BestforError:
+            had = CandidatePool(tmp_path).scan(partial=True).num_rows
+            assert had > 0
+    answered = sum(request.number % 2 == 0 for request in server.requests)
+    assert CandidatePool(tmp_path).scan().num_rows == 10
+    assert answered == 10, "each answer is used, none is asked for twice"
+
+
+def test_several_chunks_keep_the_connections_busy(policy, tmp_path):
+    lock, full, busy = threading.Lock(), threading.Event(), [0]
+
+    def answer(request):
+        with lock:
+            busy[0] += 1
+            if busy[0] == 4:
+                full.set()
+        assert full.wait(10), "four at once, though a chunk holds one query"
+        return honest(request)
+
+    made, _ = policy(answer, chunk=1, server=EndpointConfig(concurrency=4))
+    assert fill(made, tmp_path, *"abcdefgh").scan().num_rows == 24
+
+
+def test_an_interrupt_keeps_what_came(policy, tmp_path, monkeypatch):
+    import bestfor.pipeline.filling as filling
+
+    came = threading.Event()
+
+    def answer(request):
+        if asked(request) == "a":
+            came.set()
+            return honest(request)
+        return STALL
+
+    def interrupted(*args, **kwargs):
+        assert came.wait(10)
+        while made.usage.prompt_tokens == 0:
+            pass
+        raise KeyboardInterrupt
+
+    made, _ = policy(answer, chunk=2)
+    monkeypatch.setattr(filling, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fill(made, tmp_path, "a", "b")
+    assert CandidatePool(tmp_path).scan(partial=True)["query_id"].to_pylist() == ["a"] * 3
+
+
+def test_what_names_a_part(policy):
+    made, server = policy(honest)
+    assert made.signature["server"] == server.url
+    same = replace(made, identity="qwen on vllm")
+    assert same.signature["server"] == "qwen on vllm"
+    assert replace(same, server=EndpointConfig(base_url="http://elsewhere/v1")).signature == same.signature
+    for change in (
+        {"temperature": 0.5},
+        {"top_p": 0.5},
+        {"max_new_tokens": 8},
+        {"stop": ("x",)},
+        {"extra_body": {"k": 1}},
+    ):
+        assert replace(made, **change).signature != made.signature
+
+
+def test_prompts_are_fitted_to_a_context():
+    made = OpenAIPolicy("m", base_url="http://127.0.0.1:9/v1", context=100, max_new_tokens=40)
+    assert made.budget == 60
+    assert made.count([{"role": "user", "content": "twelve bytes"}]) == 12
+    assert OpenAIPolicy("m").budget is None
+
+
+@pytest.mark.parametrize(
+    ("options", "where"),
+    [
+        ({"temperature": -1.0}, "temperature"),
+        ({"temperature": float("inf")}, "temperature"),
+        ({"top_p": 0.0}, "top_p"),
+        ({"max_new_tokens": 0}, "max_new_tokens"),
+        ({"chunk": 0}, "chunk"),
+        ({"stop": ("",)}, "stop"),
+        ({"api": "responses"}, "api"),
+        ({"context": 32}, "context"),
+        ({"extra_body": {"x": object()}}, "extra_body"),
+        ({"base_url": "http://a/v1", "server": EndpointConfig(base_url="http://b/v1")}, "base_url"),
+        ({"base_url": "nowhere"}, "base_url"),
+    ],
+)
+def test_options_out_of_range(options, where):
+    with pytest.raises(InputError, match=where):
+        OpenAIPolicy("m", **options)
+
+
+def test_a_query_asked_twice(policy):
+    made, _ = policy(honest)
+    with pytest.raises(InputError, match="query 'a' twice"):
+        made.sample(prompts("a", "a"), 2, seed=0)
