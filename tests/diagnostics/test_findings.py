@@ -24,7 +24,11 @@ def test_a_healthy_model_is_told_so(rng):
     utility = rng.standard_normal((300, 24))
     found = told(utility, utility + rng.standard_normal(utility.shape), [1, 2, 4, 8])
     assert "Nothing stands out" in sentences(found)
-    assert found.headline.startswith("With N = 8 x gains 1.0")
+    assert found.headline.startswith("With N = 8 candidates, x gains 1.0")
+    assert (
+        "every doubling up to N = 8 pays where it costs 0.01; N = 24 is best where each candidate does"
+        in found.headline
+    )
     assert "95 % interval" in found.headline
     assert "no user has collapsed" in found.headline
 
@@ -76,9 +80,24 @@ def test_no_gain_and_few_users(rng):
     text = sentences(told(utility, rng.standard_normal((6, 8)), [1, 8]))
     assert "No gain is shown" in text
     assert "from 6 users; +-0.1 would take about " in text
-    assert "even with none: sample more per query before acting" in text
+    assert "if every query had the mean rho = " in text
     one = told(rng.standard_normal((6, 8)), rng.standard_normal((6, 8)), [1, 8], users=1)
-    assert "One user alone carries no interval" in sentences(one)
+    assert (
+        one.models["x"].findings[0].startswith("One user alone carries no interval and says nothing about other users")
+    )
+    assert "Nothing stands out" not in sentences(one)
+    assert one.headline.startswith("One user alone carries no interval and says nothing about other users. With N = 8")
+    assert one.headline.endswith("for this one (captured " + f"{one.models['x'].captured.value[-1]:.2f}).")
+
+
+def test_an_end_beyond_one_is_capped_where_it_is_told(rng):
+    utility = rng.standard_normal((4, 8))
+    reward = utility.copy()
+    reward[0] = rng.standard_normal(8)
+    found = told(utility, reward, [1, 8])
+    assert found.models["x"].captured.high[-1] > 1
+    assert " to 1.00, capped); " in found.headline
+    assert "nothing captures more than 1" in str(found)
 
 
 def test_what_was_left_out_is_told():

@@ -96,8 +96,28 @@ def build_model(rng: np.random.Generator, name: str, n: list[int], users: int, *
         "correlations": {"edges": edges.tolist(), "counts": counts.tolist()},
         "suspects": _suspects(rng, users, 12),
         "notes": ["12 users without fit labels were served by pooled"],
+        "calibration": _calibration() if name in ("hierarchical", "gaussian") else None,
         **_outlook(curve, n, mean, sigma, rho),
     }
+
+
+def _calibration() -> dict[str, Any]:
+    """A model that is too sure by a fifth, above all where it is surest."""
+    predicted = [0.4 + 0.05 * k for k in range(10)]
+    observed = [value * (1.3 - 0.02 * k) for k, value in enumerate(predicted)]
+    ends = {"temperature": 1.44, "ence": 0.21, "nll": 1.02, "gain": 0.012, "tempered_gain": 0.034}
+    estimates = {f"{key}{end}": value + shift for key, value in ends.items()
+                 for end, shift in (("", 0.0), ("_low", -0.01), ("_high", 0.01))}  # fmt: skip
+    return {
+        "candidates": 60000, "users": 1096, "left_out": 4, "values": 3, **estimates, "ence_by_noise": 0.013,
+        "nll_constant": 1.032,
+        "coverage": [{"level": level, "share": level - 0.06, "low": level - 0.07, "high": level - 0.05}
+                     for level in (0.5, 0.8, 0.9, 0.95)],
+        "reliability": {"candidates": [6000] * 10, "predicted": predicted, "observed": observed,
+                        "low": [value - 0.02 for value in observed], "high": [value + 0.02 for value in observed]},
+        "pit": [0.08, *[0.84 / 18] * 18, 0.08],
+        "verdict": "it is too sure: errors are 1.20 times what its std says",
+    }  # fmt: skip
 
 
 def _outlook(curve: dict[str, Any], n: list[int], mean: float, sigma: float, rho: float) -> dict[str, Any]:
@@ -241,7 +261,7 @@ def bare() -> dict[str, Any]:
         model[key] = []
     for key in ("findings", "notes", "suspects", "best_n", "per_user", "soft", "best_fixed_n", "needed"):
         model[key] = []
-    for key in ("three_draw", "extrapolation", "per_user_n", "stopping"):
+    for key in ("three_draw", "extrapolation", "per_user_n", "stopping", "calibration"):
         model[key] = None
     model.update(law={}, law_error={}, ledger=None, correlations={"edges": [], "counts": []})
     model["quantities"] = {key: None for key in model["quantities"]}

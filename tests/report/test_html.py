@@ -88,10 +88,11 @@ def test_page_is_well_formed_self_contained_and_names_its_parts(diagnosis, texts
 
 
 def test_sections_come_in_the_promised_order(make):
-    wanted = ["key", "curves", "law", "spread", "pairs", "suspects", "beyond", "quantities"]
+    wanted = ["key", "curves", "law", "spread", "pairs", "suspects", "beyond", "calibration", "quantities"]
     wanted += ["findings", "folds", "again"]
     assert sections(render_html(make(folds=3))) == wanted
     assert sections(render_html(make())) == [name for name in wanted if name != "folds"]
+    assert sections(render_html(make(("scores",)))) == [name for name in wanted if name not in ("folds", "calibration")]
 
 
 def test_headline_and_key_numbers_are_those_of_the_diagnosis(diagnosis):
@@ -101,7 +102,54 @@ def test_headline_and_key_numbers_are_those_of_the_diagnosis(diagnosis):
     assert diagnosis["headline"] in words
     assert "37% of the headroom captured at N = 16 33% to 41%" in words
     assert "95% interval, two-way users × texts" in words
-    assert "16 candidates pay (N) every doubling up to here gains at least 0.01" in words
+    assert "16 candidates pay where a doubling costs 0.01 5 where each candidate costs 0.01 every doubling" in words
+    assert "counted naively 13% (11% to 15%); pools of this size would show 11% by chance alone" in words
+
+
+def test_an_interval_that_passes_everything_is_capped_and_explained(diagnosis):
+    diagnosis["models"]["hierarchical"]["captured_high"][-1] = 1.07
+    source = render_html(diagnosis)
+    words = Page(source).words
+    assert "29% of the headroom captured at N = 16 23% to 100% (capped)" in words
+    assert "an end may lie beyond 100%, which nothing can capture" in words
+    assert "107%" not in words
+
+
+def test_prices_are_stated_both_ways_side_by_side(make):
+    words = Page(render_html(make(("hierarchical",)))).words
+    assert "Two ways to state a price, in utility. Per doubling: the last N up to which going from N to 2N" in words
+    assert "price N, per doubling N, per candidate utility less N prices 0.005 16 the largest tried 16" in words
+    assert "0.01 16 the largest tried 5 0.414" in words
+    assert "0.02 – 3 0.414" in words
+
+
+def test_extrapolations_are_explained_beside_their_table(make):
+    words = Page(render_html(make(("hierarchical",)))).words
+    assert "Order k: how good the candidate at each rank of the reward is, fitted by a polynomial of degree k" in words
+    assert "Gao et al. (2023): gain = d (a \N{MINUS SIGN} b d), where d = " in words
+    assert "N order 2 Gao et al. trusted" in words
+
+
+def test_a_predicted_std_is_judged_for_the_models_that_have_one(make):
+    source = render_html(make(("hierarchical", "pooled")))
+    words = Page(source).words
+    assert "It is too sure: errors are 1.20 times what its std says" in words
+    assert "This model predicts no standard deviation in the utility's units." in words
+    assert "95% 89.0% 88% to 90%" in words
+    assert "ENCE expected normalised calibration error: mean distance of the points from the dashed line" in words
+    assert "21.0% 20% to 22%; noise alone 1.3%" in words
+    assert "Utilities take 3 values only" in words
+    assert "4 candidates without a standard deviation above 0 were left out." in words
+    assert source.count('class="point s0"') > 10
+
+
+def test_notes_stand_with_their_model(make):
+    diagnosis = make(("hierarchical", "pooled"))
+    diagnosis["models"]["pooled"]["notes"] = ["3 users are served by pooled"]
+    source = render_html(diagnosis)
+    panel = source[source.rindex('<div class="panel p1">') :]
+    assert "3 users are served by pooled" in panel
+    assert "12 users without fit labels" not in panel
 
 
 def test_same_input_gives_the_same_bytes(diagnosis, texts, tmp_path):
@@ -170,7 +218,9 @@ def test_no_models_at_all(diagnosis):
 
 def test_beyond_the_pool_in_words(make):
     page = Page(render_html(make(("hierarchical", "pooled"))))
-    assert "±0.0071 (one standard deviation, from its draws alone) at N = 8; the curve here carries none." in page.words
+    assert (
+        "±0.0071 (one standard deviation) at N = 8; the curve here is exact over all draws and adds none." in page.words
+    )
     assert "Extrapolable to N = 64: the two predictions agree." in page.words
     assert "Measured on 300 of 400 queries" in page.words
     assert "Stopping early pays." in page.words
@@ -199,7 +249,7 @@ def test_a_diagnosis_without_an_outlook_is_still_a_page(make):
     del diagnosis["pools_used"]
     words = Page(render_html(diagnosis)).words
     assert "This diagnosis says nothing beyond its curve." in words
-    assert "3-draw" not in words
+    assert "3 random draws" not in words
 
 
 def test_one_user_is_a_sentence_and_few_are_dots(make):
@@ -216,7 +266,7 @@ def test_one_user_is_a_sentence_and_few_are_dots(make):
 def test_ten_models_and_two_thousand_users_stay_small(make, texts):
     source = render_html(make(TEN, users=2000, n=(1, 2, 4, 8, 16, 30)), texts=texts[0])
     page = Page(source)
-    assert len(source.encode()) < 650_000
+    assert len(source.encode()) < 700_000
     assert len(page.radios) == len(TEN)
     assert [radio["id"] for radio in page.radios if "checked" in radio] == ["m0"]
 
@@ -279,6 +329,7 @@ def test_what_diagnose_writes_can_be_rendered():
         (lambda d: d["models"]["pooled"].update(n=[2, 1]), "[2, 1]"),
         (lambda d: d["models"]["pooled"].update(utility=[1.0]), "1 values"),
         (lambda d: d["models"]["pooled"].update(suspects=["q1"]), "something else than objects"),
+        (lambda d: d["models"]["hierarchical"]["calibration"]["reliability"].update(low=[1.0]), "equally many bins"),
     ],
 )
 def test_what_is_no_diagnosis_is_refused_in_one_line(diagnosis, change, said):

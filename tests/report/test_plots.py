@@ -130,3 +130,48 @@ def test_beyond_the_pool_goes_on_where_the_curve_ends(diagnosis):
     assert "order 2" in [text.get_text() for text in picture.get_legend().get_texts()]
     diagnosis["models"]["pooled"]["extrapolation"]["steps"] = []
     assert plots.BeyondPlot.of(view.read(diagnosis).model("pooled")) is None
+
+
+def test_reliability_holds_the_bins_and_their_diagonal(diagnosis):
+    report = view.read(diagnosis)
+    plot = plots.ReliabilityPlot.of(report.models[0])
+    assert plot is not None
+    given = diagnosis["models"]["hierarchical"]["calibration"]["reliability"]
+    np.testing.assert_array_equal(plot.observed, given["observed"])
+    picture = axes()
+    plot.draw(picture)
+    diagonal, bins = picture.lines
+    assert list(diagonal.get_xdata()) == list(diagonal.get_ydata()) == list(plot.ends)
+    np.testing.assert_array_equal(bins.get_xdata(), given["predicted"])
+    assert picture.get_xlim() == picture.get_ylim() == plot.ends
+    low, high = plot.ends
+    assert low < min(given["predicted"])
+    assert high > max(given["high"])
+    assert plots.ReliabilityPlot.of(report.models[1]) is None
+
+
+def test_one_bin_without_an_interval_still_has_axes(diagnosis):
+    bins = {"candidates": [3], "predicted": [0.5], "observed": [0.5], "low": [None], "high": [None]}
+    diagnosis["models"]["hierarchical"]["calibration"].update(reliability=bins, pit=[])
+    model = view.read(diagnosis).models[0]
+    plot = plots.ReliabilityPlot.of(model)
+    assert plot is not None
+    assert plot.ends == (0.45, 0.55)
+    plot.draw(axes())
+    assert plots.PitPlot.of(model) is None
+
+
+def test_pit_bars_sum_to_everybody(diagnosis):
+    plot = plots.PitPlot.of(view.read(diagnosis).models[0])
+    assert plot is not None
+    picture = axes()
+    plot.draw(picture)
+    assert sum(bar.get_height() for bar in picture.patches) == pytest.approx(1.0)
+    assert picture.lines[0].get_ydata()[0] == 1 / 20
+
+
+def test_captured_is_drawn_up_to_everything(diagnosis):
+    diagnosis["models"]["hierarchical"]["captured_high"][-1] = 1.2
+    line = plots.CurvesPlot.captured(view.read(diagnosis)).lines[0]
+    assert line.high[-1] == 1.0
+    assert line.high[0] == diagnosis["models"]["hierarchical"]["captured_high"][1]

@@ -29,8 +29,16 @@ def test_fits_and_says_what_matters(make, width):
     assert "…%" not in text
     words = " ".join(text.split())
     assert "beyond the pool: extrapolable to N = 64" in words
-    assert "best N where each candidate costs something: 16 at 0.005, 5 at 0.01" in words
-    assert "the curve here carries none" in words
+    assert (
+        "N that pays at a price of 0.005, 0.01, 0.02, 0.05: 16, 16, –, 4 if that is for a doubling; 16, 5, 3, 1"
+        in words
+    )
+    assert "16 / 5" in text
+    assert (
+        "pays: N worth drawing if each doubling costs 0.01 (from N to 2N gains less) / if each candidate does" in words
+    )
+    assert "std: it is too sure: errors are 1.20 times what its std says" in words
+    assert "the curve here is exact over all draws and adds none" in words
 
 
 def test_only_the_largest_n_is_compared(diagnosis):

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from bestfor.diagnostics.results import Diagnosis, ModelDiagnosis
 
 COST = 0.01
-"""Of one doubling, in utility units: the price that the headline speaks of."""
+"""In utility units: the price that the headline speaks of, of one doubling and of one candidate."""
 
 CLOSE = 1.05
 """Errors within 5 % of the predicted standard deviation are as predicted."""
@@ -23,7 +23,7 @@ def larger_pools(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
     if outlook is None or not still or largest == 1:
         return None
     reach, gain = outlook.extrapolation, model.gain.at(largest).value
-    pays = f"Doubling N still pays at N = {largest}"
+    pays = f"The last doubling, to N = {largest}, gained more than {COST}"
     if reach.smallest_pool >= 2 * largest:
         return f"{pays}, and every pool holds {reach.smallest_pool} candidates: ask for a larger N."
     if reach.trusted_to is None or reach.trusted_to <= largest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 HEADLINE_COST = COST
 MOST = 6
 AIM = 0.1
+ONE_USER = "One user alone carries no interval and says nothing about other users."
 WORTH_SAYING = 0.05
 """Shares and relative errors below this are not worth a sentence."""
 
@@ -61,6 +63,7 @@ def findings(diagnosis: Diagnosis, name: str) -> tuple[str, ...]:
     """
     model = diagnosis.models[name]
     troubles: tuple[Rule, ...] = (
+        _one_user,
         _no_headroom,
         _no_gain,
         _falls,
@@ -91,26 +94,40 @@ def headline(diagnosis: Diagnosis, best: str) -> str:
         return "Candidates of a query all have the same utility, so no choice can gain anything."
     captured = model.captured.at(n)
     verb = "gains" if gain >= 0 else "loses"
-    text = f"With N = {n} {best} {verb} {abs(gain):.2f} of a possible {headroom:.2f} (captured {captured.value:.2f}"
-    text += _range(captured, diagnosis.level) + "); "
+    text = f"With N = {n} candidates, {best} {verb} {abs(gain):.2f} over a random pick, of a possible {headroom:.2f} "
+    if diagnosis.users == 1:
+        return f"{ONE_USER} {text}for this one (captured {captured.value:.2f})."
+    text += f"(captured {captured.value:.2f}{_share_range(captured, diagnosis.level)}); "
     collapsed = int(model.per_user.collapsed.sum())
     text += f"{_counted(collapsed, diagnosis.users)} collapsed; " if collapsed else "no user has collapsed; "
     return text + _worth(model, n)
 
 
 def _worth(model: ModelDiagnosis, n: int) -> str:
+    """How many candidates pay, at a price told both ways: of one doubling, and of one candidate."""
     best = next(one.n for one in model.best_n if one.cost_in_utility_units == HEADLINE_COST)
+    fixed = () if model.outlook is None else model.outlook.best_fixed_n
+    each = next((one.n for one in fixed if one.cost_per_candidate == HEADLINE_COST), None)
     if best == 1:
-        return f"more than one candidate does not pay at a cost of {HEADLINE_COST} per doubling."
-    if best == n:
-        return f"doubling N still pays at N = {n} at a cost of {HEADLINE_COST} per doubling."
-    return f"more than N = {best} does not pay at a cost of {HEADLINE_COST} per doubling."
+        text = f"more than one candidate does not pay where each doubling costs {HEADLINE_COST}"
+    elif best == n:
+        text = f"every doubling up to N = {n} pays where it costs {HEADLINE_COST}"
+    else:
+        text = f"more than N = {best} does not pay where each doubling costs {HEADLINE_COST}"
+    return f"{text}." if each is None else f"{text}; N = {each} is best where each candidate does."
 
 
 def _range(estimate: Estimate, level: float) -> str:
     if estimate.low is None or estimate.high is None:
         return ""
     return f", {100 * level:g} % interval {estimate.low:.2f} to {estimate.high:.2f}"
+
+
+def _share_range(estimate: Estimate, level: float) -> str:
+    """As :func:`_range`, for a share that cannot exceed 1 while its t interval can."""
+    if estimate.high is None or estimate.high <= 1:
+        return _range(estimate, level)
+    return f"{_range(replace(estimate, high=1.0), level)}, capped"
 
 
 def _counted(some: int, users: int) -> str:
@@ -178,13 +195,13 @@ def _hacked(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
         if q.beta.value <= 0.1:
             return None
         if q.beta.low is not None and q.beta.low > q.beta_by_chance:
-            return f"{seen}; {chance}. Some of it is real: sample more per query to see where."
+            return f"{seen}; {chance}. Some of it is more than chance: sample more per query to see where."
         return f"{seen}, but {chance}: sample more per query before acting."
     true = q.corrected.beta_05
     if true < 0.02 or true < q.beta.value / 4:
         return (
-            f"{seen}, but sampling noise makes most of that: about {100 * true:.0f} % are truly below -0.05, and "
-            f"{chance}. This is no sign of hacking."
+            f"{seen}, but sampling noise makes most of that: {chance}, and with the noise taken out about "
+            f"{100 * true:.0f} % are truly below -0.05. This is no sign of hacking."
         )
     return (
         f"{seen}, and about {100 * true:.0f} % truly are below -0.05 (the negative ones average "
@@ -196,7 +213,10 @@ def _hacked(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
 def _by_chance(diagnosis: Diagnosis, model: ModelDiagnosis) -> str:
     each = round(diagnosis.candidates / diagnosis.queries)
     q = model.quantities
-    return f"with {each} candidates each {100 * q.beta_by_chance:.0f} % would at rho = {q.rho.value:.2f} even with none"
+    share = f"{100 * q.beta_by_chance:.0f} %"
+    return (
+        f"with {each} candidates each {share} would by chance alone if every query had the mean rho = {q.rho.value:.2f}"
+    )
 
 
 def _law(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
@@ -231,8 +251,8 @@ def _uncorrected(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
     if q.corrected is not None or not q.active_queries or _hacked(diagnosis, model):
         return None
     return (
-        "Noise in the correlations could not be taken out: that needs 20 queries with 20 candidates each. "
-        "Read beta, rho_plus and rho_minus as upper bounds on what is wrong and right."
+        "The noise of small pools could not be taken out of the correlations: that needs 20 queries with 20 candidates "
+        "each. Hacked queries (beta) are over-counted, and rho_plus and rho_minus lie too far from 0."
     )
 
 
@@ -248,9 +268,13 @@ def _left_out(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
     return f"Left out: {' and '.join(parts)}. Ask for a smaller largest N, or complete the pools."
 
 
+def _one_user(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
+    if diagnosis.users > 1:
+        return None
+    return f"{ONE_USER} Nothing below is told from chance: add rows of other users before deciding anything."
+
+
 def _few_users(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
-    if diagnosis.users < 2:
-        return "One user alone carries no interval: what holds for this user may hold for nobody else."
     captured = model.captured.at(_largest(diagnosis))
     if captured.low is None or captured.high is None or captured.high - captured.low <= 0.3:
         return None

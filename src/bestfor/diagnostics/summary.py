@@ -41,14 +41,14 @@ def _quantities(model: ModelDiagnosis) -> list[str]:
     captured = model.captured.at(ledger.n)
     best = ", ".join(f"{one.n} at {one.cost_in_utility_units:g}" for one in model.best_n)
     lines = [
-        f"  captured at N={ledger.n}: {_estimate(captured)}",
+        f"  captured at N={ledger.n}: {_estimate(captured)}{_beyond_one(captured)}",
         f"  alpha {_estimate(q.alpha)}   beta {_estimate(q.beta)}   rho {_estimate(q.rho)}",
     ]
     if q.corrected is not None:
         c = q.corrected
         lines.append(f"  without noise: beta {c.beta:.3f}  rho+ {c.rho_plus:.3f}  rho- {c.rho_minus:.3f}")
     lines.append(f"  law {ledger.law:.3f} -> observed {ledger.observed:.3f} at N={ledger.n}")
-    lines.append(f"  best N per cost of doubling: {best}")
+    lines.append(f"  N that pays where each doubling costs something: {best}")
     if model.outlook is not None:
         lines += _outlook(model.outlook)
     return lines
@@ -57,7 +57,7 @@ def _quantities(model: ModelDiagnosis) -> list[str]:
 def _outlook(outlook: Outlook) -> list[str]:
     noisy = [(n, sd) for n, sd in zip(outlook.three_draw.n.tolist(), outlook.three_draw.sd.tolist(), strict=True) if sd]
     fixed = ", ".join(f"{one.n} at {one.cost_per_candidate:g}" for one in outlook.best_fixed_n)
-    lines = [f"  best N per cost of a candidate: {fixed}"]
+    lines = [f"  N that pays where each candidate costs something: {fixed}"]
     lines += _wrapped(f"beyond the pool: {outlook.extrapolation.verdict}", "  ")
     if noisy:
         n, sd = noisy[-1]
@@ -71,6 +71,10 @@ def _estimate(estimate: Estimate) -> str:
     if estimate.low is None or estimate.high is None:
         return f"{estimate.value:.3f}"
     return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+
+
+def _beyond_one(share: Estimate) -> str:
+    return "" if share.high is None or share.high <= 1 else " (nothing captures more than 1: a t interval is symmetric)"
 
 
 def _row(name: str, curve: Curve) -> str:

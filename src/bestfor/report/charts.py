@@ -107,18 +107,18 @@ def correlations(plot: CorrelationPlot, size: Size) -> svg.Canvas:
     canvas = _bars_canvas(size, float(plot.edges[0]), float(plot.edges[-1]), int(plot.counts.max()), "queries")
     for low, high, count, negative in zip(plot.edges, plot.edges[1:], plot.counts, plot.negative, strict=False):
         label = f"{words.number(low, 2)} to {words.number(high, 2)}: {words.plural(int(count), 'query', 'queries')}"
-        _bar(canvas, (float(low), float(high)), (0, int(count)), "bad" if negative else "good", label)
+        bar(canvas, (float(low), float(high)), (0, int(count)), "bad" if negative else "good", label)
     steps = svg.ticks(float(plot.edges[0]), float(plot.edges[-1]), 9 if size is WIDE else 5)
     canvas.columns(steps, lambda value: words.number(value, svg.places(steps)))
     _zero(canvas)
-    _bottom(canvas, size, "correlation of reward and utility within a query")
+    bottom(canvas, size, "correlation of reward and utility within a query")
     return canvas
 
 
 def _user_dots(plot: UsersPlot, size: Size) -> svg.Canvas:
     shares = [min(max(float(share), -1.0), 1.0) for share in plot.captured]
     low, high = min(svg.padded(shares)[0], -0.05), max(svg.padded(shares)[1], 0.05)
-    canvas = _canvas(size, (1.0, float(max(len(shares), 2))), (low, high), right=16)
+    canvas = plain_canvas(size, (1.0, float(max(len(shares), 2))), (low, high), right=16)
     steps = svg.ticks(low, high)
     canvas.rows(steps, _percent(steps))
     y = svg.coordinate(canvas.y(0.0))
@@ -128,10 +128,10 @@ def _user_dots(plot: UsersPlot, size: Size) -> svg.Canvas:
         note = f"{words.clip(words.clean(name), 60)}: {true}{', collapsed' if collapsed else ''}"
         class_ = "dot collapsed" if collapsed else "dot"
         canvas.add(
-            "circle", _hover(canvas, svg.tag("title", note)), cx=canvas.x(rank), cy=canvas.y(share), r=4, class_=class_
+            "circle", hover(canvas, svg.tag("title", note)), cx=canvas.x(rank), cy=canvas.y(share), r=4, class_=class_
         )
-    _heading(canvas, "captured share")
-    _bottom(canvas, size, "users, from least to most captured", ticks=False)
+    heading(canvas, "captured share")
+    bottom(canvas, size, "users, from least to most captured", ticks=False)
     return canvas
 
 
@@ -141,16 +141,19 @@ def _user_bars(plot: UsersPlot, size: Size) -> svg.Canvas:
     for low, high, every, flat in zip(edges, edges[1:], counts, collapsed, strict=False):
         label = f"{words.percent(low)} to {words.percent(high)}: {words.plural(int(every), 'user')}"
         note = f"{label}, {int(flat)} collapsed" if flat else label
-        _bar(canvas, (float(low), float(high)), (int(flat), int(every)), "bad" if high <= 1e-9 else "good", note)
+        bar(canvas, (float(low), float(high)), (int(flat), int(every)), "bad" if high <= 1e-9 else "good", note)
         if flat:
-            _bar(canvas, (float(low), float(high)), (0, int(flat)), "flat", note)
+            bar(canvas, (float(low), float(high)), (0, int(flat)), "flat", note)
     canvas.columns([-1.0, -0.5, 0.0, 0.5, 1.0], words.percent)
     _zero(canvas)
-    _bottom(canvas, size, "captured share of the user's headroom")
+    bottom(canvas, size, "captured share of the user's headroom")
     return canvas
 
 
-def _canvas(size: Size, x: tuple[float, float], y: tuple[float, float], *, right: int, log: bool = False) -> svg.Canvas:
+def plain_canvas(
+    size: Size, x: tuple[float, float], y: tuple[float, float], *, right: int, log: bool = False
+) -> svg.Canvas:
+    """Axes without ticks, ``right`` pixels free on the right."""
     across = svg.Axis(x[0], x[1], 52.0, float(size.width - right), log=log)
     up = svg.Axis(y[0], y[1], float(size.height - 46), 26.0)
     return svg.Canvas(size.width, size.height, across, up)
@@ -161,13 +164,13 @@ def samples_canvas(size: Size, n: list[int], values: Iterable[float], names: lis
     low, high = svg.padded(values)
     first, last = (float(n[0]), float(n[-1])) if n else (1.0, 2.0)
     room = 24 + math.ceil(svg.CHARACTER * max((len(name) for name in names), default=0))
-    canvas = _canvas(size, (first, last), (low, high), right=min(room, size.right), log=True)
+    canvas = plain_canvas(size, (first, last), (low, high), right=min(room, size.right), log=True)
     steps = svg.ticks(low, high)
     decimals = svg.places(steps)
     canvas.rows(steps, _percent(steps) if "share" in what else lambda value: words.number(value, decimals))
     canvas.columns([float(value) for value in n], lambda value: str(int(value)))
-    _heading(canvas, what)
-    _bottom(canvas, size, "N, candidates drawn")
+    heading(canvas, what)
+    bottom(canvas, size, "N, candidates drawn")
     return canvas
 
 
@@ -177,18 +180,20 @@ def _percent(steps: list[float]) -> Callable[[float], str]:
 
 
 def _bars_canvas(size: Size, low: float, high: float, most: int, noun: str) -> svg.Canvas:
-    canvas = _canvas(size, (low, high), (0.0, most * 1.06 or 1.0), right=22)
+    canvas = plain_canvas(size, (low, high), (0.0, most * 1.06 or 1.0), right=22)
     steps = [step for step in svg.ticks(0.0, most * 1.06 or 1.0, 5) if step == int(step)]
     canvas.rows(steps, words.count)
-    _heading(canvas, noun)
+    heading(canvas, noun)
     return canvas
 
 
-def _heading(canvas: svg.Canvas, text: str) -> None:
+def heading(canvas: svg.Canvas, text: str) -> None:
+    """What the vertical axis shows, above it."""
     canvas.text(0, 13, text, class_="axis")
 
 
-def _bottom(canvas: svg.Canvas, size: Size, text: str, *, ticks: bool = True) -> None:
+def bottom(canvas: svg.Canvas, size: Size, text: str, *, ticks: bool = True) -> None:
+    """What the horizontal axis shows, below it."""
     below = size.height - (6 if ticks else 22)
     canvas.text((canvas.x.start + canvas.x.end) / 2, below, text, anchor="middle", class_="axis")
 
@@ -198,16 +203,17 @@ def _zero(canvas: svg.Canvas) -> None:
     canvas.add("path", d=f"M{x} {svg.coordinate(canvas.y.start)}V{svg.coordinate(canvas.y.end)}", class_="zero")
 
 
-def _bar(canvas: svg.Canvas, x: tuple[float, float], y: tuple[int, int], class_: str, note: str) -> None:
+def bar(canvas: svg.Canvas, x: tuple[float, float], y: tuple[float, float], class_: str, note: str) -> None:
+    """One bar of a histogram; nothing where it has no height."""
     left, right = canvas.x(x[0]) + 0.75, canvas.x(x[1]) - 0.75
     top, bottom = canvas.y(y[1]), canvas.y(y[0])
     if bottom > top:
         title = svg.tag("title", note)
         box = {"x": left, "y": top, "width": max(right - left, 0.5), "height": bottom - top}
-        canvas.add("rect", _hover(canvas, title), **box, class_=f"bar {class_}")
+        canvas.add("rect", hover(canvas, title), **box, class_=f"bar {class_}")
 
 
-def _hover(canvas: svg.Canvas, note: Markup) -> Markup:
+def hover(canvas: svg.Canvas, note: Markup) -> Markup:
     """What a pointer finds; narrow charts are for fingers, and the table beside them says the same."""
     return Markup() if canvas.width == NARROW.width else note
 
@@ -223,7 +229,7 @@ def curve(canvas: svg.Canvas, n: list[int], line: Line) -> None:
             note = svg.tag("title", f"{words.clip(words.clean(line.name), 60)}, N = {size}: {words.number(value)}")
             canvas.add(
                 "circle",
-                _hover(canvas, note),
+                hover(canvas, note),
                 cx=canvas.x(size),
                 cy=canvas.y(value),
                 r=3,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,10 +42,11 @@ class CurvesPlot:
 
     @classmethod
     def captured(cls, report: view.Report) -> CurvesPlot:
-        """Captured share of the headroom, N = 1 left out (nothing can be captured there)."""
+        """Captured share of the headroom, N = 1 left out (nothing can be captured there), intervals capped at 1."""
         n = tuple(size for size in report.n if size > 1)
         lines = tuple(_style.line_of(model, model.captured, n) for model in report.models)
-        return cls(np.array(n), lines, None, 0.0, share=True)
+        capped = tuple(replace(line, high=np.minimum(line.high, 1.0)) for line in lines)
+        return cls(np.array(n), capped, None, 0.0, share=True)
 
     def draw(self, axes: Axes) -> None:
         """Draw bands, curves and reference lines."""

@@ -18,6 +18,7 @@ from bestfor.report import _style, view, words
 from bestfor.report.bars import ComparisonsPlot, CorrelationPlot, UsersPlot, WaterfallPlot
 from bestfor.report.beyond import BeyondPlot
 from bestfor.report.curves import CurvesPlot, LawPlot
+from bestfor.report.reliability import PitPlot, ReliabilityPlot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +30,9 @@ __all__ = [
     "CorrelationPlot",
     "CurvesPlot",
     "LawPlot",
+    "PitPlot",
     "Plot",
+    "ReliabilityPlot",
     "UsersPlot",
     "WaterfallPlot",
     "save",

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from bestfor.report import view, words
 from bestfor.report.bars import WaterfallPlot
 from bestfor.report.curves import LawPlot
+from bestfor.report.outlook import Fixed
 
 COST = 0.01
-"""Utility per doubling of N, the price that the headline speaks of too."""
+"""The price that tiles and headline speak of: of one doubling of N, and of one candidate, in utility."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,9 @@ def captured_cell(model: view.Model) -> Cell:
     if not model.n or model.captured.value[-1] is None:
         return Cell(words.NONE, why=words.NO_HEADROOM)
     low, high = model.captured.low[-1], model.captured.high[-1]
-    interval = words.span(low, high)
-    return Cell(words.percent(model.captured.value[-1]), interval, "" if interval else words.NO_INTERVAL)
+    interval = words.capped(low, high)
+    why = "" if interval else words.ONE_USER if len(model.users) == 1 else words.NO_INTERVAL
+    return Cell(words.percent(model.captured.value[-1]), interval, why)
 
 
 def tiles(report: view.Report, model: view.Model) -> list[Tile]:
@@ -230,26 +232,40 @@ def _hacked_tile(model: view.Model) -> Tile:
     corrected = model.corrected.get("beta") if model.corrected else None
     label = "of queries hacked (β)"
     why = "their rewards run against their utilities"
+    chance = model.quantities.get("beta_by_chance")
+    cause = "" if chance is None else f"; pools of this size would show {words.percent(chance)} by chance alone"
     if corrected is None:
-        note = f"{why}; a naive count: correcting for sampling noise is {words.NO_CORRECTED}"
-        return Tile(label, naive.text, naive.interval, (note,))
-    note = f"{why}; corrected for sampling noise, naive {naive.text}"
-    return Tile(label, words.percent(corrected), "", (f"{note} ({naive.interval})" if naive.interval else note,))
+        note = f"a naive count{cause}; taking out that noise is {words.NO_CORRECTED}"
+        return Tile(label, naive.text, naive.interval, (why, note))
+    interval = f" ({naive.interval})" if naive.interval else ""
+    note = f"without the noise of small pools; counted naively {naive.text}{interval}{cause}"
+    return Tile(label, words.percent(corrected), "", (why, note))
 
 
 def _best_tile(model: view.Model) -> Tile:
-    label = "candidates pay (N)"
     if not model.best_n:
-        return Tile(label, words.NONE, "", ("not available: no cost was stated",))
+        return Tile("candidates pay (N)", words.NONE, "", ("not available: no cost was stated",))
     cost, n = pays(model)
-    rest = [f"{words.count(other)} at {price:g}" for price, other in model.best_n if price != cost]
     if n == 1:
-        note = f"more than one does not pay at a cost of {cost:g} per doubling"
+        note = f"already the second gains less than {cost:g}, or nothing that can be told from zero"
     elif model.n and n == model.n[-1]:
-        note = f"every doubling up to here gains at least {cost:g}; more was not measured"
+        note = f"every doubling up to here gains more than {cost:g}; larger N were not measured"
     else:
-        note = f"beyond, doubling gains less than {cost:g}, or nothing that can be told from zero"
-    return Tile(label, words.count(n), "", (note, f"at other costs: {'; '.join(rest)}") if rest else (note,))
+        note = f"the next doubling gains less than {cost:g}, or nothing that can be told from zero"
+    each = pays_each(model)
+    other = "" if each is None else f"{words.count(each.n)} where each candidate costs {each.cost or 0:g}"
+    return Tile(
+        f"{'candidate pays' if n == 1 else 'candidates pay'} where a doubling costs {cost:g}",
+        words.count(n),
+        other,
+        (note,),
+    )
+
+
+def pays_each(model: view.Model) -> Fixed | None:
+    """The best fixed N at the cost of one candidate that is nearest to :data:`COST`."""
+    known = [one for one in model.outlook.fixed if one.cost is not None]
+    return min(known, key=lambda one: abs((one.cost or 0.0) - COST), default=None)
 
 
 def pays(model: view.Model) -> tuple[float, int | None]:

@@ -18,13 +18,17 @@ def protocol_line(model: view.Model) -> str:
     size, sd = known[-1]
     places = max(words.decimals([sd]) - 1, 2)
     return (
-        f"The usual 3-draw estimate would carry ±{words.number(sd, places)} (one standard deviation, from its draws "
-        f"alone) at N = {size}; the curve here carries none."
+        f"The usual protocol, the mean of 3 random draws of N, would add noise of ±{words.number(sd, places)} (one "
+        f"standard deviation) at N = {size}; the curve here is exact over all draws and adds none."
     )
 
 
-def steps(model: view.Model) -> list[Row]:
-    """One row an N: the gain by each method, and whether to trust it."""
+MAIN, OTHERS = ("order_2", "gao"), ("order_1", "order_3")
+"""The two predictions that decide on trust, and those shown beside them."""
+
+
+def steps(model: view.Model, methods: tuple[str, ...] = MAIN) -> list[Row]:
+    """One row an N: the gain by some methods, and, for the main ones, whether to trust it."""
     values = [step.values[method] for step in model.outlook.steps for method in METHODS]
     places = words.decimals(values)
     rows: list[Row] = []
@@ -34,28 +38,36 @@ def steps(model: view.Model) -> list[Row]:
                 words.number(step.values[method], places, signed=True),
                 words.span(step.values[f"{method}_low"], step.values[f"{method}_high"], "number", places),
             )
-            for method in METHODS
+            for method in methods
         ]
-        cells.insert(2, Cell("yes" if step.trusted else "no"))
+        if methods == MAIN:
+            cells.append(Cell("yes" if step.trusted else "no"))
         rows.append(Row(str(step.n), str(step.n), tuple(cells)))
     return rows
 
 
-def method_names() -> list[str]:
-    """The columns of :func:`steps`."""
-    names = [NAMES[method] for method in METHODS]
-    return [*names[:2], "trusted", *names[2:]]
+def names(methods: tuple[str, ...]) -> list[str]:
+    """What people call the methods."""
+    return [NAMES[method] for method in methods]
 
 
-def fixed(model: view.Model) -> list[Row]:
-    """One row a cost: the best fixed N and what it earns."""
+def costs(model: view.Model) -> list[Row]:
+    """One row a price: the N that pays where a doubling costs it, where each candidate does, and what that earns."""
     places = words.decimals([one.net for one in model.outlook.fixed])
+    doubling = dict(model.best_n)
+    each = {one.cost: one for one in model.outlook.fixed if one.cost is not None}
     rows: list[Row] = []
-    for one in model.outlook.fixed:
-        edge = "the pools end here: more may pay" if one.at_edge else ""
-        earned = Cell(words.number(one.net, places), words.span(one.low, one.high, "number", places))
-        cost = words.NONE if one.cost is None else f"{one.cost:g}"
-        rows.append(Row(cost, cost, (Cell(words.count(one.n), edge), earned)))
+    for cost in sorted({*doubling, *each}):
+        one, label = each.get(cost), f"{cost:g}"
+        largest = bool(model.n) and doubling.get(cost) == model.n[-1]
+        cells = [Cell(words.count(doubling.get(cost)), "the largest tried" if largest else "")]
+        if one is None:
+            cells += [Cell(words.NONE), Cell(words.NONE)]
+        else:
+            edge = "the pools end here: more may pay" if one.at_edge else ""
+            cells.append(Cell(words.count(one.n), edge))
+            cells.append(Cell(words.number(one.net, places), words.span(one.low, one.high, "number", places)))
+        rows.append(Row(label, label, tuple(cells)))
     return rows
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from bestfor.report import tables, tables_beyond, view, words
+from bestfor.report import tables, tables_beyond, tables_calibration, view, words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 BLOCKS = "▁▂▃▄▅▆▇█"
 FINDINGS = 4
 """Sentences shown for a model; the others are in the JSON and on the page."""
+
+NOTES = 2
+"""Notes shown likewise."""
 
 
 def print_summary(diagnosis: Mapping[str, Any], console: Console) -> None:
@@ -41,13 +44,13 @@ def print_summary(diagnosis: Mapping[str, Any], console: Console) -> None:
         console.print(_comparisons(report, console.width))
     if report.folds:
         console.print(_folds(report))
-    for model in report.models:
-        _print_findings(model, console)
-    left_out = tables.dropped(report)
-    if left_out:
+    for model in sorted(report.models, key=lambda model: model is not report.chosen):
+        _print_findings(report, model, console)
+    about = [*map(words.clean, report.shared_notes), *(f"{line}." for line in tables.dropped(report))]
+    if about:
         console.print()
-    for line in left_out:
-        console.print(Text(f"{line}."))
+    for line in about:
+        console.print(Text(line))
     console.print()
     console.print(Text(_signature(report), style="dim"))
 
@@ -85,7 +88,7 @@ def _models(report: view.Report, width: int) -> Table:
     wide = width >= 100
     low, high = _range(report)
     corrected = any(model.corrected for model in report.models)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=not wide)
     table.add_column("model", overflow="ellipsis", no_wrap=True, max_width=36 if wide else 15)
     heads = [f"captured\nat N = {report.n[-1]}" if report.n else "captured", "interval", "α", "β\nnaive"]
     heads += ["β"] * corrected + ["ρ", "pays"] + [f"N {report.n[0]}–{report.n[-1]}" if report.n else ""] * wide
@@ -98,11 +101,16 @@ def _models(report: view.Report, width: int) -> Table:
         if corrected:
             row.append(words.percent(model.corrected.get("beta") if model.corrected else None))
         row.append(words.number(model.quantities.get("rho"), 2))
-        row.append(words.count(tables.pays(model)[1]))
+        row.append(_pays(model))
         if wide:
             row.append(sparkline(model.utility.value, low, high))
         table.add_row(_name(model.name), *row, style="dim" if model.quiet else "")
     return table
+
+
+def _pays(model: view.Model) -> str:
+    each = tables.pays_each(model)
+    return words.count(tables.pays(model)[1]) + (f" / {words.count(each.n)}" if each is not None else "")
 
 
 def _range(report: view.Report) -> tuple[float, float]:
@@ -111,17 +119,23 @@ def _range(report: view.Report) -> tuple[float, float]:
 
 
 def _key(report: view.Report) -> str:
-    first = report.models[0].best_n and tables.pays(report.models[0])
-    pays = f"; pays: the N beyond which doubling gains less than {first[0]:g}, else the largest" if first else ""
+    """What the columns mean, one sentence each."""
     corrected = any(model.corrected for model in report.models)
-    beta = (
-        "β: hacked queries, corrected for sampling noise"
-        if corrected
-        else f"β: hacked queries; corrected {words.NO_CORRECTED}"
-    )
-    return (
-        f"α: collapsed users; {beta}; ρ: mean within-query correlation{pays}. Intervals: {words.percent(report.level)}."
-    )
+    told = [
+        "captured: share of what a perfect picker gains over a random candidate",
+        f"interval: {words.percent(report.level)}, of captured",
+        "α: users whose rewards hardly differ (collapsed)",
+        "β naive: queries whose rewards run against their utilities (hacked), as counted"
+        + ("; β: without the noise of small pools" if corrected else f"; corrected {words.NO_CORRECTED}"),
+        "ρ: mean correlation of reward and utility within a query (0: random picks, 1: perfect ones)",
+    ]
+    priced = next((model for model in report.models if model.best_n), None)
+    if priced is not None:
+        cost = f"{tables.pays(priced)[0]:g}"
+        each = tables.pays_each(priced)
+        other = "" if each is None else " / if each candidate does (the highest utility less N times that)"
+        told.append(f"pays: N worth drawing if each doubling costs {cost} (from N to 2N gains less){other}")
+    return "\n".join(f"{line}." for line in told)
 
 
 def _comparisons(report: view.Report, width: int) -> Table:
@@ -166,31 +180,42 @@ def _folds(report: view.Report) -> Table:
     return table
 
 
-def _print_findings(model: view.Model, console: Console) -> None:
+def _print_findings(report: view.Report, model: view.Model, console: Console) -> None:
     from rich.padding import Padding
     from rich.text import Text
 
-    lines = [*model.findings, *model.notes]
+    first = model is report.chosen
+    most = FINDINGS if first else FINDINGS // 2
+    notes = [f"note: {note}" for note in report.own_notes(model)]
+    lines = [*model.findings[:most], *notes[:NOTES]]
     if not lines or model.quiet:
         return
     console.print()
     console.print(Text(words.clip(words.clean(model.name), 60), style="bold"))
-    for line in lines[:FINDINGS]:
+    for line in lines:
         console.print(Padding(Text(f"• {words.clean(line)}"), (0, 0, 0, 2), expand=False))
-    if len(lines) > FINDINGS:
-        console.print(Text(f"  … and {len(lines) - FINDINGS} more in the report", style="dim"))
-    for line in _beyond(model):
+    more = len(model.findings) + len(notes) - len(lines)
+    if more:
+        console.print(Text(f"  … and {more} more in the report", style="dim"))
+    for line in _beyond(model) if first else filter(None, [tables_calibration.line(model)]):
         console.print(Padding(Text(words.clean(line), style="dim"), (0, 0, 0, 2), expand=False))
 
 
 def _beyond(model: view.Model) -> list[str]:
-    """What the outlook says, in at most three lines."""
-    lines = [f"beyond the pool: {model.outlook.verdict}"] if model.outlook.verdict else []
-    fixed = [f"{words.count(one.n)} at {one.cost:g}" for one in model.outlook.fixed if one.cost is not None]
-    if fixed:
-        lines.append(f"best N where each candidate costs something: {', '.join(fixed)}")
-    protocol = tables_beyond.protocol_line(model)
-    return [*lines, protocol] if protocol else lines
+    """What the outlook and the calibration say, in a few lines."""
+    verdict = model.outlook.verdict
+    lines = [f"beyond the pool: {verdict}"] if verdict else []
+    lines += [_prices(model), tables_beyond.protocol_line(model), tables_calibration.line(model)]
+    return [line for line in lines if line]
+
+
+def _prices(model: view.Model) -> str:
+    rows = tables_beyond.costs(model)
+    if not rows:
+        return ""
+    doubling, each = (", ".join(row.cells[place].text for row in rows) for place in (0, 1))
+    price = ", ".join(row.label for row in rows)
+    return f"N that pays at a price of {price}: {doubling} if that is for a doubling; {each} if it is for a candidate"
 
 
 def _signature(report: view.Report) -> str:

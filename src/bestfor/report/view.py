@@ -27,6 +27,7 @@ from bestfor.report._values import (
     series,
 )
 from bestfor.report.outlook import Outlook, read_outlook
+from bestfor.report.predictive import Predictive, read_predictive
 
 LAWS = ("bound", "normal", "reward", "pool")
 LEDGER = ("growth", "alpha", "sigma", "covariance", "shape", "leakage")
@@ -88,6 +89,7 @@ class Model:
     counts: tuple[int, ...]
     suspects: tuple[Suspect, ...]
     outlook: Outlook
+    predictive: Predictive | None
 
     @property
     def has_law(self) -> bool:
@@ -143,6 +145,17 @@ class Report:
         known = [pair for pair in known if pair.model == known[0].model]
         largest = max((pair.n for pair in known), default=0)
         return tuple(pair for pair in known if pair.n == largest)
+
+    @property
+    def shared_notes(self) -> tuple[str, ...]:
+        """Notes that all of several models have: they are about the data, not about a model."""
+        if len(self.models) < 2:
+            return ()
+        return tuple(note for note in self.models[0].notes if all(note in model.notes for model in self.models))
+
+    def own_notes(self, model: Model) -> tuple[str, ...]:
+        """A model's notes without those that all have."""
+        return tuple(note for note in model.notes if note not in self.shared_notes)
 
     def model(self, name: str) -> Model | None:
         """The model of this name, or None."""
@@ -217,6 +230,7 @@ def _model(name: str, index: int, entry: Mapping[str, Any]) -> Model:
         counts=tuple(count(each) for each in correlations.get("counts") or ()),
         suspects=tuple(_suspect(item) for item in records(entry, "suspects", where)),
         outlook=read_outlook(entry, n, where),
+        predictive=read_predictive(entry, where),
     )
 
 

@@ -9,13 +9,15 @@ MINUS = "\N{MINUS SIGN}"
 NONE = "\N{EN DASH}"
 
 TERMS: dict[str, str] = {
-    "captured": "Of all the utility that a perfect picker would gain over a random candidate, the share that this "
-    "reward model gains, at the same N.",
-    "alpha": "Share of users for whom the reward is nearly constant: nothing can be picked by it.",
+    "captured": "Of all the utility that a perfect picker would gain over a random candidate (the headroom), the share "
+    "that this reward model gains, at the same N. Its interval reaches as far up as down, so an end may lie beyond "
+    "100%, which nothing can capture: it is shown as 100% (capped).",
+    "alpha": "Share of users for whom the reward is nearly constant (collapsed): nothing can be picked by it.",
     "alpha_other_scale": "The same share by the rule for rewards on the other scale; a large difference means that "
     "the declared scale matters.",
-    "beta": "Share of queries whose rewards run against their utilities: more candidates make the answer worse. "
-    "Counted naively this includes queries that only look reversed because their pools are small.",
+    "beta": "Share of queries whose rewards run against their utilities (a negative correlation): more candidates make "
+    "the answer worse. Counted naively this includes queries that only look reversed, because the correlation of M "
+    "candidates wobbles by about 1/\N{SQUARE ROOT}M.",
     "beta_by_chance": "The share that would look reversed in pools of this size if every query had the mean rho "
     "and none were hacked.",
     "beta_corrected": "The same share once sampling noise is taken out.",
@@ -24,8 +26,10 @@ TERMS: dict[str, str] = {
     "rho_plus_corrected": "The same with sampling noise taken out.",
     "rho_minus": "Mean within-query correlation of the queries where it is negative.",
     "rho_minus_corrected": "The same with sampling noise taken out.",
-    "rho": "Mean within-query correlation over all active queries: the one number that predicts the gain.",
-    "leakage_gain": "Gain that comes from queries the law counts as zero: collapsed users, constant rewards.",
+    "rho": "Mean within-query correlation over all active queries: the one number that predicts the gain. "
+    "0 picks at random, 1 picks perfectly.",
+    "leakage_gain": "Gain that comes from queries the law counts as zero (collapsed users, constant rewards): a pick "
+    "needs the order of the rewards only, so it can gain although they hardly differ.",
     "active_queries": "Queries of users who have not collapsed, with varying rewards and varying utilities.",
     "queries_used": "Queries with at least 20 candidates, which the corrected values rest on.",
 }
@@ -33,11 +37,11 @@ TERMS: dict[str, str] = {
 LEDGER: dict[str, str] = {
     "law": "what the normal law predicts",
     "growth": "the rewards are not normal: their maximum grows at another pace",
-    "alpha": "active queries are not spread like users who have not collapsed",
-    "sigma": "active queries vary more, or less, than the average query",
-    "covariance": "queries that vary much are predicted better, or worse",
+    "alpha": "collapsed users weigh more, or less, among queries than among users",
+    "sigma": "utilities differ more, or less, on active queries than on all",
+    "covariance": "queries whose utilities differ much are predicted better, or worse",
     "shape": "utility is not linear in the reward (a plateau or a cliff near the top)",
-    "leakage": "gain from queries that the law counts as zero",
+    "leakage": "gain from queries that the law counts as zero: collapsed users, constant rewards",
     "observed": "what was measured",
 }
 
@@ -48,8 +52,26 @@ LAWS: dict[str, str] = {
     "pool": "grows as the pool's own oracle curve does",
 }
 
+BEYOND: dict[str, str] = {
+    "orders": "Order k: how good the candidate at each rank of the reward is, fitted by a polynomial of degree k in "
+    "its expected normal score (1: a line, 2: with a bend, 3: with two) and read off at larger N.",
+    "gao": f"Gao et al. (2023): gain = d (a {MINUS} b d), where d = \N{SQUARE ROOT}(ln N {MINUS} (N {MINUS} 1)/N) "
+    "tells how far the best of N departs from one sample, a is the pull of the reward and b its over-optimisation.",
+    "costs": "Two ways to state a price, in utility. Per doubling: the last N up to which going from N to 2N gains "
+    "more than the price. Per candidate: the N with the highest utility less N times the price.",
+}
+
+CALIBRATION: dict[str, str] = {
+    "factor": "root mean square of error over predicted std; 1 is right, above 1 is too sure",
+    "temperature": "its square: the factor on the predicted variances that fits these labels best",
+    "ence": "expected normalised calibration error: mean distance of the points from the dashed line, relative",
+    "gain": "in mean log-likelihood, against the root mean squared error of all as the std everywhere",
+    "tempered_gain": "above 0: it knows which of its predictions are unsure",
+}
+
 NO_CORRECTED = "not available: pools hold fewer than 20 candidates, or there are too few of them"
 NO_INTERVAL = "no interval: fewer than two users carry it"
+ONE_USER = "no interval: fewer than two users carry it, and one says nothing about others"
 NO_HEADROOM = "not available: the pools have no headroom at this N"
 NO_SUCH = "no such query"
 
@@ -92,6 +114,12 @@ def span(low: float | None, high: float | None, show: str = "percent", places: i
         digits = 1 if max(abs(low), abs(high)) < 0.0995 else 0
         return f"{percent(low, digits)} to {percent(high, digits)}"
     return f"{number(low, places)} to {number(high, places)}"
+
+
+def capped(low: float | None, high: float | None) -> str:
+    """An interval of a share that cannot exceed 1: an end beyond is shown as 100% and said to be capped."""
+    beyond = high is not None and high > 1.0
+    return span(low, 1.0 if beyond else high) + (" (capped)" if beyond and low is not None else "")
 
 
 def count(value: float | None) -> str:
