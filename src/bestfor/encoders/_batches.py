@@ -1,0 +1,193 @@
+"""Batches of one shape for texts of one length: little padding, and no text's vector depends on the others.
+
+Matrix products choose their kernels by shape. A text's padded length is a function of its own length alone, and a
+batch's number of rows a function of the padded length alone, so the shape in which a text is encoded, and with it
+every bit of its vector, does not depend on the texts beside it. What a batch lacks is filled with copies of its first
+text.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+SHORTEST = 8
+FINE_UP_TO = 32
+FINE_STEP = 4
+PER_OCTAVE = 4
+SHOW_FROM = 64
+ROWS = 16
+"""Most rows of a batch on a CPU: what is filled with copies in short calls must stay small."""
+VERSION = 2
+"""Part of an encoder's signature: another way to cut batches changes the last bits."""
+
+Vectors = npt.NDArray[np.float32]
+Features = dict[str, npt.NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Texts of one padded length.
+
+    Attributes:
+        length: padded length in tokens.
+        rows: which texts, by their place in the call.
+        size: rows of the batch, copies included.
+    """
+
+    length: int
+    rows: tuple[int, ...]
+    size: int
+
+
+def padded(length: int, limit: int) -> int:
+    """Length in tokens at which a text is encoded: a multiple of 4 up to 32, then four steps to a doubling.
+
+    Args:
+        length: the text's own length, at least 0.
+        limit: the most that the model takes.
+
+    Returns:
+        At least ``length``, unless that is over ``limit``; at most a quarter longer than it from 16 tokens on.
+    """
+    length = max(length, SHORTEST)
+    step = FINE_STEP
+    if length > FINE_UP_TO:
+        step = (1 << (length - 1).bit_length()) // 2 // PER_OCTAVE
+    return min(limit, -(-length // step) * step)
+
+
+def plan(lengths: Sequence[int], *, limit: int, tokens: int, most: int = ROWS) -> list[Batch]:
+    """Cut texts into batches.
+
+    Args:
+        lengths: tokens of each text.
+        limit: the most that the model takes.
+        tokens: about how many tokens, padding included, a batch holds; it always holds at least one text.
+        most: rows of a batch at most.
+
+    Returns:
+        Batches from short to long; every text is in one of them.
+    """
+    groups: dict[int, list[int]] = {}
+    for row, length in enumerate(lengths):
+        groups.setdefault(padded(length, limit), []).append(row)
+    batches: list[Batch] = []
+    for length in sorted(groups):
+        rows, size = groups[length], max(1, min(most, tokens // length))
+        batches += [Batch(length, tuple(rows[start : start + size]), size) for start in range(0, len(rows), size)]
+    return batches
+
+
+def assemble(batch: Batch, encoded: Mapping[str, Sequence[Sequence[int]]], fill: Mapping[str, int]) -> Features:
+    """Token arrays of a batch, each of shape (size, length), padded on the right.
+
+    Args:
+        batch: what stands in it.
+        encoded: what the tokenizer gave for all texts of the call, by name, without padding.
+        fill: what pads each name.
+    """
+    rows = [*batch.rows, *[batch.rows[0]] * (batch.size - len(batch.rows))]
+    features: Features = {}
+    for name, values in encoded.items():
+        array = np.full((batch.size, batch.length), fill[name], dtype=np.int64)
+        for place, row in enumerate(rows):
+            ids = values[row][: batch.length]
+            array[place, : len(ids)] = ids
+        features[name] = array
+    return features
+
+
+GPU_TOKENS, GPU_ROWS = 16384, 256
+
+
+class Batched:
+    """The common part of encoders that run a model here; a subclass says how texts become tokens and tokens vectors.
+
+    Attributes:
+        dim: length of a vector.
+        limit: the most tokens of a text that the model sees.
+        batch_tokens: about how many tokens a batch holds.
+        batch_rows: rows of a batch at most.
+        workers: batches that run at once.
+    """
+
+    dim: int
+    limit: int
+    batch_tokens: int
+    batch_rows: int = ROWS
+    workers: int = 1
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of shape (n, dim); a bar is shown on a terminal where the work is long.
+
+        Equal texts get equal bits, whatever else is in the call; a text in it twice is encoded once.
+        """
+        distinct = list(dict.fromkeys(texts))
+        vectors = np.zeros((len(distinct), self.dim), dtype=np.float32)
+        if not distinct:
+            return vectors
+        encoded, fill = self._tokens(distinct)
+        lengths = [len(ids) for ids in encoded["input_ids"]]
+        batches = plan(lengths, limit=self.limit, tokens=self.batch_tokens, most=self.batch_rows)
+
+        def run(batch: Batch) -> Vectors:
+            return self._vectors(assemble(batch, encoded, fill))[: len(batch.rows)]
+
+        for batch, found in track(_mapped(run, batches, self.workers), len(batches), len(distinct)):
+            vectors[list(batch.rows)] = found
+        place = {text: row for row, text in enumerate(distinct)}
+        return vectors if len(distinct) == len(texts) else vectors[[place[text] for text in texts]]
+
+    def _size_batches(self, tokens: int, device: str) -> None:
+        """Batches of about so many tokens on a CPU, large ones elsewhere."""
+        self.batch_tokens, self.batch_rows = (tokens, ROWS) if device == "cpu" else (GPU_TOKENS, GPU_ROWS)
+
+    def _tokens(self, texts: list[str]) -> tuple[dict[str, list[list[int]]], dict[str, int]]:
+        """What the tokenizer gives by name, without padding, and what pads each name."""
+        raise NotImplementedError
+
+    def _vectors(self, features: Features) -> Vectors:
+        """Vectors of shape (size, dim) of token arrays of shape (size, length)."""
+        raise NotImplementedError
+
+
+def tokenized(tokenizer: Any, texts: list[str], limit: int) -> tuple[dict[str, list[list[int]]], dict[str, int]]:  # noqa: ANN401 - an optional library's class
+    """Tokens of texts in one call of the tokenizer, and what pads them; a text without any gets one that pads."""
+    found = tokenizer(texts, truncation=True, max_length=limit)
+    ids = tokenizer.pad_token_id
+    spare = next((one for one in (ids, tokenizer.eos_token_id, tokenizer.bos_token_id) if one is not None), 0)
+    values = {"input_ids": spare, "token_type_ids": getattr(tokenizer, "pad_token_type_id", 0), "attention_mask": 0}
+    encoded = {name: found[name] for name in values if name in found}
+    empty = [row for row, one in enumerate(encoded["input_ids"]) if not one]
+    for row in empty:
+        for name in encoded:
+            encoded[name][row] = [1 if name == "attention_mask" else values[name]]
+    return encoded, {name: values[name] for name in encoded}
+
+
+def _mapped(run: Callable[[Batch], Vectors], batches: Sequence[Batch], workers: int) -> Iterator[tuple[Batch, Vectors]]:
+    if workers < 2 or len(batches) < 2:
+        yield from ((batch, run(batch)) for batch in batches)
+        return
+    # Longest first: no worker is left with the longest batch when the others are done.
+    ordered = batches[::-1]
+    with ThreadPoolExecutor(workers, thread_name_prefix="bestfor-encode") as pool:
+        yield from zip(ordered, pool.map(run, ordered), strict=True)
+
+
+def track(work: Iterable[tuple[Batch, Vectors]], batches: int, texts: int) -> Iterator[tuple[Batch, Vectors]]:
+    """Pass work through, with a bar on a terminal where there are many batches."""
+    if batches < SHOW_FROM or not sys.stderr.isatty():
+        yield from work
+        return
+    from rich.console import Console
+    from rich.progress import track as bar
+
+    yield from bar(work, f"Encoding {texts} texts", total=batches, console=Console(stderr=True), transient=True)
