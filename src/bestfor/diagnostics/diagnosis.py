@@ -98,12 +98,18 @@ def diagnose_arrays(
         data = _digest(rows, np.flatnonzero(rows.size >= drawn[-1]))
         settings = replace(settings, signature={"data": data, **settings.signature})
     found = diagnose_blocks(
-        lambda: ((queries, pools_of(rows, queries)) for queries in rows.blocks()), drawn, rows.not_finite, settings
+        lambda: (pools_of(rows, queries) for queries in rows.blocks()),
+        drawn,
+        rows.not_finite,
+        settings,
+        users=rows.user_names,
     )
     return found.with_calibration(calibrations(rows, rewards, level))
 
 
-def diagnose_blocks(blocks: Blocks, n: IntArray, not_finite: int, settings: Settings) -> Diagnosis:
+def diagnose_blocks(
+    blocks: Blocks, n: IntArray, not_finite: int, settings: Settings, users: Sequence[str] | None = None
+) -> Diagnosis:
     """Diagnose pools that come in blocks, so that only one block is in memory at a time.
 
     Args:
@@ -111,8 +117,9 @@ def diagnose_blocks(blocks: Blocks, n: IntArray, not_finite: int, settings: Sett
         n: shape (K,), from :func:`choose_n`.
         not_finite: rows that were left out of the pools.
         settings: how.
+        users: all users in the order in which they are told; sorted where None.
     """
-    found = study(blocks, n)
+    found = study(blocks, n, users=users)
     queries = found.queries
     known = {"version": version("bestfor"), "rule": "argmax", **settings.signature}
     frame = Frame(

@@ -18,7 +18,7 @@ from bestfor.diagnostics.within import Collapse, judge_spreads, user_weights
 from bestfor.types import Averaging, FloatArray, IntArray, Scale
 
 TextEffects = Callable[[FloatArray, tuple[Column, ...], IntArray], Texts | None]
-"""Query weights, the means and the grid -> what texts do to the means, None where no two users share one."""
+"""Weights of users' queries, the means and the grid -> what texts do to the means; None where none is shared."""
 
 EDGES = np.linspace(-1.0, 1.0, 21)
 
@@ -139,7 +139,7 @@ def conclude(queries: Queries, n: IntArray, averaging: Averaging, texts: TextEff
 
 def _texts_of(pools: Pools) -> TextEffects:
     def effects(weight: FloatArray, columns: tuple[Column, ...], grid: IntArray) -> Texts | None:
-        return text_effects(pools, weight, columns, grid) if shares_texts(pools) else None
+        return text_effects(pools, weight[pools.user], columns, grid) if shares_texts(pools) else None
 
     return effects
 
@@ -172,9 +172,8 @@ def _curve_influences(queries: Queries, base: Base, texts: TextEffects) -> Influ
         columns += [(place, one) for one in grid]
         parts.append(sums.all(*what))
     users = base.weight[:, None] * np.concatenate(parts, axis=1)
-    each = base.weight[queries.user]
     return Influences(
-        tuple(columns), users.sum(axis=0), queries.user_ids, users, texts(each, tuple(columns), base.grid)
+        tuple(columns), users.sum(axis=0), queries.user_ids, users, texts(base.weight, tuple(columns), base.grid)
     )
 
 

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bestfor.data.hashing import hash_strings
 from bestfor.errors import InputError
 from bestfor.types import IntArray
 
@@ -73,40 +74,6 @@ def pick(names: Sequence[str], codes: IntArray) -> tuple[str, ...]:
     return tuple([names[place] for place in places])
 
 
-class Names(Sequence[str]):
-    """Many strings in little memory: an Arrow array that gives strings."""
-
-    def __init__(self, strings: pa.Array | pa.ChunkedArray) -> None:
-        self._strings = strings
-
-    @classmethod
-    def of(cls, names: Sequence[str]) -> Names:
-        """Any strings."""
-        return names if isinstance(names, Names) else cls(pa.array(list(names), pa.large_string()))
-
-    @classmethod
-    def joined(cls, parts: Sequence[Names]) -> Names:
-        """One after the other."""
-        return cls(pa.chunked_array([part._strings for part in parts], pa.large_string()).combine_chunks())
-
-    def __len__(self) -> int:
-        return len(self._strings)
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> Names: ...
-    def __getitem__(self, index: int | slice) -> str | Names:
-        if isinstance(index, slice):
-            return Names(self._strings[index])
-        return self._strings[int(index)].as_py()
-
-    def take(self, rows: IntArray) -> Names:
-        """These, in this order."""
-        return Names(self._strings.take(pa.array(rows)))
-
-    def order(self, group: npt.NDArray[np.integer[Any]]) -> IntArray:
-        """The permutation that sorts by group, then by name."""
-        table = pa.table({"group": group, "name": self._strings})
-        keys = [("group", "ascending"), ("name", "ascending")]
-        return pc.sort_indices(table, sort_keys=keys).to_numpy().astype(np.int64)  # pyright: ignore[reportAttributeAccessIssue]
+def hash_ids(ids: Sequence[str]) -> npt.NDArray[np.uint64]:
+    """64-bit hashes, the same on every machine."""
+    return hash_strings(pa.array(ids, pa.large_string()))

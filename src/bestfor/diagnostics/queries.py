@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from bestfor.data.hashing import join_hashes
 from bestfor.diagnostics.curves import best_of_n, pool_curves
+from bestfor.diagnostics.ids import hash_ids
 from bestfor.diagnostics.pools import Pools
 from bestfor.diagnostics.rules import Rule, curve_by_rule
 from bestfor.diagnostics.within import centred, correlations
@@ -79,7 +81,7 @@ class Queries:
     Attributes:
         user: shape (Q,), codes into ``user_ids``.
         user_ids: the users.
-        query_ids: shape (Q,).
+        key: shape (Q,), a hash of the user's and the query's id, so that choices do not follow the order of rows.
         size: shape (Q,), candidates.
         models: name -> the model in every query.
         scales: name -> the scale of its rewards.
@@ -88,7 +90,7 @@ class Queries:
 
     user: Counts
     user_ids: tuple[str, ...]
-    query_ids: Sequence[str]
+    key: npt.NDArray[np.uint64]
     size: Counts
     models: dict[str, ModelQueries]
     scales: dict[str, Scale]
@@ -167,7 +169,7 @@ def measure_queries(pools: Pools, n: IntArray, rules: Sequence[Rule] = ()) -> Qu
     return Queries(
         user=pools.user.astype(np.int32),
         user_ids=pools.user_ids,
-        query_ids=pools.query_ids,
+        key=join_hashes(hash_ids(pools.user_ids)[pools.user], hash_ids(pools.query_ids)),
         size=pools.size.astype(np.int32),
         models=models,
         scales=dict(pools.scales),

@@ -46,7 +46,7 @@ class Chosen:
     """Which queries are sampled.
 
     Attributes:
-        rows: shape (Q,), their places among all queries, increasing.
+        rows: shape (Q,), their places among all queries.
         weight: shape (Q,), each query's weight in a mean over the sample, summing to 1.
         of: how many queries there are.
     """
@@ -73,12 +73,16 @@ def choose(queries: Queries, averaging: Averaging) -> Chosen:
 
 
 def draw(chosen: Chosen, pools: Pools) -> Sample:
-    """The sample, from the chosen queries' pools."""
-    return Sample(pools, chosen.of, chosen.weight, _orders(pools))
+    """The sample, from the chosen queries' pools; sorted by user and query, in whatever order these came."""
+    users: list[int] = pools.user.tolist()
+    names = [(pools.user_ids[user], query) for user, query in zip(users, pools.query_ids, strict=True)]
+    order = np.array(sorted(range(len(names)), key=names.__getitem__), dtype=np.int64)
+    pools = pools.take(order)
+    return Sample(pools, chosen.of, chosen.weight[order], _orders(pools))
 
 
 def _chosen(queries: Queries, most: int) -> tuple[IntArray, FloatArray]:
-    """The queries taken, increasing, and how many each stands for."""
+    """The queries taken and how many each stands for."""
     users = len(queries.user_ids)
     if len(queries) <= most:
         return np.arange(len(queries), dtype=np.int64), np.ones(len(queries))
@@ -90,21 +94,11 @@ def _chosen(queries: Queries, most: int) -> tuple[IntArray, FloatArray]:
     of_taken = np.zeros(users, dtype=np.bool_)
     of_taken[taken] = True
     place = np.flatnonzero(of_taken[queries.user])
-    place = place[np.argsort(queries.user[place], kind="stable")]
+    place = place[np.lexsort((queries.key[place], queries.user[place]))]
     grouped = queries.user[place]
-    bounds = np.searchsorted(grouped, np.stack([taken, taken + 1], axis=1)).tolist()
-    own = [_first(queries, place[low:high], cap) for (low, high), cap in zip(bounds, cap[taken].tolist(), strict=True)]
-    rows = np.sort(np.concatenate(own))
+    rank = np.arange(len(place)) - np.searchsorted(grouped, grouped)
+    rows = place[rank < cap[grouped]]
     return rows, (users / len(taken)) * (count / cap)[queries.user[rows]]
-
-
-def _first(queries: Queries, rows: IntArray, most: int) -> IntArray:
-    """At most so many of one user's queries, by the hash of their ids."""
-    if len(rows) <= most:
-        return rows
-    user = queries.user_ids[int(queries.user[rows[0]])]
-    hashed = [(key(SEED, "beyond", user, queries.query_ids[int(row)]), int(row)) for row in rows]
-    return np.array([row for _, row in sorted(hashed)[:most]], dtype=np.int64)
 
 
 def _orders(pools: Pools) -> IntArray:

@@ -47,8 +47,9 @@ def diagnose_stream(
     with QueryBlocks(batches) as source:
         survey = source.first_pass(lambda blocks: _survey(blocks, columns, batches.where))
         drawn = choose_n(n, survey.sizes())
+        survey.counts.clear()
 
-        def pools() -> Iterator[tuple[IntArray | None, Pools]]:
+        def pools() -> Iterator[Pools]:
             for block in source:
                 yield from _pools(block, columns, scale)
 
@@ -110,7 +111,7 @@ def _survey(blocks: Iterable[Block], columns: Scores, where: str) -> _Survey:
     return found
 
 
-def _pools(block: Block, columns: Scores, scale: Scale) -> Iterator[tuple[None, Pools]]:
+def _pools(block: Block, columns: Scores, scale: Scale) -> Iterator[Pools]:
     table = block.table
     rows = sort_rows(
         table["user"],
@@ -122,7 +123,7 @@ def _pools(block: Block, columns: Scores, scale: Scale) -> Iterator[tuple[None, 
         number=block.number,
     )
     for queries in rows.blocks():
-        yield None, pools_of(rows, queries)
+        yield pools_of(rows, queries)
 
 
 def _look_at_stds(block: Block, columns: Scores, where: str, finite: BoolArray, looks: dict[str, FirstLook]) -> None:
