@@ -67,6 +67,17 @@ def test_page_from_disk(browser, address):
         target = page.locator(link.get_attribute("href"))
         bar, heading = page.locator(".guide").bounding_box(), target.bounding_box()
         assert bar["y"] + bar["height"] <= heading["y"] <= 900
+    page.locator("label.chip", has_text="gaussian").click()
+    section = page.locator("section:has(> #calibration)")
+    assert "Can its uncertainty be believed?" in section.locator("h2").inner_text()
+    assert section.locator(".chart.wide:visible").count() == 2
+    unfold = section.locator("details:visible summary").first
+    unfold.focus()
+    page.keyboard.press("Enter")
+    assert section.locator("details:visible table").first.is_visible()
+    page.locator("label.chip", has_text="pooled").click()
+    assert "predicts no standard deviation" in section.inner_text()
+
     section = page.locator("section:has(> #beyond)")
     assert section.locator(".chart.wide:visible").count() == 1
     assert "Beyond the pool" in section.locator("h2").inner_text()
@@ -75,6 +86,19 @@ def test_page_from_disk(browser, address):
     assert page.evaluate("document.querySelectorAll('main b, main img').length") == 0
     assert said == []
     assert {url.partition("#")[0] for url in asked} == {address}
+
+
+def test_everything_that_can_be_reached_has_a_name_and_scrolls_in_its_box(browser, address):
+    page = browser.new_page(viewport={"width": 1100, "height": 900})
+    page.goto(address)
+    assert page.evaluate(UNNAMED) == []
+    for part in ("#beyond", "#quantities", "#curves"):
+        spills = f"section:has(> {part}) table"
+        for wide in page.locator(f"{spills}:visible").all():
+            box, room = wide.evaluate("e => [e.offsetWidth, e.closest('.scroll, details, section').clientWidth]")
+            assert box <= room or wide.evaluate("e => getComputedStyle(e.closest('.scroll')).overflowX") == "auto"
+    table = page.locator("section:has(> #beyond) .scroll:visible").first
+    assert table.evaluate("e => e.scrollWidth <= e.clientWidth"), "the predictions fit their column at this width"
 
 
 def test_first_tab_skips_to_the_content(browser, address):
@@ -100,17 +124,30 @@ def test_no_sideways_scroll_and_readable_colours(browser, address):
         page.close()
 
 
+UNNAMED = """() => {
+  const named = e => (e.getAttribute('aria-label') || e.labels?.[0]?.textContent || e.textContent || '').trim() ||
+    (e.getAttribute('aria-labelledby') || '').split(' ').some(id => document.getElementById(id));
+  const reached = 'a[href], input, summary, [tabindex], [role=region], svg[role=img], nav, section';
+  return [...document.querySelectorAll(reached)].filter(e => !named(e)).map(e => e.outerHTML.slice(0, 80));
+}"""
+
+
 CONTRAST = """() => {
   const light = colour => {
     const parts = colour.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255)
       .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
     return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
   };
-  const ground = light(getComputedStyle(document.body).backgroundColor);
-  const ratios = [...document.querySelectorAll('main p, main td, main th, main dd, main li, svg.chart text')]
-    .filter(e => e.checkVisibility())
-    .map(e => getComputedStyle(e)[e.namespaceURI.endsWith('svg') ? 'fill' : 'color'])
-    .map(light)
-    .map(l => (Math.max(l, ground) + 0.05) / (Math.min(l, ground) + 0.05));
+  const clear = colour => /, 0\\)$/.test(colour);
+  const ground = element => {
+    const colour = getComputedStyle(element).backgroundColor;
+    return clear(colour) && element.parentElement ? ground(element.parentElement) : light(colour);
+  };
+  const texts = 'p, h1, h2, h3, a, label, summary, caption, figcaption, td, th, dt, dd, li, pre, span.interval,' +
+    'span.meaning, span.why, svg.chart text';
+  const ratios = [...document.querySelectorAll(texts)]
+    .filter(e => e.checkVisibility() && e.textContent.trim())
+    .map(e => [light(getComputedStyle(e)[e.namespaceURI.endsWith('svg') ? 'fill' : 'color']), ground(e)])
+    .map(([ink, paper]) => (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05));
   return Math.min(...ratios);
 }"""

@@ -54,6 +54,7 @@ class Calibration:
     verdict: str
     chart: Markup | None
     pit: Markup | None
+    pit_rows: list[tuple[str, str]]
     bins: list[tables.Row]
     numbers: list[tables.Row]
     coverage: list[tables.Row]
@@ -144,6 +145,7 @@ def _calibration(model: view.Model, found: Predictive) -> Calibration:
         verdict=found.verdict,
         chart=None if bins is None else _reliability_chart(bins, model),
         pit=None if pit is None else _pit_chart(pit, model),
+        pit_rows=[] if pit is None else tables_calibration.pit_rows(pit),
         bins=tables_calibration.bins(found),
         numbers=tables_calibration.numbers(found),
         coverage=tables_calibration.coverage(found),

@@ -64,7 +64,7 @@ def costs(model: view.Model) -> list[Row]:
         if one is None:
             cells += [Cell(words.NONE), Cell(words.NONE)]
         else:
-            edge = "the pools end here: more may pay" if one.at_edge else ""
+            edge = "or more" if one.at_edge else ""
             cells.append(Cell(words.count(one.n), edge))
             cells.append(Cell(words.number(one.net, places), words.span(one.low, one.high, "number", places)))
         rows.append(Row(label, label, tuple(cells)))

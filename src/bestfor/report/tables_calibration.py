@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bestfor.report import view, words
 from bestfor.report.predictive import Predictive
+from bestfor.report.reliability import PitPlot
 from bestfor.report.tables import Cell, Row
 
 NUMBERS = (
@@ -47,6 +48,14 @@ def bins(found: Predictive) -> list[Row]:
             ),
         )
         for place, (size, predicted, observed, low, high) in enumerate(columns, start=1)
+    ]
+
+
+def pit_rows(plot: PitPlot) -> list[tuple[str, str]]:
+    """One row a bin of the PIT: where it lies, and the share of the candidates in it."""
+    return [
+        (f"{words.number(low, 2)} to {words.number(high, 2)}", words.percent(float(share), 1))
+        for low, high, share in zip(plot.edges, plot.edges[1:], plot.share, strict=False)
     ]
 
 

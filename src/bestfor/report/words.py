@@ -58,7 +58,8 @@ BEYOND: dict[str, str] = {
     "gao": f"Gao et al. (2023): gain = d (a {MINUS} b d), where d = \N{SQUARE ROOT}(ln N {MINUS} (N {MINUS} 1)/N) "
     "tells how far the best of N departs from one sample, a is the pull of the reward and b its over-optimisation.",
     "costs": "Two ways to state a price, in utility. Per doubling: the last N up to which going from N to 2N gains "
-    "more than the price. Per candidate: the N with the highest utility less N times the price.",
+    "more than the price. Per candidate: the N with the highest utility less N times the price ("
+    "\u201cor more\u201d where the pools end before it stops to pay).",
 }
 
 CALIBRATION: dict[str, str] = {
