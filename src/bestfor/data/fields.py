@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from bestfor.errors import InputError
 
@@ -66,6 +67,14 @@ def time_of(value: object, where: str) -> int | None:
     if value is None or value == "":
         return None
     text = str(value).strip()
+    seconds = _seconds(text)
+    if seconds is None:
+        raise InputError(where, f"'{text[:40]}'", "a year, a date such as 2017-05-30, or seconds since 1970")
+    return seconds
+
+
+@lru_cache(maxsize=1 << 14)
+def _seconds(text: str) -> int | None:
     with suppress(ValueError, OverflowError):
         if text.lstrip("-").replace(".", "", 1).isdigit():
             return _of_number(float(text), text)
@@ -75,7 +84,7 @@ def time_of(value: object, where: str) -> int | None:
             return int(datetime(year, month, day, tzinfo=UTC).timestamp())
         moment = datetime.fromisoformat(text)
         return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
-    raise InputError(where, f"'{text[:40]}'", "a year, a date such as 2017-05-30, or seconds since 1970")
+    return None
 
 
 def _of_number(number: float, text: str) -> int:

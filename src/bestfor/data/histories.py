@@ -6,9 +6,11 @@ import hashlib
 import os
 import tempfile
 import unicodedata
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
@@ -40,11 +42,15 @@ class Entry:
     output: str
     timestamp: int | None = None
 
-    @property
+    @cached_property
     def content(self) -> bytes:
         """A hash of what was asked and written, in one form of Unicode and without regard to white space."""
-        text = "\0".join(" ".join(unicodedata.normalize("NFC", part).split()) for part in (self.input, self.output))
+        text = "\0".join(" ".join(_composed(part).split()) for part in (self.input, self.output))
         return hashlib.blake2b(text.encode(), digest_size=12).digest()
+
+
+def _composed(text: str) -> str:
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 @dataclass
@@ -70,12 +76,12 @@ class Collector:
     """Takes users' items, once each, and gives the table.
 
     Args:
-        most: characters to keep in memory, see :data:`MOST_IN_MEMORY`.
+        most: characters to keep in memory; by default :data:`MOST_IN_MEMORY`.
     """
 
-    def __init__(self, most: int = MOST_IN_MEMORY) -> None:
+    def __init__(self, most: int | None = None) -> None:
         self.left = Left()
-        self._most = most
+        self._most = MOST_IN_MEMORY if most is None else most
         self._names: dict[str, set[str]] = {}
         self._texts: dict[str, set[bytes]] = {}
         self._columns: list[list[object]] = [[] for _ in HISTORIES]
@@ -157,6 +163,7 @@ class _Spill:
             number, name = tempfile.mkstemp(prefix="bestfor-", suffix=".arrow")
             os.close(number)
             self._path = Path(name)
+            self._remove = weakref.finalize(self, _unlink, self._path)
             self._file = pa.OSFile(name, "wb")
             self._writer = pa.ipc.new_file(self._file, HISTORIES)
         except OSError as error:
@@ -181,10 +188,11 @@ class _Spill:
         finally:
             self._remove()
 
-    def _remove(self) -> None:
-        # The mapping keeps the bytes until the table goes; where a mapped file cannot be removed, the system does it.
-        with suppress(OSError):
-            self._path.unlink(missing_ok=True)
+
+def _unlink(path: Path) -> None:
+    # The mapping keeps the bytes until the table goes; where a mapped file cannot be removed, the system does it.
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _no_room(error: OSError) -> InputError:
