@@ -161,7 +161,7 @@ def test_prompts_count_in_the_loss_as_much_as_is_asked(corpus, trained):
     tokenizer = AutoTokenizer.from_pretrained(trained[0].out)
     model = AutoModelForCausalLM.from_pretrained(trained[0].out)
     rows = encode(tokenizer, conversations([corpus], 1)[:3], 512)
-    total, weight = _training._loss(model, rows, context=0.25)
+    total, weight = _training.weighted_loss(model, rows, context=0.25)
     expected, counted = 0.0, 0.0
     for row in rows:
         ids = torch.from_numpy(row.ids)[None]
@@ -185,7 +185,7 @@ def test_hidden_words_are_those_of_prompts_only(corpus, trained):
 
     inner = Model()
     model = SimpleNamespace(device="cpu", base_model=inner, get_output_embeddings=lambda: torch.nn.Linear(4, 500))
-    _training._loss(model, rows, hide=1.0, draw=np.random.default_rng(0))
+    _training.weighted_loss(model, rows, hide=1.0, draw=np.random.default_rng(0))
     for row, ids in zip(rows, shown[0].numpy(), strict=True):
         ids = ids[: len(row.ids)]
         assert np.array_equal(ids == row.ids, (row.target == 1) | (row.ids == 0))
@@ -264,7 +264,7 @@ def test_batches_hold_every_conversation_once_within_the_budget(corpus, trained)
 
 def test_the_rate_rises_then_falls(settings):
     config = replace(settings, steps=100, rate=1.0, warmup=0.1, floor=0.1)
-    rates = [rate_at(step, config) for step in range(100)]
+    rates = [rate_at(step, config, 100) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[9] == rates[10] == pytest.approx(1.0)
     assert rates[55] == pytest.approx(0.55)

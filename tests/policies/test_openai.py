@@ -232,6 +232,13 @@ def test_thinking_aloud_is_noticed(policy):
     assert "1 candidates of m begin with <think>" in made.notes[0]
 
 
+def test_prompts_that_come_back_are_noticed(policy):
+    long = "a question of more than a few words"
+    made, _ = policy(lambda request: chat(f"<user> {asked(request)} <assistant> fine", "fine"))
+    made.sample(prompts(long, "short"), 2, seed=0)
+    assert "1 candidates of m repeat their prompt" in made.notes[0]
+
+
 def test_extra_fields_are_sent(policy):
     made, server = policy(honest, extra_body={"top_k": -1, "chat_template_kwargs": {"enable_thinking": False}})
     made.sample(prompts("a"), 2, seed=0)

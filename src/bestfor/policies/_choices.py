@@ -12,6 +12,7 @@ from bestfor.endpoint import EndpointError, RefusedError
 from bestfor.policies.base import Message, Sampled
 
 _SPARED = ("logprobs", "seed", "top_p", "stop")
+_LONG = 24
 _MANY = re.compile(r"""['"`]n['"`]|\bn\b\s*(?:must|should|is|=|>|<|parameter|value)|multiple (?:choices|completions)""")
 
 
@@ -95,17 +96,20 @@ class Seen:
         queries: queries with at least two candidates.
         same: those whose candidates are all the same text.
         thought: candidates that begin with a chain of thought.
+        echoed: candidates that hold the whole of a long prompt's last turn.
     """
 
     queries: int = 0
     same: int = 0
     thought: int = 0
+    echoed: int = 0
 
-    def look(self, candidates: Sequence[Sampled]) -> None:
-        """Count one query's candidates."""
+    def look(self, candidates: Sequence[Sampled], asked: str) -> None:
+        """Count one query's candidates; ``asked`` is the last turn of its prompt."""
         self.queries += len(candidates) > 1
         self.same += len(candidates) > 1 and len({one.text for one in candidates}) == 1
         self.thought += sum(one.text.startswith("<think>") for one in candidates)
+        self.echoed += sum(len(asked) >= _LONG and asked in one.text for one in candidates)
 
     def notes(self, model: str) -> list[str]:
         """What a reader of the results should know."""
@@ -114,6 +118,10 @@ class Seen:
             said.append(
                 f"{self.same} of {self.queries} queries got nothing but identical candidates from {model}: its server "
                 "decodes greedily (is sampling on in the model's generation_config?) or shares one seed among choices"
+            )
+        if self.echoed:
+            said.append(
+                f"{self.echoed} candidates of {model} repeat their prompt: its server gives back more than was written"
             )
         if self.thought:
             said.append(

@@ -210,7 +210,7 @@ class OpenAIPolicy:
             try:
                 await self._query(prompt, what, got)
                 if owed:
-                    self._seen.look(list(got.values()))
+                    self._seen.look(list(got.values()), prompt.messages[-1]["content"])
             except EndpointError as error:
                 failures.append((prompt.query_id, error))
                 # A budget lets what is under way come in; a dead server will not answer that either.
