@@ -124,17 +124,18 @@ def _folders(task: str | None) -> list[str]:
 
 
 def _from_hub(name: str, task: str | None, split: str) -> Path:
-    hub = require("huggingface_hub", "models")
+    hub, errors = require("huggingface_hub", "models"), require("huggingface_hub.errors", "models")
+    cache = require("huggingface_hub.constants", "models").HF_HUB_CACHE
     if task is None:
         expected = "one of " + ", ".join(f"{known}_{setting}" for known in LONGLAMP[:3] for setting in SETTINGS)
         raise InputError(f"data set '{name}' of the hub", "no task", expected)
     patterns = [f"{folder}/{split}-*.parquet" for folder in _folders(task)]
     expected = (
         "a data set of the hub's cache: run 'hf download --repo-type dataset "
-        f'{name} --include "{patterns[0]}"\' where there is a network and copy it to {hub.constants.HF_HUB_CACHE}, '
+        f'{name} --include "{patterns[0]}"\' where there is a network and copy it to {cache}, '
         "or give the path of a file"
     )
     try:
         return Path(hub.snapshot_download(name, repo_type="dataset", allow_patterns=patterns))
-    except (hub.errors.HfHubHTTPError, hub.errors.HFValidationError, OSError, ValueError) as error:
+    except (errors.HfHubHTTPError, errors.HFValidationError, OSError, ValueError) as error:
         raise InputError(f"data set '{name}'", f"nothing to be had ({type(error).__name__})", expected) from error
