@@ -25,7 +25,7 @@ from bestfor.policies.transformers import TransformersPolicy
 from bestfor.utilities.overlap import Overlap
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "acl_titles"
-SIZE = Size(vocabulary=5000, hidden=192, layers=5, heads=3, kv_heads=3, intermediate=512, positions=2048, uncased=True)
+SIZE = Size(vocabulary=5000, hidden=192, layers=4, heads=3, kv_heads=3, intermediate=448, positions=2048, uncased=True)
 
 app = typer.Typer(add_completion=False)
 Data = Annotated[Path, typer.Option(help="Folder of background_papers.jsonl.gz.")]
@@ -35,8 +35,8 @@ Data = Annotated[Path, typer.Option(help="Folder of background_papers.jsonl.gz."
 def train(
     out: Path,
     data: Data = DATA,
-    steps: int = 1800,
-    rounds: int = 6,
+    steps: int = 1300,
+    rounds: int = 4,
     seed: int = 0,
     rate: float = 4e-3,
     optimizer: Annotated[str, typer.Option(help="muon or adamw.")] = "muon",

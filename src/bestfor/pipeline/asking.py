@@ -194,7 +194,7 @@ class _Prompter:
         prompting = self._prompting
         best = retrieve(visible, row["input"], prompting.items, method=prompting.retriever)
         fitted = self._fit([(item.input, item.output) for item in best], row)
-        prompt = Prompt(row["query_id"], tuple(fitted.messages))
+        prompt = Prompt(row["query_id"], tuple(fitted.messages), row["user_id"])
         return _Question(row, prompt, len(best) - fitted.dropped, fitted.dropped)
 
     def _fit(self, pairs: list[tuple[str, str]], row: dict[str, Any]) -> Fitted:

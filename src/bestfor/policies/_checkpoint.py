@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from transformers.utils import logging as hub_logging
 
 from bestfor.errors import InputError
 from bestfor.policies import _sampler
+from bestfor.policies._lora import Pair, Worn, worn
 from bestfor.policies._sampler import Drawn, Ends, Repeated, SharedPrefix
 from bestfor.policies.base import Message
 from bestfor.types import BoolArray, FloatArray, IntArray
@@ -83,6 +84,7 @@ class Checkpoint:
         *,
         temperature: float,
         top_p: float,
+        adapters: Sequence[Mapping[str, Pair]] | None = None,
     ) -> Drawn:
         """Draw candidates from a chunk of prompts.
 
@@ -92,18 +94,27 @@ class Checkpoint:
             stop: texts that end a candidate.
             temperature: divides the logits.
             top_p: nucleus mass.
+            adapters: each prompt's updates of layers, None for the model as it is.
 
         Returns:
             What was drawn, shape (b, n) and (b, n, t).
         """
         rule = {"ends": self._ends(stop), "temperature": temperature, "top_p": top_p}
+        shares = self.shares  # probed before anything is worn
+        with worn(self.model, adapters or [{}] * len(prompts)) as batch:
+            return self._run(prompts, uniforms, rule, shares, batch)
+
+    def _run(
+        self, prompts: Sequence[list[int]], uniforms: FloatArray, rule: dict[str, Any], shares: bool, batch: Worn
+    ) -> Drawn:
         starts = range(0, uniforms.shape[1], SIDE_BY_SIDE)
-        if self.shares:
+        if shares:
             engine = SharedPrefix(self.model, self._cache(), prompts)
             return _joined([_sampler.run(engine, uniforms[:, k : k + SIDE_BY_SIDE], **rule) for k in starts], 1)
         # One prompt at a time needs no padding, which models with recurrent states do not all support.
         rows: list[Drawn] = []
         for row, ids in enumerate(prompts):
+            batch.only(row)
             noise = [uniforms[row : row + 1, k : k + SIDE_BY_SIDE] for k in starts]
             engines = (Repeated(self.model, self._cache(), ids, part.shape[1]) for part in noise)
             rows.append(_joined([_sampler.run(e, part, **rule) for e, part in zip(engines, noise, strict=True)], 1))

@@ -1,10 +1,12 @@
-"""How to fine-tune: the shape of a new model, and the settings of a training."""
+"""How to fine-tune: the shape of a new model, and the settings of a training or of adapters."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from bestfor.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -82,3 +84,47 @@ def plain(config: Finetune) -> dict[str, Any]:
     settings = asdict(config)
     del settings["out"]
     return {**settings, "init": str(config.init) if config.init else None}
+
+
+@dataclass(frozen=True)
+class Lora:
+    """How adapters are shaped and trained.
+
+    Attributes:
+        rank: of the update of a matrix.
+        alpha: the update is scaled by alpha / rank.
+        targets: last parts of the names of adapted layers.
+        steps: optimiser steps of a personal adapter.
+        shared_steps: of the adapter for all, 0 for none.
+        tokens: padded tokens of a batch.
+        limit: longest example, in tokens; longer ones are left out.
+        rate: peak learning rate (AdamW).
+        warmup: share of the steps in which the rate rises.
+        floor: last learning rate as a share of the peak.
+        clip: largest norm of the gradient.
+        seed: first weights and order of batches.
+        dtype: of the base, as in :class:`bestfor.policies.transformers.TransformersPolicy`.
+        device: likewise.
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    steps: int = 20
+    shared_steps: int = 0
+    tokens: int = 2048
+    limit: int = 2048
+    rate: float = 1e-3
+    warmup: float = 0.1
+    floor: float = 0.1
+    clip: float = 1.0
+    seed: int = 0
+    dtype: str = "auto"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("rank", "alpha", "steps", "tokens", "limit", "rate", "clip"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"Lora.{name}", str(getattr(self, name)), "a number above 0")
+        if not self.targets:
+            raise InputError("Lora.targets", "none", "names of layers, such as q_proj")

@@ -11,7 +11,7 @@ import math
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -59,7 +59,7 @@ class Training:
         columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, disable=console is None) as progress:
             bar = progress.add_task("fine-tuning", total=config.steps, completed=self.step)
-            for batch in _schedule(rows, config, self.step):
+            for batch in schedule(rows, config, config.steps, done=self.step):
                 seen.append(self._one(batch))
                 self.step += 1
                 progress.update(bar, completed=self.step, description=f"loss {np.mean(seen[-50:]):.3f}")
@@ -77,11 +77,11 @@ class Training:
         config = self.config
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = rate_at(self.step, config)
+                group["lr"] = rate_at(self.step, config, config.steps)
         self.model.train()
         hidden = rng.derive(config.seed, "hidden", self.step) if config.hide > 0 else None
         with _precision(self.model, config.precision):
-            total, weight = _loss(self.model, batch, context=config.context, hide=config.hide, draw=hidden)
+            total, weight = weighted_loss(self.model, batch, context=config.context, hide=config.hide, draw=hidden)
         loss = total / weight
         self.model.zero_grad(set_to_none=True)
         loss.backward()
@@ -150,13 +150,28 @@ class Training:
         self.step, self.curve = written["step"], written["curve"]
 
 
-def rate_at(step: int, config: Finetune) -> float:
+class Pace(Protocol):
+    """What decides the order of batches and the learning rate."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def tokens(self) -> int: ...
+    @property
+    def rate(self) -> float: ...
+    @property
+    def warmup(self) -> float: ...
+    @property
+    def floor(self) -> float: ...
+
+
+def rate_at(step: int, pace: Pace, steps: int) -> float:
     """Learning rate of a step: linear rise over the warm-up, then half a cosine from the peak to its floor."""
-    rise = max(1, round(config.warmup * config.steps))
+    rise = max(1, round(pace.warmup * steps))
     if step < rise:
-        return config.rate * (step + 1) / rise
-    done = (step - rise) / max(1, config.steps - rise)
-    return config.rate * (config.floor + (1 - config.floor) * 0.5 * (1 + math.cos(math.pi * done)))
+        return pace.rate * (step + 1) / rise
+    done = (step - rise) / max(1, steps - rise)
+    return pace.rate * (pace.floor + (1 - pace.floor) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
 def loss_of(
@@ -167,7 +182,7 @@ def loss_of(
     total, count = 0.0, 0.0
     with torch.inference_mode(), _precision(model, precision):
         for group in batches(rows, tokens, seed=0, epoch=0) if rows else ():
-            part, size = _loss(model, [rows[index] for index in group])
+            part, size = weighted_loss(model, [rows[index] for index in group])
             total, count = total + float(part), count + size
     return round(total / count, 4) if count else None
 
@@ -196,11 +211,12 @@ def _precision(model: PreTrainedModel, name: str) -> torch.autocast:
     return torch.autocast(model.device.type, torch.bfloat16, enabled=name == "bfloat16")
 
 
-def _schedule(rows: list[Encoded], config: Finetune, done: int) -> Iterator[list[Encoded]]:
+def schedule(rows: list[Encoded], pace: Pace, steps: int, *, done: int = 0) -> Iterator[list[Encoded]]:
+    """The batches of a training's steps from ``done`` on, epoch after epoch."""
     step, epoch = 0, 0
     while True:
-        for group in batches(rows, config.tokens, seed=config.seed, epoch=epoch):
-            if step >= config.steps:
+        for group in batches(rows, pace.tokens, seed=pace.seed, epoch=epoch):
+            if step >= steps:
                 return
             if step >= done:
                 yield [rows[index] for index in group]
@@ -208,7 +224,7 @@ def _schedule(rows: list[Encoded], config: Finetune, done: int) -> Iterator[list
         epoch += 1
 
 
-def _loss(
+def weighted_loss(
     model: PreTrainedModel,
     batch: Sequence[Encoded],
     *,

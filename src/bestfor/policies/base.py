@@ -19,10 +19,12 @@ class Prompt:
     Attributes:
         query_id: names the query; the noise of its candidates is keyed by it.
         messages: the chat, in order.
+        user_id: whose query it is; policies that write differently for each user need it.
     """
 
     query_id: str
     messages: tuple[Message, ...]
+    user_id: str = ""
 
 
 @dataclass(frozen=True)

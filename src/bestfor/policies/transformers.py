@@ -21,6 +21,7 @@ from bestfor.types import FloatArray
 
 if TYPE_CHECKING:
     from bestfor.policies._checkpoint import Checkpoint
+    from bestfor.policies._lora import AdapterFolder
 
 EMBEDDED = "embedded"
 """The name of the small model that is shipped with the package."""
@@ -43,6 +44,8 @@ class TransformersPolicy:
         device: ``"auto"`` (a GPU if there is one) or a torch name such as ``"cpu"``, ``"cuda:1"``.
         chunk: queries that are sampled together.
         stop: texts that end a candidate; it is cut before the first of them.
+        adapters: a folder of per-user adapters (:mod:`bestfor.policies.adapters`): a prompt's candidates are written
+            with its user's; users of one chunk share its batches.
     """
 
     model: str | Path
@@ -53,6 +56,7 @@ class TransformersPolicy:
     device: str = field(default="auto", kw_only=True)
     chunk: int = field(default=16, kw_only=True)
     stop: tuple[str, ...] = field(default=(), kw_only=True)
+    adapters: str | Path | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         _check("temperature", self.temperature, self.temperature > 0, "a number above 0")
@@ -77,10 +81,11 @@ class TransformersPolicy:
 
     @cached_property
     def _signature(self) -> dict[str, str | int | float]:
-        return {
+        adapted = {} if self.adapters is None else {"adapters": self._adapters.digest}
+        return adapted | {
             "kind": "transformers",
             "model": self.name,
-            "weights": _fingerprint(locate(self.model)),
+            "weights": fingerprint(locate(self.model)),
             "temperature": self.temperature,
             "top_p": self.top_p,
             "max_new_tokens": self.max_new_tokens,
@@ -104,6 +109,12 @@ class TransformersPolicy:
 
         return Checkpoint(locate(self.model), dtype=self.dtype, device=self.device)
 
+    @cached_property
+    def _adapters(self) -> AdapterFolder:
+        from bestfor.policies._lora import AdapterFolder
+
+        return AdapterFolder(Path(self.adapters or ""), fingerprint(locate(self.model)))
+
     @property
     def budget(self) -> int | None:
         """The most tokens of a chat that leave room for a candidate, None where the model sets no limit."""
@@ -126,7 +137,8 @@ class TransformersPolicy:
             One list of n candidates for each prompt, in the order of the prompts.
 
         Raises:
-            InputError: the checkpoint is not there, two prompts share an id, or a prompt does not fit the model.
+            InputError: the checkpoint is not there, two prompts share an id, a prompt does not fit the model, or the
+                adapters are not this checkpoint's.
         """
         ordered = sorted(prompts, key=lambda prompt: prompt.query_id)
         for left, right in itertools.pairwise(ordered):
@@ -144,7 +156,10 @@ class TransformersPolicy:
         for prompt, ids in zip(prompts, encoded, strict=True):
             self._fits(prompt, len(ids))
         noise = np.stack([noise_of(prompt.query_id, n, self.max_new_tokens, seed=seed) for prompt in prompts])
-        drawn = checkpoint.run(encoded, noise, self.stop, temperature=self.temperature, top_p=self.top_p)
+        users = None if self.adapters is None else [self._adapters.of(prompt.user_id) for prompt in prompts]
+        drawn = checkpoint.run(
+            encoded, noise, self.stop, temperature=self.temperature, top_p=self.top_p, adapters=users
+        )
         texts = checkpoint.decode(drawn, self.stop)
         return [
             [
@@ -217,7 +232,7 @@ def _from_hub(name: str) -> Path:
         raise InputError(f"policy '{name}'", f"no such checkpoint ({type(error).__name__})", expected) from error
 
 
-def _fingerprint(folder: Path) -> str:
+def fingerprint(folder: Path) -> str:
     """Hash of the files that decide what a checkpoint writes; notes on its training are none of them."""
     kinds = ("model*.safetensors*", "*config.json", "token*.json", "*tokens*.json", "vocab*", "merges*", "*.jinja")
     digest = hashlib.sha256()

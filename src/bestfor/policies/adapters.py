@@ -1,0 +1,165 @@
+"""Per-user LoRA (Hu et al. 2022) on one base model: an adapter each, trained apart from everybody else's.
+
+The base is loaded once and never changed. Every user's adapter starts from weights drawn from (seed, user), has its own
+optimiser, and sees the user's own examples only, so it is the same whoever was trained before, or not at all; the
+loss is that of :mod:`bestfor.policies.finetune`. Where ``shared_steps`` is above 0, an adapter for all is trained on
+everybody's examples first, and personal ones on top of it.
+
+On disk: ``adapters.json`` (base, settings, users), one safetensors file for each user with peft's names of tensors,
+and ``shared.safetensors``. A training that was killed keeps the files that are whole and goes on with the next user.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from peft import LoraConfig
+from rich.console import Console
+from rich.progress import track
+from safetensors.torch import save_file
+
+from bestfor.errors import InputError
+from bestfor.policies._checkpoint import Checkpoint
+from bestfor.policies._corpus import Encoded
+from bestfor.policies._lora import DOWN, INDEX, PREFIX, SHARED, UP, AdapterFolder, file_of
+from bestfor.policies._personal import Trainer
+from bestfor.policies._settings import Lora
+from bestfor.policies.base import Message
+from bestfor.policies.transformers import fingerprint, locate
+
+__all__ = ["Example", "Lora", "export", "train_adapters"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One text of a user as the policy would be asked for it.
+
+    Attributes:
+        messages: the chat.
+        output: what the user wrote.
+    """
+
+    messages: tuple[Message, ...]
+    output: str
+
+
+def train_adapters(
+    base: str | Path,
+    examples: Mapping[str, Sequence[Example]],
+    out: Path,
+    config: Lora | None = None,
+    *,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Train an adapter for each user, or those that are not there yet.
+
+    Args:
+        base: a checkpoint's folder, ``"embedded"`` or a hub name.
+        examples: each user's texts; users without any get no adapter.
+        out: folder of the adapters.
+        config: how.
+        console: where progress is shown; None shows nothing.
+
+    Returns:
+        What ``adapters.json`` holds: base, settings, versions, and for each user the file, the number of examples and
+        the mean loss per token before and after.
+
+    Raises:
+        InputError: the checkpoint is not there, has no layers of these names, or nobody has an example that fits.
+    """
+    config = config or Lora()
+    folder = locate(base)
+    checkpoint = Checkpoint(folder, dtype=config.dtype, device=config.device)
+    rows = {user: _encode(checkpoint, examples[user], config.limit) for user in sorted(examples)}
+    rows = {user: found for user, found in rows.items() if found}
+    if not rows:
+        raise InputError("adapters", f"no example of at most {config.limit} tokens", "at least one")
+    base_print = fingerprint(folder)
+    common = {"base": base_print, "settings": asdict(config), "versions": _versions()}
+    trainer = Trainer(checkpoint, config, folder)
+    out.mkdir(parents=True, exist_ok=True)
+    if config.shared_steps:
+        everybody = [row for found in rows.values() for row in found]
+        common["shared"] = trainer.shared(out / SHARED, everybody, _identity(common, SHARED, everybody))
+    users: dict[str, Any] = {}
+    shown = track(rows.items(), "adapters", console=console) if console else rows.items()
+    for user, found in shown:
+        identity = _identity(common, user, found)
+        users[user] = {"file": file_of(user), **trainer.personal(out / file_of(user), user, found, identity)}
+    record = {**common, "users": users}
+    partial = out / f".{INDEX}.partial"
+    partial.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+    partial.replace(out / INDEX)
+    return record
+
+
+def export(folder: Path, user: str, out: Path, *, base: str | Path) -> None:
+    """Write one user's adapter, that for all included, as peft and vLLM read it: a folder with two files.
+
+    Args:
+        folder: adapters as :func:`train_adapters` leaves them.
+        user: whose.
+        out: the new folder.
+        base: the checkpoint that wears it.
+
+    Raises:
+        InputError: no adapters, or those of another base, or none of this user.
+    """
+    adapters = AdapterFolder(folder, fingerprint(locate(base)))
+    pairs = adapters.of(user)
+    if not pairs:
+        raise InputError(str(folder), f"no adapter of user '{user}'", "one")
+    rank = next(iter(pairs.values()))[0].shape[0]
+    out.mkdir(parents=True, exist_ok=True)
+    # The updates come scaled already, so alpha equals the rank.
+    shape = LoraConfig(
+        r=rank,
+        lora_alpha=rank,
+        target_modules=adapters.index["settings"]["targets"],
+        bias="none",
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=str(base),
+        inference_mode=True,
+    )
+    shape.save_pretrained(str(out))
+    tensors = {f"{PREFIX}{layer}{DOWN}": down.contiguous() for layer, (down, _) in pairs.items()}
+    tensors |= {f"{PREFIX}{layer}{UP}": up.contiguous() for layer, (_, up) in pairs.items()}
+    save_file(tensors, out / "adapter_model.safetensors")
+
+
+def _encode(checkpoint: Checkpoint, examples: Sequence[Example], limit: int) -> list[Encoded]:
+    """Chats as the policy reads them when it is asked, each followed by the text and its end."""
+    tokenizer = checkpoint.tokenizer
+    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    found: list[Encoded] = []
+    for example in examples:
+        asked = checkpoint.encode(list(example.messages))
+        wrote = [*tokenizer(example.output, add_special_tokens=False)["input_ids"], *end]
+        if wrote and len(asked) + len(wrote) <= limit:
+            target = np.repeat([0, 1], [len(asked), len(wrote)])
+            found.append(Encoded(np.array([*asked, *wrote], dtype=np.int64), target))
+    return found
+
+
+def _identity(common: Mapping[str, Any], user: str, rows: Sequence[Encoded]) -> str:
+    digest = hashlib.sha256(json.dumps([common, user], sort_keys=True).encode())
+    for part in _bytes(rows):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _bytes(rows: Sequence[Encoded]) -> Iterator[bytes]:
+    for row in rows:
+        yield row.ids.tobytes()
+        yield row.target.tobytes()
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("torch", "transformers", "peft")}
