@@ -77,8 +77,20 @@ def test_users_with_too_little_are_not_tested_but_learned_from():
     kept = set(zip(data.queries["user_id"].to_pylist(), data.queries["split"].to_pylist(), strict=True))
     assert {("full", "fit"), ("full", "test"), ("small", "fit")} <= kept
     assert ("small", "test") not in kept
-    with pytest.raises(InputError, match="lower min_fit"):
-        split_ratings(ratings_of(rows), SplitConfig(min_fit=100))
+    fit, test = (data.queries["split"].to_pylist().count(part) for part in ("fit", "test"))
+    assert (fit, test) == (2, 1)
+    sizes = {part: int(data.candidates["query_id"].to_pylist().count(f"full/{part}-0")) for part in ("fit", "test")}
+    most = f"the most here are {sizes['fit']} fit ratings and a test pool of {sizes['test']}"
+    with pytest.raises(
+        InputError, match=rf"\(lower min_fit, min_test: {most}; with a test pool of 5 at most {sizes['fit']}"
+    ):
+        split_ratings(ratings_of(rows), SplitConfig(min_fit=100, min_test=5))
+    with pytest.raises(InputError, match=rf"\(lower min_fit, min_test: {most}\)"):
+        split_ratings(ratings_of(rows), SplitConfig(min_fit=1, min_test=100))
+    fold = fold_of("full")
+    unseen = sum(fold_of(text_id(f"text {i}")) == fold for i in range(30))
+    with pytest.raises(InputError, match=rf"the most here are 0 fit ratings and a test pool of {unseen}\)"):
+        split_ratings(ratings_of(rows), SplitConfig(by="user", fold=fold, min_test=100))
 
 
 def test_a_table_without_times_cannot_be_split_by_time():

@@ -161,15 +161,25 @@ def split_ratings(ratings: Ratings, config: SplitConfig) -> Dataset:
         in_test, in_fit = in_test & unseen, in_fit & ~unseen
     pool = ratings.user * len(ratings.queries) + ratings.query
     pool_count = len(ratings.users) * len(ratings.queries)
-    enough_fit = np.bincount(ratings.user[in_fit], minlength=len(ratings.users)) >= config.min_fit
-    if config.by == "user":
-        enough_fit[:] = True
-    enough_test = np.bincount(pool[in_test], minlength=pool_count) >= config.min_test
-    in_test &= enough_fit[ratings.user] & enough_test[pool]
-    if not in_test.any():
-        expected = f"at least one user with {config.min_fit} fit ratings and a test pool of {config.min_test}"
-        raise InputError(ratings.source, f"no such user in fold {config.fold}", expected + " (lower min_fit, min_test)")
+    fit_count = np.bincount(ratings.user[in_fit], minlength=len(ratings.users))
+    test_count = np.bincount(pool[in_test], minlength=pool_count)
+    enough_fit = fit_count >= (0 if config.by == "user" else config.min_fit)
+    tested = in_test & enough_fit[ratings.user] & (test_count >= config.min_test)[pool]
+    if not tested.any():
+        raise _nobody(ratings, config, fit_count[ratings.user[in_test]], test_count[pool[in_test]])
+    in_test = tested
     return _dataset(ratings, config, pool, in_fit, in_test)
+
+
+def _nobody(ratings: Ratings, config: SplitConfig, fit: IntArray, test: IntArray) -> InputError:
+    """Nobody has enough; what is the most that there is (fit ratings and test pool of every test rating's user)?"""
+    wanted = f"at least one user with {config.min_fit} fit ratings and a test pool of {config.min_test}"
+    most = f"the most here are {fit.max(initial=0)} fit ratings and a test pool of {test.max(initial=0)}"
+    both = fit[test >= config.min_test]
+    if len(both) and config.by != "user":
+        most += f"; with a test pool of {config.min_test} at most {both.max()} fit ratings"
+    found = f"no such user in fold {config.fold}"
+    return InputError(ratings.source, found, f"{wanted} (lower min_fit, min_test: {most})")
 
 
 def _dataset(ratings: Ratings, config: SplitConfig, pool: IntArray, in_fit: BoolArray, in_test: BoolArray) -> Dataset:

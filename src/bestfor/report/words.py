@@ -113,7 +113,9 @@ def span(low: float | None, high: float | None, show: str = "percent", places: i
         return ""
     if show == "percent":
         digits = 1 if max(abs(low), abs(high)) < 0.0995 else 0
-        return f"{percent(low, digits)} to {percent(high, digits)}"
+        # An end that is not 0 is not shown as 0%: the interval's side of zero is what decides.
+        low_digits, high_digits = (1 if 0.0 < abs(end) < 0.005 else digits for end in (low, high))
+        return f"{percent(low, low_digits)} to {percent(high, high_digits)}"
     return f"{number(low, places)} to {number(high, places)}"
 
 
