@@ -8,9 +8,10 @@ from bestfor import rng
 from bestfor.data.examples import Examples
 from bestfor.errors import InputError
 from bestfor.rewards import Pooled, Tastes
-from bestfor.rewards._linear import Rows
-from bestfor.rewards._own import add_own_part, own_rows
-from bestfor.rewards._tastes import _standardise, _start, build_votes, fit_tastes, kernel, update_users
+from bestfor.rewards._items import list_items
+from bestfor.rewards._nearness import kernel
+from bestfor.rewards._own import Labels, Variances, know
+from bestfor.rewards._tastes import _standardise, _start, build_votes, fit_tastes, update_users
 from bestfor.testing.rewards import LETTERS, LetterEncoder, RewardModelTests, taste_examples
 
 
@@ -38,11 +39,6 @@ def priors_of(items, seed=0):
     vectors = rng.derive(seed, "vectors").normal(size=(items, 5))
     near = kernel(*(vectors / np.linalg.norm(vectors, axis=1, keepdims=True),) * 2, length=0.7)
     return [near + noise * np.eye(items) for noise in (1.0, 3.0)]
-
-
-def test_kernel_is_the_rational_quadratic():
-    left, right = np.array([[1.0, 0.0]]), np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
-    np.testing.assert_allclose(kernel(left, right, 0.5)[0], [1, 1 / (1 + 2 / 0.5), 1 / (1 + 4 / 0.5)])
 
 
 def test_users_get_the_posterior_of_a_regression_on_known_texts():
@@ -154,32 +150,91 @@ def test_another_encoder_is_refused(tmp_path):
         Tastes.load(tmp_path, encoder=other).predict(taste_examples(seed=3))
 
 
-def test_own_part_is_the_exact_posterior_of_each_user():
-    votes, (y, user, query, item), texts = votes_of()
+def known_user(share):
+    _, (y, user, query, item), texts = votes_of()
     near = priors_of(9)[0] - np.eye(9)
-    state = replace(_start(votes, 2, 0), item=texts, noise=0.3, level_scale=0.4)
-    rows = Rows(np.zeros((len(y), 0)), y, user, query)
-    found, echo = add_own_part(rows, item, near, state, 0.25)
-    asked = own_rows(echo, near, np.arange(9), np.full(9, 5))
-    mine = user == 5
-    h, rest, own = texts[item[mine], 1:], y[mine] - texts[item[mine], 0], query[mine]
-    own_cover = 0.075 * near[np.ix_(item[mine], item[mine])]
-    whole = h @ h.T + 0.4 * (own[:, None] == own) + own_cover + 0.225 * np.eye(mine.sum())
-    np.testing.assert_allclose(found.taste[5], h.T @ np.linalg.solve(whole, rest), atol=1e-10)
-    np.testing.assert_allclose(found.spread[5], np.eye(2) - h.T @ np.linalg.solve(whole, h), atol=1e-10)
-    np.testing.assert_allclose(asked, 0.075 * near[:, item[mine]] @ np.linalg.solve(whole, rest), atol=1e-10)
-    assert not own_rows(echo, near, np.arange(9), np.full(9, -1)).any()
+    labels = Labels.build(12, user, item, query, y)
+    mine = labels.item[labels.of(5)]
+    person = know(labels, 5, texts[mine], near[np.ix_(mine, mine)], Variances(0.3, 0.4, 0.3 * share))
+    return person, near, (y[user == 5], query[user == 5], item[user == 5]), texts
+
+
+def test_own_part_is_the_exact_posterior_of_a_user():
+    person, near, (y, query, item), texts = known_user(0.25)
+    h, rest = texts[item, 1:], y - texts[item, 0]
+    own = 0.075 * near[np.ix_(item, item)]
+    whole = h @ h.T + 0.4 * (query[:, None] == query) + own + 0.225 * np.eye(len(y))
+    np.testing.assert_allclose(person.taste, h.T @ np.linalg.solve(whole, rest), atol=1e-10)
+    np.testing.assert_allclose(person.spread, np.diag(np.eye(2) - h.T @ np.linalg.solve(whole, h)), atol=1e-10)
+    every, prior = texts[:, 1:], texts[:, 1:] @ texts[:, 1:].T + 0.075 * near
+    reach = every @ h.T + 0.075 * near[:, item]
+    mean, variance = person.judge(every, near[:, item], 0.075)
+    np.testing.assert_allclose(mean, reach @ np.linalg.solve(whole, rest), atol=1e-10)
+    np.testing.assert_allclose(variance, np.diag(prior - reach @ np.linalg.solve(whole, reach.T)), atol=1e-10)
+    for row in range(len(y)):
+        others = np.arange(len(y)) != row
+        cover = whole - 0.225 * np.eye(len(y))
+        expected = cover[row, others] @ np.linalg.solve(whole[np.ix_(others, others)], rest[others])
+        assert person.left_out[row] == pytest.approx(rest[row] - expected, abs=1e-9)
 
 
 def test_without_own_part_tastes_are_those_of_the_regression():
-    votes, (y, user, query, item), texts = votes_of()
+    votes, _, texts = votes_of()
     state = replace(_start(votes, 2, 0), item=texts, item_variance=np.zeros_like(texts), noise=0.3, level_scale=0.4)
-    rows = Rows(np.zeros((len(y), 0)), y, user, query)
-    found, echo = add_own_part(rows, item, np.eye(9), state, 0.0)
-    expected = update_users(votes, state)
-    np.testing.assert_allclose(found.taste, expected.taste, atol=1e-9)
-    np.testing.assert_allclose(found.spread, expected.spread, atol=1e-9)
-    assert not echo.data.any()
+    expected, (person, *_) = update_users(votes, state), known_user(0.0)
+    np.testing.assert_allclose(person.taste, expected.taste[5], atol=1e-9)
+    np.testing.assert_allclose(person.spread, np.diag(expected.spread[5]), atol=1e-9)
+    assert not person.echo.any()
+
+
+def test_further_labels_make_users_what_a_fit_with_them_would():
+    """With h and the variances held, absorbing labels one by one is the posterior of all of them."""
+    examples, _, _ = rated(seed=4)
+    first = examples.text < 80
+    model = Tastes(encoder=LetterEncoder()).fit(examples.take(first), rng=0)
+    later = examples.take(~first & (examples.text < 120))
+    queries = tuple(f"{name}/later" for name in examples.queries)
+    halves = [replace(later.take(later.text % 2 == odd), queries=queries) for odd in (0, 1)]
+    names = tuple(f"{name}/{odd}" for odd in (0, 1) for name in queries)
+    for half, name in zip(halves, (names[: len(queries)], names[len(queries) :]), strict=True):
+        model.update(replace(half, queries=name))
+    code = model._users.index("u7")
+    labels = model._labels
+    mine = labels.of(code)
+    again = Labels.build(
+        1, np.zeros(mine.stop - mine.start, int), labels.item[mine], labels.query[mine], labels.y[mine]
+    )
+    assert len(np.unique(again.query)) == 3
+    assert len(again.y) == int(np.sum((examples.user == 7) & (examples.text < 120)))
+    looks = model._looks.take(again.item)
+    variances = Variances(model._shared.noise, model._shared.level_scale, 0.2 * model._shared.noise)
+    exact = know(again, 0, model._shared.mean[again.item], model._nearness.between(looks, looks), variances)
+    fresh = examples.take((examples.text >= 120) & (examples.user == 7))
+    mean, _, near = model._items(list_items(fresh))
+    row = list_items(fresh).row
+    expected = mean[row, 0] + mean[row, 1:] @ exact.taste + near[row][:, exact.item] @ exact.echo
+    np.testing.assert_allclose(model.predict(fresh).mean, model._centre + model._unit * expected, rtol=1e-7)
+
+
+def test_further_labels_of_others_leave_a_user_alone_and_survive_storage(tmp_path):
+    examples, divide, camp = rated(seed=5)
+    old, newcomer = examples.user != 3, examples.user == 3
+    model = Tastes(encoder=LetterEncoder()).fit(examples.take(old & (examples.text < 100)), rng=0)
+    asked = examples.take(old & (examples.text >= 100))
+    before = model.predict(asked).mean
+    theirs = examples.take(newcomer & (examples.text >= 100))
+    unknown = model.predict(theirs)
+    model.update(examples.take(newcomer & (examples.text < 100)))
+    known = model.predict(theirs)
+    np.testing.assert_array_equal(model.predict(asked).mean, before)
+    truth = camp[3] * divide[theirs.text]
+    assert np.corrcoef(known.mean, truth)[0, 1] > np.corrcoef(unknown.mean, truth)[0, 1] + 0.2
+    assert known.std_mean.mean() < unknown.std_mean.mean()
+    model.save(tmp_path)
+    for user in (None, "u3"):
+        again = Tastes.load(tmp_path, encoder=LetterEncoder(), user=user)
+        np.testing.assert_array_equal(again.predict(theirs).mean, known.mean)
+        np.testing.assert_array_equal(again.predict(theirs).std, known.std)
 
 
 def test_a_user_alone_in_their_taste_is_heard():

@@ -1,74 +1,148 @@
-"""A user's own part: what their ratings say about near texts beyond the tastes that they share with others.
+"""One user's part, given what texts are: shared tastes, and what their own ratings say about near texts beyond these.
 
-    r = y - h_0(t) = a_u'h(t) + b_q + g_u(t) + e,   g_u ~ GP(0, w K),  e ~ N(0, s2 - w)
+    r = y - h_0(t) = a_u'h(t) + b_q + g_u(t) + e,   a_u ~ N(0, I),  g_u ~ GP(0, w K),  e ~ N(0, s2 - w)
 
 for each user by themselves, h held at its mean. With V = HH' + t_b [same query] + w K + (s2 - w) I and z = V^-1 r the
-posterior means are a_u = H'z, b_q = t_b sum of z over the query, and g_u(x) = w k(x, t)'z, which is all that has to be
-kept; cov(a_u) = I - H'V^-1 H (Rasmussen & Williams 2006, section 2.2). Together with the shared tastes this is one
-Gaussian process whose covariance between users is low-rank plus a diagonal (Bonilla, Chai & Williams 2008).
+posterior means are a_u = H'z, b_q = t_b sum of z over the query, and g_u(x) = w k(x, t)'z; with c = H h(x) + w k(x, t)
+the variance of a_u'h(x) + g_u(x) is h(x)'h(x) + w - c'V^-1 c, and the error of a label that the others predict is
+z_i / [V^-1]_ii (Rasmussen & Williams 2006, sections 2.2 and 5.4.2).
+Together with the shared tastes this is one Gaussian process whose covariance between users is low-rank plus a diagonal
+(Bonilla, Chai & Williams 2008). It is exact for any number of labels, so a further label costs no other fit.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 
 import numpy as np
-from scipy import linalg, sparse
+from scipy import linalg
 
-from bestfor.rewards._linear import Rows
-from bestfor.rewards._tastes import State
 from bestfor.types import FloatArray, IntArray
 
 
-def add_own_part(
-    rows: Rows, item: IntArray, near: FloatArray, state: State, share: float
-) -> tuple[State, sparse.csr_array]:
-    """Give every user the exact posterior of tastes and own part, given what texts are.
+@dataclass(frozen=True)
+class Labels:
+    """Labels of users, one segment each: all that has to be kept of a user.
+
+    Attributes:
+        item: shape (n,), what was rated.
+        query: shape (n,), codes that tell a user's queries apart.
+        y: shape (n,), centred.
+        ends: shape (users + 1,), segments' bounds, from 0.
+    """
+
+    item: IntArray
+    query: IntArray
+    y: FloatArray
+    ends: IntArray
+
+    @classmethod
+    def build(cls, users: int, user: IntArray, item: IntArray, query: IntArray, y: FloatArray) -> Labels:
+        """Rows in any order become segments; a user without rows has an empty one."""
+        order = np.argsort(user, kind="stable")
+        ends = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=users))])
+        return cls(item[order], query[order], y[order], ends.astype(np.int64))
+
+    @property
+    def owner(self) -> IntArray:
+        """Shape (n,), user of each row."""
+        return np.repeat(np.arange(len(self.ends) - 1), np.diff(self.ends))
+
+    def of(self, user: int) -> slice:
+        """Rows of a user."""
+        return slice(int(self.ends[user]), int(self.ends[user + 1]))
+
+    def add(self, users: int, user: IntArray, item: IntArray, query: IntArray, y: FloatArray) -> Labels:
+        """With further rows, their queries being others than the ones so far."""
+        last = int(self.query.max(initial=-1)) + 1
+        parts = (
+            np.concatenate([self.owner, user]),
+            np.concatenate([self.item, item]),
+            np.concatenate([self.query, query + last]),
+            np.concatenate([self.y, y]),
+        )
+        return Labels.build(users, *parts)
+
+    def reorder(self, order: IntArray) -> Labels:
+        """Users in another order."""
+        place = np.empty(len(order), dtype=np.int64)
+        place[order] = np.arange(len(order))
+        return Labels.build(len(order), place[self.owner], self.item, self.query, self.y)
+
+
+@dataclass(frozen=True)
+class Variances:
+    """What scales a user's part.
+
+    Attributes:
+        noise: s2.
+        level: t_b.
+        own: w, below s2.
+    """
+
+    noise: float
+    level: float
+    own: float
+
+
+@dataclass(frozen=True)
+class Person:
+    """What is believed of one user; k tastes, m labels.
+
+    Attributes:
+        taste: shape (k,), mean of a_u.
+        spread: shape (k,), its variances.
+        item: shape (m,), the items they rated.
+        seen: shape (m, k), h at these items.
+        echo: shape (m,), w z: g_u(x) is the kernel of x to these items times it.
+        inverse: shape (m, m), V^-1.
+        left_out: shape (m,), errors of labels that the user's other labels predict.
+    """
+
+    taste: FloatArray
+    spread: FloatArray
+    item: IntArray
+    seen: FloatArray
+    echo: FloatArray
+    inverse: FloatArray
+    left_out: FloatArray
+
+    def judge(self, h: FloatArray, near: FloatArray, own: float) -> tuple[FloatArray, FloatArray]:
+        """Mean and variance of a_u'h(x) + g_u(x) at n items.
+
+        Args:
+            h: shape (n, k), taken as known.
+            near: shape (n, m), K to the rated items.
+            own: w.
+        """
+        reach = h @ self.seen.T + own * near
+        left = np.sum(h**2, axis=1) + own - np.sum((reach @ self.inverse) * reach, axis=1)
+        return h @ self.taste + near @ self.echo, np.maximum(left, 0.0)
+
+
+def stranger(tastes: int) -> Person:
+    """Somebody without labels."""
+    none, rows = np.zeros(0), np.zeros(0, dtype=np.int64)
+    return Person(np.zeros(tastes), np.ones(tastes), rows, np.zeros((0, tastes)), none, np.zeros((0, 0)), none)
+
+
+def know(labels: Labels, user: int, mean: FloatArray, near: FloatArray, variances: Variances) -> Person:
+    """The exact posterior of a user's part.
 
     Args:
-        rows: n centred labels sorted by user; features are not looked at.
-        item: shape (n,), item of each label.
-        near: shape (items, items), the kernel K.
-        state: from :func:`bestfor.rewards._tastes.fit_tastes`.
-        share: w over s2, in [0, 1).
-
-    Returns:
-        The state with new tastes, and w z as a sparse matrix (users, items): g_u(x) is its row times k(x, items).
+        labels: everybody's.
+        user: whose segment counts.
+        mean: shape (m, k + 1), h at the rated items; column 0 is h_0.
+        near: shape (m, m), K between them.
+        variances: of noise, level and own part.
     """
-    own = share * state.noise
-    taste, spread = np.zeros_like(state.taste), np.zeros_like(state.spread)
-    offsets, echo = rows.segments(), np.zeros(len(item))
-    for user in range(len(offsets) - 1):
-        part = slice(offsets[user], offsets[user + 1])
-        mine, query = item[part], rows.query[part]
-        seen = state.item[mine, 1:]
-        cover = seen @ seen.T + own * near[np.ix_(mine, mine)]
-        cover += state.level_scale * (query[:, None] == query[None, :])
-        cover[np.diag_indices(len(mine))] += state.noise - own
-        factor = linalg.cho_factor(cover, lower=True, overwrite_a=True, check_finite=False)
-        solved = linalg.cho_solve(factor, np.column_stack([rows.y[part] - state.item[mine, 0], seen]))
-        echo[part] = own * solved[:, 0]
-        taste[user] = seen.T @ solved[:, 0]
-        spread[user] = np.eye(seen.shape[1]) - seen.T @ solved[:, 1:]
-    shape = (len(offsets) - 1, len(near))
-    return replace(state, taste=taste, spread=spread), sparse.csr_array((echo, (rows.user, item)), shape=shape)
-
-
-def own_rows(echo: sparse.csr_array, near: FloatArray, item: IntArray, user: IntArray) -> FloatArray:
-    """g_u(x) of n rows, 0 for strangers.
-
-    Args:
-        echo: from :func:`add_own_part`.
-        near: shape (items asked, items), kernel to the fitted items.
-        item: shape (n,), item asked in each row.
-        user: shape (n,), -1 for strangers.
-    """
-    out = np.zeros(len(user))
-    order = np.argsort(user, kind="stable")
-    codes, starts = np.unique(user[order], return_index=True)
-    for code, rows in zip(codes, np.split(order, starts[1:]), strict=True):
-        if code >= 0:
-            part = slice(echo.indptr[code], echo.indptr[code + 1])
-            columns, weights = echo.indices[part], echo.data[part]
-            out[rows] = np.sum(near[item[rows][:, None], columns[None, :]] * weights, axis=1)
-    return out
+    part = labels.of(user)
+    query, seen = labels.query[part], mean[:, 1:]
+    cover = seen @ seen.T + variances.own * near + variances.level * (query[:, None] == query[None, :])
+    cover[np.diag_indices(len(query))] += variances.noise - variances.own
+    factor = linalg.cho_factor(cover, lower=True, overwrite_a=True, check_finite=False)
+    inverse = linalg.cho_solve(factor, np.eye(len(query)), overwrite_b=True, check_finite=False)
+    z = inverse @ (labels.y[part] - mean[:, 0])
+    spread = 1.0 - np.sum((inverse @ seen) * seen, axis=0)
+    left_out = z / np.diag(inverse)
+    return Person(seen.T @ z, spread, labels.item[part], seen, variances.own * z, inverse, left_out)

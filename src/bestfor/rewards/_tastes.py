@@ -1,7 +1,7 @@
 """Latent tastes with a Gaussian process on texts, by variational Bayes.
 
     y = m + h_0(t) + a_u'h(t) + b_q + e,   a_u ~ N(0, I),  b_q ~ N(0, t_b),  e ~ N(0, s2),
-    h_j ~ GP(0, v_j (K + n_j I)),   K(t, t') = 1 / (1 + |x_t - x_t'|^2 / (2 l^2))
+    h_j ~ GP(0, v_j (K + n_j I))
 
 Column j of h says what taste j makes of every text, h_0 what everybody does. K lets texts speak for unseen ones that
 mean the like, n_j is what an embedding cannot tell. q(a_u, b) and each q(h_j) are normal and updated in
@@ -10,7 +10,7 @@ turn; the inverse of B = I + D^1/2 v (K + nI) D^1/2 gives q(h_j) whole, with D t
     cov = D^-1/2 (I - B^-1) D^-1/2,   tr[(K + nI)^-1 cov] = v tr B^-1.
 
 Sources: Salakhutdinov & Mnih 2008 and Lim & Teh 2007 (Bayesian factors), Zhou, Shan, Banerjee & Sapiro 2012 (kernel
-prior on factors), Rasmussen & Williams 2006, sections 3.4 and 4.2 (B, rational quadratic kernel).
+prior on factors), Rasmussen & Williams 2006, section 3.4 (B).
 """
 
 from __future__ import annotations
@@ -85,12 +85,6 @@ def build_votes(y: FloatArray, user: IntArray, query: IntArray, item: IntArray) 
     total = sparse.csr_array((y, (query, item)), shape=shape)
     by_user = sparse.csr_array((np.ones(shape[0]), (owner, np.arange(shape[0]))), shape=(int(user.max()) + 1, shape[0]))
     return Votes(present, total, by_user, owner, float(y @ y))
-
-
-def kernel(left: FloatArray, right: FloatArray, length: float) -> FloatArray:
-    """Rational quadratic kernel of exponent 1 on unit vectors, shape (n, m)."""
-    distance = np.maximum(2.0 - 2.0 * left @ right.T, 0.0)
-    return 1.0 / (1.0 + distance / (2.0 * length**2))
 
 
 def fit_tastes(votes: Votes, priors: list[FloatArray], tastes: int, rounds: int, *, rng: int) -> State:

@@ -3,16 +3,16 @@
     y = m + h_0(t) + a_u'h(t) + g_u(t) + b_q + e,   a_u ~ N(0, I),  h_j ~ GP(0, v_j (K + n_j I)),  g_u ~ GP(0, w K)
 
 Users get low-rank tastes a_u that are learned from all users together; a Gaussian process carries every taste from
-rated texts to unseen ones by the nearness of their embeddings, and g_u is what a user's own ratings add. It is the
-choice where many people rate the same texts. n_j says how much of a taste an embedding cannot tell; its defaults and w
-were chosen on inner folds of real votes. Where a candidate was rated by others in the fit part, their ratings speak
-directly. Variational Bayes; sources in :mod:`bestfor.rewards._tastes` and :mod:`bestfor.rewards._own`. Users without
-fit labels get h_0.
+rated texts to unseen ones by their nearness K (meaning and spelling), and g_u is what a user's own ratings add. It is
+the choice where many people rate the same texts. n_j says how much of a taste an item's looks cannot tell; its
+defaults, w and K were chosen on inner folds of real votes. Where a candidate was rated by others in the fit part, their
+ratings speak directly. Variational Bayes; sources in :mod:`bestfor.rewards._tastes`, :mod:`bestfor.rewards._own` and
+:mod:`bestfor.rewards._nearness`. Users without fit labels get h_0, and so do those whose labels say no more than it.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,16 +20,16 @@ from scipy import linalg, sparse
 
 from bestfor.artifacts import Arrays
 from bestfor.data.examples import Examples
-from bestfor.errors import InputError
+from bestfor.errors import BestforError, InputError
+from bestfor.rewards._abstain import abstaining, left_out_levels
 from bestfor.rewards._base import RewardModel
+from bestfor.rewards._canonical import canonical
 from bestfor.rewards._features import check_signature
 from bestfor.rewards._items import Items, embed_items, list_items
-from bestfor.rewards._linear import Rows, apply_rows, quadratic_rows
-from bestfor.rewards._own import add_own_part, own_rows
-from bestfor.rewards._tastes import State, build_votes, fit_tastes, kernel
-from bestfor.types import FloatArray, RewardEstimate
-
-JITTER = 1e-6
+from bestfor.rewards._nearness import Looks, Nearness
+from bestfor.rewards._own import Labels, Person, Variances, know, stranger
+from bestfor.rewards._shared import JITTER, Shared, carry, learn_shared
+from bestfor.types import FloatArray, IntArray, RewardEstimate
 
 
 class Config(BaseModel):
@@ -39,12 +39,13 @@ class Config(BaseModel):
         encoder: name of the sentence encoder.
         tastes: number of latent tastes; those the data do not support fade out.
         length: how near two unit embeddings must be to mean the like.
-        general_noise: n_0, variance of what everybody makes of a text that its embedding does not tell, over what it
-            tells.
+        spelling: weight of shared letter groups beside embeddings in K; 0 leaves them out.
+        general_noise: n_0, variance of what everybody makes of a text that its looks do not tell, over what they tell.
         taste_noise: n_j of the tastes.
         own_share: w over the noise variance, the part of it that a user's own ratings of near texts explain.
         rounds: turns of users and texts.
         max_items: most distinct texts to fit; time grows with their cube.
+        abstain: whether users whose labels say no more than everybody's are served by h_0.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,11 +53,13 @@ class Config(BaseModel):
     encoder: str = "all-MiniLM-L6-v2"
     tastes: int = Field(default=24, ge=0, le=256)
     length: float = Field(default=0.5, gt=0)
+    spelling: float = Field(default=0.3, ge=0)
     general_noise: float = Field(default=0.5, gt=0)
     taste_noise: float = Field(default=2.0, gt=0)
     own_share: float = Field(default=0.2, ge=0, lt=1)
     rounds: int = Field(default=20, ge=1, le=1000)
     max_items: int = Field(default=3000, ge=1)
+    abstain: bool = True
 
 
 class Tastes(RewardModel):
@@ -64,6 +67,39 @@ class Tastes(RewardModel):
 
     kind = "tastes"
     Config = Config
+    sliced = True
+
+    def update(self, examples: Examples) -> Self:
+        """Absorb further labels of known or new users in closed form; edits and returns this model.
+
+        What texts are (h) and every variance stay as fitted; the users of these labels become what they would be had
+        the labels been known to them at fit, the others stay as they were. Texts may be new. Queries of earlier calls
+        count as others. Who abstains, abstains until the next fit.
+
+        Raises:
+            InputError: a utility is NaN or infinite, or the model was loaded for somebody else.
+            BestforError: before fit or load.
+        """
+        if not self._fitted:
+            raise BestforError(f"'{self.kind}' is updated after fit or load")
+        self._check_labels(examples, "update")
+        if len(examples) == 0:
+            return self
+        ordered = canonical(examples)
+        self._check_asked(ordered.users)
+        codes = self._known_codes(ordered.users, abstaining=True)
+        fresh = codes < 0
+        codes[fresh] = len(self._users) + np.arange(int(fresh.sum()))
+        self._users += tuple(name for name, new in zip(ordered.users, fresh, strict=True) if new)
+        self._codes = None
+        if self._abstained is not None:
+            self._abstained = np.append(self._abstained, np.zeros(int(fresh.sum()), dtype=np.bool_))
+        items = list_items(ordered)
+        place = self._remember(items)
+        target = (ordered.utility - self._centre) / self._unit
+        rows = (codes[ordered.user], place[items.row], ordered.query, target)
+        self._labels = self._labels.add(len(self._users), *rows)
+        return self
 
     def _fit(self, examples: Examples, rng: int) -> None:
         items = list_items(examples)
@@ -75,105 +111,155 @@ class Tastes(RewardModel):
         self._unit = float(np.std(examples.utility)) or 1.0
         self._keys, self._with_inputs = items.keys, items.with_inputs
         self._signature = self._encoder_or_fail().signature
-        self._vectors = self._embed(items)
+        self._nearness = Nearness.learn(items.texts, self.config.length, self.config.spelling)
+        self._looks = self._look(items)
         target = (examples.utility - self._centre) / self._unit
-        rows = Rows(np.zeros((len(target), 0)), target, examples.user, examples.query)
-        votes = build_votes(target, rows.user, rows.query, items.row)
-        tastes = min(self.config.tastes, len(items.keys) - 1, len(self._users) - 1)
-        near = kernel(self._vectors, self._vectors, self.config.length)
-        state = fit_tastes(votes, self._priors(near), max(tastes, 0), self.config.rounds, rng=rng)
-        self._belief, self._echo = add_own_part(rows, items.row, near, state, self.config.own_share)
+        tastes = max(min(self.config.tastes, len(items.keys) - 1, len(self._users) - 1), 0)
+        near = self._nearness.between(self._looks, self._looks)
+        noises, rounds = (self.config.general_noise, self.config.taste_noise), self.config.rounds
+        votes = (target, examples.user, examples.query, items.row)
+        self._shared = learn_shared(votes, near, noises, (tastes, rounds), rng=rng)
+        self._labels = Labels.build(len(self._users), examples.user, items.row, examples.query, target)
         self._prepare(near)
+        self._judge(near)
+
+    def _judge(self, near: FloatArray) -> None:
+        """Leave-one-out errors of every user with and without a part of their own."""
+        labels, users = self._labels, len(self._users)
+        items = [labels.item[labels.of(user)] for user in range(users)]
+        people = (self._know(user, near[np.ix_(mine, mine)]) for user, mine in enumerate(items))
+        personal = np.concatenate([person.left_out for person in people])
+        shared = left_out_levels(labels.y - self._shared.mean[labels.item, 0], labels.query)
+        self._abstained = abstaining(labels.owner, personal, shared) if self.config.abstain else None
+
+    def _know(self, user: int, near: FloatArray) -> Person:
+        shared = self._shared
+        variances = Variances(shared.noise, shared.level_scale, self.config.own_share * shared.noise)
+        return know(self._labels, user, shared.mean[self._labels.item[self._labels.of(user)]], near, variances)
+
+    def _person(self, user: int) -> Person:
+        if user < 0:
+            return stranger(self._shared.mean.shape[1] - 1)
+        looks = self._looks.take(self._labels.item[self._labels.of(user)])
+        return self._know(user, self._nearness.between(looks, looks))
 
     def _predict(self, examples: Examples) -> RewardEstimate:
         items, codes = list_items(examples), self._user_codes(examples)
-        item, variance, near = self._items(items)
-        belief, stranger = self._belief, codes < 0
-        users, k = belief.taste.shape
-        tastes = np.vstack([belief.taste, np.zeros((1, k))])
-        spread = np.concatenate([belief.spread, np.eye(k)[None]])
-        which = np.where(stranger, users, codes)
-        own, unsure = item[items.row], variance[items.row]
-        mean = own[:, 0] + apply_rows(own[:, 1:], tastes[which]) + own_rows(self._echo, near, items.row, codes)
-        second = tastes[which] ** 2 + np.diagonal(spread, axis1=1, axis2=2)[which]
-        wide = quadratic_rows(own[:, 1:], spread, which) + unsure[:, 0] + apply_rows(unsure[:, 1:], second)
+        mean, variance, near = self._items(items)
+        shared, own = self._shared, self.config.own_share * self._shared.noise
+        reward, wide = np.zeros(len(codes)), np.zeros(len(codes))
+        order = np.argsort(codes, kind="stable")
+        present, starts = np.unique(codes[order], return_index=True)
+        for user, rows in zip(present, np.split(order, starts[1:]), strict=True):
+            person, asked = self._person(int(user)), items.row[rows]
+            h, unsure = mean[asked], variance[asked]
+            part, left = person.judge(h[:, 1:], near[np.ix_(asked, person.item)], own)
+            reward[rows] = h[:, 0] + part
+            wide[rows] = left + unsure[:, 0] + np.sum(unsure[:, 1:] * (person.taste**2 + person.spread), axis=1)
         self._note_strangers(examples, codes, "the mean of all users")
-        std = self._unit * np.sqrt(np.maximum(wide, 0) + belief.noise + belief.level_scale)
-        return RewardEstimate(self._centre + self._unit * mean, std)
+        std = self._unit * np.sqrt(wide + shared.noise - own + shared.level_scale)
+        return RewardEstimate(self._centre + self._unit * reward, std, self._unit * np.sqrt(wide))
 
     def _items(self, items: Items) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Mean and variance of h at each item, and its kernel to the fitted items.
+        """Mean and variance of h at each item, and its kernel to the items that are known.
 
-        Items of the fit part are as believed, others as their embeddings tell.
+        Items of the fit part are as believed, others as their looks tell.
         """
-        belief = self._belief
         place = {key: code for code, key in enumerate(self._keys)}
         known = np.array([place.get(key, -1) for key in items.keys], dtype=np.int64)
-        mean, variance, vectors = belief.item[known], belief.item_variance[known], self._vectors[known]
-        fresh = np.flatnonzero(known < 0)
+        looks, fresh = self._looks.take(np.maximum(known, 0)), np.flatnonzero(known < 0)
         if len(fresh):
-            vectors[fresh] = self._embed(items.take(fresh))
-        near = kernel(vectors, self._vectors, self.config.length)
-        for columns, factor in self._factors if len(fresh) else ():
-            weights = linalg.cho_solve(factor, near[fresh].T).T
-            noise = self.config.general_noise if columns.start == 0 else self.config.taste_noise
-            left = np.maximum(1 + noise - np.sum(weights * near[fresh], axis=1), 0)
-            mean[fresh, columns] = weights @ belief.item[:, columns]
-            variance[fresh, columns] = left[:, None] * belief.scale[columns]
-            variance[fresh, columns] += weights**2 @ belief.item_variance[:, columns]
+            order = np.argsort(np.concatenate([np.flatnonzero(known >= 0), fresh]), kind="stable")
+            looks = self._looks.take(known[known >= 0]).join(self._look(items.take(fresh))).take(order)
+        near = self._nearness.between(looks, self._looks)
+        mean, variance = self._shared.mean[known], self._shared.variance[known]
+        if len(fresh):
+            noises = (self.config.general_noise, self.config.taste_noise)
+            mean[fresh], variance[fresh] = carry(self._shared, self._factors, near[fresh], noises)
         return mean, variance, near
 
-    def _embed(self, items: Items) -> FloatArray:
+    def _remember(self, items: Items) -> IntArray:
+        """Where each item stands among those that are known; new ones are added as their looks tell."""
+        place = {key: code for code, key in enumerate(self._keys)}
+        fresh = np.flatnonzero([key not in place for key in items.keys])
+        if len(fresh):
+            added = items.take(fresh)
+            mean, variance, _ = self._items(added)
+            self._looks = self._looks.join(self._look(added))
+            self._shared = self._shared.extend(mean, variance)
+            self._keys += added.keys
+            place |= {key: len(place) + code for code, key in enumerate(added.keys)}
+        return np.array([place[key] for key in items.keys], dtype=np.int64)
+
+    def _look(self, items: Items) -> Looks:
         encoder = self._encoder_or_fail()
         check_signature(encoder, self.config.encoder, self._signature)
-        return embed_items(items, encoder, self._with_inputs)
-
-    def _priors(self, near: FloatArray) -> list[FloatArray]:
-        noises = (self.config.general_noise, self.config.taste_noise)
-        return [near + max(noise, JITTER) * np.eye(len(near)) for noise in noises]
+        return self._nearness.look(items.texts, embed_items(items, encoder, self._with_inputs))
 
     def _prepare(self, near: FloatArray) -> None:
-        general, taste = (linalg.cho_factor(prior, lower=True) for prior in self._priors(near))
-        self._factors = ((slice(0, 1), general), (slice(1, None), taste))
+        """Factors of h's priors at the fitted items."""
+        noises = (self.config.general_noise, self.config.taste_noise)
+        self._factors = tuple(
+            linalg.cho_factor(near + max(noise, JITTER) * np.eye(len(near)), lower=True) for noise in noises
+        )
 
     def _state(self) -> tuple[dict[str, Any], Arrays]:
-        belief = self._belief
+        self._sort_users()
+        shared, spelled, labels = self._shared, self._looks.spelled, self._labels
         state = {
             "centre": self._centre,
             "unit": self._unit,
-            "noise": belief.noise,
-            "level_scale": belief.level_scale,
+            "noise": shared.noise,
+            "level_scale": shared.level_scale,
+            "fitted": shared.fitted,
             "signature": self._signature,
             "with_inputs": self._with_inputs,
             "items": list(self._keys),
         }
-        names = ("taste", "spread", "item", "item_variance", "scale")
-        echo = {"echo.data": self._echo.data, "echo.indices": self._echo.indices, "echo.indptr": self._echo.indptr}
-        return state, {"vectors": self._vectors, **echo, **{name: getattr(belief, name) for name in names}}
+        arrays = {
+            "vectors": self._looks.vectors,
+            "rarity": self._nearness.rarity,
+            "spelled.data": spelled.data,
+            "spelled.indices": spelled.indices.astype(np.int64),
+            "spelled.indptr": spelled.indptr.astype(np.int64),
+            "item": shared.mean,
+            "item_variance": shared.variance,
+            "scale": shared.scale,
+            "user.item": labels.item,
+            "user.item.ends": labels.ends,
+            "user.query": labels.query,
+            "user.query.ends": labels.ends,
+            "user.y": labels.y,
+            "user.y.ends": labels.ends,
+        }
+        return state, arrays
 
     def _restore(self, state: dict[str, Any], arrays: Arrays) -> None:
         self._centre, self._unit = float(state["centre"]), float(state["unit"])
         self._signature, self._keys = str(state["signature"]), tuple(str(key) for key in state["items"])
-        self._with_inputs, self._vectors = bool(state["with_inputs"]), arrays["vectors"]
-        taste, item = arrays["taste"], arrays["item"]
-        users, k = taste.shape
-        shapes = (arrays["spread"].shape, item.shape, arrays["item_variance"].shape, arrays["scale"].shape)
-        expected = ((users, k, k), (len(self._keys), k + 1), (len(self._keys), k + 1), (k + 1,))
-        if users != len(self._users) or shapes != expected or len(self._vectors) != len(self._keys):
-            raise ValueError(f"shapes {shapes}, {taste.shape} and {self._vectors.shape}")
-        self._belief = State(
-            taste=taste,
-            spread=arrays["spread"],
-            level=np.zeros(0),
-            level_variance=np.zeros(0),
-            cross=np.zeros((0, k)),
-            item=item,
-            item_variance=arrays["item_variance"],
-            scale=arrays["scale"],
-            noise=float(state["noise"]),
-            level_scale=float(state["level_scale"]),
-        )
-        parts = (arrays["echo.data"], arrays["echo.indices"], arrays["echo.indptr"])
-        self._echo = sparse.csr_array(parts, shape=(users, len(self._keys)))
-        self._echo.check_format()
-        self._prepare(kernel(self._vectors, self._vectors, self.config.length))
+        self._with_inputs = bool(state["with_inputs"])
+        self._nearness = Nearness(self.config.length, self.config.spelling, arrays["rarity"])
+        count, vectors, ends = len(self._keys), arrays["vectors"], arrays["user.item.ends"]
+        spelled = (arrays["spelled.data"], arrays["spelled.indices"], arrays["spelled.indptr"])
+        width = max(len(arrays["rarity"]), 1)
+        self._looks = Looks(vectors, sparse.csr_array(spelled, shape=(count, width)))
+        self._looks.spelled.check_format()
+        scalars = (float(state["noise"]), float(state["level_scale"]), int(state["fitted"]))
+        self._shared = Shared(arrays["item"], arrays["item_variance"], arrays["scale"], *scalars)
+        self._labels = Labels(arrays["user.item"], arrays["user.query"], arrays["user.y"], ends)
+        shapes = [arrays["item"].shape, arrays["item_variance"].shape, vectors.shape[:1], ends.shape]
+        expected = [(count, len(arrays["scale"]))] * 2 + [(count,), (len(self._users) + 1,)]
+        rows = {len(self._labels.item), len(self._labels.query), len(self._labels.y), int(ends[-1])}
+        if shapes != expected or len(rows) != 1 or not 0 < self._shared.fitted <= count:
+            raise ValueError(f"arrays of shapes {shapes} for {count} items and {len(self._users)} users")
+        fitted = self._looks.take(np.arange(self._shared.fitted))
+        self._prepare(self._nearness.between(fitted, fitted))
+
+    def _sort_users(self) -> None:
+        """Users in the order of their ids, as artifacts keep them."""
+        order = np.array(sorted(range(len(self._users)), key=lambda code: self._users[code]), dtype=np.int64)
+        if np.array_equal(order, np.arange(len(order))):
+            return
+        self._labels, self._codes = self._labels.reorder(order), None
+        self._users = tuple(self._users[code] for code in order)
+        self._abstained = None if self._abstained is None else self._abstained[order]
