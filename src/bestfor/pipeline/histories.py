@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from bestfor.pipeline.config import Policy as PolicyTable
 from bestfor.pipeline.generate import Sampling, generate
 from bestfor.pipeline.measure import measure_pool
 from bestfor.pipeline.qualify import qualified
+from bestfor.pipeline.serving import accounted, judge_of, openai_policy
 from bestfor.pipeline.steps import Steps, digest
 from bestfor.policies.base import Policy
 from bestfor.policies.prompts import instruction
@@ -99,8 +101,6 @@ def policy_of(table: PolicyTable) -> Policy:
 
         return ReplayPolicy(table.model)
     if table.kind == "openai":
-        from bestfor.pipeline.serving import openai_policy
-
         return openai_policy(table)
     from bestfor.policies.transformers import TransformersPolicy
 
@@ -114,8 +114,8 @@ def policy_of(table: PolicyTable) -> Policy:
     )
 
 
-def metrics_of(config: RunConfig, names: tuple[str, ...]) -> list[Metric]:
-    """The metrics that a run asks for.
+def metrics_of(config: RunConfig, names: tuple[str, ...], folder: Path | None = None) -> list[Metric]:
+    """The metrics that a run asks for; a judge keeps its answers in ``folder``.
 
     Raises:
         InputError: an unknown metric, or the world's own metric on other data.
@@ -130,6 +130,8 @@ def metrics_of(config: RunConfig, names: tuple[str, ...]) -> list[Metric]:
             metrics.append(Taste(world_of(config.data)))
         elif name in NAMES:
             metrics.append(Overlap(name))
+        elif name == "judge" and config.utility.judge is not None:
+            metrics.append(judge_of(config.utility.judge, None if folder is None else folder / "judge.jsonl"))
         else:
             known = [*NAMES, TASTE] if isinstance(config.data, WorldData) else list(NAMES)
             raise InputError("[utility] metrics", f"'{name}'", nearest(name, known))
@@ -147,7 +149,7 @@ def sample_and_measure(
         All queries, fit and test, and the hash of candidates and utilities.
     """
     folder, table = steps.folder, config.policy
-    metrics = metrics_of(config, names)
+    metrics = metrics_of(config, names, folder)
     policy = policy_of(table)
     sampling = Sampling(
         n=table.n,
@@ -158,7 +160,8 @@ def sample_and_measure(
     )
     pool = CandidatePool(folder / "pool")
     steps.tell(f"pool: sampling from '{policy.name}'")
-    queries = generate(policy, data.histories, data.queries, pool, sampling)
+    with accounted(folder, "policy", policy, steps.tell):
+        queries = generate(policy, data.histories, data.queries, pool, sampling)
     schema.write(queries, folder / "queries.parquet")
     signatures = [metric.signature for metric in metrics]
     outputs = [f"utilities/{name}.parquet" for name in names]
@@ -168,4 +171,7 @@ def sample_and_measure(
 
 
 def _measure(pool: CandidatePool, queries: pa.Table, metrics: list[Metric], steps: Steps) -> None:
-    measure_pool(pool, queries, metrics, steps.folder / "utilities")
+    with ExitStack() as stack:
+        for metric in metrics:
+            stack.enter_context(accounted(steps.folder, metric.name, metric, steps.tell))
+        measure_pool(pool, queries, metrics, steps.folder / "utilities")

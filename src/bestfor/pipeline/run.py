@@ -14,13 +14,14 @@ import tomli_w
 from bestfor import __version__
 from bestfor.data import schema
 from bestfor.data.split import Dataset
-from bestfor.diagnostics import Diagnosis, Reward, combine_folds, diagnose_arrays
+from bestfor.diagnostics import Diagnosis, Reward, Settings, combine_folds, diagnose_arrays
 from bestfor.errors import InputError
 from bestfor.pipeline.config import Reward as RewardConfig
 from bestfor.pipeline.config import RunConfig
 from bestfor.pipeline.doors import fill_pool, load_dataset, primary_metric
 from bestfor.pipeline.examples import build_examples, build_rows
 from bestfor.pipeline.page import write_report
+from bestfor.pipeline.serving import notes_of
 from bestfor.pipeline.steps import Steps, digest, write_json, write_text
 from bestfor.pool import CandidatePool
 from bestfor.rewards import KINDS
@@ -113,6 +114,8 @@ def _fit_and_predict(
 
     def fit() -> None:
         examples = build_examples(tables.queries, tables.candidates, tables.utilities, "fit")
+        # A metric may leave texts without a value (a judge that did not answer): nothing is learnt from these.
+        examples = examples.take(np.flatnonzero(np.isfinite(examples.utility)))
         if len(examples) == 0:
             raise InputError(str(folder), "no labelled candidates to fit on", "at least one")
         model = KINDS[spec.kind](cache=cache, **spec.options)
@@ -178,15 +181,17 @@ def _diagnose(
         rows.query,
         rows.utility,
         {name: Reward(mean, scales[name], rows.stds.get(name)) for name, mean in rows.rewards.items()},
+        Settings(
+            n=config.diagnosis.n or None,
+            averaging=config.diagnosis.averaging,
+            level=config.diagnosis.level,
+            signature=signature,
+            name=config.name or data.name,
+        ),
         text=rows.text if config.door == "ratings" else None,
         candidate=rows.candidate,
-        n=list(config.diagnosis.n) or None,
-        averaging=config.diagnosis.averaging,
-        level=config.diagnosis.level,
-        signature=signature,
-        name=config.name or data.name,
     )
-    return diagnosis.with_notes({name: (*_notes(folder, name), *data.notes) for name in predicted})
+    return diagnosis.with_notes({name: (*_notes(folder, name), *data.notes, *notes_of(folder)) for name in predicted})
 
 
 def _notes(folder: Path, label: str) -> tuple[str, ...]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +37,8 @@ def openai_policy(table: PolicyTable) -> OpenAIPolicy:
     )
 
 
-def judge_of(table: JudgeTable) -> Judge:
-    """The judge of ``[utility.judge]``."""
+def judge_of(table: JudgeTable, cache: Path | None = None) -> Judge:
+    """The judge of ``[utility.judge]``, and where its answers are kept."""
     return Judge(
         JudgeConfig(
             table.model,
@@ -47,18 +49,46 @@ def judge_of(table: JudgeTable) -> Judge:
             max_tokens=table.max_tokens,
             extra_body=table.endpoint.extra_body,
             server=table.endpoint.config("[utility.judge.endpoint]"),
-        )
+        ),
+        cache=cache,
     )
 
 
-def record(folder: Path, who: str, usage: Usage, notes: tuple[str, ...]) -> None:
-    """Add what a server was asked to the run's ``usage.json``: totals over all calls, and what was seen of it."""
+@contextmanager
+def accounted(folder: Path, who: str, asking: object, tell: Callable[[str], None]) -> Iterator[None]:
+    """Add what is asked meanwhile to the run's ``usage.json``, whether or not it ends well, and close the connections.
+
+    The file holds totals over all calls of a run, and what was seen of the servers.
+
+    Args:
+        folder: the run's folder.
+        who: ``policy`` or ``judge``.
+        asking: what asks; others than those that ask servers are left alone.
+        tell: told the sum, and what was seen.
+    """
+    if not isinstance(asking, OpenAIPolicy | Judge):
+        yield
+        return
+    before = asking.usage
+    try:
+        yield
+    finally:
+        used = asking.usage - before
+        if used.requests:
+            _record(folder, who, used, asking.notes)
+            for line in (str(used), *asking.notes):
+                tell(f"{who}: {line}")
+        asking.close()
+
+
+def _record(folder: Path, who: str, usage: Usage, notes: tuple[str, ...]) -> None:
     path = folder / USAGE
     known = _known(path)
     before = known.get(who, {})
     total = Usage.from_dict(before) + usage
-    seen = list(dict.fromkeys([*before.get("notes", []), *notes]))
-    write_json(path, {**known, who: {**total.to_dict(), "notes": seen}})
+    write_json(
+        path, {**known, who: {**total.to_dict(), "notes": list(dict.fromkeys([*before.get("notes", []), *notes]))}}
+    )
 
 
 def notes_of(folder: Path) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -94,19 +95,15 @@ class Judge:
     Args:
         config: who judges, and by what.
         cache: a JSONL file of answers, made where it is not there.
-
-    Raises:
-        InputError: the key's variable is named and not set.
-        MissingExtraError: openai is not installed.
     """
 
     name = "judge"
+    many = True
     partial = True
 
     def __init__(self, config: JudgeConfig, *, cache: str | Path | None = None) -> None:
         self.config = config
         self.tally = Tally()
-        self._endpoint = Endpoint(config.server)
         self._cache = None if cache is None else Path(cache)
         self._known = {} if self._cache is None else _read_cache(self._cache)
         self._logprobs = config.logprobs
@@ -130,7 +127,7 @@ class Judge:
     @property
     def usage(self) -> Usage:
         """What this judge has spent so far."""
-        return self._endpoint.usage
+        return self.__dict__["_endpoint"].usage if "_endpoint" in self.__dict__ else Usage()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -159,20 +156,32 @@ class Judge:
 
         Raises:
             BestforError: the server is out of reach or the budget spent; what was answered is in the cache.
+            InputError: the key's variable is named and not set.
+            MissingExtraError: openai is not installed.
         """
-        distinct = list(dict.fromkeys(texts))
-        scores = self._endpoint.run(lambda: self._all(query, distinct))
-        values = {
-            text: math.nan if score is None else score.value for text, score in zip(distinct, scores, strict=True)
-        }
-        return np.array([values[text] for text in texts], dtype=np.float64)
+        return self.measure_many([query], [texts])[0]
+
+    def measure_many(self, queries: Sequence[Query], texts: Sequence[Sequence[str]]) -> list[FloatArray]:
+        """Scores of the texts of several queries, asked for side by side; see :meth:`measure`."""
+        pairs = [(query, text) for query, own in zip(queries, texts, strict=True) for text in dict.fromkeys(own)]
+        scores = iter(self._endpoint.run(lambda: self._all(pairs)))
+        found: list[FloatArray] = []
+        for own in texts:
+            known = {text: next(scores) for text in dict.fromkeys(own)}
+            found.append(np.array([_value(known[text]) for text in own], dtype=np.float64))
+        return found
 
     def close(self) -> None:
         """Close the connections; a later call opens them again."""
-        self._endpoint.close()
+        if "_endpoint" in self.__dict__:
+            self._endpoint.close()
 
-    async def _all(self, query: Query, texts: Sequence[str]) -> list[Score | None]:
-        outcomes = await asyncio.gather(*(self._one(query, text) for text in texts), return_exceptions=True)
+    @cached_property
+    def _endpoint(self) -> Endpoint:
+        return Endpoint(self.config.server)
+
+    async def _all(self, pairs: Sequence[tuple[Query, str]]) -> list[Score | None]:
+        outcomes = await asyncio.gather(*(self._one(query, text) for query, text in pairs), return_exceptions=True)
         scores: list[Score | None] = []
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
@@ -237,6 +246,10 @@ class Judge:
         held = None if score is None else [score.value, score.missing]
         with self._cache.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"answer": name, "score": held}) + "\n")
+
+
+def _value(score: Score | None) -> float:
+    return math.nan if score is None else score.value
 
 
 def _read_cache(path: Path) -> dict[str, Score | None]:
