@@ -1,9 +1,186 @@
+"""Hierarchical: conformance of every shape, updates, the kernel, the scorer, and what is left out."""
+
+from dataclasses import replace
 from typing import ClassVar
 
+import numpy as np
+import pytest
+
+from bestfor import artifacts, rng
+from bestfor.errors import BestforError, InputError
 from bestfor.rewards import Hierarchical
-from bestfor.testing.rewards import RewardModelTests
+from bestfor.rewards._hierarchy import has_levels
+from bestfor.rewards._kernel import fit_kernel, rational_quadratic
+from bestfor.rewards._linear import Rows
+from bestfor.testing.rewards import LetterEncoder, RewardModelTests, assert_same, taste_examples
 
 
 class TestHierarchical(RewardModelTests):
     model = Hierarchical
     options: ClassVar = {"components": 8}
+
+
+class TestIsotropicKernel(RewardModelTests):
+    model = Hierarchical
+    options: ClassVar = {
+        "components": 4,
+        "covariance": "isotropic",
+        "kernel": "rational_quadratic",
+        "kernel_components": 6,
+        "landmarks": 40,
+    }
+
+
+class TestLowRank(RewardModelTests):
+    model = Hierarchical
+    options: ClassVar = {"components": 8, "covariance": "low_rank", "rank": 2, "variance_head": False}
+
+
+def fitted(seed=20, users=8, **options):
+    examples = taste_examples(users=users, seed=seed)
+    return Hierarchical(encoder=LetterEncoder(), components=8, **options).fit(examples, rng=0), examples
+
+
+def test_more_labels_of_a_stranger_lead_from_the_prior_to_the_user():
+    everybody = taste_examples(users=40, queries=6, candidates=10, seed=21)
+    model = Hierarchical(encoder=LetterEncoder(), components=16, style=False, answer=False)
+    model.fit(everybody.take(everybody.user < 39), rng=0)
+    mine = everybody.take(everybody.user == 39)
+    test = mine.take(np.arange(40, 60))
+    errors, spreads = [], []
+    for step in range(4):
+        estimate = model.predict(test)
+        centred = test.utility - estimate.mean
+        errors.append(sum(float(np.var(centred[part])) for part in (slice(0, 10), slice(10, 20))))
+        spreads.append(float(np.mean(estimate.std_mean)))
+        model.update(mine.take(np.arange(step * 10, step * 10 + 10)))
+    assert np.all(np.diff(spreads) < 0)
+    assert errors[3] < errors[0] / 2
+
+
+def test_an_updated_model_is_saved_and_loaded(tmp_path):
+    model, examples = fitted()
+    fresh = replace(examples, users=("zoe", "anna", *examples.users[2:])).take(examples.user < 3)
+    model.update(fresh)
+    before = model.predict(fresh)
+    model.save(tmp_path)
+    assert_same(model.predict(fresh), before)
+    loaded = Hierarchical.load(tmp_path, encoder=LetterEncoder())
+    assert_same(loaded.predict(fresh), before)
+    assert artifacts.read(tmp_path).users == tuple(sorted((*examples.users, "anna", "zoe")))
+    alone = Hierarchical.load(tmp_path, encoder=LetterEncoder(), user="zoe")
+    mine = fresh.take(fresh.user == 0)
+    assert_same(alone.predict(mine), loaded.predict(mine))
+    # one user's labels are absorbed without anybody else's rows in memory
+    assert_same(alone.update(mine).predict(mine), loaded.update(mine).predict(mine))
+
+
+def test_updates_are_checked():
+    model, examples = fitted()
+    with pytest.raises(InputError, match=r"update of 'hierarchical'.*finite"):
+        model.update(replace(examples, utility=np.full(len(examples), np.inf)))
+    with pytest.raises(BestforError, match="after fit or load"):
+        Hierarchical().update(examples)
+    before = model.predict(examples)
+    assert_same(model.update(examples.take(np.zeros(0, dtype=np.int64))).predict(examples), before)
+
+
+def test_a_kernel_sees_what_no_line_can():
+    """Utility is nearness to one of two texts: nothing linear in the embedding tells it."""
+    draw = rng.derive(22, "kernel")
+    base = taste_examples(users=20, queries=4, candidates=10, seed=22)
+    vectors = LetterEncoder().encode(base.texts).astype(np.float64)
+    squared = ((vectors - vectors.mean(axis=0)) ** 2) @ draw.normal(size=16)
+    examples = replace(base, utility=squared[base.text] / squared.std() + 0.1 * draw.normal(size=len(base)))
+    options = {"style": False, "answer": False, "components": 15, "variance_head": False}
+    half = examples.query % 2 == 0
+    shares = []
+    for kernel in ("linear", "rational_quadratic"):
+        model = Hierarchical(encoder=LetterEncoder(), kernel=kernel, kernel_length=0.4, **options)
+        estimate = model.fit(examples.take(half), rng=0).predict(examples.take(~half))
+        shares.append(np.corrcoef(estimate.mean, examples.utility[~half])[0, 1])
+    assert shares[1] > shares[0] + 0.1
+
+
+def test_kernel_features_are_the_kernel():
+    vectors = rng.derive(23, "vectors").normal(size=(30, 4))
+    fit = fit_kernel(vectors, 0.7, components=30, landmarks=30, rng=0)
+    features = fit.features(vectors) + fit.centre
+    exact = rational_quadratic(vectors, vectors, 0.7)
+    ratio = exact[0, 0] / float(features[0] @ features[0])
+    np.testing.assert_allclose(ratio * features @ features.T, exact, atol=1e-6)
+    np.testing.assert_allclose(fit.features(vectors).mean(axis=0), 0, atol=1e-12)
+    assert np.mean(fit.features(vectors).var(axis=0)) == pytest.approx(1)
+    some = fit_kernel(vectors, 0.7, components=5, landmarks=10, rng=0)
+    assert some.features(vectors[:3]).shape == (3, 5)
+    assert rational_quadratic(vectors[:1], vectors[1:2], 0.7)[0, 0] == pytest.approx(
+        1 / (1 + np.sum((vectors[0] - vectors[1]) ** 2) / (2 * 0.49))
+    )
+
+
+@pytest.mark.parametrize("kernel", ["linear", "rational_quadratic"])
+def test_scorer_gives_what_predict_gives(kernel):
+    model, examples = fitted(kernel=kernel, style=False, answer=False)
+    encoder = LetterEncoder()
+    for user in ("u3", "nobody"):
+        mine = replace(examples.take(examples.user == 3), users=(*examples.users[:3], user, *examples.users[4:]))
+        scorer = model.for_user(user)
+        expected = model.predict(mine).mean
+        np.testing.assert_allclose(scorer.score(model.features(mine)), expected, rtol=1e-8)
+        embeddings = encoder.encode([mine.texts[code] for code in mine.text])
+        np.testing.assert_allclose(scorer.score_embeddings(embeddings), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_scorer_asks_for_surface_features():
+    model, examples = fitted()
+    scorer, features = model.for_user("u1"), model.features(examples.take(examples.user == 1))
+    embeddings = LetterEncoder().encode([examples.texts[code] for code in examples.text[examples.user == 1]])
+    with pytest.raises(BestforError, match="surface features"):
+        scorer.score_embeddings(embeddings)
+    found = scorer.score_embeddings(embeddings, features[:, 8:])
+    np.testing.assert_allclose(found, scorer.score(features), rtol=1e-5, atol=1e-6)
+    with pytest.raises(BestforError, match="after fit or load"):
+        Hierarchical().for_user("u1")
+
+
+def test_left_out_errors_judge_users():
+    model, _ = fitted(users=30)
+    assert model.left_out is not None
+    np.testing.assert_array_equal(model.left_out.labels, 24)
+    assert np.mean(model.left_out.error) < np.nanmean(model.left_out.shared_error)
+    assert np.mean(model.left_out.ratio) == pytest.approx(1, abs=0.3)
+
+
+def test_users_without_tastes_of_their_own_abstain_and_say_so():
+    """Half of the users rate by what everybody likes, with much noise."""
+    draw = rng.derive(24, "crowd")
+    base = taste_examples(users=40, queries=1, candidates=30, seed=24)
+    vectors = LetterEncoder().encode(base.texts).astype(np.float64) * 4
+    general, own = draw.normal(size=16), draw.normal(size=(40, 16)) * 2
+    odd = base.user % 2 == 1
+    utility = np.sum(vectors[base.text] * (general + np.where(odd[:, None], own[base.user], 0)), axis=1)
+    utility = utility + np.where(odd, 0.3, 6.0) * draw.normal(size=len(base))
+    examples = replace(base, utility=utility)
+    model = Hierarchical(encoder=LetterEncoder(), components=15, style=False, answer=False).fit(examples, rng=0)
+    crowd = [int(user[1:]) % 2 == 0 for user in model.abstained]
+    assert len(crowd) >= 5
+    assert np.mean(crowd) > 0.9
+    assert any(note.startswith(f"{len(crowd)} of 40 users were served without") for note in model.notes)
+    kept = Hierarchical(encoder=LetterEncoder(), components=15, style=False, answer=False, abstain=False)
+    assert kept.fit(examples, rng=0).abstained == ()
+
+
+def test_very_many_users_are_learned_from_by_sample(monkeypatch):
+    monkeypatch.setattr("bestfor.rewards._hierarchy.WORK", 1.0)
+    monkeypatch.setattr("bestfor.rewards._hierarchy.FEWEST", 6)
+    model, examples = fitted(users=12, seed=25)
+    again, _ = fitted(users=12, seed=25)
+    assert_same(model.predict(examples), again.predict(examples))
+    whole = model.predict(examples)
+    assert np.corrcoef(whole.mean, examples.utility)[0, 1] > 0.7
+
+
+def test_queries_have_levels_where_somebody_has_two():
+    rows = Rows(np.ones((4, 1)), np.zeros(4), np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1]))
+    assert not has_levels(rows)
+    assert has_levels(replace(rows, query=np.array([0, 1, 2, 2])))

@@ -97,11 +97,7 @@ class RewardModel(ABC):
         """
         if len(examples) == 0:
             raise InputError(f"fit of '{self.kind}'", "no examples", "labelled examples")
-        bad = np.flatnonzero(~np.isfinite(examples.utility))
-        if len(bad):
-            where = f"fit of '{self.kind}', query '{examples.queries[examples.query[bad[0]]]}'"
-            found = f"utility {examples.utility[bad[0]]} ({len(bad)} such rows)"
-            raise InputError(where, found, "finite utilities; leave unlabelled candidates out")
+        self._check_labels(examples, "fit")
         ordered = canonical(examples)
         self._fit_notes, self._predict_notes = [], []
         self._users, self._codes, self._asked, self._abstained = ordered.users, None, None, None
@@ -131,7 +127,7 @@ class RewardModel(ABC):
         self._predict_notes = []
         if len(examples) == 0:
             return RewardEstimate(np.zeros(0), None)
-        self._check_asked(examples)
+        self._check_asked(tuple(examples.users[code] for code in np.unique(examples.user)))
         estimate = self._predict(examples)
         std = None if estimate.std is None else rounded(estimate.std)
         std_mean = None if estimate.std_mean is None else rounded(estimate.std_mean)
@@ -233,13 +229,19 @@ class RewardModel(ABC):
             codes[(codes >= 0) & self._abstained[codes]] = -1
         return codes
 
-    def _check_asked(self, examples: Examples) -> None:
-        if self._asked is None:
-            return
-        others = [user for code in np.unique(examples.user) if (user := examples.users[code]) not in self._asked]
+    def _check_labels(self, examples: Examples, verb: str) -> None:
+        bad = np.flatnonzero(~np.isfinite(examples.utility))
+        if len(bad):
+            where = f"{verb} of '{self.kind}', query '{examples.queries[examples.query[bad[0]]]}'"
+            found = f"utility {examples.utility[bad[0]]} ({len(bad)} such rows)"
+            raise InputError(where, found, "finite utilities; leave unlabelled candidates out")
+
+    def _check_asked(self, users: tuple[str, ...]) -> None:
+        """Refuse users whom a model that was loaded for one user does not know."""
+        others = [] if self._asked is None else [user for user in users if user not in self._asked]
         if others:
-            loaded = ", ".join(f"'{user}'" for user in sorted(self._asked))
-            raise InputError(f"predict of '{self.kind}'", f"user '{others[0]}'", f"{loaded}, for whom it was loaded")
+            loaded = ", ".join(f"'{user}'" for user in sorted(self._asked or ()))
+            raise InputError(f"a '{self.kind}'", f"user '{others[0]}'", f"{loaded}, for whom it was loaded")
 
     def _note_strangers(self, examples: Examples, codes: IntArray, served: str) -> None:
         unknown = self._known_codes(examples.users, abstaining=True) < 0

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize
 
-from bestfor.rewards._linear import Blocks, Rows, apply_rows, quadratic_rows
+from bestfor.rewards._linear import Rows, apply_rows, sum_by
+from bestfor.rewards._people import People, means, own_variances
 from bestfor.types import FloatArray
 
 LOG_LIMITS = (-4.0, 4.0)
@@ -32,30 +33,36 @@ class LeftOut:
     variance: FloatArray
 
 
-def left_out(
-    rows: Rows,
-    blocks: Blocks,
-    weights: FloatArray,
-    conditional: FloatArray,
-    scales: tuple[float, float, FloatArray],
-) -> LeftOut:
+def left_out(rows: Rows, size: FloatArray, people: People) -> LeftOut:
     """Leave-one-out errors in closed form: e_i = [V^-1 r]_i / [V^-1]_ii with variance 1 / [V^-1]_ii.
 
     Args:
         rows: n rows sorted by user.
-        blocks: their sums.
-        weights: shape (users, p), theta_0 + d_u.
-        conditional: shape (users, p, p), P_u.
-        scales: noise s2, ratio k, and D of shape (n,).
+        size: shape (n,), the diagonal of D.
+        people: their posterior.
     """
-    noise, ratio, size = scales
-    shrink = ratio / (1 + ratio * blocks.query_weight)
-    plain = (rows.z - (shrink[:, None] * blocks.query_sum)[rows.query]) / (size * noise)[:, None]
-    error = rows.y - apply_rows(rows.z, weights[rows.user])
-    total = np.bincount(rows.query, error / size, minlength=len(shrink))
-    solved = (error - (shrink * total)[rows.query]) / (size * noise)
-    diagonal = (1 / size - shrink[rows.query] / size**2) / noise
-    diagonal = np.maximum(diagonal - quadratic_rows(plain, conditional, rows.user), 1e-9)
+    prior = people.prior
+    queries = int(rows.query.max()) + 1
+    weight = sum_by(rows.query, 1 / size, queries)
+    shrink = prior.ratio / (1 + prior.ratio * weight)
+    level = prior.ratio > 0
+    diagonal = (1 / size - shrink[rows.query] / size**2) / prior.noise
+    error = rows.y - means(people.weights, rows.z, rows.user)
+    total = sum_by(rows.query, error / size, queries)
+    solved = (error - (shrink * total)[rows.query]) / (size * prior.noise)
+    offsets = rows.segments()
+    for user in range(len(offsets) - 1):
+        part = slice(offsets[user], offsets[user + 1])
+        z, query = rows.z[part].astype(np.float64), rows.query[part]
+        plain = z / size[part, None]
+        if level:
+            # a query's rows lie side by side within its user only by code, so their sums are taken by code
+            local, place = np.unique(query, return_inverse=True)
+            sums = np.zeros((len(local), z.shape[1]))
+            np.add.at(sums, place, plain)
+            plain -= (shrink[local, None] * sums)[place] / size[part, None]
+        diagonal[part] -= own_variances(people, plain / prior.noise, user)
+    diagonal = np.maximum(diagonal, 1e-9)
     return LeftOut(solved / diagonal, 1 / diagonal)
 
 

@@ -2,43 +2,63 @@
 
     y = z'(theta_0 + d_u) + c_q + e,   theta_0 ~ N(0, G),  d_u ~ N(0, S),  c_q ~ N(0, t_q),  e ~ N(0, s2 v(x))
 
-z are the features and an intercept. S says along which directions people differ; it is learned from all users
-(isotropic, low-rank or full), so a few labels of a new user go a long way, and without any label theta_0 answers.
-Everything is closed-form empirical Bayes (Lindley & Smith 1972; Laird & Ware 1982); the optional variance head v
-weighs labels down where leave-one-out errors are large for everybody.
+z are the features and an intercept, so a user's level is part of d_u. S says along which directions people differ; it
+is learned from all users (isotropic, low-rank or full), so a few labels of a new user go a long way, and without any
+label theta_0 answers. With ``kernel = "rational_quadratic"`` z also holds features of a nonlinear kernel on texts: a
+Gaussian process with covariance (users) x (texts). Everything is closed-form empirical Bayes (Lindley & Smith 1972;
+Laird & Ware 1982); the optional variance head v weighs labels down where leave-one-out errors are large for everybody.
+Further labels are absorbed exactly, without another fit.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import Field
 
 from bestfor.artifacts import Arrays
 from bestfor.data.examples import Examples
+from bestfor.errors import BestforError
 from bestfor.rewards._base import RewardModel
-from bestfor.rewards._features import FeatureConfig
-from bestfor.rewards._linear import Rows, apply_rows, build_blocks, quadratic_rows, with_intercept
-from bestfor.rewards._mixed import Covariance, Learning, Posterior, Prior, first_guess, learn
-from bestfor.rewards._noise import fit_head, left_out, relative_noise
+from bestfor.rewards._canonical import canonical
+from bestfor.rewards._compact import Compact, compact
+from bestfor.rewards._features import FeatureConfig, check_signature
+from bestfor.rewards._hierarchy import Fitted, LeftOutUsers, fit_rows, judge, noise_sizes, predict_rows
+from bestfor.rewards._kernel import TextKernel, fit_kernel
+from bestfor.rewards._linear import Rows, with_intercept
+from bestfor.rewards._mixed import Prior
+from bestfor.rewards._people import People, absorb, settled_rows
+from bestfor.rewards._scorer import Scorer
+from bestfor.rewards._variances import Covariance
 from bestfor.types import FloatArray, IntArray, RewardEstimate
+
+SHARED = ("normal", "right", "shared", "shared_covariance")
 
 
 class Config(FeatureConfig):
     """Features, the shape of S, and the variance head.
 
     Attributes:
-        covariance: shape of S: isotropic, low_rank or full.
+        kernel: linear for the features alone; rational_quadratic adds features of a kernel on the texts' embeddings.
+        kernel_length: how near two unit embeddings must be to mean the like.
+        kernel_components: kernel features at most.
+        landmarks: texts of the fit part that stand for all in the kernel, at most.
+        covariance: shape of S: isotropic (a variance for each group of features), low_rank or full.
         rank: directions of a low-rank S.
         shrinkage: how many users' worth of evidence pulls a full S towards its isotropic fit.
         rounds: EM steps at most.
         variance_head: whether noise depends on the features.
         variance_components: features that the variance head sees, from the first.
         variance_ridge: penalty on the head's weights.
+        abstain: whether users whose leave-one-out errors are not expected to be below theta_0's are served by it.
     """
 
+    kernel: Literal["linear", "rational_quadratic"] = "linear"
+    kernel_length: float = Field(default=0.5, gt=0)
+    kernel_components: int = Field(default=64, ge=1, le=4096)
+    landmarks: int = Field(default=512, ge=2, le=8192)
     covariance: Covariance = "full"
     rank: int = Field(default=8, ge=1, le=512)
     shrinkage: float = Field(default=20.0, ge=0)
@@ -46,29 +66,7 @@ class Config(FeatureConfig):
     variance_head: bool = True
     variance_components: int = Field(default=48, ge=1, le=512)
     variance_ridge: float = Field(default=3.0, gt=0)
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """What prediction needs, on the standardised scale.
-
-    Attributes:
-        shared: shape (p,), theta_0.
-        weights: shape (users, p), theta_0 + d_u.
-        covariance: shape (users + 1, p, p), of each user's weights; the last is a stranger's.
-        head: shape (k + 1,), log noise variance: weights of the first k features, then the intercept.
-        query: variance of c_q.
-        centre: mean utility of the fit rows.
-        unit: their standard deviation.
-    """
-
-    shared: FloatArray
-    weights: FloatArray
-    covariance: FloatArray
-    head: FloatArray
-    query: float
-    centre: float
-    unit: float
+    abstain: bool = True
 
 
 class Hierarchical(RewardModel):
@@ -76,80 +74,154 @@ class Hierarchical(RewardModel):
 
     kind = "hierarchical"
     Config = Config
+    sliced = True
+    _left_out: LeftOutUsers | None = None
+
+    @property
+    def left_out(self) -> LeftOutUsers | None:
+        """Leave-one-out errors of the fitted users, in the order of their ids; None before fit and after load."""
+        return self._left_out
+
+    def features(self, examples: Examples) -> FloatArray:
+        """What the model sees of every row, (n, features): components, surface, kernel."""
+        design = self._design(examples)
+        if self._kernel is None:
+            return design.rows()
+        text, row = np.unique(examples.text, return_inverse=True)
+        encoder = self._encoder_or_fail()
+        check_signature(encoder, self.config.encoder, self._signature)
+        vectors = encoder.encode([examples.texts[code] for code in text]).astype(np.float64)
+        return np.hstack([design.rows(), self._kernel.features(vectors)[row]])
+
+    def for_user(self, user: str) -> Scorer:
+        """What scores one user's candidates; made anew after :meth:`update`.
+
+        Raises:
+            BestforError: before fit, or the model was loaded for somebody else.
+        """
+        if not self._fitted or self._space is None:
+            raise BestforError(f"'{self.kind}' scores after fit or load")
+        self._check_asked((user,))
+        fitted, code = self._fitted_values, int(self._known_codes((user,))[0])
+        weights = fitted.people.shared if code < 0 else fitted.people.weights[code]
+        level = fitted.centre + fitted.unit * float(weights[-1])
+        return Scorer(user, fitted.unit * weights[:-1], level, self._space, self._kernel)
+
+    def update(self, examples: Examples) -> Self:
+        """Absorb further labels of known or new users in closed form; edits and returns this model.
+
+        Variances and features stay; theta_0 and the users of these labels become what they would be had the labels been
+        there at fit, the other users stay as they were. Rows of one query share its level; queries of earlier calls
+        count as others. Who abstains, abstains until the next fit.
+
+        Raises:
+            InputError: a utility is NaN or infinite, or the model was loaded for somebody else.
+            BestforError: before fit or load.
+        """
+        if not self._fitted:
+            raise BestforError(f"'{self.kind}' is updated after fit or load")
+        self._check_labels(examples, "update")
+        if len(examples) == 0:
+            return self
+        ordered, fitted = canonical(examples), self._fitted_values
+        self._check_asked(ordered.users)
+        codes = self._known_codes(ordered.users, abstaining=True)
+        fresh = codes < 0
+        codes[fresh] = len(self._users) + np.arange(int(fresh.sum()))
+        z = with_intercept(self.features(ordered))
+        size = noise_sizes(z, fitted.head) / fitted.people.prior.noise
+        order = np.argsort(codes[ordered.user], kind="stable")
+        user = np.searchsorted(np.sort(codes), codes[ordered.user][order])
+        target = (ordered.utility[order] - fitted.centre) / fitted.unit
+        rows = Rows(z[order], target, user, ordered.query[order])
+        extra = compact(rows, size[order], levels=fitted.people.prior.ratio > 0)
+        self._fitted_values = replace(fitted, people=absorb(fitted.people, extra, np.sort(codes)))
+        self._add_users(tuple(name for name, new in zip(ordered.users, fresh, strict=True) if new))
+        return self
 
     def _fit(self, examples: Examples, rng: int) -> None:
-        values = self._design(examples).rows()
+        self._kernel, self._signature = None, ""
+        if self.config.kernel != "linear":
+            encoder, text = self._encoder_or_fail(), np.unique(examples.text)
+            vectors = encoder.encode([examples.texts[code] for code in text]).astype(np.float64)
+            sizes = (self.config.kernel_components, self.config.landmarks)
+            self._kernel = fit_kernel(vectors, self.config.kernel_length, *sizes, rng=rng)
+            self._signature = encoder.signature
+        values = self.features(examples)
         centre, unit = float(np.mean(examples.utility)), float(np.std(examples.utility)) or 1.0
         rows = Rows(with_intercept(values), (examples.utility - centre) / unit, examples.user, examples.query)
-        self._fitted_values = fit_rows(rows, self.config, centre, unit)
+        self._fitted_values = fit_rows(rows, self._groups(), self.config, rng=rng, scale=(centre, unit))
+        self._left_out, abstained = judge(rows, self._fitted_values)
+        self._abstained = abstained if self.config.abstain else None
 
     def _predict(self, examples: Examples) -> RewardEstimate:
-        design, codes = self._design(examples), self._user_codes(examples)
-        mean, variance = predict_rows(self._fitted_values, with_intercept(design.rows()), codes)
+        codes = self._user_codes(examples)
+        mean, own, whole = predict_rows(self._fitted_values, with_intercept(self.features(examples)), codes)
         self._note_strangers(examples, codes, "the mean of all users")
-        return RewardEstimate(mean, np.sqrt(variance))
+        return RewardEstimate(mean, np.sqrt(whole), np.sqrt(own))
+
+    def _groups(self) -> IntArray:
+        """Group of each column of z: components, surface, kernel, intercept; groups without columns are left out."""
+        assert self._space is not None
+        kernel = 0 if self._kernel is None else self._kernel.basis.shape[1]
+        sizes = [self._space.axes.shape[1], len(self._space.shift), kernel, 1]
+        return np.repeat(np.arange(sum(size > 0 for size in sizes)), [size for size in sizes if size])
 
     def _state(self) -> tuple[dict[str, Any], Arrays]:
-        fitted = self._fitted_values
-        names = ("shared", "weights", "covariance", "head")
-        state = {name: float(getattr(fitted, name)) for name in ("query", "centre", "unit")}
-        return state, {name: getattr(fitted, name) for name in names}
+        self._sort_users()
+        fitted, people = self._fitted_values, self._fitted_values.people
+        prior, data = people.prior, people.data
+        state = {"noise": prior.noise, "ratio": prior.ratio, "centre": fitted.centre, "unit": fitted.unit}
+        labels = np.column_stack([data.rows, data.target.astype(np.float32), data.level.astype(np.float32)])
+        arrays = {
+            "deviation": prior.deviation,
+            "slopes": prior.shared,
+            "head": fitted.head,
+            "user.weights": people.weights,
+            "user.labels": labels,
+            "user.labels.ends": data.ends,
+        }
+        if self._kernel is not None:
+            state |= {"signature": self._signature}
+            arrays |= {f"kernel.{name}": getattr(self._kernel, name) for name in ("landmarks", "basis", "centre")}
+        return state, {**arrays, **{name: getattr(people, name) for name in SHARED}}
 
     def _restore(self, state: dict[str, Any], arrays: Arrays) -> None:
-        names = ("shared", "weights", "covariance", "head")
-        scalars = {name: float(state[name]) for name in ("query", "centre", "unit")}
-        tensors = {name: arrays[name] for name in names}
-        fitted = Fitted(**tensors, **scalars)  # pyright: ignore[reportArgumentType]
-        users, p = len(self._users), len(fitted.shared)
-        if fitted.weights.shape != (users, p) or fitted.covariance.shape != (users + 1, p, p) or len(fitted.head) > p:
-            raise ValueError(f"weights {fitted.weights.shape} and covariance {fitted.covariance.shape}")
-        self._fitted_values = fitted
+        self._left_out, self._kernel, self._signature = None, None, ""
+        if self.config.kernel != "linear":
+            marks, basis, centre = (arrays[f"kernel.{name}"] for name in ("landmarks", "basis", "centre"))
+            self._kernel = TextKernel(marks, basis, centre, self.config.kernel_length)
+            self._signature = str(state["signature"])
+        labels, ends, weights = arrays["user.labels"], arrays["user.labels.ends"], arrays["user.weights"]
+        p, users = len(arrays["slopes"]), len(self._users)
+        shapes = [arrays[name].shape for name in ("deviation", *SHARED)] + [weights.shape, ends.shape]
+        expected = [arrays["deviation"].shape[:1] * (1 + (arrays["deviation"].ndim > 1)), (p, p), (p,), (p,), (p, p)]
+        expected += [(users, p), (users + 1,)]
+        if shapes != expected or len(self._groups()) != p or labels.shape != (int(ends[-1]), p + 2):
+            raise ValueError(f"arrays of shapes {shapes} and {labels.shape} for {len(self._groups())} features")
+        target, level = labels[:, p].astype(np.float64), labels[:, p + 1].astype(np.float64)
+        data = Compact(np.ascontiguousarray(labels[:, :p]), target, level, ends, 0.0, len(labels), 0.0)
+        prior = Prior(arrays["deviation"], arrays["slopes"], float(state["noise"]), float(state["ratio"]))
+        people = People(prior, data, **{name: arrays[name] for name in SHARED}, weights=weights, changed={})
+        self._fitted_values = Fitted(people, arrays["head"], float(state["centre"]), float(state["unit"]))
 
+    def _sort_users(self) -> None:
+        """Users in the order of their ids, what was absorbed since the fit in one piece with the rest."""
+        people = self._fitted_values.people
+        order = np.array(sorted(range(len(self._users)), key=lambda code: self._users[code]), dtype=np.int64)
+        data = settled_rows(people, order)
+        if data is people.data:
+            return
+        people = replace(people, data=data, weights=people.weights[order], changed={})
+        self._fitted_values = replace(self._fitted_values, people=people)
+        self._users, self._codes = tuple(self._users[code] for code in order), None
+        self._abstained = None if self._abstained is None else self._abstained[order]
 
-def fit_rows(rows: Rows, config: Config, centre: float = 0.0, unit: float = 1.0) -> Fitted:
-    """Learn variances and weights from standardised rows.
-
-    Args:
-        rows: n rows sorted by user; the last column of ``z`` is the intercept.
-        config: shape of S and the variance head.
-        centre: stored for predictions on the utility's scale.
-        unit: likewise.
-    """
-    learning = Learning(config.covariance, config.rank, config.shrinkage, config.rounds)
-    size = np.ones(len(rows.y))
-    blocks = build_blocks(rows)
-    prior, result = learn(blocks, first_guess(rows.z.shape[1]), learning)
-    columns = with_intercept(rows.z[:, : min(config.variance_components, rows.z.shape[1] - 1)])
-    head = np.zeros(columns.shape[1])
-    for _ in range(2 if config.variance_head else 0):
-        theta = result.shared + result.deviations
-        left = left_out(rows, blocks, theta, result.conditional, (prior.noise, prior.ratio, size))
-        epistemic = np.maximum(left.variance - prior.noise * size, 0.0)
-        head = fit_head(columns, left, epistemic, config.variance_ridge)
-        size = relative_noise(columns, head)
-        head[-1] = -float(np.mean(np.log(size)))
-        size = size * np.exp(head[-1])
-        blocks = build_blocks(rows, size)
-        # only noise moved, so the variances are nearly where they were
-        prior, result = learn(blocks, prior, replace(learning, rounds=-(-config.rounds // 4)))
-    head[-1] += np.log(prior.noise)
-    return _fitted(prior, result, head, centre, unit)
-
-
-def predict_rows(fitted: Fitted, z: FloatArray, codes: IntArray) -> tuple[FloatArray, FloatArray]:
-    """Mean and predictive variance of n rows on the utility's scale; ``codes`` is -1 for strangers."""
-    users = len(fitted.weights)
-    which = np.where(codes < 0, users, codes)
-    every = np.vstack([fitted.weights, fitted.shared])
-    columns = with_intercept(z[:, : len(fitted.head) - 1])
-    noise = relative_noise(columns, fitted.head) * np.exp(fitted.head[-1])
-    variance = quadratic_rows(z, fitted.covariance, which) + noise + fitted.query
-    mean = fitted.centre + fitted.unit * apply_rows(z, every[which])
-    return mean, fitted.unit**2 * np.maximum(variance, 1e-12)
-
-
-def _fitted(prior: Prior, result: Posterior, head: FloatArray, centre: float, unit: float) -> Fitted:
-    stranger = prior.deviation + result.shared_covariance
-    covariance = np.concatenate([result.covariance, stranger[None]])
-    weights = result.shared + result.deviations
-    return Fitted(result.shared, weights, covariance, head, prior.ratio * prior.noise, centre, unit)
+    def _add_users(self, names: tuple[str, ...]) -> None:
+        if not names:
+            return
+        if self._codes is not None:
+            self._codes.update({name: len(self._users) + place for place, name in enumerate(names)})
+        self._users = (*self._users, *names)
+        if self._abstained is not None:
+            self._abstained = np.append(self._abstained, np.zeros(len(names), dtype=np.bool_))

@@ -1,0 +1,161 @@
+"""The hierarchical model on rows of features: what is learned, what it predicts, and what was left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from bestfor import rng as random
+from bestfor.rewards._abstain import abstaining, left_out_levels
+from bestfor.rewards._compact import compact, round_single
+from bestfor.rewards._linear import Rows, with_intercept
+from bestfor.rewards._noise import fit_head, left_out, relative_noise
+from bestfor.rewards._people import People, compact_users, means, settle, take_users, variances
+from bestfor.rewards._variances import Covariance, Learning, learn
+from bestfor.types import BoolArray, FloatArray, IntArray
+
+WORK = 2e9
+"""Multiplications that one pass over the users may cost while variances are learned; beyond, a sample of users stands
+for all."""
+FEWEST = 200
+
+
+class Options(Protocol):
+    """Fields of the configuration that matter here."""
+
+    covariance: Covariance
+    rank: int
+    shrinkage: float
+    rounds: int
+    variance_head: bool
+    variance_components: int
+    variance_ridge: float
+    abstain: bool
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What prediction needs.
+
+    Attributes:
+        people: posterior of the users, on the standardised scale.
+        head: shape (k + 1,), log noise variance: weights of the first k features, then the intercept.
+        centre: mean utility of the fit rows.
+        unit: their standard deviation.
+    """
+
+    people: People
+    head: FloatArray
+    centre: float
+    unit: float
+
+
+@dataclass(frozen=True)
+class LeftOutUsers:
+    """Leave-one-out errors of every fitted user, on the utility's scale; shapes (users,).
+
+    Attributes:
+        labels: number of labels.
+        error: root mean squared leave-one-out error of the user's own model.
+        shared_error: the same of the mean of all users, levels of queries from their other rows (NaN without any).
+        ratio: mean of squared error over predicted variance, 1 where the model knows what it does not know.
+    """
+
+    labels: FloatArray
+    error: FloatArray
+    shared_error: FloatArray
+    ratio: FloatArray
+
+
+def fit_rows(
+    rows: Rows, groups: IntArray, options: Options, *, rng: int, scale: tuple[float, float] = (0.0, 1.0)
+) -> Fitted:
+    """Learn variances and weights from standardised rows.
+
+    Args:
+        rows: n rows sorted by user; the last column of ``z`` is the intercept.
+        groups: shape (p,), group of each feature.
+        options: shape of S and the variance head.
+        rng: seed of the choice of users to learn variances from, where they are too many.
+        scale: centre and unit, stored for predictions on the utility's scale.
+    """
+    levels = has_levels(rows)
+    learning = Learning(groups, options.covariance, options.rank, options.shrinkage, options.rounds)
+    some = _sample(rows, rng)
+    k = min(options.variance_components, rows.z.shape[1] - 1) if options.variance_head else 0
+    columns, size = with_intercept(some.z[:, :k]), np.ones(len(some.y))
+    data = compact(some, size, levels=levels)
+    prior, head = learn(data, learning), np.zeros(k + 1)
+    for _ in range(2 if k else 0):
+        left = left_out(some, size, settle(data, prior))
+        epistemic = np.maximum(left.variance - prior.noise * size, 0.0)
+        head = fit_head(columns, left, epistemic, options.variance_ridge)
+        size = relative_noise(columns, head)
+        head[-1] = -float(np.mean(np.log(size)))
+        size = size * np.exp(head[-1])
+        data = compact(some, size, levels=levels)
+        # only noise moved, so the variances are nearly where they were
+        prior = learn(data, replace(learning, rounds=-(-options.rounds // 4)), prior)
+    sizes = noise_sizes(rows.z, head)
+    head[-1] += np.log(prior.noise)
+    data = round_single(data) if some is rows else compact_users(rows, sizes, levels=levels)
+    return Fitted(settle(data, prior), head, *scale)
+
+
+def noise_sizes(z: FloatArray, head: FloatArray) -> FloatArray:
+    """exp(f'a) of every row, f the first features and a constant, some rows at a time."""
+    out = np.empty(len(z))
+    for start in range(0, len(z), 8192):
+        part = slice(start, start + 8192)
+        out[part] = relative_noise(with_intercept(z[part, : len(head) - 1]), head) * np.exp(head[-1])
+    return out
+
+
+def predict_rows(fitted: Fitted, z: FloatArray, codes: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Mean, variance of the mean, and predictive variance of n rows on the utility's scale; -1 codes strangers."""
+    people, unit = fitted.people, fitted.unit
+    mean, known = np.empty(len(z)), codes >= 0
+    mean[known] = means(people.weights, z[known], codes[known])
+    mean[~known] = means(people.shared[None], z[~known], np.zeros(int(np.sum(~known)), dtype=np.int64))
+    own = variances(people, z, codes)
+    level = people.prior.ratio * people.prior.noise
+    whole = np.maximum(own + noise_sizes(z, fitted.head) + level, 1e-12)
+    return fitted.centre + unit * mean, unit**2 * own, unit**2 * whole
+
+
+def judge(rows: Rows, fitted: Fitted) -> tuple[LeftOutUsers, BoolArray]:
+    """Leave-one-out errors of every user, and whose own labels say no more than everybody's.
+
+    Both errors are weighted as the noise of their rows asks before they are compared.
+    """
+    people, unit = fitted.people, fitted.unit
+    size = noise_sizes(rows.z, fitted.head) / people.prior.noise
+    left = left_out(rows, size, people)
+    plain = means(people.shared[None], rows.z, np.zeros(len(rows.y), dtype=np.int64))
+    shared = left_out_levels(rows.y - plain, rows.query)
+    root = np.sqrt(size)
+    labels = np.bincount(rows.user).astype(np.float64)
+    usable = np.isfinite(shared)
+    counted = np.bincount(rows.user[usable], minlength=len(labels))
+    with np.errstate(invalid="ignore"):
+        others = np.bincount(rows.user[usable], shared[usable] ** 2, minlength=len(labels)) / counted
+    error = np.bincount(rows.user, left.error**2) / labels
+    ratio = np.bincount(rows.user, left.error**2 / left.variance) / labels
+    summary = LeftOutUsers(labels, unit * np.sqrt(error), unit * np.sqrt(others), ratio)
+    return summary, abstaining(rows.user, left.error / root, shared / root)
+
+
+def has_levels(rows: Rows) -> bool:
+    """Whether a query's effect differs from its user's: somebody has two queries."""
+    return len(np.unique(rows.query)) > len(np.unique(rows.user))
+
+
+def _sample(rows: Rows, rng: int) -> Rows:
+    """All users, or as many as may be learned from at acceptable cost."""
+    offsets, p = rows.segments(), rows.z.shape[1]
+    users, work = len(offsets) - 1, np.minimum(np.diff(offsets), p) * float(p) ** 2
+    order = random.derive(rng, "users").permutation(users)
+    count = max(int(np.searchsorted(np.cumsum(work[order]), WORK)), FEWEST)
+    return rows if count >= users else take_users(rows, np.sort(order[:count]), offsets)
