@@ -11,6 +11,9 @@ from torch import nn
 class Linear16(nn.Module):
     """A linear layer with 16-bit weights and inputs, sums in float32 and a float32 result."""
 
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
         self.register_buffer("weight", layer.weight.detach().bfloat16())

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+
+from bestfor.errors import InputError
 from bestfor.types import FloatArray
 
 
@@ -30,7 +33,12 @@ class Query:
 
 @runtime_checkable
 class Metric(Protocol):
-    """Measures what we truly care about."""
+    """Measures what we truly care about.
+
+    Three optional attributes say how it likes to be asked: ``processes = True`` that it can be sent to other processes
+    and works there, ``many = True`` that it has ``measure_many(queries, texts)`` for several queries in one call, and
+    ``partial = True`` that it may give NaN for a text that has no value.
+    """
 
     @property
     def name(self) -> str:
@@ -56,3 +64,43 @@ class Metric(Protocol):
             InputError: the query lacks what the metric needs; the message names it.
         """
         ...
+
+
+class AgainstReference:
+    """The common part of metrics that compare a text with the user's own; a subclass says how."""
+
+    name: str
+    processes = True
+
+    def measure(self, query: Query, texts: Sequence[str]) -> FloatArray:
+        """Nearness of texts to the query's reference.
+
+        Args:
+            query: must have a reference.
+            texts: n candidates; equal ones are measured once.
+
+        Returns:
+            Shape (n,).
+
+        Raises:
+            InputError: the query has no reference, or one that the metric cannot use.
+        """
+        reference = reference_of(query, self.name)
+        distinct = list(dict.fromkeys(texts))
+        known = dict(zip(distinct, self._scores(query, reference, distinct), strict=True))
+        return np.array([known[text] for text in texts], dtype=np.float64)
+
+    def _scores(self, query: Query, reference: str, texts: list[str]) -> Sequence[float]:
+        """A value for each of distinct texts."""
+        raise NotImplementedError
+
+
+def reference_of(query: Query, metric: str) -> str:
+    """The user's own text.
+
+    Raises:
+        InputError: there is none.
+    """
+    if query.reference is None:
+        raise InputError(f"query '{query.query_id}'", "no reference", f"the user's own text, which {metric} needs")
+    return query.reference
