@@ -2,8 +2,10 @@
 
 import json
 import sys
+from dataclasses import dataclass
 from io import StringIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,12 +15,83 @@ from bestfor.__main__ import main
 from bestfor.report import print_summary
 
 
+@dataclass(frozen=True)
+class Plain:
+    """A harmless table that hostile ones are made from: three users, two queries each, six candidates a query."""
+
+    users: int = 3
+    queries: int = 2
+    size: int = 6
+
+    @property
+    def rows(self):
+        return self.users * self.queries * self.size
+
+    def draws(self, seed):
+        return np.random.default_rng(seed).normal(size=self.rows).round(3).tolist()
+
+    def each(self, values):
+        """These values in every query."""
+        return list(values) * (self.rows // len(values))
+
+    def whole(self, value):
+        """A value of the row's number in every row."""
+        return [value(row) for row in range(self.rows)]
+
+    def columns(self, **changed):
+        plain = {
+            "user": self.whole(lambda row: f"u{row // (self.queries * self.size)}"),
+            "query": self.whole(lambda row: f"q{row // self.size}"),
+            "reward": self.draws(1),
+            "utility": self.draws(2),
+        }
+        return plain | changed
+
+    def csv(self, **changed):
+        lines = zip(*self.columns(**changed).values(), strict=True)
+        return HEADER + "".join(",".join(map(str, row)) + "\n" for row in lines)
+
+    def table(self, **changed):
+        return pa.table(self.columns(**changed))
+
+    def objects(self, **changed):
+        table = self.columns(**changed)
+        return [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
+
+    def jsonl(self, rows=None):
+        return "".join(json.dumps(row) + "\n" for row in (self.objects() if rows is None else rows))
+
+    def made(self, content):
+        """What a test asks for: contents as they are, or made from this table by a function."""
+        return content(self) if callable(content) else content
+
+
+HEADER = "user,query,reward,utility\n"
+
+
+@pytest.fixture(scope="session")
+def plain():
+    return Plain()
+
+
 @pytest.fixture
-def ask(monkeypatch, capfd, tmp_path):
-    """Diagnose a table given as bytes, text, columns or rows; as JSON, as a page and as a summary."""
+def model():
+    """The only model of an answer that is no error."""
+
+    def only(result):
+        assert isinstance(result, dict), result
+        return result["models"]["reward"]
+
+    return only
+
+
+@pytest.fixture
+def ask(monkeypatch, capfd, tmp_path, plain):
+    """Diagnose a table given as bytes, text, columns or rows, or made from the plain one: JSON, page, summary."""
 
     def run(name, content, *words):
         path = tmp_path / name
+        content = plain.made(content)
         if isinstance(content, pa.Table):
             pq.write_table(content, path)
         elif isinstance(content, list):
