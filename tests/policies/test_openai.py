@@ -239,6 +239,15 @@ def test_prompts_that_come_back_are_noticed(policy):
     assert "1 candidates of m repeat their prompt" in made.notes[0]
 
 
+def test_each_user_has_a_model_of_their_own(policy):
+    made, server = policy(honest, user_model="titles-{user}")
+    made.sample([replace(prompt, user_id=f"u{prompt.query_id}") for prompt in prompts("a", "b")], 2, seed=0)
+    assert sorted(request.body["model"] for request in server.requests) == ["titles-ua", "titles-ub"]
+    assert made.signature["user_model"] == "titles-{user}"
+    with pytest.raises(InputError, match="user_model"):
+        OpenAIPolicy("m", user_model="everybody")
+
+
 def test_extra_fields_are_sent(policy):
     made, server = policy(honest, extra_body={"top_k": -1, "chat_template_kwargs": {"enable_thinking": False}})
     made.sample(prompts("a"), 2, seed=0)

@@ -85,7 +85,7 @@ def test_what_the_judge_is_told(judge):
 
 
 def test_without_probabilities_the_number_is_read(judge):
-    made, server = judge(lambda request: answered("Score: 4"))
+    made, _ = judge(lambda request: answered("Score: 4"))
     assert made.measure(QUERY, ["a"]).tolist() == [4.0]
     assert made.notes == ("1 scores of m are the number it wrote: it gave no probabilities",)
     assert made.tally.missing_mass is None
@@ -133,17 +133,19 @@ def test_several_queries_at_once(judge):
 
 def test_answers_are_kept_and_paid_for_once(judge, tmp_path):
     cache = tmp_path / "deep" / "judge.jsonl"
-    first, server = judge(
-        lambda request: answered("hm") if text_of(request) == "b" else scored(4, s4=0.5, s3=0.5), cache=cache
-    )
+
+    def answer(request):
+        return answered("hm") if text_of(request) == "b" else scored(4, s4=0.5, s3=0.5)
+
+    first, _ = judge(answer, cache=cache, identity="one")
     values = first.measure(QUERY, ["a", "b"])
     with cache.open("a") as file:
         file.write('{"answer": "torn')
-    again, silent = judge(lambda request: error(401), cache=cache)
+    again, silent = judge(lambda request: error(401), cache=cache, identity="one")
     np.testing.assert_array_equal(again.measure(QUERY, ["b", "a"]), values[::-1])
     assert silent.requests == []
     assert again.tally == first.tally
-    other, asked = judge(lambda request: scored(1), cache=cache, rubric="another rubric")
+    other, asked = judge(lambda request: scored(1), cache=cache, identity="one", rubric="another")
     other.measure(QUERY, ["a"])
     assert len(asked.requests) == 1
 
@@ -153,7 +155,7 @@ def test_a_dead_server_stops_the_run_and_loses_nothing(judge, tmp_path):
     made, server = judge(lambda request: scored(2), cache=cache)
     made.measure(QUERY, ["a"])
     server.answer = lambda request: error(401)
-    with pytest.raises(BestforError, match="the judge of query 'q': endpoint .*401") as caught:
+    with pytest.raises(BestforError, match=r"the judge of query 'q': endpoint .*401") as caught:
         made.measure(QUERY, ["b", "c"])
     assert not isinstance(caught.value, InputError)
     assert [json.loads(line)["score"][0] for line in cache.read_text().splitlines()] == [2.0]

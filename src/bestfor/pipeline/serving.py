@@ -33,6 +33,7 @@ def openai_policy(table: PolicyTable) -> OpenAIPolicy:
         context=server.context,
         extra_body=server.extra_body,
         identity=server.identity,
+        user_model=server.user_model,
         server=server.config("[policy.endpoint]"),
     )
 
@@ -47,6 +48,7 @@ def judge_of(table: JudgeTable, cache: Path | None = None) -> Judge:
             high=table.high,
             logprobs=table.logprobs,
             max_tokens=table.max_tokens,
+            identity=table.identity,
             extra_body=table.endpoint.extra_body,
             server=table.endpoint.config("[utility.judge.endpoint]"),
         ),

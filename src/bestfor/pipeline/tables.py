@@ -59,6 +59,7 @@ class PolicyEndpoint(EndpointTable):
     logprobs: bool = True
     context: int | None = Field(default=None, ge=1)
     identity: str = ""
+    user_model: str = ""
 
 
 class JudgeTable(Section):
@@ -70,4 +71,18 @@ class JudgeTable(Section):
     high: int = 5
     logprobs: bool = True
     max_tokens: int = Field(default=16, ge=1)
+    identity: str = ""
     endpoint: EndpointTable = EndpointTable()
+
+
+class AdaptersTable(Section):
+    """Per-user LoRA on the policy's checkpoint, trained within the run."""
+
+    rank: int = Field(default=8, ge=1)
+    alpha: float = Field(default=16.0, gt=0)
+    targets: tuple[str, ...] = Field(default=("q_proj", "k_proj", "v_proj", "o_proj"), min_length=1)
+    steps: int = Field(default=20, ge=1)
+    shared_steps: int = Field(default=0, ge=0)
+    rate: float = Field(default=1e-3, gt=0)
+    tokens: int = Field(default=2048, ge=1)
+    limit: int = Field(default=2048, ge=1)

@@ -53,6 +53,8 @@ class OpenAIPolicy:
             generously, one for every three bytes.
         extra_body: further fields of every request, such as ``{"top_k": -1}`` or
             ``{"chat_template_kwargs": {"enable_thinking": False}}``.
+        user_model: the name under which the server knows a user's own adapter, with ``{user}`` in the user's place
+            (vLLM serves LoRA adapters as models); "" for one model for all.
         identity: names what is served, for the pool's keys, so that a server may move; its address by default.
         server: how the server is treated: key, concurrency, timeouts, retries, budget.
     """
@@ -68,6 +70,7 @@ class OpenAIPolicy:
     logprobs: bool = field(default=True, kw_only=True)
     context: int | None = field(default=None, kw_only=True)
     extra_body: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    user_model: str = field(default="", kw_only=True)
     identity: str = field(default="", kw_only=True)
     server: EndpointConfig = field(default_factory=EndpointConfig, kw_only=True)
 
@@ -79,6 +82,9 @@ class OpenAIPolicy:
         _check("chunk", self.chunk, self.chunk >= 1, "at least 1")
         _check("stop", self.stop, "" not in self.stop, "texts that are not empty")
         _check("api", self.api, self.api in _PATHS, "'chat' or 'completions'")
+        _check(
+            "user_model", self.user_model, not self.user_model or "{user}" in self.user_model, "a name with '{user}'"
+        )
         _check("context", self.context, self.context is None or self.context > self.max_new_tokens, "room for a prompt")
         if self.base_url and self.server.base_url not in (OPENAI, self.base_url):
             raise InputError("OpenAIPolicy.base_url", "another address than the server's", "one of the two")
@@ -104,6 +110,7 @@ class OpenAIPolicy:
             "stop": repr(self.stop),
             "extra_body": _json(self.extra_body),
             "chunk": self.chunk,
+            **({"user_model": self.user_model} if self.user_model else {}),
         }
 
     @property
@@ -259,7 +266,8 @@ class OpenAIPolicy:
         fields |= {"n": n} if n > 1 else {}
         fields |= {"stop": list(self.stop)} if self.stop else {}
         fields |= {"logprobs": True if chat else 1} if self.logprobs else {}
-        return {"model": self.model, **asked, **self._dialect.spoken(fields), **self.extra_body}
+        model = self.user_model.replace("{user}", prompt.user_id) if self.user_model else self.model
+        return {"model": model, **asked, **self._dialect.spoken(fields), **self.extra_body}
 
     @cached_property
     def _dialect(self) -> Dialect:

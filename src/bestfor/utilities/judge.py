@@ -40,6 +40,7 @@ class JudgeConfig:
         logprobs: whether to take the expectation over score tokens where the server gives their probabilities.
         max_tokens: the longest answer.
         extra_body: further fields of every request.
+        identity: names what judges, for the cache and the record, so that a server may move; its address by default.
         server: the server and how it is treated.
 
     Raises:
@@ -53,6 +54,7 @@ class JudgeConfig:
     logprobs: bool = True
     max_tokens: int = 16
     extra_body: Mapping[str, Any] = field(default_factory=dict)
+    identity: str = ""
     server: EndpointConfig = field(default_factory=EndpointConfig)
 
     def __post_init__(self) -> None:
@@ -115,7 +117,7 @@ class Judge:
         return {
             "metric": self.name,
             "model": config.model,
-            "server": Address.parse(config.server.base_url).shown,
+            "server": config.identity or Address.parse(config.server.base_url).shown,
             "rubric": config.rubric,
             "low": config.low,
             "high": config.high,

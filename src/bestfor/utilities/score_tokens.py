@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_NUMBER = re.compile(r"(?<![\w.,-])-?\d+(?:\.\d+)?(?![\w]|[.,]\d)")
+_DIGITS = re.compile(r"[0-9]+")
+_NUMBER = re.compile(r"(?<![\w.,-])[0-9]+(?:\.[0-9]+)?(?!\w|[.,][0-9])")
 _LEAD = r"[^\w-]*(?:(?:the |my )?(?:final )?(?:score|rating|answer)(?: is)?)?[^\w-]*"
-_PLAIN = re.compile(_LEAD + r"(-?\d+(?:\.\d+)?)\s*(?:(?:/|out of)\s*(\d+))?\W*", re.IGNORECASE)
+_PLAIN = re.compile(_LEAD + r"(-?[0-9]+(?:\.[0-9]+)?)\s*(?:(?:/|out of)\s*([0-9]+))?\W*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,10 @@ def read_number(text: str, low: int, high: int) -> tuple[float, int] | None:
     if plain is not None and plain[2] in (None, str(high)):
         value, start = float(plain[1]), plain.start(1)
     else:
-        numbers = list(_NUMBER.finditer(text))
-        if len({match[0] for match in numbers}) != 1:
+        number = _NUMBER.search(text)
+        if number is None or set(_DIGITS.findall(text)) != set(_DIGITS.findall(number[0])):
             return None
-        value, start = float(numbers[0][0]), numbers[0].start()
+        value, start = float(number[0]), number.start()
     return (value, start) if low <= value <= high else None
 
 
@@ -119,12 +120,12 @@ def _from(tokens: Sequence[_Token], start: int) -> list[_Token]:
 
 def _expectation(tokens: Sequence[_Token], low: int, high: int) -> Score | None:
     """The expectation at the first token, which begins the number."""
-    if not tokens or not tokens[0].text.strip().isdigit():
+    if not tokens or not _DIGITS.fullmatch(tokens[0].text.strip()):
         return None
     mass = dict.fromkeys(range(low, high + 1), 0.0)
     spelled: dict[str, float] = {}
     for text, probability in tokens[0].probability.items():
-        if text.strip().isdecimal():
+        if _DIGITS.fullmatch(text.strip()):
             spelled[text.strip()] = spelled.get(text.strip(), 0.0) + probability
     for digits, probability in spelled.items():
         for value, share in _readings(digits, tokens, spelled, high):
