@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,8 +56,12 @@ class CandidatePool:
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(str(folder), "a file", "a folder")
 
-    def plan(self, keys: Sequence[str]) -> None:
+    def plan(self, keys: Sequence[str], prompts: Mapping[str, int] | None = None) -> None:
         """Say which parts the pool is made of.
+
+        Args:
+            keys: their names, in order.
+            prompts: counts of what stands in the prompts, for the record.
 
         Raises:
             InputError: a key is not made of letters, digits, ``-`` and ``_``, or stands twice.
@@ -67,7 +71,8 @@ class CandidatePool:
         if len(set(keys)) < len(keys):
             raise InputError(str(self.folder), "a part that is planned twice", "distinct keys")
         self.folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"parts": list(keys)}, indent=1) + "\n"
+        record = {"prompts": dict(prompts)} if prompts else {}
+        text = json.dumps({**record, "parts": list(keys)}, indent=1) + "\n"
         partial = self.folder / f".part-plan.{os.getpid()}"
         partial.write_text(text, encoding="utf-8")
         partial.replace(self.folder / PLAN)
@@ -79,13 +84,28 @@ class CandidatePool:
         Raises:
             InputError: the plan cannot be read.
         """
+        plan = self._plan()
+        return tuple(_key(part) for part in self._parts()) if plan is None else plan[0]
+
+    @property
+    def prompts(self) -> dict[str, int]:
+        """Counts of what stands in the prompts: queries, items_shown, items_dropped, prompts_with_dropped_items.
+
+        Raises:
+            InputError: the plan cannot be read.
+        """
+        plan = self._plan()
+        return {} if plan is None else plan[1]
+
+    def _plan(self) -> tuple[tuple[str, ...], dict[str, int]] | None:
         path = self.folder / PLAN
         if not path.is_file():
-            return tuple(_key(part) for part in self._parts())
+            return None
         try:
-            keys = json.loads(path.read_text(encoding="utf-8"))["parts"]
-            return tuple(str(key) for key in keys)
-        except (ValueError, KeyError, TypeError) as error:
+            plan = json.loads(path.read_text(encoding="utf-8"))
+            prompts = {str(name): int(count) for name, count in plan.get("prompts", {}).items()}
+            return tuple(str(key) for key in plan["parts"]), prompts
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(str(path), "an unreadable plan", "one written by generate: run it again") from error
 
     def path(self, key: str) -> Path:

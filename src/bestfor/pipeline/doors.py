@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pyarrow as pa
-
 from bestfor.data import schema
 from bestfor.data.benchmarks import TASKS
 from bestfor.data.polis import load_polis
@@ -51,24 +47,34 @@ def primary_metric(config: RunConfig, data: Dataset) -> str:
     return config.utility.primary or metrics(config, data)[0]
 
 
-def fill_pool(config: RunConfig, data: Dataset, folder: Path, steps: Steps, start: str) -> tuple[pa.Table, str]:
-    """Make sure that candidates and utilities lie in the run folder.
+def fill_pool(config: RunConfig, data: Dataset, steps: Steps) -> None:
+    """Sample the candidates that are owed; where they are in the data there is nothing to sample."""
+    if data.candidates is None:
+        from bestfor.pipeline.histories import sample
+
+        sample(config, data, steps)
+
+
+def measure(config: RunConfig, data: Dataset, steps: Steps, start: str) -> str:
+    """Make sure that utilities lie in the run folder; what is in the data is written there.
 
     Args:
         config: the run.
         data: its data set.
-        folder: the run folder.
         steps: does what is not done yet.
         start: hash of the tables that the candidates depend on.
 
     Returns:
-        All queries, fit and test, and the hash of candidates and utilities.
+        The hash of candidates and utilities.
+
+    Raises:
+        InputError: candidates that have to be sampled are not all there.
     """
     if data.candidates is None or data.utilities is None:
-        from bestfor.pipeline.histories import sample_and_measure
+        from bestfor.pipeline.histories import measure_sampled
 
-        return sample_and_measure(config, data, steps, start, metrics(config, data))
-    candidates, utilities = data.candidates, data.utilities
+        return measure_sampled(config, steps, start, metrics(config, data))
+    candidates, utilities, folder = data.candidates, data.utilities, steps.folder
 
     def work() -> None:
         pool = CandidatePool(folder / "pool")
@@ -77,7 +83,7 @@ def fill_pool(config: RunConfig, data: Dataset, folder: Path, steps: Steps, star
         schema.write(utilities, folder / "utilities" / f"{RATING}.parquet")
 
     outputs = ["pool", "queries.parquet", f"utilities/{RATING}.parquet"]
-    return data.queries, steps.run("pool", {"data": start}, outputs, work)
+    return steps.run("pool", {"data": start}, outputs, work)
 
 
 def _columns(data: TableData) -> dict[str, str]:

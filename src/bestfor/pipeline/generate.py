@@ -39,6 +39,7 @@ class Sampling:
         fit_items: how many items of each user, the latest, become fit queries.
         prompting: what stands in a prompt.
         seed: the run's seed.
+        fit_share: share of each user's items, the latest, that may become fit queries.
     """
 
     n: int = 30
@@ -46,6 +47,7 @@ class Sampling:
     fit_items: int = 8
     prompting: Prompting = field(default_factory=Prompting)
     seed: int = 0
+    fit_share: float = 1.0
 
     def __post_init__(self) -> None:
         for name, least in (("n", 1), ("fit_n", 1), ("fit_items", 0)):
@@ -84,9 +86,9 @@ def generate(
         InputError: the tables do not fit together, or the policy cannot be had; the message names what.
         BestforError: a server did not give all candidates; what came is kept, and the next call goes on.
     """
-    asked = ask(policy, histories, queries, sampling.fit_items, sampling.prompting)
+    asked = ask(policy, histories, queries, sampling.fit_items, sampling.prompting, fit_share=sampling.fit_share)
     chunks = plan(policy, asked, sampling)
-    pool.plan([chunk.key for chunk in chunks])
+    pool.plan([chunk.key for chunk in chunks], asked.counts)
     owed = set(pool.missing())
     here = sum(chunk.size for chunk in chunks if chunk.key not in owed)
     with _bar(progress, here, sum(chunk.size for chunk in chunks)) as advance:

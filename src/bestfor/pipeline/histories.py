@@ -13,6 +13,7 @@ from bestfor.data.benchmarks import TASKS
 from bestfor.data.split import Dataset
 from bestfor.data.world import INSTRUCTIONS, World, build
 from bestfor.errors import InputError, nearest
+from bestfor.pipeline.adapters import adapted
 from bestfor.pipeline.asking import Prompting
 from bestfor.pipeline.config import HistoriesData, LampData, LonglampData, RunConfig, WorldData
 from bestfor.pipeline.config import Policy as PolicyTable
@@ -109,6 +110,8 @@ def policy_of(table: PolicyTable) -> Policy:
         temperature=table.temperature,
         top_p=table.top_p,
         max_new_tokens=table.max_new_tokens,
+        dtype=table.dtype,
+        device=table.device,
         chunk=table.chunk,
         stop=table.stop,
     )
@@ -138,36 +141,51 @@ def metrics_of(config: RunConfig, names: tuple[str, ...], folder: Path | None = 
     return metrics
 
 
-def sample_and_measure(
-    config: RunConfig, data: Dataset, steps: Steps, start: str, names: tuple[str, ...]
-) -> tuple[pa.Table, str]:
-    """Sample what is owed, then measure it.
+def sample(config: RunConfig, data: Dataset, steps: Steps) -> None:
+    """Sample what is owed into the run folder's pool, and write the table of queries.
 
     Sampling keeps its own books (parts of the pool), so that a run killed within it goes on where it was.
-
-    Returns:
-        All queries, fit and test, and the hash of candidates and utilities.
     """
     folder, table = steps.folder, config.policy
-    metrics = metrics_of(config, names, folder)
-    policy = policy_of(table)
+    prompting = prompting_of(config, data)
+    policy = adapted(policy_of(table), config, data, prompting, steps)
     sampling = Sampling(
         n=table.n,
         fit_n=table.fit_n,
         fit_items=table.fit_items,
-        prompting=prompting_of(config, data),
+        prompting=prompting,
         seed=config.seed,
+        fit_share=table.fit_share,
     )
     pool = CandidatePool(folder / "pool")
     steps.tell(f"pool: sampling from '{policy.name}'")
     with accounted(folder, "policy", policy, steps.tell):
         queries = generate(policy, data.histories, data.queries, pool, sampling)
     schema.write(queries, folder / "queries.parquet")
-    signatures = [metric.signature for metric in metrics]
+    dropped = pool.prompts.get("items_dropped", 0)
+    if dropped:
+        prompts = pool.prompts["prompts_with_dropped_items"]
+        steps.tell(f"pool: {dropped} history items found no room in {prompts} of {pool.prompts['queries']} prompts")
+
+
+def measure_sampled(config: RunConfig, steps: Steps, start: str, names: tuple[str, ...]) -> str:
+    """Measure a sampled pool.
+
+    Returns:
+        The hash of candidates and utilities.
+
+    Raises:
+        InputError: the pool is not there, or not finished.
+    """
+    folder = steps.folder
+    pool = CandidatePool(folder / "pool")
+    if not (folder / "queries.parquet").is_file():
+        raise InputError(str(folder), "no candidates", "those that bestfor generate leaves there")
+    metrics = metrics_of(config, names, folder)
+    queries = schema.read(folder / "queries.parquet", schema.QUERIES)
+    inputs = {"data": start, "pool": pool.digest, "metrics": [metric.signature for metric in metrics]}
     outputs = [f"utilities/{name}.parquet" for name in names]
-    inputs = {"data": start, "pool": pool.digest, "metrics": signatures}
-    done = steps.run("measure", inputs, outputs, lambda: _measure(pool, queries, metrics, steps))
-    return queries, done
+    return steps.run("measure", inputs, outputs, lambda: _measure(pool, queries, metrics, steps))
 
 
 def _measure(pool: CandidatePool, queries: pa.Table, metrics: list[Metric], steps: Steps) -> None:

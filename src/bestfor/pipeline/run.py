@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-import pyarrow as pa
-import tomli_w
 
 from bestfor import __version__
 from bestfor.data import schema
 from bestfor.data.split import Dataset
 from bestfor.diagnostics import Diagnosis, Reward, Settings, combine_folds, diagnose_arrays
-from bestfor.errors import InputError
-from bestfor.pipeline.config import Reward as RewardConfig
 from bestfor.pipeline.config import RunConfig
-from bestfor.pipeline.doors import fill_pool, load_dataset, primary_metric
-from bestfor.pipeline.examples import build_examples, build_rows
+from bestfor.pipeline.doors import primary_metric
+from bestfor.pipeline.examples import build_rows
 from bestfor.pipeline.page import write_report
 from bestfor.pipeline.serving import notes_of
-from bestfor.pipeline.steps import Steps, digest, write_json, write_text
-from bestfor.pool import CandidatePool
+from bestfor.pipeline.stages import Tables, Tell, folds, write_run
+from bestfor.pipeline.steps import digest, write_json
 from bestfor.rewards import KINDS
-from bestfor.rewards import load as load_model
-from bestfor.types import RewardEstimate, Scale
-
-Tell = Callable[[str], None]
+from bestfor.types import Scale
 
 
 @dataclass(frozen=True)
@@ -57,109 +47,22 @@ def run(config: RunConfig, out: str | Path, *, tell: Tell = lambda line: None) -
     Raises:
         InputError: bad data, an option without sense here, or a folder that holds another run's pool.
     """
-    folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(str(folder), "a file", "a folder for the run")
-    if config.split.fold != "all":
-        return _run_fold(config, load_dataset(config), folder, folder, tell)
-    if config.door == "histories":
-        raise InputError("[split] fold", "'all'", "0 for histories: their test queries are given, not split")
     results = []
-    for fold in (0, 1, 2):
-        one = config.model_copy(update={"split": config.split.model_copy(update={"fold": fold})})
-        tell(f"fold {fold}")
-        results.append(_run_fold(one, load_dataset(one), folder / f"fold-{fold}", folder, tell))
-    diagnosis = combine_folds([result.diagnosis for result in results])
-    _write_run(config, folder)
-    return _leave(folder, diagnosis)
-
-
-def _run_fold(config: RunConfig, data: Dataset, folder: Path, shared: Path, tell: Tell) -> RunResult:
-    steps = Steps(folder, tell)
-    _check_n(config, data)
-    _check_same_data(folder, data)
-    _write_run(config, folder)
-
-    def save_tables() -> None:
-        schema.write(data.histories, folder / "histories.parquet")
-        write_json(folder / "signature.json", {"data": data.signature, "version": __version__})
-
-    tell(f"data: {data.name}, {len(data.queries)} queries")
-    start = steps.run("data", {"data": data.signature}, ["histories.parquet", "signature.json"], save_tables)
-    queries, measured = fill_pool(config, data, folder, steps, start)
-    pool = CandidatePool(folder / "pool").scan()
-    metric = primary_metric(config, data)
-    utilities = schema.read(folder / "utilities" / f"{metric}.parquet", schema.UTILITIES)
-    tables = _Tables(queries, pool, utilities)
-    predicted = {
-        spec.label: _fit_and_predict(spec, config, tables, steps, (measured, shared)) for spec in config.reward
-    }
-    diagnosis = _diagnose(config, data, tables, folder, predicted)
-    return _leave(folder, diagnosis)
-
-
-@dataclass(frozen=True)
-class _Tables:
-    queries: pa.Table
-    candidates: pa.Table
-    utilities: pa.Table
-
-
-def _fit_and_predict(
-    spec: RewardConfig, config: RunConfig, tables: _Tables, steps: Steps, context: tuple[str, Path]
-) -> str:
-    measured, shared = context
-    cache = shared / "embeddings"
-    folder = steps.folder
-
-    def fit() -> None:
-        examples = build_examples(tables.queries, tables.candidates, tables.utilities, "fit")
-        # A metric may leave texts without a value (a judge that did not answer): nothing is learnt from these.
-        examples = examples.take(np.flatnonzero(np.isfinite(examples.utility)))
-        if len(examples) == 0:
-            raise InputError(str(folder), "no labelled candidates to fit on", "at least one")
-        model = KINDS[spec.kind](cache=cache, **spec.options)
-        model.fit(examples, rng=config.seed).save(folder / "models" / spec.label)
-
-    inputs = {"measured": measured, "kind": spec.kind, "options": spec.options, "seed": config.seed}
-    inputs["version"] = __version__
-    fitted = steps.run(f"fit {spec.label}", inputs, [f"models/{spec.label}"], fit)
-
-    def predict() -> None:
-        examples = build_examples(tables.queries, tables.candidates, tables.utilities, "test")
-        blind = examples.take(np.arange(len(examples)))
-        blind.utility[:] = np.nan
-        model = load_model(folder / "models" / spec.label, cache=cache)
-        estimate = model.predict(blind)
-        table = _rewards_table(blind.query, blind.candidate, blind.queries, spec.label, estimate)
-        metadata = {"scale": model.scale, "notes": json.dumps(model.notes, ensure_ascii=False)}
-        schema.write(table, folder / "rewards" / f"{spec.label}.parquet", metadata)
-
-    inputs = {"model": fitted, "measured": measured}
-    return steps.run(f"predict {spec.label}", inputs, [f"rewards/{spec.label}.parquet"], predict)
-
-
-def _rewards_table(
-    query: np.ndarray, candidate: np.ndarray, names: tuple[str, ...], label: str, estimate: RewardEstimate
-) -> pa.Table:
-    count = len(query)
-    std = pa.nulls(count, pa.float64()) if estimate.std is None else pa.array(estimate.std)
-    return pa.table(
-        [
-            pa.array(names).take(pa.array(query)),
-            pa.array(candidate, pa.int32()),
-            pa.array([label]).take(pa.array(np.zeros(count, dtype=np.int64))),
-            pa.array(estimate.mean),
-            std,
-        ],
-        schema=schema.REWARDS,
-    )
+    for stages in folds(config, out, tell):
+        stages.sample()
+        predicted = {spec.label: stages.predict(spec) for spec in stages.config.reward}
+        diagnosis = _diagnose(stages.config, stages.data, stages.tables, stages.folder, predicted)
+        results.append(_leave(stages.folder, diagnosis))
+    if config.split.fold != "all":
+        return results[0]
+    write_run(config, Path(out))
+    return _leave(Path(out), combine_folds([result.diagnosis for result in results]))
 
 
 def _diagnose(
     config: RunConfig,
     data: Dataset,
-    tables: _Tables,
+    tables: Tables,
     folder: Path,
     predicted: dict[str, str],
 ) -> Diagnosis:
@@ -202,32 +105,3 @@ def _notes(folder: Path, label: str) -> tuple[str, ...]:
 def _leave(folder: Path, diagnosis: Diagnosis) -> RunResult:
     write_json(folder / "diagnosis.json", diagnosis.to_dict())
     return RunResult(folder, diagnosis, write_report(folder))
-
-
-def _check_n(config: RunConfig, data: Dataset) -> None:
-    """An N that no pool can answer is known before anything is fitted, where candidates are in the data."""
-    if data.candidates is None:
-        return
-    split = dict(zip(data.queries["query_id"].to_pylist(), data.queries["split"].to_pylist(), strict=True))
-    counts = data.candidates["query_id"].value_counts().to_pylist()
-    most = max((row["counts"] for row in counts if split[row["values"]] == "test"), default=0)
-    largest = max(config.diagnosis.n, default=1)
-    if largest > most:
-        raise InputError("[diagnosis] n", f"N = {largest}", f"at most {most}, the candidates of the largest test pool")
-
-
-def _check_same_data(folder: Path, data: Dataset) -> None:
-    """A folder keeps the results of one data set: another one's would silently replace them."""
-    path = folder / "signature.json"
-    if not path.is_file():
-        return
-    try:
-        known = json.loads(path.read_text(encoding="utf-8")).get("data")
-    except (ValueError, AttributeError):
-        return  # a torn signature: the steps' own hashes decide
-    if known != data.signature:
-        raise InputError(str(folder), "the results of other data or another split", "a new folder (--out)")
-
-
-def _write_run(config: RunConfig, folder: Path) -> None:
-    write_text(folder / "run.toml", tomli_w.dumps(config.model_dump(mode="json", exclude_none=True)))

@@ -1,0 +1,216 @@
+"""The stages of a run between its file and its diagnosis: data, candidates, utilities, reward models, rewards.
+
+Each skips what is there and matches. ``bestfor run`` does them all; the verbs do them one at a time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import tomli_w
+
+from bestfor import __version__
+from bestfor.data import schema
+from bestfor.data.split import Dataset
+from bestfor.errors import InputError
+from bestfor.pipeline.config import Reward as RewardConfig
+from bestfor.pipeline.config import RunConfig
+from bestfor.pipeline.doors import fill_pool, load_dataset, measure, primary_metric
+from bestfor.pipeline.examples import build_examples
+from bestfor.pipeline.steps import Steps, write_json, write_text
+from bestfor.pool import CandidatePool
+from bestfor.rewards import KINDS
+from bestfor.rewards import load as load_model
+from bestfor.types import RewardEstimate
+
+Tell = Callable[[str], None]
+
+
+def folds(config: RunConfig, out: str | Path, tell: Tell) -> Iterator[Stages]:
+    """The stages of each fold of a run; one where there is one fold.
+
+    Args:
+        config: the run.
+        out: its folder.
+        tell: called with one line a step.
+
+    Raises:
+        InputError: bad data, an option without sense here, or a folder that holds another run's pool.
+    """
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(str(folder), "a file", "a folder for the run")
+    if config.split.fold != "all":
+        yield Stages(config, folder, folder, tell)
+        return
+    if config.door == "histories":
+        raise InputError("[split] fold", "'all'", "0 for histories: their test queries are given, not split")
+    for fold in (0, 1, 2):
+        one = config.model_copy(update={"split": config.split.model_copy(update={"fold": fold})})
+        tell(f"fold {fold}")
+        yield Stages(one, folder / f"fold-{fold}", folder, tell)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What reward models are fitted on and tested with.
+
+    Attributes:
+        queries: table of schema ``QUERIES``.
+        candidates: table of schema ``CANDIDATES``.
+        utilities: table of schema ``UTILITIES``, of the primary metric.
+    """
+
+    queries: pa.Table
+    candidates: pa.Table
+    utilities: pa.Table
+
+
+class Stages:
+    """A run folder and what is done in it.
+
+    Args:
+        config: the run, of one fold.
+        folder: where its files lie.
+        shared: where the folds of a run keep what they share.
+        tell: called with one line a step.
+
+    Raises:
+        InputError: bad data, an N that no pool can answer, or a folder that holds the results of other data.
+    """
+
+    def __init__(self, config: RunConfig, folder: Path, shared: Path, tell: Tell) -> None:
+        self.config, self.folder = config, folder
+        self.data = load_dataset(config)
+        self._steps = Steps(folder, tell)
+        self._cache = shared / "embeddings"
+        _check_n(config, self.data)
+        _check_same_data(folder, self.data)
+        write_run(config, folder)
+        tell(f"data: {self.data.name}, {len(self.data.queries)} queries")
+
+    @cached_property
+    def _start(self) -> str:
+        def save_tables() -> None:
+            schema.write(self.data.histories, self.folder / "histories.parquet")
+            write_json(self.folder / "signature.json", {"data": self.data.signature, "version": __version__})
+
+        outputs = ["histories.parquet", "signature.json"]
+        return self._steps.run("data", {"data": self.data.signature}, outputs, save_tables)
+
+    def sample(self) -> None:
+        """Sample the candidates that are owed."""
+        assert self._start
+        fill_pool(self.config, self.data, self._steps)
+
+    @cached_property
+    def measured(self) -> str:
+        """Measure what is not measured yet; the hash of candidates and utilities.
+
+        Raises:
+            InputError: candidates that have to be sampled are not all there.
+        """
+        return measure(self.config, self.data, self._steps, self._start)
+
+    @cached_property
+    def tables(self) -> Tables:
+        """The run's tables, measured."""
+        assert self.measured
+        metric = primary_metric(self.config, self.data)
+        return Tables(
+            schema.read(self.folder / "queries.parquet", schema.QUERIES),
+            CandidatePool(self.folder / "pool").scan(),
+            schema.read(self.folder / "utilities" / f"{metric}.parquet", schema.UTILITIES),
+        )
+
+    def fit(self, spec: RewardConfig) -> str:
+        """Fit a reward model; the hash of its files.
+
+        Raises:
+            InputError: nobody has a labelled candidate.
+        """
+
+        def work() -> None:
+            tables = self.tables
+            examples = build_examples(tables.queries, tables.candidates, tables.utilities, "fit")
+            if len(examples) == 0:
+                raise InputError(str(self.folder), "no labelled candidates to fit on", "at least one")
+            model = KINDS[spec.kind](cache=self._cache, **spec.options)
+            model.fit(examples, rng=self.config.seed).save(self.folder / "models" / spec.label)
+
+        inputs = {"measured": self.measured, "kind": spec.kind, "options": spec.options, "seed": self.config.seed}
+        inputs["version"] = __version__
+        return self._steps.run(f"fit {spec.label}", inputs, [f"models/{spec.label}"], work)
+
+    def predict(self, spec: RewardConfig) -> str:
+        """Predict the rewards of the test candidates, blind; the hash of their table."""
+        fitted = self.fit(spec)
+
+        def work() -> None:
+            tables = self.tables
+            examples = build_examples(tables.queries, tables.candidates, tables.utilities, "test")
+            blind = examples.take(np.arange(len(examples)))
+            blind.utility[:] = np.nan
+            model = load_model(self.folder / "models" / spec.label, cache=self._cache)
+            estimate = model.predict(blind)
+            table = _rewards_table(blind.query, blind.candidate, blind.queries, spec.label, estimate)
+            metadata = {"scale": model.scale, "notes": json.dumps(model.notes, ensure_ascii=False)}
+            schema.write(table, self.folder / "rewards" / f"{spec.label}.parquet", metadata)
+
+        inputs = {"model": fitted, "measured": self.measured}
+        return self._steps.run(f"predict {spec.label}", inputs, [f"rewards/{spec.label}.parquet"], work)
+
+
+def write_run(config: RunConfig, folder: Path) -> None:
+    """Write the run as resolved, in a form that can be read again."""
+    unused = {"policy", "utility"} if config.door == "ratings" else None
+    text = tomli_w.dumps(config.model_dump(mode="json", exclude_none=True, exclude=unused))
+    write_text(folder / "run.toml", text)
+
+
+def _rewards_table(
+    query: np.ndarray, candidate: np.ndarray, names: tuple[str, ...], label: str, estimate: RewardEstimate
+) -> pa.Table:
+    count = len(query)
+    std = pa.nulls(count, pa.float64()) if estimate.std is None else pa.array(estimate.std)
+    return pa.table(
+        [
+            pa.array(names).take(pa.array(query)),
+            pa.array(candidate, pa.int32()),
+            pa.array([label]).take(pa.array(np.zeros(count, dtype=np.int64))),
+            pa.array(estimate.mean),
+            std,
+        ],
+        schema=schema.REWARDS,
+    )
+
+
+def _check_n(config: RunConfig, data: Dataset) -> None:
+    """An N that no pool can answer is known before anything is fitted, where candidates are in the data."""
+    if data.candidates is None:
+        return
+    split = dict(zip(data.queries["query_id"].to_pylist(), data.queries["split"].to_pylist(), strict=True))
+    counts = data.candidates["query_id"].value_counts().to_pylist()
+    most = max((row["counts"] for row in counts if split[row["values"]] == "test"), default=0)
+    largest = max(config.diagnosis.n, default=1)
+    if largest > most:
+        raise InputError("[diagnosis] n", f"N = {largest}", f"at most {most}, the candidates of the largest test pool")
+
+
+def _check_same_data(folder: Path, data: Dataset) -> None:
+    """A folder keeps the results of one data set: another one's would silently replace them."""
+    path = folder / "signature.json"
+    if not path.is_file():
+        return
+    try:
+        known = json.loads(path.read_text(encoding="utf-8")).get("data")
+    except (ValueError, AttributeError):
+        return  # a torn signature: the steps' own hashes decide
+    if known != data.signature:
+        raise InputError(str(folder), "the results of other data or another split", "a new folder (--out)")
