@@ -12,10 +12,11 @@ import numpy as np
 import pyarrow as pa
 
 from bestfor.data.schema import HISTORIES, QUERIES
+from bestfor.encoders.base import Encoder
 from bestfor.errors import InputError
 from bestfor.policies.base import Budgeted, Policy, Prompt
 from bestfor.policies.prompts import Fitted, Template, estimate, fit, published, turns
-from bestfor.policies.retrieval import Item, retrieve
+from bestfor.policies.retrieval import Item, passage, retrieve
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Prompting:
         retriever: how they are chosen, see :func:`bestfor.policies.retrieval.retrieve`.
         published: a benchmark's task whose own prompt is used instead of the instruction and turns; empty for ours.
         tokens: the most tokens of a prompt, None where only the policy's own limit counts.
+        encoder: what compares them, for the retriever ``dense``.
     """
 
     instruction: str = ""
@@ -35,6 +37,7 @@ class Prompting:
     retriever: str = "bm25"
     published: str = ""
     tokens: int | None = None
+    encoder: Encoder | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,25 @@ class _Question:
     dropped: int
 
 
-def ask(policy: Policy, histories: pa.Table, queries: pa.Table, fit_items: int, prompting: Prompting) -> Asked:
+def teaching(count: int, fit_share: float) -> int:
+    """How many of a user's items, the earliest of ``count``, are not labelled and may train the user's adapter."""
+    return int(round(count * (1.0 - fit_share), 9))
+
+
+def labelled(count: int, fit_items: int, fit_share: float) -> int:
+    """How many of a user's items, the latest of ``count``, become fit queries."""
+    return min(fit_items, count - teaching(count, fit_share))
+
+
+def ask(
+    policy: Policy,
+    histories: pa.Table,
+    queries: pa.Table,
+    fit_items: int,
+    prompting: Prompting,
+    *,
+    fit_share: float = 1.0,
+) -> Asked:
     """Make fit queries of users' latest items, and prompts for these and the given queries.
 
     A fit query's prompt shows items strictly earlier than the item itself: by time where the user's items have times
@@ -90,6 +111,7 @@ def ask(policy: Policy, histories: pa.Table, queries: pa.Table, fit_items: int, 
         queries: table of schema ``QUERIES``.
         fit_items: how many of each user's items, the latest, become fit queries.
         prompting: what stands in a prompt.
+        fit_share: share of each user's items, the latest, that may become fit queries; earlier ones only show.
 
     Returns:
         All queries with their prompts. A fit query's id is ``<user>/<item>``, its reference what the user wrote.
@@ -105,9 +127,10 @@ def ask(policy: Policy, histories: pa.Table, queries: pa.Table, fit_items: int, 
     questions: list[_Question] = []
     for user, items in users_of(histories, queries):
         rows = given.pop(user, [])
+        prompter.warm(items, rows)
         questions += [prompter.ask(row, _not_after(items, row["timestamp"])) for row in rows]
         askable = [index for index, item in enumerate(items) if item.input.strip()]
-        for index in askable[max(0, len(askable) - fit_items) :]:
+        for index in askable[len(askable) - labelled(len(askable), fit_items, fit_share) :]:
             questions.append(prompter.ask(*_fit_question(user, items, index)))
     questions += [prompter.ask(row, ()) for rows in given.values() for row in rows]
     questions.sort(key=lambda question: question.row["query_id"])
@@ -190,9 +213,18 @@ class _Prompter:
         self._budget = min(limits) if limits else None
         self._count = policy.count if isinstance(policy, Budgeted) else estimate
 
+    def warm(self, items: Sequence[Item], rows: Sequence[dict[str, Any]]) -> None:
+        """Encode what will be compared in one call; an embedding depends on its own text alone."""
+        encoder = self._prompting.encoder
+        if encoder is not None and self._prompting.retriever == "dense":
+            asked = [*(item.input for item in items), *(row["input"] for row in rows)]
+            encoder.encode([*map(passage, items), *asked])
+
     def ask(self, row: dict[str, Any], visible: Sequence[Item]) -> _Question:
         prompting = self._prompting
-        best = retrieve(visible, row["input"], prompting.items, method=prompting.retriever)
+        best = retrieve(
+            visible, row["input"], prompting.items, method=prompting.retriever, encoder=prompting.encoder
+        )
         fitted = self._fit([(item.input, item.output) for item in best], row)
         prompt = Prompt(row["query_id"], tuple(fitted.messages), row["user_id"])
         return _Question(row, prompt, len(best) - fitted.dropped, fitted.dropped)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bestfor.errors import InputError, nearest
-from bestfor.pipeline.tables import EndpointTable, JudgeTable, PolicyEndpoint, Section
+from bestfor.pipeline.tables import AdaptersTable, EndpointTable, JudgeTable, PolicyEndpoint, Section
 from bestfor.rewards import KINDS
 
 
@@ -106,17 +106,22 @@ class Policy(Section):
     n: int = Field(default=30, ge=1)
     fit_n: int = Field(default=5, ge=1)
     fit_items: int = Field(default=8, ge=1)
+    fit_share: float = Field(default=1.0, gt=0, le=1)
     temperature: float = Field(default=1.0, gt=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_new_tokens: int = Field(default=32, ge=1)
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    retriever: Literal["bm25", "recency", "none"] = "recency"
+    retriever: Literal["bm25", "dense", "recency", "none"] = "recency"
+    encoder: str = "all-MiniLM-L6-v2"
     items: int = Field(default=4, ge=0)
     prompt: Literal["own", "published"] = "own"
     instruction: str | None = None
     prompt_tokens: int | None = Field(default=None, ge=1)
     chunk: int = Field(default=16, ge=1)
+    dtype: str = "auto"
+    device: str = "auto"
     endpoint: PolicyEndpoint | None = None
+    adapters: AdaptersTable | None = None
 
 
 class Utility(Section):
@@ -124,6 +129,8 @@ class Utility(Section):
 
     metrics: tuple[str, ...] = ()
     primary: str = ""
+    encoder: str = "all-MiniLM-L6-v2"
+    workers: int = Field(default=1, ge=1)
     judge: JudgeTable | None = None
 
     @model_validator(mode="after")
@@ -206,6 +213,7 @@ def parse_config(raw: Mapping[str, Any], where: str) -> RunConfig:
             found = f"a table [{table}]"
             raise InputError(where, found, f"none: data source '{config.data.source}' brings its own candidates")
     _check_servers(config, where)
+    _check_adapters(config.policy, where)
     largest = max(config.diagnosis.n, default=1)
     if config.door == "histories" and largest > config.policy.n:
         found, expected = f"N = {largest}", f"at most {config.policy.n}, the candidates of a test query ([policy] n)"
@@ -217,6 +225,16 @@ def parse_config(raw: Mapping[str, Any], where: str) -> RunConfig:
     for i, reward in enumerate(config.reward):
         _check_reward(reward, f"{where}, [[reward]] {i + 1}")
     return config
+
+
+def _check_adapters(policy: Policy, where: str) -> None:
+    if policy.adapters is None:
+        return
+    if policy.kind != "transformers":
+        raise InputError(f"{where}, [policy.adapters]", f"a policy of kind '{policy.kind}'", "kind 'transformers'")
+    if policy.fit_share == 1.0:
+        found = "1.0, which leaves adapters no items to train on"
+        raise InputError(f"{where}, [policy] fit_share", found, "less, such as 0.5: items that train do not label")
 
 
 def _check_servers(config: RunConfig, where: str) -> None:
@@ -274,10 +292,7 @@ def _input_error(error: ValidationError, where: str) -> InputError:
 def _known(location: tuple[int | str, ...]) -> list[str]:
     sections: dict[str, type[Section]] = {f"data.{name}": section for name, section in DATA.items()}
     sections |= {"split": Split, "policy": Policy, "utility": Utility, "diagnosis": Diagnosis}
-    sections |= {
-        "policy.endpoint": PolicyEndpoint,
-        "utility.judge": JudgeTable,
-        "utility.judge.endpoint": EndpointTable,
-    }
+    sections |= {"policy.endpoint": PolicyEndpoint, "policy.adapters": AdaptersTable}
+    sections |= {"utility.judge": JudgeTable, "utility.judge.endpoint": EndpointTable}
     name = ".".join(str(part) for part in location[:-1])
     return list(sections.get(name, RunConfig).model_fields)
