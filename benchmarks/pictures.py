@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy import stats
 
-from bestfor.diagnostics import ModelDiagnosis, Reward, best_of_n, diagnose_arrays, subset_variance
+from bestfor.diagnostics import ModelDiagnosis, Reward, Settings, best_of_n, diagnose_arrays, subset_variance
 from bestfor.diagnostics.mixture import correct
 from bestfor.report._style import BAD, COLORS, GOOD, INK, LAW_STYLES, QUIET, frame, samples_axis
 from bestfor.rng import derive
@@ -44,7 +44,7 @@ def diagnose(reward: FloatArray, utility: FloatArray) -> tuple[ModelDiagnosis, F
     """The diagnosis of one model on the utility's scale, every user with four queries, and the oracle's gain."""
     pool = np.repeat(np.arange(len(reward)), reward.shape[1])
     rewards = {"model": Reward(reward.ravel(), scale="utility")}
-    found = diagnose_arrays(pool // QUERIES, pool, utility.ravel(), rewards, n=N)
+    found = diagnose_arrays(pool // QUERIES, pool, utility.ravel(), rewards, Settings(n=N))
     return found.models["model"], found.oracle.value - found.pool_mean.value
 
 

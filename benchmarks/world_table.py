@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from bestfor.data.world import INSTRUCTIONS, World, build
-from bestfor.diagnostics import Diagnosis, Reward, diagnose_arrays
+from bestfor.diagnostics import Diagnosis, Reward, Settings, diagnose_arrays
 from bestfor.pipeline.asking import Prompting
 from bestfor.pipeline.examples import build_examples, build_rows
 from bestfor.pipeline.generate import Sampling, generate
@@ -76,7 +76,7 @@ def cell(queries: pa.Table, candidates: pa.Table, utilities: pa.Table, kept: int
     if not np.array_equal(rows.candidate, test.candidate):
         raise SystemExit("test rows are out of order")
     return diagnose_arrays(
-        rows.user, rows.query, rows.utility, rewards, candidate=rows.candidate, n=list(N), name="world"
+        rows.user, rows.query, rows.utility, rewards, Settings(n=list(N), name="world"), candidate=rows.candidate
     )
 
 

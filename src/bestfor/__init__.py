@@ -19,6 +19,7 @@ _FACE = {
     "RewardEstimate": "bestfor.types",
     "RunConfig": "bestfor.pipeline.config",
     "Scores": "bestfor.pipeline.scores",
+    "Settings": "bestfor.diagnostics",
     "TransformersPolicy": "bestfor.policies.transformers",
     "diagnose_arrays": "bestfor.diagnostics",
     "diagnose_table": "bestfor.pipeline.scores",
@@ -28,6 +29,7 @@ _FACE = {
     "load_polis": "bestfor.data.polis",
     "load_ratings": "bestfor.data.table",
     "parse_config": "bestfor.pipeline.config",
+    "rule_curve": "bestfor.diagnostics",
     "run": "bestfor.pipeline.run",
     "split_ratings": "bestfor.data.split",
     "write_html": "bestfor.report",
@@ -43,6 +45,7 @@ __all__ = [
     "RewardEstimate",
     "RunConfig",
     "Scores",
+    "Settings",
     "TransformersPolicy",
     "diagnose_arrays",
     "diagnose_table",
@@ -52,6 +55,7 @@ __all__ = [
     "load_ratings",
     "load_reward",
     "parse_config",
+    "rule_curve",
     "run",
     "split_ratings",
     "write_html",
@@ -61,7 +65,7 @@ if TYPE_CHECKING:
     from bestfor.data.polis import load_polis
     from bestfor.data.split import split_ratings
     from bestfor.data.table import load_ratings
-    from bestfor.diagnostics import Diagnosis, Reward, diagnose_arrays
+    from bestfor.diagnostics import Diagnosis, Reward, Settings, diagnose_arrays, rule_curve
     from bestfor.encoders.sentence import load_encoder
     from bestfor.errors import BestforError, InputError
     from bestfor.pipeline.config import RunConfig, load_config, parse_config

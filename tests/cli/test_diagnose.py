@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bestfor.__main__ import main
+from bestfor.diagnostics import Settings
 from bestfor.errors import InputError
 from bestfor.pipeline.scores import Scores, diagnose_table
 
@@ -193,9 +194,9 @@ def test_in_blocks_the_same_calibration(monkeypatch, tmp_path):
     broken = table.set_column(4, "utility", pa.array([None, *table["utility"].to_pylist()[1:]]))
     pq.write_table(broken.take(np.random.default_rng(0).permutation(table.num_rows)), path)
     columns = Scores(stds={"reward": "s"})
-    at_once = diagnose_table(path, columns, scale="utility", n=[1, 8]).to_dict()
+    at_once = diagnose_table(path, columns, Settings(n=[1, 8]), scale="utility").to_dict()
     monkeypatch.setattr("bestfor.pipeline.scores.LARGE", 100)
-    in_blocks = diagnose_table(path, columns, scale="utility", n=[1, 8]).to_dict()
+    in_blocks = diagnose_table(path, columns, Settings(n=[1, 8]), scale="utility").to_dict()
     one, other = (found["models"]["reward"]["calibration"] for found in (at_once, in_blocks))
     for part in (one, other):
         part["reliability"] = [number for key in sorted(part["reliability"]) for number in part["reliability"][key]]

@@ -6,6 +6,7 @@ import pytest
 from bestfor.diagnostics import (
     Beliefs,
     Reward,
+    Settings,
     best_of_n,
     combine_folds,
     diagnose_arrays,
@@ -32,7 +33,9 @@ def world(slopes, queries, candidates, seed=0):
 
 def told(utility, reward, n, queries=1, **options):
     query = np.repeat(np.arange(len(utility)), utility.shape[1])
-    return diagnose_arrays(query // queries, query, utility.ravel(), {"x": Reward(reward.ravel())}, n=n, **options)
+    return diagnose_arrays(
+        query // queries, query, utility.ravel(), {"x": Reward(reward.ravel())}, Settings(n=n, **options)
+    )
 
 
 @pytest.mark.parametrize(
@@ -213,12 +216,12 @@ def test_large_data_are_sampled_by_users_whatever_the_order_of_rows(monkeypatch)
     query = np.repeat(np.arange(360), 10)
     rewards = {"x": reward.ravel(), "y": -reward.ravel()}
     candidate = np.tile(np.arange(10), 360)
-    one = diagnose_arrays(query // 12, query, utility.ravel(), rewards, candidate=candidate, n=[1, 10])
+    one = diagnose_arrays(query // 12, query, utility.ravel(), rewards, Settings(n=[1, 10]), candidate=candidate)
     order = np.random.default_rng(0).permutation(len(query))
-    two = diagnose_arrays(
-        (query // 12)[order], query[order], utility.ravel()[order],
-        {name: column[order] for name, column in rewards.items()}, candidate=candidate[order], n=[1, 10],
-    )  # fmt: skip
+    shuffled = {name: column[order] for name, column in rewards.items()}
+    settings = Settings(n=[1, 10])
+    query, utility_, candidate = query[order], utility.ravel()[order], candidate[order]
+    two = diagnose_arrays(query // 12, query, utility_, shuffled, settings, candidate=candidate)
     assert (one.pools_used.queries, one.pools_used.of, one.pools_used.users) == (56, 360, 7)
     assert one.to_dict() == two.to_dict()
     full = told(utility, reward, [1, 10], 12).models["x"]
@@ -247,7 +250,7 @@ def test_chance_is_named_where_noise_cannot_be_taken_out():
     utility, reward = world(np.full(300, 0.13), 1, 16)
     text = " ".join(told(utility, reward, [1, 8]).models["x"].findings)
     assert "of queries show a negative correlation, but with 16 candidates each" in text
-    assert "% would at rho = 0.1" in text
+    assert "rho = 0.1" in text
     assert "even with none: sample more per query before acting." in text
 
 
@@ -257,5 +260,7 @@ def test_at_most_six_findings():
     reward = np.where(np.arange(60)[:, None] < 20, 0.0, -utility)
     query = np.repeat(np.arange(60), 12)
     utility[-1, 6:] = np.nan
-    found = diagnose_arrays(query // 4, query, utility.ravel(), {"x": Reward(reward.ravel(), "utility")}, n=[1, 4, 12])
+    found = diagnose_arrays(
+        query // 4, query, utility.ravel(), {"x": Reward(reward.ravel(), "utility")}, Settings(n=[1, 4, 12])
+    )
     assert 3 <= len(found.models["x"].findings) <= 6

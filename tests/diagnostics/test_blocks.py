@@ -15,9 +15,8 @@ import pytest
 from bestfor.data.batches import Batches
 from bestfor.data.stream import QueryBlocks
 from bestfor.data.table import Columns
-from bestfor.diagnostics import diagnose_arrays, pools_from_rows
+from bestfor.diagnostics import Settings, diagnose_arrays, pools_from_rows
 from bestfor.diagnostics.blocks import study
-from bestfor.diagnostics.diagnosis import Settings
 from bestfor.diagnostics.pools import pools_of
 from bestfor.diagnostics.rows import sort_rows
 from bestfor.errors import InputError
@@ -82,11 +81,13 @@ def wanted(columns):
 def streamed(path, columns=COLUMNS, n=None, rows=16, block=700):
     batches = Batches(path, wanted(columns), str(path), rows, block)
     name = path.stem if isinstance(path, Path) else "table"
-    return diagnose_stream(batches, columns, scale="arbitrary", n=n, settings=Settings(name=name))
+    return diagnose_stream(batches, columns, scale="arbitrary", settings=Settings(n=n, name=name))
 
 
 def same_as_in_memory(path, columns=COLUMNS, n=None):
-    found, expected = (one.to_dict() for one in (streamed(path, columns, n), diagnose_table(path, columns, n=n)))
+    found, expected = (
+        one.to_dict() for one in (streamed(path, columns, n), diagnose_table(path, columns, Settings(n=n)))
+    )
     for one in (found, expected):
         del one["signature"]
     assert_same(found, expected)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bestfor.diagnostics import Reward, combine_folds, diagnose_arrays
+from bestfor.diagnostics import Reward, Settings, combine_folds, diagnose_arrays
 from bestfor.diagnostics.calibration import calibrate, pool_calibrations, settle
 from bestfor.diagnostics.calibration_json import calibration_json
 from bestfor.diagnostics.tally import FirstLook, Layout, Predictions, Tally
@@ -245,7 +245,7 @@ def rewards_of(seed):
         "plain": Reward(mean, "utility"),
         "theirs": Reward(mean, "arbitrary", std),
     }
-    return diagnose_arrays(user, query, utility, models, n=[1, 4])
+    return diagnose_arrays(user, query, utility, models, Settings(n=[1, 4]))
 
 
 def test_a_diagnosis_holds_it_for_models_on_the_utility_scale():

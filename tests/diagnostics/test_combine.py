@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from bestfor.diagnostics import Reward, combine_folds, diagnose_arrays
+from bestfor.diagnostics import Reward, Settings, combine_folds, diagnose_arrays
 from bestfor.errors import InputError
 
 
@@ -20,8 +20,8 @@ def fold(number, users=25, texts=14, models=("x", "y"), **options):
         ids[keep],
         utility[keep],
         {name: Reward(one.mean[keep], one.scale) for name, one in rewards.items()},
+        Settings(**({"n": [1, 2, 4, 8], "name": "world"} | options)),
         text=[f"{number}-{one}" for one in text[keep]],
-        **({"n": [1, 2, 4, 8], "name": "world"} | options),
     )
 
 

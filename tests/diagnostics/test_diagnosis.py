@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bestfor.diagnostics import Reward, best_of_n, diagnose_arrays
+from bestfor.diagnostics import Reward, Settings, best_of_n, diagnose_arrays
 from bestfor.errors import InputError
 
 MODEL_KEYS = {
     "scale", "n", "utility", "low", "high", "gain", "gain_low", "gain_high", "captured", "captured_low",
     "captured_high", "interval", "quantities", "law", "law_error", "ledger", "best_n", "findings", "per_user",
-    "correlations", "suspects", "calibration", "notes", "users_needed", "three_draw", "soft", "extrapolation", "best_fixed_n",
-    "per_user_n", "stopping", "needed",
+    "correlations", "suspects", "calibration", "rules", "notes", "users_needed", "three_draw", "soft", "extrapolation",
+    "best_fixed_n", "per_user_n", "stopping", "needed",
 }  # fmt: skip
 TERMS = ("law", "growth", "alpha", "sigma", "covariance", "shape", "leakage")
 
@@ -33,7 +33,7 @@ def test_the_whole_of_the_json():
     other = np.random.default_rng(9).standard_normal(len(user))
     rewards = {"good": Reward(reward, "utility"), "random": other}
     found = diagnose_arrays(
-        user, query, utility, rewards, n=[1, 2, 8, 24], name="world", signature={"seed": 3}
+        user, query, utility, rewards, Settings(n=[1, 2, 8, 24], name="world", signature={"seed": 3})
     ).to_dict()
     json.dumps(found, allow_nan=False)
     assert set(found) == {
@@ -69,7 +69,7 @@ def test_the_whole_of_the_json():
 
 def test_numbers_equal_their_definitions():
     user, query, utility, reward = world(1, users=12, queries=1, candidates=8)
-    found = diagnose_arrays(user, query, utility, {"x": reward}, n=[1, 4, 8])
+    found = diagnose_arrays(user, query, utility, {"x": reward}, Settings(n=[1, 4, 8]))
     shape = (12, 8)
     size, n = np.full(12, 8), np.array([1, 4, 8])
     curve = best_of_n(reward.reshape(shape), utility.reshape(shape), size, n).mean(axis=0)
@@ -90,7 +90,7 @@ def test_numbers_equal_their_definitions():
 @pytest.mark.parametrize("averaging", ["user", "query"])
 def test_averaging_weighs_users_or_queries(averaging):
     user, query, utility = [0, 0, 0, 0, 1, 1], [0, 0, 1, 1, 2, 2], [0.0, 1, 0, 1, 0, 4]
-    found = diagnose_arrays(user, query, utility, {"x": utility}, n=[1, 2], averaging=averaging)
+    found = diagnose_arrays(user, query, utility, {"x": utility}, Settings(n=[1, 2], averaging=averaging))
     expected = (0.5 + 2) / 2 if averaging == "user" else (0.5 + 0.5 + 2) / 3
     assert found.pool_mean.value == pytest.approx(expected)
     assert found.models["x"].captured.value[1] == pytest.approx(1)
@@ -101,7 +101,11 @@ def test_four_quantities_are_one_number(averaging):
     rng = np.random.default_rng(2)
     query = np.repeat(np.arange(50), rng.integers(3, 9, 50))
     utility, reward = rng.standard_normal((2, len(query)))
-    q = diagnose_arrays(query % 7, query, utility, {"x": reward}, n=[1, 3], averaging=averaging).models["x"].quantities
+    q = (
+        diagnose_arrays(query % 7, query, utility, {"x": reward}, Settings(n=[1, 3], averaging=averaging))
+        .models["x"]
+        .quantities
+    )
     assert (1 - q.beta.value) * q.rho_plus - q.beta.value * abs(q.rho_minus) == pytest.approx(q.rho.value, abs=1e-12)
 
 
@@ -116,7 +120,12 @@ def test_any_table_gives_valid_json_and_a_ledger_that_adds_up(rows, averaging, s
     user, query, utility, reward = (np.array(column) for column in zip(*rows, strict=True))
     largest = np.unique(user * 10 + query, return_counts=True)[1].max()
     found = diagnose_arrays(
-        user, query, utility, {"x": Reward(reward, scale)}, text=utility, n=[1, int(largest)], averaging=averaging
+        user,
+        query,
+        utility,
+        {"x": Reward(reward, scale)},
+        Settings(n=[1, int(largest)], averaging=averaging),
+        text=utility,
     )
     json.dumps(found.to_dict(), allow_nan=False)
     assert str(found)
@@ -129,8 +138,10 @@ def test_any_table_gives_valid_json_and_a_ledger_that_adds_up(rows, averaging, s
 @given(st.sampled_from([0.25, 3.0, 1e6]), st.floats(-5, 5))
 def test_affine_rewards_change_nothing_on_an_arbitrary_scale(scale, shift):
     user, query, utility, reward = world(3, users=6, queries=1, candidates=6)
-    one = diagnose_arrays(user, query, utility, {"x": reward}, n=[1, 2, 4, 6]).to_dict()["models"]["x"]
-    two = diagnose_arrays(user, query, utility, {"x": scale * reward + shift}, n=[1, 2, 4, 6]).to_dict()["models"]["x"]
+    one = diagnose_arrays(user, query, utility, {"x": reward}, Settings(n=[1, 2, 4, 6])).to_dict()["models"]["x"]
+    two = diagnose_arrays(user, query, utility, {"x": scale * reward + shift}, Settings(n=[1, 2, 4, 6])).to_dict()[
+        "models"
+    ]["x"]
     np.testing.assert_allclose(one["utility"], two["utility"], atol=1e-12)
     np.testing.assert_allclose(one["law"]["reward"], two["law"]["reward"], atol=1e-8)
     np.testing.assert_allclose(one["captured"][1:], two["captured"][1:], atol=1e-12)
@@ -139,8 +150,8 @@ def test_affine_rewards_change_nothing_on_an_arbitrary_scale(scale, shift):
 
 def test_affine_utility_scales_gains_and_leaves_captured():
     user, query, utility, reward = world(4)
-    one = diagnose_arrays(user, query, utility, {"x": reward}, n=[1, 8]).models["x"]
-    two = diagnose_arrays(user, query, 3 * utility - 7, {"x": reward}, n=[1, 8]).models["x"]
+    one = diagnose_arrays(user, query, utility, {"x": reward}, Settings(n=[1, 8])).models["x"]
+    two = diagnose_arrays(user, query, 3 * utility - 7, {"x": reward}, Settings(n=[1, 8])).models["x"]
     np.testing.assert_allclose(two.gain.value, 3 * one.gain.value, atol=1e-10)
     np.testing.assert_allclose(two.captured.low[1], one.captured.low[1], atol=1e-10)
     assert two.ledger.shape == pytest.approx(3 * one.ledger.shape, abs=1e-10)
@@ -148,7 +159,7 @@ def test_affine_utility_scales_gains_and_leaves_captured():
 
 def test_a_constant_reward_gains_exactly_nothing():
     user, query, utility, _ = world(5)
-    found = diagnose_arrays(user, query, utility, {"x": np.zeros(len(user))}, n=[1, 2, 16])
+    found = diagnose_arrays(user, query, utility, {"x": np.zeros(len(user))}, Settings(n=[1, 2, 16]))
     model = found.models["x"]
     np.testing.assert_allclose(model.utility.value, utility.mean(), atol=1e-12)
     assert model.quantities.alpha.value == 1
@@ -159,7 +170,9 @@ def test_a_constant_reward_gains_exactly_nothing():
 
 def test_the_gain_of_one_candidate_is_exactly_zero():
     user, query, utility, reward = world(6)
-    gain = diagnose_arrays(user, query, utility, {"x": reward}, text=query * 0 + np.arange(len(query)) % 24, n=[1, 2])
+    gain = diagnose_arrays(
+        user, query, utility, {"x": reward}, Settings(n=[1, 2]), text=query * 0 + np.arange(len(query)) % 24
+    )
     curve = gain.models["x"].gain
     assert (curve.value[0], curve.low[0], curve.high[0]) == (0, 0, 0)
 
@@ -171,8 +184,8 @@ def test_shared_texts_widen_the_interval():
     common = rng.standard_normal(texts)
     utility = common[text] + rng.standard_normal(len(user))
     reward = (common + rng.standard_normal(texts))[text] + 0.1 * rng.standard_normal(len(user))
-    one = diagnose_arrays(user, user, utility, {"x": reward}, n=[1, 8])
-    two = diagnose_arrays(user, user, utility, {"x": reward}, text=text, n=[1, 8])
+    one = diagnose_arrays(user, user, utility, {"x": reward}, Settings(n=[1, 8]))
+    two = diagnose_arrays(user, user, utility, {"x": reward}, Settings(n=[1, 8]), text=text)
     assert one.models["x"].interval == "users"
     assert two.models["x"].interval == "two-way users x texts"
     assert two.models["x"].captured.value[1] == one.models["x"].captured.value[1]
@@ -181,7 +194,9 @@ def test_shared_texts_widen_the_interval():
 
 
 def test_one_user_has_no_intervals():
-    found = diagnose_arrays([1] * 8, [1] * 4 + [2] * 4, np.arange(8.0), {"x": np.arange(8.0)}, n=[1, 4]).to_dict()
+    found = diagnose_arrays(
+        [1] * 8, [1] * 4 + [2] * 4, np.arange(8.0), {"x": np.arange(8.0)}, Settings(n=[1, 4])
+    ).to_dict()
     model = found["models"]["x"]
     assert model["captured"] == [None, pytest.approx(1)]
     assert model["captured_low"] == [None, None]
@@ -193,7 +208,7 @@ def test_one_user_has_no_intervals():
 
 def test_no_headroom_is_null_and_said():
     found = diagnose_arrays(
-        [1, 1, 2, 2], [1, 1, 2, 2], [1.0, 1, 1, 1], {"x": [1.0, 2, 3, 4], "y": [0.0, 1, 0, 1]}, n=[1, 2]
+        [1, 1, 2, 2], [1, 1, 2, 2], [1.0, 1, 1, 1], {"x": [1.0, 2, 3, 4], "y": [0.0, 1, 0, 1]}, Settings(n=[1, 2])
     )
     assert found.to_dict()["models"]["x"]["captured"] == [None, None]
     assert found.comparisons == ()
@@ -213,7 +228,7 @@ def test_default_n_is_powers_of_two_up_to_the_common_size():
 
 def test_n_is_sorted_and_single_candidates_are_allowed():
     user, query, utility, reward = world(8, users=4)
-    assert diagnose_arrays(user, query, utility, {"x": reward}, n=[8, 1, 8]).n.tolist() == [1, 8]
+    assert diagnose_arrays(user, query, utility, {"x": reward}, Settings(n=[8, 1, 8])).n.tolist() == [1, 8]
     alone = diagnose_arrays([1, 2], [1, 2], [0.5, 1.5], {"x": [1.0, 2.0]})
     assert alone.n.tolist() == [1]
     assert "nothing to choose" in alone.headline
@@ -234,7 +249,7 @@ def test_n_is_sorted_and_single_candidates_are_allowed():
 def test_bad_arguments_are_named(change, message):
     user, query, utility, reward = world(0, users=3)
     with pytest.raises(InputError, match=message):
-        diagnose_arrays(user, query, utility, {"x": reward}, **change)
+        diagnose_arrays(user, query, utility, {"x": reward}, Settings(**change))
 
 
 def test_the_signature_follows_the_data_and_not_the_order_of_rows():
@@ -252,7 +267,7 @@ def test_the_signature_follows_the_data_and_not_the_order_of_rows():
 def test_best_n_stops_where_doubling_no_longer_pays():
     query = np.repeat(np.arange(40), 16)
     utility = np.tile(np.r_[np.ones(4), np.zeros(12)], 40) + np.repeat(np.linspace(0, 1e-3, 40), 16)
-    found = diagnose_arrays(query, query, utility, {"x": utility}, n=[1, 16]).models["x"]
+    found = diagnose_arrays(query, query, utility, {"x": utility}, Settings(n=[1, 16])).models["x"]
     curve = [1 - comb(12, n) / comb(16, n) for n in (1, 2, 4, 8, 16)]
     steps = np.diff(curve)
     assert steps[2] > 0.05 > steps[3] > 0.02

@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from bestfor.diagnostics import Reward, diagnose_arrays
+from bestfor.diagnostics import Reward, Settings, diagnose_arrays
 
 
 def told(utility, reward, n, scale="arbitrary", users=None, queries=None):
     rows, candidates = utility.shape
     query = np.repeat(np.arange(rows), candidates)
     user = query if users is None else query % users
-    return diagnose_arrays(user, query, utility.ravel(), {"x": Reward(reward.ravel(), scale)}, n=n)
+    return diagnose_arrays(user, query, utility.ravel(), {"x": Reward(reward.ravel(), scale)}, Settings(n=n))
 
 
 def sentences(diagnosis):
@@ -102,7 +102,7 @@ def test_an_end_beyond_one_is_capped_where_it_is_told(rng):
 
 def test_what_was_left_out_is_told():
     user = [0, 0, 0, 1, 1, 1, 2, 2]
-    found = diagnose_arrays(user, user, [1, 2, 3, 1, 2, np.nan, 5, 6], {"x": np.arange(8.0)}, n=[1, 3])
+    found = diagnose_arrays(user, user, [1, 2, 3, 1, 2, np.nan, 5, 6], {"x": np.arange(8.0)}, Settings(n=[1, 3]))
     assert "Left out: 2 queries with fewer than 3 candidates and 1 rows" in sentences(found)
 
 
@@ -121,7 +121,7 @@ def test_the_summary_fits_a_terminal(rng):
     utility = rng.standard_normal((50, 24))
     rewards = {"x": utility.ravel(), "a name that is longer than a column": rng.standard_normal(1200)}
     query = np.repeat(np.arange(50), 24)
-    text = str(diagnose_arrays(query, query, utility.ravel(), rewards, name="world"))
+    text = str(diagnose_arrays(query, query, utility.ravel(), rewards, Settings(name="world")))
     assert text.startswith("world: 50 users, 50 queries, 1200 candidates\n")
     assert max(len(line) for line in text.splitlines()) <= 110
     assert "captured at N=24: 1.000 [1.000, 1.000]" in text

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bestfor.diagnostics.bootstrap import Panel, bootstrap_users, wilson
+from bestfor.diagnostics.bootstrap import Panel, wilson
 from bestfor.diagnostics.influence import Influences, Texts, user_influences
+from bestfor.diagnostics.resampling import Resampling
 
 ONE = {("one", 0): 1.0}
 
@@ -73,10 +74,10 @@ def test_the_ratio_interval_agrees_with_the_bootstrap_over_users():
     below = rng.gamma(4, size=300)
     above = 0.4 * below + 0.5 * rng.standard_normal(300)
     found = Panel([influences(above, below=below)]).interval({("x", 0): 1.0}, {("below", 0): 1.0})
-    boot = bootstrap_users(above, below, rng=np.random.default_rng(3), resamples=4000)
-    assert boot.value == pytest.approx(found.value)
+    panel = Panel([influences(above, below=below)], resampling=Resampling(4000, 3))
+    boot = panel.interval({("x", 0): 1.0}, {("below", 0): 1.0})
+    assert boot.value == found.value
     assert (found.low, found.high) == pytest.approx((boot.low, boot.high), abs=0.005)
-    assert bootstrap_users(above[:1], below[:1], rng=rng).low is None
 
 
 def test_users_shared_by_folds_are_matched_by_id():

@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bestfor.diagnostics import Panel, best_of_n, bootstrap_users, diagnose_arrays, normal_growth, pools_from_rows
+from bestfor.diagnostics import (
+    Panel,
+    Settings,
+    best_of_n,
+    diagnose_arrays,
+    normal_growth,
+    pools_from_rows,
+)
 from bestfor.diagnostics.bootstrap import wilson
 from bestfor.diagnostics.evidence import gather
 
@@ -167,7 +174,9 @@ def test_a_whole_diagnosis_does_not_depend_on_the_order_of_rows(table):
     for rows in (np.arange(len(order)), order):
         one = {name: values[rows] for name, values in table.items()}
         reward = {"x": one["reward"], "upside down": -one["reward"]}
-        found = diagnose_arrays(one["user"], one["query"], one["utility"], reward, candidate=one["candidate"], n=[1, 3])
+        found = diagnose_arrays(
+            one["user"], one["query"], one["utility"], reward, Settings(n=[1, 3]), candidate=one["candidate"]
+        )
         pair.append(found.to_dict())
     assert pair[0] == pair[1]
 
@@ -216,7 +225,7 @@ def test_the_interval_of_a_gain_is_scipys_t_test_on_user_means():
     shape = (40, 6)
     utility, reward = rng.standard_normal(shape), rng.standard_normal(shape)
     user = np.repeat(np.arange(40), 6)
-    found = diagnose_arrays(user, user, utility.ravel(), {"x": reward.ravel()}, n=[1, 4], level=0.9)
+    found = diagnose_arrays(user, user, utility.ravel(), {"x": reward.ravel()}, Settings(n=[1, 4], level=0.9))
     gains = best_of_n(reward, utility, np.full(40, 6), np.array([4]))[:, 0] - utility.mean(axis=1)
     test = stats.ttest_1samp(gains, 0.0)
     expected = test.confidence_interval(0.9)
@@ -229,15 +238,3 @@ def test_the_interval_of_a_gain_is_scipys_t_test_on_user_means():
 def test_intervals_of_shares_are_scipys(some, of):
     expected = stats.binomtest(some, of).proportion_ci(0.95, method="wilson")
     assert wilson(some / of, of) == pytest.approx((expected.low, expected.high), abs=1e-12)
-
-
-def test_the_user_bootstrap_agrees_with_scipys():
-    rng = np.random.default_rng(6)
-    below = rng.uniform(1, 2, 60)
-    above = 0.4 * below + rng.normal(0, 0.3, 60)
-    found = bootstrap_users(above, below, rng=np.random.default_rng(1), resamples=6000)
-    expected = stats.bootstrap(
-        (above, below), lambda a, b, axis: a.sum(axis=axis) / b.sum(axis=axis), paired=True, vectorized=True,
-        n_resamples=6000, method="percentile", rng=np.random.default_rng(2),
-    ).confidence_interval  # fmt: skip
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.006)

@@ -6,7 +6,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from bestfor.diagnostics import Reward, combine_folds, diagnose_arrays
+from bestfor.diagnostics import Reward, Settings, combine_folds, diagnose_arrays
 
 pytestmark = pytest.mark.data
 
@@ -36,7 +36,12 @@ def crowd_fold(table, people, comments, fold, n):
     total, count = np.nansum(here, axis=0)[comment], np.isfinite(here).sum(axis=0)[comment]
     crowd = (total - vote) / np.maximum(count - 1, 1)
     return diagnose_arrays(
-        people[person], people[person], vote, {"crowd": Reward(crowd, "utility")}, text=comments[test][comment], n=n
+        people[person],
+        people[person],
+        vote,
+        {"crowd": Reward(crowd, "utility")},
+        Settings(n=n),
+        text=comments[test][comment],
     )
 
 

@@ -40,20 +40,38 @@ def diagnose(
     n: Annotated[
         str, typer.Option(help="Where to draw curves, for example 1,2,4,8 (powers of two where nothing is said).")
     ] = "",
+    interval: Annotated[
+        str, typer.Option(help="t, or bootstrap: users drawn again (shared texts do not count as random then).")
+    ] = "t",
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another rule beside the highest reward, exactly: second, median, rank:K, top:K, trimmed:SHARE, "
+            "cap:C or first:C; repeat it for several.",
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write a report page here.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the diagnosis as JSON.")] = False,
 ) -> None:
     """Exact Best-of-N curves, the four quantities, the law and the ledger of a table of rewards and utilities."""
-    from bestfor.pipeline.scores import Scores, diagnose_table, parse_averaging, parse_n, parse_scale
+    from bestfor.diagnostics import Settings
+    from bestfor.pipeline.scores import Scores, diagnose_table, parse_averaging, parse_interval, parse_n, parse_scale
     from bestfor.report import write_html
 
     if out is not None:
         writable(out, keep=table)
     rewards = tuple(reward or ["reward"])
     columns = Scores(user, query, rewards, utility, text, candidate, _stds(rewards, std or []))
-    found = diagnose_table(
-        table, columns, scale=parse_scale(scale), n=parse_n(n), averaging=parse_averaging(averaging), level=level
+    settings = Settings(
+        n=parse_n(n),
+        averaging=parse_averaging(averaging),
+        level=level,
+        interval=parse_interval(interval),
+        seed=seed,
+        rules=tuple(rule or ()),
     )
+    found = diagnose_table(table, columns, settings, scale=parse_scale(scale))
     diagnosis = found.to_dict()
     if out is not None:
         write_html(out, diagnosis)

@@ -1,6 +1,6 @@
 """Whether Best-of-N pays: exact curves, quantities, laws and intervals on plain arrays."""
 
-from bestfor.diagnostics.bootstrap import Panel, Spread, bootstrap_users, wilson
+from bestfor.diagnostics.bootstrap import Panel, Spread, wilson
 from bestfor.diagnostics.combine import combine_folds
 from bestfor.diagnostics.cost import FixedN, best_fixed_n, best_fixed_n_by_law
 from bestfor.diagnostics.curves import best_of_n, subset_variance
@@ -11,6 +11,7 @@ from bestfor.diagnostics.laws import Ledger, free_bound, normal_growth
 from bestfor.diagnostics.mixture import Corrected, negative_by_chance
 from bestfor.diagnostics.outlook import Outlook
 from bestfor.diagnostics.pools import Dropped, Pools, Reward, pools_from_rows
+from bestfor.diagnostics.resampling import Resampling
 from bestfor.diagnostics.results import (
     BestN,
     Comparison,
@@ -19,11 +20,13 @@ from bestfor.diagnostics.results import (
     Evidence,
     ModelDiagnosis,
     Needed,
+    OtherRule,
     PerUser,
     Quantities,
     Suspect,
 )
 from bestfor.diagnostics.rules import Rule, RuleCurve, Sampling, named_rule, rule_curve
+from bestfor.diagnostics.settings import Settings
 from bestfor.diagnostics.soft import soft_best_of_n
 from bestfor.diagnostics.stopping import Beliefs, Replay, StoppingRule, beliefs_from, expected_improvement, replay
 
@@ -42,16 +45,19 @@ __all__ = [
     "Ledger",
     "ModelDiagnosis",
     "Needed",
+    "OtherRule",
     "Outlook",
     "Panel",
     "PerUser",
     "Pools",
     "Quantities",
     "Replay",
+    "Resampling",
     "Reward",
     "Rule",
     "RuleCurve",
     "Sampling",
+    "Settings",
     "Spread",
     "StoppingRule",
     "Suspect",
@@ -60,7 +66,6 @@ __all__ = [
     "best_fixed_n",
     "best_fixed_n_by_law",
     "best_of_n",
-    "bootstrap_users",
     "combine_folds",
     "diagnose_arrays",
     "expected_improvement",

@@ -44,6 +44,11 @@ def normal_quantile(probability: float) -> float:
     return float(special.ndtri(probability))
 
 
+def normal_cdf(x: float) -> float:
+    """The standard normal distribution function of one number."""
+    return float(special.ndtr(x))
+
+
 def student_quantile(probability: float, freedom: float) -> float:
     """The quantile of Student's t, also for a fractional number of degrees of freedom."""
     return float(special.stdtrit(freedom, probability))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     from bestfor.diagnostics.outlook import Outlook, PerUserN, Stopped
-    from bestfor.diagnostics.results import Comparison, Diagnosis, ModelDiagnosis, PerUser, Quantities
+    from bestfor.diagnostics.results import Comparison, Diagnosis, ModelDiagnosis, OtherRule, PerUser, Quantities
 
 Json = dict[str, Any]
 
@@ -67,6 +67,7 @@ def _model(model: ModelDiagnosis) -> Json:
         "per_user": _per_user(model.per_user),
         "correlations": {"edges": model.edges, "counts": model.counts},
         "suspects": [asdict(suspect) for suspect in model.suspects],
+        "rules": [_other_rule(one) for one in model.rules],
         "notes": model.notes,
         "calibration": calibration_json(model.calibration),
         **_outlook(model.outlook),
@@ -98,6 +99,13 @@ def _per_user(table: PerUser) -> Ready:
     columns = ("user", "queries", "gain", "headroom", "captured", "kappa", "collapsed")
     values = [plain(getattr(table, column)) for column in columns]
     return Ready([dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)])
+
+
+def _other_rule(one: OtherRule) -> Json:
+    told: Json = {"rule": one.rule, "n": one.utility.n}
+    for key, curve in (("utility", one.utility), ("difference", one.difference)):
+        told |= {key: curve.value, f"{key}_low": curve.low, f"{key}_high": curve.high}
+    return told
 
 
 def _comparison(comparison: Comparison) -> Json:

@@ -18,6 +18,7 @@ from bestfor.diagnostics.outlook import Outlook, Precision
 from bestfor.diagnostics.pools import Dropped
 from bestfor.diagnostics.precision import AIM, precision, share_needed
 from bestfor.diagnostics.prospects import Known, outlook, pools_used
+from bestfor.diagnostics.resampling import Resampling
 from bestfor.diagnostics.results import (
     BestN,
     Comparison,
@@ -26,6 +27,7 @@ from bestfor.diagnostics.results import (
     Evidence,
     ModelDiagnosis,
     Needed,
+    OtherRule,
     Quantities,
 )
 from bestfor.types import Averaging, Estimate, FloatArray, IntArray
@@ -52,6 +54,8 @@ class Frame:
     users: int
     candidates: int
     dropped: Dropped
+    resampling: Resampling | None = None
+    rules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,8 @@ def assemble(frame: Frame, n: IntArray, evidence: tuple[Evidence, ...], facts: M
     Returns:
         The diagnosis, without its folds.
     """
-    curves = Panel([one.curves for one in evidence], frame.level)
-    quantities = Panel([one.quantities for one in evidence], frame.level)
+    curves = Panel([one.curves for one in evidence], frame.level, frame.resampling)
+    quantities = Panel([one.quantities for one in evidence], frame.level, frame.resampling)
     measured = Measured(frame, n, curves, quantities, tuple(one.beyond for one in evidence if one.beyond is not None))
     models = {name: _model(name, measured, one) for name, one in facts.items()}
     best = max(models, key=lambda name: _rank(models[name]))
@@ -98,6 +102,7 @@ def assemble(frame: Frame, n: IntArray, evidence: tuple[Evidence, ...], facts: M
         headline="",
         evidence=evidence,
         pools_used=pools_used(measured.beyond) if measured.beyond else None,
+        resampling=frame.resampling,
     )
     told = {name: replace(model, findings=findings(diagnosis, name)) for name, model in models.items()}
     diagnosis = replace(diagnosis, models=told)
@@ -121,7 +126,7 @@ def _model(name: str, measured: Measured, facts: ModelFacts) -> ModelDiagnosis:
         captured=_curve(n, captured),
         peak=peak,
         drop=curves.interval({(column, drawn[-1]): 1.0, (column, peak): -1.0} if peak != drawn[-1] else {}, ONE),
-        interval="two-way users x texts" if curves.two_way else "users",
+        interval=curves.clusters,
         quantities=quantities,
         law=facts.law,
         law_error={law: _relative(values, gain.value) for law, values in facts.law.items()},
@@ -133,14 +138,23 @@ def _model(name: str, measured: Measured, facts: ModelFacts) -> ModelDiagnosis:
         edges=EDGES,
         counts=facts.counts,
         suspects=facts.suspects,
+        rules=tuple(_other_rule(curves, name, rule, n) for rule in measured.frame.rules),
         outlook=_outlook(name, measured, utility, _precisions(name, measured, quantities, captured[-1], needed)),
     )
+
+
+def _other_rule(curves: Panel, name: str, rule: str, n: IntArray) -> OtherRule:
+    column, best, drawn = f"rule {rule}:{name}", f"model:{name}", n.tolist()
+    utility = [curves.interval({(column, one): 1.0}, ONE) for one in drawn]
+    difference = [curves.interval({(column, one): 1.0, (best, one): -1.0}, ONE) for one in drawn]
+    return OtherRule(rule, _curve(n, utility), _curve(n, difference))
 
 
 def _outlook(name: str, measured: Measured, utility: Curve, needed: tuple[Precision, ...]) -> Outlook | None:
     if not measured.beyond:
         return None
-    known = Known(measured.n, utility.value, measured.curves.value(MEAN, ONE), measured.frame.level)
+    frame = measured.frame
+    known = Known(measured.n, utility.value, measured.curves.value(MEAN, ONE), frame.level, frame.resampling)
     return outlook(name, measured.beyond, known, needed)
 
 

@@ -35,6 +35,7 @@ class Study:
         shared: whether users share texts.
         blocks: starts another pass.
         fewest: candidates that a query needs to count.
+        rules: other rules whose curves are wanted.
     """
 
     queries: Queries
@@ -42,6 +43,7 @@ class Study:
     shared: bool
     blocks: Blocks
     fewest: int
+    rules: tuple[Rule, ...] = ()
 
     def texts(self, weight: FloatArray, columns: tuple[Column, ...], grid: IntArray) -> Texts | None:
         """What texts do to the means, None where no two users share one.
@@ -55,7 +57,8 @@ class Study:
             return None
         user = self.queries.user
         return _join_texts(
-            text_effects(pools, weight[user[low : low + len(pools)]], columns, grid) for low, pools in self._pass()
+            text_effects(pools, weight[user[low : low + len(pools)]], columns, grid, self.rules)
+            for low, pools in self._pass()
         )
 
     def pools_at(self, *wanted: tuple[IntArray, int | None]) -> list[Pools]:
@@ -114,7 +117,12 @@ def study(blocks: Blocks, n: IntArray, rules: Sequence[Rule] = (), users: Sequen
         sharing.add(kept, code)
         kept_facts.add(measure_queries(kept, n, rules), code)
     return Study(
-        kept_facts.joined(codes, sorted(codes) if users is None else users), few, sharing.found(), blocks, fewest
+        kept_facts.joined(codes, sorted(codes) if users is None else users),
+        few,
+        sharing.found(),
+        blocks,
+        fewest,
+        tuple(rules),
     )
 
 

@@ -14,13 +14,14 @@ the two. Simulated coverage of 95 % intervals is stated and checked in tests/dia
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 
 import numpy as np
 
 from bestfor.diagnostics._special import normal_quantile, student_quantile
 from bestfor.diagnostics.influence import Column, Influences
+from bestfor.diagnostics.resampling import Resampling, bca_interval, resampled_means
 from bestfor.types import Estimate, FloatArray, IntArray
 
 ROUNDING = 1e-13
@@ -40,6 +41,7 @@ class Spread:
         freedom: degrees of freedom that belong to the variance.
         users: how many users carry the estimate.
         of_texts: the part of the variance that more users would not take away.
+        moves: shape (users,), how far the estimate moves when each of them leaves.
     """
 
     value: float
@@ -47,20 +49,24 @@ class Spread:
     freedom: float
     users: int
     of_texts: float = 0.0
+    moves: FloatArray = field(default_factory=lambda: np.zeros(0), repr=False)
 
 
 class Panel:
     """Folds of influences with their users and texts matched by id, so that any ratio of means gets an interval."""
 
-    def __init__(self, folds: Sequence[Influences], level: float = 0.95) -> None:
+    def __init__(self, folds: Sequence[Influences], level: float = 0.95, resampling: Resampling | None = None) -> None:
         """Match users and texts.
 
         Args:
             folds: one data set, or several whose estimates are averaged.
             level: nominal coverage of the intervals.
+            resampling: bootstrap intervals over users in place of t intervals; texts do not count as random then.
         """
         self.folds = tuple(folds)
         self.level = level
+        self.resampling = resampling
+        self._resamples: list[FloatArray] | None = None
         self._sizes = [np.abs(fold.users).sum(axis=0) for fold in self.folds]
         self.users, self._user_maps = _match([fold.user_ids for fold in self.folds])
         texts = [() if fold.texts is None else fold.texts.ids for fold in self.folds]
@@ -69,7 +75,12 @@ class Panel:
     @property
     def two_way(self) -> bool:
         """Whether texts count as random too."""
-        return any(fold.texts is not None for fold in self.folds)
+        return self.resampling is None and any(fold.texts is not None for fold in self.folds)
+
+    @property
+    def clusters(self) -> str:
+        """What intervals count as random, in words."""
+        return "users, bootstrap" if self.resampling else "two-way users x texts" if self.two_way else "users"
 
     def value(self, numerator: Form, denominator: Form) -> float:
         """The ratio of two forms, averaged over the folds; NaN where a denominator is 0."""
@@ -90,6 +101,7 @@ class Panel:
             denominator: coefficients of b.
         """
         user, text = np.zeros(len(self.users)), np.zeros(len(self.texts))
+        two_way = self.two_way
         carried = np.zeros(len(self.users), dtype=np.bool_)
         values: list[float] = []
         cells = 0.0
@@ -103,15 +115,16 @@ class Panel:
             difference, weight = a - theta * b, float(fold.total @ b)
             user[users] += _moves(fold.users, difference, b, weight)
             carried[users] |= (fold.users @ np.abs(b) > 0) | (fold.users @ np.abs(a) != 0)
-            if fold.texts is not None:
+            if two_way and fold.texts is not None:
                 text[texts] += _moves(fold.texts.effect, difference, b, weight)
                 cells += float(difference @ fold.texts.cells @ difference) / weight**2
         value, folds, count = float(np.mean(values)), len(self.folds), int(carried.sum())
         if count < 2 or not np.isfinite(value):
             return Spread(value, float("nan"), 0.0, count)
+        moves = user[carried] / folds
         by_user = (count - 1) / count * float((user**2).sum()) / folds**2
         variance, freedom = _two_way(by_user, count - 1.0, text / folds, cells / folds**2)
-        return Spread(value, variance, freedom, count, variance - by_user)
+        return Spread(value, variance, freedom, count, variance - by_user, moves)
 
     def users_needed(self, numerator: Form, denominator: Form, half_width: float) -> int | None:
         """How many users, as varied as these and on as many texts, would bring the interval to +- this half-width.
@@ -137,7 +150,7 @@ class Panel:
         return max(2, ceil(spread.users * (spread.variance - spread.of_texts) / left - 1e-9))
 
     def interval(self, numerator: Form, denominator: Form) -> Estimate:
-        """The ratio of two forms with a t interval.
+        """The ratio of two forms with a t interval, or a bootstrap one.
 
         Returns:
             The estimate; without an interval where fewer than two users carry it.
@@ -145,24 +158,45 @@ class Panel:
         spread = self.spread(numerator, denominator)
         if not np.isfinite(spread.variance):
             return Estimate(spread.value, None, None, self.level)
+        if self.resampling is not None:
+            return Estimate(spread.value, *self._bootstrap(spread, numerator, denominator), self.level)
         half = student_quantile(0.5 + self.level / 2, spread.freedom) * spread.variance**0.5
         return Estimate(spread.value, spread.value - half, spread.value + half, self.level)
 
     def share(self, numerator: Form, denominator: Form) -> Estimate:
-        """A share (a ratio in [0, 1]) with Wilson's interval on the effective number of users.
+        """A share (a ratio in [0, 1]) with Wilson's interval on the effective number of users, or a bootstrap one.
 
         The effective number is U p (1-p) / (U-1) / variance: U itself for a plain share of users. Where the share is 0
-        or 1 it is U. (Wilson 1927; the design effect as in Korn & Graubard 1998.)
+        or 1 it is U. (Wilson 1927; the design effect as in Korn & Graubard 1998.) Resamples of a share of 0 or 1 are
+        all alike, so that it keeps Wilson's interval.
         """
         spread = self.spread(numerator, denominator)
         if not np.isfinite(spread.variance):
             return Estimate(spread.value, None, None, self.level)
         p = min(max(spread.value, 0.0), 1.0)
+        if self.resampling is not None and spread.variance > 0 and 0 < p < 1:
+            low, high = self._bootstrap(spread, numerator, denominator)
+            return Estimate(p, max(low, 0.0), min(high, 1.0), self.level)
         size = float(spread.users)
         if spread.variance > 0 and 0 < p < 1:
             size *= p * (1 - p) / (spread.users - 1) / spread.variance
         low, high = wilson(p, size, self.level)
         return Estimate(p, low, high, self.level)
+
+    def _bootstrap(self, spread: Spread, numerator: Form, denominator: Form) -> tuple[float, float]:
+        assert self.resampling is not None
+        if self._resamples is None:
+            shares = [(fold.users, place) for fold, place in zip(self.folds, self._user_maps, strict=True)]
+            self._resamples = resampled_means(shares, len(self.users), self.resampling)
+        ratios: list[FloatArray] = []
+        for fold, means, size in zip(self.folds, self._resamples, self._sizes, strict=True):
+            a, b = fold.form(numerator), fold.form(denominator)
+            above, below = means @ a, means @ b
+            above[np.abs(above) <= ROUNDING * float(size @ np.abs(a))] = 0.0
+            ratio = np.full(len(above), np.nan)
+            np.divide(above, below, out=ratio, where=below != 0)
+            ratios.append(ratio)
+        return bca_interval(spread.value, np.mean(ratios, axis=0), spread.moves, self.level)
 
 
 def wilson(share: float, size: float, level: float = 0.95) -> tuple[float, float]:
@@ -182,37 +216,6 @@ def wilson(share: float, size: float, level: float = 0.95) -> tuple[float, float
     low = 0.0 if share == 0 else max(centre - half, 0.0)
     high = 1.0 if share == 1 else min(centre + half, 1.0)
     return low, high
-
-
-def bootstrap_users(
-    numerator: FloatArray,
-    denominator: FloatArray,
-    *,
-    rng: np.random.Generator,
-    resamples: int = 2000,
-    level: float = 0.95,
-) -> Estimate:
-    """Percentile interval for sum a_u / sum b_u when users are drawn again with replacement.
-
-    It resamples sufficient statistics only. The t intervals of :class:`Panel` cover as well or better and need no
-    draws; this is the check that does not lean on linearisation.
-
-    Args:
-        numerator: shape (U,), each user's a_u.
-        denominator: shape (U,), each user's b_u; their sum is not 0.
-        rng: where the draws come from.
-        resamples: how often users are drawn.
-        level: nominal coverage.
-    """
-    users = len(numerator)
-    value = float(numerator.sum() / denominator.sum())
-    if users < 2:
-        return Estimate(value, None, None, level)
-    counts = rng.multinomial(users, np.full(users, 1 / users), size=resamples)
-    below = counts @ denominator
-    ratios = (counts @ numerator)[below != 0] / below[below != 0]
-    low, high = np.quantile(ratios, [0.5 - level / 2, 0.5 + level / 2])
-    return Estimate(value, float(low), float(high), level)
 
 
 def _match(folds: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], list[IntArray]]:

@@ -57,6 +57,8 @@ def combine_folds(
         dropped=Dropped(
             sum(fold.dropped.too_few_candidates for fold in folds), sum(fold.dropped.not_finite for fold in folds)
         ),
+        resampling=first.resampling,
+        rules=_rules(first),
     )
     facts = {model: _mean_facts([fold.models[model] for fold in folds]) for model in first.models}
     evidence = tuple(one for fold in folds for one in fold.evidence)
@@ -77,11 +79,17 @@ def _same(first: Diagnosis, other: Diagnosis, place: int) -> None:
         "scales": _scales(first, other),
         "averaging": (first.averaging, other.averaging),
         "level": (first.level, other.level),
+        "interval": (first.resampling, other.resampling),
+        "rules": (_rules(first), _rules(other)),
         "folds of folds": (len(first.evidence), len(other.evidence)),
     }
     for what, (expected, found) in pairs.items():
         if expected != found:
             raise InputError(f"fold {place}", f"{what} {found}", f"{expected}, as in fold 1")
+
+
+def _rules(diagnosis: Diagnosis) -> tuple[str, ...]:
+    return tuple(one.rule for one in next(iter(diagnosis.models.values())).rules)
 
 
 def _scales(first: Diagnosis, other: Diagnosis) -> tuple[object, object]:
@@ -90,7 +98,7 @@ def _scales(first: Diagnosis, other: Diagnosis) -> tuple[object, object]:
 
 
 def _settings(diagnosis: Diagnosis) -> dict[str, Any]:
-    keep = ("version", "rule", "averaging", "level")
+    keep = ("version", "rule", "averaging", "level", "interval", "resamples", "bootstrap_seed", "rules")
     return {key: diagnosis.signature[key] for key in keep if key in diagnosis.signature}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -21,34 +21,12 @@ from bestfor.diagnostics.pools import Dropped, Reward, pools_of
 from bestfor.diagnostics.results import Diagnosis
 from bestfor.diagnostics.rows import Rows, check_sizes, sort_rows
 from bestfor.diagnostics.sample import choose, draw
+from bestfor.diagnostics.settings import Settings
 from bestfor.errors import InputError
-from bestfor.types import Averaging, IntArray
+from bestfor.types import IntArray
 
 MOST_CANDIDATES = 1024
 """Larger pools are cut at random for what lies beyond the curves."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a diagnosis is made and what it is called.
-
-    Attributes:
-        averaging: whether every user or every query weighs the same.
-        level: nominal coverage of intervals.
-        signature: what the caller knows of the data and the models; version, averaging and level are added.
-        name: of the run.
-    """
-
-    averaging: Averaging = "user"
-    level: float = 0.95
-    signature: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    name: str = ""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.level < 1:
-            raise InputError("level", str(self.level), "a number between 0 and 1")
-        if self.averaging not in ("user", "query"):
-            raise InputError("averaging", repr(self.averaging), "'user' or 'query'")
 
 
 def diagnose_arrays(
@@ -56,14 +34,10 @@ def diagnose_arrays(
     query: Ids,
     utility: npt.ArrayLike,
     rewards: Mapping[str, Reward | npt.ArrayLike],
+    settings: Settings | None = None,
     *,
     text: Ids | None = None,
     candidate: Ids | None = None,
-    n: Sequence[int] | npt.NDArray[np.integer[Any]] | None = None,
-    averaging: Averaging = "user",
-    level: float = 0.95,
-    signature: Mapping[str, Any] | None = None,
-    name: str = "",
 ) -> Diagnosis:
     """Diagnose reward models on candidates with known utilities, one row a candidate, in any order.
 
@@ -72,14 +46,9 @@ def diagnose_arrays(
         query: shape (rows,), ids.
         utility: shape (rows,), what we truly care about.
         rewards: name of a model -> :class:`Reward`, or a bare array of arbitrary scale; each of shape (rows,).
+        settings: where curves are drawn, how means and intervals are taken, other rules.
         text: shape (rows,), ids of the texts; where users share texts, intervals count both as random.
         candidate: shape (rows,), integers that tell a query's candidates apart.
-        n: values of N; None takes powers of two up to the common pool size, and that size (the largest that nine
-            queries of ten reach). Queries with fewer candidates than the largest N are left out and counted.
-        averaging: whether every user or every query weighs the same.
-        level: nominal coverage of intervals.
-        signature: what the caller knows of the data and the models; version, averaging and level are added.
-        name: of the run.
 
     Returns:
         The diagnosis.
@@ -88,12 +57,12 @@ def diagnose_arrays(
         InputError: an empty table, columns that do not fit, numbers beyond 1e60 in size, or an N larger than
             every pool.
     """
-    settings = Settings(averaging, level, signature or {}, name)
+    settings = settings or Settings()
     rows = sort_rows(user, query, utility, rewards, text=text, candidate=candidate)
     if not len(rows.size):
         raise InputError("rows", "none with a finite utility and finite rewards", "at least one")
     check_sizes(rows)
-    drawn = choose_n(n, rows.size)
+    drawn = choose_n(settings.n, rows.size)
     if "data" not in settings.signature:
         data = _digest(rows, np.flatnonzero(rows.size >= drawn[-1]))
         settings = replace(settings, signature={"data": data, **settings.signature})
@@ -104,7 +73,7 @@ def diagnose_arrays(
         settings,
         users=rows.user_names,
     )
-    return found.with_calibration(calibrations(rows, rewards, level))
+    return found.with_calibration(calibrations(rows, rewards, settings.level))
 
 
 def diagnose_blocks(
@@ -119,18 +88,19 @@ def diagnose_blocks(
         settings: how.
         users: all users in the order in which they are told; sorted where None.
     """
-    found = study(blocks, n, users=users)
+    found = study(blocks, n, settings.all_rules(), users)
     queries = found.queries
-    known = {"version": version("bestfor"), "rule": "argmax", **settings.signature}
     frame = Frame(
         name=settings.name,
-        signature={**known, "averaging": settings.averaging, "level": settings.level},
+        signature={"version": version("bestfor"), "rule": "argmax", **settings.told()},
         averaging=settings.averaging,
         level=settings.level,
         queries=len(queries),
         users=len(queries.user_ids),
         candidates=int(queries.size.sum()),
         dropped=Dropped(found.too_few_candidates, not_finite),
+        resampling=settings.resampling(),
+        rules=tuple(rule.name for rule in found.rules),
     )
     concluded = conclude(queries, n, settings.averaging, found.texts)
     chosen, suspected = choose(queries, settings.averaging), concluded.suspected()

@@ -8,7 +8,7 @@ pool holds duplicates, and Best-of-N from a pool with duplicates is biased low.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from bestfor.diagnostics.curves import chunks, sort_by_reward, weights
 from bestfor.diagnostics.ids import pick
 from bestfor.diagnostics.pools import Pools
+from bestfor.diagnostics.rules import Rule
 from bestfor.types import BoolArray, FloatArray, IntArray
 
 Column = tuple[str, int]
@@ -111,14 +112,18 @@ def shares_texts(pools: Pools) -> bool:
     return bool((high > low).any())
 
 
-def text_effects(pools: Pools, weight: FloatArray, columns: tuple[Column, ...], n: IntArray) -> Texts:
+def text_effects(
+    pools: Pools, weight: FloatArray, columns: tuple[Column, ...], n: IntArray, rules: Sequence[Rule] = ()
+) -> Texts:
     """The exact change of every mean when one text leaves the pools.
 
     Args:
         pools: with texts.
         weight: shape (Q,), summing to 1.
-        columns: the means, in the order one, mean, oracle at every N, then each model at every N.
+        columns: the means, in the order one, mean, oracle at every N, each model at every N, then for each model each
+            other rule at every N.
         n: shape (K,).
+        rules: the other rules.
 
     Returns:
         Effects and products, for the texts that stand in a pool.
@@ -127,7 +132,7 @@ def text_effects(pools: Pools, weight: FloatArray, columns: tuple[Column, ...], 
     size, width = len(pools.text_ids), len(columns)
     effect, present, cells = np.zeros((size, width)), np.zeros(size, dtype=np.bool_), np.zeros((width, width))
     for rows, m in chunks(pools.size, ROWS):
-        block = _block(pools, rows, m, n) * (weight[rows] * np.sqrt((m - 1) / m))[:, None, None]
+        block = _block(pools, rows, m, n, rules) * (weight[rows] * np.sqrt((m - 1) / m))[:, None, None]
         flat = block.reshape(-1, width)
         cells += flat.T @ flat
         text = pools.text[rows, :m].ravel()
@@ -139,13 +144,15 @@ def text_effects(pools: Pools, weight: FloatArray, columns: tuple[Column, ...], 
     return Texts(pick(pools.text_ids, kept), effect[kept], cells)
 
 
-def _block(pools: Pools, rows: IntArray | slice, m: int, n: IntArray) -> FloatArray:
+def _block(pools: Pools, rows: IntArray | slice, m: int, n: IntArray, rules: Sequence[Rule]) -> FloatArray:
     """Shape (B, m, S): for some pools of one size, the change of every mean when a candidate leaves."""
     utility = pools.utility[rows, :m]
     mean = leave_one_out_mean(utility)[:, :, None]
     parts = [np.zeros_like(mean), mean]
-    for reward in (pools.utility, *pools.rewards.values()):
-        effect = leave_one_out(reward[rows, :m], utility, n)
+    ranked = [(reward[rows, :m], weights) for reward in (pools.utility, *pools.rewards.values())]
+    ranked += [(one.ranked(reward[rows, :m]), one.table) for reward in pools.rewards.values() for one in rules]
+    for values, table in ranked:
+        effect = leave_one_out(values, utility, n, table)
         effect[:, :, n == 1] = mean
         parts.append(effect)
     return np.concatenate(parts, axis=2)
@@ -157,7 +164,9 @@ def leave_one_out_mean(utility: FloatArray) -> FloatArray:
     return (utility - utility.mean(axis=1, keepdims=True)) / max(m - 1, 1)
 
 
-def leave_one_out(reward: FloatArray, utility: FloatArray, n: IntArray) -> FloatArray:
+def leave_one_out(
+    reward: FloatArray, utility: FloatArray, n: IntArray, chances: Callable[[int, IntArray], FloatArray] = weights
+) -> FloatArray:
     """Best-of-N from a pool minus Best-of-N from the pool without each candidate, exactly and for all at once.
 
     Ranks above the leaver keep their weight w_N(j) of a pool of m - 1, ranks below move up by one, and the leaver's
@@ -168,6 +177,7 @@ def leave_one_out(reward: FloatArray, utility: FloatArray, n: IntArray) -> Float
         reward: shape (B, m), no padding.
         utility: shape (B, m).
         n: shape (K,), each at most m.
+        chances: pool size and values of N -> what a rank weighs, shape (m, K); those of another rule may be given.
 
     Returns:
         Shape (B, m, K), in the order of the candidates; 0 where m = 1.
@@ -176,7 +186,7 @@ def leave_one_out(reward: FloatArray, utility: FloatArray, n: IntArray) -> Float
     if m == 1:
         return np.zeros((rows, 1, len(n)))
     values, order, start = sort_by_reward(reward, utility)
-    table = weights(m - 1, np.minimum(n, m - 1))
+    table = chances(m - 1, np.minimum(n, m - 1))
     above = np.zeros((rows, m, len(n)))
     np.cumsum(values[:, :-1, None] * table, axis=1, out=above[:, 1:])
     below = np.zeros((rows, m + 1, len(n)))
@@ -187,7 +197,7 @@ def leave_one_out(reward: FloatArray, utility: FloatArray, n: IntArray) -> Float
     if tied.any():
         ranked = np.take_along_axis(utility[tied], order[tied], axis=1)
         without[tied] = _without_tied(values[tied], ranked, start[tied], (above[tied], below[tied]), table)
-    difference = (values @ weights(m, n))[:, None, :] - without
+    difference = (values @ chances(m, n))[:, None, :] - without
     difference -= difference.mean(axis=1, keepdims=True)
     result = np.empty_like(difference)
     np.put_along_axis(result, order[:, :, None], difference, axis=1)

@@ -23,6 +23,7 @@ from bestfor.diagnostics.outlook import (
     Stopped,
     ThreeDraw,
 )
+from bestfor.diagnostics.resampling import Resampling
 from bestfor.types import Estimate, FloatArray, IntArray
 
 DRAWS = 3
@@ -49,12 +50,14 @@ class Known:
         utility: shape (K,), the exact curve.
         mean: pool mean.
         level: nominal coverage.
+        resampling: of bootstrap intervals; None for t intervals.
     """
 
     n: IntArray
     utility: FloatArray
     mean: float
     level: float
+    resampling: Resampling | None = None
 
 
 def outlook(name: str, beyond: Sequence[Beyond], known: Known, needed: tuple[Precision, ...]) -> Outlook:
@@ -67,7 +70,7 @@ def outlook(name: str, beyond: Sequence[Beyond], known: Known, needed: tuple[Pre
         needed: more data for the curves and quantities.
     """
     models = [one.models[name] for one in beyond]
-    panel = Panel([model.values for model in models], known.level)
+    panel = Panel([model.values for model in models], known.level, known.resampling)
     smallest = min(one.smallest for one in beyond)
     return Outlook(
         three_draw=ThreeDraw(known.n, _protocol_sd([one.noise[name] for one in beyond])),
@@ -95,7 +98,7 @@ def _protocol_sd(noise: list[FloatArray]) -> FloatArray:
 def _soft(models: list[ModelBeyond], known: Known, queries: int) -> tuple[Soft, ...]:
     if not all(model.spread > 0 for model in models):
         return ()
-    panel = Panel([model.soft for model in models], known.level)
+    panel = Panel([model.soft for model in models], known.level, known.resampling)
     measured = _shared(panel)
     told: list[Soft] = []
     for k, share in enumerate(TEMPERATURES):

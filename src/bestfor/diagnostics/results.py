@@ -15,6 +15,7 @@ from bestfor.diagnostics.laws import Ledger
 from bestfor.diagnostics.mixture import Corrected
 from bestfor.diagnostics.outlook import Outlook, PoolsUsed
 from bestfor.diagnostics.pools import Dropped
+from bestfor.diagnostics.resampling import Resampling
 from bestfor.diagnostics.summary import summary
 from bestfor.types import Averaging, BoolArray, Estimate, FloatArray, IntArray, Scale
 
@@ -130,6 +131,21 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class OtherRule:
+    """What another rule than the highest reward earns with the same rewards.
+
+    Attributes:
+        rule: its name.
+        utility: expected, exact.
+        difference: utility minus that of the highest reward at the same N, paired.
+    """
+
+    rule: str
+    utility: Curve
+    difference: Curve
+
+
+@dataclass(frozen=True)
 class ModelDiagnosis:
     """Everything about one reward model; arrays over N have shape (K,).
 
@@ -154,6 +170,7 @@ class ModelDiagnosis:
         suspects: at most 12, the likeliest first.
         notes: what the maker of the rewards has to say.
         outlook: other rules, budgets and pool sizes; None where no sample of pools was at hand.
+        rules: what other rules earn, where any were asked for.
         calibration: of the predicted standard deviations; None without any, or where rewards are of arbitrary scale.
     """
 
@@ -178,6 +195,7 @@ class ModelDiagnosis:
     notes: tuple[str, ...] = ()
     outlook: Outlook | None = None
     calibration: Calibration | None = None
+    rules: tuple[OtherRule, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -208,6 +226,7 @@ class Diagnosis:
         folds: where this is a mean, the diagnoses that it is the mean of.
         evidence: one per fold.
         pools_used: on how many queries the models' outlooks rest; None where there are none.
+        resampling: of bootstrap intervals; None where they are t intervals.
     """
 
     name: str
@@ -226,6 +245,7 @@ class Diagnosis:
     folds: tuple[Diagnosis, ...] = ()
     evidence: tuple[Evidence, ...] = field(default=(), repr=False)
     pools_used: PoolsUsed | None = None
+    resampling: Resampling | None = None
 
     @property
     def n(self) -> IntArray:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -16,8 +16,8 @@ from bestfor.data.batches import Batches
 from bestfor.data.table import Columns, arrow_table, file_signature, read_table, roles_of
 from bestfor.diagnostics import Diagnosis, Reward, diagnose_arrays
 from bestfor.diagnostics.calibration import check_std
-from bestfor.diagnostics.diagnosis import Settings
 from bestfor.diagnostics.rows import IN_RANGE, largest_size, out_of_range
+from bestfor.diagnostics.settings import Interval, Settings
 from bestfor.errors import InputError, nearest
 from bestfor.pipeline.streaming import candidates, check_ids, diagnose_stream, floats
 from bestfor.types import Averaging, FloatArray, Scale
@@ -54,21 +54,17 @@ class Scores:
 def diagnose_table(
     source: str | Path | object,
     columns: Scores | None = None,
+    settings: Settings | None = None,
     *,
     scale: Scale = "arbitrary",
-    n: Sequence[int] | None = None,
-    averaging: Averaging = "user",
-    level: float = 0.95,
 ) -> Diagnosis:
     """Diagnose a CSV, TSV, JSONL or Parquet table, or a DataFrame.
 
     Args:
         source: a file, an Arrow table, or anything with the Arrow stream interface (pandas, polars, ...).
         columns: its columns, where they are not user, query, reward, utility.
+        settings: where curves are drawn, how means and intervals are taken, other rules.
         scale: ``"utility"`` where rewards predict the utility in its own units, ``"arbitrary"`` where they only order.
-        n: where curves are drawn; powers of two by default.
-        averaging: whether every ``"user"`` or every ``"query"`` weighs the same in a mean.
-        level: nominal coverage of the intervals.
 
     Raises:
         InputError: bad table (names file, row and column), a candidate that stands twice, numbers too large or too
@@ -90,15 +86,15 @@ def diagnose_table(
     }
     if columns.stds:
         signature["std"] = dict(columns.stds)
-    settings = Settings(averaging, level, signature, Path(where).stem if is_file else "table")
+    settings = settings or Settings()
+    name = settings.name or (Path(where).stem if is_file else "table")
+    settings = replace(settings, signature=signature | dict(settings.signature), name=name)
     if large:
-        return diagnose_stream(batches, columns, scale=scale, n=n, settings=settings)
-    return _diagnose(batches, columns, scale, n, settings)
+        return diagnose_stream(batches, columns, scale=scale, settings=settings)
+    return _diagnose(batches, columns, scale, settings)
 
 
-def _diagnose(
-    batches: Batches, columns: Scores, scale: Scale, n: Sequence[int] | None, settings: Settings
-) -> Diagnosis:
+def _diagnose(batches: Batches, columns: Scores, scale: Scale, settings: Settings) -> Diagnosis:
     """In memory."""
     where = batches.where
     if isinstance(batches.source, Path):
@@ -119,13 +115,9 @@ def _diagnose(
         table["query"],
         utility,
         {name: Reward(values, scale, stds.get(name)) for name, values in rewards.items()},
+        settings,
         text=table["text"] if columns.text is not None else None,
         candidate=candidates(table, (where, columns.candidate)) if columns.candidate is not None else None,
-        n=n,
-        averaging=settings.averaging,
-        level=settings.level,
-        signature=settings.signature,
-        name=settings.name,
     )
 
 
@@ -186,6 +178,13 @@ def parse_averaging(word: str) -> Averaging:
     if word not in ("user", "query"):
         raise InputError("--averaging", f"'{word}'", nearest(word, ("user", "query")))
     return cast(Averaging, word)
+
+
+def parse_interval(word: str) -> Interval:
+    """Check a kind of interval that a person typed."""
+    if word not in ("t", "bootstrap"):
+        raise InputError("--interval", f"'{word}'", nearest(word, ("t", "bootstrap")))
+    return cast(Interval, word)
 
 
 def parse_n(words: str) -> list[int] | None:

@@ -6,7 +6,7 @@ third finds what these do. A few blocks of 131,072 rows are held at a time, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,10 +17,11 @@ from bestfor.data.batches import Batches
 from bestfor.data.stream import Block, QueryBlocks
 from bestfor.diagnostics import Diagnosis, Reward
 from bestfor.diagnostics.calibration import Calibration, check_std, settle
-from bestfor.diagnostics.diagnosis import Settings, choose_n, diagnose_blocks
+from bestfor.diagnostics.diagnosis import choose_n, diagnose_blocks
 from bestfor.diagnostics.ids import encode
 from bestfor.diagnostics.pools import Pools, pools_of
 from bestfor.diagnostics.rows import IN_RANGE, largest_size, out_of_range, sort_rows
+from bestfor.diagnostics.settings import Settings
 from bestfor.diagnostics.tally import FirstLook, Layout, Predictions, Tally
 from bestfor.errors import InputError
 from bestfor.types import BoolArray, FloatArray, IntArray, Scale
@@ -29,16 +30,13 @@ if TYPE_CHECKING:
     from bestfor.pipeline.scores import Scores
 
 
-def diagnose_stream(
-    batches: Batches, columns: Scores, *, scale: Scale, n: Sequence[int] | None, settings: Settings
-) -> Diagnosis:
+def diagnose_stream(batches: Batches, columns: Scores, *, scale: Scale, settings: Settings) -> Diagnosis:
     """The diagnosis of a table that is read in batches; equal to that of the same table in memory.
 
     Args:
         batches: of the table, with the roles user, query, utility, ``"reward <name>"``; text and candidate if wanted.
         columns: names of its columns.
         scale: of the rewards.
-        n: where curves are drawn; None as for :func:`~bestfor.diagnostics.diagnose_arrays`.
         settings: how.
 
     Raises:
@@ -46,7 +44,7 @@ def diagnose_stream(
     """
     with QueryBlocks(batches) as source:
         survey = source.first_pass(lambda blocks: _survey(blocks, columns, batches.where))
-        drawn = choose_n(n, survey.sizes())
+        drawn = choose_n(settings.n, survey.sizes())
         survey.counts.clear()
 
         def pools() -> Iterator[Pools]:
