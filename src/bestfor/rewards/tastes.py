@@ -31,6 +31,8 @@ from bestfor.rewards._own import Labels, Person, Variances, know, stranger
 from bestfor.rewards._shared import JITTER, Shared, carry, learn_shared
 from bestfor.types import FloatArray, IntArray, RewardEstimate
 
+MANY = 32
+
 
 class Config(BaseModel):
     """The encoder and the shape of the model.
@@ -137,10 +139,14 @@ class Tastes(RewardModel):
         variances = Variances(shared.noise, shared.level_scale, self.config.own_share * shared.noise)
         return know(self._labels, user, shared.mean[self._labels.item[self._labels.of(user)]], near, variances)
 
-    def _person(self, user: int) -> Person:
+    def _person(self, user: int, known: FloatArray | None) -> Person:
+        """What is believed of a user; ``known`` is the kernel between all items, where it is at hand."""
         if user < 0:
             return stranger(self._shared.mean.shape[1] - 1)
-        looks = self._looks.take(self._labels.item[self._labels.of(user)])
+        mine = self._labels.item[self._labels.of(user)]
+        if known is not None:
+            return self._know(user, known[np.ix_(mine, mine)])
+        looks = self._looks.take(mine)
         return self._know(user, self._nearness.between(looks, looks))
 
     def _predict(self, examples: Examples) -> RewardEstimate:
@@ -150,8 +156,10 @@ class Tastes(RewardModel):
         reward, wide = np.zeros(len(codes)), np.zeros(len(codes))
         order = np.argsort(codes, kind="stable")
         present, starts = np.unique(codes[order], return_index=True)
+        # many users at once: the kernel between all items costs less than one for each of them
+        known = self._nearness.between(self._looks, self._looks) if len(present) > MANY else None
         for user, rows in zip(present, np.split(order, starts[1:]), strict=True):
-            person, asked = self._person(int(user)), items.row[rows]
+            person, asked = self._person(int(user), known), items.row[rows]
             h, unsure = mean[asked], variance[asked]
             part, left = person.judge(h[:, 1:], near[np.ix_(asked, person.item)], own)
             reward[rows] = h[:, 0] + part
