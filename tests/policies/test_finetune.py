@@ -213,6 +213,13 @@ def test_further_texts_are_measured_and_not_trained_on(corpus, settings, trained
     assert record["data"]["sha256"] == trained[1]["data"]["sha256"]
 
 
+def test_a_training_may_pause(corpus, settings, trained, tmp_path):
+    config = replace(settings, out=tmp_path)
+    paused = finetune(replace(config, until=4), [corpus])
+    assert paused["curve"] == trained[1]["curve"][:1]
+    assert finetune(config, [corpus]) == trained[1]
+
+
 def test_the_order_of_users_changes_nothing(corpus, settings, trained, tmp_path):
     rows = corpus.histories.num_rows
     shuffled = corpus.histories.take(pa.array(np.random.default_rng(0).permutation(rows)))

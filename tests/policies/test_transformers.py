@@ -14,6 +14,8 @@ from bestfor.policies._sampler import Ends, Repeated, SharedPrefix, draw, run
 from bestfor.policies.base import Budgeted, Policy, Prompt
 from bestfor.policies.transformers import TransformersPolicy, noise_of
 
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+
 
 def ask(query_id, text):
     return Prompt(query_id, ({"role": "user", "content": text},))
@@ -56,6 +58,34 @@ def test_log_probabilities_equal_a_plain_pass_over_each_candidate(checkpoint, sh
             tokens = drawn.tokens[row, column, : drawn.count[row, column]].tolist()
             assert drawn.logprob[row, column] == pytest.approx(teacher(policy, prompt, tokens), abs=2e-3)
     assert len({drawn.tokens[0, column].tobytes() for column in range(7)}) > 3
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=GPU)])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_every_precision_and_device_draws_from_the_model(checkpoint, dtype, device):
+    policy = TransformersPolicy(checkpoint, max_new_tokens=6, dtype=dtype, device=device)
+    reference = TransformersPolicy(checkpoint, max_new_tokens=6, device="cpu")
+    assert policy.checkpoint.model.dtype == getattr(torch, dtype)
+    assert policy.checkpoint.model.device.type == device
+    drawn = raw(policy, PROMPTS, 5)
+    for row, prompt in enumerate(PROMPTS):
+        for column in range(5):
+            tokens = drawn.tokens[row, column, : drawn.count[row, column]].tolist()
+            slack = 2e-3 if dtype == "float32" else 0.15 * len(tokens)
+            assert drawn.logprob[row, column] == pytest.approx(teacher(reference, prompt, tokens), abs=slack)
+
+
+def test_prompts_are_batched_with_those_of_similar_length(checkpoint, monkeypatch):
+    assert _checkpoint.buckets([5, 40, 9, 10, 21, 11]) == [[0, 2, 3], [5, 4], [1]]
+    assert _checkpoint.buckets([7]) == [[0]]
+    prompts = [ask(f"q{k}", "the old stone bridge runs " * k) for k in (4, 1, 9, 2)]
+    policy = TransformersPolicy(checkpoint, max_new_tokens=5)
+    in_buckets = raw(policy, prompts, 6)
+    monkeypatch.setattr(_checkpoint, "PADDED", 1000)
+    together = raw(policy, prompts, 6)
+    assert np.mean((in_buckets.tokens == together.tokens).all(axis=2)) > 0.9
+    same = (in_buckets.tokens == together.tokens).all(axis=2)
+    assert in_buckets.logprob[same] == pytest.approx(together.logprob[same], abs=2e-3)
 
 
 def test_both_ways_to_run_a_model_draw_the_same_tokens(checkpoint):
@@ -301,3 +331,36 @@ def test_prompts_that_do_not_fit_or_repeat_are_named(policy):
         policy.sample([ask("long", "bridge " * 200)], 1, seed=0)
     with pytest.raises(InputError, match="found query 'q1' twice"):
         policy.sample([PROMPTS[1], PROMPTS[1]], 1, seed=0)
+
+
+CHATML = """{% for m in messages %}<|im_start|>{{ m.role }}
+{{ m.content }}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% if enable_thinking is defined and not enable_thinking %}<think>
+
+</think>
+
+{% endif %}{% endif %}"""
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        (
+            CHATML,
+            "<|im_start|>system\nbe brief<|im_end|>\n<|im_start|>user\nwe<|im_end|>\n<|im_start|>assistant\n"
+            "<think>\n\n</think>\n\n",
+        ),
+        (None, "be brief\n\nwe"),
+    ],
+    ids=["a template that knows thinking", "no template"],
+)
+def test_a_chat_is_read_as_its_model_was_taught(checkpoint, tmp_path, template, expected):
+    copy = shutil.copytree(checkpoint, tmp_path / "copy")
+    if template is None:
+        (copy / "chat_template.jinja").unlink()
+    else:
+        (copy / "chat_template.jinja").write_text(template)
+    read = TransformersPolicy(copy).checkpoint
+    chat = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "we"}]
+    assert read.tokenizer.decode(read.encode(chat)) == expected

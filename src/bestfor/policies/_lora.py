@@ -141,21 +141,19 @@ def _summed(parts: Sequence[Mapping[str, Pair]]) -> Mapping[str, Pair]:
 
 
 class Worn:
-    """The updates of a batch, row for row; ``only`` narrows it to one row's for batches of that row's copies."""
+    """The updates of a batch, row for row; ``only`` narrows it to the prompts of the batch that comes next."""
 
     def __init__(self, stacks: dict[str, Pair]) -> None:
-        self._stacks = stacks
-        self._row: int | None = None
+        self._stacks = self._now = stacks
 
-    def only(self, row: int | None) -> None:
-        """From now on all rows of a batch are prompt ``row``'s; None: they are the prompts in order."""
-        self._row = row
+    def only(self, rows: Sequence[int]) -> None:
+        """From now on a batch's rows are these prompts; a single one's rows are all that prompt's copies."""
+        chosen = list(rows)
+        self._now = {layer: (down[chosen], up[chosen]) for layer, (down, up) in self._stacks.items()}
 
     def update(self, layer: str, x: torch.Tensor) -> torch.Tensor:
         """What a layer's output gains: x of shape (rows, t, in), result of shape (rows, t, out)."""
-        down, up = self._stacks[layer]
-        if self._row is not None:
-            return x @ down[self._row].T @ up[self._row].T
+        down, up = self._now[layer]
         return (x @ down.transpose(1, 2)) @ up.transpose(1, 2)
 
 

@@ -53,6 +53,7 @@ class Finetune:
         average: decay of the exponential average of the weights, which is what is kept; 0 keeps the last weights.
         precision: ``"bfloat16"`` multiplies matrices in bfloat16; weights stay float32.
         device: a torch name, such as ``"cuda"``; a training continues to the same bytes on one kind of device only.
+        until: the training ends after so many steps, its schedule of rates unfinished; called again, it goes on.
         size: shape of a new model.
     """
 
@@ -76,13 +77,14 @@ class Finetune:
     average: float = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
     device: str = "cpu"
+    until: int | None = None
     size: Size = field(default_factory=Size)
 
 
 def plain(config: Finetune) -> dict[str, Any]:
-    """Settings as JSON, without the folder: where a training is kept does not change it."""
+    """Settings as JSON, without those that do not change what a step does: where it is kept, and where it pauses."""
     settings = asdict(config)
-    del settings["out"]
+    del settings["out"], settings["until"]
     return {**settings, "init": str(config.init) if config.init else None}
 
 

@@ -55,15 +55,18 @@ class Training:
     def train(self, rows: list[Encoded], tests: list[Encoded], console: Console | None) -> list[Point]:
         """Run the remaining steps; the curve holds the mean training loss and the held-out loss at every save."""
         config = self.config
+        last = config.steps if config.until is None else min(config.until, config.steps)
         seen: list[float] = []
         columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, disable=console is None) as progress:
             bar = progress.add_task("fine-tuning", total=config.steps, completed=self.step)
             for batch in schedule(rows, config, config.steps, done=self.step):
+                if self.step >= last:
+                    break
                 seen.append(self._one(batch))
                 self.step += 1
                 progress.update(bar, completed=self.step, description=f"loss {np.mean(seen[-50:]):.3f}")
-                if self.step % config.save_every == 0 or self.step == config.steps:
+                if self.step % config.save_every == 0 or self.step == last:
                     with self._kept():
                         held = loss_of(self.model, tests, config.tokens, precision=config.precision)
                     self.curve.append({"step": self.step, "loss": round(float(np.mean(seen)), 4), "held_out": held})
