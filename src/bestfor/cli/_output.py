@@ -7,12 +7,14 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from bestfor.errors import InputError
 
@@ -34,6 +36,22 @@ def print_diagnosis(diagnosis: Mapping[str, Any]) -> None:
     from bestfor.report import print_summary
 
     print_summary(diagnosis, Console(highlight=False))
+
+
+def print_rows(head: Sequence[str] | None, rows: Sequence[Sequence[object]]) -> None:
+    """A plain table on standard output; numbers keep four decimals, nothing is a dash."""
+    table = Table(box=None, pad_edge=False, show_header=head is not None)
+    for name in head or rows[0]:
+        table.add_column(str(name) if head else "", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_cell(value)) for value in row))
+    Console(highlight=False).print(table)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 def writable(path: Path, keep: Path | None = None) -> None:

@@ -9,7 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from bestfor import __version__
-from bestfor.cli import demo, diagnose, doctor, report, run
+from bestfor.cli import demo, diagnose, doctor, fit, generate, measure, pool, predict, report, run
 from bestfor.errors import BestforError
 
 app = typer.Typer(
@@ -38,8 +38,13 @@ def _options(
 
 app.command("demo")(demo.demo)
 app.command("run")(run.run)
+app.command("generate")(generate.generate)
+app.command("measure")(measure.measure)
+app.command("fit")(fit.fit)
+app.command("predict")(predict.predict)
 app.command("diagnose")(diagnose.diagnose)
 app.command("report")(report.report)
+app.add_typer(pool.app, name="pool")
 app.command("doctor")(doctor.doctor)
 
 

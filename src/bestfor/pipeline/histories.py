@@ -12,6 +12,7 @@ from bestfor.data import schema
 from bestfor.data.benchmarks import TASKS
 from bestfor.data.split import Dataset
 from bestfor.data.world import INSTRUCTIONS, World, build
+from bestfor.encoders.base import Encoder
 from bestfor.errors import InputError, nearest
 from bestfor.pipeline.adapters import adapted
 from bestfor.pipeline.asking import Prompting
@@ -63,8 +64,8 @@ def _path(name: str) -> Path | None:
     return Path(name) if name else None
 
 
-def prompting_of(config: RunConfig, data: Dataset) -> Prompting:
-    """What stands in the prompts of a run.
+def prompting_of(config: RunConfig, data: Dataset, folder: Path | None = None) -> Prompting:
+    """What stands in the prompts of a run; embeddings that compare items are kept in ``folder``.
 
     Raises:
         InputError: the published prompt of data without one.
@@ -77,8 +78,21 @@ def prompting_of(config: RunConfig, data: Dataset) -> Prompting:
     if table.prompt == "published" and not data.task:
         raise InputError("[policy] prompt", "'published'", "'own': only tasks of a benchmark have a published prompt")
     return Prompting(
-        own, table.items, table.retriever, data.task if table.prompt == "published" else "", table.prompt_tokens
+        own,
+        table.items,
+        table.retriever,
+        data.task if table.prompt == "published" else "",
+        table.prompt_tokens,
+        _retrieving(table, folder),
     )
+
+
+def _retrieving(table: PolicyTable, folder: Path | None) -> Encoder | None:
+    if table.retriever != "dense":
+        return None
+    from bestfor.encoders import load_encoder
+
+    return load_encoder(table.encoder, cache=None if folder is None else folder / "embeddings")
 
 
 def world_of(data: WorldData) -> World:
@@ -100,7 +114,7 @@ def policy_of(table: PolicyTable) -> Policy:
     if table.kind == "replay":
         from bestfor.policies.replay import ReplayPolicy
 
-        return ReplayPolicy(table.model)
+        return ReplayPolicy(table.model, chunk=table.chunk)
     if table.kind == "openai":
         return openai_policy(table)
     from bestfor.policies.transformers import TransformersPolicy
@@ -123,20 +137,23 @@ def metrics_of(config: RunConfig, names: tuple[str, ...], folder: Path | None = 
     Raises:
         InputError: an unknown metric, or the world's own metric on other data.
     """
-    from bestfor.utilities.overlap import NAMES, Overlap
+    from bestfor.utilities import METRICS, make_metric
 
+    embeddings = None if folder is None else folder / "embeddings"
     metrics: list[Metric] = []
     for name in names:
         if name == TASTE and isinstance(config.data, WorldData):
             from bestfor.utilities.taste import Taste
 
             metrics.append(Taste(world_of(config.data)))
-        elif name in NAMES:
-            metrics.append(Overlap(name))
+        elif name == "embedding":
+            metrics.append(make_metric(name, encoder=config.utility.encoder, cache=embeddings))
+        elif name in METRICS:
+            metrics.append(make_metric(name))
         elif name == "judge" and config.utility.judge is not None:
             metrics.append(judge_of(config.utility.judge, None if folder is None else folder / "judge.jsonl"))
         else:
-            known = [*NAMES, TASTE] if isinstance(config.data, WorldData) else list(NAMES)
+            known = [*METRICS, TASTE] if isinstance(config.data, WorldData) else list(METRICS)
             raise InputError("[utility] metrics", f"'{name}'", nearest(name, known))
     return metrics
 
@@ -147,7 +164,7 @@ def sample(config: RunConfig, data: Dataset, steps: Steps) -> None:
     Sampling keeps its own books (parts of the pool), so that a run killed within it goes on where it was.
     """
     folder, table = steps.folder, config.policy
-    prompting = prompting_of(config, data)
+    prompting = prompting_of(config, data, steps.folder)
     policy = adapted(policy_of(table), config, data, prompting, steps)
     sampling = Sampling(
         n=table.n,
@@ -185,11 +202,12 @@ def measure_sampled(config: RunConfig, steps: Steps, start: str, names: tuple[st
     queries = schema.read(folder / "queries.parquet", schema.QUERIES)
     inputs = {"data": start, "pool": pool.digest, "metrics": [metric.signature for metric in metrics]}
     outputs = [f"utilities/{name}.parquet" for name in names]
-    return steps.run("measure", inputs, outputs, lambda: _measure(pool, queries, metrics, steps))
+    workers = config.utility.workers
+    return steps.run("measure", inputs, outputs, lambda: _measure(pool, queries, metrics, steps, workers))
 
 
-def _measure(pool: CandidatePool, queries: pa.Table, metrics: list[Metric], steps: Steps) -> None:
+def _measure(pool: CandidatePool, queries: pa.Table, metrics: list[Metric], steps: Steps, workers: int) -> None:
     with ExitStack() as stack:
         for metric in metrics:
             stack.enter_context(accounted(steps.folder, metric.name, metric, steps.tell))
-        measure_pool(pool, queries, metrics, steps.folder / "utilities")
+        measure_pool(pool, queries, metrics, steps.folder / "utilities", workers=workers)

@@ -1,0 +1,41 @@
+"""What the verbs of single stages share: their arguments and how a run's file is found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bestfor.errors import InputError
+
+if TYPE_CHECKING:
+    from bestfor.pipeline.config import RunConfig
+
+File = Annotated[
+    Path, typer.Argument(help="The TOML file that describes the run, or the run's folder.", show_default=False)
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="The run's folder (runs/NAME of the file where nothing is said).", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def resolve(file: Path, out: Path | None) -> tuple[RunConfig, Path]:
+    """The run that is meant and its folder.
+
+    Args:
+        file: a TOML file, or the folder of a run, which holds its own.
+        out: the folder, where it is given.
+
+    Raises:
+        InputError: no such file, or another folder beside a run's folder.
+    """
+    from bestfor.pipeline.config import load_config
+
+    if not file.is_dir():
+        return load_config(file), out or Path("runs") / file.stem
+    if out is not None and out.resolve() != file.resolve():
+        raise InputError("--out", str(out), f"nothing beside the run's folder {file}")
+    return load_config(file / "run.toml"), file

@@ -1,0 +1,32 @@
+"""``bestfor fit FILE.toml``: the reward models of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bestfor.cli._output import Stopwatch, print_json, print_rows, tell
+from bestfor.cli._stages import File, Json, Out, resolve
+
+
+def fit(file: File, out: Out = None, as_json: Json = False) -> None:
+    """Fit the reward models of a run on its fit part; the candidates must be there, what is not measured is."""
+    from bestfor.pipeline.stages import folds
+
+    watch = Stopwatch()
+    config, folder = resolve(file, out)
+    found = {}
+    for stages in folds(config, folder, tell):
+        for spec in stages.config.reward:
+            stages.fit(spec)
+            path = stages.folder / "models" / spec.label
+            found[str(path)] = {"model": spec.label, "kind": spec.kind, "bytes": _size(path)}
+    if as_json:
+        print_json({"models": found})
+    else:
+        rows = [(model["model"], model["kind"], model["bytes"], path) for path, model in found.items()]
+        print_rows(("model", "kind", "bytes", "folder"), rows)
+    tell(watch.line())
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,28 @@
+"""``bestfor generate FILE.toml``: sample the candidates of a run."""
+
+from __future__ import annotations
+
+from bestfor.cli._output import Stopwatch, print_json, tell
+from bestfor.cli._stages import File, Json, Out, resolve
+from bestfor.cli.pool import print_pool
+from bestfor.errors import InputError
+
+
+def generate(file: File, out: Out = None, as_json: Json = False) -> None:
+    """Sample the candidates of a run that are owed; what is there is kept, and a call that was stopped goes on."""
+    from bestfor.pipeline.inventory import describe_pool
+    from bestfor.pipeline.stages import folds
+
+    watch = Stopwatch()
+    config, folder = resolve(file, out)
+    if config.door == "ratings":
+        expected = "histories: ratings bring their own candidates (bestfor measure, bestfor run)"
+        raise InputError(str(file), f"data source '{config.data.source}'", expected)
+    for stages in folds(config, folder, tell):
+        stages.sample()
+    found = describe_pool(folder)
+    if as_json:
+        print_json(found)
+    else:
+        print_pool(found)
+    tell(watch.line())

@@ -1,0 +1,31 @@
+"""``bestfor measure FILE.toml``: the utility of every candidate of a run."""
+
+from __future__ import annotations
+
+from bestfor.cli._output import Stopwatch, print_json, print_rows, tell
+from bestfor.cli._stages import File, Json, Out, resolve
+
+
+def measure(file: File, out: Out = None, as_json: Json = False) -> None:
+    """Measure the candidates of a run; those that have to be sampled must be there (bestfor generate)."""
+    from bestfor.pipeline.doors import metrics
+    from bestfor.pipeline.inventory import describe_utilities
+    from bestfor.pipeline.stages import folds
+
+    watch = Stopwatch()
+    config, folder = resolve(file, out)
+    found = {}
+    for stages in folds(config, folder, tell):
+        assert stages.measured
+        found[str(stages.folder)] = describe_utilities(stages.folder, metrics(stages.config, stages.data))
+    if as_json:
+        print_json({"folders": found})
+    else:
+        rows = [
+            (place, metric, split, part["candidates"], part["mean"])
+            for place, metrics_there in found.items()
+            for metric, splits in metrics_there.items()
+            for split, part in splits.items()
+        ]
+        print_rows(("folder", "metric", "split", "candidates", "mean"), rows)
+    tell(watch.line())

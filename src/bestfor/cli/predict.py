@@ -1,0 +1,30 @@
+"""``bestfor predict FILE.toml``: the rewards of a run's test candidates."""
+
+from __future__ import annotations
+
+from bestfor.cli._output import Stopwatch, print_json, print_rows, tell
+from bestfor.cli._stages import File, Json, Out, resolve
+
+
+def predict(file: File, out: Out = None, as_json: Json = False) -> None:
+    """Predict the rewards of a run's test candidates without their utilities; models that are not fitted are."""
+    from bestfor.pipeline.inventory import describe_rewards
+    from bestfor.pipeline.stages import folds
+
+    watch = Stopwatch()
+    config, folder = resolve(file, out)
+    found = {}
+    for stages in folds(config, folder, tell):
+        for spec in stages.config.reward:
+            stages.predict(spec)
+        found[str(stages.folder)] = describe_rewards(stages.folder, [spec.label for spec in stages.config.reward])
+    if as_json:
+        print_json({"folders": found})
+    else:
+        rows = [
+            (label, reward["candidates"], reward["scale"], reward["std"], reward["file"])
+            for models in found.values()
+            for label, reward in models.items()
+        ]
+        print_rows(("model", "candidates", "scale", "std", "file"), rows)
+    tell(watch.line())

@@ -1,0 +1,140 @@
+"""What lies in a run folder, counted: candidates, utilities, rewards."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from bestfor.data import schema
+from bestfor.errors import InputError
+from bestfor.pool import CandidatePool
+
+
+def pool_of(folder: str | Path) -> CandidatePool:
+    """The pool in a run folder, or the pool that the folder is.
+
+    Raises:
+        InputError: no such folder, or none with parts or a plan.
+    """
+    folder = Path(folder)
+    for place in (folder / "pool", folder):
+        if (place / "plan.json").is_file() or any(place.glob("part-*.parquet")):
+            return CandidatePool(place)
+    found = "no pool" if folder.is_dir() else "no folder"
+    raise InputError(str(folder), found, "a run's folder, or its folder 'pool'")
+
+
+def describe_pool(folder: str | Path) -> dict[str, Any]:
+    """Counts of a pool, finished or not; its parts are read and checked.
+
+    Args:
+        folder: a run's folder, or its folder ``pool``.
+
+    Returns:
+        As JSON can hold it: parts (planned, there, missing, damaged, other), candidates, queries by split, candidates
+        of a query (least and most), share of distinct texts within a query, policies, how candidates ended, what stands
+        in prompts, and bytes on disk.
+
+    Raises:
+        InputError: no pool.
+    """
+    pool = pool_of(folder)
+    planned, damaged = set(pool.planned), {problem.path for problem in pool.verify()}
+    there = {path for path in pool.folder.glob("part-*.parquet")} - damaged
+    whole = {pool.path(key) for key in planned} & there
+    parts = {
+        "planned": len(planned),
+        "there": len(whole),
+        "missing": len(planned) - len(whole),
+        "damaged": len(damaged),
+        "other": len(there - whole),
+    }
+    tables = [pool.read(key) for key in pool.planned]
+    rows = pa.concat_tables([table for table in tables if table is not None] or [schema.CANDIDATES.empty_table()])
+    size = sum(path.stat().st_size for path in whole)
+    splits = _splits(pool.folder.parent / "queries.parquet")
+    return {"folder": str(pool.folder), "parts": parts, **_count(rows, splits), "prompts": pool.prompts, "bytes": size}
+
+
+def verify_pool(folder: str | Path) -> dict[str, Any]:
+    """Whether a pool's parts are as they were written.
+
+    Returns:
+        As JSON can hold it: ``ok``, how many parts were read, the damaged ones with what is wrong, and the keys of
+        planned parts that are not there.
+
+    Raises:
+        InputError: no pool.
+    """
+    pool = pool_of(folder)
+    problems = pool.verify()
+    damaged = {problem.path for problem in problems}
+    absent = [key for key in pool.planned if not pool.path(key).is_file()]
+    return {
+        "folder": str(pool.folder),
+        "ok": not problems,
+        "parts": len(list(pool.folder.glob("part-*.parquet"))),
+        "damaged": [{"path": str(problem.path), "reason": problem.reason} for problem in problems],
+        "planned": sum(pool.path(key) in damaged for key in pool.planned),
+        "missing": absent,
+    }
+
+
+def describe_utilities(folder: Path, names: Sequence[str]) -> dict[str, Any]:
+    """By metric: how many candidates of each split are measured, and their mean utility."""
+    splits = _splits(folder / "queries.parquet")
+    found: dict[str, Any] = {}
+    for name in names:
+        table = schema.read(folder / "utilities" / f"{name}.parquet", schema.UTILITIES)
+        values = table["utility"].to_numpy()
+        split = np.array([splits.get(query, "test") for query in table["query_id"].to_pylist()], dtype=object)
+        found[name] = {
+            part: {"candidates": int((split == part).sum()), "mean": _mean(values[split == part])}
+            for part in ("fit", "test")
+        }
+    return found
+
+
+def describe_rewards(folder: Path, labels: Sequence[str]) -> dict[str, Any]:
+    """By reward model: how many candidates have a reward, its scale and whether it has a standard deviation."""
+    found: dict[str, Any] = {}
+    for label in labels:
+        path = folder / "rewards" / f"{label}.parquet"
+        table = schema.read(path, schema.REWARDS)
+        found[label] = {
+            "candidates": table.num_rows,
+            "scale": schema.read_metadata(path).get("scale"),
+            "std": table["std"].null_count < table.num_rows,
+            "file": str(path),
+        }
+    return found
+
+
+def _count(rows: pa.Table, splits: dict[str, str]) -> dict[str, Any]:
+    queries = Counter(rows["query_id"].to_pylist())
+    texts = set(zip(rows["query_id"].to_pylist(), rows["text_id"].to_pylist(), strict=True))
+    sizes = queries.values()
+    return {
+        "candidates": rows.num_rows,
+        "queries": dict(Counter(splits.get(query, "unknown") for query in queries)),
+        "candidates_of_a_query": [min(sizes), max(sizes)] if queries else None,
+        "distinct": len(texts) / rows.num_rows if rows.num_rows else None,
+        "policies": sorted(set(rows["policy"].to_pylist())),
+        "finish_reasons": dict(sorted(Counter(rows["finish_reason"].to_pylist()).items())),
+    }
+
+
+def _splits(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    table = schema.read(path, schema.QUERIES)
+    return dict(zip(table["query_id"].to_pylist(), table["split"].to_pylist(), strict=True))
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None
