@@ -12,14 +12,17 @@ from bestfor.encoders import Encoder
 from bestfor.errors import InputError, nearest
 from bestfor.rewards._base import RewardModel
 from bestfor.rewards.baseline import Length, Logprob
+from bestfor.rewards.bradley_terry import BradleyTerry
 from bestfor.rewards.gaussian import Gaussian
 from bestfor.rewards.hierarchical import Hierarchical
 from bestfor.rewards.point import Point
 from bestfor.rewards.pooled import Pooled
+from bestfor.rewards.ridge import Ridge
 from bestfor.rewards.tastes import Tastes
 
 __all__ = [
     "KINDS",
+    "BradleyTerry",
     "Gaussian",
     "Hierarchical",
     "Length",
@@ -27,6 +30,7 @@ __all__ = [
     "Point",
     "Pooled",
     "RewardModel",
+    "Ridge",
     "Tastes",
     "build",
     "kind_class",
@@ -34,7 +38,7 @@ __all__ = [
 ]
 
 KINDS: dict[str, type[RewardModel]] = {
-    model.kind: model for model in (Pooled, Point, Gaussian, Hierarchical, Tastes, Length, Logprob)
+    model.kind: model for model in (Pooled, Ridge, Point, Gaussian, BradleyTerry, Hierarchical, Tastes, Length, Logprob)
 }
 
 

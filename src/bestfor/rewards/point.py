@@ -1,68 +1,27 @@
-"""Point: every user's own reward model, a deterministic mean trained with squared error.
+"""Point: the deterministic user reward model of Zhang & He 2026, a mean trained with squared error.
 
-    minimise over w_u, b_u:  sum_i (y_i - b_u - x_i'w_u - c_q(i))^2 + |w_u|^2 / g + |c|^2 / k
+    minimise  sum_i (y_i - phi(x_i)'(v + v_u) - c_q - t_i)^2 / 2 + priors
 
-Users share nothing but the two ratios g and k (and the features), which maximise the sum of the users' log marginal
-likelihoods; each user's weights are then the closed-form ridge solution (Hoerl & Kennard 1970). This is the plain
-user reward model of Zhang & He 2026 on frozen features: with few labels it collapses or turns against its user.
-Users without fit labels get the pooled ridge.
+phi is a shared body, v a shared head and v_u a user's deviation from it (:mod:`bestfor.rewards._heads`); c_q is the
+level of a query and t_i that of a text that several people rated. ``shared = false`` leaves every user to their own
+labels, which is where such models collapse or turn against their users. Users without fit labels get the shared head.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-from pydantic import Field
-
-from bestfor.artifacts import Arrays
-from bestfor.data.examples import Examples
-from bestfor.rewards._base import RewardModel
-from bestfor.rewards._features import FeatureConfig
-from bestfor.rewards._linear import Rows, build_blocks, with_intercept
-from bestfor.rewards._pool import fit_pool, restore_pool
-from bestfor.rewards._users import choose_ratios, predict_users, solve_users
-from bestfor.types import RewardEstimate
+from bestfor.rewards._heads import HeadModel, HeadsConfig, training_of
+from bestfor.rewards._training import Training
 
 
-class Config(FeatureConfig):
-    """Features and the penalty.
-
-    Attributes:
-        slope: prior variance g of a weight over the noise variance; None estimates it.
-    """
-
-    slope: float | None = Field(default=None, gt=0)
+class Config(HeadsConfig):
+    """Features, body and training: squared error has no options."""
 
 
-class Point(RewardModel):
-    """One ridge per user."""
+class Point(HeadModel):
+    """A mean per user."""
 
     kind = "point"
     Config = Config
 
-    def _fit(self, examples: Examples, rng: int) -> None:
-        values = self._design(examples).rows()
-        self._pool = fit_pool(values, examples)
-        target = (examples.utility - self._pool.centre) / self._pool.unit
-        rows = Rows(with_intercept(values), target, examples.user, examples.query)
-        blocks = build_blocks(rows)
-        slope, query = choose_ratios(blocks, self.config.slope)
-        self._ratios = {"slope": slope, "query": query}
-        self._weights = solve_users(blocks, slope, query)
-
-    def _predict(self, examples: Examples) -> RewardEstimate:
-        design, codes = self._design(examples), self._user_codes(examples)
-        mean = predict_users(self._weights, self._pool, design.rows(), codes)
-        self._note_strangers(examples, codes, "pooled")
-        return RewardEstimate(mean, None)
-
-    def _state(self) -> tuple[dict[str, Any], Arrays]:
-        state, arrays = self._pool.state()
-        return {"pool": state, "ratios": self._ratios}, {**arrays, "weights": self._weights}
-
-    def _restore(self, state: dict[str, Any], arrays: Arrays) -> None:
-        self._pool = restore_pool(state["pool"], arrays)
-        self._ratios = {name: float(state["ratios"][name]) for name in ("slope", "query")}
-        self._weights = arrays["weights"]
-        if self._weights.shape != (len(self._users), len(self._pool.ridge.weights)):
-            raise ValueError(f"weights of shape {self._weights.shape}")
+    def _training(self) -> Training:
+        return training_of(self.config, "squared")
