@@ -77,6 +77,11 @@ def test_a_run_of_three_folds_leaves_a_folder_and_prints_json(monkeypatch, capfd
     assert len(printed["folds"]) == 3
     assert printed == json.loads((tmp_path / "o" / "diagnosis.json").read_text())
     assert printed["models"]["pooled"]["captured"][0] is None
+    told = printed["models"]["pooled"]["calibration"]
+    assert told["candidates"] == printed["candidates"]
+    assert told["values"] == len({-1, 1})
+    assert sum(told["reliability"]["candidates"]) == sum(fold["candidates"] for fold in printed["folds"])
+    assert printed["models"]["length"]["calibration"] is None
     assert {row["against"] for row in printed["comparisons"]} == {"length"} or "pooled" in str(printed["comparisons"])
     page = (tmp_path / "o" / "report.html").read_text()
     suspects = printed["models"]["length"]["suspects"]

@@ -137,10 +137,27 @@ def test_a_predicted_std_is_judged_for_the_models_that_have_one(make):
     assert "This model predicts no standard deviation in the utility's units." in words
     assert "95% 89.0% 88% to 90%" in words
     assert "ENCE expected normalised calibration error: mean distance of the points from the dashed line" in words
-    assert "21.0% 20% to 22%; noise alone 1.3%" in words
+    assert "relative 21.0% 20% to 22% ENCE by noise alone" in words
     assert "Utilities take 3 values only" in words
     assert "4 candidates without a standard deviation above 0 were left out." in words
     assert source.count('class="point s0"') > 10
+
+
+def test_what_is_not_available_for_some_models_is_said_in_two_words(make):
+    diagnosis = make(("hierarchical", "pooled"))
+    diagnosis["models"]["pooled"]["quantities"]["corrected"] = None
+    source = render_html(diagnosis)
+    table = source[source.index('aria-label="All quantities of all models"') :]
+    assert '<span class="why">not available</span>' in table
+    assert "pools hold fewer than 20 candidates" in source
+
+
+def test_a_price_per_candidate_says_where_chance_is_not_ruled_out(diagnosis):
+    diagnosis["models"]["hierarchical"]["best_n"] = [{"cost_in_utility_units": 0.01, "n": 1}]
+    words = Page(render_html(diagnosis)).words
+    assert (
+        "1 candidate pays where a doubling costs 0.01 5 where each candidate costs 0.01, chance not ruled out" in words
+    )
 
 
 def test_notes_stand_with_their_model(make):

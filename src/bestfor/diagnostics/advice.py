@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 COST = 0.01
 """In utility units: the price that the headline speaks of, of one doubling and of one candidate."""
 
+NATS = 0.002
+"""Differences in mean log-likelihood below this are not worth a word."""
+
 CLOSE = 1.05
 """Errors within 5 % of the predicted standard deviation are as predicted."""
 
@@ -78,6 +81,8 @@ def _knows(found: Calibration) -> str:
     gain = found.tempered_gain
     if len(found.reliability.candidates) == 1:
         return "it is the same for nearly all candidates, so it cannot tell sure predictions from unsure ones"
+    if abs(gain.value) < NATS:
+        return "it tells sure predictions from unsure ones no better than one constant std"
     if gain.low is not None and gain.low > 0:
         return f"it tells sure predictions from unsure ones ({gain.value:.3f} nats better than one constant std)"
     if gain.high is not None and gain.high < 0:

@@ -109,12 +109,17 @@ def _worth(model: ModelDiagnosis, n: int) -> str:
     fixed = () if model.outlook is None else model.outlook.best_fixed_n
     each = next((one.n for one in fixed if one.cost_per_candidate == HEADLINE_COST), None)
     if best == 1:
-        text = f"more than one candidate does not pay where each doubling costs {HEADLINE_COST}"
-    elif best == n:
+        return f"more than one candidate does not pay where each doubling costs {HEADLINE_COST}{_doubtful(model)}."
+    if best == n:
         text = f"every doubling up to N = {n} pays where it costs {HEADLINE_COST}"
     else:
         text = f"more than N = {best} does not pay where each doubling costs {HEADLINE_COST}"
     return f"{text}." if each is None else f"{text}; N = {each} is best where each candidate does."
+
+
+def _doubtful(model: ModelDiagnosis) -> str:
+    low, value = model.gain.low[-1], model.gain.value[-1]
+    return ", since no gain can be told from chance" if low <= 0 < value else ""
 
 
 def _range(estimate: Estimate, level: float) -> str:

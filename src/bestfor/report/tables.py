@@ -253,7 +253,8 @@ def _best_tile(model: view.Model) -> Tile:
     else:
         note = f"the next doubling gains less than {cost:g}, or nothing that can be told from zero"
     each = pays_each(model)
-    other = "" if each is None else f"{words.count(each.n)} where each candidate costs {each.cost or 0:g}"
+    unsure = ", chance not ruled out" if each is not None and n == 1 and (each.n or 1) > 1 else ""
+    other = "" if each is None else f"{words.count(each.n)} where each candidate costs {each.cost or 0:g}{unsure}"
     return Tile(
         f"{'candidate pays' if n == 1 else 'candidates pay'} where a doubling costs {cost:g}",
         words.count(n),

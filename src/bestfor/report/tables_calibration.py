@@ -11,6 +11,7 @@ NUMBERS = (
     ("factor", "errors, in predicted std"),
     ("temperature", "variance temperature T"),
     ("ence", "ENCE"),
+    ("ence_by_noise", "ENCE by noise alone"),
     ("gain", "better than one constant std"),
     ("tempered_gain", "the same after multiplying by T"),
 )
@@ -90,9 +91,8 @@ def _number(found: Predictive, key: str) -> Cell:
     value, low, high = (found.numbers.get(f"{name}{end}") for end in ("", "_low", "_high"))
     if key == "factor":
         value, low, high = (None if one is None else one**0.5 for one in (value, low, high))
-    if key == "ence":
-        noise = words.percent(found.numbers.get("ence_by_noise"), 1)
-        return Cell(words.percent(value, 1), f"{words.span(low, high)}; noise alone {noise}".removeprefix("; "))
+    if key.startswith("ence"):
+        return Cell(words.percent(value, 1), words.span(low, high))
     signed, unit = key.endswith("gain"), " nats" if key.endswith("gain") else ""
     shown = words.number(value, 3 if signed else 2, signed=signed) + unit
     return Cell(shown, words.span(low, high, "number", 3 if signed else 2) or words.NO_INTERVAL)

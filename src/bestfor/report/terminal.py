@@ -134,7 +134,9 @@ def _key(report: view.Report) -> str:
         cost = f"{tables.pays(priced)[0]:g}"
         each = tables.pays_each(priced)
         other = "" if each is None else " / if each candidate does (the highest utility less N times that)"
-        told.append(f"pays: N worth drawing if each doubling costs {cost} (from N to 2N gains less){other}")
+        told.append(
+            f"pays: N worth drawing if each doubling costs {cost} (from N to 2N gains less, or nothing sure){other}"
+        )
     return "\n".join(f"{line}." for line in told)
 
 

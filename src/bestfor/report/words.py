@@ -20,7 +20,7 @@ TERMS: dict[str, str] = {
     "candidates wobbles by about 1/\N{SQUARE ROOT}M.",
     "beta_by_chance": "The share that would look reversed in pools of this size if every query had the mean rho "
     "and none were hacked.",
-    "beta_corrected": "The same share once sampling noise is taken out.",
+    "beta_corrected": "The same share once sampling noise is taken out; it takes 20 queries with 20 candidates each.",
     "beta_05": "Share of queries whose true correlation is below \N{MINUS SIGN}0.05, sampling noise taken out.",
     "rho_plus": "Mean within-query correlation of the queries where it is not negative.",
     "rho_plus_corrected": "The same with sampling noise taken out.",
@@ -58,14 +58,15 @@ BEYOND: dict[str, str] = {
     "gao": f"Gao et al. (2023): gain = d (a {MINUS} b d), where d = \N{SQUARE ROOT}(ln N {MINUS} (N {MINUS} 1)/N) "
     "tells how far the best of N departs from one sample, a is the pull of the reward and b its over-optimisation.",
     "costs": "Two ways to state a price, in utility. Per doubling: the last N up to which going from N to 2N gains "
-    "more than the price. Per candidate: the N with the highest utility less N times the price ("
-    "\u201cor more\u201d where the pools end before it stops to pay).",
+    "more than the price, chance ruled out. Per candidate: the N with the highest utility less N times the price, by "
+    "the estimates alone (\u201cor more\u201d where the pools end before it stops to pay).",
 }
 
 CALIBRATION: dict[str, str] = {
     "factor": "root mean square of error over predicted std; 1 is right, above 1 is too sure",
     "temperature": "its square: the factor on the predicted variances that fits these labels best",
     "ence": "expected normalised calibration error: mean distance of the points from the dashed line, relative",
+    "ence_by_noise": "about what a perfect prediction would show in bins of this size",
     "gain": "in mean log-likelihood, against the root mean squared error of all as the std everywhere",
     "tempered_gain": "above 0: it knows which of its predictions are unsure",
 }
