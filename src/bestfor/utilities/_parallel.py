@@ -15,7 +15,7 @@ from bestfor.utilities.base import Metric, Query
 
 Chunk = Sequence[tuple[Query, Sequence[str]]]
 AHEAD = 3
-"""Chunks sent for each worker before the first of them is back."""
+"""Chunks sent to each other process before the first of them is back."""
 
 _metric: Metric | None = None
 
@@ -33,7 +33,7 @@ def measured(metric: Metric, chunks: Sequence[Chunk], workers: int) -> Iterator[
     Args:
         metric: goes to the other processes once; it is asked here where it cannot go there.
         chunks: what is measured.
-        workers: processes; with one, or one chunk, the work is done here.
+        workers: processes, this one among them: it works while the others start and while it would have to wait.
 
     Raises:
         InputError: as the metric.
@@ -44,20 +44,31 @@ def measured(metric: Metric, chunks: Sequence[Chunk], workers: int) -> Iterator[
         return
     # Spawned, not forked: libraries with threads (torch, arrow, BLAS) may hang in a forked copy.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(chunks)), context, _receive, (metric,)) as pool:
-        waiting: list[Future[list[FloatArray] | _Refused]] = []
+    with ProcessPoolExecutor(min(workers, len(chunks)) - 1, context, _receive, (metric,)) as pool:
         try:
-            for chunk in chunks:
-                waiting.append(pool.submit(_work, chunk))
-                if len(waiting) >= AHEAD * workers:
-                    yield _unpacked(waiting.pop(0).result())
-            while waiting:
-                yield _unpacked(waiting.pop(0).result())
+            yield from _shared(metric, chunks, pool, AHEAD * (workers - 1))
         except BrokenProcessPool as error:
             raise BestforError(f"metric '{metric.name}': a process was ended before its work was done") from error
         finally:
-            for future in waiting:
-                future.cancel()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _shared(
+    metric: Metric, chunks: Sequence[Chunk], pool: ProcessPoolExecutor, ahead: int
+) -> Iterator[list[FloatArray]]:
+    sent: dict[int, Future[list[FloatArray] | _Refused]] = {}
+    here: dict[int, list[FloatArray] | _Refused] = {}
+    following = 0
+    for place in range(len(chunks)):
+        while place not in here and not (place in sent and sent[place].done()):
+            while following < len(chunks) and sum(not future.done() for future in sent.values()) < ahead:
+                sent[following] = pool.submit(_work, chunks[following])
+                following += 1
+            if following == len(chunks):
+                break
+            here[following] = _attempted(metric, chunks[following])
+            following += 1
+        yield _unpacked(here.pop(place) if place in here else sent.pop(place).result())
 
 
 def _receive(metric: Metric) -> None:
@@ -76,8 +87,12 @@ class _Refused:
 
 def _work(chunk: Chunk) -> list[FloatArray] | _Refused:
     assert _metric is not None
+    return _attempted(_metric, chunk)
+
+
+def _attempted(metric: Metric, chunk: Chunk) -> list[FloatArray] | _Refused:
     try:
-        return values(_metric, chunk)
+        return values(metric, chunk)
     except InputError as error:
         return _Refused(error.where, error.found, error.expected)
 
