@@ -21,20 +21,25 @@ def diagnose(
         list[str] | None,
         typer.Option(help="Column of rewards; repeat it to compare models (reward where none is named)."),
     ] = None,
-    utility: Annotated[str, typer.Option(help="Column of true utilities.")] = "utility",
+    utility: Annotated[str, typer.Option(help="Column of what you truly care about; higher is better.")] = "utility",
     text: Annotated[
-        str | None, typer.Option(help="Column of text ids, where users share texts (wider, two-way intervals).")
+        str | None,
+        typer.Option(
+            help="Column of text ids, where users saw the same texts: intervals then count texts as random too."
+        ),
     ] = None,
     candidate: Annotated[
         str | None, typer.Option(help="Column of candidate numbers: a number that stands twice is then an error.")
     ] = None,
     std: Annotated[
         list[str] | None,
-        typer.Option(help="Column of predicted standard deviations, one for each --reward in their order, to judge."),
+        typer.Option(
+            help="Column of predicted standard deviations to judge, one for each --reward (with --scale utility)."
+        ),
     ] = None,
-    scale: Annotated[str, typer.Option(help="utility: rewards predict it in its units; arbitrary: only order.")] = (
-        "arbitrary"
-    ),
+    scale: Annotated[
+        str, typer.Option(help="utility: rewards are predictions of the utility; arbitrary: only their order counts.")
+    ] = ("arbitrary"),
     averaging: Annotated[str, typer.Option(help="user: every user weighs the same; query: every query does.")] = "user",
     level: Annotated[float, typer.Option(help="Coverage of the intervals.")] = 0.95,
     n: Annotated[
@@ -54,7 +59,10 @@ def diagnose(
     out: Annotated[Path | None, typer.Option(help="Write a report page here.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the diagnosis as JSON.")] = False,
 ) -> None:
-    """Exact Best-of-N curves, the four quantities, the law and the ledger of a table of rewards and utilities."""
+    """Whether answering with the best of N candidates by these rewards pays, how far, for whom, and what to do next.
+
+    For example: bestfor diagnose scores.csv --reward judge --reward personal --out report.html
+    """
     from bestfor.diagnostics import Settings
     from bestfor.pipeline.scores import Scores, diagnose_table, parse_averaging, parse_interval, parse_n, parse_scale
     from bestfor.report import write_html
