@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bestfor.diagnostics.influence import Column, Texts, text_effects
+from bestfor.diagnostics.evidence import BlockEffects
+from bestfor.diagnostics.influence import Texts
 from bestfor.diagnostics.pools import Pools, cut_pools, join_pools
 from bestfor.diagnostics.queries import ModelQueries, Queries, Statistic, Sums, measure_queries
 from bestfor.diagnostics.rules import Rule
 from bestfor.diagnostics.sharing import Sharing
-from bestfor.types import FloatArray, IntArray, Scale
+from bestfor.types import IntArray, Scale
 
 Blocks = Callable[[], Iterable[Pools]]
 """Starts a pass over all pools, block by block, the same in every pass. Every query stands in one block."""
@@ -35,7 +36,6 @@ class Study:
         shared: whether users share texts.
         blocks: starts another pass.
         fewest: candidates that a query needs to count.
-        rules: other rules whose curves are wanted.
     """
 
     queries: Queries
@@ -43,23 +43,18 @@ class Study:
     shared: bool
     blocks: Blocks
     fewest: int
-    rules: tuple[Rule, ...] = ()
 
-    def texts(self, weight: FloatArray, columns: tuple[Column, ...], grid: IntArray) -> Texts | None:
-        """What texts do to the means, None where no two users share one.
+    def texts(self, effects: BlockEffects) -> tuple[Texts, ...] | None:
+        """What texts do to the means, by one more pass; None where no two users share one.
 
         Args:
-            weight: shape (U,), the weight of each query of a user.
-            columns: the means, as for :func:`~bestfor.diagnostics.influence.text_effects`.
-            grid: shape (G,).
+            effects: a block, and its queries' users among all -> what its texts do, several times over.
         """
         if not self.shared:
             return None
         user = self.queries.user
-        return _join_texts(
-            text_effects(pools, weight[user[low : low + len(pools)]], columns, grid, self.rules)
-            for low, pools in self._pass()
-        )
+        parts = [effects(pools, user[low : low + len(pools)]) for low, pools in self._pass()]
+        return tuple(join_texts(part) for part in zip(*parts, strict=True))
 
     def pools_at(self, *wanted: tuple[IntArray, int | None]) -> list[Pools]:
         """Some queries' pools, fetched by one more pass.
@@ -122,7 +117,6 @@ def study(blocks: Blocks, n: IntArray, rules: Sequence[Rule] = (), users: Sequen
         sharing.found(),
         blocks,
         fewest,
-        tuple(rules),
     )
 
 
@@ -177,7 +171,8 @@ class _Facts:
         )
 
 
-def _join_texts(parts: Iterable[Texts]) -> Texts:
+def join_texts(parts: Iterable[Texts]) -> Texts:
+    """Effects of several blocks as one: those of a text add up."""
     rows: dict[str, int] = {}
     effect, cells = np.zeros((0, 0)), np.zeros((0, 0))
     for part in parts:

@@ -88,7 +88,8 @@ def diagnose_blocks(
         settings: how.
         users: all users in the order in which they are told; sorted where None.
     """
-    found = study(blocks, n, settings.all_rules(), users)
+    rules = settings.all_rules()
+    found = study(blocks, n, rules, users)
     queries = found.queries
     frame = Frame(
         name=settings.name,
@@ -100,9 +101,9 @@ def diagnose_blocks(
         candidates=int(queries.size.sum()),
         dropped=Dropped(found.too_few_candidates, not_finite),
         resampling=settings.resampling(),
-        rules=tuple(rule.name for rule in found.rules),
+        rules=tuple(rule.name for rule in rules),
     )
-    concluded = conclude(queries, n, settings.averaging, found.texts)
+    concluded = conclude(queries, n, settings.averaging, found.texts, rules)
     chosen, suspected = choose(queries, settings.averaging), concluded.suspected()
     wanted: list[tuple[IntArray, int | None]] = [(chosen.rows, max(MOST_CANDIDATES, int(n[-1])))]
     if len(suspected):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bestfor.diagnostics.influence import Column, Influences, Texts, shares_texts, text_effects
 from bestfor.diagnostics.laws import LawSums, Ledger, laws, ledger
@@ -13,12 +15,17 @@ from bestfor.diagnostics.mixture import Corrected, correct
 from bestfor.diagnostics.pools import Pools
 from bestfor.diagnostics.queries import Queries, Statistic, Sums, doubling_grid, measure_queries
 from bestfor.diagnostics.results import Evidence, PerUser, Suspect
+from bestfor.diagnostics.rules import Rule
 from bestfor.diagnostics.suspects import Ranked, describe, find_suspects
+from bestfor.diagnostics.text_effects import UserSpread, quantity_effects
 from bestfor.diagnostics.within import Collapse, judge_spreads, user_weights
 from bestfor.types import Averaging, FloatArray, IntArray, Scale
 
-TextEffects = Callable[[FloatArray, tuple[Column, ...], IntArray], Texts | None]
-"""Weights of users' queries, the means and the grid -> what texts do to the means; None where none is shared."""
+BlockEffects = Callable[[Pools, npt.NDArray[np.integer[Any]]], tuple[Texts, ...]]
+"""Pools, and their users' codes among all users -> what their texts do to the means."""
+
+TextEffects = Callable[[BlockEffects], tuple[Texts, ...] | None]
+"""Finds the effects of all texts block by block, None where no two users share one."""
 
 EDGES = np.linspace(-1.0, 1.0, 21)
 
@@ -61,11 +68,13 @@ class Base:
         n: shape (K,), the values of N that are reported.
         grid: shape (G,), 1 and these and every power of two up to the largest.
         weight: shape (U,), the weight of each query of a user.
+        rules: other rules than the highest reward.
     """
 
     n: IntArray
     grid: IntArray
     weight: FloatArray
+    rules: tuple[Rule, ...]
 
 
 @dataclass(frozen=True)
@@ -120,7 +129,9 @@ def gather_evidence(pools: Pools, n: IntArray, averaging: Averaging) -> Evidence
     return _evidence(queries, _base(queries, n, averaging), _collapses(queries), _texts_of(pools))
 
 
-def conclude(queries: Queries, n: IntArray, averaging: Averaging, texts: TextEffects) -> Found:
+def conclude(
+    queries: Queries, n: IntArray, averaging: Averaging, texts: TextEffects, rules: Sequence[Rule] = ()
+) -> Found:
     """What follows from the queries.
 
     Args:
@@ -128,8 +139,9 @@ def conclude(queries: Queries, n: IntArray, averaging: Averaging, texts: TextEff
         n: shape (K,), increasing.
         averaging: whether users or queries weigh the same.
         texts: finds the effects of texts, which need the candidates.
+        rules: other rules, that the queries were measured with.
     """
-    base, collapses = _base(queries, n, averaging), _collapses(queries)
+    base, collapses = _base(queries, n, averaging, rules), _collapses(queries)
     facts: dict[str, ModelFacts] = {}
     suspects: dict[str, Ranked] = {}
     for name, (own, _) in collapses.items():
@@ -138,18 +150,33 @@ def conclude(queries: Queries, n: IntArray, averaging: Averaging, texts: TextEff
 
 
 def _texts_of(pools: Pools) -> TextEffects:
-    def effects(weight: FloatArray, columns: tuple[Column, ...], grid: IntArray) -> Texts | None:
-        return text_effects(pools, weight[pools.user], columns, grid) if shares_texts(pools) else None
-
-    return effects
+    return lambda effects: effects(pools, pools.user) if shares_texts(pools) else None
 
 
-def _base(queries: Queries, n: IntArray, averaging: Averaging) -> Base:
-    return Base(n, doubling_grid(n), user_weights(queries.sums.one("queries"), averaging))
+def _base(queries: Queries, n: IntArray, averaging: Averaging, rules: Sequence[Rule] = ()) -> Base:
+    return Base(n, doubling_grid(n), user_weights(queries.sums.one("queries"), averaging), tuple(rules))
 
 
 def _evidence(queries: Queries, base: Base, collapses: Collapses, texts: TextEffects) -> Evidence:
-    return Evidence(_curve_influences(queries, base, texts), _quantity_influences(queries, base, collapses))
+    curves, quantities = _curve_influences(queries, base), _quantity_influences(queries, base, collapses)
+    sums = queries.sums
+    spread = UserSpread(
+        weight=base.weight,
+        judged=sums.one("judged"),
+        variance=sums.one("variance"),
+        rewards={name: sums.one("variance", name) for name in collapses},
+        collapses=collapses,
+        on_utility={name: scale == "utility" for name, scale in queries.scales.items()},
+    )
+    found = texts(
+        lambda pools, user: (
+            text_effects(pools, base.weight[user], curves.columns, base.grid, base.rules),
+            quantity_effects(pools, user, spread),
+        )
+    )
+    if found is None:
+        return Evidence(curves, quantities)
+    return Evidence(replace(curves, texts=found[0]), replace(quantities, texts=found[1]))
 
 
 def _collapses(queries: Queries) -> Collapses:
@@ -164,7 +191,7 @@ def _collapses(queries: Queries) -> Collapses:
     return result
 
 
-def _curve_influences(queries: Queries, base: Base, texts: TextEffects) -> Influences:
+def _curve_influences(queries: Queries, base: Base) -> Influences:
     sums, grid = queries.sums, base.grid.tolist()
     columns: list[Column] = [("one", 0), ("mean", 0), *(("oracle", one) for one in grid)]
     parts = [sums.all("queries"), sums.all("mean"), sums.all("oracle")]
@@ -172,9 +199,7 @@ def _curve_influences(queries: Queries, base: Base, texts: TextEffects) -> Influ
         columns += [(place, one) for one in grid]
         parts.append(sums.all(*what))
     users = base.weight[:, None] * np.concatenate(parts, axis=1)
-    return Influences(
-        tuple(columns), users.sum(axis=0), queries.user_ids, users, texts(base.weight, tuple(columns), base.grid)
-    )
+    return Influences(tuple(columns), users.sum(axis=0), queries.user_ids, users, None)
 
 
 def curve_statistics(layout: Iterable[Statistic]) -> list[tuple[Statistic, str]]:

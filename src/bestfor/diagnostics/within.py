@@ -12,6 +12,9 @@ from bestfor.types import Averaging, BoolArray, FloatArray, IntArray, Scale
 COLLAPSE = 0.05
 """A spread below this share of what it is compared with counts as collapse."""
 
+ROUNDING = 1e-14
+"""Correlations below this are 0: few-valued rewards and utilities often have none at all."""
+
 QUARTILE = 75.0
 """The percentile of the users' spreads that stands for a healthy one where the scale is arbitrary."""
 
@@ -71,13 +74,14 @@ def centred(values: FloatArray, mask: BoolArray, size: IntArray) -> tuple[FloatA
 
 
 def correlations(first: FloatArray, second: FloatArray) -> FloatArray:
-    """Pearson's r of every pool from unit vectors; NaN where either is 0.
+    """Pearson's r of every pool from unit vectors; NaN where either is 0, and exactly 0 where it is but for rounding.
 
     Args:
         first: shape (Q, M), from :func:`centred`.
         second: likewise.
     """
     result = np.clip((first * second).sum(axis=1), -1.0, 1.0)
+    result[np.abs(result) < ROUNDING] = 0.0
     result[~(first.any(axis=1) & second.any(axis=1))] = np.nan
     return result
 
