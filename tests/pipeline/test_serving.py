@@ -107,10 +107,11 @@ def test_a_run_goes_on_where_its_budget_ended(scripted, monkeypatch, tmp_path):
     monkeypatch.setenv("TEST_KEY", KEY)
     policy, judge = scripted(writes), scripted(judges)
     out = tmp_path / "run"
-    for _ in range(2):
-        with pytest.raises(BestforError, match="the budget of 5 requests is spent"):
-            run(config(policy, judge, max_requests=5), out)
-    run(config(policy, judge, max_requests=5), out)
+    for most in (5, 5, 9):
+        with pytest.raises(BestforError, match=f"the budget of {most} requests is spent"):
+            run(config(policy, judge, max_requests=most), out)
+        assert len(policy.requests) == most, "a budget is a run's, however often it is called"
+    run(config(policy, judge, max_requests=12), out)
     assert len(policy.requests) == 12, "no request is made twice"
     assert json.loads((out / "usage.json").read_text())["policy"]["requests"] == 12
     whole = tmp_path / "whole"

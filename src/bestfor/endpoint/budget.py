@@ -119,10 +119,12 @@ class Ledger:
 
     Args:
         budget: what may be spent.
+        earlier: what has been spent of it before.
     """
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: Budget, earlier: Usage | None = None) -> None:
         self._budget = budget
+        self._earlier = earlier or Usage()
         self._spent = Usage(cost=0.0 if budget.priced else None)
         self._held: list[Bound] = []
         self._limited = any(limit is not None for limit in (budget.max_requests, budget.max_tokens, budget.max_cost))
@@ -135,7 +137,7 @@ class Ledger:
 
     @property
     def usage(self) -> Usage:
-        """What has been spent so far."""
+        """What has been spent so far, without what was spent before."""
         return self._spent
 
     async def reserve(self, bound: Bound) -> None:
@@ -181,7 +183,7 @@ class Ledger:
 
     def _over(self, bound: Bound) -> str | None:
         """The limit that a request would break, None where it fits."""
-        budget, spent = self._budget, self._spent
+        budget, spent = self._budget, self._earlier + self._spent
         prompt = spent.prompt_tokens + bound.prompt + sum(held.prompt for held in self._held)
         completion = spent.completion_tokens + bound.completion + sum(held.completion for held in self._held)
         if budget.max_requests is not None and spent.requests + 1 > budget.max_requests:

@@ -74,18 +74,19 @@ class Endpoint:
 
     Args:
         config: the server.
+        earlier: what has been spent of the budget before.
 
     Raises:
         InputError: the key's variable is named and not set.
         MissingExtraError: openai is not installed.
     """
 
-    def __init__(self, config: EndpointConfig) -> None:
+    def __init__(self, config: EndpointConfig, earlier: Usage | None = None) -> None:
         self.config = config
         self.address = Address.parse(config.base_url)
         self._openai: ModuleType = require("openai", "endpoint")
         self._secrets = Secrets(config.key_env, self.address)
-        self._ledger = Ledger(config.budget)
+        self._ledger = Ledger(config.budget, earlier)
         self._opening = threading.Lock()
         self._not_before = 0.0
         self._lost = 0

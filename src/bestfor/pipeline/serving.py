@@ -60,7 +60,7 @@ def judge_of(table: JudgeTable, cache: Path | None = None) -> Judge:
 def accounted(folder: Path, who: str, asking: object, tell: Callable[[str], None]) -> Iterator[None]:
     """Add what is asked meanwhile to the run's ``usage.json``, whether or not it ends well, and close the connections.
 
-    The file holds totals over all calls of a run, and what was seen of the servers.
+    The file holds totals over all calls of a run, which count against its budget, and what was seen of the servers.
 
     Args:
         folder: the run's folder.
@@ -71,6 +71,7 @@ def accounted(folder: Path, who: str, asking: object, tell: Callable[[str], None
     if not isinstance(asking, OpenAIPolicy | Judge):
         yield
         return
+    asking.charge(Usage.from_dict(_known(folder / USAGE).get(who, {})))
     before = asking.usage
     try:
         yield

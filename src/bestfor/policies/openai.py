@@ -155,7 +155,11 @@ class OpenAIPolicy:
             InputError: the key's variable is named and not set.
             MissingExtraError: openai is not installed.
         """
-        return Endpoint(self._config)
+        return Endpoint(self._config, self._earlier.get("usage"))
+
+    def charge(self, earlier: Usage) -> None:
+        """Count what earlier calls have spent against the budget; before the first request."""
+        self._earlier["usage"] = earlier
 
     def sample(self, prompts: Sequence[Prompt], n: int, *, seed: int) -> list[list[Sampled]]:
         """Write n candidates for every prompt.
@@ -178,17 +182,13 @@ class OpenAIPolicy:
         """Write what is owed beside candidates that are there already.
 
         Args:
-            prompts: what is asked, with distinct query ids.
+            prompts: as for :meth:`sample`; likewise ``n``, ``seed`` and what is raised.
             n: candidates for each prompt.
             seed: the run's seed.
             have: for each prompt the candidates that are there, by their index below n.
 
         Returns:
             One list of n candidates for each prompt, those of ``have`` among them.
-
-        Raises:
-            UnfinishedError: some requests failed; holds what was written and what was there.
-            InputError: two prompts share an id, or the key's variable is not set.
         """
         twice = [name for name, count in Counter(prompt.query_id for prompt in prompts).items() if count > 1]
         if twice:
@@ -268,6 +268,10 @@ class OpenAIPolicy:
         fields |= {"logprobs": True if chat else 1} if self.logprobs else {}
         model = self.user_model.replace("{user}", prompt.user_id) if self.user_model else self.model
         return {"model": model, **asked, **self._dialect.spoken(fields), **self.extra_body}
+
+    @cached_property
+    def _earlier(self) -> dict[str, Usage]:
+        return {}
 
     @cached_property
     def _dialect(self) -> Dialect:

@@ -109,6 +109,7 @@ class Judge:
         self._cache = None if cache is None else Path(cache)
         self._known = {} if self._cache is None else _read_cache(self._cache)
         self._logprobs = config.logprobs
+        self._earlier = Usage()
 
     @property
     def signature(self) -> dict[str, str | int | float | bool]:
@@ -173,6 +174,10 @@ class Judge:
             found.append(np.array([_value(known[text]) for text in own], dtype=np.float64))
         return found
 
+    def charge(self, earlier: Usage) -> None:
+        """Count what earlier calls have spent against the budget; before the first request."""
+        self._earlier = earlier
+
     def close(self) -> None:
         """Close the connections; a later call opens them again."""
         if "_endpoint" in self.__dict__:
@@ -180,7 +185,7 @@ class Judge:
 
     @cached_property
     def _endpoint(self) -> Endpoint:
-        return Endpoint(self.config.server)
+        return Endpoint(self.config.server, self._earlier)
 
     async def _all(self, pairs: Sequence[tuple[Query, str]]) -> list[Score | None]:
         outcomes = await asyncio.gather(*(self._one(query, text) for query, text in pairs), return_exceptions=True)
