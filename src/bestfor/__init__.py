@@ -15,6 +15,7 @@ _FACE = {
     "Diagnosis": "bestfor.diagnostics",
     "Estimate": "bestfor.types",
     "InputError": "bestfor.errors",
+    "OpenAIPolicy": "bestfor.policies.openai",
     "Reward": "bestfor.diagnostics",
     "RewardEstimate": "bestfor.types",
     "RunConfig": "bestfor.pipeline.config",
@@ -23,11 +24,12 @@ _FACE = {
     "TransformersPolicy": "bestfor.policies.transformers",
     "diagnose_arrays": "bestfor.diagnostics",
     "diagnose_table": "bestfor.pipeline.scores",
+    "generate": "bestfor.pipeline.study",
+    "load": "bestfor.pipeline.study",
     "load_config": "bestfor.pipeline.config",
     "load_encoder": "bestfor.encoders.sentence",
     "load_reward": "bestfor.rewards:load",
-    "load_polis": "bestfor.data.polis",
-    "load_ratings": "bestfor.data.table",
+    "measure": "bestfor.pipeline.study",
     "parse_config": "bestfor.pipeline.config",
     "rule_curve": "bestfor.diagnostics",
     "run": "bestfor.pipeline.run",
@@ -41,6 +43,7 @@ __all__ = [
     "Diagnosis",
     "Estimate",
     "InputError",
+    "OpenAIPolicy",
     "Reward",
     "RewardEstimate",
     "RunConfig",
@@ -49,11 +52,12 @@ __all__ = [
     "TransformersPolicy",
     "diagnose_arrays",
     "diagnose_table",
+    "generate",
+    "load",
     "load_config",
     "load_encoder",
-    "load_polis",
-    "load_ratings",
     "load_reward",
+    "measure",
     "parse_config",
     "rule_curve",
     "run",
@@ -62,15 +66,15 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from bestfor.data.polis import load_polis
     from bestfor.data.split import split_ratings
-    from bestfor.data.table import load_ratings
     from bestfor.diagnostics import Diagnosis, Reward, Settings, diagnose_arrays, rule_curve
     from bestfor.encoders.sentence import load_encoder
     from bestfor.errors import BestforError, InputError
     from bestfor.pipeline.config import RunConfig, load_config, parse_config
     from bestfor.pipeline.run import run
     from bestfor.pipeline.scores import Scores, diagnose_table
+    from bestfor.pipeline.study import generate, load, measure
+    from bestfor.policies.openai import OpenAIPolicy
     from bestfor.policies.transformers import TransformersPolicy
     from bestfor.pool import CandidatePool
     from bestfor.report import write_html

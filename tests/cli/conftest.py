@@ -113,3 +113,57 @@ def ask(monkeypatch, capfd, tmp_path, plain):
         return result
 
     return run
+
+
+HEADLINES = """
+name = "headlines"
+[data]
+source = "lamp"
+questions = "{folder}/dev_questions.json"
+outputs = "{folder}/dev_outputs.json"
+[split]
+min_fit = 4
+min_test = 2
+[policy]
+kind = "replay"
+model = "{folder}/candidates.jsonl"
+n = 4
+fit_n = 2
+items = 2
+retriever = "recency"
+prompt_tokens = 120
+chunk = 2
+[[reward]]
+kind = "length"
+[[reward]]
+kind = "logprob"
+[diagnosis]
+n = [1, 2, 4]
+"""
+
+
+@pytest.fixture
+def headlines(tmp_path):
+    """A run on six authors in LaMP's format, with candidates that were written elsewhere; the path of its file."""
+    questions, golds, written = [], [], []
+    for user in range(6):
+        profile = [
+            {
+                "id": f"i{at}",
+                "text": f"article {user} {at} about a town",
+                "title": f"town {user} {at}",
+                "date": f"201{at}",
+            }
+            for at in range(5)
+        ]
+        asked = f"Generate a headline for the following article: what is new in town {user}"
+        questions.append({"id": f"q{user}", "user_id": f"u{user}", "input": asked, "profile": profile})
+        golds.append({"id": f"q{user}", "output": f"town {user} is new"})
+        for name in (f"q{user}", *(f"u{user}/i{at}" for at in range(5))):
+            texts = [" ".join(["town", str(user), "is", "new", "x", "y"][: 1 + (at + user) % 6]) for at in range(4)]
+            written += [{"query_id": name, "text": text, "logprob": -1.0 - at} for at, text in enumerate(texts)]
+    (tmp_path / "dev_questions.json").write_text(json.dumps(questions))
+    (tmp_path / "dev_outputs.json").write_text(json.dumps({"task": "LaMP_4", "golds": golds}))
+    (tmp_path / "candidates.jsonl").write_text("".join(json.dumps(row) + "\n" for row in written))
+    (tmp_path / "run.toml").write_text(HEADLINES.format(folder=tmp_path))
+    return tmp_path / "run.toml"

@@ -16,7 +16,7 @@ from bestfor.encoders.base import Encoder
 from bestfor.errors import InputError, nearest
 from bestfor.pipeline.adapters import adapted
 from bestfor.pipeline.asking import Prompting
-from bestfor.pipeline.config import HistoriesData, LampData, LonglampData, RunConfig, WorldData
+from bestfor.pipeline.config import Data, HistoriesData, LampData, LonglampData, RunConfig, WorldData
 from bestfor.pipeline.config import Policy as PolicyTable
 from bestfor.pipeline.generate import Sampling, generate
 from bestfor.pipeline.measure import measure_pool
@@ -37,11 +37,15 @@ def histories_dataset(config: RunConfig) -> Dataset:
     Raises:
         InputError: bad data (file, row and field are named), or nobody qualifies.
     """
-    return qualified(_source(config), config.split, config.policy)
+    return qualified(dataset_of(config.data), config.split, config.policy)
 
 
-def _source(config: RunConfig) -> Dataset:
-    data = config.data
+def dataset_of(data: Data) -> Dataset:
+    """The histories and queries of a run's ``[data]``.
+
+    Raises:
+        InputError: bad data (file, row and field are named), or a source of ratings.
+    """
     if isinstance(data, WorldData):
         return world_dataset(data)
     if isinstance(data, LampData):
@@ -64,6 +68,11 @@ def _path(name: str) -> Path | None:
     return Path(name) if name else None
 
 
+def instruction_of(data: Dataset) -> str:
+    """What a policy is told to do, in our own words, for the data's task."""
+    return instruction(TASKS[data.task].kind if data.task else "generic")
+
+
 def prompting_of(config: RunConfig, data: Dataset, folder: Path | None = None) -> Prompting:
     """What stands in the prompts of a run; embeddings that compare items are kept in ``folder``.
 
@@ -73,8 +82,7 @@ def prompting_of(config: RunConfig, data: Dataset, folder: Path | None = None) -
     table = config.policy
     own = table.instruction
     if own is None:
-        kind = TASKS[data.task].kind if data.task else "generic"
-        own = INSTRUCTIONS[config.data.task] if isinstance(config.data, WorldData) else instruction(kind)
+        own = INSTRUCTIONS[config.data.task] if isinstance(config.data, WorldData) else instruction_of(data)
     if table.prompt == "published" and not data.task:
         raise InputError("[policy] prompt", "'published'", "'own': only tasks of a benchmark have a published prompt")
     return Prompting(

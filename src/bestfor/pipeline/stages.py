@@ -91,7 +91,7 @@ class Stages:
         self._steps = Steps(folder, tell)
         self._cache = shared / "embeddings"
         _check_n(config, self.data)
-        _check_same_data(folder, self.data)
+        check_same_data(folder, self.data)
         write_run(config, folder)
         tell(f"data: {self.data.name}, {len(self.data.queries)} queries")
 
@@ -159,7 +159,7 @@ class Stages:
             blind.utility[:] = np.nan
             model = load_model(self.folder / "models" / spec.label, cache=self._cache)
             estimate = model.predict(blind)
-            table = _rewards_table(blind.query, blind.candidate, blind.queries, spec.label, estimate)
+            table = rewards_table(blind.query, blind.candidate, blind.queries, spec.label, estimate)
             metadata = {"scale": model.scale, "notes": json.dumps(model.notes, ensure_ascii=False)}
             schema.write(table, self.folder / "rewards" / f"{spec.label}.parquet", metadata)
 
@@ -174,9 +174,18 @@ def write_run(config: RunConfig, folder: Path) -> None:
     write_text(folder / "run.toml", text)
 
 
-def _rewards_table(
+def rewards_table(
     query: np.ndarray, candidate: np.ndarray, names: tuple[str, ...], label: str, estimate: RewardEstimate
 ) -> pa.Table:
+    """Table of schema ``REWARDS``.
+
+    Args:
+        query: shape (rows,), codes into ``names``.
+        candidate: shape (rows,).
+        names: the queries' ids.
+        label: the model's name.
+        estimate: what it predicts for the rows.
+    """
     count = len(query)
     std = pa.nulls(count, pa.float64()) if estimate.std is None else pa.array(estimate.std)
     return pa.table(
@@ -203,8 +212,12 @@ def _check_n(config: RunConfig, data: Dataset) -> None:
         raise InputError("[diagnosis] n", f"N = {largest}", f"at most {most}, the candidates of the largest test pool")
 
 
-def _check_same_data(folder: Path, data: Dataset) -> None:
-    """A folder keeps the results of one data set: another one's would silently replace them."""
+def check_same_data(folder: Path, data: Dataset) -> None:
+    """A folder keeps the results of one data set: another one's would silently replace them.
+
+    Raises:
+        InputError: it holds another one's.
+    """
     path = folder / "signature.json"
     if not path.is_file():
         return
