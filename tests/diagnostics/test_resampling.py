@@ -134,7 +134,7 @@ FORMS = {
 
 @pytest.mark.parametrize(
     ("users", "repetitions", "tolerance"),
-    [(60, 120, 0.05), pytest.param(40, 2000, 0.02, marks=pytest.mark.slow)],
+    [(60, 120, 0.05), pytest.param(100, 1500, 0.02, marks=pytest.mark.slow)],
 )
 def test_the_bootstrap_covers(users, repetitions, tolerance):
     values = {name: [] for name in FORMS}

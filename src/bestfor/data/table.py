@@ -261,7 +261,11 @@ def _strings(column: pa.ChunkedArray, where: str, optional: bool, first: int) ->
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+    """Without a dictionary; Arrow cannot cast one of string views, as polars' categories are."""
+    if not pa.types.is_dictionary(column.type):
+        return column
+    kind = pa.string() if pa.types.is_string_view(column.type.value_type) else column.type.value_type
+    return pa.chunked_array([part.dictionary.cast(kind).take(part.indices) for part in column.chunks], kind)
 
 
 def _identifiers(column: pa.ChunkedArray) -> pa.ChunkedArray:

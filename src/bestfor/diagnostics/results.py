@@ -51,6 +51,7 @@ class Quantities:
         active_queries: queries of users not collapsed where neither rewards nor utilities are constant.
         corrected: the quantities freed from sampling noise, None where pools are too small or too few.
         beta_by_chance: the share of negative correlations that noise alone would show if every query had the mean one.
+        reasons: name of a quantity that cannot be had -> why.
     """
 
     alpha: Estimate
@@ -63,6 +64,7 @@ class Quantities:
     active_queries: int
     corrected: Corrected | None
     beta_by_chance: float = math.nan
+    reasons: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True)
