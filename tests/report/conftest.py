@@ -96,6 +96,18 @@ def build_model(rng: np.random.Generator, name: str, n: list[int], users: int, *
         "correlations": {"edges": edges.tolist(), "counts": counts.tolist()},
         "suspects": _suspects(rng, users, 12),
         "notes": ["12 users without fit labels were served by pooled"],
+        "rules": [
+            {
+                "rule": "top:2",
+                "n": n,
+                "utility": curve["utility"],
+                "utility_low": curve["low"],
+                "utility_high": curve["high"],
+                "difference": [-0.01 * k for k in range(len(n))],
+                "difference_low": [-0.02 * k for k in range(len(n))],
+                "difference_high": [0.0] * len(n),
+            }
+        ],
         "calibration": _calibration() if name in ("hierarchical", "gaussian") else None,
         **_outlook(curve, n, mean, sigma, rho),
     }
@@ -259,7 +271,7 @@ def bare() -> dict[str, Any]:
     model = diagnosis["models"]["scores"]
     for key in ("low", "high", "gain", "gain_low", "gain_high", "captured_low", "captured_high"):
         model[key] = []
-    for key in ("findings", "notes", "suspects", "best_n", "per_user", "soft", "best_fixed_n", "needed"):
+    for key in ("findings", "notes", "suspects", "best_n", "per_user", "soft", "rules", "best_fixed_n", "needed"):
         model[key] = []
     for key in ("three_draw", "extrapolation", "per_user_n", "stopping", "calibration"):
         model[key] = None

@@ -123,6 +123,12 @@ def test_prices_are_stated_both_ways_side_by_side(make):
     assert "0.02 – 3 0.414" in words
 
 
+def test_other_rules_stand_beside_the_highest_reward(make):
+    words = Page(render_html(make(("hierarchical",)))).words
+    assert "Other rules Utility gained or lost when another rule picks among the same N candidates" in words
+    assert "rule N = 2 N = 4 N = 8 N = 16 top:2 \N{MINUS SIGN}0.0100 \N{MINUS SIGN}0.0200 to 0.0000" in words
+
+
 def test_extrapolations_are_explained_beside_their_table(make):
     words = Page(render_html(make(("hierarchical",)))).words
     assert "Order k: how good the candidate at each rank of the reward is, fitted by a polynomial of degree k" in words
@@ -261,7 +267,7 @@ def test_a_reason_stands_where_nothing_could_be_judged(make):
 
 def test_a_diagnosis_without_an_outlook_is_still_a_page(make):
     diagnosis = make(("scores",))
-    for key in ("three_draw", "soft", "extrapolation", "best_fixed_n", "per_user_n", "stopping", "needed"):
+    for key in ("three_draw", "soft", "rules", "extrapolation", "best_fixed_n", "per_user_n", "stopping", "needed"):
         del diagnosis["models"]["scores"][key]
     del diagnosis["pools_used"]
     words = Page(render_html(diagnosis)).words

@@ -34,6 +34,10 @@ def test_fits_and_says_what_matters(make, width):
         in words
     )
     assert "16 / 5" in text
+    lost = (
+        "other rules against the highest reward at N = 16: top:2 \N{MINUS SIGN}0.0400 (\N{MINUS SIGN}0.0800 to 0.0000)"
+    )
+    assert lost in words
     assert "pays: N worth drawing if each doubling costs 0.01 (from N to 2N gains less, or nothing sure) / if" in words
     assert "std: it is too sure: errors are 1.20 times what its std says" in words
     assert "the curve here is exact over all draws and adds none" in words

@@ -6,6 +6,7 @@ import math
 import textwrap
 from typing import TYPE_CHECKING
 
+from bestfor.diagnostics.advice import calibrated
 from bestfor.types import Estimate
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ def _quantities(model: ModelDiagnosis) -> list[str]:
     lines.append(f"  N that pays where each doubling costs something: {best}")
     if model.outlook is not None:
         lines += _outlook(model.outlook)
+    if model.calibration is not None:
+        lines += _wrapped(f"std: {calibrated(model.calibration)}", "  ")
     return lines
 
 

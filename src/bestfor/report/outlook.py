@@ -25,6 +25,17 @@ class Soft:
 
 
 @dataclass(frozen=True)
+class Other:
+    """Another rule in place of the highest reward: its utility, and how it differs, over the model's N."""
+
+    rule: str
+    utility: Series
+    difference: Series
+    low: Series
+    high: Series
+
+
+@dataclass(frozen=True)
 class Step:
     """Predicted gains at one N; ``values`` holds the methods and, where known, their ``_low`` and ``_high``."""
 
@@ -74,6 +85,7 @@ class Outlook:
 
     three_draw: Series
     soft: tuple[Soft, ...]
+    others: tuple[Other, ...]
     smallest_pool: int
     trusted_to: int | None
     verdict: str
@@ -86,7 +98,8 @@ class Outlook:
     @property
     def known(self) -> bool:
         """Whether there is anything to show."""
-        return bool(self.steps or self.verdict or self.fixed or self.soft or self.per_user or self.stopping)
+        parts = (self.steps, self.verdict, self.fixed, self.soft, self.others, self.per_user, self.stopping)
+        return any(parts)
 
 
 def read_outlook(entry: Mapping[str, Any], n: tuple[int, ...], where: str) -> Outlook:
@@ -105,6 +118,7 @@ def read_outlook(entry: Mapping[str, Any], n: tuple[int, ...], where: str) -> Ou
     return Outlook(
         three_draw=series(draws.get("sd"), n, f"{where}.three_draw.sd"),
         soft=tuple(_soft(one, n, where) for one in records(entry, "soft", where)),
+        others=tuple(_other(one, n, where) for one in records(entry, "rules", where)),
         smallest_pool=count(reach.get("smallest_pool")),
         trusted_to=index(reach.get("trusted_to")),
         verdict=str(reach.get("verdict") or ""),
@@ -123,6 +137,11 @@ def _soft(item: Mapping[str, Any], n: tuple[int, ...], where: str) -> Soft:
     )
     temperatures = number(item.get("temperature")), number(item.get("temperature_in_sd"))
     return Soft(*temperatures, *curves, queries=count(item.get("queries_used")))
+
+
+def _other(item: Mapping[str, Any], n: tuple[int, ...], where: str) -> Other:
+    keys = ("utility", "difference", "difference_low", "difference_high")
+    return Other(str(item.get("rule", "")), *(series(item.get(key), n, f"{where}.rules.{key}") for key in keys))
 
 
 def _step(item: Mapping[str, Any]) -> Step:

@@ -41,6 +41,7 @@ class Beyond:
     other_steps: list[tables.Row]
     costs: list[tables.Row]
     soft: list[tables.Row]
+    others: list[tables.Row]
     per_user: str
     distribution: list[tuple[str, str]]
     stopping: str
@@ -125,6 +126,7 @@ def _beyond(model: view.Model) -> Beyond:
         other_steps=tables_beyond.steps(model, tables_beyond.OTHERS),
         costs=tables_beyond.costs(model),
         soft=tables_beyond.soft(model),
+        others=tables_beyond.others(model),
         per_user=tables_beyond.per_user(model),
         distribution=tables_beyond.distribution(model.outlook.per_user),
         stopping=tables_beyond.stopping(model),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bestfor.report import view, words
 from bestfor.report.beyond import NAMES
-from bestfor.report.outlook import METHODS, Needed, Numbers
+from bestfor.report.outlook import METHODS, Needed, Numbers, Other, Soft
 from bestfor.report.tables import Cell, Row
 
 QUANTITY_NAMES = {"captured": "captured share", "alpha": "α, collapsed users", "beta": "β, naive"}
@@ -73,11 +75,19 @@ def costs(model: view.Model) -> list[Row]:
 
 def soft(model: view.Model) -> list[Row]:
     """One row a temperature: the difference from picking the highest reward, at every N above 1."""
-    every = [value for one in model.outlook.soft for value in one.difference]
-    places = words.decimals(every)
+    labels = (words.NONE if one.in_sd is None else f"{one.in_sd:g} sd" for one in model.outlook.soft)
+    return _differences(model, list(zip(labels, model.outlook.soft, strict=True)))
+
+
+def others(model: view.Model) -> list[Row]:
+    """One row another rule: the difference from picking the highest reward, at every N above 1."""
+    return _differences(model, [(one.rule, one) for one in model.outlook.others])
+
+
+def _differences(model: view.Model, choices: Sequence[tuple[str, Soft | Other]]) -> list[Row]:
+    places = words.decimals(value for _, one in choices for value in one.difference)
     rows: list[Row] = []
-    for one in model.outlook.soft:
-        label = words.NONE if one.in_sd is None else f"{one.in_sd:g} sd"
+    for label, one in choices:
         curves = zip(model.n, one.difference, one.low, one.high, strict=True)
         cells = tuple(
             Cell(words.number(value, places, signed=True), words.span(low, high, "number", places))

@@ -207,7 +207,7 @@ def _beyond(model: view.Model) -> list[str]:
     """What the outlook and the calibration say, in a few lines."""
     verdict = model.outlook.verdict
     lines = [f"beyond the pool: {verdict}"] if verdict else []
-    lines += [_prices(model), tables_beyond.protocol_line(model), tables_calibration.line(model)]
+    lines += [_prices(model), _others(model), tables_beyond.protocol_line(model), tables_calibration.line(model)]
     return [line for line in lines if line]
 
 
@@ -218,6 +218,15 @@ def _prices(model: view.Model) -> str:
     doubling, each = (", ".join(row.cells[place].text for row in rows) for place in (0, 1))
     price = ", ".join(row.label for row in rows)
     return f"N that pays at a price of {price}: {doubling} if that is for a doubling; {each} if it is for a candidate"
+
+
+def _others(model: view.Model) -> str:
+    told = [
+        f"{row.label} {row.cells[-1].text}" + (f" ({row.cells[-1].interval})" if row.cells[-1].interval else "")
+        for row in tables_beyond.others(model)
+        if row.cells
+    ]
+    return f"other rules against the highest reward at N = {model.n[-1]}: {'; '.join(told)}" if told else ""
 
 
 def _signature(report: view.Report) -> str:
