@@ -239,13 +239,30 @@ def test_prompts_that_come_back_are_noticed(policy):
     assert "1 candidates of m repeat their prompt" in made.notes[0]
 
 
+def of_users(*names):
+    return [replace(prompt, user_id=prompt.query_id) for prompt in prompts(*names)]
+
+
 def test_each_user_has_a_model_of_their_own(policy):
     made, server = policy(honest, user_model="titles-{user}")
-    made.sample([replace(prompt, user_id=f"u{prompt.query_id}") for prompt in prompts("a", "b")], 2, seed=0)
-    assert sorted(request.body["model"] for request in server.requests) == ["titles-ua", "titles-ub"]
+    made.sample(of_users("a", "b/c d"), 2, seed=0)
+    assert sorted(request.body["model"] for request in server.requests) == ["titles-a", "titles-b%2Fc%20d"]
     assert made.signature["user_model"] == "titles-{user}"
     with pytest.raises(InputError, match="user_model"):
         OpenAIPolicy("m", user_model="everybody")
+
+
+def test_users_without_a_model_of_their_own_get_the_model_itself(policy):
+    made, server = policy(
+        lambda request: honest(request) if request.body["model"] in "mb" else error(404), user_model="{user}"
+    )
+    written = made.sample(of_users("a", "b"), 2, seed=0)
+    assert [len(one) for one in written] == [2, 2]
+    assert sorted(request.body["model"] for request in server.requests) == ["a", "b", "m"]
+    assert any("1 users have no adapter" in note for note in made.notes)
+    server.answer = lambda request: error(404)
+    with pytest.raises(UnfinishedError, match="404"):
+        made.sample(of_users("a"), 2, seed=0)
 
 
 def test_extra_fields_are_sent(policy):

@@ -20,25 +20,25 @@ class EndpointError(BestforError):
 
     Attributes:
         hopeless: whether other requests to this server will fare no better.
+        status: the HTTP status, 0 where there is no whole answer.
     """
 
-    def __init__(self, message: str, *, hopeless: bool = False) -> None:
+    def __init__(self, message: str, *, hopeless: bool = False, status: int = 0) -> None:
         super().__init__(message)
-        self.hopeless = hopeless
+        self.hopeless, self.status = hopeless, status
 
 
 class RefusedError(EndpointError):
     """A request that the server will not take as it is.
 
     Attributes:
-        status: the HTTP status.
         parameter: the parameter that the server names, "" where it names none.
         reason: the server's own words, without secrets.
     """
 
     def __init__(self, message: str, *, status: int, parameter: str, reason: str) -> None:
-        super().__init__(message)
-        self.status, self.parameter, self.reason = status, parameter, reason
+        super().__init__(message, status=status)
+        self.parameter, self.reason = parameter, reason
 
 
 class BudgetSpentError(EndpointError):
@@ -83,7 +83,7 @@ class Failure:
         tried = f" ({attempts} attempts)" if attempts > 1 else ""
         message = f"endpoint {shown}: {self.reason}{tried}"
         if self.again or self.hopeless or not self.status:
-            return EndpointError(message, hopeless=self.hopeless)
+            return EndpointError(message, hopeless=self.hopeless, status=self.status)
         return RefusedError(message, status=self.status, parameter=self.parameter, reason=self.reason)
 
 

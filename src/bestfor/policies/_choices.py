@@ -25,12 +25,14 @@ class Dialect:
         dropped: parameters that it refuses and that are left out.
         limit: how it calls the longest answer.
         silent: whether log-probabilities were asked for and not given.
+        bare: users for whom it has no model of their own.
     """
 
     most: int | None = None
     dropped: set[str] = field(default_factory=set)
     limit: str = "max_tokens"
     silent: bool = False
+    bare: set[str] = field(default_factory=set)
 
     def size(self, owed: int) -> int:
         """How many choices to ask for in one request."""
@@ -85,6 +87,10 @@ class Dialect:
         missing = sorted(self.dropped | ({"logprobs"} if self.silent else set()))
         if missing:
             said.append(f"the server of {model} gives or takes no {', '.join(missing)}")
+        if self.bare:
+            said.append(
+                f"{len(self.bare)} users have no adapter on the server of {model}: the model itself wrote for them"
+            )
         return said
 
 

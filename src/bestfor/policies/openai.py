@@ -11,6 +11,7 @@ from concurrent.futures import CancelledError
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
+from urllib.parse import quote
 
 from bestfor.endpoint import (
     OPENAI,
@@ -53,8 +54,8 @@ class OpenAIPolicy:
             generously, one for every three bytes.
         extra_body: further fields of every request, such as ``{"top_k": -1}`` or
             ``{"chat_template_kwargs": {"enable_thinking": False}}``.
-        user_model: the name under which the server knows a user's own adapter, with ``{user}`` in the user's place
-            (vLLM serves LoRA adapters as models); "" for one model for all.
+        user_model: the name under which the server knows a user's own adapter (vLLM serves adapters as models), with
+            ``{user}`` for the user's id in percent-encoding; users whom it does not know get the model itself.
         identity: names what is served, for the pool's keys, so that a server may move; its address by default.
         server: how the server is treated: key, concurrency, timeouts, retries, budget.
     """
@@ -124,7 +125,7 @@ class OpenAIPolicy:
 
     @property
     def usage(self) -> Usage:
-        """What this policy has spent so far."""
+        """What has been spent so far."""
         return self.__dict__["endpoint"].usage if "endpoint" in self.__dict__ else Usage()
 
     @property
@@ -134,7 +135,7 @@ class OpenAIPolicy:
 
     @property
     def parallel(self) -> int:
-        """Chunks that keep all connections busy while the last answers of one of them come in."""
+        """Chunks that keep all connections busy while one of them waits for its last answers."""
         return 1 + math.ceil(self._config.concurrency / self.chunk)
 
     def interrupt(self) -> None:
@@ -155,11 +156,11 @@ class OpenAIPolicy:
             InputError: the key's variable is named and not set.
             MissingExtraError: openai is not installed.
         """
-        return Endpoint(self._config, self._earlier.get("usage"))
+        return Endpoint(self._config, self.__dict__.get("_earlier"))
 
     def charge(self, earlier: Usage) -> None:
         """Count what earlier calls have spent against the budget; before the first request."""
-        self._earlier["usage"] = earlier
+        self.__dict__["_earlier"] = earlier
 
     def sample(self, prompts: Sequence[Prompt], n: int, *, seed: int) -> list[list[Sampled]]:
         """Write n candidates for every prompt.
@@ -182,17 +183,17 @@ class OpenAIPolicy:
         """Write what is owed beside candidates that are there already.
 
         Args:
-            prompts: as for :meth:`sample`; likewise ``n``, ``seed`` and what is raised.
-            n: candidates for each prompt.
-            seed: the run's seed.
+            prompts: as for :meth:`sample`; likewise what is raised.
+            n: likewise.
+            seed: likewise.
             have: for each prompt the candidates that are there, by their index below n.
 
         Returns:
             One list of n candidates for each prompt, those of ``have`` among them.
         """
-        twice = [name for name, count in Counter(prompt.query_id for prompt in prompts).items() if count > 1]
-        if twice:
-            raise InputError("prompts", f"query '{twice[0]}' twice", "distinct query ids")
+        name, count = Counter(prompt.query_id for prompt in prompts).most_common(1)[0] if prompts else ("", 0)
+        if count > 1:
+            raise InputError("prompts", f"query '{name}' twice", "distinct query ids")
         written = [dict(got) for got in have]
         failures: list[tuple[str, EndpointError]] = []
         try:
@@ -220,7 +221,7 @@ class OpenAIPolicy:
                     self._seen.look(list(got.values()), prompt.messages[-1]["content"])
             except EndpointError as error:
                 failures.append((prompt.query_id, error))
-                # A budget lets what is under way come in; a dead server will not answer that either.
+                # A budget lets what is under way come in.
                 if error.hopeless and not isinstance(error, BudgetSpentError):
                     for task in tasks:
                         task.cancel()
@@ -246,8 +247,10 @@ class OpenAIPolicy:
         body = self._body(prompt, len(group), key(seed, "candidate", prompt.query_id, group[0]) % 2**31)
         try:
             answer = await self.endpoint.post(_PATHS[self.api], body, most=len(group) * self.max_new_tokens)
-        except RefusedError as refusal:
-            if not dialect.learn(refusal, body):
+        except EndpointError as error:
+            if error.status == 404 and body["model"] != self.model:
+                dialect.bare.add(prompt.user_id)
+            elif not isinstance(error, RefusedError) or not dialect.learn(error, body):
                 raise
             return
         choices = read(answer, self.stop, self.endpoint.scrub)[: len(group)]
@@ -266,12 +269,9 @@ class OpenAIPolicy:
         fields |= {"n": n} if n > 1 else {}
         fields |= {"stop": list(self.stop)} if self.stop else {}
         fields |= {"logprobs": True if chat else 1} if self.logprobs else {}
-        model = self.user_model.replace("{user}", prompt.user_id) if self.user_model else self.model
+        own = self.user_model and prompt.user_id not in self._dialect.bare
+        model = self.user_model.replace("{user}", quote(prompt.user_id, safe="")) if own else self.model
         return {"model": model, **asked, **self._dialect.spoken(fields), **self.extra_body}
-
-    @cached_property
-    def _earlier(self) -> dict[str, Usage]:
-        return {}
 
     @cached_property
     def _dialect(self) -> Dialect:
