@@ -9,6 +9,7 @@ from bestfor.diagnostics.extrapolate import Extrapolation, extrapolate
 from bestfor.diagnostics.influence import Influences, Texts
 from bestfor.diagnostics.laws import Ledger, free_bound, normal_growth
 from bestfor.diagnostics.mixture import Corrected, negative_by_chance
+from bestfor.diagnostics.named_rules import named_rule
 from bestfor.diagnostics.outlook import Outlook
 from bestfor.diagnostics.pools import Dropped, Pools, Reward, pools_from_rows
 from bestfor.diagnostics.resampling import Resampling
@@ -25,14 +26,17 @@ from bestfor.diagnostics.results import (
     Quantities,
     Suspect,
 )
-from bestfor.diagnostics.rules import Rule, RuleCurve, Sampling, named_rule, rule_curve
+from bestfor.diagnostics.rule_curves import rule_curve
+from bestfor.diagnostics.rules import Rule
 from bestfor.diagnostics.settings import Settings
 from bestfor.diagnostics.soft import soft_best_of_n
 from bestfor.diagnostics.stopping import Beliefs, Replay, StoppingRule, beliefs_from, expected_improvement, replay
+from bestfor.diagnostics.subsets import Chooser, RuleCurve, Sampling
 
 __all__ = [
     "Beliefs",
     "BestN",
+    "Chooser",
     "Comparison",
     "Corrected",
     "Curve",

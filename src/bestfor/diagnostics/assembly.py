@@ -13,11 +13,12 @@ from bestfor.diagnostics.beyond import Beyond
 from bestfor.diagnostics.bootstrap import Form, Panel
 from bestfor.diagnostics.evidence import EDGES, ModelFacts
 from bestfor.diagnostics.findings import findings, headline
-from bestfor.diagnostics.mixture import FEWEST_QUERIES, SMALLEST_POOL, negative_by_chance
+from bestfor.diagnostics.mixture import negative_by_chance
 from bestfor.diagnostics.outlook import Outlook, Precision
 from bestfor.diagnostics.pools import Dropped
 from bestfor.diagnostics.precision import AIM, precision, share_needed
 from bestfor.diagnostics.prospects import Known, outlook, pools_used
+from bestfor.diagnostics.reasons import reasons_for
 from bestfor.diagnostics.resampling import Resampling
 from bestfor.diagnostics.results import (
     BestN,
@@ -37,11 +38,6 @@ COSTS = (0.005, 0.01, 0.02, 0.05)
 
 HALF_WIDTHS = (0.1, 0.05, 0.02)
 """Half-widths of captured's interval for which the number of users is told."""
-
-ONE_CANDIDATE = "every query has one candidate: within a query nothing can vary"
-NO_ACTIVE = "no active query: rewards or utilities are constant in every query, or their users have collapsed"
-SIGNS = {"rho_plus": "every correlation is negative", "rho_minus": "no correlation is negative"}
-FEW = f"needs {FEWEST_QUERIES} active queries with {SMALLEST_POOL} candidates or more (in every fold)"
 
 ONE: Form = {("one", 0): 1.0}
 MEAN: Form = {("mean", 0): 1.0}
@@ -207,27 +203,12 @@ def _quantities(name: str, measured: Measured, facts: ModelFacts) -> Quantities:
         rho_plus=rho_plus,
         rho_minus=rho_minus,
         rho=rho,
-        reasons=_reasons({what for what, value in missing.items() if np.isnan(value)}, facts),
+        reasons=reasons_for({what for what, value in missing.items() if np.isnan(value)}, facts),
         leakage_gain=facts.ledger.leakage,
         active_queries=facts.active_queries,
         corrected=facts.corrected,
         beta_by_chance=negative_by_chance(rho.value, frame.candidates / frame.queries),
     )
-
-
-def _reasons(missing: set[str], facts: ModelFacts) -> dict[str, str]:
-    """Why quantities cannot be had."""
-    reasons: dict[str, str] = {}
-    if "alpha" in missing:
-        reasons |= dict.fromkeys(("alpha", "alpha_other_scale"), ONE_CANDIDATE)
-    if not facts.active_queries:
-        why = ONE_CANDIDATE if "alpha" in missing else NO_ACTIVE
-        reasons |= dict.fromkeys(("beta", "beta_by_chance", "rho", "rho_plus", "rho_minus"), why)
-    else:
-        reasons |= {what: why for what, why in SIGNS.items() if what in missing}
-    if facts.corrected is None:
-        reasons["corrected"] = FEW
-    return reasons
 
 
 def best_n(curves: Panel, column: str, cost: float) -> int:

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bestfor.diagnostics.bootstrap import Resampling
-from bestfor.diagnostics.rules import Rule, named_rule
+from bestfor.diagnostics.named_rules import named_rule
+from bestfor.diagnostics.rules import Rule
 from bestfor.errors import InputError
 from bestfor.types import Averaging
 
@@ -31,7 +32,7 @@ class Settings:
         resamples: of the bootstrap.
         seed: of the bootstrap.
         rules: other rules whose curves stand beside that of the highest reward, by name (see
-            :func:`~bestfor.diagnostics.rules.named_rule`) or as rules.
+            :func:`~bestfor.diagnostics.named_rules.named_rule`) or as rules.
         signature: what the caller knows of the data and the models; version, averaging and level are added.
         name: of the run.
 
