@@ -114,6 +114,9 @@ def test_gradient_is_that_of_finite_differences(levels):
         direction[i, j] = direction[j, i] = 1.0
         by_step = slope(lambda h, d=direction: replace(prior, deviation=prior.deviation + h * d))
         assert by_step == pytest.approx(0.5 * np.sum(found.pull * direction), abs=1e-5)
+    flat = replace(prior, deviation=np.array([0.3, 0.5, 0.7]))
+    whole = expect(data, parts, replace(flat, deviation=flat.full_deviation()))
+    np.testing.assert_allclose(expect(data, parts, flat).pull, np.diag(whole.pull), atol=1e-10)
     rest = 0.5 * (data.labels - found.rows - data.rest / prior.noise) / prior.noise
     level = 0.5 * prior.ratio * found.level_pull
     by_step = slope(lambda h: replace(prior, noise=prior.noise + h))

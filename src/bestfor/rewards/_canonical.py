@@ -30,6 +30,7 @@ def canonical(examples: Examples) -> Examples:
         candidate=examples.candidate[rows],
         utility=examples.utility[rows].astype(np.float64),
         logprob=examples.logprob[rows],
+        history=examples.history,
     )
 
 

@@ -25,6 +25,8 @@ from bestfor.types import BoolArray, FloatArray, IntArray
 
 BATCH = 1 << 19
 """Numbers in a batch of padded rows."""
+SINGLE = 128
+"""Features beyond which rows of single precision stay so: products of many features dominate the cost."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def compact(rows: Rows, size: FloatArray, *, levels: bool) -> Compact:
     """
     root = 1 / np.sqrt(size)
     if not levels:
-        return _join(rows, rows.z * root[:, None], rows.y * root, size)
+        return _join(rows, rows.z * root[:, None].astype(rows.z.dtype), rows.y * root, size)
     queries = int(rows.query.max()) + 1
     by_query = sparse.csr_array((1 / size, (rows.query, np.arange(len(size)))), shape=(queries, len(size)))
     weight = np.maximum(sum_by(rows.query, 1 / size, queries), 1e-300)
@@ -152,7 +154,7 @@ def take(data: Compact, users: IntArray) -> Compact:
 
 
 def batches(data: Compact, users: IntArray | None = None) -> Iterator[Batch]:
-    """Users of like numbers of rows together, in double precision."""
+    """Users of like numbers of rows together, in double precision up to ``SINGLE`` features."""
     count = np.diff(data.ends)
     chosen = np.arange(len(count)) if users is None else users
     order = chosen[np.argsort(count[chosen], kind="stable")]
@@ -171,6 +173,7 @@ def _pad(data: Compact, users: IntArray, n: int) -> Batch:
     if not len(data.target):
         nothing = np.zeros((len(users), n))
         return Batch(users, np.zeros((len(users), n, data.rows.shape[1])), nothing, nothing, used)
-    rows = data.rows[place].astype(np.float64)
+    rows = data.rows[place]
+    rows = rows.astype(np.float64) if rows.shape[2] <= SINGLE else rows
     rows[~used] = 0.0
     return Batch(users, rows, data.target[place] * used, data.level[place] * used, used)

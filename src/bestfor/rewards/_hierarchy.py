@@ -16,10 +16,10 @@ from bestfor.rewards._people import People, compact_users, means, settle, take_u
 from bestfor.rewards._variances import Covariance, Learning, learn
 from bestfor.types import BoolArray, FloatArray, IntArray
 
-WORK = 2e9
+WORK = 4e8
 """Multiplications that one pass over the users may cost while variances are learned; beyond, a sample of users stands
 for all."""
-FEWEST = 200
+FEWEST = 100
 
 
 class Options(Protocol):

@@ -53,7 +53,7 @@ class Expected:
         shared: shape (p,), theta_0.
         shared_covariance: shape (p, p), A^-1.
         evidence: log marginal likelihood.
-        pull: shape (p, p), sum of J'M J: twice the gradient in S.
+        pull: shape (p, p), sum of J'M J: twice the gradient in S; (p,), its diagonal, where S is one.
         told: shape (p, p), mean of N_u.
         balance: c, 1 where all users know equally much.
         noise_pull: sum of the diagonal of M.
@@ -78,7 +78,8 @@ class Expected:
 
 def spread(rows: npt.NDArray[Any], deviation: FloatArray) -> FloatArray:
     """Rows times S, whether S is a matrix or a diagonal."""
-    return rows * deviation if deviation.ndim == 1 else rows @ deviation
+    own = deviation.astype(rows.dtype, copy=False)
+    return rows * own if own.ndim == 1 else rows @ own
 
 
 def root_inverse(batch: Batch, prior: Prior) -> tuple[FloatArray, float]:
@@ -88,7 +89,7 @@ def root_inverse(batch: Batch, prior: Prior) -> tuple[FloatArray, float]:
     covers[:, range(diagonal.shape[1]), range(diagonal.shape[1])] += diagonal
     lower = np.linalg.cholesky(covers)
     log_det = 2 * float(np.sum(np.log(np.diagonal(lower, axis1=1, axis2=2))))
-    return np.asarray(np.linalg.inv(lower), dtype=np.float64), log_det
+    return np.linalg.inv(lower), log_det  # pyright: ignore[reportReturnType]
 
 
 def expect(data: Compact, parts: list[Batch], prior: Prior) -> Expected:
@@ -108,8 +109,9 @@ def expect(data: Compact, parts: list[Batch], prior: Prior) -> Expected:
     told = sums.normal - np.diag(1 / prior.shared)
     traces = np.concatenate([np.sum(part.rows**2, axis=(1, 2)) for part in white])
     balance = float(np.mean(traces) ** 2 / max(np.mean(traces**2), 1e-300))
-    pulls = [part.pulls(batch, shared, root) for part, batch in zip(white, parts, strict=True)]
-    pull = sum((part for part, _ in pulls), -told)
+    whole = prior.deviation.ndim > 1
+    pulls = [part.pulls(batch, shared, root, whole=whole) for part, batch in zip(white, parts, strict=True)]
+    pull = sum((part for part, _ in pulls), -(told if whole else np.diag(told)))
     pulled = np.concatenate([rows for _, rows in pulls])
     level = np.concatenate([batch.level[batch.used] for batch in parts])
     noise_pull, level_pull = float(np.sum(pulled)), float(np.sum(pulled * level))
@@ -125,16 +127,21 @@ class _White:
     rows: FloatArray
     target: FloatArray
 
-    def pulls(self, batch: Batch, shared: FloatArray, root: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Sum of J'(M + V^-1)J, and the diagonal of M at the batch's rows; A^-1 = root root'."""
+    def pulls(
+        self, batch: Batch, shared: FloatArray, root: FloatArray, *, whole: bool
+    ) -> tuple[FloatArray, FloatArray]:
+        """Sum of J'(M + V^-1)J (its diagonal unless ``whole``), and the diagonal of M at the batch's rows."""
         rest = self.target - self.rows @ shared
         reach = self.rows @ root
-        crossed = (reach.swapaxes(1, 2) @ self.rows).reshape(-1, len(shared))
+        crossed = (reach @ reach.swapaxes(1, 2)) @ self.rows
         own = np.einsum("uni,un->ui", self.rows, rest)
         turned = self.inverse.swapaxes(1, 2)
         diagonal = (turned @ rest[:, :, None])[:, :, 0] ** 2 - np.sum(self.inverse**2, axis=1)
         diagonal += np.sum((turned @ reach) ** 2, axis=2)
-        return crossed.T @ crossed + own.T @ own, diagonal[batch.used]
+        if not whole:
+            return np.einsum("uni,uni->i", self.rows, crossed) + np.sum(own**2, axis=0), diagonal[batch.used]
+        p = len(shared)
+        return self.rows.reshape(-1, p).T @ crossed.reshape(-1, p) + own.T @ own, diagonal[batch.used]
 
 
 @dataclass

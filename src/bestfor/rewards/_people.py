@@ -14,8 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bestfor.rewards._compact import Batch, Compact, batches, compact, join, round_single
 from bestfor.rewards._linear import Rows
@@ -109,12 +111,16 @@ def settled_rows(people: People, order: IntArray) -> Compact:
     return join([rows_of(people, code) for code in order.tolist()], np.float32)
 
 
-def means(weights: FloatArray, z: FloatArray, which: IntArray) -> FloatArray:
-    """z_i'weights_(which_i) for every row; a row's bits do not depend on the other rows."""
+def means(weights: FloatArray, z: npt.NDArray[Any], which: IntArray) -> FloatArray:
+    """z_i'weights_(which_i) for every row, fastest where a user's rows lie together.
+
+    A row's bits do not depend on the other rows.
+    """
     out = np.empty(len(z))
-    for start in range(0, len(z), 2048):
-        part = slice(start, start + 2048)
-        out[part] = np.einsum("np,np->n", z[part], weights[which[part]])
+    edges = np.flatnonzero(np.diff(which)) + 1
+    for start, stop in zip([0, *edges.tolist()], [*edges.tolist(), len(z)], strict=True):
+        if stop > start:
+            out[start:stop] = np.einsum("np,p->n", z[start:stop], weights[which[start]].astype(z.dtype, copy=False))
     return out
 
 
@@ -164,21 +170,23 @@ def take_users(rows: Rows, users: IntArray, offsets: IntArray) -> Rows:
     place = np.concatenate([np.arange(int(offsets[user]), int(offsets[user + 1])) for user in users])
     query = np.unique(rows.query[place], return_inverse=True)[1]
     user = np.repeat(np.arange(len(users)), np.diff(offsets)[users])
-    return Rows(rows.z[place].astype(np.float64), rows.y[place], user, query)
+    return Rows(rows.z[place], rows.y[place], user, query)
 
 
 def _gain(batch: Batch, prior: Prior) -> tuple[FloatArray, FloatArray]:
     """What users add to A and to the right side: sums of J'V^-1 J and J'V^-1 y."""
     inverse, _ = root_inverse(batch, prior)
     white = (inverse @ batch.rows).reshape(-1, batch.rows.shape[2])
-    return white.T @ white, white.T @ (inverse @ batch.target[:, :, None]).ravel()
+    target = (inverse @ batch.target[:, :, None]).ravel().astype(white.dtype, copy=False)
+    return white.T @ white, white.T @ target
 
 
 def _weights(batch: Batch, prior: Prior, shared: FloatArray) -> FloatArray:
     inverse, _ = root_inverse(batch, prior)
-    rest = inverse @ (batch.target - batch.rows @ shared)[:, :, None]
+    rest = inverse @ (batch.target - batch.rows @ shared.astype(batch.rows.dtype, copy=False))[:, :, None]
     pulled = (inverse.swapaxes(1, 2) @ rest)[:, :, 0]
-    return shared + spread(np.einsum("un,unp->up", pulled, batch.rows), prior.deviation)
+    reached = (pulled[:, None, :].astype(batch.rows.dtype, copy=False) @ batch.rows)[:, 0]
+    return shared + spread(reached, prior.deviation)
 
 
 def _white(people: People, code: int) -> FloatArray:

@@ -28,10 +28,14 @@ class Pool:
 
     def predict(self, values: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Mean and predictive variance, each (n,), of feature rows (n, p - 1)."""
-        z = with_intercept(values)
         noise = self.ridge.noise + self.ridge.query + self.ridge.text
-        variance = apply_rows(z @ self.ridge.covariance, z) + noise
-        return self.centre + self.unit * apply_rows(z, self.ridge.weights), self.unit**2 * variance
+        mean = self.centre + self.unit * apply_rows(with_intercept(values), self.ridge.weights)
+        return mean, self.mean_variance(values) + self.unit**2 * noise
+
+    def mean_variance(self, values: FloatArray) -> FloatArray:
+        """Posterior variance of the mean alone, shape (n,)."""
+        z = with_intercept(values)
+        return self.unit**2 * np.maximum(apply_rows(z @ self.ridge.covariance, z), 0.0)
 
     def state(self) -> tuple[dict[str, Any], Arrays]:
         """JSON values and arrays to store."""

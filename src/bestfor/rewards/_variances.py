@@ -127,7 +127,7 @@ def learn_scales(data: Compact, groups: IntArray, start: Prior | None = None) ->
         away = logs - middle
         return -found.evidence + 0.5 * float(away @ away), away - _slopes(data, prior, found, groups)
 
-    options = {"maxiter": 40, "ftol": 1e-6}
+    options = {"maxiter": 40, "ftol": 1e-5}
     limits = [(float(low + LOG_LIMITS[0]), float(low + LOG_LIMITS[1])) for low in middle]
     begin = middle if start is None else np.clip(pack(start), *np.transpose(limits))
     found: Any = optimize.minimize(loss, begin, jac=True, method="L-BFGS-B", bounds=limits, options=options)
@@ -171,7 +171,7 @@ def log_normal_variance(squares: float, count: float, centre: float, spread: flo
 def _slopes(data: Compact, prior: Prior, found: Expected, groups: IntArray) -> FloatArray:
     """Gradient of the log-evidence in the packed logarithms."""
     size = int(groups.max()) + 1
-    deviation = 0.5 * np.bincount(groups, prior.deviation * np.diag(found.pull), minlength=size)
+    deviation = 0.5 * np.bincount(groups, prior.deviation * found.pull, minlength=size)
     weights = found.shared**2 + np.diag(found.shared_covariance)
     shared = 0.5 * np.bincount(groups, weights / prior.shared - 1, minlength=size)[:-1]
     level = 0.5 * prior.noise * prior.ratio * found.level_pull

@@ -36,7 +36,8 @@ class Pooled(RewardModel):
     def _predict(self, examples: Examples) -> RewardEstimate:
         design = self._design(examples)
         mean, variance = self._pool.predict(design.values)
-        return RewardEstimate(mean[design.row], np.sqrt(variance)[design.row])
+        own = np.sqrt(self._pool.mean_variance(design.values))
+        return RewardEstimate(mean[design.row], np.sqrt(variance)[design.row], own[design.row])
 
     def _state(self) -> tuple[dict[str, Any], Arrays]:
         return self._pool.state()
