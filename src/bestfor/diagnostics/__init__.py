@@ -1,6 +1,7 @@
 """Whether Best-of-N pays: exact curves, quantities, laws and intervals on plain arrays."""
 
 from bestfor.diagnostics.bootstrap import Panel, Spread, wilson
+from bestfor.diagnostics.calibration import Calibration, Coverage, Reliability, calibrate
 from bestfor.diagnostics.combine import combine_folds
 from bestfor.diagnostics.cost import FixedN, best_fixed_n, best_fixed_n_by_law
 from bestfor.diagnostics.curves import best_of_n, subset_variance
@@ -36,9 +37,11 @@ from bestfor.diagnostics.subsets import Chooser, RuleCurve, Sampling
 __all__ = [
     "Beliefs",
     "BestN",
+    "Calibration",
     "Chooser",
     "Comparison",
     "Corrected",
+    "Coverage",
     "Curve",
     "Diagnosis",
     "Dropped",
@@ -55,6 +58,7 @@ __all__ = [
     "PerUser",
     "Pools",
     "Quantities",
+    "Reliability",
     "Replay",
     "Resampling",
     "Reward",
@@ -70,6 +74,7 @@ __all__ = [
     "best_fixed_n",
     "best_fixed_n_by_law",
     "best_of_n",
+    "calibrate",
     "combine_folds",
     "diagnose_arrays",
     "expected_improvement",
