@@ -44,6 +44,25 @@ TRUTH = {  # beta, rho_plus, rho_minus, tolerance
 }
 
 
+NAIVE = {  # beta, rho_plus, rho_minus as observed with 2,000 pools of 30
+    "all .1": (0.293, 0.190, -0.119),
+    "N(.15, .15)": (0.260, 0.254, -0.147),
+    "N(.05, .3)": (0.441, 0.297, -0.261),
+    ".8 at .3, .2 at -.2": (0.210, 0.308, -0.211),
+    ".5 at .02, .5 at .5": (0.228, 0.377, -0.141),
+}
+
+
+@pytest.mark.parametrize("world", list(NAIVE))
+def test_naive_quantities_are_those_of_the_table(world):
+    rng = np.random.default_rng(11)
+    r = observed(worlds(rng, 2000)[world], 30, rng)
+    beta, plus, minus = NAIVE[world]
+    assert (r < 0).mean() == pytest.approx(beta, abs=0.025)
+    assert r[r >= 0].mean() == pytest.approx(plus, abs=0.015)
+    assert r[r < 0].mean() == pytest.approx(minus, abs=0.015)
+
+
 @pytest.mark.parametrize("world", list(TRUTH))
 def test_recovers_the_truth_from_pools_of_thirty(world):
     rng = np.random.default_rng(11)

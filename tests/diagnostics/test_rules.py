@@ -202,3 +202,15 @@ def test_shapes_that_do_not_fit_are_told():
         rule_curve([1.0, 2], [1.0, 2, 3], "best", [1])
     with pytest.raises(InputError, match="each at least 1"):
         rule_curve([1.0, 2], [1.0, 2], "best", [0])
+
+
+@pytest.mark.parametrize("value", [1e308, -1e308, np.inf, np.nan])
+def test_numbers_that_would_overflow_are_refused(value):
+    with pytest.raises(InputError, match="utility"):
+        rule_curve([1.0, 1, 2], [value, value, 3], "second", [1, 2])
+    found = rule_curve([1.0, 2, 1e308], [1.0, 2, 3], "best", [1, 3]).utility[0]
+    np.testing.assert_allclose(found, [2, 3])
+    with pytest.raises(InputError, match="reward: found a number that is not finite"):
+        rule_curve([np.nan, 1, 2], [1.0, 2, 3], "best", [1])
+    with pytest.raises(InputError, match="2 sizes from 1 to 2"):
+        rule_curve([[1.0, 2], [1.0, 2]], [[1.0, 2], [1.0, 2]], "best", [1], size=[0, 3])

@@ -6,9 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bestfor.diagnostics.named_rules import named_rule
+from bestfor.diagnostics.rows import IN_RANGE, largest_size, out_of_range
 from bestfor.diagnostics.rules import Rule, curve_by_rule
 from bestfor.diagnostics.subsets import Chooser, RuleCurve, Sampling, any_rule
 from bestfor.errors import InputError
+from bestfor.types import FloatArray, IntArray
 
 
 def rule_curve(
@@ -36,7 +38,8 @@ def rule_curve(
         The curve, one row a pool.
 
     Raises:
-        InputError: shapes that do not fit, an unknown name, or a function that picks no place of its subset.
+        InputError: shapes that do not fit, numbers that are not finite or too large to be squared, an unknown name, or
+            a function that picks no place of its subset.
     """
     scores, values = (np.atleast_2d(np.asarray(one, dtype=np.float64)) for one in (reward, utility))
     drawn = np.atleast_1d(np.asarray(n)).astype(np.int64)
@@ -44,8 +47,9 @@ def rule_curve(
         raise InputError("reward", f"shape {scores.shape}", f"{values.shape}, that of the utility")
     if not len(drawn) or int(drawn.min()) < 1:
         raise InputError("n", str(drawn.tolist()), "whole numbers of candidates, each at least 1")
-    rows, m = scores.shape
+    rows, m = int(scores.shape[0]), int(scores.shape[1])
     counts = np.full(rows, m, dtype=np.int64) if size is None else np.asarray(size, dtype=np.int64)
+    _check(scores, values, counts)
     if isinstance(rule, str):
         rule = named_rule(rule)
     if not isinstance(rule, Rule):
@@ -53,3 +57,16 @@ def rule_curve(
     spread = None if std is None else np.atleast_2d(np.asarray(std, dtype=np.float64))
     exact = curve_by_rule(rule.ranked(scores, spread), values, counts, drawn, rule)
     return RuleCurve(drawn, exact, np.where(np.isnan(exact), np.nan, 0.0), np.ones(exact.shape, dtype=np.bool_))
+
+
+def _check(reward: FloatArray, utility: FloatArray, size: IntArray) -> None:
+    rows, m = int(reward.shape[0]), int(reward.shape[1])
+    if size.shape != (rows,) or not ((size >= 1) & (size <= m)).all():
+        raise InputError("size", str(size.tolist())[:60], f"{rows} sizes from 1 to {m}")
+    inside = np.arange(m) < size[:, None]
+    for name, matrix in (("reward", reward), ("utility", utility)):
+        if not np.isfinite(matrix[inside]).all():
+            raise InputError(name, "a number that is not finite", "finite numbers")
+    largest, place = largest_size(np.where(inside, utility, 0.0).ravel())
+    if out_of_range(largest):
+        raise InputError("utility", f"{utility.ravel()[place]:g}", IN_RANGE)
