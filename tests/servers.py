@@ -123,3 +123,28 @@ def chat(*texts, usage=(10, 5), finish="stop", **more):
 def error(status, message="no", headers=None, **more):
     """An error as OpenAI words it."""
     return Reply(status, {"error": {"message": message, "type": "error", **more}}, headers or {})
+
+
+def sampling(make):
+    """A server that honours n, stop, seed and logprobs: ``make(body)`` gives the prompt and the policy that answers."""
+    lock = threading.Lock()
+
+    def answer(request):
+        body = request.body
+        with lock:
+            prompt, policy = make(body)
+            [written] = policy.sample([prompt], body.get("n", 1), seed=body["seed"])
+            length = policy.count(body["messages"])
+        choices = [
+            {
+                "index": index,
+                "message": {"role": "assistant", "content": one.text},
+                "finish_reason": one.finish_reason,
+                "logprobs": {"content": [{"token": "", "logprob": one.logprob / one.tokens}] * one.tokens},
+            }
+            for index, one in enumerate(written)
+        ]
+        used = sum(one.tokens for one in written)
+        return {"choices": choices, "usage": {"prompt_tokens": length, "completion_tokens": used}}
+
+    return answer

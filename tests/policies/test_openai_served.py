@@ -18,7 +18,7 @@ from bestfor.endpoint import EndpointConfig
 from bestfor.policies.base import Prompt, UnfinishedError
 from bestfor.policies.openai import OpenAIPolicy
 from bestfor.policies.transformers import TransformersPolicy, locate
-from servers import DROP, HALF, STALL, error
+from servers import DROP, HALF, error, sampling
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
@@ -166,60 +166,36 @@ def test_transformers_serve_without_sampling_stays_greedy(transformers_serve, tm
     policy.close()
 
 
-class Honest:
-    """A small server that honours n, stop, seed and logprobs: the shipped model through this project's own sampler."""
-
-    def __init__(self):
-        self.lock = threading.Lock()
-
-    def __call__(self, request):
-        body = request.body
-        policy = TransformersPolicy(
-            "embedded",
-            temperature=body["temperature"],
-            top_p=body["top_p"],
-            max_new_tokens=body["max_tokens"],
-            stop=tuple(body.get("stop", ())),
-        )
-        with self.lock:
-            prompt = Prompt("served", tuple(body["messages"]))
-            [written] = policy.sample([prompt], body.get("n", 1), seed=body["seed"])
-            length = policy.count(body["messages"])
-        choices = [
-            {
-                "index": index,
-                "message": {"role": "assistant", "content": one.text},
-                "finish_reason": one.finish_reason,
-                "logprobs": {"content": [{"token": "", "logprob": one.logprob / one.tokens}] * one.tokens},
-            }
-            for index, one in enumerate(written)
-        ]
-        used = sum(one.tokens for one in written)
-        return {"choices": choices, "usage": {"prompt_tokens": length, "completion_tokens": used}}
+def honest(body):
+    """The shipped model through this project's own sampler."""
+    policy = TransformersPolicy(
+        "embedded",
+        temperature=body["temperature"],
+        top_p=body["top_p"],
+        max_new_tokens=body["max_tokens"],
+        stop=tuple(body.get("stop", ())),
+    )
+    return Prompt("served", tuple(body["messages"])), policy
 
 
-class Faulty:
-    """Faults in front of a server, one after the other, an answer between any two."""
-
-    def __init__(self, behind):
-        self.behind = behind
-        self.faults = [
-            error(429, headers={"retry-after": "0"}),
-            error(500),
-            STALL,
-            HALF,
-            DROP,
-            error(503, headers={"retry-after": "Thu, 01 Jan 2015 00:00:00 GMT"}),
-        ]
-
-    def __call__(self, request):
-        return self.faults.pop() if request.number % 2 == 0 and self.faults else self.behind(request)
+FAULTS = [
+    error(429, headers={"retry-after": "0"}),
+    error(500),
+    HALF,
+    DROP,
+    error(503, headers={"retry-after": "Thu, 01 Jan 2015 00:00:00 GMT"}),
+]
 
 
-@pytest.mark.parametrize("front", [lambda server: server, Faulty], ids=["plain", "with faults"])
+def faulty(behind):
+    """Faults in front of a server: they meet the first requests."""
+    return lambda request: FAULTS[request.number] if request.number < len(FAULTS) else behind(request)
+
+
+@pytest.mark.parametrize("front", [lambda server: server, faulty], ids=["plain", "with faults"])
 def test_a_server_that_honours_n(scripted, front):
-    server = scripted(front(Honest()))
-    config = EndpointConfig(base_url=server.url, backoff=0.001, timeout=10.0 if front is not Faulty else 2.0)
+    server = scripted(front(sampling(honest)))
+    config = EndpointConfig(base_url=server.url, backoff=0.001)
     policy = OpenAIPolicy("embedded", server=config, max_new_tokens=16, temperature=0.9, top_p=0.95, stop=("!",))
     written = policy.sample(PROMPTS, 4, seed=7)
     bodies = {request.body["messages"][1]["content"]: request.body for request in server.requests}
@@ -234,6 +210,6 @@ def test_a_server_that_honours_n(scripted, front):
         assert [one.logprob for one in candidates] == pytest.approx([one.logprob for one in expected])
     assert policy.notes == ()
     assert policy.usage.requests - policy.usage.failed == 3
-    assert policy.usage.failed == (3 if front is Faulty else 0)
+    assert policy.usage.failed == (len(FAULTS) if front is faulty else 0)
     assert policy.usage.completion_tokens == sum(one.tokens for candidates in written for one in candidates)
     policy.close()
