@@ -9,6 +9,7 @@ import pytest
 from bestfor import artifacts, rng
 from bestfor.errors import BestforError, InputError
 from bestfor.rewards import Hierarchical
+from bestfor.rewards._compact import Compact, round_single
 from bestfor.rewards._hierarchy import has_levels
 from bestfor.rewards._kernel import fit_kernel, rational_quadratic
 from bestfor.rewards._linear import Rows
@@ -184,3 +185,22 @@ def test_queries_have_levels_where_somebody_has_two():
     rows = Rows(np.ones((4, 1)), np.zeros(4), np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1]))
     assert not has_levels(rows)
     assert has_levels(replace(rows, query=np.array([0, 1, 2, 2])))
+
+
+def test_one_of_very_many_users_is_served_as_from_the_whole_model(tmp_path):
+    count = 200_000
+    model, examples = fitted(users=2, style=False, answer=False)
+    people = model._fitted_values.people
+    draw, p = rng.derive(26, "many"), len(people.shared)
+    rows = draw.normal(size=(count, p)).astype(np.float32)
+    data = Compact(rows, draw.normal(size=count), np.zeros(count), np.arange(count + 1), 0.0, count, 0.0)
+    people = replace(people, data=round_single(data), weights=draw.normal(size=(count, p)))
+    model._fitted_values = replace(model._fitted_values, people=people)
+    model._users, model._codes = tuple(f"user {code:06d}" for code in range(count)), None
+    model._abstained = np.arange(count) % 7 == 0
+    model.save(tmp_path)
+    for code in (0, 123_456, count - 1):
+        mine = replace(examples, users=(f"user {code:06d}", "u1")).take(examples.user == 0)
+        alone = Hierarchical.load(tmp_path, encoder=LetterEncoder(), user=f"user {code:06d}")
+        assert_same(alone.predict(mine), model.predict(mine))
+        assert alone._fitted_values.people.weights.shape == (1, p)
