@@ -220,11 +220,11 @@ def _quantity(model: view.Model, key: str, show: str) -> Cell:
         return _filled(_SHOW[show](model.corrected.get(base + corrected)))
     known = model.quantities
     interval = words.span(known.get(f"{key}_low"), known.get(f"{key}_high"), show)
-    return _filled(_SHOW[show](known.get(key)), interval)
+    return _filled(_SHOW[show](known.get(key)), interval, model.reasons.get(key, words.NO_SUCH))
 
 
-def _filled(text: str, interval: str = "") -> Cell:
-    return Cell(text, interval, words.NO_SUCH if text == words.NONE else "")
+def _filled(text: str, interval: str = "", why: str = words.NO_SUCH) -> Cell:
+    return Cell(text, interval, why if text == words.NONE else "")
 
 
 def _hacked_tile(model: view.Model) -> Tile:

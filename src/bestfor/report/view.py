@@ -77,6 +77,7 @@ class Model:
     captured: Band
     interval: str
     quantities: Mapping[str, float | None]
+    reasons: Mapping[str, str]
     corrected: Mapping[str, float | None] | None
     law: Mapping[str, Series]
     law_error: Mapping[str, Series]
@@ -217,7 +218,8 @@ def _model(name: str, index: int, entry: Mapping[str, Any]) -> Model:
         gain=band(entry, "gain", "gain_", n, where),
         captured=band(entry, "captured", "captured_", n, where),
         interval=str(entry.get("interval") or ""),
-        quantities={key: number(value) for key, value in quantities.items() if key != "corrected"},
+        quantities={key: number(value) for key, value in quantities.items() if key not in ("corrected", "reasons")},
+        reasons={str(key): str(why) for key, why in (mapping_or_none(quantities, "reasons") or {}).items()},
         corrected=numbers(corrected),
         law=_laws(entry, "law", n, where),
         law_error=_laws(entry, "law_error", n, where),
