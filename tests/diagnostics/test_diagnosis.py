@@ -333,6 +333,7 @@ def test_other_rules_stand_beside_the_highest_reward(shared):
             "rule", "n", "utility", "utility_low", "utility_high", "difference", "difference_low", "difference_high",
         }  # fmt: skip
     assert found.signature["rules"] == list(rules)
+    assert str(found).count("over the highest reward") == 6
     plain = diagnose_arrays(user, query, utility, {"a": reward, "b": -reward}, Settings(n=[1, 2, 10]), text=text)
     np.testing.assert_array_equal(plain.models["a"].captured.low, found.models["a"].captured.low)
 

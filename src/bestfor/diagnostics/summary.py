@@ -50,6 +50,9 @@ def _quantities(model: ModelDiagnosis) -> list[str]:
         lines.append(f"  without noise: beta {c.beta:.3f}  rho+ {c.rho_plus:.3f}  rho- {c.rho_minus:.3f}")
     lines.append(f"  law {ledger.law:.3f} -> observed {ledger.observed:.3f} at N={ledger.n}")
     lines.append(f"  N that pays where each doubling costs something: {best}")
+    for other in model.rules:
+        utility, difference = _estimate(other.utility.at(ledger.n)), _estimate(other.difference.at(ledger.n))
+        lines.append(f"  rule {other.rule} at N={ledger.n}: utility {utility}, {difference} over the highest reward")
     if model.outlook is not None:
         lines += _outlook(model.outlook)
     if model.calibration is not None:
