@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from bestfor.data.examples import History
 from bestfor.data.world import INSTRUCTIONS, World, build
 from bestfor.diagnostics import Diagnosis, Reward, Settings, diagnose_arrays
 from bestfor.pipeline.asking import Prompting
-from bestfor.pipeline.examples import build_examples, build_rows
+from bestfor.pipeline.examples import build_examples, build_history, build_rows
 from bestfor.pipeline.generate import Sampling, generate
 from bestfor.pipeline.measure import measure
 from bestfor.policies.transformers import TransformersPolicy
@@ -31,7 +32,20 @@ from bestfor.utilities.taste import Taste
 
 REGIMES = ("differing", "equal", "outliers")
 LABELS = {5: 1, 20: 4, 60: 12}
-MODELS = ("length", "logprob", "pooled", "point", "gaussian", "hierarchical")
+MODELS: dict[str, tuple[str, dict[str, object]]] = {
+    "length": ("length", {}),
+    "logprob": ("logprob", {}),
+    "similarity": ("similarity", {}),
+    "pooled": ("pooled", {}),
+    "ridge": ("ridge", {}),
+    "point, not shared": ("point", {"shared": False}),
+    "point": ("point", {}),
+    "bradley_terry": ("bradley_terry", {}),
+    "gaussian, nll": ("gaussian", {"loss": "nll"}),
+    "gaussian": ("gaussian", {}),
+    "ensemble": ("ensemble", {}),
+    "hierarchical": ("hierarchical", {}),
+}
 N = (1, 2, 4, 8, 16, 30)
 
 
@@ -50,27 +64,28 @@ def main() -> None:
     pool = CandidatePool(options.out / "pool")
     start = time.perf_counter()
     queries = generate(TransformersPolicy("embedded"), built.histories, built.queries, pool, sampling)
-    candidates = pool.scan()
+    candidates, history = pool.scan(), build_history(built.histories, queries)
     print(f"{len(candidates)} candidates sampled in {time.perf_counter() - start:.0f} s\n", file=sys.stderr)
     results = {}
     for regime in REGIMES:
         utilities = measure(candidates, queries, Taste(World(options.seed, options.users, regime, queries=4)))
         for labels, kept in LABELS.items():
-            diagnosis = cell(queries, candidates, utilities, kept, options.out)
+            diagnosis = cell((queries, candidates, utilities, history), kept, options.out)
             results[f"{regime}/{labels}"] = diagnosis.to_dict()
             print_cell(regime, labels, diagnosis)
     (options.out / "results.json").write_text(json.dumps(results) + "\n", encoding="utf-8")
 
 
-def cell(queries: pa.Table, candidates: pa.Table, utilities: pa.Table, kept: int, out: Path) -> Diagnosis:
+def cell(tables: tuple[pa.Table, pa.Table, pa.Table, History | None], kept: int, out: Path) -> Diagnosis:
     """Fit every model on the first ``kept`` candidates of every fit item and diagnose the test part."""
-    fit = build_examples(queries, candidates, utilities, "fit")
+    queries, candidates, utilities, history = tables
+    fit = build_examples(queries, candidates, utilities, "fit", history)
     fit = fit.take(fit.candidate < kept)
-    test = build_examples(queries, candidates, None, "test")
+    test = build_examples(queries, candidates, None, "test", history)
     rewards = {}
-    for kind in MODELS:
-        model = KINDS[kind](cache=out / "embeddings").fit(fit, rng=0)
-        rewards[kind] = Reward(model.predict(test).mean, model.scale)
+    for name, (kind, options) in MODELS.items():
+        model = KINDS[kind](cache=out / "embeddings", **options).fit(fit, rng=0)
+        rewards[name] = Reward(model.predict(test).mean, model.scale)
     rows = build_rows(queries, candidates, utilities, {})
     # Both are sorted by (query, candidate), so that rewards stand row for row beside the utilities.
     if not np.array_equal(rows.candidate, test.candidate):

@@ -7,7 +7,8 @@ from bestfor import rewards
 from bestfor.errors import InputError
 from bestfor.testing.rewards import LetterEncoder, taste_examples
 
-HEADS = ("point", "gaussian", "bradley_terry")
+HEADS = ("point", "gaussian", "bradley_terry", "ensemble")
+OTHERS = ("hierarchical", "tastes", "similarity")
 
 
 def test_importing_rewards_imports_no_heavy_library():
@@ -19,7 +20,7 @@ def test_importing_rewards_imports_no_heavy_library():
 
 
 def test_kinds_are_complete_and_exports_match():
-    assert set(rewards.KINDS) == {"pooled", "ridge", *HEADS, "hierarchical", "tastes", "length", "logprob"}
+    assert set(rewards.KINDS) == {"pooled", "ridge", *HEADS, *OTHERS, "length", "logprob"}
     assert rewards.__all__ == sorted(rewards.__all__, key=lambda name: (not name.isupper(), name.islower(), name))
     assert all(hasattr(rewards, name) for name in rewards.__all__)
     for kind, model in rewards.KINDS.items():
@@ -57,7 +58,7 @@ def test_any_saved_model_is_loaded_by_its_folder(tmp_path):
 
 def test_strangers_are_counted_in_notes():
     examples = taste_examples(users=5)
-    for kind in ("ridge", *HEADS, "hierarchical", "tastes"):
+    for kind in ("ridge", *HEADS, *OTHERS):
         model = rewards.build(kind, encoder=LetterEncoder()).fit(examples.take(examples.user < 3), rng=0)
         model.predict(examples)
         assert len(model.notes) == 1

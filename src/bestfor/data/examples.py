@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from bestfor.types import FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class History:
+    """What users wrote.
+
+    Attributes:
+        texts: each user's texts, oldest first.
+        seen: how many of them came before a query, by query id; all where the query is not named.
+    """
+
+    texts: Mapping[str, tuple[str, ...]]
+    seen: Mapping[str, int] = field(default_factory=dict)
+
+    def before(self, user: str, query: str) -> tuple[str, ...]:
+        """The user's texts that came before a query: never the query's own, never a later one."""
+        return self.texts.get(user, ())[: self.seen.get(query)]
 
 
 @dataclass(frozen=True)
@@ -25,6 +43,7 @@ class Examples:
         candidate: shape (n,), the candidate's index within its query.
         utility: shape (n,), the measured utility, NaN where it is unknown.
         logprob: shape (n,), the policy's log-probability of the text, NaN where the text was not sampled.
+        history: what the users wrote, None where nobody knows.
     """
 
     users: tuple[str, ...]
@@ -37,6 +56,7 @@ class Examples:
     candidate: IntArray
     utility: FloatArray
     logprob: FloatArray
+    history: History | None = None
 
     def __len__(self) -> int:
         return len(self.user)
@@ -54,4 +74,5 @@ class Examples:
             self.candidate[rows],
             self.utility[rows],
             self.logprob[rows],
+            self.history,
         )

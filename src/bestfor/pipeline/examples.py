@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bestfor.data.examples import Examples
+from bestfor.data.examples import Examples, History
 from bestfor.errors import InputError
 from bestfor.types import FloatArray, IntArray
 
 
-def build_examples(queries: pa.Table, candidates: pa.Table, utilities: pa.Table | None, split: str) -> Examples:
+def build_examples(
+    queries: pa.Table,
+    candidates: pa.Table,
+    utilities: pa.Table | None,
+    split: str,
+    history: History | None = None,
+) -> Examples:
     """The candidates of one split with their utilities.
 
     Args:
@@ -22,6 +31,7 @@ def build_examples(queries: pa.Table, candidates: pa.Table, utilities: pa.Table 
         candidates: CANDIDATES table.
         utilities: UTILITIES table of one metric, or None where utilities are unknown (NaN).
         split: ``"fit"`` or ``"test"``.
+        history: what the users wrote, see :func:`build_history`.
 
     Returns:
         Rows sorted by (query, candidate); vocabularies in the order of the tables.
@@ -51,7 +61,41 @@ def build_examples(queries: pa.Table, candidates: pa.Table, utilities: pa.Table 
         candidate=number,
         utility=utility,
         logprob=np.asarray(logprob, dtype=np.float64),
+        history=history,
     )
+
+
+def build_history(histories: pa.Table, queries: pa.Table) -> History | None:
+    """What users wrote, as far as reward models may see it; None where nobody wrote anything.
+
+    A fit query sees items strictly earlier than itself (by time, or by order where items have no times), so never its
+    own reference; a test query sees what is not later than it. An item that is also a test query is not seen at all.
+
+    Args:
+        histories: HISTORIES table.
+        queries: QUERIES table; a fit query made of an item is named ``<user>/<item>``.
+    """
+    rows = queries.select(["query_id", "user_id", "input", "split", "timestamp"]).to_pylist()
+    asked = {(row["user_id"], row["input"]) for row in rows if row["split"] == "test"}
+    items: dict[str, list[tuple[int, str, str]]] = {}
+    for item in histories.to_pylist():
+        if (item["user_id"], item["input"]) not in asked:
+            own = items.setdefault(item["user_id"], [])
+            own.append((len(own) if item["timestamp"] is None else item["timestamp"], item["item_id"], item["output"]))
+    ordered = {user: sorted(own) for user, own in items.items()}
+    seen = {row["query_id"]: _seen(row, ordered.get(row["user_id"], [])) for row in rows}
+    texts = {user: tuple(text for _, _, text in own) for user, own in ordered.items()}
+    return History(texts, seen) if texts else None
+
+
+def _seen(query: Mapping[str, Any], items: Sequence[tuple[int, str, str]]) -> int:
+    """How many of a user's items, oldest first, a query may see."""
+    when = query["timestamp"]
+    if query["split"] == "fit":
+        itself = {f"{query['user_id']}/{name}": moment for moment, name, _ in items}
+        when = itself.get(query["query_id"], when)
+        return len(items) if when is None else bisect_left(items, when, key=itemgetter(0))
+    return len(items) if when is None else bisect_right(items, when, key=itemgetter(0))
 
 
 @dataclass(frozen=True)

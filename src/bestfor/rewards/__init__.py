@@ -13,16 +13,19 @@ from bestfor.errors import InputError, nearest
 from bestfor.rewards._base import RewardModel
 from bestfor.rewards.baseline import Length, Logprob
 from bestfor.rewards.bradley_terry import BradleyTerry
+from bestfor.rewards.ensemble import Ensemble
 from bestfor.rewards.gaussian import Gaussian
 from bestfor.rewards.hierarchical import Hierarchical
 from bestfor.rewards.point import Point
 from bestfor.rewards.pooled import Pooled
 from bestfor.rewards.ridge import Ridge
+from bestfor.rewards.similarity import Similarity
 from bestfor.rewards.tastes import Tastes
 
 __all__ = [
     "KINDS",
     "BradleyTerry",
+    "Ensemble",
     "Gaussian",
     "Hierarchical",
     "Length",
@@ -31,6 +34,7 @@ __all__ = [
     "Pooled",
     "RewardModel",
     "Ridge",
+    "Similarity",
     "Tastes",
     "build",
     "kind_class",
@@ -38,7 +42,20 @@ __all__ = [
 ]
 
 KINDS: dict[str, type[RewardModel]] = {
-    model.kind: model for model in (Pooled, Ridge, Point, Gaussian, BradleyTerry, Hierarchical, Tastes, Length, Logprob)
+    model.kind: model
+    for model in (
+        Pooled,
+        Ridge,
+        Point,
+        Gaussian,
+        BradleyTerry,
+        Ensemble,
+        Hierarchical,
+        Tastes,
+        Similarity,
+        Length,
+        Logprob,
+    )
 }
 
 

@@ -8,17 +8,17 @@ keep their ratios and have variance 1 on average.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from bestfor.artifacts import Arrays
 from bestfor.data.examples import Examples
 from bestfor.encoders import Encoder
 from bestfor.errors import InputError
+from bestfor.rewards._history import HISTORY, history_features
 from bestfor.rewards._style import ANSWER, STYLE, answer_features, style_features
 from bestfor.types import FloatArray, IntArray
 
@@ -36,6 +36,10 @@ class FeatureConfig(BaseModel):
             directions in which texts differ more also count for more under one prior variance.
         style: whether surface features (length, punctuation, ...) are added.
         answer: whether features of text and input together are added where inputs are not empty.
+        input_components: principal components of the input's embedding that are added where inputs are not empty, and
+            their products with those of the text.
+        history: whether nearness to what the user wrote before is added where that is known; where it is not known at
+            prediction these columns say nothing.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -45,6 +49,17 @@ class FeatureConfig(BaseModel):
     whiten: bool = True
     style: bool = True
     answer: bool = True
+    input_components: int = Field(default=0, ge=0, le=4096)
+    history: bool = False
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Distinct (query or input, text) pairs, by the codes of the examples, and the pair of each row."""
+
+    text: IntArray
+    query: IntArray
+    row: IntArray
 
 
 @dataclass(frozen=True)
@@ -77,6 +92,7 @@ class Space:
         shift: shape (surface,), means of the surface features.
         width: shape (surface,), their standard deviations; infinite where a feature never varied.
         answers: whether features of text and input together are among the surface features.
+        history: whether nearness to the user's history is.
     """
 
     config: FeatureConfig
@@ -87,11 +103,22 @@ class Space:
     shift: FloatArray
     width: FloatArray
     answers: bool
+    history: bool = False
 
     @property
     def size(self) -> int:
         """Number of features."""
         return self.axes.shape[1] + len(self.shift)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of all features, in their order."""
+        kept = range(min(self.config.input_components, self.axes.shape[1]) if self.answers else 0)
+        names = [f"embedding.{index}" for index in range(self.axes.shape[1])]
+        names += [f"style.{name}" for name in STYLE] if self.config.style else []
+        names += [f"answer.{name}" for name in ANSWER] if self.answers and self.config.answer else []
+        names += [f"input.{index}" for index in kept] + [f"product.{index}" for index in kept]
+        return names + ([f"history.{name}" for name in HISTORY] if self.history else [])
 
     def arrays(self) -> Arrays:
         """What is stored as tensors."""
@@ -105,7 +132,8 @@ class Space:
 
     def describe(self) -> dict[str, Any]:
         """What is stored as JSON."""
-        return {"config": self.config.model_dump(), "signature": self.signature, "answers": self.answers}
+        described = {"config": self.config.model_dump(), "signature": self.signature, "columns": self.columns}
+        return {**described, "answers": self.answers, "history": self.history}
 
     def design(self, examples: Examples, encoder: Encoder | None) -> Design:
         """Features of the examples' distinct (input, text) pairs.
@@ -117,17 +145,44 @@ class Space:
         Raises:
             InputError: the encoder is another one.
         """
-        text, inputs, row = _pairs(examples, self.answers)
-        texts = [examples.texts[code] for code in text]
+        pairs = _pairs(examples, answers=self.answers, history=self.history)
         parts: list[FloatArray] = []
         if self.axes.shape[1]:
-            self.check(encoder)
-            limit = CLIP * self.spread
-            parts.append(np.clip((_embed(encoder, texts) - self.centre) @ self.axes, -limit, limit))
-        asked = [examples.inputs[code] for code in inputs] if self.answers else None
-        surface = _surface(self.config, texts, asked, encoder)
-        parts.append(np.clip((surface - self.shift) / self.width, -CLIP, CLIP))
-        return Design(np.ascontiguousarray(np.hstack(parts)), row)
+            parts.append(self._components(_texts(examples, pairs), encoder))
+        surface = np.clip((self.surface(examples, pairs, encoder) - self.shift) / self.width, -CLIP, CLIP)
+        parts.append(np.nan_to_num(surface))
+        return Design(np.ascontiguousarray(np.hstack(parts)), pairs.row)
+
+    def surface(self, examples: Examples, pairs: Pairs, encoder: Encoder | None) -> FloatArray:
+        """Features beside the components, not yet standardised, shape (pairs, surface); NaN where one is not known."""
+        texts, parts = _texts(examples, pairs), [np.zeros((len(pairs.text), 0))]
+        if self.config.style:
+            parts.append(style_features(texts))
+        if self.answers:
+            asked = [examples.inputs[code] for code in pairs.query]
+            parts += self._answered(texts, asked, encoder)
+        if self.history and encoder is not None:
+            parts.append(history_features(examples, encoder, pairs.text, pairs.query))
+        return np.hstack(parts)
+
+    def _answered(self, texts: Sequence[str], asked: Sequence[str], encoder: Encoder | None) -> list[FloatArray]:
+        """Features of text and input together."""
+        parts = []
+        if self.config.answer:
+            near = np.zeros(len(texts))
+            if self.config.components:
+                near = np.sum(_embed(encoder, texts) * _embed(encoder, asked), axis=1)
+            parts.append(answer_features(texts, asked, near))
+        if self.config.input_components and self.axes.shape[1]:
+            kept = slice(0, self.config.input_components)
+            inputs = self._components(asked, encoder)[:, kept]
+            parts += [inputs, inputs * self._components(texts, encoder)[:, kept]]
+        return parts
+
+    def _components(self, texts: Sequence[str], encoder: Encoder | None) -> FloatArray:
+        self.check(encoder)
+        limit = CLIP * self.spread
+        return np.clip((_embed(encoder, texts) - self.centre) @ self.axes, -limit, limit)
 
     def check(self, encoder: Encoder | None) -> None:
         """Refuse another encoder than the one that the space was fitted with."""
@@ -147,21 +202,24 @@ def check_signature(encoder: Encoder | None, name: str, signature: str) -> None:
 
 def fit_space(config: FeatureConfig, examples: Examples, encoder: Encoder | None) -> Space:
     """Learn the feature map from the texts that occur in the rows; the vocabulary may hold others."""
-    answers = config.answer and any(examples.inputs[code].strip() for code in np.unique(examples.query))
-    text, inputs, _ = _pairs(examples, answers)
-    texts = [examples.texts[code] for code in text]
+    asked = config.answer or config.input_components > 0
+    answers = asked and any(examples.inputs[code].strip() for code in np.unique(examples.query))
+    history = config.history and examples.history is not None and encoder is not None
+    pairs = _pairs(examples, answers=answers, history=history)
     centre, axes, spread, signature = np.zeros(0), np.zeros((0, 0)), np.zeros(0), ""
     if config.components:
         if encoder is None:
             raise InputError("encoder", "none", f"'{config.encoder}', or components = 0")
-        vectors = _embed(encoder, sorted(set(texts)))
+        vectors = _embed(encoder, sorted(set(_texts(examples, pairs))))
         centre, axes, spread = _principal(vectors, config.components, whiten=config.whiten)
         signature = encoder.signature
-    asked = [examples.inputs[code] for code in inputs] if answers else None
-    surface = _surface(config, texts, asked, encoder)
-    width = surface.std(axis=0)
-    width = np.where(width > _TINY, width, np.inf)
-    return Space(config, signature, centre, axes, spread, surface.mean(axis=0), width, answers)
+    space = Space(config, signature, centre, axes, spread, np.zeros(0), np.zeros(0), answers, history)
+    surface = space.surface(examples, pairs, encoder)
+    known = np.isfinite(surface)
+    count = np.maximum(known.sum(axis=0), 1)
+    shift = np.where(known, surface, 0).sum(axis=0) / count
+    width = np.sqrt(np.where(known, (surface - shift) ** 2, 0).sum(axis=0) / count)
+    return replace(space, shift=shift, width=np.where(width > _TINY, width, np.inf))
 
 
 def restore_space(described: dict[str, Any], arrays: Arrays) -> Space:
@@ -175,28 +233,35 @@ def restore_space(described: dict[str, Any], arrays: Arrays) -> Space:
         centre, axes, spread = (arrays[f"space.{name}"] for name in ("centre", "axes", "spread"))
         shift, width = arrays["space.shift"], arrays["space.width"]
         signature, answers = str(described["signature"]), bool(described["answers"])
-        space = Space(config, signature, centre, axes, spread, shift, width, answers)
+        history, columns = bool(described["history"]), list(described["columns"])
+        space = Space(config, signature, centre, axes, spread, shift, width, answers, history)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError("saved features", f"incomplete ({error})", "the features of a saved model") from error
-    surface = (len(STYLE) if config.style else 0) + (len(ANSWER) if space.answers else 0)
     shapes_fit = axes.ndim == 2 and centre.shape == axes.shape[:1] and axes.shape[1] <= config.components
-    shapes_fit = shapes_fit and spread.shape == axes.shape[1:]
-    if not shapes_fit or shift.shape != (surface,) or width.shape != (surface,):
-        found = f"arrays of shapes {centre.shape}, {axes.shape}, {shift.shape}, {width.shape}"
+    surface = len(space.columns) - axes.shape[1] if shapes_fit else -1
+    if not shapes_fit or spread.shape != axes.shape[1:] or {shift.shape, width.shape} != {(surface,)}:
+        found = f"arrays of shapes {centre.shape}, {axes.shape}, {spread.shape}, {shift.shape}, {width.shape}"
         raise InputError("saved features", found, f"at most {config.components} axes and {surface} surface features")
+    if columns != space.columns:
+        raise InputError("saved features", ", ".join(map(str, columns)), ", ".join(space.columns))
     return space
 
 
-def _pairs(examples: Examples, answers: bool) -> tuple[IntArray, IntArray, IntArray]:
-    """Codes of text and query of each distinct pair, and the pair of each row; without inputs a pair is a text."""
-    if not answers:
+def _pairs(examples: Examples, *, answers: bool, history: bool) -> Pairs:
+    """What is told apart: texts, texts under an input, or, where users' histories count, texts under a query."""
+    if not (answers or history):
         text, row = np.unique(examples.text, return_inverse=True)
-        return text, np.zeros_like(text), row
-    codes = {asked: code for code, asked in reversed(list(enumerate(examples.inputs)))}
-    query = np.array([codes[asked] for asked in examples.inputs], dtype=np.int64)[examples.query]
-    both = query * len(examples.texts) + examples.text
-    distinct, row = np.unique(both, return_inverse=True)
-    return distinct % len(examples.texts), distinct // len(examples.texts), row
+        return Pairs(text, np.zeros_like(text), row)
+    query = examples.query
+    if not history:
+        codes = {asked: code for code, asked in reversed(list(enumerate(examples.inputs)))}
+        query = np.array([codes[asked] for asked in examples.inputs], dtype=np.int64)[query]
+    distinct, row = np.unique(query * len(examples.texts) + examples.text, return_inverse=True)
+    return Pairs(distinct % len(examples.texts), distinct // len(examples.texts), row)
+
+
+def _texts(examples: Examples, pairs: Pairs) -> list[str]:
+    return [examples.texts[code] for code in pairs.text]
 
 
 def _embed(encoder: Encoder | None, texts: Sequence[str]) -> FloatArray:
@@ -217,17 +282,3 @@ def _principal(vectors: FloatArray, components: int, *, whiten: bool) -> tuple[F
     largest = np.argmax(np.abs(axes), axis=0)
     signs = np.sign(axes[largest, np.arange(kept)])
     return centre, np.ascontiguousarray(axes * np.where(signs == 0, 1.0, signs)), spread / scale
-
-
-def _surface(
-    config: FeatureConfig, texts: Sequence[str], asked: Sequence[str] | None, encoder: Encoder | None
-) -> npt.NDArray[np.float64]:
-    parts = [np.zeros((len(texts), 0))]
-    if config.style:
-        parts.append(style_features(texts))
-    if asked is not None:
-        near = np.zeros(len(texts))
-        if config.components:
-            near = np.sum(_embed(encoder, texts) * _embed(encoder, asked), axis=1)
-        parts.append(answer_features(texts, asked, near))
-    return np.hstack(parts)

@@ -1,0 +1,157 @@
+"""Similarity: the training-free baseline, nearness of a candidate to the user's own texts.
+
+    written:  R(y) = max_i or mean_i of cos(y, t_i) over what the user wrote before
+    rated:    R(y) = sum_i (u_i - mean u) cos(y, t_i) / sum_i |u_i - mean u| over what the user rated, y itself aside
+
+With ratings it is the difference between liked and disliked texts (Rocchio 1971), each weighted by how far its utility
+lies from the user's own mean. A query never sees its own reference nor what was written later, and no text is near to
+itself. Scale arbitrary. A user without texts of their own gets nearness to those of everybody.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from bestfor.artifacts import Arrays
+from bestfor.data.examples import Examples
+from bestfor.rewards._base import RewardModel
+from bestfor.rewards._features import check_signature
+from bestfor.rewards._history import unit
+from bestfor.types import FloatArray, IntArray, RewardEstimate
+
+SAME = 1 - 1e-6
+"""Cosines from here on are a text's to itself."""
+
+
+class Config(BaseModel):
+    """The encoder, and what counts as a user's own texts.
+
+    Attributes:
+        encoder: name of the sentence encoder.
+        own: written (the user's history), rated (labelled candidates), or auto: written where histories are known.
+        by: whether the nearest written text counts or the mean of all.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    encoder: str = "all-MiniLM-L6-v2"
+    own: Literal["auto", "written", "rated"] = "auto"
+    by: Literal["max", "mean"] = "mean"
+
+
+class Similarity(RewardModel):
+    """Nearness to the user's own texts."""
+
+    kind = "similarity"
+    scale = "arbitrary"
+    Config = Config
+
+    def _fit(self, examples: Examples, rng: int) -> None:
+        history = examples.history
+        known = history is not None and any(history.texts.get(user) for user in examples.users)
+        self._written = known if self.config.own == "auto" else self.config.own == "written"
+        self._seen: dict[str, int] = {}
+        if self._written:
+            written = {} if history is None else history.texts
+            owned = [written.get(user, ()) for user in self._users]
+            if history is not None:
+                self._seen = {name: history.seen[name] for name in examples.queries if name in history.seen}
+            weights = np.ones(sum(map(len, owned)))
+        else:
+            order = np.argsort(examples.user, kind="stable")
+            user = examples.user[order]
+            texts = [examples.texts[code] for code in examples.text[order]]
+            ends = np.searchsorted(user, np.arange(len(self._users) + 1))
+            owned = [texts[start:end] for start, end in pairwise(ends)]
+            weights = likes(examples.utility[order], user)
+        self._ends = np.concatenate([[0], np.cumsum([len(texts) for texts in owned], dtype=np.int64)])
+        names = sorted({text for texts in owned for text in texts})
+        place = {name: code for code, name in enumerate(names)}
+        self._items = np.array([place[text] for texts in owned for text in texts], dtype=np.int64)
+        encoder = self._encoder_or_fail()
+        self._signature = encoder.signature
+        self._vectors = encoder.encode(names).astype(np.float32)
+        self._weights = weights
+        self._sum_up()
+
+    def _sum_up(self) -> None:
+        """Everybody's texts in one vector, for who has none."""
+        self._known = unit(self._vectors.astype(np.float64))
+        self._total = self._weights @ self._known[self._items] if len(self._items) else np.zeros(self._vectors.shape[1])
+
+    def _predict(self, examples: Examples) -> RewardEstimate:
+        encoder, codes = self._encoder_or_fail(), self._user_codes(examples)
+        check_signature(encoder, self.config.encoder, self._signature)
+        used, text = np.unique(examples.text, return_inverse=True)
+        vectors = unit(encoder.encode([examples.texts[code] for code in used]).astype(np.float64))
+        mean = np.zeros(len(examples))
+        pair = codes * len(examples.queries) + examples.query
+        order = np.argsort(pair, kind="stable")
+        _, starts = np.unique(pair[order], return_index=True)
+        for rows in np.split(order, starts[1:]):
+            query = examples.queries[examples.query[rows[0]]]
+            mean[rows] = self._score(vectors[text[rows]], int(codes[rows[0]]), query, examples)
+        self._note_strangers(examples, codes, "nearness to everybody's texts")
+        return RewardEstimate(mean, None)
+
+    def _score(self, vectors: FloatArray, code: int, query: str, examples: Examples) -> FloatArray:
+        """Rewards of one query's candidates, shape (n,)."""
+        part = slice(self._ends[code], self._ends[code + 1]) if code >= 0 else slice(0, 0)
+        items, weights = self._items[part], self._weights[part]
+        if self._written:
+            seen = self._seen if examples.history is None else examples.history.seen
+            visible = items[: seen.get(query)]
+            if len(visible):
+                return reduce_cosines(vectors @ self._known[visible].T, self.config.by)
+        elif len(items):
+            return compare(vectors @ self._known[items].T, weights)
+        others = self._total - weights @ self._known[items]
+        return np.sum(vectors * others, axis=1) / max(np.linalg.norm(others), 1e-12)
+
+    def _state(self) -> tuple[dict[str, Any], Arrays]:
+        state = {"written": self._written, "seen": self._seen, "signature": self._signature}
+        arrays = {"vectors": self._vectors, "items": self._items, "ends": self._ends, "weights": self._weights}
+        return state, arrays
+
+    def _restore(self, state: dict[str, Any], arrays: Arrays) -> None:
+        self._written, self._signature = bool(state["written"]), str(state["signature"])
+        self._seen = {str(name): int(count) for name, count in state["seen"].items()}
+        self._vectors, self._items = arrays["vectors"], arrays["items"]
+        self._ends, self._weights = arrays["ends"], arrays["weights"]
+        owned = int(self._ends[-1])
+        if self._ends.shape != (len(self._users) + 1,) or {self._items.shape, self._weights.shape} != {(owned,)}:
+            raise ValueError(f"{len(self._items)} items and {len(self._weights)} weights of {len(self._users)} users")
+        if self._vectors.ndim != 2 or (owned and int(self._items.max()) >= len(self._vectors)):
+            raise ValueError(f"vectors of shape {self._vectors.shape}")
+        self._sum_up()
+
+
+def likes(utility: FloatArray, user: IntArray) -> FloatArray:
+    """How far each label lies from its user's mean, over the sum of distances, (n,); 0 where all are equal.
+
+    Args:
+        utility: shape (n,).
+        user: shape (n,), codes from 0.
+    """
+    away = utility - (np.bincount(user, utility) / np.maximum(np.bincount(user), 1))[user]
+    return away / np.maximum(np.bincount(user, np.abs(away))[user], 1e-12)
+
+
+def reduce_cosines(cosines: FloatArray, by: str) -> FloatArray:
+    """Largest or mean of each row."""
+    return np.max(cosines, axis=1) if by == "max" else np.mean(cosines, axis=1)
+
+
+def compare(cosines: FloatArray, weights: FloatArray) -> FloatArray:
+    """Weighted sum of each row without what is the text itself.
+
+    Args:
+        cosines: shape (n, items).
+        weights: shape (items,), positive for liked texts, negative for disliked.
+    """
+    others = np.where(cosines < SAME, cosines, 0.0)
+    return np.sum(others * weights, axis=1)
