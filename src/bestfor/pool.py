@@ -227,7 +227,7 @@ class CandidatePool:
         """Remove what writers that were killed have left."""
         for path in self.folder.glob(".*part-*"):
             match = _LEFTOVER.match(path.name)
-            if match and not _alive(int(match[1])):
+            if match and not alive(int(match[1])):
                 path.unlink(missing_ok=True)
 
     def _parts(self) -> list[Path]:
@@ -278,7 +278,8 @@ def _distinct(rows: pa.Table, folder: Path) -> pa.Table:
     return rows
 
 
-def _alive(process: int) -> bool:
+def alive(process: int) -> bool:
+    """Whether a process of this id runs."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

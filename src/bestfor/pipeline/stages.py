@@ -23,7 +23,7 @@ from bestfor.pipeline.config import Reward as RewardConfig
 from bestfor.pipeline.config import RunConfig
 from bestfor.pipeline.doors import fill_pool, load_dataset, measure, primary_metric
 from bestfor.pipeline.examples import build_examples
-from bestfor.pipeline.steps import Steps, write_json, write_text
+from bestfor.pipeline.steps import Steps, sweep, write_json, write_text
 from bestfor.pool import CandidatePool
 from bestfor.rewards import KINDS
 from bestfor.rewards import load as load_model
@@ -92,6 +92,7 @@ class Stages:
         self._cache = shared / "embeddings"
         _check_n(config, self.data)
         check_same_data(folder, self.data)
+        sweep(folder)
         write_run(config, folder)
         tell(f"data: {self.data.name}, {len(self.data.queries)} queries")
 

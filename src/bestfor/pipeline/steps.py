@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bestfor.pool import alive
+
 
 def digest(value: object) -> str:
     """A hash of anything that JSON can hold, the same for equal values."""
@@ -31,6 +33,14 @@ def write_text(path: Path, text: str) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed have left half-written; those of living processes stay."""
+    for path in folder.rglob(".*.partial"):
+        process = path.name.removesuffix(".partial").rpartition(".")[2]
+        if process.isdigit() and not alive(int(process)):
+            path.unlink(missing_ok=True)
 
 
 def tree_digest(paths: Sequence[Path]) -> str:

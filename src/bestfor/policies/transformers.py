@@ -218,17 +218,18 @@ def locate(model: str | Path) -> Path:
 
 
 def _from_hub(name: str) -> Path:
-    hub = require("huggingface_hub", "models")
+    hub, errors = require("huggingface_hub", "models"), require("huggingface_hub.errors", "models")
+    cache = require("huggingface_hub.constants", "models").HF_HUB_CACHE
     kinds = ["*.json", "*.safetensors", "*.txt", "*.jinja", "tokenizer.model"]
     expected = (
         f"a folder, 'embedded', or a model of the hub's cache: run 'hf download {name}' where there is a network "
-        f"and copy it to {hub.constants.HF_HUB_CACHE}, or give the path of a folder"
+        f"and copy it to {cache}, or give the path of a folder"
     )
     if name.count("/") > 1 or name.startswith((".", "/", "~")):
         raise InputError(f"policy '{name}'", "no such folder", expected)
     try:
         return Path(hub.snapshot_download(name, allow_patterns=kinds))
-    except (hub.errors.HfHubHTTPError, hub.errors.HFValidationError, OSError, ValueError) as error:
+    except (errors.HfHubHTTPError, errors.HFValidationError, OSError, ValueError) as error:
         raise InputError(f"policy '{name}'", f"no such checkpoint ({type(error).__name__})", expected) from error
 
 
