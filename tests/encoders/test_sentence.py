@@ -20,7 +20,7 @@ def encoder():
 @pytest.fixture(scope="module")
 def texts():
     draw = rng.derive(0, "sentences")
-    return [" ".join(draw.choice(WORDS, size=draw.integers(1, 40))) for _ in range(40)]
+    return [" ".join(draw.choice(WORDS, size=draw.integers(1, 40))) for _ in range(24)]
 
 
 def test_packaged_model_is_the_published_one(encoder):
@@ -37,7 +37,7 @@ def test_company_does_not_change_a_bit(encoder, texts, backend):
     order = rng.derive(0, "company").permutation(len(texts))
     np.testing.assert_array_equal(bare.encode([texts[code] for code in order]), whole[order])
     np.testing.assert_array_equal(bare.encode(texts[:1]), whole[:1])
-    np.testing.assert_array_equal(bare.encode(texts[10:20]), whole[10:20])
+    np.testing.assert_array_equal(bare.encode(texts[10:13]), whole[10:13])
 
 
 def test_same_vectors_as_sentence_transformers(encoder, texts):

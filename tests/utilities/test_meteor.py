@@ -44,7 +44,9 @@ def here(tmp_path, monkeypatch):
     monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
     reader = WordNetCorpusReader(str(tmp_path / "corpora" / "wordnet"), object())
     monkeypatch.setattr(module, "_wordnet", lambda: reader)
-    return Meteor()
+    yield Meteor()
+    for stream in reader._data_file_map.values():
+        stream.close()
 
 
 def expected(matches, chunks, text, reference):

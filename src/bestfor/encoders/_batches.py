@@ -22,7 +22,7 @@ FINE_UP_TO = 32
 FINE_STEP = 4
 PER_OCTAVE = 4
 SHOW_FROM = 64
-ROWS = 16
+ROWS = 8
 """Most rows of a batch on a CPU: what is filled with copies in short calls must stay small."""
 VERSION = 2
 """Part of an encoder's signature: another way to cut batches changes the last bits."""
