@@ -26,7 +26,7 @@ def test_a_healthy_model_is_told_so(rng):
     assert "Nothing stands out" in sentences(found)
     assert found.headline.startswith("With N = 8 candidates, x gains 1.0")
     assert (
-        "every doubling up to N = 8 pays where it costs 0.01; N = 24 is best where each candidate does"
+        "every doubling up to N = 8 pays where it costs 0.01; N = 24 is best where each candidate costs that"
         in found.headline
     )
     assert "95% interval" in found.headline

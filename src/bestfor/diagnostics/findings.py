@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -86,21 +85,29 @@ def findings(diagnosis: Diagnosis, name: str) -> tuple[str, ...]:
 def headline(diagnosis: Diagnosis, best: str) -> str:
     """One sentence in plain words on the best model."""
     model, n = diagnosis.models[best], int(diagnosis.n[-1])
-    gain = float(model.gain.value[-1])
     headroom = diagnosis.oracle.value[-1] - diagnosis.pool_mean.value
     if n == 1:
         return f"With one candidate there is nothing to choose: the mean utility is {diagnosis.pool_mean.value:.2f}."
     if not np.isfinite(model.captured.value[-1]):
         return "Candidates of a query all have the same utility, so no choice can gain anything."
-    captured = model.captured.at(n)
-    verb = "gains" if gain >= 0 else "loses"
-    text = f"With N = {n} candidates, {best} {verb} {abs(gain):.2f} over a random pick, of a possible {headroom:.2f} "
+    text = _earned(model, best, headroom, diagnosis.level)
     if diagnosis.users == 1:
-        return f"{ONE_USER} {text}for this one (captured {captured.value:.2f})."
-    text += f"(captured {captured.value:.2f}{_share_range(captured, diagnosis.level)}); "
+        return f"{ONE_USER} {text}."
     collapsed = int(model.per_user.collapsed.sum())
-    text += f"{_counted(collapsed, diagnosis.users)} collapsed; " if collapsed else "no user has collapsed; "
+    text += f"; {_counted(collapsed, diagnosis.users)} collapsed; " if collapsed else "; no user has collapsed; "
     return text + _worth(model, n)
+
+
+def _earned(model: ModelDiagnosis, best: str, headroom: float, level: float) -> str:
+    n = int(model.gain.n[-1])
+    gain, captured = model.gain.at(n), model.captured.at(n)
+    if gain.value < 0:
+        lost = f"{-gain.value:.2f} against a random pick{_range(gain, level)}"
+        return f"With N = {n} candidates, {best} loses {lost}; a perfect pick gains {headroom:.2f}"
+    return (
+        f"With N = {n} candidates, {best} gains {gain.value:.2f} over a random pick, {100 * captured.value:.0f}% of "
+        f"the {headroom:.2f} that a perfect pick would gain{_share_range(captured, level)}"
+    )
 
 
 def _worth(model: ModelDiagnosis, n: int) -> str:
@@ -114,7 +121,7 @@ def _worth(model: ModelDiagnosis, n: int) -> str:
         text = f"every doubling up to N = {n} pays where it costs {HEADLINE_COST}"
     else:
         text = f"more than N = {best} does not pay where each doubling costs {HEADLINE_COST}"
-    return f"{text}." if each is None else f"{text}; N = {each} is best where each candidate does."
+    return f"{text}." if each is None else f"{text}; N = {each} is best where each candidate costs that."
 
 
 def _doubtful(model: ModelDiagnosis) -> str:
@@ -125,14 +132,15 @@ def _doubtful(model: ModelDiagnosis) -> str:
 def _range(estimate: Estimate, level: float) -> str:
     if estimate.low is None or estimate.high is None:
         return ""
-    return f", {100 * level:g} % interval {estimate.low:.2f} to {estimate.high:.2f}"
+    return f", {100 * level:g}% interval {estimate.low:.2f} to {estimate.high:.2f}"
 
 
 def _share_range(estimate: Estimate, level: float) -> str:
-    """As :func:`_range`, for a share that cannot exceed 1 while its t interval can."""
-    if estimate.high is None or estimate.high <= 1:
-        return _range(estimate, level)
-    return f"{_range(replace(estimate, high=1.0), level)}, capped"
+    """The interval of a share, which cannot exceed 1 while its t interval can."""
+    if estimate.low is None or estimate.high is None:
+        return ""
+    capped = ", capped" if estimate.high > 1 else ""
+    return f" ({100 * level:g}% interval {100 * estimate.low:.0f}% to {100 * min(estimate.high, 1.0):.0f}%{capped})"
 
 
 def _counted(some: int, users: int) -> str:
@@ -194,7 +202,7 @@ def _hacked(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
     q = model.quantities
     if not q.active_queries or q.beta.value < WORTH_SAYING:
         return None
-    seen = f"{100 * q.beta.value:.0f} % of queries show a negative correlation"
+    seen = f"{100 * q.beta.value:.0f}% of queries show a negative correlation"
     chance = _by_chance(diagnosis, model)
     if q.corrected is None:
         if q.beta.value <= 0.1:
@@ -206,10 +214,10 @@ def _hacked(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
     if true < 0.02 or true < q.beta.value / 4:
         return (
             f"{seen}, but sampling noise makes most of that: {chance}, and with the noise taken out about "
-            f"{100 * true:.0f} % are truly below -0.05. This is no sign of hacking."
+            f"{100 * true:.0f}% are truly below -0.05. This is no sign of hacking."
         )
     return (
-        f"{seen}, and about {100 * true:.0f} % truly are below -0.05 (the negative ones average "
+        f"{seen}, and about {100 * true:.0f}% truly are below -0.05 (the negative ones average "
         f"{q.corrected.rho_minus:.2f}): on these, more candidates make it worse. "
         "Look at the suspects, and label what was picked there."
     )
@@ -218,7 +226,7 @@ def _hacked(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
 def _by_chance(diagnosis: Diagnosis, model: ModelDiagnosis) -> str:
     each = round(diagnosis.candidates / diagnosis.queries)
     q = model.quantities
-    share = f"{100 * q.beta_by_chance:.0f} %"
+    share = f"{100 * q.beta_by_chance:.0f}%"
     return (
         f"with {each} candidates each {share} would by chance alone if every query had the mean rho = {q.rho.value:.2f}"
     )
@@ -246,8 +254,8 @@ def _other_rule(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
     if model.scale != "utility" or abs(alpha - other) <= 0.1:
         return None
     return (
-        f"The two rules of collapse disagree: {100 * alpha:.0f} % of users by the utility's scale, "
-        f"{100 * other:.0f} % by comparison with other users. Check that the rewards are in the utility's units."
+        f"The two rules of collapse disagree: {100 * alpha:.0f}% of users by the utility's scale, "
+        f"{100 * other:.0f}% by comparison with other users. Check that the rewards are in the utility's units."
     )
 
 
