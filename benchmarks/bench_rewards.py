@@ -136,22 +136,14 @@ def score(world: World, fitted: Fitted) -> None:
     """One user's candidates as a service scores them, and everybody's at once."""
     users, p = len(world.own), len(world.shared)
     one, _ = world.candidates(np.array([users // 2]), CANDIDATES)
-    space = Space(
-        FeatureConfig(components=p, style=False),
-        "",
-        np.zeros(p),
-        np.eye(p),
-        np.ones(p),
-        np.zeros(0),
-        np.zeros(0),
-        False,
-    )
     weights = fitted.people.weights[users // 2]
-    scorer = Scorer("someone", weights[:-1], float(weights[-1]), space, None)
     features = one[0, :, :-1].astype(np.float64)
-    print(f"{CANDIDATES} candidates of one user, features given:   {median(lambda: scorer.score(features)):8.4f} ms")
-    embedded = median(lambda: scorer.score_embeddings(features))
-    print(f"{CANDIDATES} candidates of one user, embeddings given: {embedded:8.4f} ms (with a {p} x {p} projection)")
+    scorer = Scorer("someone", weights[:-1], float(weights[-1]), identity(p, p), None)
+    print(f"{CANDIDATES} candidates of one user, features given: {median(lambda: scorer.score(features)):.4f} ms")
+    for kept in (min(32, p), p):
+        scorer = Scorer("someone", weights[:kept], 0.0, identity(p, kept), None)
+        seconds = median(lambda: scorer.score_embeddings(one[0, :, :-1]))  # noqa: B023 - called at once
+        print(f"{CANDIDATES} candidates of one user, embeddings given: {seconds:.4f} ms ({p} -> {kept} components)")
     some = np.arange(min(users, 10_000))
     z = np.concatenate([world.candidates(some[at : at + CHUNK], CANDIDATES)[0] for at in range(0, len(some), CHUNK)])
     flat, codes = z.reshape(-1, p + 1), np.repeat(some, CANDIDATES)
@@ -162,6 +154,12 @@ def score(world: World, fitted: Fitted) -> None:
     part = slice(0, 1000 * CANDIDATES)
     cost, _ = timed(lambda: predict_rows(fitted, flat[part], codes[part]))
     print(f"the same with both stds: {len(flat[part]) / cost.clock / 1e6:.2f} million a second")
+
+
+def identity(dim: int, kept: int) -> Space:
+    """A feature space of the first coordinates."""
+    config, none = FeatureConfig(components=kept, style=False), np.zeros(0)
+    return Space(config, "", np.zeros(dim), np.eye(dim)[:, :kept], np.ones(kept), none, none, False)
 
 
 def timed(work: Callable[[], T]) -> tuple[Cost, T]:

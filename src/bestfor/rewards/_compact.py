@@ -99,6 +99,9 @@ def _join(
     between: tuple[FloatArray, FloatArray, FloatArray] | None = None,
 ) -> Compact:
     offsets, p = rows.segments(), rows.z.shape[1]
+    log_size = float(np.sum(np.log(size)))
+    if between is None and int(np.diff(offsets).max()) <= p:
+        return Compact(within, target, np.zeros(len(target)), offsets, 0.0, len(size), log_size)
     alone = np.bincount(rows.query)[rows.query] == 1 if between is not None else np.zeros(len(size), dtype=np.bool_)
     parts: list[tuple[npt.NDArray[Any], FloatArray, FloatArray]] = []
     rest = 0.0
@@ -117,7 +120,7 @@ def _join(
         parts.append((mine, aim, level))
     ends = np.cumsum([0, *(len(aim) for _, aim, _ in parts)]).astype(np.int64)
     joined = [np.concatenate([part[place] for part in parts]) for place in range(3)]
-    return Compact(joined[0], joined[1], joined[2], ends, rest, len(size), float(np.sum(np.log(size))))
+    return Compact(joined[0], joined[1], joined[2], ends, rest, len(size), log_size)
 
 
 def _triangle(rows: FloatArray, target: FloatArray) -> tuple[FloatArray, FloatArray, float]:

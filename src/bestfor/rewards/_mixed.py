@@ -131,10 +131,10 @@ class _White:
         self, batch: Batch, shared: FloatArray, root: FloatArray, *, whole: bool
     ) -> tuple[FloatArray, FloatArray]:
         """Sum of J'(M + V^-1)J (its diagonal unless ``whole``), and the diagonal of M at the batch's rows."""
-        rest = self.target - self.rows @ shared
-        reach = self.rows @ root
+        rest = self.target - self.rows @ shared.astype(self.rows.dtype, copy=False)
+        reach = self.rows @ root.astype(self.rows.dtype, copy=False)
         crossed = (reach @ reach.swapaxes(1, 2)) @ self.rows
-        own = np.einsum("uni,un->ui", self.rows, rest)
+        own = (rest[:, None, :].astype(self.rows.dtype, copy=False) @ self.rows)[:, 0].astype(np.float64)
         turned = self.inverse.swapaxes(1, 2)
         diagonal = (turned @ rest[:, :, None])[:, :, 0] ** 2 - np.sum(self.inverse**2, axis=1)
         diagonal += np.sum((turned @ reach) ** 2, axis=2)

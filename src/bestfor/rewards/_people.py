@@ -157,6 +157,8 @@ def by_user(codes: IntArray) -> Iterator[tuple[int, IntArray]]:
 def compact_users(rows: Rows, size: FloatArray, *, levels: bool, chunk: int = 256) -> Compact:
     """Compact rows in single precision, made some users at a time so that little stands in memory twice."""
     offsets, parts = rows.segments(), []
+    if not levels and int(np.diff(offsets).max()) <= rows.z.shape[1]:
+        return round_single(compact(rows, size, levels=False))
     for start in range(0, len(offsets) - 1, chunk):
         mine = np.arange(start, min(start + chunk, len(offsets) - 1))
         some = take_users(rows, mine, offsets)

@@ -29,7 +29,7 @@ from bestfor.types import FloatArray, IntArray
 Covariance = Literal["isotropic", "low_rank", "full"]
 
 INTERCEPT_VARIANCE = 100.0
-LOG_LIMITS = (-14.0, 6.0)
+LOG_LIMITS = (-9.0, 5.0)
 SCALE_USERS = 500
 SMALLEST = 0.01
 BOLD = 0.5

@@ -41,6 +41,7 @@ class Config(FeatureConfig):
     """Features, the shape of S, and the variance head.
 
     Attributes:
+        whiten: as in every feature configuration, but off unless told otherwise.
         kernel: linear for the features alone; rational_quadratic adds features of a kernel on the texts' embeddings.
         kernel_length: how near two unit embeddings must be to mean the like.
         kernel_components: kernel features at most.
@@ -55,6 +56,7 @@ class Config(FeatureConfig):
         abstain: whether users whose leave-one-out errors are not expected to be below theta_0's are served by it.
     """
 
+    whiten: bool = False
     kernel: Literal["linear", "rational_quadratic"] = "linear"
     kernel_length: float = Field(default=0.5, gt=0)
     kernel_components: int = Field(default=64, ge=1, le=4096)

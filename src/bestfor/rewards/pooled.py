@@ -21,7 +21,9 @@ from bestfor.types import RewardEstimate
 
 
 class Config(FeatureConfig):
-    """Features only: everything else is estimated."""
+    """Features only: everything else is estimated. Components keep their natural scale unless told otherwise."""
+
+    whiten: bool = False
 
 
 class Pooled(RewardModel):
