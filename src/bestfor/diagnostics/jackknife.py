@@ -37,7 +37,8 @@ def jackknife(parts: FloatArray, statistic: Statistic) -> tuple[FloatArray, Floa
     value = statistic(total)[0]
     squares, carried = np.zeros_like(value), np.zeros(len(value), dtype=np.int64)
     for low in range(0, len(parts), _CHUNK):
-        moved = statistic(total - parts[low : low + _CHUNK]) - value
+        with np.errstate(divide="ignore", invalid="ignore"):  # where nobody is left
+            moved = statistic(total - parts[low : low + _CHUNK]) - value
         moved[~np.isfinite(moved)] = 0.0
         squares += (moved**2).sum(axis=0)
         carried += (moved != 0).sum(axis=0)

@@ -183,9 +183,14 @@ class Tally:
         Where utilities take few values the prediction is rounded to them, and each observation's mass is spread evenly
         over its interval of the PIT (Czado, Gneiting & Held 2009): the expectation of the randomised PIT.
         """
-        low, high = self._interval(part)
-        edges = np.linspace(0.0, 1.0, PIT_BINS + 1)[1:-1]
         levels = np.array(LEVELS)
+        if self.layout.values is None:
+            point = ndtr((part.utility - part.mean) / part.std)
+            place = np.minimum((point * PIT_BINS).astype(np.int64), PIT_BINS - 1)
+            inside = (np.abs(point - 0.5)[:, None] <= levels / 2).astype(np.float64)
+            return inside, np.bincount(place, minlength=PIT_BINS).astype(np.float64)
+        low, high = self._interval(part, np.array(self.layout.values))
+        edges = np.linspace(0.0, 1.0, PIT_BINS + 1)[1:-1]
         cuts = np.concatenate([edges, (1 - levels) / 2, (1 + levels) / 2])
         width = high - low
         spread = width > 1e-12
@@ -195,11 +200,9 @@ class Tally:
         inside = below[:, len(edges) + len(levels) :] - below[:, len(edges) : len(edges) + len(levels)]
         return inside, filled.sum(axis=0)
 
-    def _interval(self, part: Predictions) -> tuple[FloatArray, FloatArray]:
-        if self.layout.values is None:
-            point = ndtr((part.utility - part.mean) / part.std)
-            return point, point
-        values = np.array(self.layout.values)
+    @staticmethod
+    def _interval(part: Predictions, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Where the prediction's distribution begins and ends to be nearest to each row's utility."""
         between = np.concatenate([[-np.inf], (values[1:] + values[:-1]) / 2, [np.inf]])
         place = np.searchsorted(values, part.utility)
         low, high = (ndtr((between[place + side] - part.mean) / part.std) for side in (0, 1))
