@@ -68,6 +68,17 @@ def test_many_shards_are_merged_without_loss(tmp_path):
     assert len(list((tmp_path / ("s" * 32)).iterdir())) == 1
 
 
+def test_many_small_calls_of_one_process_leave_few_files(tmp_path):
+    texts = [f"text {number}" for number in range(3 * cache.MERGE_SHARDS)]
+    cached = CachedEncoder(Counting(), tmp_path)
+    for text in texts:
+        cached.encode([text])
+    assert len(list((tmp_path / ("s" * 32)).iterdir())) <= cache.MERGE_SHARDS + 3
+    inner = Counting()
+    np.testing.assert_array_equal(CachedEncoder(inner, tmp_path).encode(texts), Counting().encode(texts))
+    assert inner.asked == []
+
+
 def test_memory_is_bounded(monkeypatch):
     monkeypatch.setattr(cache, "MEMORY_TEXTS", 10)
     cached = CachedEncoder(Counting())

@@ -38,6 +38,7 @@ class CachedEncoder:
         self.name, self.signature, self.dim = encoder.name, encoder.signature, encoder.dim
         self._folder = None if folder is None else folder / encoder.signature[:32]
         self._known: dict[bytes, npt.NDArray[np.float32]] | None = None
+        self._written: list[Path] = []
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Vectors of shape (n, dim); only texts never seen before reach the encoder, each once."""
@@ -48,8 +49,7 @@ class CachedEncoder:
             fresh = self.encoder.encode([text for _, text in absent])
             fresh = np.ascontiguousarray(fresh, dtype=np.float32)
             new_keys = [key for key, _ in absent]
-            if self._folder is not None:
-                _write_shard(self._folder, new_keys, fresh)
+            self._keep(new_keys, fresh)
             if len(known) + len(absent) > MEMORY_TEXTS:
                 known = {key: known[key] for key in set(keys) if key in known}
                 self._known = known
@@ -57,6 +57,16 @@ class CachedEncoder:
         if not keys:
             return np.zeros((0, self.dim), dtype=np.float32)
         return np.stack([known[key] for key in keys])
+
+    def _keep(self, keys: list[bytes], vectors: npt.NDArray[np.float32]) -> None:
+        if self._folder is None:
+            return
+        self._written.append(_write_shard(self._folder, keys, vectors))
+        if len(self._written) > MERGE_SHARDS:
+            parts = [_read_shard(shard, self.dim) for shard in self._written]
+            known = {key: vector for part in parts if part is not None for key, vector in part.items()}
+            _merge(self._folder, self._written, known)
+            self._written = []
 
     def _memory(self) -> dict[bytes, npt.NDArray[np.float32]]:
         if self._known is None:
@@ -87,12 +97,19 @@ def _read_shards(folder: Path, dim: int) -> dict[bytes, npt.NDArray[np.float32]]
             known.update(part)
             sound.append(shard)
     if len(sound) > MERGE_SHARDS:
-        keys = sorted(known)
-        merged = _write_shard(folder, keys, np.stack([known[key] for key in keys]))
-        for shard in sound:
-            if shard != merged:
-                shard.unlink(missing_ok=True)
+        _merge(folder, sound, known)
     return known
+
+
+def _merge(folder: Path, shards: list[Path], known: dict[bytes, npt.NDArray[np.float32]]) -> None:
+    """Put one shard in the place of many; what it holds is on disk before they go."""
+    if not known:
+        return
+    keys = sorted(known)
+    merged = _write_shard(folder, keys, np.stack([known[key] for key in keys]))
+    for shard in shards:
+        if shard != merged:
+            shard.unlink(missing_ok=True)
 
 
 def _read_shard(shard: Path, dim: int) -> dict[bytes, npt.NDArray[np.float32]] | None:

@@ -48,7 +48,10 @@ def measured(metric: Metric, chunks: Sequence[Chunk], workers: int) -> Iterator[
         try:
             yield from _shared(metric, chunks, pool, AHEAD * (workers - 1))
         except BrokenProcessPool as error:
-            raise BestforError(f"metric '{metric.name}': a process was ended before its work was done") from error
+            reason = "killed, out of memory, or started by a script without if __name__ == '__main__'"
+            raise BestforError(
+                f"metric '{metric.name}': a process was ended before its work was done ({reason})"
+            ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
