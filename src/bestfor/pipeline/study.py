@@ -21,7 +21,7 @@ from bestfor.data.table import load_ratings
 from bestfor.diagnostics import Diagnosis, Reward, Settings, diagnose_arrays
 from bestfor.errors import InputError, nearest
 from bestfor.pipeline.config import DATA, Data, PolisData, TableData
-from bestfor.pipeline.examples import build_examples, build_rows
+from bestfor.pipeline.examples import build_examples, build_history, build_rows
 from bestfor.pipeline.generate import Sampling
 from bestfor.pipeline.generate import generate as sample
 from bestfor.pipeline.histories import dataset_of, instruction_of
@@ -63,7 +63,8 @@ class Generated:
         Raises:
             InputError: the metric is not measured, or there are several and none is named.
         """
-        return build_examples(self.queries, self.pool.scan(), self._utilities(metric), split)
+        history = build_history(self.data.histories, self.queries)
+        return build_examples(self.queries, self.pool.scan(), self._utilities(metric), split, history)
 
     def diagnose(
         self,
@@ -86,7 +87,8 @@ class Generated:
         """
         named = dict(models) if isinstance(models, Mapping) else {type(models).__name__.lower(): models}
         candidates, utilities = self.pool.scan(), self._utilities(metric)
-        blind = build_examples(self.queries, candidates, None, "test")
+        history = build_history(self.data.histories, self.queries)
+        blind = build_examples(self.queries, candidates, None, "test", history)
         tables = {
             name: rewards_table(blind.query, blind.candidate, blind.queries, name, model.predict(blind))
             for name, model in named.items()
