@@ -164,7 +164,7 @@ def test_users_without_tastes_of_their_own_abstain_and_say_so():
     examples = replace(base, utility=utility)
     model = Hierarchical(encoder=LetterEncoder(), components=15, style=False, answer=False).fit(examples, rng=0)
     crowd = [int(user[1:]) % 2 == 0 for user in model.abstained]
-    assert len(crowd) >= 5
+    assert len(crowd) >= 3
     assert np.mean(crowd) > 0.9
     assert any(note.startswith(f"{len(crowd)} of 40 users were served without") for note in model.notes)
     kept = Hierarchical(encoder=LetterEncoder(), components=15, style=False, answer=False, abstain=False)

@@ -9,11 +9,11 @@ users get what strangers get, are stored with the model, listed by ``model.absta
 under what would serve them instead. Both must know the level of a query equally well, since a level moves no pick:
 :func:`left_out_levels` gives that to errors that ignore it.
 
-    d_i = shared_i^2 - personal_i^2,   mean of a user's d_i ~ N(gain_u, v_u / n_u),   gain_u ~ N(m, t)
+    d_i = (shared_i^2 - personal_i^2) / mean_u shared^2,   mean_u d ~ N(gain_u, v_u / n_u),   gain_u ~ N(m, t)
 
-A user abstains where gain_u is not positive even one posterior standard deviation above its posterior mean. m and t come
-from all users (Efron & Morris 1973): where personal models help most people it takes evidence against one of them to be
-left out, and where they help few, evidence for one to be kept. Comparing two noisy errors of one user at a time
+A user abstains where gain_u is not positive even one posterior standard deviation above its posterior mean. m and t
+come from all users (Efron & Morris 1973): where personal models help most people it takes evidence against one of them
+to be left out, and where they help few, evidence for one to be kept. Comparing two noisy errors of one user at a time
 instead would turn down many models that help.
 """
 
@@ -40,7 +40,7 @@ def abstaining(user: IntArray, personal: FloatArray, shared: FloatArray) -> Bool
         Shape (users,). A user without a usable row is not among them.
     """
     users = int(user.max()) + 1
-    gain, error, counted = _gains(user, shared**2 - personal**2, users)
+    gain, error, counted = _gains(user, _differences(user, personal, shared, users), users)
     if not counted.any():
         return np.zeros(users, dtype=np.bool_)
     centre, spread = _population(gain[counted], error[counted])
@@ -61,6 +61,14 @@ def left_out_levels(error: FloatArray, query: IntArray) -> FloatArray:
     rows = count[query].astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(rows > 1, (error - mean[query]) * rows / (rows - 1), np.nan)
+
+
+def _differences(user: IntArray, personal: FloatArray, shared: FloatArray, users: int) -> FloatArray:
+    """d_i: what the user's own model takes off the shared one's squared error, as a share of its mean."""
+    usable = np.isfinite(personal) & np.isfinite(shared)
+    squares = np.where(usable, shared, 0.0) ** 2
+    mean = np.bincount(user, squares, minlength=users) / np.maximum(np.bincount(user, usable, minlength=users), 1)
+    return np.where(usable, squares - personal**2, np.nan) / np.maximum(mean, _TINY)[user]
 
 
 def _gains(user: IntArray, difference: FloatArray, users: int) -> tuple[FloatArray, FloatArray, BoolArray]:
