@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bestfor.data.schema import CANDIDATES, QUERIES, REWARDS, UTILITIES
+from bestfor.data.schema import CANDIDATES, HISTORIES, QUERIES, REWARDS, UTILITIES
 from bestfor.errors import InputError
-from bestfor.pipeline.examples import build_examples, build_rows
+from bestfor.pipeline.examples import build_examples, build_history, build_rows
 
 
 def table(rows, schema):
@@ -79,3 +79,39 @@ def test_a_missing_utility_is_nan():
     kept = utilities.filter(pa.array(np.asarray(utilities["candidate"]) != 1))
     examples = build_examples(queries, candidates, kept, "fit")
     assert np.isnan(examples.utility).tolist() == [False, True, False]
+
+
+def item(user, name, when, text):
+    return {"user_id": user, "item_id": name, "input": f"ask {name}", "output": text, "timestamp": when}
+
+
+def asked(name, user, split, when=None):
+    return {
+        "query_id": name, "user_id": user, "input": f"ask {name}", "reference": None, "split": split, "timestamp": when
+    }  # fmt: skip
+
+
+def test_a_query_sees_strictly_earlier_items_and_never_its_own():
+    items = [item("u", "c", 30, "third"), item("u", "a", 10, "first"), item("u", "b", 10, "same day")]
+    items += [item("v", "x", None, "one"), item("v", "y", None, "two"), item("v", "t2", None, "asked again")]
+    queries = [
+        asked("u/b", "u", "fit", 10),
+        asked("c", "u", "fit"),
+        asked("u/c", "u", "fit", 30),
+        asked("t1", "u", "test", 20),
+    ]
+    queries += [asked("v/y", "v", "fit"), asked("t2", "v", "test"), asked("t3", "v", "test", 5)]
+    history = build_history(table(items, HISTORIES), table(queries, QUERIES))
+    assert history.texts == {"u": ("first", "same day", "third"), "v": ("one", "two")}
+    assert history.before("u", "u/b") == ()
+    assert history.before("u", "u/c") == ("first", "same day")
+    assert history.before("u", "c") == ("first", "same day")
+    assert history.before("u", "t1") == ("first", "same day")
+    assert history.before("v", "v/y") == ("one",)
+    assert history.before("v", "t2") == ("one", "two")
+    assert history.before("u", "a query of another run") == ("first", "same day", "third")
+    assert history.before("nobody", "t1") == ()
+
+
+def test_without_histories_there_is_none():
+    assert build_history(HISTORIES.empty_table(), table([asked("t", "u", "test")], QUERIES)) is None

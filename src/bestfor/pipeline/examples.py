@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -69,33 +68,40 @@ def build_history(histories: pa.Table, queries: pa.Table) -> History | None:
     """What users wrote, as far as reward models may see it; None where nobody wrote anything.
 
     A fit query sees items strictly earlier than itself (by time, or by order where items have no times), so never its
-    own reference; a test query sees what is not later than it. An item that is also a test query is not seen at all.
+    own reference nor another item with its input; a test query sees what is not later than it. An item that is also a
+    test query is not seen at all.
 
     Args:
         histories: HISTORIES table.
         queries: QUERIES table; a fit query made of an item is named ``<user>/<item>``.
     """
     rows = queries.select(["query_id", "user_id", "input", "split", "timestamp"]).to_pylist()
-    asked = {(row["user_id"], row["input"]) for row in rows if row["split"] == "test"}
-    items: dict[str, list[tuple[int, str, str]]] = {}
+    asked = {(row["user_id"], _plain(row["input"])) for row in rows if row["split"] == "test"}
+    items: dict[str, list[dict[str, Any]]] = {}
     for item in histories.to_pylist():
-        if (item["user_id"], item["input"]) not in asked:
-            own = items.setdefault(item["user_id"], [])
-            own.append((len(own) if item["timestamp"] is None else item["timestamp"], item["item_id"], item["output"]))
-    ordered = {user: sorted(own) for user, own in items.items()}
-    seen = {row["query_id"]: _seen(row, ordered.get(row["user_id"], [])) for row in rows}
-    texts = {user: tuple(text for _, _, text in own) for user, own in ordered.items()}
+        if (item["user_id"], _plain(item["input"])) not in asked:
+            items.setdefault(item["user_id"], []).append(item)
+    for own in items.values():
+        if all(item["timestamp"] is not None for item in own):
+            own.sort(key=lambda item: (item["timestamp"], item["item_id"]))
+    seen = {row["query_id"]: _seen(row, items.get(row["user_id"], [])) for row in rows}
+    texts = {user: tuple(item["output"] for item in own) for user, own in items.items()}
     return History(texts, seen) if texts else None
 
 
-def _seen(query: Mapping[str, Any], items: Sequence[tuple[int, str, str]]) -> int:
-    """How many of a user's items, oldest first, a query may see."""
-    when = query["timestamp"]
-    if query["split"] == "fit":
-        itself = {f"{query['user_id']}/{name}": moment for moment, name, _ in items}
-        when = itself.get(query["query_id"], when)
-        return len(items) if when is None else bisect_left(items, when, key=itemgetter(0))
-    return len(items) if when is None else bisect_right(items, when, key=itemgetter(0))
+def _seen(query: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> int:
+    """How many of a user's items, oldest first, a query may see: those before the first that it may not."""
+    fit, when, asked = query["split"] == "fit", query["timestamp"], _plain(query["input"])
+    for place, item in enumerate(items):
+        moment = item["timestamp"]
+        late = when is not None and moment is not None and (moment >= when if fit else moment > when)
+        if late or f"{query['user_id']}/{item['item_id']}" == query["query_id"] or _plain(item["input"]) == asked:
+            return place
+    return len(items)
+
+
+def _plain(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from bestfor.errors import InputError
 from bestfor.pipeline.config import Reward as RewardConfig
 from bestfor.pipeline.config import RunConfig
 from bestfor.pipeline.doors import fill_pool, load_dataset, measure, primary_metric
-from bestfor.pipeline.examples import build_examples
+from bestfor.pipeline.examples import build_examples, build_history
 from bestfor.pipeline.steps import Steps, sweep, write_json, write_text
 from bestfor.pool import CandidatePool
 from bestfor.rewards import KINDS
@@ -139,7 +139,8 @@ class Stages:
 
         def work() -> None:
             tables = self.tables
-            examples = build_examples(tables.queries, tables.candidates, tables.utilities, "fit")
+            history = build_history(self.data.histories, tables.queries)
+            examples = build_examples(tables.queries, tables.candidates, tables.utilities, "fit", history)
             if len(examples) == 0:
                 raise InputError(str(self.folder), "no labelled candidates to fit on", "at least one")
             model = KINDS[spec.kind](cache=self._cache, **spec.options)
@@ -155,7 +156,8 @@ class Stages:
 
         def work() -> None:
             tables = self.tables
-            examples = build_examples(tables.queries, tables.candidates, tables.utilities, "test")
+            history = build_history(self.data.histories, tables.queries)
+            examples = build_examples(tables.queries, tables.candidates, tables.utilities, "test", history)
             blind = examples.take(np.arange(len(examples)))
             blind.utility[:] = np.nan
             model = load_model(self.folder / "models" / spec.label, cache=self._cache)
