@@ -163,11 +163,12 @@ class Hierarchical(RewardModel):
         return RewardEstimate(mean, np.sqrt(whole), np.sqrt(own))
 
     def _groups(self) -> IntArray:
-        """Group of each column of z: components, surface, kernel, intercept; groups without columns are left out."""
+        """Group of each column of z: features of one sort (by the word before the dot), kernel, intercept."""
         assert self._space is not None
         kernel = 0 if self._kernel is None else self._kernel.basis.shape[1]
-        sizes = [self._space.axes.shape[1], len(self._space.shift), kernel, 1]
-        return np.repeat(np.arange(sum(size > 0 for size in sizes)), [size for size in sizes if size])
+        sorts = [name.split(".")[0] for name in self._space.columns] + ["kernel"] * kernel + ["intercept"]
+        first = {sort: code for code, sort in enumerate(dict.fromkeys(sorts))}
+        return np.array([first[sort] for sort in sorts], dtype=np.int64)
 
     def _state(self) -> tuple[dict[str, Any], Arrays]:
         self._sort_users()
