@@ -28,7 +28,7 @@ class MissingDataError(BestforError):
 
 
 class Meteor(AgainstReference):
-    """METEOR with alpha = .9, beta = 3 and gamma = .5, in [0, 1]: LaMP's and LongLaMP's evaluations compute the same.
+    """METEOR with alpha = .9, beta = 3 and gamma = .5, in [0, 1], as ``evaluate.load("meteor")`` has it.
 
     With p and r precision and recall of matched words, in c runs of adjacent ones among m matches, the utility is
     pr / (alpha p + (1 - alpha) r) * (1 - gamma (c/m)^beta).

@@ -27,8 +27,8 @@ class Overlap(AgainstReference):
 
     Args:
         name: one of ``NAMES``.
-        stemmer: whether words of more than three letters are stemmed by Porter's rules. LaMP's and LongLaMP's
-            evaluations call ``evaluate.load("rouge")`` with its default, which is no stemming, and so is this one.
+        stemmer: whether words of more than three letters are stemmed by Porter's rules. LaMP's evaluation calls
+            ``evaluate.load("rouge")`` with its default, which is no stemming, and so is this one.
 
     Raises:
         InputError: an unknown name.
