@@ -24,7 +24,7 @@ class LoopThread:
         self.last: list[Last] = []
         self._running: set[Future[Any]] = set()
         self._loop = asyncio.new_event_loop()
-        thread = threading.Thread(target=self._loop.run_forever, name="bestfor-endpoint", daemon=True)
+        thread = threading.Thread(target=_turn, args=(self._loop,), name="bestfor-endpoint", daemon=True)
         thread.start()
         self.close = weakref.finalize(self, _end, self._loop, thread, self.last)
 
@@ -44,6 +44,11 @@ class LoopThread:
             future.cancel()
 
 
+def _turn(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    loop.close()
+
+
 def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, last: list[Last]) -> None:
     async def finish() -> None:
         for one in last:
@@ -56,4 +61,3 @@ def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, last: list[L
     # The collector may run within the loop itself, which cannot wait for its own end.
     if threading.current_thread() is not thread:
         thread.join()
-        loop.close()
