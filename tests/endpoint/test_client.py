@@ -208,6 +208,17 @@ def test_patience_ends_a_wait_before_it_begins(scripted):
     assert len(server.requests) == 1
 
 
+def test_patience_ends_the_wait_of_those_who_were_not_refused_themselves(scripted):
+    busy = error(429, headers={"retry-after": "50"})
+    server = scripted(lambda request: busy if request.number == 0 else chat("fine"))
+    with Endpoint(config(server, patience=60.0, retries=0)) as endpoint:
+        ask(endpoint)
+        object.__setattr__(endpoint.config, "patience", 40.0)
+        [failure] = ask(endpoint)
+    assert "asks to wait for longer than patience lasts" in str(failure)
+    assert len(server.requests) == 1
+
+
 def test_patience_bounds_all_attempts_together(scripted):
     server = scripted(lambda request: STALL)
     with Endpoint(config(server, patience=0.2, timeout=0.15, retries=50)) as endpoint:

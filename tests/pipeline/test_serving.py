@@ -5,9 +5,11 @@ import math
 
 import pytest
 
-from bestfor.errors import BestforError
+from bestfor.endpoint import OPENAI
+from bestfor.errors import BestforError, InputError
 from bestfor.pipeline.config import parse_config
 from bestfor.pipeline.run import run
+from bestfor.pipeline.serving import notes_of, openai_policy
 from bestfor.rng import derive
 from servers import chat, error
 
@@ -136,3 +138,39 @@ def test_a_run_with_a_dead_judge_stops_and_goes_on(scripted, monkeypatch, tmp_pa
     run(config(policy, judge), tmp_path)
     total = len((tmp_path / "judge.jsonl").read_text().splitlines())
     assert len(judge.requests) == total - answered
+
+
+def policy_table(**policy):
+    raw = {"data": {"source": "world"}, "reward": [{"kind": "length"}], "policy": {"n": 2, **policy}}
+    return parse_config(raw | {"split": {"min_fit": 0, "min_test": 1}}, "run.toml").policy
+
+
+@pytest.mark.parametrize(
+    ("policy", "told"),
+    [
+        ({"endpoint": {}}, r"\[policy.endpoint\]: found a server of a policy of kind 'transformers'"),
+        ({"kind": "openai", "endpoint": {"retry": 1}}, "unknown key 'retry'; expected 'retries'"),
+        ({"kind": "openai", "endpoint": {"api": "responses"}}, "api: found 'responses'"),
+        ({"kind": "openai", "endpoint": {"max_cost": 1}}, "max_cost: found no prices"),
+        ({"kind": "openai", "endpoint": {"base_url": "http://***@host/v1"}}, "whose secrets were left out"),
+        ({"kind": "openai", "stop": [""]}, "stop"),
+        ({"kind": "openai", "adapters": {}, "fit_share": 0.5}, "a policy of kind 'openai'"),
+    ],
+)
+def test_servers_in_a_run_file(policy, told):
+    with pytest.raises(InputError, match=told):
+        policy_table(**policy)
+
+
+def test_a_policy_of_a_run_file():
+    endpoint = {"base_url": "http://h/v1", "concurrency": 3, "max_tokens": 9, "context": 99, "extra_body": {"k": 1}}
+    made = openai_policy(policy_table(kind="openai", model="m", stop=["x"], temperature=0.3, endpoint=endpoint))
+    assert (made.model, made.stop, made.temperature, made.context) == ("m", ("x",), 0.3, 99)
+    assert (made.server.concurrency, made.server.budget.max_tokens, made.extra_body) == (3, 9, {"k": 1})
+    assert openai_policy(policy_table(kind="openai", model="m")).server.base_url == OPENAI
+
+
+def test_a_record_that_cannot_be_read_is_begun_anew(tmp_path):
+    for text in ("{", "[]", '{"policy": 3}'):
+        (tmp_path / "usage.json").write_text(text)
+        assert notes_of(tmp_path) == ()

@@ -152,9 +152,10 @@ class Endpoint:
         while True:
             async with self._slots:
                 deadline = deadline or clock() + self.config.patience
-                await self._hold(deadline)
-                await self._ledger.reserve(bound)
-                answer = await self._counted(path, body, bound, deadline - clock())
+                answer = await self._hold(deadline)
+                if answer is None:
+                    await self._ledger.reserve(bound)
+                    answer = await self._counted(path, body, bound, deadline - clock())
             if isinstance(answer, dict):
                 return answer
             wait = self._wait(answer, attempt)
@@ -164,11 +165,14 @@ class Endpoint:
             await asyncio.sleep(wait)
         raise self._final(answer).error(self.address.shown, attempt)
 
-    async def _hold(self, deadline: float) -> None:
+    async def _hold(self, deadline: float) -> Failure | None:
         """Wait as long as the server asked everybody to, and not all to the same moment."""
         clock = asyncio.get_running_loop().time
-        while (until := min(self._not_before, deadline)) > clock():
-            await asyncio.sleep(until - clock() + self.config.backoff * random.random() / 2)
+        while (left := self._not_before - clock()) > 0:
+            if clock() + left > deadline:
+                return Failure("the server asks to wait for longer than patience lasts")
+            await asyncio.sleep(left + self.config.backoff * random.random() / 2)
+        return None
 
     def _wait(self, failure: Failure, attempt: int) -> float:
         backoff = min(_LONGEST_WAIT, self.config.backoff * 2.0**attempt)
