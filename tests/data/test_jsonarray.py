@@ -2,7 +2,7 @@ import gzip
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bestfor.data.jsonarray import read_array
@@ -12,6 +12,7 @@ SCALAR = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) 
 VALUE = st.recursive(SCALAR, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3))
 
 
+@settings(max_examples=40)
 @given(
     st.lists(st.dictionaries(st.text(), VALUE, max_size=4), max_size=8),
     st.integers(1, 60),

@@ -206,6 +206,17 @@ def test_the_bar_goes_to_standard_error_when_forced(tmp_path, capsys):
     assert "/s" in err
 
 
+def test_a_log_says_how_far_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("bestfor.pipeline.generate.EVERY", 0.0)
+    said = []
+    generate(Echo(), HISTORY, TEST, CandidatePool(tmp_path), SAMPLING, tell=said.append)
+    assert [line.split(",")[0] for line in said] == ["candidates: 6 of 20", "candidates: 12 of 20"]
+    assert all(line.endswith(" left") and "/s, 0:00:0" in line for line in said)
+    del said[:]
+    generate(Echo(), HISTORY, TEST, CandidatePool(tmp_path), SAMPLING, tell=said.append)
+    assert said == []
+
+
 KILLED = """
 import sys
 from bestfor.data.world import INSTRUCTIONS, World, build

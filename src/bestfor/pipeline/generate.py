@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import pyarrow as pa
 from rich.console import Console
@@ -27,6 +29,9 @@ from bestfor.pipeline.asking import Asked, Prompting, ask
 from bestfor.pipeline.filling import Chunk, fill
 from bestfor.policies.base import Policy
 from bestfor.pool import CandidatePool
+
+EVERY = 30.0
+"""Seconds between two lines that say how far sampling is."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ def generate(
     sampling: Sampling,
     *,
     progress: bool | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> pa.Table:
     """Sample the candidates of all fit and test queries into a pool, or what is left of them.
 
@@ -77,6 +83,7 @@ def generate(
         pool: where candidates go.
         sampling: how many, and from which prompts.
         progress: whether to draw a bar on standard error; by default where that is a terminal.
+        tell: where there is no bar, called every now and then with a line that says how far it is.
 
     Returns:
         Table of schema ``QUERIES``: the given queries and a fit query for each chosen item, sorted by id. The
@@ -91,7 +98,7 @@ def generate(
     pool.plan([chunk.key for chunk in chunks], asked.counts)
     owed = set(pool.missing())
     here = sum(chunk.size for chunk in chunks if chunk.key not in owed)
-    with _bar(progress, here, sum(chunk.size for chunk in chunks)) as advance:
+    with _progress(progress, tell, here, sum(chunk.size for chunk in chunks)) as advance:
         for chunk in fill(policy, [chunk for chunk in chunks if chunk.key in owed], pool, sampling.seed):
             advance(chunk.size)
     pool.sweep()
@@ -130,13 +137,33 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def _bar(progress: bool | None, done: int, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar with rate and remaining time on standard error, or nothing; yields what advances it."""
+def _progress(
+    progress: bool | None, tell: Callable[[str], None] | None, done: int, total: int
+) -> Iterator[Callable[[int], None]]:
+    """A bar with rate and remaining time on standard error, lines where there is no terminal, or nothing."""
     if not (sys.stderr.isatty() if progress is None else progress):
-        yield lambda count: None
+        yield _Lines(tell, done, total).advance if tell is not None else lambda count: None
         return
     columns = (TextColumn("candidates"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     console = Console(stderr=True, force_terminal=progress)
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("candidates", total=total, completed=done)
         yield lambda count: bar.advance(task, count)
+
+
+class _Lines:
+    """Says how far sampling is, for logs: a line after a while, not one for every part."""
+
+    def __init__(self, tell: Callable[[str], None], done: int, total: int) -> None:
+        self._tell, self._before, self._done, self._total = tell, done, done, total
+        self._start = self._said = time.monotonic()
+
+    def advance(self, count: int) -> None:
+        self._done += count
+        now = time.monotonic()
+        if now - self._said < EVERY or self._done >= self._total:
+            return
+        self._said = now
+        rate = (self._done - self._before) / max(now - self._start, 1e-9)
+        left = timedelta(seconds=round((self._total - self._done) / rate))
+        self._tell(f"candidates: {self._done} of {self._total}, {rate:.1f}/s, {left} left")

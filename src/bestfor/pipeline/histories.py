@@ -185,7 +185,7 @@ def sample(config: RunConfig, data: Dataset, steps: Steps) -> None:
     pool = CandidatePool(folder / "pool")
     steps.tell(f"pool: sampling from '{policy.name}'")
     with accounted(folder, "policy", policy, steps.tell):
-        queries = generate(policy, data.histories, data.queries, pool, sampling)
+        queries = generate(policy, data.histories, data.queries, pool, sampling, tell=steps.tell)
     schema.write(queries, folder / "queries.parquet")
     dropped = pool.prompts.get("items_dropped", 0)
     if dropped:
