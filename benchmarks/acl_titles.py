@@ -22,6 +22,7 @@ from bestfor.policies.base import Prompt
 from bestfor.policies.finetune import finetune
 from bestfor.policies.prompts import messages
 from bestfor.policies.transformers import TransformersPolicy
+from bestfor.utilities.base import Query
 from bestfor.utilities.overlap import Overlap
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "acl_titles"
@@ -36,26 +37,30 @@ def train(
     out: Path,
     data: Data = DATA,
     steps: int = 1300,
+    until: Annotated[int | None, typer.Option(help="Pause after so many steps; called again, it goes on.")] = None,
     rounds: int = 4,
     seed: int = 0,
     rate: float = 4e-3,
-    optimizer: Annotated[str, typer.Option(help="muon or adamw.")] = "muon",
+    context: Annotated[float, typer.Option(help="Weight of the abstracts in the loss.")] = 0.25,
+    init: Annotated[Path | None, typer.Option(help="Checkpoint to go on from.")] = None,
 ) -> None:
-    """Train the title writer from scratch; killed, it goes on where it was."""
+    """Train the title writer, from scratch or further; killed, it goes on where it was."""
     papers, held = read_papers(data / "background_papers.jsonl.gz")
     config = Finetune(
         out,
         seed=seed,
+        init=init,
         steps=steps,
+        until=until,
         tokens=4096,
         items=3,
         limit=800,
         rate=rate,
         save_every=100,
         held_out=0.0,
-        context=0.25,
+        context=context,
         hide=0.05,
-        optimizer="muon" if optimizer == "muon" else "adamw",
+        optimizer="muon",
         average=0.99,
         precision="bfloat16",
         size=SIZE,
@@ -78,7 +83,7 @@ def check(
     metric = Overlap("rougeL")
     scores = np.array(
         [
-            metric.measure({"reference": paper.title}, [one.text for one in row])
+            metric.measure(Query("", "", paper.abstract, paper.title), [one.text for one in row])
             for paper, row in zip(held, written, strict=True)
         ]
     )
