@@ -118,12 +118,13 @@ class CandidatePool:
             raise InputError("key of a part", repr(key), "letters, digits, '-' and '_'")
         return self.folder / f"part-{key}.parquet"
 
-    def append(self, table: pa.Table, *, key: str | None = None) -> str:
+    def append(self, table: pa.Table, *, key: str | None = None, replace: bool = False) -> str:
         """Add a part, unless a sound one of this name is there: then that one stays.
 
         Args:
             table: rows of schema ``CANDIDATES``.
             key: the part's name; by default the hash of its rows.
+            replace: put it in the place of a sound one, in one step.
 
         Returns:
             The key.
@@ -139,12 +140,15 @@ class CandidatePool:
         content = content_hash(table)
         key = key if key is not None else content[:16]
         path = self.path(key)
-        if self._problem(path) is None:
+        if not replace and self._problem(path) is None:
             return key
         fresh = self.folder / f".{path.stem}.{os.getpid()}"
         write(table, fresh, {"bestfor.key": key, "bestfor.content": content})
         try:
-            self._place(fresh, path)
+            if replace:
+                fresh.replace(path)
+            else:
+                self._place(fresh, path)
         finally:
             fresh.unlink(missing_ok=True)
         return key

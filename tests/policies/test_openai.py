@@ -348,6 +348,13 @@ def test_a_pool_keeps_what_came_owes_the_rest_and_goes_on(policy, tmp_path):
     assert [path.name for path in tmp_path.glob("*-some*")] == []
 
 
+def test_a_request_that_suits_no_query_is_not_made_for_all(policy, tmp_path):
+    made, server = policy(lambda request: error(400, "no such setting"), chunk=1, server=EndpointConfig(concurrency=1))
+    with pytest.raises(BestforError, match=r"^120 candidates are missing, .*no such setting$"):
+        fill(made, tmp_path, *(f"q{index:02d}" for index in range(40)))
+    assert len(server.requests) <= 6
+
+
 def test_parts_of_a_query_are_kept_too(policy, tmp_path):
     made, server = policy(lambda request: error(400, "no") if request.number % 2 else single(request), chunk=2)
     for _ in range(12):

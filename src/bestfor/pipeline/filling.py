@@ -18,6 +18,8 @@ from bestfor.errors import BestforError
 from bestfor.policies.base import Policy, Prompt, Resumable, Sampled, UnfinishedError
 from bestfor.pool import SOME, CandidatePool
 
+_BARREN = 3
+
 
 @dataclass(frozen=True)
 class Chunk:
@@ -87,7 +89,7 @@ def _side_by_side(
 ) -> Iterator[tuple[Chunk, UnfinishedError | None]]:
     """Chunks as they end: a server that waited for the last answer of one chunk would be idle meanwhile."""
     running: dict[Future[UnfinishedError | None], Chunk] = {}
-    waiting, hopeless = iter(chunks), False
+    waiting, hopeless, barren = iter(chunks), False, 0
     executor = ThreadPoolExecutor(policy.parallel, thread_name_prefix="bestfor-fill")
     try:
         while True:
@@ -97,7 +99,9 @@ def _side_by_side(
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 error = future.result()
-                hopeless |= error is not None and error.hopeless
+                # Chunk after chunk in which every query was refused, and none before: it is not the queries.
+                barren = barren + 1 if barren >= 0 and error is not None and not any(error.written) else -1
+                hopeless |= barren >= _BARREN or (error is not None and error.hopeless)
                 yield running.pop(future), error
     finally:
         # Whoever ends this early (an interrupt, a reader that has enough) keeps what came so far.
@@ -114,8 +118,7 @@ def _complete(policy: Resumable, chunk: Chunk, pool: CandidatePool, seed: int) -
     except UnfinishedError as error:
         if sum(map(len, error.written)) > sum(map(len, have)):
             rows = [sorted(got.items()) for got in error.written]
-            pool.discard(chunk.some)
-            pool.append(_table(chunk, rows, policy.name, seed), key=chunk.some)
+            pool.append(_table(chunk, rows, policy.name, seed), key=chunk.some, replace=True)
         return error
     pool.append(_whole(chunk, written, policy.name, seed), key=chunk.key)
     pool.discard(chunk.some)
