@@ -154,6 +154,24 @@ def test_ratings_have_nothing_to_generate(bestfor, tmp_path):
     assert bestfor("predict", tmp_path / "o")[0] == 0, "a run's folder holds its file, in a form that can be read"
 
 
+def test_every_fold_is_measured_and_fitted(bestfor, tmp_path):
+    table, file, out = tmp_path / "ratings.csv", tmp_path / "run.toml", tmp_path / "o"
+    rows = [f"u{user},t{text} words,{(user * text) % 3}" for user in range(4) for text in range(40)]
+    table.write_text("user,text,rating\n" + "\n".join(rows) + "\n")
+    split = 'fold = "all"\nmin_fit = 2\nmin_test = 2\n'
+    file.write_text(
+        f'[data]\nsource = "table"\npath = "{table}"\n[split]\n{split}[[reward]]\nkind = "length"\n[diagnosis]\nn = [1, 2]\n'
+    )
+    code, said, err = bestfor("measure", file, "--out", out, "--json")
+    assert code == 0, err
+    assert set(json.loads(said)["folders"]) == {str(out / f"fold-{fold}") for fold in range(3)}
+    code, said, err = bestfor("predict", out, "--json")
+    assert code == 0, err
+    assert len(json.loads(said)["folders"]) == 3
+    code, _, err = bestfor("run", out / "run.toml", "--out", out)
+    assert code == 0, err
+
+
 def test_what_is_no_run_is_one_line(bestfor, headlines, tmp_path):
     for words, message in (
         (("pool", "info", tmp_path / "none"), "found no folder; expected a run's folder"),

@@ -15,7 +15,7 @@ from bestfor.pipeline.doors import primary_metric
 from bestfor.pipeline.examples import build_rows
 from bestfor.pipeline.page import write_report
 from bestfor.pipeline.serving import notes_of
-from bestfor.pipeline.stages import Tables, Tell, folds, write_run
+from bestfor.pipeline.stages import Tables, Tell, folds
 from bestfor.pipeline.steps import digest, write_json
 from bestfor.rewards import KINDS
 from bestfor.types import Scale
@@ -55,7 +55,6 @@ def run(config: RunConfig, out: str | Path, *, tell: Tell = lambda line: None) -
         results.append(_leave(stages.folder, diagnosis))
     if config.split.fold != "all":
         return results[0]
-    write_run(config, Path(out))
     return _leave(Path(out), combine_folds([result.diagnosis for result in results]))
 
 

@@ -54,7 +54,9 @@ def folds(config: RunConfig, out: str | Path, tell: Tell) -> Iterator[Stages]:
     for fold in (0, 1, 2):
         one = config.model_copy(update={"split": config.split.model_copy(update={"fold": fold})})
         tell(f"fold {fold}")
-        yield Stages(one, folder / f"fold-{fold}", folder, tell)
+        stages = Stages(one, folder / f"fold-{fold}", folder, tell)
+        write_run(config, folder)
+        yield stages
 
 
 @dataclass(frozen=True)
