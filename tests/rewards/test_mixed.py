@@ -129,7 +129,7 @@ def test_gradient_is_that_of_finite_differences(levels):
 def test_scales_are_where_the_posterior_density_is_largest():
     rows = small_rows(users=8, size=6, seed=3)
     data = compact(rows, np.ones(len(rows.y)), levels=True)
-    found, centre = learn_scales(data, GROUPS), first_guess(GROUPS)
+    found, centre = learn_scales(data, GROUPS, tolerance=1e-7), first_guess(GROUPS)
 
     def density(prior):
         pairs = [(prior.deviation, centre.deviation), (prior.shared[:-1], centre.shared[:-1])]

@@ -81,7 +81,9 @@ def compact(rows: Rows, size: FloatArray, *, levels: bool) -> Compact:
     """
     root = 1 / np.sqrt(size)
     if not levels:
-        return _join(rows, rows.z * root[:, None].astype(rows.z.dtype), rows.y * root, size)
+        # where nothing is weighted the rows are the labels' own: millions of numbers are not copied
+        within = rows.z if np.all(size == 1) else rows.z * root[:, None].astype(rows.z.dtype)
+        return _join(rows, within, rows.y * root, size)
     queries = int(rows.query.max()) + 1
     by_query = sparse.csr_array((1 / size, (rows.query, np.arange(len(size)))), shape=(queries, len(size)))
     weight = np.maximum(sum_by(rows.query, 1 / size, queries), 1e-300)

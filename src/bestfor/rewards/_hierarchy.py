@@ -19,7 +19,7 @@ from bestfor.types import BoolArray, FloatArray, IntArray
 WORK = 4e8
 """Multiplications that one pass over the users may cost while variances are learned; beyond, a sample of users stands
 for all."""
-FEWEST = 150
+FEWEST = 300
 
 
 class Options(Protocol):

@@ -33,6 +33,8 @@ LOG_LIMITS = (-9.0, 5.0)
 SCALE_USERS = 500
 SMALLEST = 0.01
 BOLD = 0.5
+STEP = 0.2
+"""The first step of the search for scales moves their logarithms by so much at most."""
 _FLOOR = 1e-8
 
 
@@ -97,10 +99,16 @@ def learn(data: Compact, learning: Learning, start: Prior | None = None) -> Prio
     return prior
 
 
-def learn_scales(data: Compact, groups: IntArray, start: Prior | None = None) -> Prior:
+def learn_scales(data: Compact, groups: IntArray, start: Prior | None = None, *, tolerance: float = 0.1) -> Prior:
     """Maximum a posteriori of all log scales, S and G being diagonal and constant within groups of features.
 
     A few numbers are learned: of very many users, some (spread evenly) suffice.
+
+    Args:
+        data: compact rows.
+        groups: shape (p,), group of each feature.
+        start: where to begin, None for the centre of the priors.
+        tolerance: gain of log-density in a step below which the search stops.
     """
     users = len(data.ends) - 1
     chosen = np.arange(users) if users <= SCALE_USERS else np.linspace(0, users - 1, SCALE_USERS).astype(np.int64)
@@ -121,17 +129,20 @@ def learn_scales(data: Compact, groups: IntArray, start: Prior | None = None) ->
 
     middle = pack(centre)
 
-    def loss(logs: FloatArray) -> tuple[float, FloatArray]:
-        prior = unpack(logs)
+    def loss(steps: FloatArray) -> tuple[float, FloatArray]:
+        prior = unpack(steps * STEP)
         found = expect(data, parts, prior)
-        away = logs - middle
-        return -found.evidence + 0.5 * float(away @ away), away - _slopes(data, prior, found, groups)
+        away = steps * STEP - middle
+        return -found.evidence + 0.5 * float(away @ away), STEP * (away - _slopes(data, prior, found, groups))
 
-    options = {"maxiter": 40, "ftol": 1e-5}
-    limits = [(float(low + LOG_LIMITS[0]), float(low + LOG_LIMITS[1])) for low in middle]
-    begin = middle if start is None else np.clip(pack(start), *np.transpose(limits))
-    found: Any = optimize.minimize(loss, begin, jac=True, method="L-BFGS-B", bounds=limits, options=options)
-    return unpack(found.x)
+    limits = np.stack([middle + LOG_LIMITS[0], middle + LOG_LIMITS[1]], axis=1)
+    begin = middle if start is None else np.clip(pack(start), *limits.T)
+    # the tolerance is relative to the value, which a normal density per label gives well enough
+    options = {"maxiter": 40, "ftol": tolerance / data.labels}
+    found: Any = optimize.minimize(
+        loss, begin / STEP, jac=True, method="L-BFGS-B", bounds=limits / STEP, options=options
+    )
+    return unpack(found.x * STEP)
 
 
 def improve(data: Compact, prior: Prior, found: Expected, learning: Learning, bold: float = 0.0) -> Prior:
