@@ -158,10 +158,8 @@ def test_every_fold_is_measured_and_fitted(bestfor, tmp_path):
     table, file, out = tmp_path / "ratings.csv", tmp_path / "run.toml", tmp_path / "o"
     rows = [f"u{user},t{text} words,{(user * text) % 3}" for user in range(4) for text in range(40)]
     table.write_text("user,text,rating\n" + "\n".join(rows) + "\n")
-    split = 'fold = "all"\nmin_fit = 2\nmin_test = 2\n'
-    file.write_text(
-        f'[data]\nsource = "table"\npath = "{table}"\n[split]\n{split}[[reward]]\nkind = "length"\n[diagnosis]\nn = [1, 2]\n'
-    )
+    split = 'fold = "all"\nmin_fit = 2\nmin_test = 2\n[diagnosis]\nn = [1, 2]\n'
+    file.write_text(f'[data]\nsource = "table"\npath = "{table}"\n[split]\n{split}[[reward]]\nkind = "length"\n')
     code, said, err = bestfor("measure", file, "--out", out, "--json")
     assert code == 0, err
     assert set(json.loads(said)["folders"]) == {str(out / f"fold-{fold}") for fold in range(3)}
