@@ -179,11 +179,25 @@ def test_repeated_and_empty_items_are_left_out_and_counted(save):
     )
 
 
+def test_an_item_that_is_a_test_question_is_nobodys_history(save):
+    """Each question's profile is all else that its author wrote: without user ids these are three users."""
+    written = [item(str(at), text=f"a{at}", title=f"t{at}") for at in range(3)]
+    rows = [question(f"q{at}", f"a{at}", [one for one in written if one["id"] != str(at)]) for at in range(2)]
+    data = load_lamp(*save(rows, {"q0": " t0", "q1": "rewritten"}))
+    kept = data.histories.select(["user_id", "item_id"]).to_pylist()
+    assert kept == [
+        {"user_id": "q0", "item_id": "1"},
+        {"user_id": "q0", "item_id": "2"},
+        {"user_id": "q1", "item_id": "2"},
+    ]
+    assert data.notes == ("1 history items that are test questions, word for word, were left out",)
+
+
 def test_any_script_survives(save):
     text = '大会は雨 🌧️ Ünïcode \u202bעברית\u202c {braces} \\ " \x00'
-    data = load_lamp(*save([question(text=text, profile=[item(text=text, title=text)])], {"40": text}))
+    data = load_lamp(*save([question(text=text, profile=[item(text=text, title=text)])], {"40": f"{text}!"}))
     assert data.histories.select(["input", "output"]).to_pylist() == [{"input": text, "output": text}]
-    assert data.queries.select(["input", "reference"]).to_pylist() == [{"input": text, "reference": text}]
+    assert data.queries.select(["input", "reference"]).to_pylist() == [{"input": text, "reference": f"{text}!"}]
 
 
 def test_a_history_of_ten_thousand_items(save):

@@ -7,10 +7,11 @@ import os
 import tempfile
 import unicodedata
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,6 +25,7 @@ MOST_IN_MEMORY = 1 << 28
 """Characters of histories that are kept in memory; more go to an unnamed temporary file and are mapped from there."""
 
 _BATCH = 1 << 24
+_DIGEST = 12
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Entry:
     def content(self) -> bytes:
         """A hash of what was asked and written, in one form of Unicode and without regard to white space."""
         text = "\0".join(" ".join(_composed(part).split()) for part in (self.input, self.output))
-        return hashlib.blake2b(text.encode(), digest_size=12).digest()
+        return hashlib.blake2b(text.encode(), digest_size=_DIGEST).digest()
 
 
 def _composed(text: str) -> str:
@@ -59,6 +61,7 @@ class Left:
 
     repeated: int = 0
     empty: int = 0
+    asked: int = 0
     without: int = 0
     other: list[str] = field(default_factory=list)
 
@@ -67,6 +70,7 @@ class Left:
         said = [
             (self.repeated, "history items that repeat another of the same user were left out"),
             (self.empty, "history items without a text by the user were left out"),
+            (self.asked, "history items that are test questions, word for word, were left out"),
             (self.without, "users have no history"),
         ]
         return (*(f"{count} {words}" for count, words in said if count), *self.other)
@@ -85,6 +89,7 @@ class Collector:
         self._names: dict[str, set[str]] = {}
         self._texts: dict[str, set[bytes]] = {}
         self._columns: list[list[object]] = [[] for _ in HISTORIES]
+        self._contents = bytearray()
         self._batches: list[pa.RecordBatch] = []
         self._held = self._kept = 0
         self._spill: _Spill | None = None
@@ -116,6 +121,7 @@ class Collector:
                 count += 1
                 name = f"{entry.item_id}#{count}"
             names.add(name)
+            self._contents += content
             self._append((user, name, entry.input, entry.output, entry.timestamp))
 
     def forget(self, user: str) -> None:
@@ -143,16 +149,28 @@ class Collector:
         else:
             self._spill.write(batch)
 
-    def table(self) -> pa.Table:
+    def table(self, asked: Collection[bytes] = ()) -> pa.Table:
         """All items, schema ``HISTORIES``, in the order they came.
+
+        Args:
+            asked: contents of test questions and what users wrote for them: such items are left out, whosever they
+                are. (Where a file does not name users, one person's questions may stand in each other's profiles.)
 
         Raises:
             InputError: no room for the temporary file.
         """
         self._flush()
         if self._spill is not None:
-            return self._spill.table()
-        return pa.Table.from_batches(self._batches, schema=HISTORIES)
+            whole = self._spill.table()
+        else:
+            whole = pa.Table.from_batches(self._batches, schema=HISTORIES)
+        starts = range(0, len(self._contents), _DIGEST) if asked else ()
+        hits = [row for row, at in enumerate(starts) if bytes(self._contents[at : at + _DIGEST]) in asked]
+        self.left.asked = len(hits)
+        # Slices share the rows, which a filter would copy.
+        bounds = [-1, *hits, len(whole)]
+        kept = [whole.slice(left + 1, right - left - 1) for left, right in pairwise(bounds)]
+        return pa.concat_tables(kept) if hits else whole
 
 
 class _Spill:
@@ -217,6 +235,12 @@ class Questions:
             raise InputError(f"{where}, field 'id'", f"query '{row[0]}' twice", "distinct ids")
         self._seen.add(row[0])
         self._rows.append(row)
+
+    @property
+    def contents(self) -> set[bytes]:
+        """The contents of test questions with what users wrote for them, see :attr:`Entry.content`."""
+        rows = (row for row in self._rows if row[4] == "test" and row[3] is not None)
+        return {Entry(name, asked, wrote or "").content for name, _, asked, wrote, _, _ in rows}
 
     def table(self, where: str) -> pa.Table:
         """All queries, schema ``QUERIES``, in the order they came.

@@ -191,11 +191,13 @@ class _Reader:
         paths = [test.questions, test.outputs, *((fit.questions, fit.outputs) if fit else ())]
         parts = [self._task.name, str(self._most), *("" if path is None else file_signature(path) for path in paths)]
         signature = "sha256:" + hashlib.sha256("|".join(parts).encode()).hexdigest()
+        queries = self._asked.table(str(test.questions))
+        histories = self._items.table(self._asked.contents)
         return Dataset(
             f"{self._task.name} ({test.questions.name})",
             signature,
-            self._items.table(),
-            self._asked.table(str(test.questions)),
+            histories,
+            queries,
             notes=self._items.left.notes(),
             task=self._task.name,
         )

@@ -65,7 +65,8 @@ def load_longlamp(
     parts = [known.name, str(users), *(file_signature(file) for file in files)]
     signature = "sha256:" + hashlib.sha256("|".join(parts).encode()).hexdigest()
     name = f"LongLaMP {known.name} ({Path(path).name})"
-    return Dataset(name, signature, items.table(), asked.table(str(path)), notes=items.left.notes(), task=known.name)
+    queries, histories = asked.table(str(path)), items.table(asked.contents)
+    return Dataset(name, signature, histories, queries, notes=items.left.notes(), task=known.name)
 
 
 def _query(

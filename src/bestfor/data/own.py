@@ -71,8 +71,8 @@ def load_histories(
     items.left.without = sum(count == 0 for count in wanted.values())
     parts = [repr(sorted(names.items())), str(users), file_signature(histories), file_signature(queries)]
     signature = "sha256:" + hashlib.sha256("|".join(parts).encode()).hexdigest()
-    table = asked.table(str(queries))
-    return Dataset(Path(histories).stem, signature, items.table(), table, notes=items.left.notes())
+    table, kept = asked.table(str(queries)), items.table(asked.contents)
+    return Dataset(Path(histories).stem, signature, kept, table, notes=items.left.notes())
 
 
 def _names(columns: Mapping[str, str]) -> dict[str, str]:
