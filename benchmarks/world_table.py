@@ -31,7 +31,7 @@ from bestfor.rewards import KINDS
 from bestfor.utilities.taste import Taste
 
 REGIMES = ("differing", "equal", "outliers")
-LABELS = {5: 1, 20: 4, 60: 12}
+LABELS = {20: 4, 5: 1, 60: 12}
 MODELS: dict[str, tuple[str, dict[str, object]]] = {
     "length": ("length", {}),
     "logprob": ("logprob", {}),
@@ -66,14 +66,18 @@ def main() -> None:
     queries = generate(TransformersPolicy("embedded"), built.histories, built.queries, pool, sampling)
     candidates, history = pool.scan(), build_history(built.histories, queries)
     print(f"{len(candidates)} candidates sampled in {time.perf_counter() - start:.0f} s\n", file=sys.stderr)
+    utilities = {
+        regime: measure(candidates, queries, Taste(World(options.seed, options.users, regime, queries=4)))
+        for regime in REGIMES
+    }
     results = {}
-    for regime in REGIMES:
-        utilities = measure(candidates, queries, Taste(World(options.seed, options.users, regime, queries=4)))
-        for labels, kept in LABELS.items():
-            diagnosis = cell((queries, candidates, utilities, history), kept, options.out)
+    for labels, kept in LABELS.items():
+        for regime in REGIMES:
+            diagnosis = cell((queries, candidates, utilities[regime], history), kept, options.out)
             results[f"{regime}/{labels}"] = diagnosis.to_dict()
             print_cell(regime, labels, diagnosis)
-    (options.out / "results.json").write_text(json.dumps(results) + "\n", encoding="utf-8")
+            # what is done outlives a run that is cut short
+            (options.out / "results.json").write_text(json.dumps(results) + "\n", encoding="utf-8")
 
 
 def cell(tables: tuple[pa.Table, pa.Table, pa.Table, History | None], kept: int, out: Path) -> Diagnosis:
@@ -84,7 +88,9 @@ def cell(tables: tuple[pa.Table, pa.Table, pa.Table, History | None], kept: int,
     test = build_examples(queries, candidates, None, "test", history)
     rewards = {}
     for name, (kind, options) in MODELS.items():
+        start = time.process_time()
         model = KINDS[kind](cache=out / "embeddings", **options).fit(fit, rng=0)
+        print(f"{name}: {time.process_time() - start:.1f} s", file=sys.stderr)
         rewards[name] = Reward(model.predict(test).mean, model.scale)
     rows = build_rows(queries, candidates, utilities, {})
     # Both are sorted by (query, candidate), so that rewards stand row for row beside the utilities.

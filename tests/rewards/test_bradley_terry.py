@@ -10,7 +10,7 @@ from bestfor.testing.rewards import LetterEncoder, RewardModelTests, assert_same
 
 class TestBradleyTerry(RewardModelTests):
     model = BradleyTerry
-    options: ClassVar = {"components": 8, "hidden": 4, "epochs": 6}
+    options: ClassVar = {"components": 8, "hidden": 4, "epochs": 3}
 
 
 def fitted(examples, **options):
@@ -39,7 +39,7 @@ def test_levels_of_queries_do_not_count_within_queries():
 def test_it_learns_who_likes_what():
     examples = taste_examples(users=20, queries=6, candidates=8, seed=3)
     fit, test = examples.take(examples.candidate < 5), examples.take(examples.candidate >= 5)
-    mean = fitted(fit).predict(test).mean
+    mean = fitted(fit, epochs=20).predict(test).mean
     inside = [np.corrcoef(mean[test.query == code], test.utility[test.query == code])[0, 1] for code in range(120)]
     assert np.mean(inside) > 0.35
 

@@ -14,7 +14,7 @@ from bestfor.testing.rewards import LetterEncoder, RewardModelTests, taste_examp
 
 class TestEnsemble(RewardModelTests):
     model = Ensemble
-    options: ClassVar = {"components": 8, "hidden": 4, "epochs": 5, "warm_up": 2, "members": 2}
+    options: ClassVar = {"components": 8, "hidden": 4, "epochs": 3, "warm_up": 1, "members": 2}
 
 
 class TestDeep(RewardModelTests):

@@ -11,17 +11,17 @@ from bestfor.testing.rewards import LetterEncoder, RewardModelTests, taste_examp
 
 class TestGaussian(RewardModelTests):
     model = Gaussian
-    options: ClassVar = {"components": 8, "hidden": 4, "epochs": 8, "warm_up": 3}
+    options: ClassVar = {"components": 8, "hidden": 4, "epochs": 4, "warm_up": 2}
 
 
 class TestNatural(RewardModelTests):
     model = Gaussian
-    options: ClassVar = {"components": 8, "hidden": 0, "epochs": 8, "warm_up": 3, "loss": "natural"}
+    options: ClassVar = {"components": 8, "hidden": 0, "epochs": 4, "warm_up": 2, "loss": "natural"}
 
 
 class TestAlone(RewardModelTests):
     model = Gaussian
-    options: ClassVar = {"components": 8, "epochs": 8, "warm_up": 3, "loss": "nll", "shared": False}
+    options: ClassVar = {"components": 8, "epochs": 4, "warm_up": 2, "loss": "nll", "shared": False}
 
 
 @pytest.mark.parametrize("loss", ["nll", "beta_nll", "natural"])

@@ -1,4 +1,4 @@
-"""Nearness to what users wrote, and that nothing else reaches the features: no reference, no later item or test text."""
+"""Nearness to what users wrote, and that nothing else reaches the features: no reference, later item or test text."""
 
 from dataclasses import replace
 

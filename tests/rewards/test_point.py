@@ -14,7 +14,7 @@ from bestfor.testing.rewards import LetterEncoder, RewardModelTests, taste_examp
 
 class TestPoint(RewardModelTests):
     model = Point
-    options: ClassVar = {"components": 8, "hidden": 4, "epochs": 6}
+    options: ClassVar = {"components": 8, "hidden": 4, "epochs": 3}
 
 
 def fitted(examples, **options):
@@ -24,7 +24,7 @@ def fitted(examples, **options):
 def test_without_sharing_it_is_ridge_regression():
     examples = canonical(taste_examples(users=1, queries=1, candidates=30))
     options = {"shared": False, "held_out": 0.0, "style": False, "deviation": 1.0, "rate": 0.02}
-    model = fitted(examples, **options, epochs=300)
+    model = fitted(examples, **options, epochs=200)
     x = model._design(examples).rows()
     reference = Reference(alpha=5.0, fit_intercept=False).fit(
         np.column_stack([x, np.full(len(x), np.sqrt(5.0))]),
@@ -53,7 +53,7 @@ def test_sharing_helps_users_with_few_labels():
     fit, test = examples.take(examples.candidate < 3), examples.take(examples.candidate >= 3)
     found = {}
     for shared in (True, False):
-        mean = fitted(fit, shared=shared, components=16).predict(test).mean
+        mean = fitted(fit, shared=shared, components=16, epochs=25).predict(test).mean
         inside = [np.corrcoef(mean[test.query == code], test.utility[test.query == code])[0, 1] for code in range(64)]
         found[shared] = np.mean(inside)
     assert found[True] > found[False] + 0.05
@@ -61,7 +61,7 @@ def test_sharing_helps_users_with_few_labels():
 
 
 def test_the_default_stops_early_and_says_when():
-    examples = taste_examples(users=20, queries=3, candidates=8)
+    examples = taste_examples(users=10, queries=3, candidates=8)
     model = fitted(examples)
     assert 1 <= model._state()[0]["epochs"] < 200
     assert 0 < model._state()[0]["noise"] < 1.5

@@ -11,6 +11,10 @@ HEADS = ("point", "gaussian", "bradley_terry", "ensemble")
 OTHERS = ("hierarchical", "tastes", "similarity")
 
 
+def quick(kind):
+    return {"epochs": 2} if kind in HEADS else {}
+
+
 def test_importing_rewards_imports_no_heavy_library():
     code = (
         "import sys, bestfor.rewards; print([m for m in ('torch', 'transformers', 'matplotlib') if m in sys.modules])"
@@ -50,7 +54,7 @@ def test_any_saved_model_is_loaded_by_its_folder(tmp_path):
     examples = taste_examples()
     for kind in rewards.KINDS:
         encoder = None if kind in ("length", "logprob") else LetterEncoder()
-        rewards.build(kind, encoder=encoder).fit(examples, rng=0).save(tmp_path / kind)
+        rewards.build(kind, encoder=encoder, **quick(kind)).fit(examples, rng=0).save(tmp_path / kind)
         assert rewards.load(tmp_path / kind, encoder=encoder).kind == kind
     with pytest.raises(InputError, match="kind 'pooled'; expected kind 'point'"):
         rewards.Point.load(tmp_path / "pooled")
@@ -59,7 +63,7 @@ def test_any_saved_model_is_loaded_by_its_folder(tmp_path):
 def test_strangers_are_counted_in_notes():
     examples = taste_examples(users=5)
     for kind in ("ridge", *HEADS, *OTHERS):
-        model = rewards.build(kind, encoder=LetterEncoder()).fit(examples.take(examples.user < 3), rng=0)
+        model = rewards.build(kind, encoder=LetterEncoder(), **quick(kind)).fit(examples.take(examples.user < 3), rng=0)
         model.predict(examples)
         assert len(model.notes) == 1
         assert model.notes[0].startswith("2 users without fit labels were served by")
