@@ -21,12 +21,12 @@ import sklearn
 from sklearn.linear_model import BayesianRidge
 
 from bestfor.diagnostics import best_of_n
-from bestfor.rewards import Hierarchical
 from bestfor.rewards._features import FeatureConfig, Space
 from bestfor.rewards._hierarchy import Fitted, fit_rows, judge, predict_rows
 from bestfor.rewards._linear import Rows
 from bestfor.rewards._people import means
 from bestfor.rewards._scorer import Scorer
+from bestfor.rewards.hierarchical import Config
 
 CANDIDATES, N = 30, 8
 SHARED, PERSONAL, LEVEL, NOISE = 0.25, 0.35, 0.1, 0.3
@@ -42,15 +42,18 @@ def main() -> None:
     print(f"NumPy {np.__version__}, scikit-learn {sklearn.__version__}, Python {platform.python_version()}")
     print(f"{options.users} users x {options.labels} labels x {options.features} features, single precision\n")
     print(f"simulation: {peak():.0f} MB at most so far")
-    config = Hierarchical.Config(covariance="isotropic", variance_head=False)
+    config = Config(covariance="isotropic", variance_head=False)
     groups = np.array([0] * options.features + [1])
     fit, fitted = timed(lambda: fit_rows(rows, groups, config, rng=0))
     print(f"fit, isotropic:              {fit}, {peak():.0f} MB at most, the labels included")
     judged, _ = timed(lambda: judge(rows, fitted))
     print(f"leave-one-out of every user: {judged}")
-    loop, alone = alone_users(rows, options.loop)
-    print(f"BayesianRidge user by user:  {loop}, extrapolated from {len(alone)} users")
-    print(f"the loop takes {loop.clock / fit.clock:.1f} times as long ({loop.busy / fit.busy:.1f} of the processor)\n")
+    alone: dict[int, BayesianRidge] = {}
+    for precision in (np.float32, np.float64):
+        loop, alone = alone_users(rows, options.loop, precision)
+        print(f"BayesianRidge user by user, {precision.__name__}: {loop}, extrapolated from {len(alone)} users")
+        print(f"  {loop.clock / fit.clock:.1f} times as long ({loop.busy / fit.busy:.1f} times the processor)")
+    print()
     compare(world, fitted, alone)
     score(world, fitted)
 
@@ -96,16 +99,15 @@ class World:
         return Rows(z, (y - y.mean()) / y.std(), user, user)
 
 
-def alone_users(rows: Rows, count: int) -> tuple[Cost, dict[int, BayesianRidge]]:
-    """Seconds for all users, extrapolated, and the models of those fitted."""
+def alone_users(rows: Rows, count: int, precision: type) -> tuple[Cost, dict[int, BayesianRidge]]:
+    """Cost for all users, extrapolated, and the models of those fitted."""
     offsets = rows.segments()
-    users = np.unique(np.linspace(0, len(offsets) - 2, count).astype(int))
-    parts = [
-        (rows.z[offsets[user] : offsets[user + 1], :-1], rows.y[offsets[user] : offsets[user + 1]]) for user in users
-    ]
+    users = np.unique(np.linspace(0, len(offsets) - 2, count).astype(int)).tolist()
+    spans = [slice(offsets[user], offsets[user + 1]) for user in users]
+    parts = [(rows.z[span, :-1].astype(precision), rows.y[span].astype(precision)) for span in spans]
     cost, models = timed(lambda: [BayesianRidge().fit(z, y) for z, y in parts])
     factor = (len(offsets) - 1) / len(users)
-    return Cost(cost.clock * factor, cost.busy * factor), dict(zip(users.tolist(), models, strict=True))
+    return Cost(cost.clock * factor, cost.busy * factor), dict(zip(users, models, strict=True))
 
 
 def compare(world: World, fitted: Fitted, alone: dict[int, BayesianRidge]) -> None:

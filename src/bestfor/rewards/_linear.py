@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy import optimize
 
 from bestfor.types import FloatArray, IntArray
@@ -67,13 +68,13 @@ class Rows:
     """Labelled rows sorted by user.
 
     Attributes:
-        z: shape (n, p), features; the last column is usually the intercept.
+        z: shape (n, p), features in single or double precision; the last column is usually the intercept.
         y: shape (n,), utilities.
         user: shape (n,), ascending codes 0..users-1.
         query: shape (n,), codes 0..queries-1; a query belongs to one user.
     """
 
-    z: FloatArray
+    z: npt.NDArray[Any]
     y: FloatArray
     user: IntArray
     query: IntArray
