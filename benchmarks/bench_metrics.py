@@ -5,7 +5,7 @@
 ROUGE-L of pairs of a title's length and of an abstract's length: with one process, with two (which pay for the start
 of the second in every round), and with rouge-score itself on a part of the pairs. Where other work shares the
 processors two processes cannot have twice what one has: the probe, plain work in one and in two processes at once,
-says how much more they could have had.
+says how much more they could have had, and the processor time of both together what two free cores would give at best.
 """
 
 from __future__ import annotations
@@ -55,9 +55,19 @@ def _table(rows: list[tuple], schema: pa.Schema) -> pa.Table:
 
 def seconds(work: Callable[[], object]) -> float:
     """Wall time of one call."""
-    began = time.perf_counter()
+    return both(work)[0]
+
+
+def both(work: Callable[[], object]) -> tuple[float, float]:
+    """Wall time of one call, and the processor time of it and of the processes that it started and ended."""
+    began, spent = time.perf_counter(), _spent()
     work()
-    return time.perf_counter() - began
+    return time.perf_counter() - began, _spent() - spent
+
+
+def _spent() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def spin(count: int) -> float:
@@ -79,15 +89,15 @@ def probe(rounds: int = 3) -> float:
 
 
 def package(candidates: pa.Table, queries: pa.Table, share: int) -> tuple[float, np.ndarray]:
-    """Seconds and values of rouge-score for one in so many pairs."""
+    """Processor seconds and values of rouge-score for one in so many pairs."""
     from rouge_score.rouge_scorer import RougeScorer
 
     scorer = RougeScorer(["rougeL"], use_stemmer=False)
     references = dict(zip(queries["query_id"].to_pylist(), queries["reference"].to_pylist(), strict=True))
     rows = list(zip(candidates["query_id"].to_pylist(), candidates["text"].to_pylist(), strict=True))[::share]
-    began = time.perf_counter()
+    began = _spent()
     found = [scorer.score(references[name], text)["rougeL"].fmeasure for name, text in rows]
-    return time.perf_counter() - began, np.array(found)
+    return _spent() - began, np.array(found)
 
 
 def main() -> None:
@@ -108,16 +118,18 @@ def compare(length: int, count: int, repeats: int) -> None:
     candidates, queries = pairs(count, length)
     one, two = [], []
     for _ in range(repeats):
-        one.append(seconds(lambda: measure(candidates, queries, metric)))
-        two.append(seconds(lambda: measure(candidates, queries, metric, Measuring(workers=2))))
+        one.append(both(lambda: measure(candidates, queries, metric)))
+        two.append(both(lambda: measure(candidates, queries, metric, Measuring(workers=2))))
     share = PACKAGE_SHARE[length]
     taken, values = package(candidates, queries, share)
     assert np.array_equal(values, measure(candidates, queries, metric)["utility"].to_numpy()[::share])
-    ratio = np.median(np.array(one) / np.array(two))
+    ratio, work = np.median(np.array(one) / np.array(two), axis=0)
+    alone, together = np.min(one, axis=0), np.min(two, axis=0)
     print(
-        f"{length} words: one process {min(one):.2f} s, two {min(two):.2f} s, ratio {ratio:.2f} (median of {repeats});"
-        f" rouge-score {taken * share:.0f} s, from {len(values)} pairs, is {taken * share / min(one):.0f} times one"
-        f" process, with equal values"
+        f"{length} words: one {alone[0]:.2f} s, two processes {together[0]:.2f} s, ratio {ratio:.2f} ({repeats} rounds);"
+        f" processor time {alone[1]:.2f} and {together[1]:.2f} s, so {2 * work:.2f} on two free cores at best;"
+        f" rouge-score {taken * share:.0f} s of processor time, from {len(values)} pairs,"
+        f" {taken * share / alone[1]:.0f} times one process, with equal values"
     )
 
 
