@@ -126,7 +126,7 @@ def compare(length: int, count: int, repeats: int) -> None:
     ratio, work = np.median(np.array(one) / np.array(two), axis=0)
     alone, together = np.min(one, axis=0), np.min(two, axis=0)
     print(
-        f"{length} words: one {alone[0]:.2f} s, two processes {together[0]:.2f} s, ratio {ratio:.2f} ({repeats} rounds);"
+        f"{length} words: one {alone[0]:.2f} s, two processes {together[0]:.2f} s, ratio {ratio:.2f};"
         f" processor time {alone[1]:.2f} and {together[1]:.2f} s, so {2 * work:.2f} on two free cores at best;"
         f" rouge-score {taken * share:.0f} s of processor time, from {len(values)} pairs,"
         f" {taken * share / alone[1]:.0f} times one process, with equal values"
