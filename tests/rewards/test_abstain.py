@@ -49,3 +49,12 @@ def test_levels_come_from_the_other_rows_of_the_query():
     found = left_out_levels(error, query)
     np.testing.assert_allclose(found[:3], [1 - 4, 2 - 3.5, 6 - 1.5])
     assert np.isnan(found[3])
+
+
+def test_a_user_whose_labels_are_all_alike_does_not_upset_the_others():
+    user, personal, shared = errors_of([0.5] * 20, rows=40, seed=3)
+    before = abstaining(user, personal, shared)
+    alike = abstaining(
+        np.append(user, np.full(40, 20)), np.append(personal, np.full(40, 0.05)), np.append(shared, np.zeros(40))
+    )
+    np.testing.assert_array_equal(alike[:20], before)

@@ -9,7 +9,9 @@ users get what strangers get, are stored with the model, listed by ``model.absta
 under what would serve them instead. Both must know the level of a query equally well, since a level moves no pick:
 :func:`left_out_levels` gives that to errors that ignore it.
 
-    d_i = (shared_i^2 - personal_i^2) / mean_u shared^2,   mean_u d ~ N(gain_u, v_u / n_u),   gain_u ~ N(m, t)
+    d_i = (shared_i^2 - personal_i^2) / s_u,   mean_u d ~ N(gain_u, v_u / n_u),   gain_u ~ N(m, t)
+
+with s_u halfway between the user's own mean of shared^2 and everybody's, since users differ in how noisy they are.
 
 A user abstains where gain_u is not positive even one posterior standard deviation above its posterior mean. m and t
 come from all users (Efron & Morris 1973): where personal models help most people it takes evidence against one of them
@@ -64,11 +66,13 @@ def left_out_levels(error: FloatArray, query: IntArray) -> FloatArray:
 
 
 def _differences(user: IntArray, personal: FloatArray, shared: FloatArray, users: int) -> FloatArray:
-    """d_i: what the user's own model takes off the shared one's squared error, as a share of its mean."""
+    """d_i: what the user's own model takes off the shared one's squared error, over what such errors are like."""
     usable = np.isfinite(personal) & np.isfinite(shared)
     squares = np.where(usable, shared, 0.0) ** 2
     mean = np.bincount(user, squares, minlength=users) / np.maximum(np.bincount(user, usable, minlength=users), 1)
-    return np.where(usable, squares - personal**2, np.nan) / np.maximum(mean, _TINY)[user]
+    common = float(squares.sum()) / max(int(usable.sum()), 1)
+    # somebody whose labels are all alike has no shared error at all: their own mean alone would divide by nothing
+    return np.where(usable, squares - personal**2, np.nan) / np.maximum((mean + common) / 2, _TINY)[user]
 
 
 def _gains(user: IntArray, difference: FloatArray, users: int) -> tuple[FloatArray, FloatArray, BoolArray]:
