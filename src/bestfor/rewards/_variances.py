@@ -110,9 +110,7 @@ def learn_scales(data: Compact, groups: IntArray, start: Prior | None = None, *,
         start: where to begin, None for the centre of the priors.
         tolerance: gain of log-density in a step below which the search stops.
     """
-    users = len(data.ends) - 1
-    chosen = np.arange(users) if users <= SCALE_USERS else np.linspace(0, users - 1, SCALE_USERS).astype(np.int64)
-    data = take(data, chosen)
+    data = _some_users(data)
     parts = list(batches(data))
     centre, last = first_guess(groups), int(groups.max())
     first = np.array([int(np.flatnonzero(groups == code)[0]) for code in range(last + 1)])
@@ -143,6 +141,11 @@ def learn_scales(data: Compact, groups: IntArray, start: Prior | None = None, *,
         loss, begin / STEP, jac=True, method="L-BFGS-B", bounds=limits / STEP, options=options
     )
     return unpack(found.x * STEP)
+
+
+def _some_users(data: Compact) -> Compact:
+    users = len(data.ends) - 1
+    return data if users <= SCALE_USERS else take(data, np.linspace(0, users - 1, SCALE_USERS).astype(np.int64))
 
 
 def improve(data: Compact, prior: Prior, found: Expected, learning: Learning, bold: float = 0.0) -> Prior:
