@@ -170,6 +170,20 @@ def test_every_fold_is_measured_and_fitted(bestfor, tmp_path):
     assert code == 0, err
 
 
+def test_folds_whose_pools_differ_in_size_meet_at_the_n_they_share(bestfor, tmp_path):
+    table, file, out = tmp_path / "ratings.csv", tmp_path / "run.toml", tmp_path / "o"
+    rows = [f"u{user},t{text} words,{(user * text) % 3}" for user in range(4) for text in range(40)]
+    table.write_text("user,text,rating\n" + "\n".join(rows) + "\n")
+    split = 'fold = "all"\nmin_fit = 2\nmin_test = 2\n'
+    file.write_text(f'[data]\nsource = "table"\npath = "{table}"\n[split]\n{split}[[reward]]\nkind = "length"\n')
+    code, said, err = bestfor("run", file, "--out", out, "--json")
+    assert code == 0, err
+    found = json.loads(said)
+    sizes = [json.loads((out / f"fold-{fold}" / "diagnosis.json").read_text())["oracle"]["n"] for fold in range(3)]
+    assert found["oracle"]["n"][:4] == [1, 2, 4, 8]
+    assert sizes == [found["oracle"]["n"]] * 3
+
+
 def test_what_is_no_run_is_one_line(bestfor, headlines, tmp_path):
     for words, message in (
         (("pool", "info", tmp_path / "none"), "found no folder; expected a run's folder"),

@@ -10,6 +10,7 @@ from bestfor import __version__
 from bestfor.data import schema
 from bestfor.data.split import Dataset
 from bestfor.diagnostics import Diagnosis, Reward, Settings, combine_folds, diagnose_arrays
+from bestfor.diagnostics.diagnosis import choose_n
 from bestfor.pipeline.config import RunConfig
 from bestfor.pipeline.doors import primary_metric
 from bestfor.pipeline.examples import build_rows
@@ -48,6 +49,8 @@ def run(config: RunConfig, out: str | Path, *, tell: Tell = lambda line: None) -
         InputError: bad data, an option without sense here, or a folder that holds another run's pool.
     """
     results = []
+    if config.split.fold == "all" and not config.diagnosis.n:
+        config = _common_n(config, out)
     for stages in folds(config, out, tell):
         stages.sample()
         predicted = {spec.label: stages.predict(spec) for spec in stages.config.reward}
@@ -56,6 +59,13 @@ def run(config: RunConfig, out: str | Path, *, tell: Tell = lambda line: None) -
     if config.split.fold != "all":
         return results[0]
     return _leave(Path(out), combine_folds([result.diagnosis for result in results]))
+
+
+def _common_n(config: RunConfig, out: str | Path) -> RunConfig:
+    """The N that every fold would choose: folds whose pools differ in size have a mean at these alone."""
+    grids = [set(choose_n(None, stages.sizes()).tolist()) for stages in folds(config, out, lambda line: None)]
+    common = tuple(sorted(set.intersection(*grids)))
+    return config.model_copy(update={"diagnosis": config.diagnosis.model_copy(update={"n": common})})
 
 
 def _diagnose(

@@ -27,7 +27,7 @@ from bestfor.pipeline.steps import Steps, sweep, write_json, write_text
 from bestfor.pool import CandidatePool
 from bestfor.rewards import KINDS
 from bestfor.rewards import load as load_model
-from bestfor.types import RewardEstimate
+from bestfor.types import IntArray, RewardEstimate
 
 Tell = Callable[[str], None]
 
@@ -106,6 +106,11 @@ class Stages:
 
         outputs = ["histories.parquet", "signature.json"]
         return self._steps.run("data", {"data": self.data.signature}, outputs, save_tables)
+
+    def sizes(self) -> IntArray:
+        """Candidates of each test pool, where they are in the data; shape (test queries,)."""
+        assert self.data.candidates is not None
+        return _test_sizes(self.data.queries, self.data.candidates)
 
     def sample(self) -> None:
         """Sample the candidates that are owed."""
@@ -205,13 +210,17 @@ def rewards_table(
     )
 
 
+def _test_sizes(queries: pa.Table, candidates: pa.Table) -> IntArray:
+    split = dict(zip(queries["query_id"].to_pylist(), queries["split"].to_pylist(), strict=True))
+    counts = candidates["query_id"].value_counts().to_pylist()
+    return np.array([row["counts"] for row in counts if split[row["values"]] == "test"], dtype=np.int64)
+
+
 def _check_n(config: RunConfig, data: Dataset) -> None:
     """An N that no pool can answer is known before anything is fitted, where candidates are in the data."""
     if data.candidates is None:
         return
-    split = dict(zip(data.queries["query_id"].to_pylist(), data.queries["split"].to_pylist(), strict=True))
-    counts = data.candidates["query_id"].value_counts().to_pylist()
-    most = max((row["counts"] for row in counts if split[row["values"]] == "test"), default=0)
+    most = int(_test_sizes(data.queries, data.candidates).max(initial=0))
     largest = max(config.diagnosis.n, default=1)
     if largest > most:
         raise InputError("[diagnosis] n", f"N = {largest}", f"at most {most}, the candidates of the largest test pool")
