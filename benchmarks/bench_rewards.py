@@ -4,17 +4,23 @@
 
 Users are drawn from a known prior: rewards are linear in the features, with a part that all share, a part of their own,
 a level and noise. scikit-learn fits ``--loop`` users spread over all; its time for all of them is extrapolated. The
-captured share is that of Best-of-8 among 30 fresh candidates, over these users.
+captured share is that of Best-of-8 among 30 fresh candidates, over these users. One thread, unless told otherwise by
+OMP_NUM_THREADS and OPENBLAS_NUM_THREADS.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import resource
 import time
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
+
+# small products: threads that wait for one another by spinning cost more than they bring, in the loop above all
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import sklearn
