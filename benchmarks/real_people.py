@@ -32,10 +32,10 @@ KINDS = (
     "tastes",
 )
 CONVERSATIONS = {
-    "bowling-green": ("american-assembly.bowling-green", 8, 16),
-    "taxes": ("scoop-hivemind.taxes", 4, 8),
-    "canada": ("canadian-electoral-reform", 4, 8),
-    "seattle": ("15-per-hour-seattle", 2, 4),
+    "bowling-green": ("american-assembly.bowling-green", 8, 16, 20),
+    "taxes": ("scoop-hivemind.taxes", 4, 8, 20),
+    "canada": ("canadian-electoral-reform", 4, 8, 20),
+    "seattle": ("15-per-hour-seattle", 2, 4, 10),
 }
 DEFAULT = "tastes"
 
@@ -56,12 +56,12 @@ def main() -> None:
 
 def done(name: str, data: Path, folder: Path, kinds: list[str]) -> None:
     """Run one conversation, or what is left of it."""
-    source, size, min_test = CONVERSATIONS[name]
+    source, size, min_test, min_fit = CONVERSATIONS[name]
     config = RunConfig.model_validate(
         {
             "name": name,
             "data": {"source": "polis", "path": str(data / source)},
-            "split": {"by": "text", "fold": "all", "min_fit": 20, "min_test": min_test},
+            "split": {"by": "text", "fold": "all", "min_fit": min_fit, "min_test": min_test},
             "reward": [{"kind": kind} for kind in kinds],
             "diagnosis": {"n": [n for n in (1, 2, 4, 8, 16) if n <= max(size, min_test)]},
         }
