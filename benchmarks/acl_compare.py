@@ -18,11 +18,15 @@ import numpy as np
 import typer
 
 from bestfor.data import schema
+from bestfor.data.examples import Examples
 from bestfor.diagnostics import Reward, Settings, diagnose_arrays
+from bestfor.encoders import load_encoder
 from bestfor.pipeline.config import RunConfig, parse_config
-from bestfor.pipeline.examples import build_rows
+from bestfor.pipeline.examples import build_examples, build_rows
 from bestfor.pipeline.run import run
 from bestfor.pool import CandidatePool
+from bestfor.rewards import KINDS
+from bestfor.types import FloatArray, Scale
 
 POLICIES = {"plain": (False, False), "retrieval": (True, False), "adapters": (False, True), "both": (True, True)}
 """Whether a policy retrieves, and whether it has adapters."""
@@ -42,8 +46,8 @@ def main(
     for name in [only] if only else POLICIES:
         folder = out / name
         settings = parse_config(variant(raw, name), f"{config} ({name})")
-        done = run(settings, folder, tell=lambda line, name=name: print(f"{name}: {line}", file=sys.stderr))
-        found[name] = done.diagnosis.to_dict(), second(settings, folder, "rouge1"), lines(folder)
+        run(settings, folder, tell=lambda line, name=name: print(f"{name}: {line}", file=sys.stderr, flush=True))
+        found[name] = diagnosed(settings, folder, "rougeL"), diagnosed(settings, folder, "rouge1"), lines(folder)
     print_policies(found)
     for name, (first, other, _) in found.items():
         print_models(name, first, other)
@@ -61,17 +65,36 @@ def variant(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {**raw, "policy": policy, "name": f"{raw['name']}: {name}"}
 
 
-def second(config: RunConfig, folder: Path, metric: str) -> Found:
-    """The diagnosis of the same rewards by another metric."""
+def diagnosed(config: RunConfig, folder: Path, metric: str) -> dict[str, Any]:
+    """The diagnosis of a run's rewards, and of nearness to the abstract, by one of its metrics."""
     labels = [spec.label for spec in config.reward]
     rewards = {name: schema.read(folder / "rewards" / f"{name}.parquet", schema.REWARDS) for name in labels}
     queries = schema.read(folder / "queries.parquet", schema.QUERIES)
+    pool = CandidatePool(folder / "pool").scan()
     utilities = schema.read(folder / "utilities" / f"{metric}.parquet", schema.UTILITIES)
-    rows = build_rows(queries, CandidatePool(folder / "pool").scan(), utilities, rewards)
-    # Rewards that promise ROUGE-L are no promise of another metric: their scale is arbitrary here.
-    judged = {spec.label: Reward(rows.rewards[spec.label], "arbitrary") for spec in config.reward}
+    rows = build_rows(queries, pool, utilities, rewards)
+    # Rewards that promise ROUGE-L are no promise of another metric: their scale is arbitrary there.
+    promised = metric == config.utility.primary
+    scales: dict[str, Scale] = {
+        spec.label: KINDS[spec.kind].scale if promised else "arbitrary" for spec in config.reward
+    }
+    judged = {label: Reward(rows.rewards[label], scales[label]) for label in labels}
+    judged["near abstract"] = Reward(near_abstract(build_examples(queries, pool, None, "test"), folder), "arbitrary")
     settings = Settings(n=list(config.diagnosis.n), name=metric)
     return diagnose_arrays(rows.user, rows.query, rows.utility, judged, settings, candidate=rows.candidate).to_dict()
+
+
+def near_abstract(examples: Examples, folder: Path) -> FloatArray:
+    """Cosine of a candidate and the abstract that it is for; nobody's titles are needed for it."""
+    encoder = load_encoder(cache=folder / "embeddings")
+    texts, inputs = (unit(encoder.encode(list(found))) for found in (examples.texts, examples.inputs))
+    return (texts[examples.text] * inputs[examples.query]).sum(axis=1)
+
+
+def unit(vectors: np.ndarray) -> FloatArray:
+    """Rows of length 1."""
+    wide = vectors.astype(np.float64)
+    return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
 
 
 def lines(folder: Path) -> list[str]:

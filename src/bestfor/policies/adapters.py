@@ -34,7 +34,7 @@ from bestfor.policies._settings import Lora
 from bestfor.policies.base import Message
 from bestfor.policies.transformers import fingerprint, locate
 
-__all__ = ["Example", "Lora", "export", "train_adapters"]
+__all__ = ["Example", "Lora", "encode_examples", "export", "train_adapters"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def train_adapters(
     config = config or Lora()
     folder = locate(base)
     checkpoint = Checkpoint(folder, dtype=config.dtype, device=config.device)
-    rows = {user: _encode(checkpoint, examples[user], config.limit) for user in sorted(examples)}
+    rows = {user: encode_examples(checkpoint, examples[user], config.limit) for user in sorted(examples)}
     rows = {user: found for user, found in rows.items() if found}
     if not rows:
         raise InputError("adapters", f"no example of at most {config.limit} tokens", "at least one")
@@ -134,7 +134,7 @@ def export(folder: Path, user: str, out: Path, *, base: str | Path) -> None:
     save_file(tensors, out / "adapter_model.safetensors")
 
 
-def _encode(checkpoint: Checkpoint, examples: Sequence[Example], limit: int) -> list[Encoded]:
+def encode_examples(checkpoint: Checkpoint, examples: Sequence[Example], limit: int) -> list[Encoded]:
     """Chats as the policy reads them when it is asked, each followed by the text and its end."""
     tokenizer = checkpoint.tokenizer
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
