@@ -1,5 +1,6 @@
 import math
 
+import bm25s
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from bestfor.encoders import CachedEncoder
 from bestfor.errors import InputError
-from bestfor.policies.retrieval import Item, retrieve
+from bestfor.policies.retrieval import Item, _bm25, retrieve
 
 HISTORY = [
     Item("a", "rivers in the north", "cold water", 1),
@@ -57,6 +58,21 @@ def test_bm25_agrees_with_the_formula(query):
     scores = brute_force(HISTORY, query)
     expected = sorted(range(4), key=lambda i: (-round(scores[i], 5), -i))
     assert ids(retrieve(HISTORY, query, 4)) == [HISTORY[i].item_id for i in expected]
+
+
+some_words = st.lists(st.sampled_from(["a", "an", "river", "stone", "bread", "cold", "é"]), max_size=9).map(" ".join)
+
+
+@given(texts=st.lists(some_words, min_size=1, max_size=9), query=some_words)
+@settings(max_examples=60, deadline=None)
+def test_an_index_of_the_asked_words_scores_as_one_of_all_words(texts, query):
+    asked = sorted({word for word in query.split() if any(word in text.split() for text in texts)})
+    whole = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
+    expected = np.zeros(len(texts))
+    if asked:
+        whole.index([text.split() for text in texts], show_progress=False)
+        expected = np.round(np.asarray(whole.get_scores(asked), dtype=np.float64), 5)
+    assert _bm25(texts, query).tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("query", ["bridges of stone", "the price of water", "bread"])

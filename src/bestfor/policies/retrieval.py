@@ -100,13 +100,15 @@ def passage(item: Item) -> str:
 def _bm25(texts: Sequence[str], query: str) -> FloatArray:
     bm25s = require("bm25s", "retrieval")
     asked = sorted(set(_words(query)))
-    documents = [_words(text) for text in texts]
-    known = {word for words in documents for word in words}
-    asked = [word for word in asked if word in known]
+    # Only asked words score. The others all become number 0, which keeps the lengths and spares the index.
+    number = {word: at for at, word in enumerate(asked, 1)}
+    documents = [[number.get(word, 0) for word in _words(text)] for text in texts]
+    known = set().union(*documents)
+    asked = [word for word in asked if number[word] in known]
     if not asked:
         return np.zeros(len(texts))
     index = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
-    index.index(documents, show_progress=False)
+    index.index((documents, {"": 0, **number}), show_progress=False)
     return np.round(np.asarray(index.get_scores(asked), dtype=np.float64), DIGITS)
 
 
