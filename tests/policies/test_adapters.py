@@ -15,10 +15,10 @@ pytest.importorskip("peft")
 
 from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, BloomConfig
+from transformers import AutoModelForCausalLM, BloomConfig, GPT2Config
 
 from bestfor.errors import InputError
-from bestfor.policies import _personal
+from bestfor.policies import _lora, _personal
 from bestfor.policies._lora import AdapterFolder, file_of, worn
 from bestfor.policies.adapters import Example, Lora, export, train_adapters
 from bestfor.policies.base import Prompt
@@ -88,6 +88,24 @@ def test_an_adapter_does_not_depend_on_who_was_trained_before(checkpoint, traine
     more = {"aaron": [example("never", "seen before")], **EXAMPLES}
     train_adapters(checkpoint, more, tmp_path / "more", QUICK)
     assert files(tmp_path / "more").items() > files(out).items()
+
+
+def test_a_base_with_dropout_makes_no_difference(tmp_path):
+    base = tiny.save(tmp_path / "base", GPT2Config(vocab_size=320, n_embd=32, n_layer=1, n_head=4, eos_token_id=1))
+    config = replace(QUICK, targets=("c_attn",))
+    train_adapters(base, {user: EXAMPLES[user] for user in ("ann", "bob")}, tmp_path / "two", config)
+    train_adapters(base, {"bob": EXAMPLES["bob"]}, tmp_path / "one", config)
+    assert files(tmp_path / "two").items() > files(tmp_path / "one").items()
+
+
+def test_few_users_are_kept_in_memory(trained, monkeypatch):
+    monkeypatch.setattr(_lora, "KEPT", 2)
+    folder = AdapterFolder(trained[0], trained[1]["base"])
+    first = [folder.of(user) for user in EXAMPLES]
+    assert len(folder._read) < len(EXAMPLES)
+    again = [folder.of(user) for user in EXAMPLES]
+    for one, other in zip(first, again, strict=True):
+        assert all(torch.equal(one[layer][0], other[layer][0]) for layer in one)
 
 
 def test_the_base_is_as_it_was(checkpoint, trained):

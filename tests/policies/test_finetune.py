@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from safetensors.torch import load_file  # noqa: E402
-from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config  # noqa: E402
 
 from bestfor.data import schema  # noqa: E402
 from bestfor.data.world import INSTRUCTIONS, World, build  # noqa: E402
@@ -211,6 +211,20 @@ def test_further_texts_are_measured_and_not_trained_on(corpus, settings, trained
     )
     assert record["curve"][0]["held_out"] == pytest.approx(trained[1]["curve"][-1]["held_out"], abs=5e-3)
     assert record["data"]["sha256"] == trained[1]["data"]["sha256"]
+
+
+def test_dropout_is_the_same_in_an_interrupted_training(corpus, settings, trained, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(trained[0].out)
+    shape = GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=1, n_head=2, n_positions=600)
+    AutoModelForCausalLM.from_config(shape).save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    config = replace(settings, init=tmp_path / "base", steps=4, save_every=2)
+    whole = finetune(replace(config, out=tmp_path / "whole"), [corpus])
+    finetune(replace(config, out=tmp_path / "parts", until=2), [corpus])
+    torch.rand(3)
+    assert finetune(replace(config, out=tmp_path / "parts"), [corpus]) == whole
+    paths = [tmp_path / name / "model.safetensors" for name in ("whole", "parts")]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
 def test_a_training_may_pause(corpus, settings, trained, tmp_path):

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 INDEX = "adapters.json"
 SHARED = "shared.safetensors"
 NOTES = "bestfor"
+KEPT = 64
+"""Users whose updates are kept in memory; neighbours in a run's order are often one user's queries."""
+
 PREFIX, DOWN, UP = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
 
 Pair = tuple["torch.Tensor", "torch.Tensor"]
@@ -98,6 +101,8 @@ class AdapterFolder:
             InputError: a file that is torn or missing.
         """
         if user not in self._read:
+            if len(self._read) >= KEPT:
+                self._read.clear()
             entry = self.index["users"].get(user)
             parts = [self._pairs(name) for name in (*self._all, *([entry["file"]] if entry else []))]
             self._read[user] = _summed(parts)

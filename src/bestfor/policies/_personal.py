@@ -36,19 +36,18 @@ class Trainer:
             bias="none",
             task_type="CAUSAL_LM",
         )
-        try:
-            with warnings.catch_warnings():
-                # peft 0.21 reads a name that transformers 5 has deprecated.
-                warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        with warnings.catch_warnings():
+            # peft 0.21 reads a name that transformers 5 has deprecated, and says when it turns a GPT-2 layer's matrix.
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+            warnings.filterwarnings("ignore", message=".*fan_in_fan_out", category=UserWarning)
+            try:
                 self._wrapped = get_peft_model(self._model, shape, adapter_name=_OWN)
-        except ValueError as error:
-            reason = str(error).split(". ")[0]
-            raise InputError(
-                str(folder), f"no layers to adapt ({reason})", f"some of {list(config.targets)}"
-            ) from error
-        self._active = [_OWN]
-        if config.shared_steps:
-            self._wrapped.add_adapter(_ALL, shape)
+            except ValueError as error:
+                found = f"no layers to adapt ({str(error).split('. ')[0]})"
+                raise InputError(str(folder), found, f"some of {list(config.targets)}") from error
+            self._active = [_OWN]
+            if config.shared_steps:
+                self._wrapped.add_adapter(_ALL, shape)
 
     def shared(self, path: Path, rows: Sequence[Encoded], identity: str) -> dict[str, Any]:
         """Train the adapter for all, or read it; personal ones are then trained on top of it."""
@@ -92,7 +91,7 @@ class Trainer:
     def _start(self, name: str, user: str) -> list[torch.nn.Parameter]:
         """First weights of an adapter: A uniform as in a linear layer, B zero; only they are trained."""
         cast(Any, self._wrapped.base_model).set_adapter(self._active)
-        self._model.train()
+        self._model.eval()  # a base's dropout would draw from a stream that all users share
         found: list[torch.nn.Parameter] = []
         for place, weights in self._model.named_parameters():
             own = f".{name}." in place

@@ -82,6 +82,8 @@ class Training:
             for group in optimizer.param_groups:
                 group["lr"] = rate_at(self.step, config, config.steps)
         self.model.train()
+        # Dropout, where a checkpoint has any, is then the same in a training that was interrupted.
+        torch.manual_seed(int(rng.derive(config.seed, "dropout", self.step).integers(1 << 62)))
         hidden = rng.derive(config.seed, "hidden", self.step) if config.hide > 0 else None
         with _precision(self.model, config.precision):
             total, weight = weighted_loss(self.model, batch, context=config.context, hide=config.hide, draw=hidden)
