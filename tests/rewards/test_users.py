@@ -6,7 +6,7 @@ from scipy import stats
 
 from bestfor import rng
 from bestfor.rewards._linear import Rows, build_blocks, condition
-from bestfor.rewards._users import INTERCEPT_VARIANCE, choose_ratios, evidence, solve_users
+from bestfor.rewards._users import INTERCEPT_VARIANCE, choose_ratios, evidence, left_out_users, solve_users
 
 
 def rows_of(users=4, queries=3, size=5, p=3, seed=0, slope=0.5):
@@ -33,6 +33,19 @@ def test_evidence_is_the_full_normal():
     mine = rows.user == 2
     part = whole[np.ix_(mine, mine)]
     np.testing.assert_allclose(weights[2], prior @ rows.z[mine].T @ np.linalg.solve(part, rows.y[mine]), atol=1e-10)
+
+
+@pytest.mark.parametrize("query", [0.0, 0.8])
+def test_left_out_errors_are_those_of_the_other_rows(query):
+    rows = rows_of(users=2, queries=2, size=3, seed=3)
+    found = left_out_users(rows, build_blocks(rows), 0.4, query)
+    prior = np.diag([0.4, 0.4, INTERCEPT_VARIANCE])
+    for row in range(len(rows.y)):
+        others = np.flatnonzero((rows.user == rows.user[row]) & (np.arange(len(rows.y)) != row))
+        level = query * (rows.query[:, None] == rows.query[None, others])
+        reach = rows.z @ prior @ rows.z[others].T + level
+        expected = reach[row] @ np.linalg.solve(reach[others] + np.eye(len(others)), rows.y[others])
+        assert found[row] == pytest.approx(rows.y[row] - expected, abs=1e-9)
 
 
 def test_ratios_are_near_those_of_the_simulation():

@@ -21,6 +21,7 @@ from torch.nn.functional import embedding
 
 from bestfor import rng
 from bestfor.rewards import _losses as losses
+from bestfor.rewards._held_out import Errors, held_errors
 from bestfor.rewards._labels import Labels, partners
 from bestfor.rewards._training import Training
 from bestfor.types import IntArray
@@ -46,11 +47,14 @@ class Trained:
         epochs: how many it took, warm-up included.
         noise: mean squared held-out error over the predicted variance (over 1 where none is predicted), levels of
             queries not known; 1 where nothing was held out or rows are only compared.
+        held: users of held-out rows and how far their own and the shared head err there, each (k,); None where nothing
+            was held out or nobody asks.
     """
 
     weights: dict[str, npt.NDArray[np.float32]]
     epochs: int
     noise: float
+    held: Errors | None = None
 
 
 def train(labels: Labels, training: Training, seed: int, epochs: int | None = None) -> Trained:
@@ -69,15 +73,16 @@ def train(labels: Labels, training: Training, seed: int, epochs: int | None = No
             epochs = training.epochs
         elif epochs is None and (len(held) < LEAST_HELD_OUT or len(kept) == 0):
             epochs = min(training.epochs, training.warm_up + UNSTOPPED)
-        noise, run = 1.0, Descent(labels, training, seed)
+        noise, errors, run = 1.0, None, Descent(labels, training, seed)
         if epochs is None:
             weights, epochs, noise = _stop_early(run, kept, held)
+            errors = held_errors(run, weights, kept, held) if training.abstain else None
             if not training.refit:
-                return Trained(_arrays(weights), epochs, noise)
+                return Trained(_arrays(weights), epochs, noise, errors)
             run = Descent(labels, training, seed)
         for number in range(epochs):
             run.epoch(everything, number)
-        return Trained(_arrays(run.average), epochs, noise)
+        return Trained(_arrays(run.average), epochs, noise, errors)
 
 
 class Descent:
@@ -163,6 +168,13 @@ class Descent:
         """Within what pairs are formed, shape (n,)."""
         return self.labels.user if self.training.pairs == "user" else self.labels.query
 
+    def held_out_pairs(self, held: IntArray) -> tuple[IntArray, IntArray]:
+        """Held-out rows and what they are compared with: several others where rows are compared, else themselves."""
+        if not self.training.pairwise:
+            return held, held
+        rows, everything = np.repeat(held, PAIRS_HELD_OUT), np.arange(len(self.labels.target))
+        return rows, partners(rows, everything, self.groups(), rng.derive(self.seed, "held-out pairs"))
+
     def losses(
         self, rows: Tensor, other: Tensor, weights: Weights, *, warming: bool, beta: float | None = None
     ) -> Tensor:
@@ -182,12 +194,23 @@ class Descent:
 
     def squares(self, rows: Tensor, weights: Weights) -> Tensor:
         """Squared error over predicted variance of each row, without its query's level, shape (k,)."""
+        mean, log_variance = self.moments(rows, weights)
+        return (self.y[rows] - mean).square() / log_variance.exp()
+
+    def moments(self, rows: Tensor, weights: Weights) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance (0 where none is learned) of each row, without its query's level, each (k,)."""
         columns = self._columns(rows, weights)
         mean = self._head(columns, rows, weights, "shared", "own")
         if not self.training.gaussian:
-            return (self.y[rows] - mean).square()
-        mean, log_variance = self._moments(mean, self._head(columns, rows, weights, "spread", "own_spread"))
-        return (self.y[rows] - mean).square() / log_variance.exp()
+            return mean, torch.zeros(len(rows))
+        return self._moments(mean, self._head(columns, rows, weights, "spread", "own_spread"))
+
+    def strangers(self, weights: Weights) -> Weights:
+        """Weights that give everybody what strangers are served."""
+        own = {name: weights[name] for name in ("own", "own_spread")}
+        if self.training.shared:
+            return weights | {name: torch.zeros_like(value) for name, value in own.items()}
+        return weights | {name: value[-1:].expand_as(value) for name, value in own.items()}
 
     def _columns(self, rows: Tensor, weights: Weights) -> Tensor:
         parts = [self.x[rows], torch.ones(len(rows), 1)]
@@ -215,12 +238,8 @@ class Descent:
 
 def _stop_early(run: Descent, kept: IntArray, held: IntArray) -> tuple[Weights, int, float]:
     """The best weights, the epochs they took, and the held-out noise."""
-    training, others = run.training, held
-    if training.pairwise:
-        held = np.repeat(held, PAIRS_HELD_OUT)
-        everything = np.arange(len(run.labels.target))
-        others = partners(held, everything, run.groups(), rng.derive(run.seed, "held-out pairs"))
-    rows, against = torch.from_numpy(held), torch.from_numpy(others)
+    training = run.training
+    rows, against = (torch.from_numpy(part) for part in run.held_out_pairs(held))
     best, found, epochs = math.inf, run.average, 0
     for number in range(training.epochs):
         run.epoch(kept, number)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from bestfor.artifacts import Arrays
@@ -119,6 +121,13 @@ class Space:
         names += [f"answer.{name}" for name in ANSWER] if self.answers and self.config.answer else []
         names += [f"input.{index}" for index in kept] + [f"product.{index}" for index in kept]
         return names + ([f"history.{name}" for name in HISTORY] if self.history else [])
+
+    @cached_property
+    def single(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Centre, axes and the limits of components in single precision, for a service in a hurry."""
+        kept = (self.centre, self.axes, CLIP * self.spread)
+        centre, axes, limit = (np.ascontiguousarray(values, dtype=np.float32) for values in kept)
+        return centre, axes, limit
 
     def arrays(self) -> Arrays:
         """What is stored as tensors."""

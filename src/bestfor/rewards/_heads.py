@@ -18,12 +18,13 @@ from pydantic import Field
 from bestfor.artifacts import Arrays
 from bestfor.data.examples import Examples
 from bestfor.extras import require
+from bestfor.rewards._abstain import abstaining
 from bestfor.rewards._base import RewardModel
 from bestfor.rewards._features import FeatureConfig
 from bestfor.rewards._labels import Labels, build_labels, with_everybody
 from bestfor.rewards._linear import apply_rows
 from bestfor.rewards._training import LOG_LIMITS, UNIT_PRECISION, Objective, Training
-from bestfor.types import FloatArray, IntArray, RewardEstimate
+from bestfor.types import BoolArray, FloatArray, IntArray, RewardEstimate
 
 ROWS = 1 << 15
 
@@ -45,6 +46,8 @@ class HeadsConfig(FeatureConfig):
         held_out: share of every user's labels (where users share texts: of the texts) that says when to stop; 0 trains
             for all ``epochs``.
         refit: whether all labels are then trained on for as long.
+        abstain: whether users whose own heads err no less than the shared one on the held-out labels are served by it;
+            off, since these kinds are there to compare losses.
     """
 
     shared: bool = True
@@ -57,6 +60,7 @@ class HeadsConfig(FeatureConfig):
     patience: int = Field(default=5, ge=1)
     held_out: float = Field(default=0.2, ge=0, lt=1)
     refit: bool = True
+    abstain: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,19 @@ class Heads:
         }
 
 
+@dataclass(frozen=True)
+class Course:
+    """How a training went.
+
+    Attributes:
+        epochs: how many it took, warm-up included.
+        abstained: shape (users,), whose held-out labels the shared head tells as well; None where nobody was judged.
+    """
+
+    epochs: int
+    abstained: BoolArray | None
+
+
 def restore_heads(arrays: Arrays, users: int, noise: float, natural: bool) -> Heads:
     """The heads that :meth:`Heads.arrays` stored.
 
@@ -133,11 +150,11 @@ def restore_heads(arrays: Arrays, users: int, noise: float, natural: bool) -> He
     return Heads(**stored, noise=noise, natural=natural)
 
 
-def fit_heads(labels: Labels, training: Training, seed: int, epochs: int | None = None) -> tuple[Heads, int]:
+def fit_heads(labels: Labels, training: Training, seed: int, epochs: int | None = None) -> tuple[Heads, Course]:
     """Train heads; see :func:`bestfor.rewards._descent.train` for the arguments.
 
     Returns:
-        The heads and the epochs they took.
+        The heads, and how long they took and who abstains.
 
     Raises:
         MissingExtraError: torch is not installed.
@@ -156,12 +173,22 @@ def fit_heads(labels: Labels, training: Training, seed: int, epochs: int | None 
     spread = heads["spread"] if training.gaussian else np.zeros((users + 1, 0))
     body, shift = weights["body"], weights["body_shift"]
     natural = training.objective == "natural"
-    return Heads(body, shift, heads["shared"], spread, trained.noise, natural), trained.epochs
+    found = Heads(body, shift, heads["shared"], spread, trained.noise, natural)
+    return found, Course(trained.epochs, None if trained.held is None else _abstaining(users, *trained.held))
+
+
+def _abstaining(users: int, user: IntArray, personal: FloatArray, shared: FloatArray) -> BoolArray:
+    """Who abstains by held-out errors; users without held-out labels keep what they have."""
+    found = np.zeros(users, dtype=np.bool_)
+    if len(user):
+        judged = abstaining(user, personal, shared)
+        found[: len(judged)] = judged
+    return found
 
 
 def training_of(config: HeadsConfig, objective: Objective, **options: Any) -> Training:  # noqa: ANN401 - its fields
     """Settings of a training from a configuration."""
-    names = ("shared", "deviation", "rate", "decay", "batch", "epochs", "patience", "held_out", "refit")
+    names = ("shared", "deviation", "rate", "decay", "batch", "epochs", "patience", "held_out", "refit", "abstain")
     settings = {name: getattr(config, name) for name in names}
     return Training(objective, hidden=config.hidden if config.shared else 0, **settings, **options)
 
@@ -179,8 +206,9 @@ class HeadModel(RewardModel):
     def _fit(self, examples: Examples, rng: int) -> None:
         centre, unit = float(np.mean(examples.utility)), float(np.std(examples.utility)) or 1.0
         labels = build_labels(self._design(examples).rows(), examples, centre, unit)
-        self._heads, epochs = fit_heads(labels, self._training(), rng)
-        self._state_values = {"centre": centre, "unit": unit, "noise": self._heads.noise, "epochs": epochs}
+        self._heads, course = fit_heads(labels, self._training(), rng)
+        self._abstained = course.abstained
+        self._state_values = {"centre": centre, "unit": unit, "noise": self._heads.noise, "epochs": course.epochs}
 
     def _predict(self, examples: Examples) -> RewardEstimate:
         design, codes = self._design(examples), self._user_codes(examples)

@@ -24,6 +24,7 @@ class Labels:
         text: shape (n,), codes 0..texts-1.
         weight: shape (n,), how often each row counts.
         users: number of users; the last may be everybody (:func:`with_everybody`).
+        people: number of users without everybody.
         query_levels: whether queries have levels of their own: somebody has two.
         text_levels: whether texts have: most are rated by several people.
     """
@@ -35,6 +36,7 @@ class Labels:
     text: IntArray
     weight: FloatArray
     users: int
+    people: int
     query_levels: bool
     text_levels: bool
 
@@ -74,6 +76,7 @@ def build_labels(values: FloatArray, examples: Examples, centre: float, unit: fl
         text=examples.text,
         weight=np.ones(n),
         users=users,
+        people=users,
         query_levels=len(pairs) > users,
         text_levels=n >= SHARED_FROM * len(np.unique(examples.text)),
     )
@@ -86,6 +89,7 @@ def with_everybody(labels: Labels) -> Labels:
         values=np.vstack([labels.values, labels.values]),
         user=np.concatenate([labels.user, np.full(len(labels.user), labels.users)]),
         users=labels.users + 1,
+        people=labels.users,
         query_levels=labels.query_levels,
         text_levels=labels.text_levels,
         **twice,

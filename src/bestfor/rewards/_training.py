@@ -23,6 +23,7 @@ class Training:
         beta: exponent of beta-NLL.
         warm_up: epochs of squared error before a variance is learned.
         spread: prior precision of users' log-variance heads over that of their mean heads.
+        abstain: whether held-out rows also judge users' own heads against the shared one.
     """
 
     objective: Objective
@@ -40,6 +41,7 @@ class Training:
     beta: float = 0.0
     warm_up: int = 0
     spread: float = 1.0
+    abstain: bool = False
 
     @property
     def pairwise(self) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
-from bestfor.rewards._linear import Blocks, apply_rows, condition, line_minimum, with_intercept
+from bestfor.rewards._linear import Blocks, Rows, apply_rows, condition, line_minimum, query_levels, with_intercept
 from bestfor.rewards._pool import Pool
 from bestfor.types import FloatArray, IntArray
 
@@ -47,11 +49,36 @@ def solve_users(blocks: Blocks, slope: float, query: float) -> FloatArray:
     return np.asarray(np.linalg.solve(matrices, normal.moment[:, :, None])[:, :, 0], dtype=np.float64)
 
 
+def left_out_users(rows: Rows, blocks: Blocks, slope: float, query: float) -> FloatArray:
+    """Errors of each row under the ridge of its user's other rows, shape (n,): [C^-1 y]_i / [C^-1]_ii.
+
+    C = I + k 11' + Z P^-1 Z' is the rows' covariance over the noise's, so that C^-1 = V^-1 - V^-1 Z H^-1 Z'V^-1.
+
+    Args:
+        rows: the n rows that the blocks sum.
+        blocks: their sums, all rows weighing 1.
+        slope: ratio g.
+        query: ratio k.
+    """
+    normal, offsets = condition(blocks, query), rows.segments()
+    inverse = np.linalg.inv(normal.gram + np.diag(precision(rows.z.shape[1], slope)))
+    weights = np.einsum("uij,uj->ui", inverse, normal.moment)
+    shrink = query / (1 + query * blocks.query_weight)
+    error = rows.y - apply_rows(rows.z, weights[rows.user])
+    solved = error - query_levels(rows, error, blocks.query_weight, query)
+    plain = rows.z - (shrink[:, None] * blocks.query_sum)[rows.query]
+    diagonal = 1 - shrink[rows.query]
+    for user, (start, end) in enumerate(pairwise(offsets)):
+        part = slice(start, end)
+        diagonal[part] -= np.sum((plain[part] @ inverse[user]) * plain[part], axis=1)
+    return solved / np.maximum(diagonal, 1e-9)
+
+
 def predict_users(weights: FloatArray, pool: Pool, values: FloatArray, codes: IntArray) -> FloatArray:
     """Means of n rows: the user's own weights where ``codes`` >= 0, the pool's elsewhere; both on the pool's unit."""
-    stranger = codes < 0
-    every = weights[np.where(stranger, 0, codes)]
-    every[stranger] = pool.ridge.weights
+    known = codes >= 0
+    every = np.tile(pool.ridge.weights, (len(codes), 1))
+    every[known] = weights[codes[known]]
     return pool.centre + pool.unit * apply_rows(with_intercept(values), every)
 
 

@@ -5,8 +5,8 @@
 A deep ensemble (Lakshminarayanan et al. 2017) trains the same model from several seeds; with ``bootstrap`` each member
 sees its own draw of every user's labels with replacement (Efron 1979), without which members with few hidden units
 would hardly differ. ``penalty`` is the uncertainty-weighted optimisation of Coste et al. 2024; 0 selects by the mean.
-Members are ``gaussian`` or ``point`` models (:mod:`bestfor.rewards._heads`) on the same features; the first one finds
-when to stop.
+Members are ``gaussian`` or ``point`` models (:mod:`bestfor.rewards._heads`) on the same features; the first one, on all
+labels, finds when to stop and, where asked, who abstains.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ class Ensemble(RewardModel):
         self._centre, self._unit = float(np.mean(examples.utility)), float(np.std(examples.utility)) or 1.0
         labels = build_labels(self._design(examples).rows(), examples, self._centre, self._unit)
         seeds = [randomness.key(rng, "member", member) for member in range(self.config.members)]
-        first, self._epochs = fit_heads(labels, self._training(), seeds[0])
+        first, course = fit_heads(labels, self._training(), seeds[0])
+        self._epochs, self._abstained = course.epochs, course.abstained
         fitted = [] if self.config.bootstrap else [first]
         for seed in seeds[len(fitted) :]:
             drawn = resampled(labels, randomness.derive(seed, "bootstrap")) if self.config.bootstrap else labels
