@@ -210,8 +210,15 @@ def test_a_log_says_how_far_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr("bestfor.pipeline.generate.EVERY", 0.0)
     said = []
     generate(Echo(), HISTORY, TEST, CandidatePool(tmp_path), SAMPLING, tell=said.append)
-    assert [line.split(",")[0] for line in said] == ["candidates: 6 of 20", "candidates: 12 of 20"]
-    assert all(line.endswith(" left") and "/s, 0:00:0" in line for line in said)
+    assert [line.split(",")[0] for line in said] == [
+        "pool: 3 of 3 parts from 'echo'",
+        "candidates: 6 of 20",
+        "candidates: 12 of 20",
+    ]
+    assert all(line.endswith(" left") and "/s, 0:00:0" in line for line in said[1:])
+    said.clear()
+    generate(Echo(), HISTORY, TEST, CandidatePool(tmp_path), SAMPLING, tell=said.append)
+    assert said == ["pool: already there"]
     del said[:]
     generate(Echo(), HISTORY, TEST, CandidatePool(tmp_path), SAMPLING, tell=said.append)
     assert said == []

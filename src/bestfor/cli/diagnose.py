@@ -67,6 +67,8 @@ def diagnose(
     from bestfor.pipeline.scores import Scores, diagnose_table, parse_averaging, parse_interval, parse_n, parse_scale
     from bestfor.report import write_html
 
+    if table.is_dir():
+        raise InputError(str(table), "a folder", f"a table; bestfor run {table} diagnoses a run, whose folder this is")
     if out is not None:
         writable(out, keep=table)
     rewards = tuple(reward or ["reward"])

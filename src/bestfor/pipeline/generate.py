@@ -83,7 +83,8 @@ def generate(
         pool: where candidates go.
         sampling: how many, and from which prompts.
         progress: whether to draw a bar on standard error; by default where that is a terminal.
-        tell: where there is no bar, called every now and then with a line that says how far it is.
+        tell: called with a line that says what is owed and, where there is no bar, every now and then with one that
+            says how far it is.
 
     Returns:
         Table of schema ``QUERIES``: the given queries and a fit query for each chosen item, sorted by id. The
@@ -97,6 +98,9 @@ def generate(
     chunks = plan(policy, asked, sampling)
     pool.plan([chunk.key for chunk in chunks], asked.counts)
     owed = set(pool.missing())
+    if tell is not None:
+        told = f"{len(owed)} of {len(chunks)} parts from '{policy.name}'" if owed else "already there"
+        tell(f"pool: {told}")
     here = sum(chunk.size for chunk in chunks if chunk.key not in owed)
     with _progress(progress, tell, here, sum(chunk.size for chunk in chunks)) as advance:
         for chunk in fill(policy, [chunk for chunk in chunks if chunk.key in owed], pool, sampling.seed):

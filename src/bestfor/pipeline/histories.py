@@ -183,7 +183,6 @@ def sample(config: RunConfig, data: Dataset, steps: Steps) -> None:
         fit_share=table.fit_share,
     )
     pool = CandidatePool(folder / "pool")
-    steps.tell(f"pool: sampling from '{policy.name}'")
     with accounted(folder, "policy", policy, steps.tell):
         queries = generate(policy, data.histories, data.queries, pool, sampling, tell=steps.tell)
     schema.write(queries, folder / "queries.parquet")

@@ -24,7 +24,7 @@ def load_diagnosis(folder: str | Path) -> dict[str, Any]:
     """
     path = Path(folder) / "diagnosis.json"
     if not path.is_file():
-        raise InputError(str(path), "no file", "the diagnosis of a finished run (bestfor run)")
+        raise InputError(str(path), "no file", f"the diagnosis of a finished run (bestfor run {folder})")
     try:
         diagnosis = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
