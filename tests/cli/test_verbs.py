@@ -55,9 +55,14 @@ def test_one_stage_after_another_is_a_whole_run(bestfor, headlines, tmp_path):
     code, said, _ = bestfor("predict", out, "--json")
     rewards = json.loads(said)["folders"][str(out)]
     assert {name: reward["candidates"] for name, reward in rewards.items()} == {"length": 24, "logprob": 24}
-    code, _, err = bestfor("run", headlines, "--out", out)
-    assert code == 0
+    code, said, err = bestfor("report", out)
+    assert (code, said) == (2, "")
+    assert f"found no file; expected the diagnosis of a finished run (bestfor run {out})" in err
+    code, _, err = bestfor("run", out)
+    assert code == 0, err
+    assert "pool: already there" in err
     assert "predict logprob: already there" in err
+    assert bestfor("report", out)[0] == 0
     assert bestfor("run", headlines, "--out", tmp_path / "whole")[0] == 0
     assert contents(out) == contents(tmp_path / "whole")
 
@@ -137,6 +142,21 @@ def test_two_at_once_share_the_work(bestfor, headlines, tmp_path):
     assert [json.loads(line)["candidates"] for line in said] == [84, 84]
 
 
+def test_a_missing_reference_is_known_before_anything_is_sampled(bestfor, headlines, tmp_path):
+    authors = [{"user_id": f"u{at // 4}", "input": f"ask {at}", "output": f"text {at}"} for at in range(8)]
+    (tmp_path / "h.jsonl").write_text("".join(json.dumps(row) + "\n" for row in authors))
+    asked = {"query_id": "q0", "user_id": "u0", "input": "ask", "reference": "text"}
+    rows = [asked, {**asked, "query_id": "q1", "reference": None}]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = f'source = "histories"\nhistories = "{tmp_path}/h.jsonl"\nqueries = "{tmp_path}/q.jsonl"\n[split]'
+    text = headlines.read_text()
+    headlines.write_text(f"[data]\n{data}{text.partition('[split]')[2]}")
+    code, said, err = bestfor("generate", headlines, "--out", tmp_path / "o")
+    assert (code, said) == (2, "")
+    assert "query 'q1': found no reference; expected the user's own text, which rougeL needs" in err
+    assert not (tmp_path / "o" / "pool").exists()
+
+
 def test_ratings_have_nothing_to_generate(bestfor, tmp_path):
     table = tmp_path / "ratings.csv"
     rows = [f"u{user},t{text} words,{(user * text) % 3}" for user in range(4) for text in range(30)]
@@ -191,6 +211,7 @@ def test_what_is_no_run_is_one_line(bestfor, headlines, tmp_path):
         (("measure", tmp_path / "none.toml"), "found no file"),
         (("fit", tmp_path, "--out", tmp_path / "o"), "nothing beside the run's folder"),
         (("generate",), "Missing argument"),
+        (("diagnose", tmp_path), f"found a folder; expected a table; bestfor run {tmp_path} diagnoses a run"),
         (("pool", "nothing"), "No such command"),
     ):
         code, said, err = bestfor(*words)

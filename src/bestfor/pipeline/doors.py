@@ -11,6 +11,7 @@ from bestfor.errors import InputError
 from bestfor.pipeline.config import PolisData, RunConfig, TableData
 from bestfor.pipeline.steps import Steps
 from bestfor.pool import CandidatePool
+from bestfor.utilities import METRICS
 
 RATING = "rating"
 """The metric of the ratings door: what people said."""
@@ -48,11 +49,24 @@ def primary_metric(config: RunConfig, data: Dataset) -> str:
 
 
 def fill_pool(config: RunConfig, data: Dataset, steps: Steps) -> None:
-    """Sample the candidates that are owed; where they are in the data there is nothing to sample."""
+    """Sample the candidates that are owed; where they are in the data there is nothing to sample.
+
+    Raises:
+        InputError: a query without the reference that a metric of the run needs: known before anything is sampled.
+    """
     if data.candidates is None:
         from bestfor.pipeline.histories import sample
 
+        _check_references(data, metrics(config, data))
         sample(config, data, steps)
+
+
+def _check_references(data: Dataset, names: tuple[str, ...]) -> None:
+    needy = [name for name in names if name in METRICS]
+    without = data.queries.filter(data.queries["reference"].is_null())["query_id"]
+    if needy and len(without):
+        expected = f"the user's own text, which {needy[0]} needs ([utility] metrics: a judge needs none)"
+        raise InputError(f"query '{without[0].as_py()}'", "no reference", expected)
 
 
 def measure(config: RunConfig, data: Dataset, steps: Steps, start: str) -> str:
