@@ -113,5 +113,26 @@ def test_a_query_sees_strictly_earlier_items_and_never_its_own():
     assert history.before("nobody", "t1") == ()
 
 
+def test_a_history_is_read_one_user_at_a_time():
+    """Rows of a table that may be larger than memory become Python objects for one user, then for the next."""
+    users = [f"u{at}" for at in range(30)]
+    items = [item(user, f"i{at}", at, f"{user} wrote {at}") for at in range(4) for user in users]
+    queries = [asked(user, user, "test", 2) for user in users]
+    history = build_history(table(items, HISTORIES), table(queries, QUERIES))
+    assert len(history.texts._last[1]) == 4
+    assert {user: history.before(user, user) for user in users} == {
+        user: tuple(f"{user} wrote {at}" for at in range(3)) for user in users
+    }
+    assert len(history.texts._last[1]) == 4
+    assert "u30" not in history.texts
+
+
+def test_histories_that_are_all_test_queries_are_none():
+    items, queries = [item("u", "t", 1, "x")], [asked("t", "u", "test")]
+    assert build_history(table(items, HISTORIES), table(queries, QUERIES)) is None
+    others = [*items, item("v", "t", 1, "y")]
+    assert build_history(table(others, HISTORIES), table(queries, QUERIES)).texts == {"u": (), "v": ("y",)}
+
+
 def test_without_histories_there_is_none():
     assert build_history(HISTORIES.empty_table(), table([asked("t", "u", "test")], QUERIES)) is None

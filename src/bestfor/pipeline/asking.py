@@ -151,12 +151,12 @@ def users_of(histories: pa.Table, queries: pa.Table) -> Iterator[tuple[str, tupl
     for user, text in zip(queries["user_id"].to_pylist(), queries["input"].to_pylist(), strict=True):
         asked.setdefault(user, set()).add(_plain(text))
     histories = histories.select(HISTORIES.names)
-    for user, slices in _slices(histories["user_id"]).items():
+    for user, slices in slices_by_user(histories["user_id"]).items():
         rows = [row for start, count in slices for row in histories.slice(start, count).to_pylist()]
         yield user, _items(user, rows, asked.get(user, set()))
 
 
-def _slices(users: pa.ChunkedArray) -> dict[str, list[tuple[int, int]]]:
+def slices_by_user(users: pa.ChunkedArray) -> dict[str, list[tuple[int, int]]]:
     """Where each user's rows lie, (first, count) of every run, by name; slices of a mapped file are not copied."""
     encoded = users.dictionary_encode().unify_dictionaries().combine_chunks()
     if isinstance(encoded, pa.ChunkedArray):
@@ -222,9 +222,7 @@ class _Prompter:
 
     def ask(self, row: dict[str, Any], visible: Sequence[Item]) -> _Question:
         prompting = self._prompting
-        best = retrieve(
-            visible, row["input"], prompting.items, method=prompting.retriever, encoder=prompting.encoder
-        )
+        best = retrieve(visible, row["input"], prompting.items, method=prompting.retriever, encoder=prompting.encoder)
         fitted = self._fit([(item.input, item.output) for item in best], row)
         prompt = Prompt(row["query_id"], tuple(fitted.messages), row["user_id"])
         return _Question(row, prompt, len(best) - fitted.dropped, fitted.dropped)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from bestfor.data.examples import Examples, History
 from bestfor.errors import InputError
+from bestfor.pipeline.asking import slices_by_user
 from bestfor.types import FloatArray, IntArray
 
 
@@ -74,19 +75,64 @@ def build_history(histories: pa.Table, queries: pa.Table) -> History | None:
     Args:
         histories: HISTORIES table.
         queries: QUERIES table; a fit query made of an item is named ``<user>/<item>``.
+
+    Returns:
+        Texts that are read from ``histories`` user by user, when they are asked for.
     """
-    rows = queries.select(["query_id", "user_id", "input", "split", "timestamp"]).to_pylist()
-    asked = {(row["user_id"], _plain(row["input"])) for row in rows if row["split"] == "test"}
-    items: dict[str, list[dict[str, Any]]] = {}
-    for item in histories.to_pylist():
-        if (item["user_id"], _plain(item["input"])) not in asked:
-            items.setdefault(item["user_id"], []).append(item)
-    for own in items.values():
-        if all(item["timestamp"] is not None for item in own):
-            own.sort(key=lambda item: (item["timestamp"], item["item_id"]))
-    seen = {row["query_id"]: _seen(row, items.get(row["user_id"], [])) for row in rows}
-    texts = {user: tuple(item["output"] for item in own) for user, own in items.items()}
-    return History(texts, seen) if texts else None
+    own: dict[str, list[Mapping[str, Any]]] = {}
+    for row in queries.select(["query_id", "user_id", "input", "split", "timestamp"]).to_pylist():
+        own.setdefault(row["user_id"], []).append(row)
+    written = _Written(histories, {user: _tested(rows) for user, rows in own.items()})
+    seen: dict[str, int] = {}
+    anything = any(user not in own for user in written)
+    # Users one after another, so that memory holds one history.
+    for user, rows in own.items():
+        items = written.items_of(user)
+        anything = anything or bool(items)
+        seen |= {row["query_id"]: _seen(row, items) for row in rows}
+    return History(written, seen) if anything else None
+
+
+def _tested(queries: Sequence[Mapping[str, Any]]) -> set[str]:
+    return {_plain(row["input"]) for row in queries if row["split"] == "test"}
+
+
+class _Written(Mapping[str, tuple[str, ...]]):
+    """Each user's texts, oldest first, without answers to test queries; read from the table when they are wanted.
+
+    Args:
+        histories: HISTORIES table, perhaps mapped from a file.
+        tested: the inputs of each user's test queries, in their plain form.
+    """
+
+    def __init__(self, histories: pa.Table, tested: Mapping[str, set[str]]) -> None:
+        self._histories, self._tested = histories, tested
+        self._slices = slices_by_user(histories["user_id"])
+        self._last: tuple[str, list[dict[str, Any]]] = ("", [])
+
+    def items_of(self, user: str) -> list[dict[str, Any]]:
+        """Rows of the table; those of the last user asked for are kept."""
+        if user not in self._slices:
+            return []
+        if user != self._last[0]:
+            rows = [row for at, count in self._slices[user] for row in self._histories.slice(at, count).to_pylist()]
+            tested = self._tested.get(user, set())
+            own = [row for row in rows if _plain(row["input"]) not in tested]
+            if all(row["timestamp"] is not None for row in own):
+                own.sort(key=lambda row: (row["timestamp"], row["item_id"]))
+            self._last = user, own
+        return self._last[1]
+
+    def __getitem__(self, user: str) -> tuple[str, ...]:
+        if user not in self._slices:
+            raise KeyError(user)
+        return tuple(row["output"] for row in self.items_of(user))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._slices)
+
+    def __len__(self) -> int:
+        return len(self._slices)
 
 
 def _seen(query: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> int:
@@ -131,7 +177,8 @@ def build_rows(queries: pa.Table, candidates: pa.Table, utilities: pa.Table, rew
     """Join the test part: candidates, utilities and every model's rewards.
 
     Raises:
-        InputError: no test candidates; a candidate without a utility or a reward.
+        InputError: no test candidates, or none with a utility; where some have none they are NaN, and the diagnosis
+            counts them as dropped.
     """
     examples = build_examples(queries, candidates, utilities, "test")
     if len(examples) == 0:

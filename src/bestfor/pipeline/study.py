@@ -215,5 +215,6 @@ def measure(
         table = schema.read(path, schema.UTILITIES)
         split = np.array([splits[query] for query in table["query_id"].to_pylist()], dtype=object)
         values = table["utility"].to_numpy()
+        # A split of which a judge could say nothing has no mean.
         found[path.stem] = {part: float(values[split == part].mean()) for part in ("fit", "test") if part in split}
     return found
