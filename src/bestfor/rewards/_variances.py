@@ -117,8 +117,7 @@ def learn_scales(data: Compact, groups: IntArray, start: Prior | None = None, *,
     levels = bool(np.any(data.level > 0))
 
     def pack(prior: Prior) -> FloatArray:
-        values = [*prior.deviation[first], *prior.shared[first[:-1]], prior.noise, prior.ratio or centre.ratio]
-        return np.log(np.array(values))
+        return np.log([*prior.deviation[first], *prior.shared[first[:-1]], prior.noise, prior.ratio or centre.ratio])
 
     def unpack(logs: FloatArray) -> Prior:
         values = np.exp(logs)
@@ -137,9 +136,7 @@ def learn_scales(data: Compact, groups: IntArray, start: Prior | None = None, *,
     begin = middle if start is None else np.clip(pack(start), *limits.T)
     # the tolerance is relative to the value, which a normal density per label gives well enough
     options = {"maxiter": 40, "ftol": tolerance / data.labels}
-    found: Any = optimize.minimize(
-        loss, begin / STEP, jac=True, method="L-BFGS-B", bounds=limits / STEP, options=options
-    )
+    found: Any = optimize.minimize(loss, begin / STEP, jac=True, bounds=limits / STEP, options=options)
     return unpack(found.x * STEP)
 
 
