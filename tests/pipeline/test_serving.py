@@ -3,13 +3,15 @@
 import json
 import math
 
+import pyarrow.parquet as pq
 import pytest
 
 from bestfor.endpoint import OPENAI
 from bestfor.errors import BestforError, InputError
-from bestfor.pipeline.config import parse_config
+from bestfor.pipeline.config import Diagnosis, parse_config
 from bestfor.pipeline.run import run
 from bestfor.pipeline.serving import notes_of, openai_policy
+from bestfor.pool import CandidatePool
 from bestfor.rng import derive
 from servers import chat, error
 
@@ -138,6 +140,39 @@ def test_a_run_with_a_dead_judge_stops_and_goes_on(scripted, monkeypatch, tmp_pa
     run(config(policy, judge), tmp_path)
     total = len((tmp_path / "judge.jsonl").read_text().splitlines())
     assert len(judge.requests) == total - answered
+
+
+@pytest.mark.parametrize("silent", ["test", "fit"])
+def test_what_a_judge_cannot_judge_is_left_out_and_counted(scripted, monkeypatch, tmp_path, silent):
+    monkeypatch.setenv("TEST_KEY", KEY)
+    policy = scripted(writes)
+
+    def moody(request):
+        text = request.body["messages"][1]["content"].partition("<text>")[2]
+        return chat("no idea") if silent == "fit" or "again" in text else judges(request)
+
+    asked = config(policy, scripted(moody))
+    asked = asked.model_copy(update={"diagnosis": Diagnosis(n=(1, 2))})
+    if silent == "fit":
+        with pytest.raises(InputError, match="no labelled candidates to fit on"):
+            run(asked, tmp_path)
+        return
+    told = []
+    found = run(asked, tmp_path, tell=told.append).diagnosis.to_dict()
+    queries = dict(zip(*columns(tmp_path / "queries.parquet", "query_id", "split"), strict=True))
+    judged = [queries[name] for name in columns(tmp_path / "utilities" / "judge.parquet", "query_id")[0]]
+    sampled = [queries[name] for name in CandidatePool(tmp_path / "pool").scan()["query_id"].to_pylist()]
+    lost = sampled.count("test") - judged.count("test")
+    assert lost > 0
+    unlabelled = sampled.count("fit") - judged.count("fit")
+    assert any(line.startswith(f"fit: {unlabelled} of 16 candidates have no utility") for line in told)
+    assert found["dropped"]["not_finite"] == lost
+    assert f"{lost} candidates" in (tmp_path / "report.html").read_text()
+
+
+def columns(path, *names):
+    table = pq.read_table(path)
+    return [table[name].to_pylist() for name in names]
 
 
 def policy_table(**policy):

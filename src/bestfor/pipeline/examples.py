@@ -65,6 +65,12 @@ def build_examples(
     )
 
 
+def with_utilities(examples: Examples) -> Examples:
+    """Those with a utility: a judge, for one, may have nothing to say about some."""
+    known = np.isfinite(examples.utility)
+    return examples if known.all() else examples.take(known)
+
+
 def build_history(histories: pa.Table, queries: pa.Table) -> History | None:
     """What users wrote, as far as reward models may see it; None where nobody wrote anything.
 

@@ -17,12 +17,13 @@ import tomli_w
 
 from bestfor import __version__
 from bestfor.data import schema
+from bestfor.data.examples import Examples, History
 from bestfor.data.split import Dataset
 from bestfor.errors import InputError
 from bestfor.pipeline.config import Reward as RewardConfig
 from bestfor.pipeline.config import RunConfig
 from bestfor.pipeline.doors import fill_pool, load_dataset, measure, primary_metric
-from bestfor.pipeline.examples import build_examples, build_history
+from bestfor.pipeline.examples import build_examples, build_history, with_utilities
 from bestfor.pipeline.steps import Steps, sweep, write_json, write_text
 from bestfor.pool import CandidatePool
 from bestfor.rewards import KINDS
@@ -137,6 +138,23 @@ class Stages:
             schema.read(self.folder / "utilities" / f"{metric}.parquet", schema.UTILITIES),
         )
 
+    @cached_property
+    def _history(self) -> History | None:
+        return build_history(self.data.histories, self.tables.queries)
+
+    @cached_property
+    def _labelled(self) -> Examples:
+        """The fit part, without candidates of which no metric could say anything."""
+        tables = self.tables
+        sampled = build_examples(tables.queries, tables.candidates, tables.utilities, "fit", self._history)
+        examples = with_utilities(sampled)
+        if len(examples) == 0:
+            raise InputError(str(self.folder), "no labelled candidates to fit on", "at least one")
+        if len(examples) < len(sampled):
+            without = len(sampled) - len(examples)
+            self._steps.tell(f"fit: {without} of {len(sampled)} candidates have no utility, nothing is learned from them")
+        return examples
+
     def fit(self, spec: RewardConfig) -> str:
         """Fit a reward model; the hash of its files.
 
@@ -145,13 +163,8 @@ class Stages:
         """
 
         def work() -> None:
-            tables = self.tables
-            history = build_history(self.data.histories, tables.queries)
-            examples = build_examples(tables.queries, tables.candidates, tables.utilities, "fit", history)
-            if len(examples) == 0:
-                raise InputError(str(self.folder), "no labelled candidates to fit on", "at least one")
             model = KINDS[spec.kind](cache=self._cache, **spec.options)
-            model.fit(examples, rng=self.config.seed).save(self.folder / "models" / spec.label)
+            model.fit(self._labelled, rng=self.config.seed).save(self.folder / "models" / spec.label)
 
         inputs = {"measured": self.measured, "kind": spec.kind, "options": spec.options, "seed": self.config.seed}
         inputs["version"] = __version__
@@ -163,8 +176,7 @@ class Stages:
 
         def work() -> None:
             tables = self.tables
-            history = build_history(self.data.histories, tables.queries)
-            examples = build_examples(tables.queries, tables.candidates, tables.utilities, "test", history)
+            examples = build_examples(tables.queries, tables.candidates, tables.utilities, "test", self._history)
             blind = examples.take(np.arange(len(examples)))
             blind.utility[:] = np.nan
             model = load_model(self.folder / "models" / spec.label, cache=self._cache)

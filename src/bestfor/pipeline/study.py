@@ -21,7 +21,7 @@ from bestfor.data.table import load_ratings
 from bestfor.diagnostics import Diagnosis, Reward, Settings, diagnose_arrays
 from bestfor.errors import InputError, nearest
 from bestfor.pipeline.config import DATA, Data, PolisData, TableData
-from bestfor.pipeline.examples import build_examples, build_history, build_rows
+from bestfor.pipeline.examples import build_examples, build_history, build_rows, with_utilities
 from bestfor.pipeline.generate import Sampling
 from bestfor.pipeline.generate import generate as sample
 from bestfor.pipeline.histories import dataset_of, instruction_of
@@ -56,6 +56,9 @@ class Generated:
     def examples(self, split: str = "fit", metric: str | None = None) -> Examples:
         """Candidates of one split as reward models take them, with their utilities.
 
+        Those of the fit part that have none (a judge may have nothing to say about some) are left out; in the test part
+        it is NaN.
+
         Args:
             split: ``"fit"`` or ``"test"``.
             metric: which of the measured ones; the only one, where there is one.
@@ -64,7 +67,8 @@ class Generated:
             InputError: the metric is not measured, or there are several and none is named.
         """
         history = build_history(self.data.histories, self.queries)
-        return build_examples(self.queries, self.pool.scan(), self._utilities(metric), split, history)
+        examples = build_examples(self.queries, self.pool.scan(), self._utilities(metric), split, history)
+        return with_utilities(examples) if split == "fit" else examples
 
     def diagnose(
         self,
