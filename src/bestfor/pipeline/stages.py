@@ -152,7 +152,7 @@ class Stages:
             raise InputError(str(self.folder), "no labelled candidates to fit on", "at least one")
         if len(examples) < len(sampled):
             without = len(sampled) - len(examples)
-            self._steps.tell(f"fit: {without} of {len(sampled)} candidates have no utility, nothing is learned from them")
+            self._steps.tell(f"fit: {without} of {len(sampled)} candidates have no utility: none is learned from")
         return examples
 
     def fit(self, spec: RewardConfig) -> str:
