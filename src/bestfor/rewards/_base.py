@@ -15,6 +15,7 @@ from bestfor.data.examples import Examples
 from bestfor.encoders import Encoder, load_encoder
 from bestfor.errors import BestforError, InputError, nearest
 from bestfor.rewards._canonical import canonical
+from bestfor.rewards._encoder import check_signature
 from bestfor.rewards._features import Design, FeatureConfig, Space, fit_space, restore_space
 from bestfor.types import BoolArray, FloatArray, IntArray, RewardEstimate, Scale
 
@@ -39,6 +40,9 @@ class RewardModel(ABC):
     Config: ClassVar[type[BaseModel]]
     sliced: ClassVar[bool] = False
     """Whether every stored array with rows of users is named ``user.*``, so that one user is read without the rest."""
+
+    _signature: str = ""
+    """Content hash of the encoder whose vectors are kept beside the features."""
 
     def __init__(
         self,
@@ -172,23 +176,32 @@ class RewardModel(ABC):
         if stored.config.get("kind") != cls.kind:
             raise InputError(str(folder), f"a model of kind '{stored.config.get('kind')}'", f"kind '{cls.kind}'")
         try:
-            model = cls(cls.Config(**stored.config["config"]), encoder=encoder, cache=cache)
-            model._users = stored.users
+            config = parse(cls.Config, cls.kind, dict(stored.config["config"]))
+            model = cls(config, encoder=encoder, cache=cache)
             model._asked = None if user is None else frozenset([user])
-            if "user.abstained" in stored.arrays:
-                model._abstained = stored.arrays["user.abstained"].astype(np.bool_)
-                if model._abstained.shape != (len(model._users),):
-                    raise ValueError(f"abstained users of shape {model._abstained.shape}")
-            model._fit_notes = [str(note) for note in stored.config["notes"]]
-            if cls.uses_features():
-                model._space = restore_space(stored.config["space"], stored.arrays)
-                if encoder is not None and model._space.axes.shape[1]:
-                    model._space.check(encoder)
-            model._restore(stored.config["state"], stored.arrays)
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(str(folder), f"an incomplete model ({error})", f"a saved '{cls.kind}'") from error
+            model._revive(stored, encoder)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            found = f"an incomplete model ({' '.join(str(error).split())})"
+            raise InputError(str(folder), found, f"a saved '{cls.kind}'") from error
         model._fitted = True
         return model
+
+    def _revive(self, stored: artifacts.Artifact, encoder: Encoder | None) -> None:
+        """Become what was stored, or raise what :meth:`load` makes one line of."""
+        _refuse_nan(stored.arrays)
+        self._users = stored.users
+        if "user.abstained" in stored.arrays:
+            self._abstained = stored.arrays["user.abstained"].astype(np.bool_)
+            if self._abstained.shape != (len(self._users),):
+                raise ValueError(f"abstained users of shape {self._abstained.shape}")
+        self._fit_notes = [str(note) for note in stored.config["notes"]]
+        if self.uses_features():
+            self._space = restore_space(stored.config["space"], stored.arrays)
+            if encoder is not None and self._space.axes.shape[1]:
+                self._space.check(encoder)
+        self._restore(stored.config["state"], stored.arrays)
+        if encoder is not None and self._signature:
+            check_signature(encoder, self.config.encoder, self._signature)
 
     @abstractmethod
     def _fit(self, examples: Examples, rng: int) -> None: ...
@@ -268,6 +281,12 @@ def parse(config: type[BaseModel], where: str, options: dict[str, Any]) -> BaseM
             raise InputError(f"reward '{where}'", f"unknown key '{key}'", nearest(key, config.model_fields)) from error
         expected = first["msg"][0].lower() + first["msg"][1:]
         raise InputError(f"reward '{where}', key '{key}'", repr(first.get("input")), expected) from error
+
+
+def _refuse_nan(arrays: Arrays) -> None:
+    for name, values in arrays.items():
+        if values.dtype.kind == "f" and np.isnan(values).any():
+            raise ValueError(f"array '{name}' holds NaN")
 
 
 def rounded(values: FloatArray) -> FloatArray:

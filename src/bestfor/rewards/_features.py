@@ -20,6 +20,7 @@ from bestfor.artifacts import Arrays
 from bestfor.data.examples import Examples
 from bestfor.encoders import Encoder
 from bestfor.errors import InputError
+from bestfor.rewards._encoder import check_signature
 from bestfor.rewards._history import HISTORY, history_features
 from bestfor.rewards._style import ANSWER, STYLE, answer_features, style_features
 from bestfor.types import FloatArray, IntArray
@@ -196,17 +197,6 @@ class Space:
     def check(self, encoder: Encoder | None) -> None:
         """Refuse another encoder than the one that the space was fitted with."""
         check_signature(encoder, self.config.encoder, self.signature)
-
-
-def check_signature(encoder: Encoder | None, name: str, signature: str) -> None:
-    """Refuse an encoder whose content is not what a model was fitted with.
-
-    Raises:
-        InputError: the message names both signatures.
-    """
-    if encoder is None or encoder.signature != signature:
-        found = "no encoder" if encoder is None else f"'{encoder.name}' with signature {encoder.signature[:16]}"
-        raise InputError("encoder", found, f"'{name}' with signature {signature[:16]}")
 
 
 def fit_space(config: FeatureConfig, examples: Examples, encoder: Encoder | None) -> Space:

@@ -224,6 +224,7 @@ class HeadModel(RewardModel):
         return dict(self._state_values), self._heads.arrays()
 
     def _restore(self, state: dict[str, Any], arrays: Arrays) -> None:
-        self._state_values = {name: state[name] for name in ("centre", "unit", "noise", "epochs")}
+        self._state_values = {name: float(state[name]) for name in ("centre", "unit", "noise")}
+        self._state_values["epochs"] = int(state["epochs"])
         natural = self._training().objective == "natural"
         self._heads = restore_heads(arrays, len(self._users), float(state["noise"]), natural)

@@ -84,7 +84,7 @@ def fit_rows(
     levels = has_levels(rows)
     learning = Learning(groups, options.covariance, options.rank, options.shrinkage, options.rounds)
     some = _sample(rows, rng)
-    k = min(options.variance_components, rows.z.shape[1] - 1) if options.variance_head else 0
+    k = head_features(options, rows.z.shape[1])
     columns, size = with_intercept(some.z[:, :k]), np.ones(len(some.y))
     data = compact(some, size, levels=levels)
     prior, head = learn(data, learning), np.zeros(k + 1)
@@ -102,6 +102,11 @@ def fit_rows(
     head[-1] += np.log(prior.noise)
     data = round_single(data) if some is rows else compact_users(rows, sizes, levels=levels)
     return Fitted(settle(data, prior), head, *scale)
+
+
+def head_features(options: Options, columns: int) -> int:
+    """How many of a row's columns, the last of which is the intercept, the variance head sees."""
+    return min(options.variance_components, columns - 1) if options.variance_head else 0
 
 
 def noise_sizes(z: FloatArray, head: FloatArray) -> FloatArray:

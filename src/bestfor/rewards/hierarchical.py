@@ -24,8 +24,9 @@ from bestfor.errors import BestforError
 from bestfor.rewards._base import RewardModel
 from bestfor.rewards._canonical import canonical
 from bestfor.rewards._compact import Compact, compact
-from bestfor.rewards._features import FeatureConfig, check_signature
-from bestfor.rewards._hierarchy import Fitted, LeftOutUsers, fit_rows, judge, noise_sizes, predict_rows
+from bestfor.rewards._encoder import check_signature, check_width
+from bestfor.rewards._features import FeatureConfig
+from bestfor.rewards._hierarchy import Fitted, LeftOutUsers, fit_rows, head_features, judge, noise_sizes, predict_rows
 from bestfor.rewards._kernel import TextKernel, fit_kernel
 from bestfor.rewards._linear import Rows, with_intercept
 from bestfor.rewards._mixed import Prior
@@ -193,13 +194,17 @@ class Hierarchical(RewardModel):
         self._left_out, self._kernel, self._signature = None, None, ""
         if self.config.kernel != "linear":
             marks, basis, centre = (arrays[f"kernel.{name}"] for name in ("landmarks", "basis", "centre"))
+            check_width(marks, self._encoder)
+            if basis.shape != (len(marks), *centre.shape):
+                raise ValueError(f"a kernel of shapes {marks.shape}, {basis.shape} and {centre.shape}")
             self._kernel = TextKernel(marks, basis, centre, self.config.kernel_length)
             self._signature = str(state["signature"])
         labels, ends, weights = arrays["user.labels"], arrays["user.labels.ends"], arrays["user.weights"]
         p, users = len(arrays["slopes"]), len(self._users)
         shapes = [arrays[name].shape for name in ("deviation", *SHARED)] + [weights.shape, ends.shape]
         expected = [arrays["deviation"].shape[:1] * (1 + (arrays["deviation"].ndim > 1)), (p, p), (p,), (p,), (p, p)]
-        expected += [(users, p), (users + 1,)]
+        shapes.append(arrays["head"].shape)
+        expected += [(users, p), (users + 1,), (head_features(self.config, p) + 1,)]
         if shapes != expected or len(self._groups()) != p or labels.shape != (int(ends[-1]), p + 2):
             raise ValueError(f"arrays of shapes {shapes} and {labels.shape} for {len(self._groups())} features")
         target, level = labels[:, p].astype(np.float64), labels[:, p + 1].astype(np.float64)

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from bestfor.artifacts import Arrays
 from bestfor.data.examples import Examples
 from bestfor.rewards._base import RewardModel
-from bestfor.rewards._features import check_signature
+from bestfor.rewards._encoder import check_signature, check_width
 from bestfor.rewards._history import unit
 from bestfor.types import FloatArray, IntArray, RewardEstimate
 
@@ -118,7 +118,9 @@ class Similarity(RewardModel):
         return state, arrays
 
     def _restore(self, state: dict[str, Any], arrays: Arrays) -> None:
-        self._written, self._signature = bool(state["written"]), str(state["signature"])
+        self._written, self._signature = state["written"], str(state["signature"])
+        if not isinstance(self._written, bool):
+            raise TypeError(f"'written' is {self._written!r}")
         self._seen = {str(name): int(count) for name, count in state["seen"].items()}
         self._vectors, self._items = arrays["vectors"], arrays["items"]
         self._ends, self._weights = arrays["ends"], arrays["weights"]
@@ -127,6 +129,7 @@ class Similarity(RewardModel):
             raise ValueError(f"{len(self._items)} items and {len(self._weights)} weights of {len(self._users)} users")
         if self._vectors.ndim != 2 or (owned and int(self._items.max()) >= len(self._vectors)):
             raise ValueError(f"vectors of shape {self._vectors.shape}")
+        check_width(self._vectors, self._encoder)
         self._sum_up()
 
 

@@ -24,7 +24,7 @@ from bestfor.errors import BestforError, InputError
 from bestfor.rewards._abstain import abstaining, left_out_levels
 from bestfor.rewards._base import RewardModel
 from bestfor.rewards._canonical import canonical
-from bestfor.rewards._features import check_signature
+from bestfor.rewards._encoder import check_signature, check_width
 from bestfor.rewards._items import Items, embed_items, list_items
 from bestfor.rewards._nearness import Looks, Nearness
 from bestfor.rewards._own import Labels, Person, Variances, know, stranger
@@ -258,8 +258,10 @@ class Tastes(RewardModel):
         shapes = [arrays["item"].shape, arrays["item_variance"].shape, vectors.shape[:1], ends.shape]
         expected = [(count, len(arrays["scale"]))] * 2 + [(count,), (len(self._users) + 1,)]
         rows = {len(self._labels.item), len(self._labels.query), len(self._labels.y), int(ends[-1])}
-        if shapes != expected or len(rows) != 1 or not 0 < self._shared.fitted <= count:
+        known = not len(self._labels.item) or 0 <= self._labels.item.min() <= self._labels.item.max() < count
+        if shapes != expected or len(rows) != 1 or not 0 < self._shared.fitted <= count or not known:
             raise ValueError(f"arrays of shapes {shapes} for {count} items and {len(self._users)} users")
+        check_width(vectors, self._encoder, 1 + self._with_inputs)
         fitted = self._looks.take(np.arange(self._shared.fitted))
         self._prepare(self._nearness.between(fitted, fitted))
 

@@ -7,7 +7,7 @@ class TestMine(RewardModelTests):
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bestfor import rng
+from bestfor import artifacts, rng
 from bestfor.data.examples import Examples
 from bestfor.errors import BestforError, InputError
 from bestfor.rewards import RewardModel
@@ -37,6 +37,12 @@ class LetterEncoder:
         counts = counts.reshape(len(texts), self.dim)
         lengths = np.maximum(np.linalg.norm(counts, axis=1, keepdims=True), 1e-9)
         return (counts / lengths).astype(np.float32)
+
+
+class OtherEncoder(LetterEncoder):
+    """The same under another signature."""
+
+    signature = "letters-2"
 
 
 def taste_examples(
@@ -239,6 +245,45 @@ class RewardModelTests:
         weights.write_bytes(payload[:-1] + bytes([payload[-1] ^ 1]))
         with pytest.raises(InputError, match="damaged"):
             self.reload(tmp_path)
+
+    def test_refuses_another_encoder(self, tmp_path: Path) -> None:
+        examples = taste_examples()
+        self.build().fit(examples, rng=0).save(tmp_path)
+        if self.model.uses_encoder() and getattr(self.build().config, "components", 1) > 0:
+            with pytest.raises(InputError, match="letters-2"):
+                self.model.load(tmp_path, encoder=OtherEncoder())
+
+    def test_refuses_foreign_files_in_one_line(self, tmp_path: Path) -> None:
+        examples = taste_examples(users=3, queries=2)
+        self.build().fit(examples, rng=0).save(tmp_path / "model")
+        stored = artifacts.read(tmp_path / "model")
+        for number, (config, arrays) in enumerate(foreign(stored)):
+            folder = tmp_path / f"foreign {number}"
+            try:
+                artifacts.write(folder, config, arrays, stored.users)
+            except (TypeError, ValueError):
+                continue  # rows that are not one a user are not even written
+            with pytest.raises(InputError) as caught:
+                self.reload(folder)
+            assert "\n" not in str(caught.value), str(caught.value)
+
+
+def foreign(stored: artifacts.Artifact) -> Iterator[tuple[dict[str, Any], artifacts.Arrays]]:
+    """What is nearly a model: without an array or a value, or with one of another shape or without sense."""
+    for name, values in stored.arrays.items():
+        others = {key: array for key, array in stored.arrays.items() if key != name}
+        optional = name in ("user.abstained", "nothing")
+        if not optional:
+            yield stored.config, others
+            yield stored.config, {**others, name: values[None]}
+        if values.dtype.kind == "f" and values.size and not optional:
+            yield stored.config, {**others, name: np.full_like(values, np.nan)}
+    for name in stored.config["state"]:
+        state = {key: value for key, value in stored.config["state"].items() if key != name}
+        yield {**stored.config, "state": state}, stored.arrays
+        yield {**stored.config, "state": {**state, name: None}}, stored.arrays
+    yield {**stored.config, "kind": "another"}, stored.arrays
+    yield {**stored.config, "config": {"unheard of": 1}}, stored.arrays
 
 
 def assert_same(first: Any, second: Any) -> None:  # noqa: ANN401 - estimates of any model
