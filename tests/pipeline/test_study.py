@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
 import bestfor as bf
@@ -59,6 +60,28 @@ def test_from_files_to_a_diagnosis(lamp, tmp_path):
     assert found["models"]["length"]["utility"][-1] > found["models"]["length"]["utility"][0]
     alone = made.diagnose(models["length"], n=[1, 2, 4], metric="rougeL").to_dict()["models"]
     assert [model["utility"] for model in alone.values()] == [found["models"]["length"]["utility"]]
+
+
+class Choosy:
+    """A metric that has nothing to say about texts of one word."""
+
+    name, partial, signature = "choosy", True, {"metric": "choosy"}
+
+    def measure(self, query, texts):
+        return np.array([len(text) if " " in text else np.nan for text in texts])
+
+
+def test_what_has_no_utility_is_not_fitted_on_and_counted_in_the_diagnosis(lamp, tmp_path):
+    data = bf.load("lamp", **lamp)
+    made = bf.generate(Parrot(), data, n=4, out=tmp_path / "run", sampling=Sampling(fit_n=2, fit_items=3))
+    assert set(bf.measure(made, Choosy())["choosy"]) == {"fit", "test"}
+    fit = made.examples()
+    assert len(fit) == 15, "one of each query's two texts has two words"
+    assert np.isfinite(fit.utility).all()
+    assert np.isnan(made.examples("test").utility).sum() == 5
+    found = made.diagnose(KINDS["length"]().fit(fit, rng=0), n=[1, 2]).to_dict()
+    assert found["dropped"]["not_finite"] == 5
+    assert found["candidates"] == 15
 
 
 def test_the_instruction_is_that_of_the_task_unless_given(lamp, tmp_path, monkeypatch):
