@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.filesize import decimal
 
 from bestfor.cli._output import print_json, print_rows
 from bestfor.cli._stages import Json
@@ -53,7 +54,7 @@ def print_pool(found: Mapping[str, Any]) -> None:
     rows.append(("candidates", f"{found['candidates']}, {least} to {most} of a query"))
     if found["distinct"] is not None:
         rows.append(("distinct texts", f"{found['distinct']:.1%} within their queries"))
-    rows += [("policies", ", ".join(found["policies"])), ("on disk", f"{found['bytes'] / 1e6:.1f} MB")]
+    rows += [("policies", ", ".join(found["policies"])), ("on disk", decimal(found["bytes"]))]
     print_rows(None, [(name, str(value).replace("_", " ") if name == "prompts" else value) for name, value in rows])
 
 
