@@ -1,9 +1,10 @@
 """Which factor the predicted variances of personal models ask for: on leave-one-out labels, and on unseen texts.
 
-python benchmarks/temperatures.py [--data ../shared/data/polis]
+python benchmarks/temperatures.py [--data ../shared/data/polis] [--source NAME]
 
-The votes of Bowling Green, fold 0: models are fitted to two inner folds of the fit texts, the third is unseen; no test
+Real votes, fold 0: models are fitted to two inner folds of the fit texts, the third is unseen; no test
 text is looked at. A factor of 1 means that the standard deviations are right.
+"tempered" is hierarchical with temper = true.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/polis"))
     parser.add_argument("--cache", type=Path, default=Path("runs/real-people/embeddings"))
-    parser.add_argument("--kinds", nargs="+", default=["hierarchical", "tastes"])
+    parser.add_argument("--kinds", nargs="+", default=["hierarchical", "tempered", "tastes"])
+    parser.add_argument("--source", default=SOURCE)
     given = parser.parse_args()
-    votes, encoder = read(given.data / SOURCE), load_encoder(cache=given.cache)
+    votes, encoder = read(given.data / given.source), load_encoder(cache=given.cache)
     r = votes.ratings
     inner = np.array([fold_of("inner" + name) for name in r.text_ids])[r.text]
     fit = r.text_fold[r.text] != 0
@@ -37,7 +39,8 @@ def main() -> None:
     encoder.encode([r.texts[code] for code in np.unique(train.text)])
     for kind in given.kinds:
         start = time.process_time()
-        model = KINDS[kind](encoder=encoder).fit(train, rng=0)
+        built = Hierarchical(encoder=encoder, temper=True) if kind == "tempered" else KINDS[kind](encoder=encoder)
+        model = built.fit(train, rng=0)
         print(f"{kind}: {len(train)} labels fitted in {time.process_time() - start:.1f} s of the processor")
         estimate = model.predict(unseen)
         if estimate.std is not None:

@@ -204,3 +204,25 @@ def test_one_of_very_many_users_is_served_as_from_the_whole_model(tmp_path):
         alone = Hierarchical.load(tmp_path, encoder=LetterEncoder(), user=f"user {code:06d}")
         assert_same(alone.predict(mine), model.predict(mine))
         assert alone._fitted_values.people.weights.shape == (1, p)
+
+
+def test_variances_are_tempered_by_texts_that_the_fit_did_not_see(tmp_path):
+    examples = taste_examples(users=12, queries=1, candidates=160, shared=True, seed=5)
+    common = rng.derive(3, "common").normal(scale=1.5, size=len(examples.texts))
+    examples = replace(examples, utility=examples.utility + common[examples.text])
+    seen = examples.candidate < 100
+    found = {}
+    for temper in (False, True):
+        model = Hierarchical(components=8, style=False, encoder=LetterEncoder(), temper=temper)
+        found[temper] = model.fit(examples.take(seen), rng=0).predict(examples.take(~seen))
+    np.testing.assert_array_equal(found[True].mean, found[False].mean)
+    factor = (found[True].std / found[False].std) ** 2
+    np.testing.assert_allclose(factor, factor[0])
+    np.testing.assert_allclose((found[True].std_mean / found[False].std_mean) ** 2, factor)
+    error = (examples.utility[~seen] - found[False].mean) ** 2
+    wanted = np.mean(error / found[False].std ** 2)
+    assert wanted > 1.3, "texts err for everybody, which no leave-one-out label knows"
+    assert abs(np.log(wanted / factor[0])) < abs(np.log(wanted))
+    model.save(tmp_path)
+    again = Hierarchical.load(tmp_path, encoder=LetterEncoder()).predict(examples.take(~seen))
+    assert_same(again, found[True])

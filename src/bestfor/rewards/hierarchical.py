@@ -26,7 +26,16 @@ from bestfor.rewards._canonical import canonical
 from bestfor.rewards._compact import Compact, compact
 from bestfor.rewards._encoder import check_signature, check_width
 from bestfor.rewards._features import FeatureConfig
-from bestfor.rewards._hierarchy import Fitted, LeftOutUsers, fit_rows, head_features, judge, noise_sizes, predict_rows
+from bestfor.rewards._hierarchy import (
+    Fitted,
+    LeftOutUsers,
+    fit_rows,
+    head_features,
+    held_out_temperature,
+    judge,
+    noise_sizes,
+    predict_rows,
+)
 from bestfor.rewards._kernel import TextKernel, fit_kernel
 from bestfor.rewards._linear import Rows, with_intercept
 from bestfor.rewards._mixed import Prior
@@ -54,6 +63,8 @@ class Config(FeatureConfig):
         variance_head: whether noise depends on the features.
         variance_components: features that the variance head sees, from the first.
         variance_ridge: penalty on the head's weights.
+        temper: whether all predicted variances are multiplied by what a fifth of the labels asks for that a fit to the
+            others did not see (of shared texts: a fifth of the texts); it costs another fit and changes no mean.
         abstain: whether users whose leave-one-out errors are not expected to be below theta_0's are served by it.
     """
 
@@ -64,11 +75,12 @@ class Config(FeatureConfig):
     landmarks: int = Field(default=512, ge=2, le=8192)
     covariance: Covariance = "full"
     rank: int = Field(default=8, ge=1, le=512)
-    shrinkage: float = Field(default=20.0, ge=0)
+    shrinkage: float = Field(default=60.0, ge=0)
     rounds: int = Field(default=60, ge=1, le=1000)
     variance_head: bool = True
     variance_components: int = Field(default=48, ge=1, le=512)
     variance_ridge: float = Field(default=3.0, gt=0)
+    temper: bool = False
     abstain: bool = True
 
 
@@ -154,6 +166,9 @@ class Hierarchical(RewardModel):
         centre, unit = float(np.mean(examples.utility)), float(np.std(examples.utility)) or 1.0
         rows = Rows(with_intercept(values), (examples.utility - centre) / unit, examples.user, examples.query)
         self._fitted_values = fit_rows(rows, self._groups(), self.config, rng=rng, scale=(centre, unit))
+        self._temperature = 1.0
+        if self.config.temper:
+            self._temperature = held_out_temperature(rows, examples.text, self._groups(), self.config, rng=rng)
         self._left_out, abstained = judge(rows, self._fitted_values)
         self._abstained = abstained if self.config.abstain else None
 
@@ -161,7 +176,7 @@ class Hierarchical(RewardModel):
         codes = self._user_codes(examples)
         mean, own, whole = predict_rows(self._fitted_values, with_intercept(self.features(examples)), codes)
         self._note_strangers(examples, codes, "the mean of all users")
-        return RewardEstimate(mean, np.sqrt(whole), np.sqrt(own))
+        return RewardEstimate(mean, np.sqrt(self._temperature * whole), np.sqrt(self._temperature * own))
 
     def _groups(self) -> IntArray:
         """Group of each column of z: features of one sort (by the word before the dot), kernel, intercept."""
@@ -176,6 +191,7 @@ class Hierarchical(RewardModel):
         fitted, people = self._fitted_values, self._fitted_values.people
         prior, data = people.prior, people.data
         state = {"noise": prior.noise, "ratio": prior.ratio, "centre": fitted.centre, "unit": fitted.unit}
+        state["temperature"] = self._temperature
         labels = np.column_stack([data.rows, data.target.astype(np.float32), data.level.astype(np.float32)])
         arrays = {
             "deviation": prior.deviation,
@@ -192,6 +208,7 @@ class Hierarchical(RewardModel):
 
     def _restore(self, state: dict[str, Any], arrays: Arrays) -> None:
         self._left_out, self._kernel, self._signature = None, None, ""
+        self._temperature = float(state["temperature"])
         if self.config.kernel != "linear":
             marks, basis, centre = (arrays[f"kernel.{name}"] for name in ("landmarks", "basis", "centre"))
             check_width(marks, self._encoder)
