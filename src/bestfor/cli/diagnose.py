@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -67,7 +68,7 @@ def diagnose(
     from bestfor.pipeline.scores import Scores, diagnose_table, parse_averaging, parse_interval, parse_n, parse_scale
     from bestfor.report import write_html
 
-    if table.is_dir():
+    if os.path.isdir(table):  # unlike Path.is_dir, no error for a name that cannot be one
         raise InputError(str(table), "a folder", f"a table; bestfor run {table} diagnoses a run, whose folder this is")
     if out is not None:
         writable(out, keep=table)
