@@ -54,7 +54,7 @@ class Learning:
     groups: IntArray
     covariance: Covariance = "full"
     rank: int = 8
-    shrinkage: float = 20.0
+    shrinkage: float = 60.0
     rounds: int = 60
     tolerance: float = 5e-3
 
