@@ -9,6 +9,7 @@ text.
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -107,7 +108,7 @@ def assemble(batch: Batch, encoded: Mapping[str, Sequence[Sequence[int]]], fill:
 GPU_TOKENS, GPU_ROWS = 16384, 256
 
 
-class Batched:
+class Batched(ABC):
     """The common part of encoders that run a model here; a subclass says how texts become tokens and tokens vectors.
 
     Attributes:
@@ -149,13 +150,13 @@ class Batched:
         """Batches of about so many tokens on a CPU, large ones elsewhere."""
         self.batch_tokens, self.batch_rows = (tokens, ROWS) if device == "cpu" else (GPU_TOKENS, GPU_ROWS)
 
+    @abstractmethod
     def _tokens(self, texts: list[str]) -> tuple[dict[str, list[list[int]]], dict[str, int]]:
         """What the tokenizer gives by name, without padding, and what pads each name."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _vectors(self, features: Features) -> Vectors:
         """Vectors of shape (size, dim) of token arrays of shape (size, length)."""
-        raise NotImplementedError
 
 
 def tokenized(tokenizer: Any, texts: list[str], limit: int) -> tuple[dict[str, list[list[int]]], dict[str, int]]:  # noqa: ANN401 - an optional library's class

@@ -13,7 +13,7 @@ Further labels are absorbed exactly, without another fit.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -21,8 +21,7 @@ from pydantic import Field
 from bestfor.artifacts import Arrays
 from bestfor.data.examples import Examples
 from bestfor.errors import BestforError
-from bestfor.rewards._base import RewardModel
-from bestfor.rewards._canonical import canonical
+from bestfor.rewards._absorbing import AbsorbingModel
 from bestfor.rewards._compact import Compact, compact
 from bestfor.rewards._encoder import check_signature, check_width
 from bestfor.rewards._features import FeatureConfig
@@ -84,7 +83,7 @@ class Config(FeatureConfig):
     abstain: bool = True
 
 
-class Hierarchical(RewardModel):
+class Hierarchical(AbsorbingModel):
     """Personal weights under a learned prior."""
 
     kind = "hierarchical"
@@ -122,37 +121,17 @@ class Hierarchical(RewardModel):
         level = fitted.centre + fitted.unit * float(weights[-1])
         return Scorer(user, fitted.unit * weights[:-1], level, self._space, self._kernel)
 
-    def update(self, examples: Examples) -> Self:
-        """Absorb further labels of known or new users in closed form; edits and returns this model.
-
-        Variances and features stay; theta_0 and the users of these labels become what they would be had the labels been
-        there at fit, the other users stay as they were. Rows of one query share its level; queries of earlier calls
-        count as others. Who abstains, abstains until the next fit.
-
-        Raises:
-            InputError: a utility is NaN or infinite, or the model was loaded for somebody else.
-            BestforError: before fit or load.
-        """
-        if not self._fitted:
-            raise BestforError(f"'{self.kind}' is updated after fit or load")
-        self._check_labels(examples, "update")
-        if len(examples) == 0:
-            return self
-        ordered, fitted = canonical(examples), self._fitted_values
-        self._check_asked(ordered.users)
-        codes = self._known_codes(ordered.users, abstaining=True)
-        fresh = codes < 0
-        codes[fresh] = len(self._users) + np.arange(int(fresh.sum()))
-        z = with_intercept(self.features(ordered))
+    def _absorb(self, examples: Examples, codes: IntArray) -> None:
+        """Also moves theta_0, to what it would be with these labels."""
+        fitted = self._fitted_values
+        z = with_intercept(self.features(examples))
         size = noise_sizes(z, fitted.head) / fitted.people.prior.noise
-        order = np.argsort(codes[ordered.user], kind="stable")
-        user = np.searchsorted(np.sort(codes), codes[ordered.user][order])
-        target = (ordered.utility[order] - fitted.centre) / fitted.unit
-        rows = Rows(z[order], target, user, ordered.query[order])
+        order = np.argsort(codes[examples.user], kind="stable")
+        user = np.searchsorted(np.sort(codes), codes[examples.user][order])
+        target = (examples.utility[order] - fitted.centre) / fitted.unit
+        rows = Rows(z[order], target, user, examples.query[order])
         extra = compact(rows, size[order], levels=fitted.people.prior.ratio > 0)
         self._fitted_values = replace(fitted, people=absorb(fitted.people, extra, np.sort(codes)))
-        self._add_users(tuple(name for name, new in zip(ordered.users, fresh, strict=True) if new))
-        return self
 
     def _fit(self, examples: Examples, rng: int) -> None:
         self._kernel, self._signature = None, ""
@@ -241,12 +220,3 @@ class Hierarchical(RewardModel):
         self._fitted_values = replace(self._fitted_values, people=people)
         self._users, self._codes = tuple(self._users[code] for code in order), None
         self._abstained = None if self._abstained is None else self._abstained[order]
-
-    def _add_users(self, names: tuple[str, ...]) -> None:
-        if not names:
-            return
-        if self._codes is not None:
-            self._codes.update({name: len(self._users) + place for place, name in enumerate(names)})
-        self._users = (*self._users, *names)
-        if self._abstained is not None:
-            self._abstained = np.append(self._abstained, np.zeros(len(names), dtype=np.bool_))

@@ -12,7 +12,7 @@ ratings speak directly. Variational Bayes; sources in :mod:`bestfor.rewards._tas
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,10 +20,9 @@ from scipy import linalg, sparse
 
 from bestfor.artifacts import Arrays
 from bestfor.data.examples import Examples
-from bestfor.errors import BestforError, InputError
+from bestfor.errors import InputError
+from bestfor.rewards._absorbing import AbsorbingModel
 from bestfor.rewards._abstain import abstaining, left_out_levels
-from bestfor.rewards._base import RewardModel
-from bestfor.rewards._canonical import canonical
 from bestfor.rewards._encoder import check_signature, check_width
 from bestfor.rewards._items import Items, embed_items, list_items
 from bestfor.rewards._nearness import Looks, Nearness
@@ -64,44 +63,21 @@ class Config(BaseModel):
     abstain: bool = True
 
 
-class Tastes(RewardModel):
+class Tastes(AbsorbingModel):
     """Low-rank tastes with a Gaussian process on texts."""
 
     kind = "tastes"
     Config = Config
     sliced = True
 
-    def update(self, examples: Examples) -> Self:
-        """Absorb further labels of known or new users in closed form; edits and returns this model.
-
-        What texts are (h) and every variance stay as fitted; the users of these labels become what they would be had
-        the labels been known to them at fit, the others stay as they were. Texts may be new. Queries of earlier calls
-        count as others. Who abstains, abstains until the next fit.
-
-        Raises:
-            InputError: a utility is NaN or infinite, or the model was loaded for somebody else.
-            BestforError: before fit or load.
-        """
-        if not self._fitted:
-            raise BestforError(f"'{self.kind}' is updated after fit or load")
-        self._check_labels(examples, "update")
-        if len(examples) == 0:
-            return self
-        ordered = canonical(examples)
-        self._check_asked(ordered.users)
-        codes = self._known_codes(ordered.users, abstaining=True)
-        fresh = codes < 0
-        codes[fresh] = len(self._users) + np.arange(int(fresh.sum()))
-        self._users += tuple(name for name, new in zip(ordered.users, fresh, strict=True) if new)
-        self._codes = None
-        if self._abstained is not None:
-            self._abstained = np.append(self._abstained, np.zeros(int(fresh.sum()), dtype=np.bool_))
-        items = list_items(ordered)
+    def _absorb(self, examples: Examples, codes: IntArray) -> None:
+        """What texts are (h) stays as fitted; texts may be new."""
+        items = list_items(examples)
         place = self._remember(items)
-        target = (ordered.utility - self._centre) / self._unit
-        rows = (codes[ordered.user], place[items.row], ordered.query, target)
-        self._labels = self._labels.add(len(self._users), *rows)
-        return self
+        target = (examples.utility - self._centre) / self._unit
+        rows = (codes[examples.user], place[items.row], examples.query, target)
+        users = max(len(self._users), int(codes.max()) + 1)
+        self._labels = self._labels.add(users, *rows)
 
     def _fit(self, examples: Examples, rng: int) -> None:
         items = list_items(examples)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -66,7 +67,7 @@ class Metric(Protocol):
         ...
 
 
-class AgainstReference:
+class AgainstReference(ABC):
     """The common part of metrics that compare a text with the user's own; a subclass says how."""
 
     name: str
@@ -90,9 +91,9 @@ class AgainstReference:
         known = dict(zip(distinct, self._scores(query, reference, distinct), strict=True))
         return np.array([known[text] for text in texts], dtype=np.float64)
 
+    @abstractmethod
     def _scores(self, query: Query, reference: str, texts: list[str]) -> Sequence[float]:
         """A value for each of distinct texts."""
-        raise NotImplementedError
 
 
 def reference_of(query: Query, metric: str) -> str:
