@@ -1,16 +1,45 @@
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bestfor.endpoint import EndpointConfig
+from bestfor.policies.openai import OpenAIPolicy
+
 pytest.importorskip("torch")
-spec = importlib.util.spec_from_file_location("tiny", Path(__file__).with_name("tiny.py"))
-tiny = sys.modules["tiny"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tiny)
+
+
+def shared(name):
+    """A module of these tests that several of them import."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+tiny = shared("tiny")
+shared("answers")
 
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
     """The folder of a random Qwen3 of 30,000 weights."""
     return tiny.save(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture
+def policy(scripted):
+    """Makes policies of scripted servers, and closes them."""
+    made = []
+
+    def make(answer, *, server=None, **options):
+        running = scripted(answer)
+        config = replace(server or EndpointConfig(), base_url=running.url, backoff=0.001)
+        made.append(OpenAIPolicy("m", server=config, **options))
+        return made[-1], running
+
+    yield make
+    for one in made:
+        one.close()

@@ -9,7 +9,6 @@ from urllib.parse import unquote
 import pytest
 import tiny
 import tomli_w
-from transformers import Qwen3Config
 
 from bestfor.pipeline.config import load_config, parse_config
 from bestfor.pipeline.run import run
@@ -102,20 +101,7 @@ def data_of(raw, folder):
 @pytest.fixture(scope="module")
 def qwen(tmp_path_factory):
     """A random Qwen3 with room for whole prompts."""
-    tokens = tiny.tokenizer()
-    config = Qwen3Config(
-        vocab_size=len(tokens),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        intermediate_size=48,
-        max_position_embeddings=8192,
-        eos_token_id=tokens.eos_token_id,
-        bos_token_id=None,
-    )
-    return tiny.save(tmp_path_factory.mktemp("qwen"), config)
+    return tiny.save(tmp_path_factory.mktemp("qwen"), positions=8192)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -32,7 +32,9 @@ def tokenizer(vocabulary: int = 320) -> PreTrainedTokenizerFast:
     return made
 
 
-def save(folder: Path, config: object | None = None, *, sharpness: float = 6.0, seed: int = 0) -> Path:
+def save(
+    folder: Path, config: object | None = None, *, sharpness: float = 6.0, seed: int = 0, positions: int = 128
+) -> Path:
     """Save a tiny checkpoint; sharpness scales the output so that its distribution is far from uniform."""
     words = tokenizer()
     config = config or Qwen3Config(
@@ -43,7 +45,7 @@ def save(folder: Path, config: object | None = None, *, sharpness: float = 6.0, 
         num_key_value_heads=2,
         head_dim=8,
         intermediate_size=48,
-        max_position_embeddings=128,
+        max_position_embeddings=positions,
         tie_word_embeddings=False,
         eos_token_id=words.eos_token_id,
         bos_token_id=None,

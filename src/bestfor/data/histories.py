@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-import unicodedata
 import weakref
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -18,6 +17,7 @@ import pyarrow as pa
 
 from bestfor.data.fields import objects_of, text_of, time_of
 from bestfor.data.schema import HISTORIES, QUERIES
+from bestfor.data.texts import composed
 from bestfor.data.wording import Task
 from bestfor.errors import InputError
 
@@ -47,12 +47,8 @@ class Entry:
     @cached_property
     def content(self) -> bytes:
         """A hash of what was asked and written, in one form of Unicode and without regard to white space."""
-        text = "\0".join(" ".join(_composed(part).split()) for part in (self.input, self.output))
+        text = "\0".join(" ".join(composed(part).split()) for part in (self.input, self.output))
         return hashlib.blake2b(text.encode(), digest_size=_DIGEST).digest()
-
-
-def _composed(text: str) -> str:
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -12,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from bestfor.data.schema import CANDIDATES, HISTORIES, QUERIES, UTILITIES
+from bestfor.data.texts import composed
 from bestfor.errors import InputError
 from bestfor.types import BoolArray, IntArray
 
@@ -21,7 +21,7 @@ By = Literal["text", "time", "user"]
 
 def text_id(text: str) -> str:
     """The identity of a text without one of its own: the sha256 of its NFC-normalised UTF-8 bytes."""
-    return hashlib.sha256(unicodedata.normalize("NFC", text).encode()).hexdigest()
+    return hashlib.sha256(composed(text).encode()).hexdigest()
 
 
 def fold_of(identity: str) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from bestfor.data.schema import HISTORIES, QUERIES
+from bestfor.data.texts import plain
 from bestfor.encoders.base import Encoder
 from bestfor.errors import InputError
 from bestfor.policies.base import Budgeted, Policy, Prompt
@@ -149,7 +149,7 @@ def users_of(histories: pa.Table, queries: pa.Table) -> Iterator[tuple[str, tupl
     """
     asked: dict[str, set[str]] = {}
     for user, text in zip(queries["user_id"].to_pylist(), queries["input"].to_pylist(), strict=True):
-        asked.setdefault(user, set()).add(_plain(text))
+        asked.setdefault(user, set()).add(plain(text))
     histories = histories.select(HISTORIES.names)
     for user, slices in slices_by_user(histories["user_id"]).items():
         rows = [row for start, count in slices for row in histories.slice(start, count).to_pylist()]
@@ -178,7 +178,7 @@ def _items(user: str, rows: list[dict[str, Any]], asked: set[str]) -> tuple[Item
     if without and len(without) < len(items):
         raise InputError(f"user '{user}'", f"item '{without[0]}' without a time among others with one", "all or none")
     timed = items if without else sorted(items, key=lambda item: (item.timestamp or 0, item.item_id))
-    return tuple(item for item in timed if not asked or not item.input or _plain(item.input) not in asked)
+    return tuple(item for item in timed if not asked or not item.input or plain(item.input) not in asked)
 
 
 def _fit_question(user: str, items: Sequence[Item], index: int) -> tuple[dict[str, Any], tuple[Item, ...]]:
@@ -234,10 +234,6 @@ class _Prompter:
             return fit(self._template, pairs, row["input"], budget=self._budget, count=self._count)
         except InputError as error:
             raise InputError(f"query '{row['query_id']}'", error.found, error.expected) from error
-
-
-def _plain(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def _distinct(names: Sequence[str], what: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bestfor.data.examples import Examples, History
+from bestfor.data.texts import plain
 from bestfor.errors import InputError
 from bestfor.pipeline.asking import slices_by_user
 from bestfor.types import FloatArray, IntArray
@@ -100,7 +100,7 @@ def build_history(histories: pa.Table, queries: pa.Table) -> History | None:
 
 
 def _tested(queries: Sequence[Mapping[str, Any]]) -> set[str]:
-    return {_plain(row["input"]) for row in queries if row["split"] == "test"}
+    return {plain(row["input"]) for row in queries if row["split"] == "test"}
 
 
 class _Written(Mapping[str, tuple[str, ...]]):
@@ -123,7 +123,7 @@ class _Written(Mapping[str, tuple[str, ...]]):
         if user != self._last[0]:
             rows = [row for at, count in self._slices[user] for row in self._histories.slice(at, count).to_pylist()]
             tested = self._tested.get(user, set())
-            own = [row for row in rows if _plain(row["input"]) not in tested]
+            own = [row for row in rows if plain(row["input"]) not in tested]
             if all(row["timestamp"] is not None for row in own):
                 own.sort(key=lambda row: (row["timestamp"], row["item_id"]))
             self._last = user, own
@@ -143,17 +143,13 @@ class _Written(Mapping[str, tuple[str, ...]]):
 
 def _seen(query: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> int:
     """How many of a user's items, oldest first, a query may see: those before the first that it may not."""
-    fit, when, asked = query["split"] == "fit", query["timestamp"], _plain(query["input"])
+    fit, when, asked = query["split"] == "fit", query["timestamp"], plain(query["input"])
     for place, item in enumerate(items):
         moment = item["timestamp"]
         late = when is not None and moment is not None and (moment >= when if fit else moment > when)
-        if late or f"{query['user_id']}/{item['item_id']}" == query["query_id"] or _plain(item["input"]) == asked:
+        if late or f"{query['user_id']}/{item['item_id']}" == query["query_id"] or plain(item["input"]) == asked:
             return place
     return len(items)
-
-
-def _plain(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 @dataclass(frozen=True)
