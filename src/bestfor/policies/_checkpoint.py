@@ -44,9 +44,9 @@ class Checkpoint:
 
     def __init__(self, folder: Path, *, dtype: str = "auto", device: str = "auto") -> None:
         self._folder = folder
-        self._device = _device(device)
-        self._dtype = _dtype(dtype, self._device.type)
-        with _usable(folder):
+        self._device = device_of(device)
+        self._dtype = dtype_of(dtype, self._device.type)
+        with usable(folder):
             self._config = AutoConfig.from_pretrained(folder, local_files_only=True)
             self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
@@ -57,7 +57,7 @@ class Checkpoint:
         Raises:
             InputError: they cannot be loaded.
         """
-        with _usable(self._folder), _no_bars():
+        with usable(self._folder), no_bars():
             model = AutoModelForCausalLM.from_pretrained(self._folder, dtype=self._dtype, local_files_only=True)
         return cast(Any, model).to(self._device).eval()
 
@@ -218,7 +218,7 @@ def _joined(parts: Sequence[Drawn], axis: int) -> Drawn:
 
 
 @contextmanager
-def _no_bars() -> Iterator[None]:
+def no_bars() -> Iterator[None]:
     """Loading weights is no step of a run: keep its bars off the terminal."""
     shown = hub_logging.is_progress_bar_enabled()
     hub_logging.disable_progress_bar()
@@ -230,7 +230,7 @@ def _no_bars() -> Iterator[None]:
 
 
 @contextmanager
-def _usable(folder: Path) -> Iterator[None]:
+def usable(folder: Path) -> Iterator[None]:
     """Whatever transformers cannot make a model of is bad input."""
     try:
         yield
@@ -239,7 +239,7 @@ def _usable(folder: Path) -> Iterator[None]:
         raise InputError(str(folder), f"no usable model ({reason})", "a causal language model") from error
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -251,7 +251,7 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _dtype(name: str, device: str) -> torch.dtype | str:
+def dtype_of(name: str, device: str) -> torch.dtype | str:
     if name == "auto":
         return torch.float32 if device == "cpu" else "auto"
     kind = getattr(torch, name, None)
