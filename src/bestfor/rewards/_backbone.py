@@ -1,0 +1,222 @@
+"""A language model as the back of a reward model: an input and a text in, the state of the text's last token out.
+
+Decoders read the input as their chat template puts it to them, and the text with the end token behind it, as a policy
+would have written it. Encoders read the pair as their tokenizer joins two texts, and the mean state stands for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
+
+from bestfor.errors import InputError
+from bestfor.policies._checkpoint import device_of, dtype_of, no_bars, usable
+from bestfor.policies.prompts import messages
+from bestfor.policies.transformers import fingerprint, locate
+from bestfor.rewards._packs import Layout, Pack, Tokens, one_by_one, side_by_side
+
+Attention = Literal["auto", "sdpa", "flash_attention_2", "eager"]
+
+LIMIT = 2048
+"""Tokens of a pair where neither the configuration nor the model says less."""
+ROOM = 8
+"""Tokens of a prompt that are left in any case: a text that leaves less is too long."""
+
+
+class Backbone:
+    """A checkpoint without its language-model head; the weights are loaded when they are first needed.
+
+    Args:
+        name: ``"embedded"``, a folder, or a hub name.
+        dtype: ``"auto"`` (float32 on a CPU, the checkpoint's own elsewhere) or a torch name.
+        device: ``"auto"`` or a torch name.
+        attention: an implementation; ``"auto"`` is SDPA. FlashAttention takes no masks: texts then have a row each.
+        limit: the longest pair in tokens; by default what the model takes, up to ``LIMIT``.
+
+    Raises:
+        InputError: no usable checkpoint, or a limit beyond the model's.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        dtype: str = "auto",
+        device: str = "auto",
+        attention: Attention = "auto",
+        limit: int | None = None,
+    ) -> None:
+        self.name = name
+        self.folder: Path = locate(name)
+        self.device = device_of(device)
+        self._dtype = dtype_of(dtype, self.device.type)
+        self._attention = "sdpa" if attention == "auto" else attention
+        with usable(self.folder):
+            self._config = AutoConfig.from_pretrained(self.folder, local_files_only=True)
+            self.tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+        longest = getattr(self._config.get_text_config(), "max_position_embeddings", None)
+        if limit is not None and longest is not None and limit > longest:
+            raise InputError(
+                f"backbone '{name}', limit", f"{limit} tokens", f"at most {longest}, which the model takes"
+            )
+        self.limit: int = limit or min(longest or LIMIT, LIMIT)
+        self.shortened: set[str] = set()
+        """Inputs that were cut at their end to leave room for a text."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the checkpoint's files."""
+        return fingerprint(self.folder)
+
+    @cached_property
+    def model(self) -> PreTrainedModel:
+        """The weights, on the device.
+
+        Raises:
+            InputError: they cannot be loaded.
+        """
+        with usable(self.folder), no_bars():
+            model = AutoModel.from_pretrained(
+                self.folder, dtype=self._dtype, attn_implementation=self._attention, local_files_only=True
+            )
+        return cast(Any, model).to(self.device).eval()
+
+    @property
+    def hidden(self) -> int:
+        """Width of a state."""
+        return int(self._config.get_text_config().hidden_size)
+
+    @property
+    def pad(self) -> int:
+        """A token that fills rows and is masked: any does where the tokenizer has none for it."""
+        tokenizer = self.tokenizer
+        return next((one for one in (tokenizer.pad_token_id, tokenizer.eos_token_id) if one is not None), 0)
+
+    @cached_property
+    def causal(self) -> bool:
+        """Whether a state depends on nothing that comes after it: a probe tells."""
+        with torch.inference_mode():
+            first, other = (self._plain([[1, 2, 3, last]])[:, 0] for last in (4, 5))
+        return bool(torch.equal(first, other))
+
+    @cached_property
+    def packs(self) -> bool:
+        """Whether texts may lie side by side: causal, a mask is taken, and a probe agrees with each pair alone."""
+        if not self.causal or self._attention == "flash_attention_2":
+            return False
+        probe = [Pack((1, 2, 3), ((4, 5), (2, 1, 3), (5,)), np.arange(3)), Pack((), ((3, 1),), np.arange(1))]
+        try:
+            with torch.inference_mode():
+                found = self._states(side_by_side(probe, self.pad), packed=True)
+                alone = self._states(one_by_one(probe, self.pad), packed=False)
+        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, NotImplementedError):
+            return False
+        slack = 1e-3 if self.model.dtype == torch.float32 else 5e-2
+        return bool((found - alone).abs().max() <= slack * (1 + alone.abs().max()))
+
+    def encode(self, query: str, asked: str, texts: Sequence[str], shown: Sequence[str] = ()) -> tuple[Tokens, ...]:
+        """A prompt and texts in tokens; an input that is too long is cut at its end and counted.
+
+        Args:
+            query: names the query in errors.
+            asked: what the texts answer; may be empty.
+            texts: the candidates.
+            shown: texts of the user, the one that matters most first.
+
+        Returns:
+            The prompt, then every text.
+
+        Raises:
+            InputError: a text that leaves no room for a prompt.
+        """
+        prompt = self._prompt(asked, shown)
+        end = self._end()
+        wrote = [(*self._ids(text, special=False), *end) for text in texts]
+        wrote = [text or (self.pad,) for text in wrote]
+        room = self.limit - max((len(text) for text in wrote), default=0)
+        if room < min(len(prompt), ROOM):
+            found = f"a text of {self.limit - room} tokens"
+            raise InputError(
+                f"query '{query}'", found, f"at most {self.limit - ROOM} (the backbone's limit is {self.limit})"
+            )
+        if len(prompt) > room:
+            self.shortened.add(query)
+            prompt = self._fitted(asked, shown, len(prompt) - room, room)
+        return prompt, *wrote
+
+    def layout(self, packs: Sequence[Pack]) -> Layout:
+        """How packs lie in a batch: ``layout.pack`` says which of them a row of the batch belongs to."""
+        return (side_by_side if self.packs else one_by_one)(packs, self.pad)
+
+    def states(self, layout: Layout) -> torch.Tensor:
+        """The state of every text, shape (texts, hidden) in float32; gradients flow where they are wanted."""
+        return self._states(layout, packed=self.packs)
+
+    def _states(self, layout: Layout, *, packed: bool) -> torch.Tensor:
+        device = self.device
+        ids = torch.from_numpy(layout.ids).to(device)
+        if packed:
+            visible = torch.from_numpy(layout.visible()).to(device)[:, None]
+            mask = torch.zeros(visible.shape, dtype=self.model.dtype, device=device)
+            mask.masked_fill_(~visible, torch.finfo(self.model.dtype).min)
+            positions = torch.from_numpy(layout.positions).to(device)
+            output = self.model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False)
+            return _at(output.last_hidden_state, layout)
+        seen = torch.from_numpy(layout.seen.astype(np.int64)).to(device)
+        more: dict[str, Any] = {"use_cache": False}
+        if not self.causal:
+            kinds = getattr(self._config, "type_vocab_size", 0) or 0
+            segments = torch.from_numpy((layout.owner >= 0).astype(np.int64)).to(device)
+            more = {"token_type_ids": segments} if kinds > 1 else {}
+        states = self.model(input_ids=ids, attention_mask=seen, **more).last_hidden_state
+        if self.causal:
+            return _at(states, layout)
+        share = seen[:, :, None].float()
+        return (states.float() * share).sum(dim=1) / share.sum(dim=1)
+
+    def _plain(self, rows: list[list[int]]) -> torch.Tensor:
+        ids = torch.tensor(rows, device=self.device)
+        return self.model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+
+    def _prompt(self, asked: str, shown: Sequence[str]) -> Tokens:
+        chat = messages("", [("", text) for text in shown], asked)
+        if self.tokenizer.chat_template:
+            text = self.tokenizer.apply_chat_template(
+                chat, tokenize=False, add_generation_prompt=True, enable_thinking=False
+            )
+            return self._ids(text, special=False)
+        content = chat[-1]["content"]
+        return self._ids(f"{content}\n\n" if content and self.causal else content, special=True)
+
+    def _fitted(self, asked: str, shown: Sequence[str], over: int, room: int) -> Tokens:
+        """The prompt with fewer earlier texts, or with a shorter input, until it fits."""
+        if shown:
+            prompt = self._prompt(asked, shown[:-1])
+            return prompt if len(prompt) <= room else self._fitted(asked, shown[:-1], len(prompt) - room, room)
+        ids = self._ids(asked, special=False)
+        kept = len(ids) - over
+        while kept > 0:
+            prompt = self._prompt(self.tokenizer.decode(list(ids[:kept])), ())
+            if len(prompt) <= room:
+                return prompt
+            kept -= len(prompt) - room
+        return self._prompt("", ())[-room:] if room else ()
+
+    def _ids(self, text: str, *, special: bool) -> Tokens:
+        return tuple(self.tokenizer(text, add_special_tokens=special)["input_ids"])
+
+    def _end(self) -> Tokens:
+        tokenizer = self.tokenizer
+        end = tokenizer.eos_token_id if self.causal else getattr(tokenizer, "sep_token_id", None)
+        return () if end is None else (end,)
+
+
+def _at(states: torch.Tensor, layout: Layout) -> torch.Tensor:
+    last = torch.from_numpy(layout.last).to(states.device)
+    return states.flatten(0, 1)[last].float()
