@@ -101,7 +101,7 @@ class Backbone:
     @cached_property
     def causal(self) -> bool:
         """Whether a state depends on nothing that comes after it: a probe tells."""
-        with torch.inference_mode():
+        with torch.no_grad():
             first, other = (self._plain([[1, 2, 3, last]])[:, 0] for last in (4, 5))
         return bool(torch.equal(first, other))
 
@@ -112,7 +112,7 @@ class Backbone:
             return False
         probe = [Pack((1, 2, 3), ((4, 5), (2, 1, 3), (5,)), np.arange(3)), Pack((), ((3, 1),), np.arange(1))]
         try:
-            with torch.inference_mode():
+            with torch.no_grad():
                 found = self._states(side_by_side(probe, self.pad), packed=True)
                 alone = self._states(one_by_one(probe, self.pad), packed=False)
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, NotImplementedError):
