@@ -13,7 +13,8 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoTokenizer, DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
 
 from bestfor.errors import InputError
 from bestfor.policies._checkpoint import device_of, dtype_of, no_bars, usable
@@ -107,8 +108,11 @@ class Backbone:
 
     @cached_property
     def packs(self) -> bool:
-        """Whether texts may lie side by side: causal, a mask is taken, and a probe agrees with each pair alone."""
+        """Whether texts may lie side by side: causal, full attention, and a probe agrees with each pair alone."""
         if not self.causal or self._attention == "flash_attention_2":
+            return False
+        # a window is longer than any probe
+        if any(type(layer) is not DynamicLayer for layer in DynamicCache(config=self.model.config).layers):
             return False
         probe = [Pack((1, 2, 3), ((4, 5), (2, 1, 3), (5,)), np.arange(3)), Pack((), ((3, 1),), np.arange(1))]
         try:
