@@ -9,6 +9,7 @@ from bestfor.diagnostics.diagnosis import diagnose_arrays
 from bestfor.diagnostics.extrapolate import Extrapolation, extrapolate
 from bestfor.diagnostics.influence import Influences, Texts
 from bestfor.diagnostics.laws import Ledger, free_bound, normal_growth
+from bestfor.diagnostics.mbr import mbr_curve
 from bestfor.diagnostics.mixture import Corrected, negative_by_chance
 from bestfor.diagnostics.named_rules import named_rule
 from bestfor.diagnostics.outlook import Outlook
@@ -27,12 +28,13 @@ from bestfor.diagnostics.results import (
     Quantities,
     Suspect,
 )
-from bestfor.diagnostics.rule_curves import rule_curve
+from bestfor.diagnostics.rule_curves import place_curve, rule_curve
 from bestfor.diagnostics.rules import Rule
 from bestfor.diagnostics.settings import Settings
 from bestfor.diagnostics.soft import soft_best_of_n
 from bestfor.diagnostics.stopping import Beliefs, Replay, StoppingRule, beliefs_from, expected_improvement, replay
-from bestfor.diagnostics.subsets import Chooser, RuleCurve, Sampling
+from bestfor.diagnostics.subsets import Chooser, PlaceChooser, RuleCurve, Sampling
+from bestfor.diagnostics.tokens import TokenCurve, best_by_tokens
 
 __all__ = [
     "Beliefs",
@@ -56,6 +58,7 @@ __all__ = [
     "Outlook",
     "Panel",
     "PerUser",
+    "PlaceChooser",
     "Pools",
     "Quantities",
     "Reliability",
@@ -70,7 +73,9 @@ __all__ = [
     "StoppingRule",
     "Suspect",
     "Texts",
+    "TokenCurve",
     "beliefs_from",
+    "best_by_tokens",
     "best_fixed_n",
     "best_fixed_n_by_law",
     "best_of_n",
@@ -80,9 +85,11 @@ __all__ = [
     "expected_improvement",
     "extrapolate",
     "free_bound",
+    "mbr_curve",
     "named_rule",
     "negative_by_chance",
     "normal_growth",
+    "place_curve",
     "pools_from_rows",
     "replay",
     "rule_curve",

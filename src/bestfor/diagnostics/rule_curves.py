@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 
 from bestfor.diagnostics.named_rules import named_rule
 from bestfor.diagnostics.rows import IN_RANGE, largest_size, out_of_range
 from bestfor.diagnostics.rules import Rule, curve_by_rule
-from bestfor.diagnostics.subsets import Chooser, RuleCurve, Sampling, any_rule
+from bestfor.diagnostics.subsets import Chooser, PlaceChooser, RuleCurve, Sampling, any_rule, place_rule
 from bestfor.errors import InputError
 from bestfor.types import FloatArray, IntArray
 
@@ -42,14 +44,10 @@ def rule_curve(
             a function that picks no place of its subset.
     """
     scores, values = (np.atleast_2d(np.asarray(one, dtype=np.float64)) for one in (reward, utility))
-    drawn = np.atleast_1d(np.asarray(n)).astype(np.int64)
     if scores.shape != values.shape:
         raise InputError("reward", f"shape {scores.shape}", f"{values.shape}, that of the utility")
-    if not len(drawn) or int(drawn.min()) < 1:
-        raise InputError("n", str(drawn.tolist()), "whole numbers of candidates, each at least 1")
-    rows, m = int(scores.shape[0]), int(scores.shape[1])
-    counts = np.full(rows, m, dtype=np.int64) if size is None else np.asarray(size, dtype=np.int64)
-    _check(scores, values, counts)
+    drawn, counts = _drawn(n), sizes_of(values, size)
+    check_pools({"reward": scores, "utility": values}, counts)
     if isinstance(rule, str):
         rule = named_rule(rule)
     if not isinstance(rule, Rule):
@@ -59,12 +57,66 @@ def rule_curve(
     return RuleCurve(drawn, exact, np.where(np.isnan(exact), np.nan, 0.0), np.ones(exact.shape, dtype=np.bool_))
 
 
-def _check(reward: FloatArray, utility: FloatArray, size: IntArray) -> None:
-    rows, m = int(reward.shape[0]), int(reward.shape[1])
+def place_curve(
+    utility: npt.ArrayLike,
+    choose: PlaceChooser,
+    n: npt.ArrayLike,
+    *,
+    size: npt.ArrayLike | None = None,
+    sampling: Sampling | None = None,
+) -> RuleCurve:
+    """Expected utility when a rule is told which N candidates were drawn and picks one of them.
+
+    For rules that compare candidates with each other, so that no table of rewards says what they do.
+
+    Args:
+        utility: shape (Q, M), or (M,) for one pool.
+        choose: picks from subsets; ties are its own to break, by chances.
+        n: shape (K,), candidates drawn, each at least 1.
+        size: shape (Q,), candidates in each pool; M where None.
+        sampling: when subsets are drawn at random instead of listed.
+
+    Returns:
+        The curve, one row a pool.
+
+    Raises:
+        InputError: as for :func:`rule_curve`.
+    """
+    values = np.atleast_2d(np.asarray(utility, dtype=np.float64))
+    drawn, counts = _drawn(n), sizes_of(values, size)
+    check_pools({"utility": values}, counts)
+    return place_rule(values, counts, drawn, choose, sampling or Sampling())
+
+
+def _drawn(n: npt.ArrayLike) -> IntArray:
+    drawn = np.atleast_1d(np.asarray(n)).astype(np.int64)
+    if not len(drawn) or int(drawn.min()) < 1:
+        raise InputError("n", str(drawn.tolist()), "whole numbers of candidates, each at least 1")
+    return drawn
+
+
+def sizes_of(values: FloatArray, size: npt.ArrayLike | None) -> IntArray:
+    """Candidates in each pool: as told, or as many as there are columns."""
+    rows, m = int(values.shape[0]), int(values.shape[1])
+    return np.full(rows, m, dtype=np.int64) if size is None else np.asarray(size, dtype=np.int64)
+
+
+def check_pools(matrices: Mapping[str, FloatArray], size: IntArray) -> None:
+    """Refuse sizes that do not fit, numbers that are not finite, and utilities too large to be squared.
+
+    Args:
+        matrices: name -> shape (Q, M); all of one shape, ``"utility"`` among them.
+        size: shape (Q,).
+
+    Raises:
+        InputError: the first of these.
+    """
+    utility = matrices["utility"]
+    rows, m = int(utility.shape[0]), int(utility.shape[1])
     if size.shape != (rows,) or not ((size >= 1) & (size <= m)).all():
         raise InputError("size", str(size.tolist())[:60], f"{rows} sizes from 1 to {m}")
     inside = np.arange(m) < size[:, None]
-    for name, matrix in (("reward", reward), ("utility", utility)):
+    for name, matrix in matrices.items():
         if not np.isfinite(matrix[inside]).all():
             raise InputError(name, "a number that is not finite", "finite numbers")
     largest, place = largest_size(np.where(inside, utility, 0.0).ravel())

@@ -1,4 +1,8 @@
-"""Rules that are any function of a subset's rewards: all subsets where they are few, a seeded sample where not."""
+"""Rules that are any function of a subset: all subsets where they are few, a seeded sample where not.
+
+Most look at the subset's rewards (:data:`Chooser`). Those that compare candidates with each other are told which ones
+were drawn (:data:`PlaceChooser`) and look up what they know of pairs.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,12 @@ from bestfor.types import BoolArray, FloatArray, IntArray
 
 Chooser = Callable[[FloatArray], npt.NDArray[np.generic]]
 """Rewards of subsets, shape (B, N), each row's highest first -> places of the picks, shape (B,), or chances (B, N)."""
+
+PlaceChooser = Callable[[int, IntArray], npt.NDArray[np.generic]]
+"""A pool's row, and the places in it of subsets, shape (B, N), each row increasing -> as for :data:`Chooser`."""
+
+Picks = Callable[[IntArray], npt.NDArray[np.generic]]
+"""Places of subsets of one pool, shape (B, N) -> picks or chances."""
 
 BLOCK = 1 << 16
 """Subsets that a chooser sees at a time."""
@@ -76,17 +86,46 @@ def any_rule(
         sampling: when subsets are drawn.
     """
     reward, utility, size = pools
+
+    def pool(row: int, m: int) -> tuple[FloatArray, Picks]:
+        values, order, _ = sort_by_reward(reward[row : row + 1, :m], utility[row : row + 1, :m])
+        scores = reward[row, order[0]]
+        return values[0], lambda places: choose(scores[places])
+
+    return _averaged(size, n, pool, sampling)
+
+
+def place_rule(utility: FloatArray, size: IntArray, n: IntArray, choose: PlaceChooser, sampling: Sampling) -> RuleCurve:
+    """The curve of a rule that is told which candidates were drawn.
+
+    Args:
+        utility: shape (Q, M).
+        size: shape (Q,).
+        n: shape (K,).
+        choose: picks from subsets; ties are its own to break, by chances.
+        sampling: when subsets are drawn; the same ones for every rule.
+    """
+
+    def pool(row: int, m: int) -> tuple[FloatArray, Picks]:
+        return utility[row, :m], lambda places: choose(row, places)
+
+    return _averaged(size, n, pool, sampling)
+
+
+def _averaged(
+    size: IntArray, n: IntArray, pool: Callable[[int, int], tuple[FloatArray, Picks]], sampling: Sampling
+) -> RuleCurve:
+    """The mean over subsets; ``pool`` gives a row's utilities and picks, from its row and size."""
     shape = (len(size), len(n))
     curve, error, exact = np.full(shape, np.nan), np.full(shape, np.nan), np.ones(shape, dtype=np.bool_)
     for row, m in enumerate(size.tolist()):
-        values, order, _ = sort_by_reward(reward[row : row + 1, :m], utility[row : row + 1, :m])
-        scores = reward[row, order[0]]
+        values, choose = pool(row, m)
         for column, drawn in enumerate(n.tolist()):
             if drawn > m:
                 continue
             listed = comb(m, drawn) <= sampling.most
             subsets = _all_subsets(m, drawn) if listed else _some_subsets(m, drawn, sampling, row)
-            picks = _picked(scores, values[0], subsets, choose)
+            picks = _picked(values, subsets, choose)
             exact[row, column] = listed
             curve[row, column] = picks.mean()
             error[row, column] = 0.0 if listed else picks.std(ddof=1) / len(picks) ** 0.5
@@ -105,13 +144,13 @@ def _some_subsets(m: int, drawn: int, sampling: Sampling, row: int) -> IntArray:
     return np.sort(np.argpartition(keys, drawn - 1, axis=1)[:, :drawn], axis=1).astype(np.int64)
 
 
-def _picked(scores: FloatArray, values: FloatArray, subsets: IntArray, choose: Chooser) -> FloatArray:
+def _picked(values: FloatArray, subsets: IntArray, choose: Picks) -> FloatArray:
     """Expected utility of the pick from every subset; shape (B,)."""
     drawn = int(subsets.shape[1])
     result = np.empty(len(subsets))
     for low in range(0, len(subsets), BLOCK):
         here = subsets[low : low + BLOCK]
-        told = np.asarray(choose(scores[here]))
+        told = np.asarray(choose(here))
         if told.shape == here.shape and np.issubdtype(told.dtype, np.floating):
             chances = told.astype(np.float64)
             if not ((chances >= 0).all() and np.allclose(chances.sum(axis=1), 1.0, atol=1e-9)):

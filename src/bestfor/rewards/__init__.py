@@ -16,6 +16,7 @@ from bestfor.rewards.bradley_terry import BradleyTerry
 from bestfor.rewards.ensemble import Ensemble
 from bestfor.rewards.gaussian import Gaussian
 from bestfor.rewards.hierarchical import Hierarchical
+from bestfor.rewards.mbr import Mbr
 from bestfor.rewards.point import Point
 from bestfor.rewards.pooled import Pooled
 from bestfor.rewards.ridge import Ridge
@@ -30,6 +31,7 @@ __all__ = [
     "Hierarchical",
     "Length",
     "Logprob",
+    "Mbr",
     "Point",
     "Pooled",
     "RewardModel",
@@ -55,6 +57,7 @@ KINDS: dict[str, type[RewardModel]] = {
         Similarity,
         Length,
         Logprob,
+        Mbr,
     )
 }
 

@@ -1,0 +1,123 @@
+"""MBR: the candidate that is most like the query's others wins (minimum Bayes risk, self-consistency).
+
+    R(y_i) = mean over j != i of s(y_i, y_j),    y_j the other candidates at hand for the same query
+
+With s as the utility of a hypothesis against a sample that stands for the truth, this is the sampling estimate of
+minimum Bayes risk decoding (Kumar & Byrne 2004; Eikema & Aziz 2022); with s = [y_i = y_j] it is the majority vote of
+self-consistency (Wang et al. 2023). Nothing is learned, nothing is known of the user. Scale arbitrary.
+
+A candidate's reward depends on the others that were drawn. ``predict`` takes all rows of a query as what was drawn, so
+a Best-of-N curve drawn from these rewards ranks N candidates by what a larger pool says of them: it knows more than N
+samples do, and is no curve of MBR below the pool's size. :func:`bestfor.diagnostics.mbr_curve` has that one, from
+the matrices of :func:`rouge_matrix` or :func:`cosine_matrix`. The two agree at N = m alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from bestfor.artifacts import Arrays
+from bestfor.data.examples import Examples
+from bestfor.encoders import Encoder
+from bestfor.rewards._base import RewardModel
+from bestfor.rewards._encoder import check_signature
+from bestfor.rewards._history import unit
+from bestfor.types import FloatArray, RewardEstimate
+from bestfor.utilities.overlap import common, positions, words
+
+
+class Config(BaseModel):
+    """How alike two candidates are.
+
+    Attributes:
+        by: rougeL (F-measure of the longest common subsequence of words) or cosine (of embeddings).
+        encoder: name of the sentence encoder, for ``cosine``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    by: Literal["rougeL", "cosine"] = "rougeL"
+    encoder: str = "all-MiniLM-L6-v2"
+
+
+class Mbr(RewardModel):
+    """Likeness to the query's other candidates."""
+
+    kind = "mbr"
+    scale = "arbitrary"
+    Config = Config
+
+    def _fit(self, examples: Examples, rng: int) -> None:
+        self._signature = self._encoder_or_fail().signature if self.config.by == "cosine" else ""
+
+    def _predict(self, examples: Examples) -> RewardEstimate:
+        if self.config.by == "cosine":
+            encoder = self._encoder_or_fail()
+            check_signature(encoder, self.config.encoder, self._signature)
+            # once for all queries: an encoder is fastest with many texts
+            used, text = np.unique(examples.text, return_inverse=True)
+            vectors = _vectors([examples.texts[code] for code in used], encoder)
+        mean = np.zeros(len(examples))
+        order = np.lexsort((examples.candidate, examples.query))
+        _, starts = np.unique(examples.query[order], return_index=True)
+        for rows in np.split(order, starts[1:]):
+            if self.config.by == "cosine":
+                likeness = _cosines(vectors[text[rows]])
+            else:
+                likeness = rouge_matrix([examples.texts[code] for code in examples.text[rows]])
+            mean[rows] = mean_of_others(likeness)
+        return RewardEstimate(mean, None)
+
+    def _state(self) -> tuple[dict[str, Any], Arrays]:
+        return {"signature": self._signature}, {"nothing": np.zeros(1)}
+
+    def _restore(self, state: dict[str, Any], arrays: Arrays) -> None:
+        self._signature = state["signature"]
+        if not isinstance(self._signature, str) or bool(self._signature) != (self.config.by == "cosine"):
+            raise TypeError(f"'signature' is {self._signature!r}")
+
+
+def mean_of_others(likeness: FloatArray) -> FloatArray:
+    """Mean of each row without the diagonal, (m, m) -> (m,); 0 where there is no other."""
+    others = likeness.sum(axis=1) - np.diag(likeness)
+    return others / max(len(likeness) - 1, 1)
+
+
+def rouge_matrix(texts: Sequence[str]) -> FloatArray:
+    """ROUGE-L between all pairs: F = 2c / (a + b) with c words in common of a and b (Lin 2004).
+
+    Args:
+        texts: m candidates; equal ones are compared once.
+
+    Returns:
+        Shape (m, m), symmetric, in [0, 1]; 0 where a text has no word (also on the diagonal).
+    """
+    distinct = list(dict.fromkeys(texts))
+    split = [words(text) for text in distinct]
+    found = np.zeros((len(split), len(split)))
+    for row, left in enumerate(split):
+        places = positions(left)
+        for column, right in enumerate(split[: row + 1]):
+            length = len(left) + len(right)
+            value = 2 * common(places, len(left), right) / length if length else 0.0
+            found[row, column] = found[column, row] = value
+    place = {text: code for code, text in enumerate(distinct)}
+    codes = [place[text] for text in texts]
+    return found[np.ix_(codes, codes)]
+
+
+def cosine_matrix(texts: Sequence[str], encoder: Encoder) -> FloatArray:
+    """Cosines of the embeddings of all pairs, shape (m, m), in [-1, 1]; 0 where a vector has length 0."""
+    return _cosines(_vectors(texts, encoder))
+
+
+def _vectors(texts: Sequence[str], encoder: Encoder) -> FloatArray:
+    return unit(encoder.encode(list(texts)).astype(np.float64))
+
+
+def _cosines(vectors: FloatArray) -> FloatArray:
+    return np.clip(vectors @ vectors.T, -1.0, 1.0)
