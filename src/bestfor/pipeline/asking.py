@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from bestfor.encoders.base import Encoder
 from bestfor.errors import InputError
 from bestfor.policies.base import Budgeted, Policy, Prompt
 from bestfor.policies.prompts import Fitted, Template, estimate, fit, published, turns
-from bestfor.policies.retrieval import Item, passage, retrieve
+from bestfor.policies.retrieval import Item, Retriever, passage
 
 
 @dataclass(frozen=True)
@@ -127,12 +128,14 @@ def ask(
     questions: list[_Question] = []
     for user, items in users_of(histories, queries):
         rows = given.pop(user, [])
-        prompter.warm(items, rows)
-        questions += [prompter.ask(row, _not_after(items, row["timestamp"])) for row in rows]
+        retriever = prompter.retriever(items, rows)
+        questions += [prompter.ask(row, retriever, _not_after(items, row["timestamp"])) for row in rows]
         askable = [index for index, item in enumerate(items) if item.input.strip()]
         for index in askable[len(askable) - labelled(len(askable), fit_items, fit_share) :]:
-            questions.append(prompter.ask(*_fit_question(user, items, index)))
-    questions += [prompter.ask(row, ()) for rows in given.values() for row in rows]
+            row, earlier = _fit_question(user, items, index)
+            questions.append(prompter.ask(row, retriever, earlier))
+    nothing = prompter.retriever((), ())
+    questions += [prompter.ask(row, nothing, 0) for rows in given.values() for row in rows]
     questions.sort(key=lambda question: question.row["query_id"])
     _distinct([question.row["query_id"] for question in questions], "queries")
     table = pa.Table.from_pylist([question.row for question in questions], schema=QUERIES)
@@ -177,11 +180,12 @@ def _items(user: str, rows: list[dict[str, Any]], asked: set[str]) -> tuple[Item
     without = [item.item_id for item in items if item.timestamp is None]
     if without and len(without) < len(items):
         raise InputError(f"user '{user}'", f"item '{without[0]}' without a time among others with one", "all or none")
-    timed = items if without else sorted(items, key=lambda item: (item.timestamp or 0, item.item_id))
+    timed = items if without else sorted(items, key=lambda item: (_time(item), item.item_id))
     return tuple(item for item in timed if not asked or not item.input or plain(item.input) not in asked)
 
 
-def _fit_question(user: str, items: Sequence[Item], index: int) -> tuple[dict[str, Any], tuple[Item, ...]]:
+def _fit_question(user: str, items: Sequence[Item], index: int) -> tuple[dict[str, Any], int]:
+    """The row that asks for an item, and how many items are strictly earlier."""
     item = items[index]
     row = {
         "query_id": f"{user}/{item.item_id}",
@@ -192,12 +196,18 @@ def _fit_question(user: str, items: Sequence[Item], index: int) -> tuple[dict[st
         "timestamp": item.timestamp,
     }
     when = item.timestamp
-    earlier = items[:index] if when is None else [other for other in items if (other.timestamp or 0) < when]
-    return row, tuple(earlier)
+    return row, index if when is None else bisect_left(items, when, key=_time)
 
 
-def _not_after(items: Sequence[Item], when: int | None) -> tuple[Item, ...]:
-    return tuple(item for item in items if when is None or item.timestamp is None or item.timestamp <= when)
+def _not_after(items: Sequence[Item], when: int | None) -> int:
+    """How many of a user's items, oldest first, a query of this time may see."""
+    if when is None or not items or items[0].timestamp is None:
+        return len(items)
+    return bisect_right(items, when, key=_time)
+
+
+def _time(item: Item) -> int:
+    return item.timestamp or 0
 
 
 class _Prompter:
@@ -213,16 +223,18 @@ class _Prompter:
         self._budget = min(limits) if limits else None
         self._count = policy.count if isinstance(policy, Budgeted) else estimate
 
-    def warm(self, items: Sequence[Item], rows: Sequence[dict[str, Any]]) -> None:
-        """Encode what will be compared in one call; an embedding depends on its own text alone."""
-        encoder = self._prompting.encoder
-        if encoder is not None and self._prompting.retriever == "dense":
-            asked = [*(item.input for item in items), *(row["input"] for row in rows)]
-            encoder.encode([*map(passage, items), *asked])
-
-    def ask(self, row: dict[str, Any], visible: Sequence[Item]) -> _Question:
+    def retriever(self, items: Sequence[Item], rows: Sequence[dict[str, Any]]) -> Retriever:
+        """A user's, for all of the user's queries."""
         prompting = self._prompting
-        best = retrieve(visible, row["input"], prompting.items, method=prompting.retriever, encoder=prompting.encoder)
+        if items and prompting.encoder is not None and prompting.retriever == "dense":
+            # What will be compared is encoded in one call; an embedding depends on its own text alone.
+            asked = [*(item.input for item in items), *(row["input"] for row in rows)]
+            prompting.encoder.encode([*map(passage, items), *asked])
+        return Retriever(items, prompting.retriever, prompting.encoder)
+
+    def ask(self, row: dict[str, Any], retriever: Retriever, seen: int) -> _Question:
+        """The prompt of a query that may see the user's first so many items."""
+        best = retriever.best(row["input"], self._prompting.items, seen=seen)
         fitted = self._fit([(item.input, item.output) for item in best], row)
         prompt = Prompt(row["query_id"], tuple(fitted.messages), row["user_id"])
         return _Question(row, prompt, len(best) - fitted.dropped, fitted.dropped)

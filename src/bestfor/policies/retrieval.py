@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import functools
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from bestfor.encoders.base import Encoder
 from bestfor.errors import InputError, nearest
-from bestfor.extras import require
+from bestfor.policies._bm25 import Bm25
 from bestfor.types import FloatArray
 
 METHODS = ("bm25", "dense", "recency", "none")
 DIGITS = 5
-"""Scores are rounded to so many: equal texts tie whatever the order in which single-precision terms were added."""
-
-_WORD = re.compile(r"\w+")
+"""Scores are rounded to so many: equal texts tie whatever the order in which terms were added."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +35,78 @@ class Item:
     timestamp: int | None = None
 
 
+class Retriever:
+    """Finds the items of one user that serve a query most; made once for all queries of the user.
+
+    ``bm25`` ranks by the words that the query's input shares with an item's input and output (:class:`Bm25`), by
+    frequencies among the items that the query may see. ``dense`` ranks by the cosine of the embeddings of the query's
+    input and of an item's input and output; an embedding depends on its own text alone. So nothing can tell of later
+    items. Equal scores (to five digits), and ``recency``, rank the latest first.
+
+    Args:
+        items: the user's history, oldest first where times are unknown.
+        method: one of ``METHODS``.
+        encoder: for ``dense``; best one that remembers (:class:`~bestfor.encoders.CachedEncoder`).
+
+    Raises:
+        InputError: an unknown method, or ``dense`` without an encoder.
+    """
+
+    def __init__(self, items: Sequence[Item], method: str = "bm25", encoder: Encoder | None = None) -> None:
+        if method not in METHODS:
+            raise InputError("retriever", f"'{method}'", nearest(method, METHODS))
+        if method == "dense" and encoder is None:
+            raise InputError("retriever", "'dense' without an encoder", "one, such as load_encoder()")
+        # Stable sorting keeps the history's order among equal times; later in the history is more recent.
+        self._items = sorted(items, key=_time)
+        self._method, self._encoder = method, encoder
+
+    def best(self, query_input: str, k: int, *, seen: int | None = None) -> list[Item]:
+        """The k items that serve a query most, best first.
+
+        Args:
+            query_input: what is asked.
+            k: how many.
+            seen: how many items, the earliest, the query may see; None for all.
+
+        Returns:
+            At most k items.
+
+        Raises:
+            InputError: a negative k.
+        """
+        if k < 0:
+            raise InputError("items in a prompt", str(k), "0 or more")
+        count = len(self._items) if seen is None else seen
+        if self._method == "none" or k == 0 or count == 0:
+            return []
+        if self._method == "recency":
+            return self._items[:count][: -k - 1 : -1]
+        scores = self._scores(query_input, count)
+        order = count - 1 - np.argsort(-np.round(scores, DIGITS)[::-1], kind="stable")
+        return [self._items[index] for index in order[:k].tolist()]
+
+    def _scores(self, query_input: str, count: int) -> FloatArray:
+        if self._method == "bm25":
+            return self._words.scores(query_input, count)
+        return np.sum(self._vectors[:count] * self._embedded([query_input])[0], axis=1)
+
+    @cached_property
+    def _words(self) -> Bm25:
+        return Bm25([passage(item) for item in self._items])
+
+    @cached_property
+    def _vectors(self) -> FloatArray:
+        return self._embedded([passage(item) for item in self._items])
+
+    def _embedded(self, texts: list[str]) -> FloatArray:
+        """Embeddings of length one, shape (texts, dim); those without a direction stay zero."""
+        assert self._encoder is not None
+        vectors = self._encoder.encode(texts).astype(np.float64)
+        length = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
+
+
 def retrieve(
     items: Sequence[Item],
     query_input: str,
@@ -47,23 +116,16 @@ def retrieve(
     before: int | None = None,
     encoder: Encoder | None = None,
 ) -> list[Item]:
-    """The k items that serve a query most, best first.
-
-    ``bm25`` ranks by the words that the query's input shares with an item's input and output (Robertson & Zaragoza
-    2009, in Lucene's form, k1 = 1.5, b = .75); the index holds only items that may be seen, so not even a word's
-    frequency tells of later ones. ``dense`` ranks by the cosine of the embeddings of the query's input and of an item's
-    input and output; an embedding depends on its own text alone, so nothing can tell of other items. Equal scores (to
-    five digits), and ``recency``, rank the latest first.
+    """The k items that serve one query most, best first; see :class:`Retriever`, which is made once for many queries.
 
     Args:
         items: the user's history, oldest first where times are unknown.
         query_input: what is asked.
         k: how many.
         method: one of ``METHODS``.
-        before: the time of the query: items at this time or later are never returned. None where ``items`` holds
-            nothing that must not be seen.
-        encoder: for ``dense``; best one that remembers (:class:`~bestfor.encoders.CachedEncoder`), since every query
-            of a user asks for the same items.
+        before: the time of the query: items at this time or later are never returned, nor do they count. None where
+            ``items`` holds nothing that must not be seen.
+        encoder: for ``dense``.
 
     Returns:
         At most k items.
@@ -72,56 +134,13 @@ def retrieve(
         InputError: an unknown method, a negative k, ``dense`` without an encoder, or an item without a time where
             ``before`` is given.
     """
-    if method not in METHODS:
-        raise InputError("retriever", f"'{method}'", nearest(method, METHODS))
-    if method == "dense" and encoder is None:
-        raise InputError("retriever", "'dense' without an encoder", "one, such as load_encoder()")
-    if k < 0:
-        raise InputError("items in a prompt", str(k), "0 or more")
-    seen = list(items) if before is None else [item for item in items if _earlier(item, before)]
-    if method == "none" or k == 0 or not seen:
-        return []
-    # Stable sorting keeps the history's order among equal times; later in the history is more recent.
-    recent = sorted(range(len(seen)), key=lambda index: (_time(seen[index]), index), reverse=True)
-    if method in ("bm25", "dense"):
-        texts = [passage(item) for item in seen]
-        score = (
-            _bm25(texts, query_input) if encoder is None or method == "bm25" else _dense(texts, query_input, encoder)
-        )
-        recent.sort(key=lambda index: -score[index])
-    return [seen[index] for index in recent[:k]]
+    visible = items if before is None else [item for item in items if _earlier(item, before)]
+    return Retriever(visible, method, encoder).best(query_input, k)
 
 
 def passage(item: Item) -> str:
     """What of an item is compared with a query."""
     return f"{item.input} {item.output}"
-
-
-def _bm25(texts: Sequence[str], query: str) -> FloatArray:
-    bm25s = require("bm25s", "retrieval")
-    asked = sorted(set(_words(query)))
-    # Only asked words score. The others all become number 0, which keeps the lengths and spares the index.
-    number = {word: at for at, word in enumerate(asked, 1)}
-    documents = [[number.get(word, 0) for word in _words(text)] for text in texts]
-    known = set().union(*documents)
-    asked = [word for word in asked if number[word] in known]
-    if not asked:
-        return np.zeros(len(texts))
-    index = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
-    index.index((documents, {"": 0, **number}), show_progress=False)
-    return np.round(np.asarray(index.get_scores(asked), dtype=np.float64), DIGITS)
-
-
-def _dense(texts: Sequence[str], query: str, encoder: Encoder) -> FloatArray:
-    vectors = encoder.encode([query, *texts]).astype(np.float64)
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    vectors = np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
-    return np.round(np.sum(vectors[1:] * vectors[0], axis=1), DIGITS)
-
-
-@functools.lru_cache(maxsize=65536)
-def _words(text: str) -> list[str]:
-    return _WORD.findall(text.lower())
 
 
 def _earlier(item: Item, before: int) -> bool:

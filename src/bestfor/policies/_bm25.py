@@ -1,0 +1,73 @@
+"""BM25 over texts of which a query sees the first so many: indexed once, counted anew for whatever is seen."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from bestfor.types import FloatArray, IntArray
+
+K1, B = 1.5, 0.75
+
+_WORD = re.compile(r"\w+")
+
+
+class Bm25:
+    """Scores of texts for a query (Robertson & Zaragoza 2009, in Lucene's form).
+
+    The score of text d is the sum over the query's distinct words t of
+    ``log(1 + (N - n_t + 1/2) / (n_t + 1/2)) * f_td / (f_td + k1 (1 - b + b l_d / L))``: f_td says how often t stands in
+    d, l_d how many words d has, n_t in how many texts t stands, and L is the mean of l over N texts. N, n_t and L count
+    the texts that are seen and no others, so the rest cannot tell of itself through a word's frequency. Where a text
+    stands is kept in order for each word: what is seen is a beginning of it, found by bisection.
+
+    Args:
+        texts: oldest first.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._number: dict[str, int] = {}
+        numbered = [self._numbers(text) for text in texts]
+        self._length = np.array([len(row) for row in numbered], dtype=np.float64)
+        self._total = np.concatenate([[0.0], self._length.cumsum()])
+        word = np.fromiter(itertools.chain.from_iterable(numbered), dtype=np.int64)
+        text = np.repeat(np.arange(len(numbered)), [len(row) for row in numbered])
+        place, self._count = np.unique(word * max(1, len(numbered)) + text, return_counts=True)
+        self._text: IntArray = place % max(1, len(numbered))
+        bounds = np.arange(len(self._number) + 1) * max(1, len(numbered))
+        self._start: IntArray = np.searchsorted(place, bounds)
+
+    def scores(self, query: str, seen: int) -> FloatArray:
+        """Scores of the first texts.
+
+        Args:
+            query: what is asked.
+            seen: how many texts count, at most as many as there are.
+
+        Returns:
+            Shape (seen,), 0 where a text shares no word with the query.
+        """
+        scores = np.zeros(seen)
+        mean = self._total[seen] / max(1, seen)
+        for word in sorted(set(words(query))):
+            number = self._number.get(word)
+            if number is None:
+                continue
+            start, stop = self._start[number : number + 2]
+            stop = start + np.searchsorted(self._text[start:stop], seen)
+            where, count = self._text[start:stop], self._count[start:stop]
+            rarity = np.log1p((seen - len(where) + 0.5) / (len(where) + 0.5))
+            scores[where] += rarity * count / (count + K1 * (1.0 - B + B * self._length[where] / mean))
+        return scores
+
+    def _numbers(self, text: str) -> list[int]:
+        number = self._number
+        return [number.setdefault(word, len(number)) for word in words(text)]
+
+
+def words(text: str) -> list[str]:
+    """Runs of letters, digits and underscores, in lower case."""
+    return _WORD.findall(text.lower())
