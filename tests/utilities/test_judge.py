@@ -158,7 +158,7 @@ def test_a_dead_server_stops_the_run_and_loses_nothing(judge, tmp_path):
     with pytest.raises(BestforError, match=r"the judge of query 'q': endpoint .*401") as caught:
         made.measure(QUERY, ["b", "c"])
     assert not isinstance(caught.value, InputError)
-    assert [json.loads(line)["score"][0] for line in cache.read_text().splitlines()] == [2.0]
+    assert [json.loads(line)["value"][0] for line in cache.read_text().splitlines()] == [2.0]
 
 
 def test_a_budget_stops_the_run_and_loses_nothing(judge, tmp_path):

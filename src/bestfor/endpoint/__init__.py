@@ -2,17 +2,21 @@
 
 from bestfor.endpoint.address import OPENAI, Address
 from bestfor.endpoint.budget import Budget, Usage
+from bestfor.endpoint.chat import Chat
 from bestfor.endpoint.client import Endpoint, EndpointConfig
 from bestfor.endpoint.failures import BudgetSpentError, EndpointError, RefusedError
+from bestfor.endpoint.tables import EndpointTable
 
 __all__ = [
     "OPENAI",
     "Address",
     "Budget",
     "BudgetSpentError",
+    "Chat",
     "Endpoint",
     "EndpointConfig",
     "EndpointError",
+    "EndpointTable",
     "RefusedError",
     "Usage",
 ]

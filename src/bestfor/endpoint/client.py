@@ -196,7 +196,7 @@ class Endpoint:
         try:
             answer = await self._attempt(path, body, max(0.001, min(self.config.timeout, left)))
             answered = isinstance(answer, dict)
-            used = _used(answer) if isinstance(answer, dict) else None
+            used = used_tokens(answer) if isinstance(answer, dict) else None
         finally:
             await self._ledger.settle(bound, used, answered=answered)
         if answered:
@@ -268,7 +268,7 @@ class Endpoint:
         return client
 
 
-def _used(answer: Mapping[str, Any]) -> Bound | None:
+def used_tokens(answer: Mapping[str, Any]) -> Bound | None:
     """Tokens as the answer states them."""
     usage = answer.get("usage")
     if not isinstance(usage, Mapping):

@@ -7,11 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
+from bestfor.endpoint.tables import EndpointTable
 from bestfor.errors import InputError, nearest
-from bestfor.pipeline.tables import AdaptersTable, EndpointTable, JudgeTable, PolicyEndpoint, Section
+from bestfor.pipeline.tables import AdaptersTable, JudgeTable, PolicyEndpoint, Reward, Section
 from bestfor.rewards import KINDS
+from bestfor.rewards._options import complaint
 
 
 class PolisData(Section):
@@ -140,24 +147,6 @@ class Utility(Section):
         return self
 
 
-class Reward(Section):
-    """A reward model; keys beyond ``kind`` and ``name`` belong to the kind."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-    kind: str
-    name: str = Field(default="", pattern=r"^[A-Za-z0-9._-]*$")
-
-    @property
-    def label(self) -> str:
-        """The model's name in tables and folders: its own, or its kind."""
-        return self.name or self.kind
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What the kind's own configuration takes."""
-        return dict(self.model_extra or {})
-
-
 class Diagnosis(Section):
     """Where curves are drawn, and how means are taken."""
 
@@ -256,17 +245,13 @@ def _check_reward(reward: Reward, where: str) -> None:
     if reward.kind not in KINDS:
         raise InputError(where, f"kind '{reward.kind}'", nearest(reward.kind, KINDS))
     try:
-        KINDS[reward.kind].Config.model_validate(reward.options)
+        options = KINDS[reward.kind].Config.model_validate(reward.options)
     except ValidationError as error:
-        raise _kind_error(error, where, KINDS[reward.kind].Config) from None
-
-
-def _kind_error(error: ValidationError, where: str, model: type[BaseModel]) -> InputError:
-    first = error.errors()[0]
-    key = str(first["loc"][0]) if first["loc"] else ""
-    if first["type"] == "extra_forbidden":
-        return InputError(where, f"unknown key '{key}'", nearest(key, model.model_fields))
-    return InputError(f"{where}, {key}", repr(first["input"]), first["msg"])
+        wrong = complaint(error, KINDS[reward.kind].Config)
+        raise InputError(f"{where}, {wrong.place}" if wrong.place else where, wrong.found, wrong.expected) from None
+    endpoint = getattr(options, "endpoint", None)
+    if isinstance(endpoint, EndpointTable):
+        endpoint.config(f"{where}, endpoint")
 
 
 def _input_error(error: ValidationError, where: str) -> InputError:
@@ -290,7 +275,7 @@ def _input_error(error: ValidationError, where: str) -> InputError:
 
 
 def _known(location: tuple[int | str, ...]) -> list[str]:
-    sections: dict[str, type[Section]] = {f"data.{name}": section for name, section in DATA.items()}
+    sections: dict[str, type[BaseModel]] = {f"data.{name}": section for name, section in DATA.items()}
     sections |= {"split": Split, "policy": Policy, "utility": Utility, "diagnosis": Diagnosis}
     sections |= {"policy.endpoint": PolicyEndpoint, "policy.adapters": AdaptersTable}
     sections |= {"utility.judge": JudgeTable, "utility.judge.endpoint": EndpointTable}

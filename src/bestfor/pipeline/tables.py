@@ -1,55 +1,18 @@
-"""Tables of a run's file about servers: where candidates or judgements come from, and what they may cost."""
+"""Tables of a run's file about servers, of candidates or judgements and what they may cost, and about models."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_serializer
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
-from bestfor.endpoint import OPENAI, Budget, EndpointConfig
-from bestfor.endpoint.address import redact
-from bestfor.errors import InputError
+from bestfor.endpoint.tables import EndpointTable, hidden
 
 
 class Section(BaseModel):
     """A table of the file: unknown keys are errors, values are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class EndpointTable(Section):
-    """An OpenAI-compatible server; keys as in :class:`bestfor.endpoint.EndpointConfig` and its budget."""
-
-    base_url: str = Field(default=OPENAI, repr=False)
-    key_env: str = ""
-    concurrency: int = Field(default=32, ge=1)
-    timeout: float = Field(default=120.0, gt=0)
-    patience: float = Field(default=600.0, gt=0)
-    retries: int = Field(default=6, ge=0)
-    max_requests: int | None = Field(default=None, ge=0)
-    max_tokens: int | None = Field(default=None, ge=0)
-    max_cost: float | None = Field(default=None, ge=0)
-    input_price: float | None = Field(default=None, ge=0)
-    output_price: float | None = Field(default=None, ge=0)
-    extra_body: dict[str, Any] = Field(default_factory=dict)
-
-    @field_serializer("base_url")
-    def _without_secrets(self, value: str) -> str:
-        return redact(value)
-
-    def config(self, where: str) -> EndpointConfig:
-        """The table as the client takes it.
-
-        Raises:
-            InputError: no address, or a budget in money without prices; ``where`` names the table.
-        """
-        budget = ("max_requests", "max_tokens", "max_cost", "input_price", "output_price")
-        plain = ("base_url", "key_env", "concurrency", "timeout", "patience", "retries")
-        try:
-            limits = Budget(**{name: getattr(self, name) for name in budget})
-            return EndpointConfig(**{name: getattr(self, name) for name in plain}, budget=limits)
-        except InputError as error:
-            raise InputError(f"{where} {error.where}", error.found, error.expected) from None
 
 
 class PolicyEndpoint(EndpointTable):
@@ -73,6 +36,28 @@ class JudgeTable(Section):
     max_tokens: int = Field(default=16, ge=1)
     identity: str = ""
     endpoint: EndpointTable = EndpointTable()
+
+
+class Reward(Section):
+    """A reward model; keys beyond ``kind`` and ``name`` belong to the kind."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    kind: str
+    name: str = Field(default="", pattern=r"^[A-Za-z0-9._-]*$")
+
+    @property
+    def label(self) -> str:
+        """The model's name in tables and folders: its own, or its kind."""
+        return self.name or self.kind
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the kind's own configuration takes."""
+        return dict(self.model_extra or {})
+
+    @model_serializer(mode="wrap")
+    def _without_secrets(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return hidden(handler(self))
 
 
 class AdaptersTable(Section):

@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from bestfor import artifacts
 from bestfor.artifacts import Arrays
 from bestfor.data.examples import Examples
 from bestfor.encoders import Encoder, load_encoder
-from bestfor.errors import BestforError, InputError, nearest
+from bestfor.errors import BestforError, InputError
 from bestfor.rewards._canonical import canonical
 from bestfor.rewards._encoder import check_signature
 from bestfor.rewards._features import Design, FeatureConfig, Space, fit_space, restore_space
+from bestfor.rewards._options import parse
 from bestfor.types import BoolArray, FloatArray, IntArray, RewardEstimate, Scale
 
 DIGITS = 9
@@ -41,6 +42,9 @@ class RewardModel(ABC):
     sliced: ClassVar[bool] = False
     """Whether every stored array with rows of users is named ``user.*``, so that one user is read without the rest."""
 
+    partial: ClassVar[bool] = False
+    """Whether a candidate may have no reward: the mean is NaN there, and ``notes`` say of how many and why."""
+
     _signature: str = ""
     """Content hash of the encoder whose vectors are kept beside the features."""
 
@@ -54,7 +58,8 @@ class RewardModel(ABC):
     ) -> None:
         if encoder is not None and self.uses_encoder():
             options["encoder"] = encoder if isinstance(encoder, str) else encoder.name
-        base = {} if config is None else config.model_dump()
+        # Tables within a configuration stay objects: written out, an address loses its credentials.
+        base = {} if config is None else {name: getattr(config, name) for name in type(config).model_fields}
         self.config: Any = parse(self.Config, self.kind, {**base, **options})
         self._encoder = None if isinstance(encoder, str) else encoder
         self._cache = cache
@@ -125,7 +130,10 @@ class RewardModel(ABC):
         raise BestforError(f"'{self.kind}' takes further labels by another fit only")
 
     def predict(self, examples: Examples) -> RewardEstimate:
-        """Rewards of n rows, finite and rounded to 9 significant digits; utilities in the rows are not looked at."""
+        """Rewards of n rows, rounded to 9 significant digits; utilities in the rows are not looked at.
+
+        Finite, but for kinds that are ``partial``: their mean is NaN where there is no reward.
+        """
         if not self._fitted:
             raise BestforError(f"'{self.kind}' predicts after fit or load")
         self._predict_notes = []
@@ -264,23 +272,6 @@ class RewardModel(ABC):
                 "1 user without fit labels was" if strangers == 1 else f"{strangers} users without fit labels were"
             )
             self._predict_notes.append(f"{subject} served by {served}")
-
-
-def parse(config: type[BaseModel], where: str, options: dict[str, Any]) -> BaseModel:
-    """Build a configuration; errors are one line and name the nearest key.
-
-    Raises:
-        InputError: an unknown key or a value that the field does not take.
-    """
-    try:
-        return config(**options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            raise InputError(f"reward '{where}'", f"unknown key '{key}'", nearest(key, config.model_fields)) from error
-        expected = first["msg"][0].lower() + first["msg"][1:]
-        raise InputError(f"reward '{where}', key '{key}'", repr(first.get("input")), expected) from error
 
 
 def _refuse_nan(arrays: Arrays) -> None:

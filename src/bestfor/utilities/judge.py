@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bestfor.endpoint import Address, Endpoint, EndpointConfig, EndpointError, RefusedError, Usage
-from bestfor.errors import BestforError, InputError
+from bestfor.endpoint import Address, Chat, EndpointConfig, Usage
+from bestfor.endpoint.chat import Request, quoted
+from bestfor.errors import InputError
 from bestfor.types import FloatArray
 from bestfor.utilities.base import Query
-from bestfor.utilities.score_tokens import Score, read_score
+from bestfor.utilities.score_tokens import Score, score_reading
 
 RUBRIC = (
     "You compare a text with what a certain author would have written. Judge how close it comes in what it says and in "
@@ -106,10 +105,7 @@ class Judge:
     def __init__(self, config: JudgeConfig, *, cache: str | Path | None = None) -> None:
         self.config = config
         self.tally = Tally()
-        self._cache = None if cache is None else Path(cache)
-        self._known = {} if self._cache is None else _read_cache(self._cache)
-        self._logprobs = config.logprobs
-        self._earlier = Usage()
+        self._chat = Chat(config.server, None if cache is None else Path(cache))
 
     @property
     def signature(self) -> dict[str, str | int | float | bool]:
@@ -130,7 +126,7 @@ class Judge:
     @property
     def usage(self) -> Usage:
         """What this judge has spent so far."""
-        return self.__dict__["_endpoint"].usage if "_endpoint" in self.__dict__ else Usage()
+        return self._chat.usage
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -167,7 +163,7 @@ class Judge:
     def measure_many(self, queries: Sequence[Query], texts: Sequence[Sequence[str]]) -> list[FloatArray]:
         """Scores of the texts of several queries, asked for side by side; see :meth:`measure`."""
         pairs = [(query, text) for query, own in zip(queries, texts, strict=True) for text in dict.fromkeys(own)]
-        scores = iter(self._endpoint.run(lambda: self._all(pairs)))
+        scores = iter(self._chat.run(lambda: self._all(pairs)))
         found: list[FloatArray] = []
         for own in texts:
             known = {text: next(scores) for text in dict.fromkeys(own)}
@@ -176,16 +172,11 @@ class Judge:
 
     def charge(self, earlier: Usage) -> None:
         """Count what earlier calls have spent against the budget; before the first request."""
-        self._earlier = earlier
+        self._chat.charge(earlier)
 
     def close(self) -> None:
         """Close the connections; a later call opens them again."""
-        if "_endpoint" in self.__dict__:
-            self._endpoint.close()
-
-    @cached_property
-    def _endpoint(self) -> Endpoint:
-        return Endpoint(self.config.server, self._earlier)
+        self._chat.close()
 
     async def _all(self, pairs: Sequence[tuple[Query, str]]) -> list[Score | None]:
         outcomes = await asyncio.gather(*(self._one(query, text) for query, text in pairs), return_exceptions=True)
@@ -201,74 +192,28 @@ class Judge:
         return scores
 
     async def _one(self, query: Query, text: str) -> Score | None:
-        messages = self._messages(query, text)
-        name = hashlib.sha256(json.dumps([self.signature, messages], sort_keys=True).encode()).hexdigest()
-        if name in self._known:
-            score = self._known[name]
-            self.tally.nonsense += score is None
-            return score
-        try:
-            answer = await self._ask(messages)
-        except EndpointError as error:
-            if error.hopeless:
-                raise BestforError(f"the judge of query '{query.query_id}': {error}") from None
-            self.tally.refused += 1
-            return None
-        score = read_score(answer["choices"][0], self.config.low, self.config.high)
-        self.tally.nonsense += score is None
-        self._keep(name, score)
-        return score
-
-    async def _ask(self, messages: list[dict[str, str]]) -> dict[str, Any]:
         config = self.config
         body: dict[str, Any] = {
             "model": config.model,
-            "messages": messages,
+            "messages": self._messages(query, text),
             "temperature": 0,
-            "max_tokens": config.max_tokens,
-            **({"logprobs": True, "top_logprobs": 20} if self._logprobs else {}),
+            **({"logprobs": True, "top_logprobs": 20} if config.logprobs else {}),
             **config.extra_body,
         }
-        try:
-            return await self._endpoint.post("/chat/completions", body, most=config.max_tokens)
-        except RefusedError as refusal:
-            if "logprobs" not in body or "logprobs" not in f"{refusal.parameter} {refusal.reason}":
-                raise
-        self._logprobs = False
-        return await self._ask(messages)
+        request = Request(f"the judge of query '{query.query_id}'", body, config.max_tokens, self.signature)
+        answer = await self._chat.ask(request, score_reading(config.low, config.high))
+        self.tally.refused += answer.refused
+        self.tally.nonsense += answer.value is None and not answer.refused
+        return None if answer.value is None else Score(*answer.value)
 
     def _messages(self, query: Query, text: str) -> list[dict[str, str]]:
         config = self.config
         rubric = config.rubric.replace("{low}", str(config.low)).replace("{high}", str(config.high))
         parts = [f"What was asked:\n{query.input}"]
         parts += [] if query.reference is None else [f"What the author wrote:\n{query.reference}"]
-        parts += [f"<text>\n{text}\n</text>", f"Score from {config.low} to {config.high}:"]
+        parts += [quoted("text", text), f"Score from {config.low} to {config.high}:"]
         return [{"role": "system", "content": rubric}, {"role": "user", "content": "\n\n".join(parts)}]
-
-    def _keep(self, name: str, score: Score | None) -> None:
-        self._known[name] = score
-        if self._cache is None:
-            return
-        self._cache.parent.mkdir(parents=True, exist_ok=True)
-        held = None if score is None else [score.value, score.missing]
-        with self._cache.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"answer": name, "score": held}) + "\n")
 
 
 def _value(score: Score | None) -> float:
     return math.nan if score is None else score.value
-
-
-def _read_cache(path: Path) -> dict[str, Score | None]:
-    """Answers of earlier calls; a line that is torn was never kept."""
-    known: dict[str, Score | None] = {}
-    if not path.is_file():
-        return known
-    for line in path.read_bytes().splitlines():
-        try:
-            row = json.loads(line)
-            held = row["score"]
-            known[str(row["answer"])] = None if held is None else Score(float(held[0]), held[1])
-        except (ValueError, KeyError, TypeError, IndexError):
-            continue
-    return known

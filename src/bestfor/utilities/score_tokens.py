@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bestfor.endpoint.chat import Reading
+
 _DIGITS = re.compile(r"[0-9]+")
 _NUMBER = re.compile(r"(?<![\w.,-])[0-9]+(?:\.[0-9]+)?(?!\w|[.,][0-9])")
 _LEAD = r"[^\w-]*(?:(?:the |my )?(?:final )?(?:score|rating|answer)(?: is)?)?[^\w-]*"
@@ -43,6 +45,26 @@ class _Token:
 
     text: str
     probability: Mapping[str, float]
+
+
+def score_reading(low: int, high: int) -> Reading:
+    """Reads scores of a scale as ``[value, missing]``, and keeps them so."""
+
+    def read(choice: Mapping[str, Any]) -> list[float | None] | None:
+        score = read_score(choice, low, high)
+        return None if score is None else [score.value, score.missing]
+
+    def fits(value: object) -> bool:
+        if not isinstance(value, list) or len(value) != 2:
+            return False
+        missing = value[1] is None or (_is_number(value[1]) and 0 <= value[1] <= 1)
+        return _is_number(value[0]) and low <= value[0] <= high and missing
+
+    return Reading(read, fits)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def read_score(choice: Mapping[str, Any], low: int, high: int) -> Score | None:

@@ -1,0 +1,217 @@
+"""Chat requests whose answers are kept: none is paid for twice, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bestfor.endpoint.budget import Usage
+from bestfor.endpoint.client import Endpoint, EndpointConfig, used_tokens
+from bestfor.endpoint.failures import EndpointError, RefusedError
+from bestfor.errors import BestforError
+
+T = TypeVar("T")
+Message = dict[str, str]
+SPARED = (("logprobs", "top_logprobs"), ("seed",))
+"""Parameters without which a request is made again where the server refuses them: they change no answer's meaning."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How an answer is read.
+
+    Attributes:
+        read: a choice of the answer -> what it says, as JSON; None where it is nonsense.
+        fits: whether a value that was kept is one that ``read`` gives; others are asked for again.
+    """
+
+    read: Callable[[Mapping[str, Any]], Any]
+    fits: Callable[[Any], bool]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question.
+
+    Attributes:
+        who: named in errors, such as ``the judge of query 'q'``.
+        body: the request without ``max_tokens``; later fields of the caller's choice go before earlier ones.
+        most: the longest answer, in tokens.
+        identity: values that decide the answer beside the messages; with them its name in the cache.
+    """
+
+    who: str
+    body: Mapping[str, Any]
+    most: int
+    identity: object = ""
+
+    @property
+    def name(self) -> str:
+        """A hash of all that decides the answer."""
+        told = json.dumps([self.identity, self.body["messages"]], sort_keys=True)
+        return hashlib.sha256(told.encode(errors="surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a request.
+
+    Attributes:
+        value: what the answer says, None where there is none or it is nonsense.
+        refused: whether there is none: it will be asked for again by a later call.
+        prompt: tokens of the prompt as the server counted them, 0 where it did not say.
+        completion: tokens of the answer, likewise.
+    """
+
+    value: Any = None
+    refused: bool = False
+    prompt: int = 0
+    completion: int = 0
+
+
+class Answers:
+    """Answers by the name of their request, in a JSONL file of which every whole line counts.
+
+    Args:
+        path: the file, made where it is not there; None keeps answers in memory only.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._known = {} if path is None else _read(path)
+        self._whole = path is None or not path.is_file() or path.read_bytes()[-1:] in (b"", b"\n")
+
+    def get(self, name: str) -> Answer | None:
+        """What was answered, None where nothing was."""
+        return self._known.get(name)
+
+    def keep(self, name: str, answer: Answer) -> None:
+        """Add an answer."""
+        self._known[name] = answer
+        if self._path is None:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        line = {"answer": name, "value": answer.value, "tokens": [answer.prompt, answer.completion]}
+        with self._path.open("a", encoding="utf-8") as file:
+            # A writer that was killed may have left half a line, which would swallow this one.
+            file.write(("" if self._whole else "\n") + json.dumps(line) + "\n")
+        self._whole = True
+
+
+class Chat:
+    """Asks a server and keeps what it says.
+
+    Args:
+        server: the server and how it is treated.
+        cache: a JSONL file of answers; None keeps them in memory.
+    """
+
+    def __init__(self, server: EndpointConfig, cache: Path | None = None) -> None:
+        self.server = server
+        self._answers = Answers(cache)
+        self._earlier = Usage()
+        self._dropped: set[str] = set()
+        self._limit = "max_tokens"
+
+    @property
+    def usage(self) -> Usage:
+        """What this chat has spent so far; answers that were kept cost nothing."""
+        return self.__dict__["_endpoint"].usage if "_endpoint" in self.__dict__ else Usage()
+
+    def charge(self, earlier: Usage) -> None:
+        """Count what earlier calls have spent against the budget; before the first request."""
+        self._earlier = earlier
+
+    def close(self) -> None:
+        """Close the connections; a later request opens them again."""
+        if "_endpoint" in self.__dict__:
+            self._endpoint.close()
+
+    def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Do asynchronous work on the connection's own thread and wait for it."""
+        return self._endpoint.run(work)
+
+    async def ask(self, request: Request, reading: Reading) -> Answer:
+        """Ask one question, unless it was answered before.
+
+        Raises:
+            BestforError: the server is out of reach or the budget spent; what was answered is kept.
+        """
+        name = request.name
+        known = self._answers.get(name)
+        if known is not None and (known.value is None or reading.fits(known.value)):
+            return known
+        try:
+            said = await self._post({"max_tokens": request.most, **request.body}, request.most)
+        except EndpointError as error:
+            if error.hopeless:
+                raise BestforError(f"{request.who}: {error}") from None
+            return Answer(refused=True)
+        used = used_tokens(said)
+        tokens = (0, 0) if used is None else (used.prompt, used.completion)
+        answer = Answer(reading.read(said["choices"][0]), False, *tokens)
+        self._answers.keep(name, answer)
+        return answer
+
+    async def _post(self, body: Mapping[str, Any], most: int) -> dict[str, Any]:
+        said = {
+            self._limit if name == "max_tokens" else name: value
+            for name, value in body.items()
+            if name not in self._dropped
+        }
+        try:
+            return await self._endpoint.post("/chat/completions", said, most=most)
+        except RefusedError as refusal:
+            if not self._learn(refusal, said):
+                raise
+        return await self._post(body, most)
+
+    def _learn(self, refusal: RefusedError, said: Mapping[str, Any]) -> bool:
+        """Take a refusal to heart; whether asking again makes sense."""
+        words = f"{refusal.parameter} {refusal.reason}"
+        if "max_completion_tokens" in words and "max_tokens" in said:
+            self._limit = "max_completion_tokens"
+            return True
+        for names in SPARED:
+            if names[0] in words and names[0] in said:
+                self._dropped |= set(names)
+                return True
+        return False
+
+    @cached_property
+    def _endpoint(self) -> Endpoint:
+        return Endpoint(self.server, self._earlier)
+
+
+def quoted(tag: str, text: str, tags: Sequence[str] = ()) -> str:
+    """A text as data between tags, out of which it cannot break: tags that it spells itself are bent.
+
+    Args:
+        tag: what stands around it.
+        text: of any content.
+        tags: the message's other tags.
+    """
+    spelled = "|".join(re.escape(one) for one in (tag, *tags))
+    text = re.sub(rf"<(?=\s*/?\s*(?:{spelled})\b)", "&lt;", text, flags=re.IGNORECASE)
+    return f"<{tag}>\n{text}\n</{tag}>"
+
+
+def _read(path: Path) -> dict[str, Answer]:
+    """Answers of earlier calls; a line that is torn was never kept."""
+    known: dict[str, Answer] = {}
+    if not path.is_file():
+        return known
+    for line in path.read_bytes().splitlines():
+        try:
+            row = json.loads(line)
+            prompt, completion = row["tokens"]
+            known[str(row["answer"])] = Answer(row["value"], False, int(prompt), int(completion))
+        except (ValueError, KeyError, TypeError):
+            continue
+    return known

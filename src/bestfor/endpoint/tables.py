@@ -1,0 +1,61 @@
+"""A server as a table of a run's file says it, for whatever asks one: a policy, a metric or a reward model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_serializer
+
+from bestfor.endpoint.address import OPENAI, redact
+from bestfor.endpoint.budget import Budget
+from bestfor.endpoint.client import EndpointConfig
+from bestfor.errors import InputError
+
+
+class EndpointTable(BaseModel):
+    """An OpenAI-compatible server; keys as in :class:`bestfor.endpoint.EndpointConfig` and its budget."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base_url: str = Field(default=OPENAI, repr=False)
+    key_env: str = ""
+    concurrency: int = Field(default=32, ge=1)
+    timeout: float = Field(default=120.0, gt=0)
+    patience: float = Field(default=600.0, gt=0)
+    retries: int = Field(default=6, ge=0)
+    max_requests: int | None = Field(default=None, ge=0)
+    max_tokens: int | None = Field(default=None, ge=0)
+    max_cost: float | None = Field(default=None, ge=0)
+    input_price: float | None = Field(default=None, ge=0)
+    output_price: float | None = Field(default=None, ge=0)
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+
+    @field_serializer("base_url")
+    def _without_secrets(self, value: str) -> str:
+        return redact(value)
+
+    def config(self, where: str) -> EndpointConfig:
+        """The table as the client takes it.
+
+        Raises:
+            InputError: no address, or a budget in money without prices; ``where`` names the table.
+        """
+        budget = ("max_requests", "max_tokens", "max_cost", "input_price", "output_price")
+        plain = ("base_url", "key_env", "concurrency", "timeout", "patience", "retries")
+        try:
+            limits = Budget(**{name: getattr(self, name) for name in budget})
+            return EndpointConfig(**{name: getattr(self, name) for name in plain}, budget=limits)
+        except InputError as error:
+            raise InputError(f"{where} {error.where}", error.found, error.expected) from None
+
+
+def hidden(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a run's file as they may be written down: addresses in them, however deep, without their secrets."""
+    shown: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            shown[name] = hidden(value)
+        else:
+            shown[name] = redact(value) if name == "base_url" and isinstance(value, str) else value
+    return shown

@@ -1,0 +1,119 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bestfor.endpoint import Chat, EndpointConfig
+from bestfor.endpoint.chat import Answer, Answers, Reading, Request, quoted
+from bestfor.errors import BestforError
+from servers import DROP, HALF, chat, error
+
+WORDS = Reading(lambda choice: choice["message"]["content"], lambda value: isinstance(value, str))
+
+
+@pytest.fixture
+def talk(scripted):
+    made = []
+
+    def make(answer, cache=None):
+        running = scripted(answer)
+        server = EndpointConfig(base_url=running.url, backoff=0.001, retries=1, timeout=5)
+        made.append(Chat(server, cache))
+        return made[-1], running
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def ask(one, words="hello", reading=WORDS, **more):
+    body = {"model": "m", "messages": [{"role": "user", "content": words}], **more}
+    return one.run(lambda: one.ask(Request("the test", body, 7, "me"), reading))
+
+
+def test_an_answer_with_its_tokens_is_kept(talk, tmp_path):
+    cache = tmp_path / "deep" / "answers.jsonl"
+    one, server = talk(lambda request: chat("hi", usage=(11, 3)), cache)
+    assert ask(one) == ask(one) == Answer("hi", False, 11, 3)
+    assert len(server.requests) == 1
+    assert server.requests[0].body["max_tokens"] == 7
+    again, silent = talk(lambda request: error(401), cache)
+    assert ask(again) == Answer("hi", False, 11, 3)
+    assert (silent.requests, again.usage.requests) == ([], 0)
+    assert [json.loads(line)["tokens"] for line in cache.read_text().splitlines()] == [[11, 3]]
+
+
+def test_a_torn_line_swallows_no_later_one(talk, tmp_path):
+    cache = tmp_path / "answers.jsonl"
+    cache.write_text('{"answer": "to')
+    one, _ = talk(lambda request: chat("hi"), cache)
+    ask(one)
+    again, silent = talk(lambda request: error(401), cache)
+    assert ask(again).value == "hi"
+    assert silent.requests == []
+    assert len(cache.read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("line", ["[]", "3", '{"answer": "x"}', '{"answer": "x", "value": 1, "tokens": 3}', "\x00"])
+def test_lines_that_are_no_answers_are_left_aside(tmp_path, line):
+    path = tmp_path / "answers.jsonl"
+    path.write_text(line + "\n")
+    Answers(path).keep("y", Answer("fine"))
+    assert Answers(path).get("x") is None
+    assert Answers(path).get("y") == Answer("fine")
+
+
+def test_a_kept_value_of_another_kind_is_asked_for_again(talk, tmp_path):
+    cache = tmp_path / "answers.jsonl"
+    one, _ = talk(lambda request: chat("hi"), cache)
+    ask(one)
+    cache.write_text(cache.read_text().replace('"hi"', "[1]"))
+    again, asked = talk(lambda request: chat("there"), cache)
+    assert ask(again).value == "there"
+    assert len(asked.requests) == 1
+
+
+def test_refused_parameters_are_left_out_or_renamed(talk):
+    refused = iter(["logprobs are off", "'seed' is unknown", "use 'max_completion_tokens'"])
+
+    def answer(request):
+        words = next(refused, None)
+        return chat("hi") if words is None else error(400, words)
+
+    one, server = talk(answer)
+    assert ask(one, logprobs=True, top_logprobs=20, seed=3).value == "hi"
+    assert set(server.requests[-1].body) == {"model", "messages", "max_completion_tokens"}
+    ask(one, "more", logprobs=True, seed=3)
+    assert set(server.requests[-1].body) == {"model", "messages", "max_completion_tokens"}
+    assert len(server.requests) == 5
+
+
+@pytest.mark.parametrize("fault", [DROP, HALF, error(400, "no"), error(500)])
+def test_what_was_not_answered_is_not_kept(talk, tmp_path, fault):
+    one, server = talk(lambda request: chat("hi"), tmp_path / "answers.jsonl")
+    ask(one)
+    server.answer = lambda request: fault
+    assert ask(one, "more") == Answer(refused=True)
+    server.answer = lambda request: chat("at last")
+    assert ask(one, "more").value == "at last"
+
+
+def test_a_server_that_never_answered_ends_the_work(talk):
+    one, _ = talk(lambda request: error(500))
+    with pytest.raises(BestforError, match=r"the test: endpoint .*500"):
+        ask(one)
+
+
+@given(st.text(alphabet="</ tex>persona\n", max_size=60))
+def test_no_text_breaks_out_of_its_quotes(text):
+    held = quoted("text", text, ("persona",))
+    inner = held.removeprefix("<text>\n").removesuffix("\n</text>")
+    for tag in ("<text", "</text", "< text", "< / text", "<persona>", "</persona>", "</ persona>"):
+        assert tag not in inner.lower()
+    assert inner.replace("&lt;", "<") == text
+
+
+def test_other_texts_are_quoted_as_they_are():
+    assert quoted("text", "a < b, <b>bold</b>, <texture>") == "<text>\na < b, <b>bold</b>, <texture>\n</text>"
+    assert quoted("text", "</TEXT> İ <text>") == "<text>\n&lt;/TEXT> İ &lt;text>\n</text>"
