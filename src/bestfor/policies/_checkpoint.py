@@ -17,17 +17,11 @@ from transformers.cache_utils import DynamicLayer
 from transformers.utils import logging as hub_logging
 
 from bestfor.errors import InputError
-from bestfor.policies import _sampler
+from bestfor.policies import _batching, _sampler
 from bestfor.policies._lora import Pair, Worn, worn
 from bestfor.policies._sampler import Drawn, Ends, Repeated, SharedPrefix
 from bestfor.policies.base import Message
 from bestfor.types import BoolArray, FloatArray, IntArray
-
-SIDE_BY_SIDE = 32
-"""Candidates of a prompt that are sampled at once: each step attends to all their tokens, seen or not."""
-
-PADDED = 2
-"""How many times as long as the shortest prompt of a batch the longest may be: more prompts a step against padding."""
 
 
 class Checkpoint:
@@ -110,21 +104,22 @@ class Checkpoint:
     def _run(
         self, prompts: Sequence[list[int]], uniforms: FloatArray, rule: dict[str, Any], shares: bool, batch: Worn
     ) -> Drawn:
-        starts = range(0, uniforms.shape[1], SIDE_BY_SIDE)
+        width = _batching.SIDE_BY_SIDE
+        starts = range(0, uniforms.shape[1], width)
         if shares:
             parts: list[Drawn] = []
-            groups = buckets([len(ids) for ids in prompts])
+            groups = _batching.buckets([len(ids) for ids in prompts])
             for group in groups:
                 batch.only(group)
                 engine = SharedPrefix(self.model, self._cache(), [prompts[row] for row in group])
-                drawn = [_sampler.run(engine, uniforms[group, k : k + SIDE_BY_SIDE], **rule) for k in starts]
+                drawn = [_sampler.run(engine, uniforms[group, k : k + width], **rule) for k in starts]
                 parts.append(_joined(drawn, 1))
             return _ordered(_joined(parts, 0), [row for group in groups for row in group])
         # One prompt at a time needs no padding, which models with recurrent states do not all support.
         rows: list[Drawn] = []
         for row, ids in enumerate(prompts):
             batch.only([row])
-            noise = [uniforms[row : row + 1, k : k + SIDE_BY_SIDE] for k in starts]
+            noise = [uniforms[row : row + 1, k : k + width] for k in starts]
             engines = (Repeated(self.model, self._cache(), ids, part.shape[1]) for part in noise)
             rows.append(_joined([_sampler.run(e, part, **rule) for e, part in zip(engines, noise, strict=True)], 1))
         return _joined(rows, 0)
@@ -194,16 +189,6 @@ class Checkpoint:
     def _pieces(self) -> list[str]:
         size = self.model.config.get_text_config().vocab_size
         return self.tokenizer.batch_decode([[index] for index in range(size)])
-
-
-def buckets(lengths: Sequence[int]) -> list[list[int]]:
-    """Rows of similar length, which are padded to the longest of them: at most ``PADDED`` times the shortest."""
-    groups: list[list[int]] = []
-    for row in sorted(range(len(lengths)), key=lambda row: (lengths[row], row)):
-        if not groups or lengths[row] > PADDED * lengths[groups[-1][0]]:
-            groups.append([])
-        groups[-1].append(row)
-    return groups
 
 
 def _ordered(drawn: Drawn, rows: Sequence[int]) -> Drawn:

@@ -15,6 +15,7 @@ import numpy as np
 
 from bestfor.errors import InputError
 from bestfor.extras import require
+from bestfor.policies import _batching
 from bestfor.policies.base import Message, Prompt, Sampled
 from bestfor.rng import derive
 from bestfor.types import FloatArray
@@ -91,6 +92,7 @@ class TransformersPolicy:
             "max_new_tokens": self.max_new_tokens,
             "dtype": self.dtype,
             "chunk": self.chunk,
+            "batching": _batching.rule(),
             "stop": repr(self.stop),
             "torch": version("torch"),
             "transformers": version("transformers"),
