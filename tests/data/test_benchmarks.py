@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bestfor.data.benchmarks import LAMP, LONGLAMP, TASKS, task_named, task_of_question
+from bestfor.data.benchmarks import APART, LAMP, LONGLAMP, TASKS, task_named, task_of_question
 from bestfor.data.wording import Wording
 from bestfor.errors import InputError
 
@@ -53,6 +53,7 @@ QUESTIONS = {
     "LaMP_7": "Paraphrase the following tweet without any explanation before or after it: so tired",
     "abstract_generation": 'Generate an abstract for the title "T" using the following items: 1. a\n2. b\n',
     "topic_writing": "Generate the content for a reddit post a dog",
+    "email_generation": "Complete the text of the following email. title: Lunch. text: Dear all,\nlunch",
     "product_review": 'Generate the review text written by a reviewer who has a given an overall rating of "5.0" for a '
     'product with description "A "nice" cup". The summary of the review text is "Fine".',
 }
@@ -67,6 +68,7 @@ PLAIN = {
     "LaMP_7": "so tired",
     "abstract_generation": "title: T\nitems: 1. a\n2. b",
     "topic_writing": "a dog",
+    "email_generation": "title: Lunch\ntext: Dear all,\nlunch",
     "product_review": 'rating: 5.0\nproduct: A "nice" cup\nsummary: Fine',
 }
 
@@ -80,7 +82,7 @@ def test_the_published_questions_are_recognised_and_lose_their_instruction(name)
 
 
 def test_a_question_in_no_known_words_has_no_task():
-    assert task_of_question("What now?", LAMP) is None
+    assert task_of_question("What now?", APART) is None
     assert task_of_question("What now?", LONGLAMP) is None
 
 
@@ -112,6 +114,10 @@ PROMPTS = {
         'language of the user and, Generate an abstract for the title "T" using the following items: 1. a\n2. b',
     ),
     "topic_writing": ([("s", "c")], '"s" is a summary for "c" . Following the given patterns, Generate the content'),
+    "email_generation": (
+        [("title: Report", "It is late.")],
+        '"Report" is the title for "It is late." . ' + QUESTIONS["email_generation"],
+    ),
     "product_review": (
         [("rating: 4.0\nproduct: d\nsummary: s", "long")],
         '"4.0" is a rating for the product with description "d". "s" is summary for "long" . Following the given '

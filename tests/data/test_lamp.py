@@ -125,7 +125,7 @@ def test_news_is_lamp_2_of_the_first_release(save):
 
 
 def test_dates_of_the_split_by_time_are_seconds(save):
-    dates = ["2012", "2012-05-30", "2012-05-30 10:00:00", "1338336000", 1338336000000, 2013]
+    dates = ["2012", "2012-05-30", "2012-05-30 10:00:00", "1338336000", 1338336000000, 2013.0]
     profile = [item(str(at), text=f"t{at}", date=date) for at, date in enumerate(dates)]
     data = load_lamp(*save([question(profile=profile, date="2014-01-01")]))
     day = 1338336000
@@ -216,6 +216,9 @@ def test_oppus_layout_of_the_most_active_users(save, tmp_path):
         {"profile": [item("1", text="c")], "query": [{"id": "q3", "input": "z", "gold": "own"}]},
         {"profile": [item("1", text="d")], "query": []},
     ]
+    others = tmp_path / "user_others.json"
+    other = {"user_id": 7, "profile": [item("1", text="e")], "query": [{"id": "q1", "input": "w", "gold": "seen"}]}
+    others.write_text(json.dumps([other]))
     path = tmp_path / "user_top_100_history.json"
     path.write_text(json.dumps(users))
     _, labels = save([], {"q1": "one", "q2": "two", "q3": "three"})
@@ -227,6 +230,24 @@ def test_oppus_layout_of_the_most_active_users(save, tmp_path):
     ]
     assert data.histories["user_id"].to_pylist() == ["q1", "q1", "q3"]
     assert load_lamp(path, task="LaMP_4").queries["reference"].to_pylist() == [None, None, "own"]
+    learned = load_lamp(path, labels, fit=LampFiles(others)).queries.slice(3).to_pylist()
+    assert [(row["query_id"], row["user_id"], row["reference"]) for row in learned] == [("fit-q1", "7", "seen")]
+
+
+def test_longlamps_emails_are_laid_out_as_lamps_files_are(save, tmp_path):
+    asked = "Complete the text of the following email. title: Lunch. text: Dear all, lunch"
+    profile = [{"id": "m1", "title": "Report", "text": "The report is late."}]
+    questions, _ = save([{"id": "1", "input": asked, "profile": profile, "user_id": "e1"}])
+    bare = tmp_path / "dev_outputs.json"
+    bare.write_text(json.dumps([{"id": "1", "output": "is at noon."}]))
+    data = load_lamp(questions, bare)
+    assert data.task == "email_generation"
+    assert data.queries.select(["user_id", "input", "reference"]).to_pylist() == [
+        {"user_id": "e1", "input": "title: Lunch\ntext: Dear all, lunch", "reference": "is at noon."}
+    ]
+    assert data.histories.select(["item_id", "input", "output"]).to_pylist() == [
+        {"item_id": "m1", "input": "title: Report", "output": "The report is late."}
+    ]
 
 
 def test_training_questions_bring_labels(save):

@@ -33,8 +33,8 @@ ROWS = {
     },
     "email_generation": {
         "author": "e1",
-        "input": "Subject: lunch",
-        "output": "Dear all, lunch is at noon.",
+        "input": "Complete the text of the following email. title: Lunch. text: Dear all, lunch",
+        "output": "is at noon.",
         "profile": [{"title": "Report", "text": "The report is late.", "id": "m1"}],
     },
 }
@@ -54,7 +54,7 @@ EXPECTED = {
         "It bent.",
         None,
     ),
-    "email_generation": ("Subject: lunch", "m1", "Report", "The report is late.", None),
+    "email_generation": ("title: Lunch\ntext: Dear all, lunch", "m1", "title: Report", "The report is late.", None),
 }
 
 

@@ -2,7 +2,8 @@
 
 All strings are the benchmarks' own, quoted as facts of their formats: questions and item fields from the data files and
 the repository LaMP-Benchmark/LaMP (Salemi et al. 2024, ``LaMP/prompts/prompts.py``), the seven tasks' names in
-``eval/eval_task.py``, LongLaMP's from its repository and its files on the hub (Kumar et al. 2024).
+``eval/eval_task.py``, LongLaMP's from LongLaMP-benchmark/LongLaMP-Benchmark (Kumar et al. 2024: ``longLaMP/prompts``,
+the emails' wording from ``data/avocado/create_avocado_dataset.py``) and its files on the hub.
 """
 
 from __future__ import annotations
@@ -169,8 +170,12 @@ _TASKS = (
     Task(
         "email_generation",
         "email",
-        # The corpus is not public and neither is the wording of its questions: they are kept as they are.
-        (_asking("{title}", "{title}"),),
+        (
+            _asking(
+                "Complete the text of the following email. title: {title}. text: {text}", "title: {title}\ntext: {text}"
+            ),
+            _asking("Complete the text of the following email. title: {title}.", "title: {title}"),
+        ),
         Wording("{text}"),
         Wording('"{title}" is the title for "{text}" '),
         user="author",
@@ -181,6 +186,8 @@ TASKS: dict[str, Task] = {task.name: task for task in _TASKS}
 
 LAMP = tuple(name for name in TASKS if name.startswith("LaMP"))
 LONGLAMP = tuple(name for name in TASKS if not name.startswith("LaMP"))
+APART = (*LAMP, "email_generation")
+"""Tasks whose outputs lie in a file of their own; LongLaMP's emails are made by a script in LaMP's layout."""
 
 
 def task_named(name: str, known: tuple[str, ...], where: str) -> Task:

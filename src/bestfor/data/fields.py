@@ -77,7 +77,7 @@ def time_of(value: object, where: str) -> int | None:
 def _seconds(text: str) -> int | None:
     with suppress(ValueError, OverflowError):
         if text.lstrip("-").replace(".", "", 1).isdigit():
-            return _of_number(float(text), text)
+            return _of_number(float(text))
         parts = text.split("-")
         if len(parts) in (2, 3) and all(part.isdigit() for part in parts):
             year, month, day = (*(int(part) for part in parts), 1)[:3]
@@ -87,8 +87,9 @@ def _seconds(text: str) -> int | None:
     return None
 
 
-def _of_number(number: float, text: str) -> int:
-    if 0 < number < _YEARS and text.isdigit():
+def _of_number(number: float) -> int:
+    # A column of years in which some are missing is one of floats.
+    if 0 < number < _YEARS and number.is_integer():
         return int(datetime(int(number), 1, 1, tzinfo=UTC).timestamp())
     return int(number // 1000 if abs(number) >= _MILLISECONDS else number)
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bestfor.data.benchmarks import LAMP, task_named, task_of_question
+from bestfor.data.benchmarks import APART, task_named, task_of_question
 from bestfor.data.fields import objects_of, text_of, time_of
 from bestfor.data.histories import Collector, Entry, Questions, entries_of
 from bestfor.data.rows import Row, read_rows
@@ -55,7 +55,8 @@ def load_lamp(
     Args:
         questions: see :class:`LampFiles`.
         outputs: likewise.
-        task: ``"LaMP_1"`` to ``"LaMP_7"`` (``"LaMP_2N"`` for news); by default what the outputs or the questions say.
+        task: ``"LaMP_1"`` to ``"LaMP_7"`` (``"LaMP_2N"`` for news), or LongLaMP's ``"email_generation"``; by default
+            what the outputs or the questions say.
         users: keep the first so many users of each file.
         fit: more questions (the benchmark's training file, say), with outputs, to learn from.
 
@@ -115,15 +116,15 @@ class _Golds:
 
 def _task_of(source: Path, golds: _Golds, task: str | None) -> Task:
     if task is not None:
-        return task_named(task, LAMP, "task")
+        return task_named(task, APART, "task")
     if golds.task is not None:
-        return task_named(golds.task, LAMP, f"{golds.path}, field 'task'")
+        return task_named(golds.task, APART, f"{golds.path}, field 'task'")
     rows = ((where, asked) for where, row in read_rows(source) for asked in _questions(row, where))
     for where, asked in itertools.islice(rows, 1):
-        found = task_of_question(text_of(asked, "input", where), LAMP)
+        found = task_of_question(text_of(asked, "input", where), APART)
         if found is not None:
             return found
-    raise InputError(str(source), "questions in no known wording", "a task: one of " + ", ".join(LAMP))
+    raise InputError(str(source), "questions in no known wording", "a task: one of " + ", ".join(APART))
 
 
 def _questions(row: Row, where: str) -> list[Row]:

@@ -3,7 +3,8 @@
 Rows are ``{<user>, input, output, profile: [{...}]}``; the field that names the user is ``name`` for abstracts,
 ``author`` for posts and ``reviewerId`` for reviews. On the hub (``LongLaMP/LongLaMP``) each task and setting has a
 folder of Parquet files, ``product_review_user/test-00000-of-00001.parquet``. Emails come from a corpus that is not
-public: files of one's own in the same shape are read.
+public; the benchmark's script makes them in LaMP's layout (:mod:`bestfor.data.lamp`). Rows of one's own in the shape of
+the other tasks are read here.
 """
 
 from __future__ import annotations

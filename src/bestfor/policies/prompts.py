@@ -41,8 +41,8 @@ TEMPLATES: dict[str, str] = {
     + _VOICE.format(kind="post"),
     "review": "You write reviews of products. Read the rating, the product and the summary, and write the whole review "
     "as its author would. " + _VOICE.format(kind="review"),
-    "email": "You write emails. Read what the email is about and write the whole email as its author would. "
-    + _VOICE.format(kind="email"),
+    "email": "You write emails. Read the title, and how the text begins where that is given, and write the text, or "
+    "what follows its beginning, as its author would. " + _VOICE.format(kind="text"),
     "citation": "You choose references. Read the title of a paper and two references, and say which of them its author "
     "cites; papers that the author wrote earlier stand before it. Answer with [1] or [2] only.",
     "tag": "You tag movies. Read the description and choose the tag that this person would give, one of: "
