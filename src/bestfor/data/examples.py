@@ -18,14 +18,20 @@ class History:
     Attributes:
         texts: each user's texts, oldest first.
         seen: how many of them came before a query, by query id; all where the query is not named.
+        tested: how many of them came before a user's first test query, by user; all where the user is not named.
     """
 
     texts: Mapping[str, tuple[str, ...]]
     seen: Mapping[str, int] = field(default_factory=dict)
+    tested: Mapping[str, int] = field(default_factory=dict)
 
     def before(self, user: str, query: str) -> tuple[str, ...]:
         """The user's texts that came before a query: never the query's own, never a later one."""
         return self.texts.get(user, ())[: self.seen.get(query)]
+
+    def before_tests(self, user: str) -> tuple[str, ...]:
+        """The user's texts that every one of their test queries sees: what may be summed up once, at fit."""
+        return self.texts.get(user, ())[: self.tested.get(user)]
 
 
 @dataclass(frozen=True)

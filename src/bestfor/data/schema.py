@@ -55,7 +55,7 @@ REWARDS = _schema(
     ("model", pa.string()),
     ("mean", pa.float64()),
     ("std", pa.float64()),
-    optional=("std",),
+    optional=("mean", "std"),
 )
 
 

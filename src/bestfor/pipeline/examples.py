@@ -90,13 +90,16 @@ def build_history(histories: pa.Table, queries: pa.Table) -> History | None:
         own.setdefault(row["user_id"], []).append(row)
     written = _Written(histories, {user: _tested(rows) for user, rows in own.items()})
     seen: dict[str, int] = {}
+    tested: dict[str, int] = {}
     anything = any(user not in own for user in written)
     # Users one after another, so that memory holds one history.
     for user, rows in own.items():
         items = written.items_of(user)
         anything = anything or bool(items)
         seen |= {row["query_id"]: _seen(row, items) for row in rows}
-    return History(written, seen) if anything else None
+        asked = [seen[row["query_id"]] for row in rows if row["split"] == "test"]
+        tested |= {user: min(asked)} if asked else {}
+    return History(written, seen, tested) if anything else None
 
 
 def _tested(queries: Sequence[Mapping[str, Any]]) -> set[str]:
@@ -179,8 +182,8 @@ def build_rows(queries: pa.Table, candidates: pa.Table, utilities: pa.Table, rew
     """Join the test part: candidates, utilities and every model's rewards.
 
     Raises:
-        InputError: no test candidates, or none with a utility; where some have none they are NaN, and the diagnosis
-            counts them as dropped.
+        InputError: no test candidates, or none with a utility or with a model's reward; where some have none they are
+            NaN, and the diagnosis counts them as dropped.
     """
     examples = build_examples(queries, candidates, utilities, "test")
     if len(examples) == 0:
@@ -196,6 +199,9 @@ def build_rows(queries: pa.Table, candidates: pa.Table, utilities: pa.Table, rew
         for model, table in rewards.items()
         if table["std"].null_count < table.num_rows
     }
+    for model, values in predicted.items():
+        if np.isnan(values).all():
+            raise InputError(f"the rewards of '{model}'", "none for the test candidates", "at least one")
     known = _codes(candidates["query_id"], names)
     kept = np.flatnonzero(known >= 0)
     order = np.lexsort((candidates["candidate"].to_numpy()[kept], known[kept]))

@@ -107,7 +107,8 @@ def describe_rewards(folder: Path, labels: Sequence[str]) -> dict[str, Any]:
         path = folder / "rewards" / f"{label}.parquet"
         table = schema.read(path, schema.REWARDS)
         found[label] = {
-            "candidates": table.num_rows,
+            "candidates": table.num_rows - table["mean"].null_count,
+            "missing": table["mean"].null_count,
             "scale": schema.read_metadata(path).get("scale"),
             "std": table["std"].null_count < table.num_rows,
             "file": str(path),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from bestfor.endpoint import Usage
 from bestfor.pipeline.config import Policy as PolicyTable
@@ -56,19 +56,51 @@ def judge_of(table: JudgeTable, cache: Path | None = None) -> Judge:
     )
 
 
+@runtime_checkable
+class Asks(Protocol):
+    """Anything that asks a server and knows what that cost."""
+
+    @property
+    def usage(self) -> Usage:
+        """What was spent so far."""
+        ...
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What was seen of the server."""
+        ...
+
+    def charge(self, earlier: Usage) -> None:
+        """Count what earlier calls have spent against the budget."""
+
+    def close(self) -> None:
+        """Close the connections."""
+
+
+@runtime_checkable
+class AsksServer(Asks, Protocol):
+    """A reward model that does."""
+
+    def reach(self, endpoint: Mapping[str, Any]) -> object:
+        """Ask this server from now on, given as a table of a run's file."""
+
+
 @contextmanager
-def accounted(folder: Path, who: str, asking: object, tell: Callable[[str], None]) -> Iterator[None]:
+def accounted(
+    folder: Path, who: str, asking: object, tell: Callable[[str], None], *, remember: bool = True
+) -> Iterator[None]:
     """Add what is asked meanwhile to the run's ``usage.json``, whether or not it ends well, and close the connections.
 
     The file holds totals over all calls of a run, which count against its budget, and what was seen of the servers.
 
     Args:
         folder: the run's folder.
-        who: ``policy`` or ``judge``.
+        who: ``policy``, ``judge``, or a reward model by name.
         asking: what asks; others than those that ask servers are left alone.
         tell: told the sum, and what was seen.
+        remember: whether what was seen goes to the file; not where it is kept elsewhere.
     """
-    if not isinstance(asking, OpenAIPolicy | Judge):
+    if not isinstance(asking, Asks):
         yield
         return
     asking.charge(Usage.from_dict(_known(folder / USAGE).get(who, {})))
@@ -78,7 +110,7 @@ def accounted(folder: Path, who: str, asking: object, tell: Callable[[str], None
     finally:
         used = asking.usage - before
         if used.requests:
-            _record(folder, who, used, asking.notes)
+            _record(folder, who, used, tuple(asking.notes) if remember else ())
             for line in (str(used), *asking.notes):
                 tell(f"{who}: {line}")
         asking.close()

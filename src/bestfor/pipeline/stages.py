@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,9 +25,10 @@ from bestfor.pipeline.config import Reward as RewardConfig
 from bestfor.pipeline.config import RunConfig
 from bestfor.pipeline.doors import fill_pool, load_dataset, measure, primary_metric
 from bestfor.pipeline.examples import build_examples, build_history, with_utilities
+from bestfor.pipeline.serving import AsksServer, accounted
 from bestfor.pipeline.steps import Steps, sweep, write_json, write_text
 from bestfor.pool import CandidatePool
-from bestfor.rewards import KINDS
+from bestfor.rewards import KINDS, RewardModel
 from bestfor.rewards import load as load_model
 from bestfor.types import IntArray, RewardEstimate
 
@@ -164,11 +166,16 @@ class Stages:
 
         def work() -> None:
             model = KINDS[spec.kind](cache=self._cache, **spec.options)
-            model.fit(self._labelled, rng=self.config.seed).save(self.folder / "models" / spec.label)
+            with self._accounted(spec, model):
+                model.fit(self._labelled, rng=self.config.seed).save(self.folder / "models" / spec.label)
 
         inputs = {"measured": self.measured, "kind": spec.kind, "options": spec.options, "seed": self.config.seed}
         inputs["version"] = __version__
         return self._steps.run(f"fit {spec.label}", inputs, [f"models/{spec.label}"], work)
+
+    def _accounted(self, spec: RewardConfig, model: RewardModel) -> AbstractContextManager[None]:
+        """What a model that asks a server spends is kept with the run, over all its folds."""
+        return accounted(self._cache.parent, f"reward {spec.label}", model, self._steps.tell, remember=False)
 
     def predict(self, spec: RewardConfig) -> str:
         """Predict the rewards of the test candidates, blind; the hash of their table."""
@@ -180,7 +187,11 @@ class Stages:
             blind = examples.take(np.arange(len(examples)))
             blind.utility[:] = np.nan
             model = load_model(self.folder / "models" / spec.label, cache=self._cache)
-            estimate = model.predict(blind)
+            if isinstance(model, AsksServer):
+                # A model on disk does not hold the credentials of its server's address.
+                model.reach(spec.options.get("endpoint", {}))
+            with self._accounted(spec, model):
+                estimate = model.predict(blind)
             table = rewards_table(blind.query, blind.candidate, blind.queries, spec.label, estimate)
             metadata = {"scale": model.scale, "notes": json.dumps(model.notes, ensure_ascii=False)}
             schema.write(table, self.folder / "rewards" / f"{spec.label}.parquet", metadata)
@@ -206,7 +217,7 @@ def rewards_table(
         candidate: shape (rows,).
         names: the queries' ids.
         label: the model's name.
-        estimate: what it predicts for the rows.
+        estimate: what it predicts for the rows; where the mean is NaN the row's is null: there is no reward.
     """
     count = len(query)
     std = pa.nulls(count, pa.float64()) if estimate.std is None else pa.array(estimate.std)
@@ -215,7 +226,7 @@ def rewards_table(
             pa.array(names).take(pa.array(query)),
             pa.array(candidate, pa.int32()),
             pa.array([label]).take(pa.array(np.zeros(count, dtype=np.int64))),
-            pa.array(estimate.mean),
+            pa.array(estimate.mean, from_pandas=True),
             std,
         ],
         schema=schema.REWARDS,
