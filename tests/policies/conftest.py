@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bestfor.endpoint import EndpointConfig
+from bestfor.policies.feedback import FeedbackPolicy
 from bestfor.policies.openai import OpenAIPolicy
 
 pytest.importorskip("torch")
@@ -21,6 +22,7 @@ def shared(name):
 
 tiny = shared("tiny")
 shared("answers")
+reader = shared("reader")
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +45,14 @@ def policy(scripted):
     yield make
     for one in made:
         one.close()
+
+
+@pytest.fixture
+def feedback(policy):
+    """Makes policies with feedback of scripted servers."""
+
+    def make(answer=reader.obedient, score=reader.marks, *, context=None, server=None, **options):
+        inner, running = policy(answer, context=context, server=server)
+        return FeedbackPolicy(inner, score, "a test's", **{"width": 3, "critique_tokens": 20, **options}), running
+
+    return make
