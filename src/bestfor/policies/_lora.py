@@ -105,7 +105,7 @@ class AdapterFolder:
                 self._read.clear()
             entry = self.index["users"].get(user)
             parts = [self._pairs(name) for name in (*self._all, *([entry["file"]] if entry else []))]
-            self._read[user] = _summed(parts)
+            self._read[user] = summed(parts)
         return self._read[user]
 
     @property
@@ -134,7 +134,8 @@ class AdapterFolder:
             raise InputError(str(self.path / name), f"no adapter ({error})", "a whole file") from error
 
 
-def _summed(parts: Sequence[Mapping[str, Pair]]) -> Mapping[str, Pair]:
+def summed(parts: Sequence[Mapping[str, Pair]]) -> Mapping[str, Pair]:
+    """The sum of some updates, by layer: their ranks side by side."""
     import torch
 
     layers = sorted({layer for part in parts for layer in part})

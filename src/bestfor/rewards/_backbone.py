@@ -6,7 +6,7 @@ would have written it. Encoders read the pair as their tokenizer joins two texts
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -21,6 +21,7 @@ from bestfor.policies._checkpoint import device_of, dtype_of, no_bars, usable
 from bestfor.policies.prompts import messages
 from bestfor.policies.transformers import fingerprint, locate
 from bestfor.rewards._packs import Layout, Pack, Tokens, one_by_one, side_by_side
+from bestfor.rewards._prefix import additive, states_behind
 
 Attention = Literal["auto", "sdpa", "flash_attention_2", "eager"]
 
@@ -115,10 +116,18 @@ class Backbone:
         if any(type(layer) is not DynamicLayer for layer in DynamicCache(config=self.model.config).layers):
             return False
         probe = [Pack((1, 2, 3), ((4, 5), (2, 1, 3), (5,)), np.arange(3)), Pack((), ((3, 1),), np.arange(1))]
+        return self._agrees(probe, lambda: self._states(side_by_side(probe, self.pad), packed=True))
+
+    @cached_property
+    def caches(self) -> bool:
+        """Whether texts may follow the cache of their prompt side by side, too: a probe tells."""
+        probe = [Pack((1, 2, 3), ((4, 5), (2, 1, 3), (5,)), np.arange(3)), Pack((3,), ((3, 1),), np.arange(1))]
+        return self.packs and self._agrees(probe, lambda: states_behind(self.model, probe, 4, self.pad))
+
+    def _agrees(self, probe: Sequence[Pack], work: Callable[[], torch.Tensor]) -> bool:
         try:
             with torch.no_grad():
-                found = self._states(side_by_side(probe, self.pad), packed=True)
-                alone = self._states(one_by_one(probe, self.pad), packed=False)
+                found, alone = work(), self._states(one_by_one(probe, self.pad), packed=False)
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, NotImplementedError):
             return False
         slack = 1e-3 if self.model.dtype == torch.float32 else 5e-2
@@ -166,9 +175,7 @@ class Backbone:
         device = self.device
         ids = torch.from_numpy(layout.ids).to(device)
         if packed:
-            visible = torch.from_numpy(layout.visible()).to(device)[:, None]
-            mask = torch.zeros(visible.shape, dtype=self.model.dtype, device=device)
-            mask.masked_fill_(~visible, torch.finfo(self.model.dtype).min)
+            mask = additive(layout.owner, layout.owner.shape[1], torch.empty(0, dtype=self.model.dtype, device=device))
             positions = torch.from_numpy(layout.positions).to(device)
             output = self.model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False)
             return _at(output.last_hidden_state, layout)
