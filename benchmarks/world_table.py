@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,11 @@ from bestfor.utilities.taste import Taste
 
 REGIMES = ("differing", "equal", "outliers")
 LABELS = {20: 4, 5: 1, 60: 12}
-MODELS: dict[str, tuple[str, dict[str, object]]] = {
+Model = tuple[str, dict[str, object]]
+"""A kind and its options."""
+Tables = tuple[pa.Table, pa.Table, pa.Table, History | None]
+"""Queries, candidates, utilities, and what the users wrote."""
+MODELS: dict[str, Model] = {
     "length": ("length", {}),
     "logprob": ("logprob", {}),
     "similarity": ("similarity", {}),
@@ -56,38 +61,40 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/world-table"))
     options = parser.parse_args()
-    world = World(seed=options.seed, users=options.users, queries=4)
-    built = build(world)
-    sampling = Sampling(
-        n=30, fit_n=12, fit_items=5, prompting=Prompting(INSTRUCTIONS[world.task], 4, "recency"), seed=options.seed
-    )
-    pool = CandidatePool(options.out / "pool")
-    start = time.perf_counter()
-    queries = generate(TransformersPolicy("embedded"), built.histories, built.queries, pool, sampling)
-    candidates, history = pool.scan(), build_history(built.histories, queries)
-    print(f"{len(candidates)} candidates sampled in {time.perf_counter() - start:.0f} s\n", file=sys.stderr)
-    utilities = {
-        regime: measure(candidates, queries, Taste(World(options.seed, options.users, regime, queries=4)))
-        for regime in REGIMES
-    }
+    tables = sampled(options.users, options.seed, options.out)
     results = {}
     for labels, kept in LABELS.items():
         for regime in REGIMES:
-            diagnosis = cell((queries, candidates, utilities[regime], history), kept, options.out)
+            diagnosis = cell(tables[regime], kept, options.out)
             results[f"{regime}/{labels}"] = diagnosis.to_dict()
             print_cell(regime, labels, diagnosis)
             # what is done outlives a run that is cut short
             (options.out / "results.json").write_text(json.dumps(results) + "\n", encoding="utf-8")
 
 
-def cell(tables: tuple[pa.Table, pa.Table, pa.Table, History | None], kept: int, out: Path) -> Diagnosis:
-    """Fit every model on the first ``kept`` candidates of every fit item and diagnose the test part."""
+def sampled(users: int, seed: int, out: Path) -> dict[str, Tables]:
+    """The world's candidates, and their utilities in every regime."""
+    world = World(seed=seed, users=users, queries=4)
+    built = build(world)
+    prompting = Prompting(INSTRUCTIONS[world.task], 4, "recency")
+    sampling = Sampling(n=30, fit_n=12, fit_items=5, prompting=prompting, seed=seed)
+    pool = CandidatePool(out / "pool")
+    start = time.perf_counter()
+    queries = generate(TransformersPolicy("embedded"), built.histories, built.queries, pool, sampling)
+    candidates, history = pool.scan(), build_history(built.histories, queries)
+    print(f"{len(candidates)} candidates sampled in {time.perf_counter() - start:.0f} s\n", file=sys.stderr)
+    tastes = {regime: Taste(World(seed, users, regime, queries=4)) for regime in REGIMES}
+    return {name: (queries, candidates, measure(candidates, queries, taste), history) for name, taste in tastes.items()}
+
+
+def cell(tables: Tables, kept: int, out: Path, models: Mapping[str, Model] = MODELS) -> Diagnosis:
+    """Fit models on the first ``kept`` candidates of every fit item and diagnose the test part."""
     queries, candidates, utilities, history = tables
     fit = build_examples(queries, candidates, utilities, "fit", history)
     fit = fit.take(fit.candidate < kept)
     test = build_examples(queries, candidates, None, "test", history)
     rewards = {}
-    for name, (kind, options) in MODELS.items():
+    for name, (kind, options) in models.items():
         start = time.process_time()
         model = KINDS[kind](cache=out / "embeddings", **options).fit(fit, rng=0)
         print(f"{name}: {time.process_time() - start:.1f} s", file=sys.stderr)
