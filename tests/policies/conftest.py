@@ -22,6 +22,7 @@ def shared(name):
 
 tiny = shared("tiny")
 shared("answers")
+shared("gguf_of")
 reader = shared("reader")
 
 

@@ -269,11 +269,22 @@ class Endpoint:
 
 
 def used_tokens(answer: Mapping[str, Any]) -> Bound | None:
-    """Tokens as the answer states them."""
+    """Tokens as the answer states them, or as it lists them: llama.cpp states those of the first choice alone."""
     usage = answer.get("usage")
     if not isinstance(usage, Mapping):
         return None
     prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
     if not isinstance(prompt, int) or not isinstance(completion, int):
         return None
-    return Bound(prompt, completion)
+    choices = answer.get("choices")
+    return Bound(prompt, max(completion, sum(map(_listed, choices)) if isinstance(choices, list) else 0))
+
+
+def _listed(choice: object) -> int:
+    """How many tokens a choice lists with their log-probabilities; 0 where it lists none."""
+    held = choice.get("logprobs") if isinstance(choice, Mapping) else None
+    if not isinstance(held, Mapping):
+        return 0
+    return max(
+        len(tokens) if isinstance(tokens := held.get(name), list) else 0 for name in ("content", "token_logprobs")
+    )

@@ -13,6 +13,7 @@ from bestfor.policies.base import Message, Sampled
 
 _SPARED = ("logprobs", "seed", "top_p", "stop")
 _LONG = 24
+_LIMIT = re.compile(r"(?:<=|at most|up to|no more than|maximum(?: of)?)\s*['\"`]?(\d+)")
 _MANY = re.compile(r"""['"`]n['"`]|\bn\b\s*(?:must|should|is|=|>|<|parameter|value)|multiple (?:choices|completions)""")
 
 
@@ -66,7 +67,9 @@ class Dialect:
                 return True
         asked = int(body.get("n", 1))
         if asked > 1 and (refusal.parameter == "n" or _MANY.search(refusal.reason)):
-            self.most = min(self.most or asked, asked // 2)
+            named = [int(limit) for limit in _LIMIT.findall(refusal.reason)]
+            fewer = min(named) if named and 1 <= min(named) < asked else asked // 2
+            self.most = min(self.most or asked, fewer)
             return True
         return False
 
