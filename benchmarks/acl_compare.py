@@ -25,7 +25,7 @@ from bestfor.pipeline.config import RunConfig, parse_config
 from bestfor.pipeline.examples import build_examples, build_rows
 from bestfor.pipeline.run import run
 from bestfor.pool import CandidatePool
-from bestfor.rewards import KINDS
+from bestfor.rewards import build
 from bestfor.types import FloatArray, Scale
 
 POLICIES = {"plain": (False, False), "retrieval": (True, False), "adapters": (False, True), "both": (True, True)}
@@ -76,7 +76,7 @@ def diagnosed(config: RunConfig, folder: Path, metric: str) -> dict[str, Any]:
     # Rewards that promise ROUGE-L are no promise of another metric: their scale is arbitrary there.
     promised = metric == config.utility.primary
     scales: dict[str, Scale] = {
-        spec.label: KINDS[spec.kind].scale if promised else "arbitrary" for spec in config.reward
+        spec.label: build(spec.kind, **spec.options).scale if promised else "arbitrary" for spec in config.reward
     }
     judged = {label: Reward(rows.rewards[label], scales[label]) for label in labels}
     judged["near abstract"] = Reward(near_abstract(build_examples(queries, pool, None, "test"), folder), "arbitrary")

@@ -18,7 +18,6 @@ from bestfor.pipeline.page import write_report
 from bestfor.pipeline.serving import notes_of
 from bestfor.pipeline.stages import Tables, Tell, folds
 from bestfor.pipeline.steps import digest, write_json
-from bestfor.rewards import KINDS
 from bestfor.types import Scale
 
 
@@ -77,7 +76,7 @@ def _diagnose(
 ) -> Diagnosis:
     rewards = {name: schema.read(folder / "rewards" / f"{name}.parquet", schema.REWARDS) for name in predicted}
     rows = build_rows(tables.queries, tables.candidates, tables.utilities, rewards)
-    scales: dict[str, Scale] = {spec.label: KINDS[spec.kind].scale for spec in config.reward}
+    scales = {name: _scale(folder, name) for name in predicted}
     signature = {
         "version": __version__,
         "data": data.signature,
@@ -104,6 +103,12 @@ def _diagnose(
         candidate=rows.candidate,
     )
     return diagnosis.with_notes({name: (*_notes(folder, name), *data.notes, *notes_of(folder)) for name in predicted})
+
+
+def _scale(folder: Path, label: str) -> Scale:
+    """What a model's rewards are measured in, as it was stored with them."""
+    stored = schema.read_metadata(folder / "rewards" / f"{label}.parquet").get("scale")
+    return "utility" if stored == "utility" else "arbitrary"
 
 
 def _notes(folder: Path, label: str) -> tuple[str, ...]:

@@ -37,13 +37,18 @@ class RewardModel(ABC):
     """
 
     kind: ClassVar[str]
-    scale: ClassVar[Scale] = "utility"
+    scale: Scale = "utility"
+    """What rewards are measured in; where the configuration decides it, the model's own says so."""
+
     Config: ClassVar[type[BaseModel]]
     sliced: ClassVar[bool] = False
     """Whether every stored array with rows of users is named ``user.*``, so that one user is read without the rest."""
 
     partial: ClassVar[bool] = False
     """Whether a candidate may have no reward: the mean is NaN there, and ``notes`` say of how many and why."""
+
+    _folder: Path | None = None
+    """Where the model was loaded from, for kinds that keep files beside their weights."""
 
     _signature: str = ""
     """Content hash of the encoder whose vectors are kept beside the features."""
@@ -147,8 +152,7 @@ class RewardModel(ABC):
 
     def save(self, folder: Path) -> str:
         """Store the fitted model; returns its content hash."""
-        if not self._fitted or self._asked is not None:
-            raise BestforError(f"'{self.kind}' is saved whole, after fit")
+        self._check_whole()
         state, arrays = self._state()
         if self._abstained is not None:
             arrays = {**arrays, "user.abstained": self._abstained.astype(np.uint8)}
@@ -187,6 +191,7 @@ class RewardModel(ABC):
             config = parse(cls.Config, cls.kind, dict(stored.config["config"]))
             model = cls(config, encoder=encoder, cache=cache)
             model._asked = None if user is None else frozenset([user])
+            model._folder = Path(folder)
             model._revive(stored, encoder)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             found = f"an incomplete model ({' '.join(str(error).split())})"
@@ -256,6 +261,11 @@ class RewardModel(ABC):
             where = f"{verb} of '{self.kind}', query '{examples.queries[examples.query[bad[0]]]}'"
             found = f"utility {examples.utility[bad[0]]} ({len(bad)} such rows)"
             raise InputError(where, found, "finite utilities; leave unlabelled candidates out")
+
+    def _check_whole(self) -> None:
+        """Refuse to save what was not fitted, or was loaded for one user."""
+        if not self._fitted or self._asked is not None:
+            raise BestforError(f"'{self.kind}' is saved whole, after fit")
 
     def _check_asked(self, users: tuple[str, ...]) -> None:
         """Refuse users whom a model that was loaded for one user does not know."""

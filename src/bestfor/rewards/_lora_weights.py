@@ -1,0 +1,118 @@
+"""What is stored of a reward model on a language model's back, but for its adapters, and what it predicts from states.
+
+Plain arrays: neither torch nor the backbone is needed to read or check them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from bestfor.artifacts import Arrays
+from bestfor.rewards._linear import apply_rows
+from bestfor.rewards._training import LOG_LIMITS
+from bestfor.types import FloatArray, IntArray
+
+DIGEST = 32
+"""Bytes of a SHA-256."""
+OWN = ("own_mean", "own_spread", "adapter")
+ROWS = 1 << 13
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Heads on the standard scale, how states become columns, and which adapters belong to them; k = hidden + 1.
+
+    Attributes:
+        centre: shape (hidden,), subtracted from states.
+        factor: shape (hidden,), multiplies them.
+        mean: shape (k,).
+        spread: shape (k,), log-variance head, or (0,) where no variance is learned.
+        own_mean: shape (users, k), deviations.
+        own_spread: shape (users, k) or (users, 0).
+        adapter: shape (users, 32), SHA-256 of the users' adapters, zeros where there is none.
+        shared: shape (32,), of the adapter for everybody.
+    """
+
+    centre: npt.NDArray[np.float32]
+    factor: npt.NDArray[np.float32]
+    mean: npt.NDArray[np.float32]
+    spread: npt.NDArray[np.float32]
+    own_mean: npt.NDArray[np.float32]
+    own_spread: npt.NDArray[np.float32]
+    adapter: npt.NDArray[np.uint8]
+    shared: npt.NDArray[np.uint8]
+
+    def arrays(self) -> Arrays:
+        """What is stored: rows of users apart."""
+        return {_stored(field.name): getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def restore(cls, arrays: Mapping[str, npt.NDArray[Any]], users: int) -> Self:
+        """What :meth:`arrays` gave.
+
+        Raises:
+            ValueError: shapes that do not belong together.
+        """
+        found = cls(**{field.name: arrays[_stored(field.name)] for field in fields(cls)})
+        k = len(found.mean)
+        wide = k if found.spread.size else 0
+        expected = {"centre": (k - 1,), "factor": (k - 1,), "mean": (k,), "spread": (wide,), "shared": (DIGEST,)}
+        expected |= {"own_mean": (users, k), "own_spread": (users, wide), "adapter": (users, DIGEST)}
+        for name, shape in expected.items():
+            if getattr(found, name).shape != shape:
+                raise ValueError(f"{name} of shape {getattr(found, name).shape}, expected {shape}")
+        return found
+
+    def digest(self, user: int | None) -> str:
+        """SHA-256 of a user's adapter, or of that for everybody; empty where there is none."""
+        row = self.shared if user is None else self.adapter[user]
+        return row.tobytes().hex() if row.any() else ""
+
+    @property
+    def folder(self) -> str:
+        """Name of the adapters' folder, which depends on all of them; empty where there are none."""
+        if not (self.adapter.any() or self.shared.any()):
+            return ""
+        return f"adapters-{hashlib.sha256(self.shared.tobytes() + self.adapter.tobytes()).hexdigest()[:16]}"
+
+    def predict(
+        self, states: npt.NDArray[np.float32], state: IntArray, codes: IntArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Mean and variance of rows on the standard scale, each (n,).
+
+        Args:
+            states: shape (texts, hidden).
+            state: shape (n,), which of them is a row's.
+            codes: shape (n,), users, -1 for those without a part of their own.
+        """
+        mean, log_variance = np.empty(len(codes)), np.zeros(len(codes))
+        for start in range(0, len(codes), ROWS):
+            part = slice(start, start + ROWS)
+            values = (states[state[part]].astype(np.float64) - self.centre) * self.factor.astype(np.float64)
+            columns = np.hstack([values, np.ones((len(values), 1))])
+            mean[part] = _applied(columns, self.mean, self.own_mean, codes[part])
+            if self.spread.size:
+                log_variance[part] = _applied(columns, self.spread, self.own_spread, codes[part])
+        return mean, np.exp(np.clip(log_variance, *LOG_LIMITS))
+
+
+def digest_row(digest: str) -> npt.NDArray[np.uint8]:
+    """The bytes of a hexadecimal SHA-256; zeros for an empty one."""
+    return np.frombuffer(bytes.fromhex(digest) if digest else bytes(DIGEST), dtype=np.uint8)
+
+
+def _applied(
+    columns: FloatArray, shared: npt.NDArray[np.float32], own: npt.NDArray[np.float32], codes: IntArray
+) -> FloatArray:
+    deviations = np.where(codes[:, None] >= 0, own[codes] if len(own) else 0.0, 0.0)
+    return apply_rows(columns, shared.astype(np.float64) + deviations)
+
+
+def _stored(name: str) -> str:
+    return f"user.{name.removeprefix('own_')}" if name in OWN else name
