@@ -76,7 +76,7 @@ def _diagnose(
 ) -> Diagnosis:
     rewards = {name: schema.read(folder / "rewards" / f"{name}.parquet", schema.REWARDS) for name in predicted}
     rows = build_rows(tables.queries, tables.candidates, tables.utilities, rewards)
-    scales = {name: _scale(folder, name) for name in predicted}
+    scales: dict[str, Scale] = {name: _scale(folder, name) for name in predicted}
     signature = {
         "version": __version__,
         "data": data.signature,
