@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import math
+import re
 import socket
 import struct
 import threading
@@ -148,3 +150,48 @@ def sampling(make):
         return {"choices": choices, "usage": {"prompt_tokens": length, "completion_tokens": used}}
 
     return answer
+
+
+def parts(request):
+    """What stands between tags of the last turn, by tag; repeated tags have all their texts."""
+    found = {}
+    for tag, text in re.findall(r"<(\w+)>\n(.*?)\n</\1>", request.body["messages"][-1]["content"], re.DOTALL):
+        found.setdefault(tag, []).append(text)
+    return found
+
+
+def marked(masses, usage=(50, 1)):
+    """A score with the probabilities of the tokens that it could have been: ``{"4": 0.5, "5": 0.25}``."""
+    best = max(masses, key=masses.get)
+    answer = chat(best, usage=usage)
+    top = [{"token": token, "logprob": math.log(mass)} for token, mass in masses.items()]
+    chosen = {"token": best, "logprob": math.log(masses[best]), "top_logprobs": top}
+    answer["choices"][0]["logprobs"] = {"content": [chosen]}
+    return answer
+
+
+def judging(score=None, better=None, write=None):
+    """A server that is a reward model's judge: it writes personas, scores texts and compares pairs.
+
+    Each is a function of the request's parts; what they return is a reply, or what the model would say.
+    """
+
+    def said(value):
+        return value if isinstance(value, dict | Reply) or value in (DROP, STALL, HALF, RESET) else chat(str(value))
+
+    def answer(request):
+        found, told = parts(request), request.body["messages"][0]["content"]
+        if "<persona>...</persona>" in told:
+            liked = (found.get("liked") or found.get("item") or ["nobody"])[-1]
+            return said((write or (lambda _: persona(f"Likes {liked}", f"Is like {liked}")))(found))
+        if "first" in found:
+            pair = (found["first"][0], found["second"][0])
+            return said((better or (lambda _: 1 if len(pair[0]) >= len(pair[1]) else 2))(found))
+        return said((score or (lambda _: 1 + len(found["text"][0]) % 5))(found))
+
+    return answer
+
+
+def persona(who, rubric):
+    """A persona and a rubric as a model writes them."""
+    return f"Here they are.\n<persona>\n{who}\n</persona>\n<rubric>\n{rubric}\n</rubric>"

@@ -9,6 +9,8 @@ from bestfor.testing.rewards import LetterEncoder, taste_examples
 
 HEADS = ("point", "gaussian", "bradley_terry", "ensemble")
 OTHERS = ("hierarchical", "tastes", "similarity")
+SERVED = {"judge": {"model": "m"}}
+"""Kinds that ask a server, and what has to be said about it."""
 
 
 def quick(kind):
@@ -24,11 +26,11 @@ def test_importing_rewards_imports_no_heavy_library():
 
 
 def test_kinds_are_complete_and_exports_match():
-    assert set(rewards.KINDS) == {"pooled", "ridge", *HEADS, *OTHERS, "length", "logprob", "mbr"}
+    assert set(rewards.KINDS) == {"pooled", "ridge", *HEADS, *OTHERS, "length", "logprob", "mbr", *SERVED}
     assert rewards.__all__ == sorted(rewards.__all__, key=lambda name: (not name.isupper(), name.islower(), name))
     assert all(hasattr(rewards, name) for name in rewards.__all__)
     for kind, model in rewards.KINDS.items():
-        assert rewards.build(kind).kind == kind
+        assert rewards.build(kind, **SERVED.get(kind, {})).kind == kind
         assert model.Config.model_config["extra"] == "forbid"
 
 
@@ -52,7 +54,7 @@ def test_options_are_checked(options, message):
 
 def test_any_saved_model_is_loaded_by_its_folder(tmp_path):
     examples = taste_examples()
-    for kind in rewards.KINDS:
+    for kind in rewards.KINDS.keys() - SERVED:
         encoder = None if kind in ("length", "logprob") else LetterEncoder()
         rewards.build(kind, encoder=encoder, **quick(kind)).fit(examples, rng=0).save(tmp_path / kind)
         assert rewards.load(tmp_path / kind, encoder=encoder).kind == kind

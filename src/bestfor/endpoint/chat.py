@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
@@ -41,9 +42,9 @@ class Request:
 
     Attributes:
         who: named in errors, such as ``the judge of query 'q'``.
-        body: the request without ``max_tokens``; later fields of the caller's choice go before earlier ones.
+        body: the request, its ``messages`` among it; ``max_tokens`` may be left out.
         most: the longest answer, in tokens.
-        identity: values that decide the answer beside the messages; with them its name in the cache.
+        identity: what decides the answer beside all this, such as the server.
     """
 
     who: str
@@ -54,7 +55,7 @@ class Request:
     @property
     def name(self) -> str:
         """A hash of all that decides the answer."""
-        told = json.dumps([self.identity, self.body["messages"]], sort_keys=True)
+        told = json.dumps([self.identity, dict(self.body), self.most], sort_keys=True)
         return hashlib.sha256(told.encode(errors="surrogatepass")).hexdigest()
 
 
@@ -116,6 +117,7 @@ class Chat:
         self.server = server
         self._answers = Answers(cache)
         self._earlier = Usage()
+        self._asking: dict[str, asyncio.Future[Answer]] = {}
         self._dropped: set[str] = set()
         self._limit = "max_tokens"
 
@@ -138,7 +140,7 @@ class Chat:
         return self._endpoint.run(work)
 
     async def ask(self, request: Request, reading: Reading) -> Answer:
-        """Ask one question, unless it was answered before.
+        """Ask one question, unless it was answered before or is being asked.
 
         Raises:
             BestforError: the server is out of reach or the budget spent; what was answered is kept.
@@ -147,6 +149,15 @@ class Chat:
         known = self._answers.get(name)
         if known is not None and (known.value is None or reading.fits(known.value)):
             return known
+        if name in self._asking:
+            return await asyncio.shield(self._asking[name])
+        self._asking[name] = asyncio.ensure_future(self._fresh(request, reading))
+        try:
+            return await self._asking[name]
+        finally:
+            self._asking.pop(name, None)
+
+    async def _fresh(self, request: Request, reading: Reading) -> Answer:
         try:
             said = await self._post({"max_tokens": request.most, **request.body}, request.most)
         except EndpointError as error:
@@ -156,7 +167,7 @@ class Chat:
         used = used_tokens(said)
         tokens = (0, 0) if used is None else (used.prompt, used.completion)
         answer = Answer(reading.read(said["choices"][0]), False, *tokens)
-        self._answers.keep(name, answer)
+        self._answers.keep(request.name, answer)
         return answer
 
     async def _post(self, body: Mapping[str, Any], most: int) -> dict[str, Any]:

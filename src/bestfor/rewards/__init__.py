@@ -16,6 +16,8 @@ from bestfor.rewards.bradley_terry import BradleyTerry
 from bestfor.rewards.ensemble import Ensemble
 from bestfor.rewards.gaussian import Gaussian
 from bestfor.rewards.hierarchical import Hierarchical
+from bestfor.rewards.judge import Judge
+from bestfor.rewards.lora import Lora
 from bestfor.rewards.mbr import Mbr
 from bestfor.rewards.point import Point
 from bestfor.rewards.pooled import Pooled
@@ -29,8 +31,10 @@ __all__ = [
     "Ensemble",
     "Gaussian",
     "Hierarchical",
+    "Judge",
     "Length",
     "Logprob",
+    "Lora",
     "Mbr",
     "Point",
     "Pooled",
@@ -57,7 +61,9 @@ KINDS: dict[str, type[RewardModel]] = {
         Similarity,
         Length,
         Logprob,
+        Lora,
         Mbr,
+        Judge,
     )
 }
 

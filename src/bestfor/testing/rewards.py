@@ -89,6 +89,10 @@ class RewardModelTests:
     model: ClassVar[type[RewardModel]]
     options: ClassVar[dict[str, Any]] = {}
 
+    def examples(self, users: int = 6, queries: int = 3, candidates: int = 8, **how: Any) -> Examples:  # noqa: ANN401
+        """What tests fit on and ask about; a kind that pays for each row overrides it with fewer of them."""
+        return taste_examples(users, queries, candidates, **how)
+
     def build(self, **options: object) -> RewardModel:
         """An unfitted model on the tiny encoder."""
         encoder = LetterEncoder() if self.model.uses_encoder() else None
@@ -99,7 +103,7 @@ class RewardModelTests:
         return self.model.load(folder, encoder=LetterEncoder() if self.model.uses_encoder() else None, user=user)
 
     def test_shapes_and_finite(self) -> None:
-        examples = taste_examples()
+        examples = self.examples()
         estimate = self.build().fit(examples, rng=0).predict(examples)
         assert estimate.mean.shape == (len(examples),)
         assert np.all(np.isfinite(estimate.mean))
@@ -111,13 +115,13 @@ class RewardModelTests:
             assert np.all((estimate.std_mean >= 0) & (estimate.std_mean <= estimate.std))
 
     def test_same_seed_same_bits(self) -> None:
-        examples = taste_examples(seed=1)
+        examples = self.examples(seed=1)
         first = self.build().fit(examples, rng=3).predict(examples)
         second = self.build().fit(examples, rng=3).predict(examples)
         assert_same(first, second)
 
     def test_save_and_load_same_bits(self, tmp_path: Path) -> None:
-        examples = taste_examples(seed=2)
+        examples = self.examples(seed=2)
         model = self.build().fit(examples, rng=0)
         digest = model.save(tmp_path / "model")
         loaded = self.reload(tmp_path / "model")
@@ -126,7 +130,7 @@ class RewardModelTests:
         assert loaded.save(tmp_path / "again") == digest
 
     def test_one_user_loaded_alone_is_served_the_same(self, tmp_path: Path) -> None:
-        examples = taste_examples(seed=13)
+        examples = self.examples(seed=13)
         model = self.build().fit(examples, rng=0)
         model.save(tmp_path / "model")
         for user in ("u2", "nobody"):
@@ -140,7 +144,7 @@ class RewardModelTests:
             alone.save(tmp_path / "part")
 
     def test_who_abstains_is_served_like_a_stranger(self, tmp_path: Path) -> None:
-        examples = taste_examples(seed=14)
+        examples = self.examples(seed=14)
         model = self.build().fit(examples, rng=0)
         assert set(model.abstained) <= set(examples.users)
         assert any("without a part of their own" in note for note in model.notes) == bool(model.abstained)
@@ -152,7 +156,7 @@ class RewardModelTests:
             assert_same(model.predict(mine), model.predict(stranger))
 
     def test_further_labels(self) -> None:
-        examples = taste_examples(users=7, seed=15)
+        examples = self.examples(users=7, seed=15)
         model = self.build().fit(examples.take(examples.user < 5), rng=0)
         fresh = examples.take((examples.user >= 4) & (examples.query % 3 == 2))
         if type(model).update is RewardModel.update:
@@ -171,7 +175,7 @@ class RewardModelTests:
         assert after.std_mean[examples.user >= 5].mean() < before.std_mean[examples.user >= 5].mean()
 
     def test_order_of_rows_changes_nothing(self) -> None:
-        examples = taste_examples(seed=4)
+        examples = self.examples(seed=4)
         order = rng.derive(0, "order").permutation(len(examples))
         first = self.build().fit(examples, rng=0).predict(examples)
         second = self.build().fit(examples.take(order), rng=0).predict(examples)
@@ -180,48 +184,48 @@ class RewardModelTests:
         np.testing.assert_array_equal(first.mean[order], again.mean)
 
     def test_texts_that_no_row_uses_change_nothing(self) -> None:
-        examples = taste_examples(seed=5)
+        examples = self.examples(seed=5)
         wider = replace(examples, texts=(*examples.texts, "a text of the test part!!", "another: 1, 2, 3?"))
         assert_same(
             self.build().fit(examples, rng=0).predict(examples), self.build().fit(wider, rng=0).predict(examples)
         )
 
     def test_utilities_are_not_read_by_predict(self) -> None:
-        examples = taste_examples(seed=6)
+        examples = self.examples(seed=6)
         model = self.build().fit(examples, rng=0)
         blind = replace(examples, utility=np.full(len(examples), np.nan))
         assert_same(model.predict(examples), model.predict(blind))
 
     def test_unknown_users_and_queries(self) -> None:
-        examples = taste_examples(users=6, seed=7)
+        examples = self.examples(users=6, seed=7)
         model = self.build().fit(examples.take(examples.user < 4), rng=0)
         estimate = model.predict(examples)
         assert np.all(np.isfinite(estimate.mean))
 
     def test_one_label_and_one_user(self) -> None:
-        examples = taste_examples(seed=8)
+        examples = self.examples(seed=8)
         for rows in (np.arange(1), np.arange(2), np.flatnonzero(examples.user == 0)):
             estimate = self.build().fit(examples.take(rows), rng=0).predict(examples)
             assert np.all(np.isfinite(estimate.mean))
 
     def test_constant_utilities(self) -> None:
-        examples = taste_examples(seed=9)
+        examples = self.examples(seed=9)
         flat = replace(examples, utility=np.ones(len(examples)))
         estimate = self.build().fit(flat, rng=0).predict(flat)
         assert np.all(np.isfinite(estimate.mean))
 
     def test_shared_texts(self) -> None:
-        examples = taste_examples(seed=10, shared=True, queries=1, candidates=20)
+        examples = self.examples(seed=10, shared=True, queries=1, candidates=20)
         estimate = self.build().fit(examples, rng=0).predict(examples)
         assert np.all(np.isfinite(estimate.mean))
 
     def test_no_rows_to_predict(self) -> None:
-        examples = taste_examples(seed=11)
+        examples = self.examples(seed=11)
         estimate = self.build().fit(examples, rng=0).predict(examples.take(np.zeros(0, dtype=np.int64)))
         assert estimate.mean.shape == (0,)
 
     def test_refuses_missing_utilities(self) -> None:
-        examples = taste_examples(seed=12)
+        examples = self.examples(seed=12)
         holes = examples.utility.copy()
         holes[3] = np.nan
         with pytest.raises(InputError, match="finite utilities"):
@@ -231,7 +235,7 @@ class RewardModelTests:
 
     def test_refuses_to_predict_before_fit(self) -> None:
         with pytest.raises(BestforError, match="after fit"):
-            self.build().predict(taste_examples())
+            self.build().predict(self.examples())
 
     def test_names_the_nearest_key(self) -> None:
         known = next(iter(self.model.Config.model_fields))
@@ -239,7 +243,7 @@ class RewardModelTests:
             self.build(**{f"{known}s": 1})
 
     def test_refuses_damaged_files(self, tmp_path: Path) -> None:
-        self.build().fit(taste_examples(), rng=0).save(tmp_path)
+        self.build().fit(self.examples(), rng=0).save(tmp_path)
         weights = next(tmp_path.glob("*.safetensors"))
         payload = weights.read_bytes()
         weights.write_bytes(payload[:-1] + bytes([payload[-1] ^ 1]))
@@ -247,14 +251,14 @@ class RewardModelTests:
             self.reload(tmp_path)
 
     def test_refuses_another_encoder(self, tmp_path: Path) -> None:
-        examples = taste_examples()
+        examples = self.examples()
         self.build().fit(examples, rng=0).save(tmp_path)
         if self.model.uses_encoder() and getattr(self.build().config, "components", 1) > 0:
             with pytest.raises(InputError, match="letters-2"):
                 self.model.load(tmp_path, encoder=OtherEncoder())
 
     def test_refuses_foreign_files_in_one_line(self, tmp_path: Path) -> None:
-        examples = taste_examples(users=3, queries=2)
+        examples = self.examples(users=3, queries=2)
         self.build().fit(examples, rng=0).save(tmp_path / "model")
         stored = artifacts.read(tmp_path / "model")
         for number, (config, arrays) in enumerate(foreign(stored)):

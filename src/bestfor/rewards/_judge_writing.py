@@ -1,0 +1,235 @@
+"""From what a user wrote and liked to a persona and rubrics, written by a language model (Ryan et al. 2025).
+
+Of a history only texts are shown that every test query of the user sees (:meth:`History.before_tests`), so that a
+persona that is written once tells no query what came later, and never a test reference. Labelled candidates are of the
+fit part.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bestfor import rng as randomness
+from bestfor.data.examples import Examples
+from bestfor.endpoint import Chat
+from bestfor.endpoint.chat import Answer, Message, Reading, quoted
+from bestfor.rewards._judge_asking import Manner, Tally, together
+from bestfor.rewards._judge_prompts import TAGS, describing
+from bestfor.rewards._persona import Persona, written_by_model
+from bestfor.types import FloatArray, IntArray
+
+LEAST = 40
+"""Tokens below which no text is worth being cut to."""
+_THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL | re.IGNORECASE)
+_ANSWER = re.compile(r"<persona>(.*?)</persona>\s*<rubric>(.*?)</rubric>", re.DOTALL | re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How much is shown.
+
+    Attributes:
+        items: texts of a history, the latest.
+        rated: best labelled candidates, and as many of the worst.
+        tokens: of all these together, estimated generously: one for every three bytes.
+    """
+
+    items: int
+    rated: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a persona is written from.
+
+    Attributes:
+        items: what the user wrote, oldest first.
+        liked: what they were asked and the candidate, for those that suited them best.
+        disliked: likewise, for those that suited them least.
+        shown: how many texts the user had written by then.
+    """
+
+    items: tuple[str, ...]
+    liked: tuple[tuple[str, str], ...]
+    disliked: tuple[tuple[str, str], ...]
+    shown: int
+
+    def __bool__(self) -> bool:
+        return bool(self.items or self.liked)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The user's own and liked texts: what makes users similar."""
+        return (*self.items, *(text for _, text in self.liked))
+
+    def messages(self) -> list[Message]:
+        """The chat that asks for a persona."""
+        sections = [
+            ("What this person wrote, oldest first:", [quoted("item", text, TAGS) for text in self.items]),
+            ("Texts that suited this person best:", [_rated("liked", *one) for one in self.liked]),
+            ("Texts that suited this person least:", [_rated("disliked", *one) for one in self.disliked]),
+        ]
+        return describing([(heading, parts) for heading, parts in sections if parts])
+
+
+def material(examples: Examples, limits: Shown) -> list[Material]:
+    """What each user's persona is written from, in the order of the users.
+
+    Args:
+        examples: labelled rows in canonical order.
+        limits: how much is shown.
+    """
+    order = np.argsort(examples.user, kind="stable")
+    ends = np.searchsorted(examples.user[order], np.arange(len(examples.users) + 1))
+    away = away_from_query(examples.utility, examples.query)
+    found: list[Material] = []
+    for code, user in enumerate(examples.users):
+        rows = order[ends[code] : ends[code + 1]]
+        liked, disliked = extremes(examples, rows, away[rows], limits.rated)
+        written = () if examples.history is None else examples.history.before_tests(user)
+        items = tuple(written[-limits.items :]) if limits.items else ()
+        half = limits.tokens // 2 if items else limits.tokens
+        pairs = _within([*liked, *disliked], half)
+        used = sum(cost(asked) + cost(text) for asked, text in pairs)
+        kept = _latest(items, limits.tokens - used)
+        best, worst = tuple(pairs[: len(liked)]), tuple(pairs[len(liked) :])
+        found.append(Material(kept, best, worst, len(written) if kept else 0))
+    return found
+
+
+def extremes(
+    examples: Examples, rows: IntArray, away: FloatArray, count: int
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """The distinct texts furthest above and below the mean of their query, with what was asked.
+
+    Args:
+        examples: the rows' tables.
+        rows: shape (n,), of one user.
+        away: shape (n,), utility less the query's mean.
+        count: how many of each at most.
+    """
+    found: list[list[tuple[str, str]]] = []
+    taken: set[int] = set()
+    for sign in (1.0, -1.0):
+        chosen: list[tuple[str, str]] = []
+        for at in np.argsort(-sign * away, kind="stable"):
+            text = int(examples.text[rows[at]])
+            if len(chosen) == count or sign * away[at] <= 1e-12:
+                break
+            if text not in taken:
+                taken.add(text)
+                chosen.append((examples.inputs[examples.query[rows[at]]], examples.texts[text]))
+        found.append(chosen)
+    # One side alone says nothing: what suited best is best against something.
+    return (found[0], found[1]) if found[0] and found[1] else ([], [])
+
+
+def away_from_query(utility: FloatArray, query: IntArray) -> FloatArray:
+    """Utilities less the mean of their query, shape (n,)."""
+    return utility - (np.bincount(query, utility) / np.maximum(np.bincount(query), 1))[query]
+
+
+def persona_reading() -> Reading:
+    """Reads a persona and a rubric as ``[persona, rubric]``."""
+
+    def read(choice: Mapping[str, Any]) -> list[str] | None:
+        message = choice.get("message")
+        text = message.get("content") if isinstance(message, Mapping) else None
+        found = _ANSWER.search(_THOUGHT.sub("", text)) if isinstance(text, str) else None
+        parts = [part.strip() for part in found.groups()] if found else []
+        return parts if parts and all(parts) else None
+
+    def fits(value: object) -> bool:
+        return isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) and part for part in value)
+
+    return Reading(read, fits)
+
+
+class Author:
+    """Writes personas and rubrics.
+
+    Args:
+        chat: asks the server.
+        manner: how.
+        rubrics: how many per user.
+        most: the longest answer, in tokens.
+        temperature: of the second and further rubrics.
+    """
+
+    def __init__(self, chat: Chat, manner: Manner, rubrics: int, most: int, temperature: float) -> None:
+        self.tally = Tally()
+        self._chat, self._manner = chat, manner
+        self._rubrics, self._most, self._temperature = rubrics, most, temperature
+
+    def write(self, users: Sequence[str], known: Sequence[Material]) -> list[Persona | None]:
+        """The users' personas, None where there is nothing to write one from or no answer is one."""
+        return self._chat.run(lambda: together(self._persona(*one) for one in zip(users, known, strict=True)))
+
+    def notes(self, known: Sequence[Material]) -> list[str]:
+        """What was written, from what it could not be, and what was not."""
+        tally = self.tally
+        said = [f"personas and rubrics by {self._manner.model}: {tally.tokens}"]
+        bare = sum(not one for one in known)
+        if bare:
+            said.append(f"{bare} of {len(known)} users have nothing that a persona could be written from")
+        if tally.refused or tally.nonsense:
+            what = f"{tally.refused} without an answer, {tally.nonsense} with one that is none"
+            said.append(f"{tally.refused + tally.nonsense} of {tally.asked} rubrics were not written ({what})")
+        return said
+
+    async def _persona(self, user: str, known: Material) -> Persona | None:
+        """The persona of the first answer that is one, and the rubrics of all."""
+        numbers = range(self._rubrics if known else 0)
+        answers = await together(self._ask(user, known, number) for number in numbers)
+        written = [answer.value for answer in answers if answer.value is not None]
+        return written_by_model(written[0][0], [rubric for _, rubric in written]) if written else None
+
+    async def _ask(self, user: str, known: Material, number: int) -> Answer:
+        seed = randomness.key(self._manner.seed, "rubric", user, number) % 2**31
+        fields = {"temperature": self._temperature, "seed": seed} if number else {}
+        request = self._manner.request(f"the persona of user '{user}'", known.messages(), self._most, **fields)
+        answer = await self._chat.ask(request, persona_reading())
+        self.tally.count(answer)
+        return answer
+
+
+def cost(text: str) -> int:
+    """Tokens of a text, estimated generously."""
+    return 4 + -(-len(text.encode(errors="replace")) // 3)
+
+
+def cut(text: str, tokens: int) -> str:
+    """The beginning of a text that is longer than so many tokens."""
+    if cost(text) <= tokens:
+        return text
+    room = max(3 * (tokens - 5), 0)
+    return text.encode(errors="replace")[:room].decode(errors="ignore") + "…"
+
+
+def _within(pairs: list[tuple[str, str]], tokens: int) -> list[tuple[str, str]]:
+    """Pairs cut to an equal share each."""
+    share = tokens // max(len(pairs), 1) // 2
+    return [(cut(asked, share), cut(text, share)) for asked, text in pairs] if share >= LEAST // 2 else pairs[:0]
+
+
+def _latest(items: tuple[str, ...], tokens: int) -> tuple[str, ...]:
+    """The latest texts that fit, none of them longer than a quarter of the room; oldest first."""
+    kept: list[str] = []
+    most = max(tokens // 4, LEAST)
+    for text in reversed(items):
+        short = cut(text, min(most, tokens))
+        if tokens < LEAST and cost(text) > tokens:
+            break
+        kept.append(short)
+        tokens -= cost(short)
+    return tuple(reversed(kept))
+
+
+def _rated(tag: str, asked: str, text: str) -> str:
+    return "\n".join([*([quoted("asked", asked, TAGS)] if asked else []), quoted(tag, text, TAGS)])
