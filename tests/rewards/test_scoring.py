@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from bestfor.errors import InputError
 from bestfor.policies.transformers import locate
-from bestfor.rewards import _scoring
 from bestfor.rewards._backbone import Backbone
 from bestfor.rewards._packs import Pack
+from bestfor.rewards._passes import Costs, plan
 from bestfor.rewards._prefix import additive, states_behind
-from bestfor.rewards._scoring import Costs, plan, states_of
+from bestfor.rewards._scoring import states_of
 
 COMMON = {"vocab_size": 1536, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 LLAMA = COMMON | {"intermediate_size": 24, "num_key_value_heads": 1, "max_position_embeddings": 512}
@@ -101,6 +101,11 @@ def plain(backbone, name, packs, adapters):
     return np.array(found)
 
 
+def start_of(patch, start):
+    """Let passes cost so many tokens beyond their own."""
+    patch.setattr(Costs, "of", lambda backbone: Costs(attention=0.1, start=start))
+
+
 RAGGED = [(5, [3, 1, 4]), (11, [6]), (2, [2, 2]), (0, [3, 5]), (11, [9, 1, 1, 2, 7])]
 
 
@@ -118,7 +123,8 @@ def test_states_are_those_of_each_pair_alone(backbones, name, tokens):
 def test_models_that_cannot_pack_get_rows(backbones):
     assert [backbones(name).packs for name in CONFIGS] == [True, True, True, False, False]
     assert [backbones(name).caches for name in CONFIGS] == [True, True, True, False, False]
-    for name, rows in (("qwen2", 5), ("mistral", 13), ("bert", 13)):
+    # texts without a prompt have nothing to share
+    for name, rows in (("qwen2", 6), ("mistral", 13), ("bert", 13)):
         (batch,) = plan(backbones(name), packs_of(RAGGED), 10_000)
         assert len(batch.packs) == rows
 
@@ -139,10 +145,10 @@ def test_a_prompts_cache_changes_nothing(backbones, monkeypatch, name):
     backbone = backbones(name)
     packs = packs_of([(9, [5] * 12), (7, [5] * 12), (12, [1, 9, 9]), (3, [4])])
     adapters = [adapter(backbone.model, name, seed) for seed in range(4)]
-    monkeypatch.setattr(_scoring, "START", 1e4)
+    start_of(monkeypatch, 1e4)
     assert all(batch.chunk is None for batch in plan(backbone, packs, 10_000))
     at_once = states_of(backbone, packs, adapters, tokens=10_000)
-    monkeypatch.setattr(_scoring, "START", 2.0)
+    start_of(monkeypatch, 2.0)
     cached = plan(backbone, packs, 100)
     assert any(batch.chunk and len(batch.packs) > 1 for batch in cached)
     np.testing.assert_allclose(states_of(backbone, packs, adapters, tokens=100), at_once, atol=2e-5)
@@ -189,7 +195,7 @@ def test_ragged_packs_come_back_in_order(backbones, shapes, tokens, start):
     backbone = backbones("qwen2")
     packs = packs_of(shapes)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_scoring, "START", start)
+        start_of(patch, start)
         batches = plan(backbone, packs, tokens)
         found = states_of(backbone, packs, [{}] * len(packs), tokens=tokens)
     rows = np.concatenate([pack.rows for batch in batches for pack in batch.packs] or [[]])
@@ -205,15 +211,25 @@ def test_nothing_to_score(backbones):
     assert states_of(backbones("qwen2"), [empty], [{}], tokens=64).shape == (0, 16)
 
 
-def test_the_cheaper_way_is_planned():
+def test_the_cheaper_way_is_planned(backbones):
     costs = Costs(attention=1e-3, start=32)
     many, few = packs_of([(100, [300] * 30), (100, [20] * 3)])
-    assert costs.chunk(few, 16_384) is None
-    chunk = costs.chunk(many, 16_384)
+    assert costs.way(few, 16_384) == ("together", 60)
+    way, chunk = costs.way(many, 16_384)
+    assert way == "behind"
     assert 300 <= chunk < 3000
-    assert 300 <= costs.chunk(many, 500) <= 400
-    assert costs.chunk(many, 50) == 300
-    assert Costs(attention=1e-3, start=1e6).chunk(many, 16_384) is None
+    assert costs.way(many, 500) == ("behind", 330)
+    assert costs.way(many, 50) == ("behind", 300)
+    assert Costs(attention=1e-6, start=1e6).way(many, 16_384)[0] == "together"
+    # where attention is all that counts and a prompt is short, texts are best apart
+    assert Costs(attention=1.0, start=1e6).way(replace(many, prompt=(1, 2)), 16_384)[0] == "apart"
+    wide = Costs.of(backbones("qwen2"))
+    assert wide.attention == pytest.approx(1.5 * 4 * 2 * 16 / (2 * weights_of(backbones("qwen2"))))
+    assert wide.start > Costs.of(backbones("gpt2")).start > 32
+
+
+def weights_of(backbone):
+    return sum(weight.numel() for name, weight in backbone.model.named_parameters() if "embed" not in name)
 
 
 def test_the_mask_is_that_of_the_layout(backbones):
@@ -325,7 +341,7 @@ def test_passes_behind_a_cache_get_shorter(backbones, small, monkeypatch):
     backbone = backbones("qwen2")
     packs = packs_of([(20, [4] * 20)])
     expected = states_of(backbone, packs, [{}], tokens=10_000)
-    monkeypatch.setattr(_scoring, "START", 3.0)
+    start_of(monkeypatch, 100.0)
     (batch,) = plan(backbone, packs, 60)
     sizes, told = small(backbone, 24, FAULTS[0]), []
     assert batch.chunk
