@@ -20,9 +20,10 @@ hypothesis.settings.register_profile("bestfor", deadline=None, derandomize="CI" 
 hypothesis.settings.load_profile("bestfor")
 
 # Helpers that tests of several folders share.
-spec = importlib.util.spec_from_file_location("servers", Path(__file__).with_name("servers.py"))
-servers = sys.modules["servers"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(servers)
+for name in ("servers", "forking"):
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[name])
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
@@ -59,13 +60,22 @@ def chromium() -> str:
     return str(path)
 
 
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory):
+    """Runs scripts in children of a process that has loaded torch and transformers already."""
+    pytest.importorskip("torch")
+    started = sys.modules["forking"].Forks(tmp_path_factory.mktemp("forks"))
+    yield started
+    started.close()
+
+
 @pytest.fixture
 def scripted():
     """Starts servers on loopback that answer as they are told."""
     started = []
 
     def start(answer):
-        started.append(servers.Scripted(answer))
+        started.append(sys.modules["servers"].Scripted(answer))
         return started[-1]
 
     yield start

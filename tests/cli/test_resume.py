@@ -2,8 +2,8 @@
 
 import hashlib
 import os
+import select
 import signal
-import subprocess
 import sys
 import time
 
@@ -15,18 +15,18 @@ RUN = """
 name = "tiny"
 [data]
 source = "world"
-users = 5
+users = 4
 queries = 2
 [split]
 min_fit = 0
 min_test = 2
 [policy]
 model = "embedded"
-n = 6
+n = 4
 fit_n = 3
 fit_items = 4
 chunk = 2
-max_new_tokens = 24
+max_new_tokens = 12
 [utility]
 metrics = ["taste", "rougeL"]
 primary = "taste"
@@ -43,13 +43,7 @@ n = [1, 2, 4]
 DEADLINE = 120.0
 
 
-def command(folder, out):
-    (folder / "run.toml").write_text(RUN)
-    return [sys.executable, "-m", "bestfor", "run", str(folder / "run.toml"), "--out", str(out)]
-
-
-def environment():
-    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+MAIN = "import sys; from bestfor.__main__ import main; sys.exit(main())"
 
 
 def contents(folder):
@@ -60,27 +54,28 @@ def contents(folder):
     }
 
 
-def kill_after(folder, out, parts):
+def kill_after(forks, command, out, parts):
     """Start the run and kill -9 it as soon as so many parts of the pool are there."""
     started = time.monotonic()
-    process = subprocess.Popen(command(folder, out), env=environment(), stderr=subprocess.DEVNULL)
+    child = forks.start(MAIN, *command)
     while len(list(out.glob("pool/part-*.parquet"))) < parts:
-        assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() - started < DEADLINE
-        os.sched_yield()
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+        select.select([], [], [], 0.002)
+    os.kill(child, signal.SIGKILL)
+    code, said = forks.finish()
+    assert code == -signal.SIGKILL, said
 
 
-def test_killed_while_sampling_ends_with_the_same_bytes(tmp_path):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    done = subprocess.run(command(tmp_path, whole), env=environment(), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    kill_after(tmp_path, broken, parts=3)
-    assert not (broken / "diagnosis.json").exists()
-    done = subprocess.run(command(tmp_path, broken), env=environment(), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert contents(broken) == contents(whole)
+def test_killed_while_sampling_ends_with_the_same_bytes(forks, tmp_path):
+    (tmp_path / "run.toml").write_text(RUN)
+    whole, broken = (("run", tmp_path / "run.toml", "--out", tmp_path / name) for name in ("whole", "broken"))
+    code, said = forks.run(MAIN, *whole)
+    assert code == 0, said
+    kill_after(forks, broken, broken[-1], parts=3)
+    assert not (broken[-1] / "diagnosis.json").exists()
+    code, said = forks.run(MAIN, *broken)
+    assert code == 0, said
+    assert contents(broken[-1]) == contents(whole[-1])
 
 
 @pytest.mark.parametrize(

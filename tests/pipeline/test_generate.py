@@ -1,8 +1,5 @@
 import importlib.util
-import os
 import signal
-import subprocess
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -222,7 +219,7 @@ def test_a_log_says_how_far_it_is(tmp_path, monkeypatch):
 
 
 KILLED = """
-import sys
+import os, signal, sys
 from bestfor.data.world import INSTRUCTIONS, World, build
 from bestfor.pipeline.asking import Prompting
 from bestfor.pipeline.generate import Sampling, generate
@@ -236,8 +233,7 @@ def outer(self, *rest):
     global done
     done += 1
     if done == 3:
-        print("ready", flush=True)
-        sys.stdin.read()
+        os.kill(os.getpid(), signal.SIGKILL)
     return inner(self, *rest)
 
 TransformersPolicy._chunk = outer
@@ -258,9 +254,7 @@ def checkpoint(tmp_path_factory):
     return tiny.save(tmp_path_factory.mktemp("checkpoint"))
 
 
-def test_a_run_that_was_killed_goes_on_to_the_same_bytes(checkpoint, tmp_path):
-    import torch
-
+def test_a_run_that_was_killed_goes_on_to_the_same_bytes(checkpoint, forks, tmp_path):
     from bestfor.policies.transformers import TransformersPolicy
 
     world = build(World(seed=2, users=5, items=(3, 4), queries=2))
@@ -269,12 +263,8 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(checkpoint, tmp_path):
     whole = CandidatePool(tmp_path / "whole")
     generate(policy, world.histories, world.queries, whole, sampling)
 
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    command = [sys.executable, "-c", KILLED, str(checkpoint), str(tmp_path / "killed")]
-    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout.readline() == "ready\n"
-        child.send_signal(signal.SIGKILL)
-    assert child.returncode == -signal.SIGKILL
+    code, said = forks.run(KILLED, checkpoint, tmp_path / "killed")
+    assert code == -signal.SIGKILL, said
     killed = CandidatePool(tmp_path / "killed")
     assert len(killed.planned) - len(killed.missing()) == 2
     assert killed.verify() == []

@@ -1,8 +1,5 @@
 import json
-import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -266,12 +263,10 @@ train_adapters(sys.argv[1], eval(sys.argv[2]), Path(sys.argv[3]), eval(sys.argv[
 """
 
 
-def test_a_training_killed_outright_goes_on_with_the_next_user(checkpoint, both, tmp_path, monkeypatch):
+def test_a_training_killed_outright_goes_on_with_the_next_user(checkpoint, both, forks, tmp_path, monkeypatch):
     config = replace(QUICK, shared_steps=3)
-    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads()), "MKL_NUM_THREADS": str(torch.get_num_threads())}
-    arguments = [str(checkpoint), repr(EXAMPLES), str(tmp_path), repr(config)]
-    done = subprocess.run([sys.executable, "-c", SCRIPT, *arguments], env={**os.environ, **threads}, check=False)
-    assert done.returncode == -signal.SIGKILL
+    code, said = forks.run(SCRIPT, checkpoint, repr(EXAMPLES), tmp_path, repr(config))
+    assert code == -signal.SIGKILL, said
     assert set(files(tmp_path)) == {"shared.safetensors", file_of("ann")}
     with pytest.raises(InputError, match="no adapters"):
         AdapterFolder(tmp_path, both[1]["base"])

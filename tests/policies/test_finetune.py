@@ -1,9 +1,7 @@
 import itertools
 import json
-import os
 import runpy
 import signal
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -117,18 +115,13 @@ finetune(config, [Corpus(pq.read_table(sys.argv[2]), sys.argv[3])])
 """
 
 
-def test_a_training_killed_outright_ends_with_the_same_weights(corpus, rich, tmp_path):
+def test_a_training_killed_outright_ends_with_the_same_weights(corpus, rich, forks, tmp_path):
     whole = finetune(replace(rich, out=tmp_path / "whole"), [corpus])
     table = tmp_path / "histories.parquet"
     schema.write(corpus.histories, table)
     config = replace(rich, out=tmp_path / "killed")
-    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads()), "MKL_NUM_THREADS": str(torch.get_num_threads())}
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, repr(config), str(table), corpus.instruction],
-        env={**os.environ, **threads},
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL
+    code, said = forks.run(SCRIPT, repr(config), table, corpus.instruction)
+    assert code == -signal.SIGKILL, said
     assert not (tmp_path / "killed" / "model.safetensors").exists()
     assert json.loads((tmp_path / "killed" / "resume" / "state.json").read_text())["step"] == 4
     record = finetune(config, [corpus])
