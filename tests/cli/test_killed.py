@@ -36,9 +36,8 @@ def work(out, patience=None):
     os.close(read)
     return os.waitpid(child, 0)[1]
 
-assert work(base / "whole") == 0
 started = time.monotonic()
-assert work(base / "timed") == 0
+assert work(base / "whole") == 0
 took = time.monotonic() - started
 draw = random.Random(seed)
 for number in range(rounds):

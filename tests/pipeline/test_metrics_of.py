@@ -11,7 +11,7 @@ from bestfor.pipeline.config import parse_config
 from bestfor.pipeline.histories import metrics_of, prompting_of
 from bestfor.utilities import METRICS
 
-RUN = {"data": {"source": "world"}, "reward": [{"kind": "pooled"}]}
+RUN = {"data": {"source": "world", "users": 3, "queries": 1}, "reward": [{"kind": "pooled"}]}
 ONE_BY_ONE = sorted(set(METRICS) - {"meteor", "embedding"})
 
 
