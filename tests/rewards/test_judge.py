@@ -28,7 +28,7 @@ class TestJudge(RewardModelTests):
         self.endpoint = {"base_url": scripted(judging()).url, **QUICK}
 
     def examples(self, users=6, queries=1, candidates=2, **how):
-        return taste_examples(users, queries, candidates, **how)
+        return taste_examples(users, queries, min(candidates, 4), **how)
 
     def build(self, **options):
         return super().build(**{"endpoint": self.endpoint, **options})

@@ -1,7 +1,8 @@
 """Tournaments for judges that only compare: who meets whom, and what strengths the outcomes tell.
 
-Pairs are chosen as in a Swiss tournament: each round pairs candidates of about equal standing that have not met. Every
-pair is asked about in both orders, which takes away a preference for the first or the second place:
+The first two rounds are a ring in random order, in which everybody meets two others, so that outcomes tie all of them
+together. Further rounds are a Swiss tournament's: each pairs candidates of about equal standing that have not met.
+Every pair is asked about in both orders, which takes away a preference for the first or the second place:
 
     p_ij = (P(first | i, j) + P(second | j, i)) / 2
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -30,14 +32,13 @@ Compare = Callable[[Sequence[Pair]], Awaitable[Sequence[float]]]
 """Pairs of players -> how surely the first of each is better, NaN where there is no answer."""
 
 
+RING = 2
+"""Rounds that the ring stands for."""
+
+
 def usual_rounds(players: int) -> int:
-    """Rounds after which a Swiss tournament has one leader, and one more; never more than all pairs need."""
-    return min(math.ceil(math.log2(max(players, 1))) + 1, all_rounds(players))
-
-
-def all_rounds(players: int) -> int:
-    """Rounds in which everybody meets everybody."""
-    return players - 1 + players % 2 if players > 1 else 0
+    """Rounds after which a Swiss tournament has one leader, and one more."""
+    return max(RING, math.ceil(math.log2(max(players, 1))) + 1)
 
 
 async def play(players: int, rounds: int, compare: Compare, order: IntArray) -> FloatArray:
@@ -45,14 +46,14 @@ async def play(players: int, rounds: int, compare: Compare, order: IntArray) -> 
 
     Args:
         players: how many.
-        rounds: how many rounds; with :func:`all_rounds` everybody meets everybody.
+        rounds: how many rounds, 2 or more; with as many as there are players everybody meets everybody.
         compare: asks about the pairs of a round.
-        order: shape (players,), who is seated first.
+        order: shape (players,), who sits beside whom in the ring, and whom ties in standing go to.
     """
-    met: list[Pair] = []
-    won: list[float] = []
+    met = ring(order)
+    won = list(await compare(met)) if met else []
     # The last pairs of all may need further rounds: who sits out in one meets them in another.
-    for _ in range(rounds if rounds < all_rounds(players) else players * players):
+    for _ in range(rounds - RING if rounds < players else players * players):
         drawn = pairings(standing(players, met, won), met, order)
         if not drawn:
             break
@@ -60,9 +61,17 @@ async def play(players: int, rounds: int, compare: Compare, order: IntArray) -> 
         won += list(await compare(drawn))
     told = [at for at, outcome in enumerate(won) if not math.isnan(outcome)]
     pairs = np.array([met[at] for at in told], dtype=np.int64).reshape(-1, 2)
-    strength = bradley_terry(pairs, np.array([won[at] for at in told]), players)
+    # Rounded, so that equal standings tie although sums differ in their last bits.
+    strength = np.round(bradley_terry(pairs, np.array([won[at] for at in told]), players), 9)
     strength[~tied(pairs, players)] = np.nan
     return strength
+
+
+def ring(order: IntArray) -> list[Pair]:
+    """Each player beside the next, and the last beside the first."""
+    seats = order.tolist()
+    beside = list(pairwise([*seats, seats[0]])) if len(seats) > 2 else list(pairwise(seats))
+    return [(int(one), int(other)) for one, other in beside]
 
 
 def standing(players: int, met: Sequence[Pair], won: Sequence[float]) -> FloatArray:
@@ -78,7 +87,8 @@ def standing(players: int, met: Sequence[Pair], won: Sequence[float]) -> FloatAr
 def pairings(points: FloatArray, met: Sequence[Pair], order: IntArray) -> list[Pair]:
     """The next round: neighbours in standing that have not met, from the top; who finds nobody sits out.
 
-    Of an odd number the one with the most games sits out, the lowest of these: everybody plays about as often.
+    Of an odd number the one with the most games sits out, the lowest of these: everybody plays about as often. Only
+    where nobody else is left to be paired do they play.
 
     Args:
         points: shape (players,).
@@ -91,9 +101,14 @@ def pairings(points: FloatArray, met: Sequence[Pair], order: IntArray) -> list[P
     seat = np.empty(players, dtype=np.int64)
     seat[order] = np.arange(players)
     waiting = sorted(range(players), key=lambda one: (-points[one], seat[one]))
-    if players % 2:
-        waiting.remove(max(reversed(waiting), key=lambda one: games[one]))
+    resting = [max(reversed(waiting), key=lambda one: games[one])] if players % 2 else []
+    playing = [one for one in waiting if one not in resting]
+    return _paired(playing, known) or _paired(waiting, known)
+
+
+def _paired(waiting: list[int], known: set[frozenset[int]]) -> list[Pair]:
     drawn: list[Pair] = []
+    waiting = list(waiting)
     while waiting:
         one = waiting.pop(0)
         other = next((rival for rival in waiting if frozenset((one, rival)) not in known), None)

@@ -192,6 +192,10 @@ def _read(path: Path) -> tuple[str, Persona]:
             raise InputError(f"{path}, {key}", "no text", "a text")
     if not isinstance(rubrics, list) or not rubrics or not all(isinstance(one, str) and one.strip() for one in rubrics):
         raise InputError(f"{path}, rubrics", "no list of texts", "one text or more, each a rubric")
+    if path.name != file_name(values["user"]):
+        raise InputError(
+            f"{path}, user", f"'{values['user']}'", f"another name for the file: {file_name(values['user'])}"
+        )
     return values["user"], Persona(
         _clean(values["persona"]), tuple(_clean(one) for one in rubrics), str(values.get("written", ""))
     )

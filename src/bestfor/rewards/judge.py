@@ -55,8 +55,8 @@ class Config(BaseModel):
         mode: whether each candidate is scored on its own, or pairs are compared (for models that only compare).
         low: the lowest score, 0 or more.
         high: the highest score, above ``low``, at most 99.
-        rounds: of a tournament; None plays one more than it takes to find a leader. Each round asks about half as many
-            pairs as there are candidates, in both orders.
+        rounds: of a tournament, 2 or more; None plays one more than it takes to find a leader. A round of n candidates
+            is n / 2 pairs, so n questions: each pair is asked about in both orders.
         logprobs: whether to take the expectation over score tokens where the server gives their probabilities.
         rubrics: how many are written per user; their scores are averaged.
         neighbours: how many similar users' rubrics are mixed in; 0 needs no encoder.
@@ -78,7 +78,7 @@ class Config(BaseModel):
     mode: Literal["pointwise", "tournament"] = "pointwise"
     low: int = Field(default=1, ge=0)
     high: int = Field(default=5, le=99, validate_default=True)
-    rounds: int | None = Field(default=None, ge=1)
+    rounds: int | None = Field(default=None, ge=2)
     logprobs: bool = True
     rubrics: int = Field(default=1, ge=1, le=32)
     neighbours: int = Field(default=0, ge=0)
