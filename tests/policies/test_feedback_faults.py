@@ -1,11 +1,14 @@
 """Textual feedback where it cannot be had: nothing to compare, nothing said, refusals, a spent budget, broken calls."""
 
+import zlib
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from answers import prompts
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from reader import kind_of, marks, obedient
 
 from bestfor.data.schema import HISTORIES, QUERIES
@@ -13,7 +16,8 @@ from bestfor.endpoint import Budget, EndpointConfig
 from bestfor.errors import BestforError, InputError
 from bestfor.pipeline.asking import Prompting
 from bestfor.pipeline.generate import Sampling, generate
-from bestfor.policies.base import UnfinishedError
+from bestfor.policies.base import Sampled, UnfinishedError
+from bestfor.policies.feedback import FeedbackPolicy
 from bestfor.pool import CandidatePool
 from servers import Reply, chat, error
 
@@ -149,3 +153,59 @@ def test_a_pool_is_filled_and_gone_on_with(feedback, tmp_path):
     assert set(table["policy"].to_pylist()) == {"m with feedback"}
     found = [text.count("!") for text in table["text"].to_pylist()]
     assert max(found[:3]) < max(found[3:6])
+
+
+class Memory:
+    """A policy without a model: a text names its query, the call, the seed and its index."""
+
+    name, signature = "memory", {"kind": "memory"}
+
+    def __init__(self, chunk):
+        self.chunk = chunk
+
+    def sample(self, prompts, n, *, seed):
+        return [[Sampled(f"{one.query_id} {seed} {i}", 1 + i, None, "stop") for i in range(n)] for one in prompts]
+
+
+def scores_of(values):
+    """Scores by the hash of a text, of few values, so that some tie and some are missing."""
+
+    def score(asked, texts):
+        return [[values[zlib.crc32(text.encode()) % len(values)] for text in one] for one in texts]
+
+    return score
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(st.sampled_from([0.0, 1.0, 2.0, np.nan]), min_size=1, max_size=5),
+    st.integers(1, 4),
+    st.integers(1, 9),
+    st.integers(1, 3),
+    st.sets(st.tuples(st.sampled_from("abc"), st.integers(0, 8))),
+)
+def test_whatever_scores_are_it_goes_on_from_anywhere_to_the_same_end(values, width, n, chunk, kept):
+    made = FeedbackPolicy(Memory(chunk), scores_of(values), "hash", width=width)
+    asked = prompts("c", "a", "b")
+    traces = made.refine(asked, n, seed=1)
+    for trace in traces:
+        assert len(trace.candidates) == n
+        assert len(trace.steps) == -(-n // width) - 1
+        assert trace.spent[-1] == sum(one.tokens for one in trace.candidates) + trace.critique_tokens
+        assert (np.diff(trace.spent) > 0).all()
+        known = [score for score in trace.scores if not np.isnan(score)]
+        assert not known or trace.scores[trace.best] == max(known)
+        for number, step in enumerate(trace.steps, 1):
+            before = [score for score in trace.scores[: number * width] if not np.isnan(score)]
+            differs = len(set(before)) > 1
+            assert step.plain == ("" if differs else "tie" if before else "unscored")
+            assert (step.critique is not None) == (step.advice is not None) == differs
+            if differs:
+                assert trace.scores[step.best] == max(before)
+                assert trace.scores[step.worst] == min(before)
+    written = [list(trace.candidates) for trace in traces]
+    assert [one[:width] for one in written] == [one[:width] for one in Memory(1).sample(asked, n, seed=1)]
+    pairs = zip(asked, written, strict=True)
+    have = [{i: one[i] for i in range(n) if (prompt.query_id, i) in kept} for prompt, one in pairs]
+    assert made.complete(asked, n, seed=1, have=have) == written
+    assert made.sample(asked[::-1], n, seed=1) == written[::-1]
