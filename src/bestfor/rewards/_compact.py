@@ -8,6 +8,8 @@ Rows of one user, y = Z theta + c_q + e with c_q ~ N(0, k s2) and e ~ N(0, s2 D)
 with weighted means, since the change of basis is orthogonal. Where a user has more rows within queries than features,
 QR leaves as many rows as features and a sum of squares that no theta explains (Golub & Van Loan 2013, section 5.3).
 Without query effects every row is a row within. Zero rows that centring makes are corrected in the count of labels.
+Where every query has weights of its own (:mod:`bestfor.rewards._slopes`), labels are whitened within queries first, and
+what is between queries lies along L^-1 1, w_q being its square.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from bestfor.rewards._linear import Rows, sum_by
+from bestfor.rewards._slopes import blocks
 from bestfor.types import BoolArray, FloatArray, IntArray
 
 BATCH = 1 << 19
@@ -71,40 +74,59 @@ class Batch:
     used: BoolArray
 
 
-def compact(rows: Rows, size: FloatArray, *, levels: bool) -> Compact:
+def compact(rows: Rows, size: FloatArray, *, levels: bool, slopes: float = 0.0) -> Compact:
     """Compress labels.
 
     Args:
         rows: n rows sorted by user.
         size: shape (n,), the diagonal of D.
         levels: whether queries have effects of their own.
+        slopes: variance of a query's own weights over s2; 0 where queries have no levels.
     """
+    if slopes:
+        return _compact_slopes(rows, size, slopes)
     root = 1 / np.sqrt(size)
     if not levels:
         # where nothing is weighted the rows are the labels' own: millions of numbers are not copied
         within = rows.z if np.all(size == 1) else rows.z * root[:, None].astype(rows.z.dtype)
-        return _join(rows, within, rows.y * root, size)
+        return _join(rows, within, rows.y * root, float(np.sum(np.log(size))))
     queries = int(rows.query.max()) + 1
     by_query = sparse.csr_array((1 / size, (rows.query, np.arange(len(size)))), shape=(queries, len(size)))
     weight = np.maximum(sum_by(rows.query, 1 / size, queries), 1e-300)
     mean_z, mean_y = (by_query @ rows.z) / weight[:, None], (by_query @ rows.y) / weight
     within = (rows.z - mean_z[rows.query]) * root[:, None]
     target = (rows.y - mean_y[rows.query]) * root
-    return _join(rows, within, target, size, (mean_z * np.sqrt(weight)[:, None], mean_y * np.sqrt(weight), weight))
+    between = (mean_z * np.sqrt(weight)[:, None], mean_y * np.sqrt(weight), weight)
+    return _join(rows, within, target, float(np.sum(np.log(size))), between)
+
+
+def _compact_slopes(rows: Rows, size: FloatArray, slopes: float) -> Compact:
+    queries, p = int(rows.query.max()) + 1, rows.z.shape[1]
+    within, target = np.empty(rows.z.shape, dtype=np.float64), np.empty(len(size))
+    mean_z, mean_y, weight, log_size = np.zeros((queries, p)), np.zeros(queries), np.zeros(queries), 0.0
+    for block in blocks(rows, size, slopes):
+        query, one = rows.query[block.place[:, 0]], block.inverse.sum(axis=2)
+        z, y = block.inverse @ rows.z[block.place], (block.inverse @ rows.y[block.place][:, :, None])[:, :, 0]
+        weight[query] = np.sum(one**2, axis=1)
+        one /= np.sqrt(weight[query])[:, None]
+        mean_z[query], mean_y[query] = (one[:, None] @ z)[:, 0], np.sum(one * y, axis=1)
+        within[block.place] = z - one[:, :, None] * mean_z[query][:, None]
+        target[block.place] = y - one * mean_y[query][:, None]
+        log_size += block.log_det
+    return _join(rows, within, target, log_size, (mean_z, mean_y, weight))
 
 
 def _join(
     rows: Rows,
     within: FloatArray,
     target: FloatArray,
-    size: FloatArray,
+    log_size: float,
     between: tuple[FloatArray, FloatArray, FloatArray] | None = None,
 ) -> Compact:
-    offsets, p = rows.segments(), rows.z.shape[1]
-    log_size = float(np.sum(np.log(size)))
+    offsets, p, n = rows.segments(), rows.z.shape[1], len(rows.y)
     if between is None and int(np.diff(offsets).max()) <= p:
-        return Compact(within, target, np.zeros(len(target)), offsets, 0.0, len(size), log_size)
-    alone = np.bincount(rows.query)[rows.query] == 1 if between is not None else np.zeros(len(size), dtype=np.bool_)
+        return Compact(within, target, np.zeros(n), offsets, 0.0, n, log_size)
+    alone = np.bincount(rows.query)[rows.query] == 1 if between is not None else np.zeros(n, dtype=np.bool_)
     parts: list[tuple[npt.NDArray[Any], FloatArray, FloatArray]] = []
     rest = 0.0
     for user in range(len(offsets) - 1):
@@ -122,7 +144,7 @@ def _join(
         parts.append((mine, aim, level))
     ends = np.cumsum([0, *(len(aim) for _, aim, _ in parts)]).astype(np.int64)
     joined = [np.concatenate([part[place] for part in parts]) for place in range(3)]
-    return Compact(joined[0], joined[1], joined[2], ends, rest, len(size), log_size)
+    return Compact(joined[0], joined[1], joined[2], ends, rest, n, log_size)
 
 
 def _triangle(rows: FloatArray, target: FloatArray) -> tuple[FloatArray, FloatArray, float]:

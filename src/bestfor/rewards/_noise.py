@@ -14,7 +14,8 @@ import numpy as np
 from scipy import optimize
 
 from bestfor.rewards._linear import Rows, apply_rows, sum_by
-from bestfor.rewards._people import People, means, own_variances
+from bestfor.rewards._people import People, means, own_covariance, own_variances
+from bestfor.rewards._slopes import precision
 from bestfor.types import FloatArray
 
 LOG_LIMITS = (-4.0, 4.0)
@@ -33,14 +34,17 @@ class LeftOut:
     variance: FloatArray
 
 
-def left_out(rows: Rows, size: FloatArray, people: People) -> LeftOut:
+def left_out(rows: Rows, size: FloatArray, people: People, slopes: float = 0.0) -> LeftOut:
     """Leave-one-out errors in closed form: e_i = [V^-1 r]_i / [V^-1]_ii with variance 1 / [V^-1]_ii.
 
     Args:
         rows: n rows sorted by user.
         size: shape (n,), the diagonal of D.
         people: their posterior.
+        slopes: variance of a query's own weights over s2.
     """
+    if slopes:
+        return _left_out_slopes(rows, size, people, slopes)
     prior = people.prior
     queries = int(rows.query.max()) + 1
     weight = sum_by(rows.query, 1 / size, queries)
@@ -64,6 +68,37 @@ def left_out(rows: Rows, size: FloatArray, people: People) -> LeftOut:
         diagonal[part] -= own_variances(people, plain / prior.noise, user)
     diagonal = np.maximum(diagonal, 1e-9)
     return LeftOut(solved / diagonal, 1 / diagonal)
+
+
+def _left_out_slopes(rows: Rows, size: FloatArray, people: People, slopes: float) -> LeftOut:
+    prior, offsets = people.prior, rows.segments()
+    error, diagonal = rows.y - means(people.weights, rows.z, rows.user), np.empty(len(size))
+    for user in range(len(offsets) - 1):
+        part = slice(offsets[user], offsets[user + 1])
+        z = rows.z[part].astype(np.float64)
+        inverse = precision(z, size[part], rows.query[part], prior.ratio, slopes) / prior.noise
+        diagonal[part] = np.diag(inverse) - own_variances(people, inverse @ z, user)
+        error[part] = inverse @ error[part]
+    diagonal = np.maximum(diagonal, 1e-9)
+    return LeftOut(error / diagonal, 1 / diagonal)
+
+
+def left_out_queries(rows: Rows, size: FloatArray, people: People, slopes: float) -> FloatArray:
+    """Errors of each row under the model fitted to the user's other queries (theta_0 held), shape (n,).
+
+    With q a query's rows: e_q = [V^-1]_qq^-1 [V^-1 r]_q.
+    """
+    prior, offsets = people.prior, rows.segments()
+    out = rows.y - means(people.weights, rows.z, rows.user)
+    for user in range(len(offsets) - 1):
+        part = slice(offsets[user], offsets[user + 1])
+        z, query = rows.z[part].astype(np.float64), rows.query[part]
+        inverse = precision(z, size[part], query, prior.ratio, slopes) / prior.noise
+        whole, solved = inverse - own_covariance(people, inverse @ z, user), inverse @ out[part]
+        for code in np.unique(query):
+            mine = np.flatnonzero(query == code)
+            out[part.start + mine] = np.linalg.solve(whole[np.ix_(mine, mine)], solved[mine])
+    return out
 
 
 def fit_head(columns: FloatArray, left: LeftOut, epistemic: FloatArray, ridge: float) -> FloatArray:

@@ -146,6 +146,13 @@ def own_variances(people: People, z: FloatArray, code: int) -> FloatArray:
     return np.sum(reach * z, axis=1) - np.sum((reach @ _white(people, code).T) ** 2, axis=1)
 
 
+def own_covariance(people: People, z: FloatArray, code: int) -> FloatArray:
+    """Posterior covariance of z'd_u, theta_0 given, of one user's n rows; shape (n, n)."""
+    reach = spread(z, people.prior.deviation)
+    seen = reach @ _white(people, code).T
+    return reach @ z.T - seen @ seen.T
+
+
 def by_user(codes: IntArray) -> Iterator[tuple[int, IntArray]]:
     """Each code and its rows."""
     order = np.argsort(codes, kind="stable")
@@ -154,7 +161,7 @@ def by_user(codes: IntArray) -> Iterator[tuple[int, IntArray]]:
         yield int(code), rows
 
 
-def compact_users(rows: Rows, size: FloatArray, *, levels: bool, chunk: int = 256) -> Compact:
+def compact_users(rows: Rows, size: FloatArray, *, levels: bool, slopes: float = 0.0, chunk: int = 256) -> Compact:
     """Compact rows in single precision, made some users at a time so that little stands in memory twice."""
     offsets, parts = rows.segments(), []
     if not levels and int(np.diff(offsets).max()) <= rows.z.shape[1]:
@@ -163,7 +170,7 @@ def compact_users(rows: Rows, size: FloatArray, *, levels: bool, chunk: int = 25
         mine = np.arange(start, min(start + chunk, len(offsets) - 1))
         some = take_users(rows, mine, offsets)
         part = slice(offsets[mine[0]], offsets[mine[-1] + 1])
-        parts.append(round_single(compact(some, size[part], levels=levels)))
+        parts.append(round_single(compact(some, size[part], levels=levels, slopes=slopes)))
     return join(parts, np.float32)
 
 

@@ -6,12 +6,14 @@ very noisy data. Then S takes its shape by expectation-maximisation,
 
     S <- S + S (sum_u J'M_u J / users) S,
 
-pulled towards the mean variance of each group of features by as many users as ``shrinkage`` says. At first, and while
-it climbs, a step of Fisher scoring that would be exact for users with equal N_u = J'V_u^-1 J takes its place:
+pulled by as many users as ``shrinkage`` says towards the mean variance of each group of features: that of the step
+itself (full), or that of the scales (inverse_wishart: the mode under such a prior around them). At first, and while it
+climbs, a step of Fisher scoring that would be exact for users with equal N_u = J'V_u^-1 J takes its place:
 
     S <- S + c N^-1 (sum_u J'M_u J / users) N^-1,   N = mean of N_u,   c = half (mean tr N_u)^2 / mean (tr N_u)^2.
 
-Sources: Laird & Ware 1982 (EM), Longford 1987 (scoring), Tipping & Bishop 1999 (low rank).
+Sources: Laird & Ware 1982 (EM), Longford 1987 (scoring), Tipping & Bishop 1999 (low rank), Fraley & Raftery 2007 (modes
+under inverse-Wishart priors).
 """
 
 from __future__ import annotations
@@ -26,16 +28,19 @@ from bestfor.rewards._compact import Compact, batches, take
 from bestfor.rewards._mixed import Expected, Prior, expect
 from bestfor.types import FloatArray, IntArray
 
-Covariance = Literal["isotropic", "low_rank", "full"]
+Covariance = Literal["isotropic", "none", "low_rank", "inverse_wishart", "full"]
+Asked = Literal[Covariance, "auto"]
 
 INTERCEPT_VARIANCE = 100.0
 LOG_LIMITS = (-9.0, 5.0)
 SCALE_USERS = 500
 SMALLEST = 0.01
 BOLD = 0.5
+DIAGONAL: tuple[Covariance, ...] = ("none", "isotropic")
 STEP = 0.2
 """The first step of the search for scales moves their logarithms by so much at most."""
 _FLOOR = 1e-8
+_NONE = 1e-10
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class Learning:
         shrinkage: how many users' worth of evidence pulls a full S towards its isotropic fit.
         rounds: EM steps at most.
         tolerance: gain of log-evidence per user below which EM stops.
+        centre: shape (p,), the isotropic fit that pulls in an inverse-Wishart S; None takes that of the start.
     """
 
     groups: IntArray
@@ -57,6 +63,7 @@ class Learning:
     shrinkage: float = 60.0
     rounds: int = 60
     tolerance: float = 5e-3
+    centre: FloatArray | None = None
 
 
 def first_guess(groups: IntArray) -> Prior:
@@ -79,11 +86,14 @@ def learn(data: Compact, learning: Learning, start: Prior | None = None) -> Prio
         learning: shape of S and when to stop.
         start: a prior learned before from nearly the same rows, whose scales are kept.
     """
-    bold = BOLD if start is None else 0.0
-    if start is None or learning.covariance == "isotropic":
-        start = learn_scales(data, learning.groups, start)
-    if learning.covariance == "isotropic":
+    # accepted by the evidence alone, bold steps would run past the mode under a prior
+    bold = BOLD if start is None and learning.covariance != "inverse_wishart" else 0.0
+    if start is None or learning.covariance in DIAGONAL:
+        start = learn_scales(data, learning.groups, start, personal=learning.covariance != "none")
+    if learning.covariance in DIAGONAL:
         return start
+    if learning.centre is None:
+        learning = replace(learning, centre=np.diag(start.full_deviation()))
     parts = list(batches(data))
     prior = replace(start, deviation=start.full_deviation())
     found = expect(data, parts, prior)
@@ -99,7 +109,9 @@ def learn(data: Compact, learning: Learning, start: Prior | None = None) -> Prio
     return prior
 
 
-def learn_scales(data: Compact, groups: IntArray, start: Prior | None = None, *, tolerance: float = 0.1) -> Prior:
+def learn_scales(
+    data: Compact, groups: IntArray, start: Prior | None = None, *, tolerance: float = 0.1, personal: bool = True
+) -> Prior:
     """Maximum a posteriori of all log scales, S and G being diagonal and constant within groups of features.
 
     A few numbers are learned: of very many users, some (spread evenly) suffice.
@@ -109,6 +121,7 @@ def learn_scales(data: Compact, groups: IntArray, start: Prior | None = None, *,
         groups: shape (p,), group of each feature.
         start: where to begin, None for the centre of the priors.
         tolerance: gain of log-density in a step below which the search stops.
+        personal: whether users may differ in more than their level.
     """
     data = _some_users(data)
     parts = list(batches(data))
@@ -133,7 +146,9 @@ def learn_scales(data: Compact, groups: IntArray, start: Prior | None = None, *,
         return -found.evidence + 0.5 * float(away @ away), STEP * (away - _slopes(data, prior, found, groups))
 
     limits = np.stack([middle + LOG_LIMITS[0], middle + LOG_LIMITS[1]], axis=1)
-    begin = middle if start is None else np.clip(pack(start), *limits.T)
+    if not personal:
+        limits[:last] = np.log(_NONE)
+    begin = np.clip(middle if start is None else pack(start), *limits.T)
     # the tolerance is relative to the value, which a normal density per label gives well enough
     options = {"maxiter": 40, "ftol": tolerance / data.labels}
     found: Any = optimize.minimize(loss, begin / STEP, jac=True, bounds=limits / STEP, options=options)
@@ -192,17 +207,19 @@ def _slopes(data: Compact, prior: Prior, found: Expected, groups: IntArray) -> F
 
 
 def _shape(prior: Prior, found: Expected, learning: Learning, bold: float) -> FloatArray:
-    users, groups, p = found.users, learning.groups, len(prior.shared)
+    users, groups, p, centre = found.users, learning.groups, len(prior.shared), learning.centre
     reach = prior.deviation
     if bold:
         ridge = 1e-6 * np.trace(found.told) / p
         reach = np.sqrt(bold * found.balance) * np.linalg.inv(found.told + ridge * np.eye(p))
     moment = _symmetric(prior.deviation + reach @ (found.pull / users) @ reach)
     flat = np.maximum((np.bincount(groups, np.diag(moment)) / np.bincount(groups))[groups], _FLOOR)
+    if learning.covariance == "inverse_wishart" and centre is not None:
+        flat = centre
     if bold:
         values, vectors = np.linalg.eigh(moment / np.sqrt(np.outer(flat, flat)))
         moment = _symmetric((vectors * np.maximum(values, SMALLEST)) @ vectors.T * np.sqrt(np.outer(flat, flat)))
-    if learning.covariance == "full":
+    if learning.covariance != "low_rank":
         weight = learning.shrinkage / (learning.shrinkage + users)
         return _symmetric((1 - weight) * moment + weight * np.diag(flat))
     scale = np.sqrt(flat)

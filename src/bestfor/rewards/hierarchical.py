@@ -1,13 +1,16 @@
 """Hierarchical: every user has an own reward, and all users' rewards are drawn from one learned distribution.
 
-    y = z'(theta_0 + d_u) + c_q + e,   theta_0 ~ N(0, G),  d_u ~ N(0, S),  c_q ~ N(0, t_q),  e ~ N(0, s2 v(x))
+    y = z'(theta_0 + d_u + e_q) + c_q + e,   theta_0 ~ N(0, G),  d_u ~ N(0, S),  c_q ~ N(0, t_q),  e ~ N(0, s2 v(x))
 
 z are the features and an intercept, so a user's level is part of d_u. S says along which directions people differ; it
-is learned from all users (isotropic, low-rank or full), so a few labels of a new user go a long way, and without any
-label theta_0 answers. With ``kernel = "rational_quadratic"`` z also holds features of a nonlinear kernel on texts: a
-Gaussian process with covariance (users) x (texts). Everything is closed-form empirical Bayes (Lindley & Smith 1972;
-Laird & Ware 1982); the optional variance head v weighs labels down where leave-one-out errors are large for everybody.
-Further labels are absorbed exactly, without another fit.
+is learned from all users, so a few labels of a new user go a long way, and without any label theta_0 answers. Its shape
+(none, isotropic, full under a prior of some strength) is the one that tells most of users whom it was not learned from.
+e_q ~ N(0, s2 t/p I) is what one query alone asks for: without it that would be learned as taste.
+
+With ``kernel = "rational_quadratic"`` z also holds features of a nonlinear kernel on texts: a Gaussian process with
+covariance (users) x (texts). Everything is closed-form empirical Bayes (Lindley & Smith 1972; Laird & Ware 1982); the
+optional variance head v weighs labels down where leave-one-out errors are large for everybody. Further labels are
+absorbed exactly, without another fit.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from bestfor.artifacts import Arrays
 from bestfor.data.examples import Examples
 from bestfor.errors import BestforError
 from bestfor.rewards._absorbing import AbsorbingModel
+from bestfor.rewards._choice import Structure, restore_structure
 from bestfor.rewards._compact import Compact, compact
 from bestfor.rewards._encoder import check_signature, check_width
 from bestfor.rewards._features import FeatureConfig
@@ -40,7 +44,7 @@ from bestfor.rewards._linear import Rows, with_intercept
 from bestfor.rewards._mixed import Prior
 from bestfor.rewards._people import People, absorb, settled_rows
 from bestfor.rewards._scorer import Scorer
-from bestfor.rewards._variances import Covariance
+from bestfor.rewards._variances import Asked
 from bestfor.types import FloatArray, IntArray, RewardEstimate
 
 SHARED = ("normal", "right", "shared", "shared_covariance")
@@ -55,10 +59,15 @@ class Config(FeatureConfig):
         kernel_length: how near two unit embeddings must be to mean the like.
         kernel_components: kernel features at most.
         landmarks: texts of the fit part that stand for all in the kernel, at most.
-        covariance: shape of S: isotropic (a variance for each group of features), low_rank or full.
+        covariance: shape of S: none (users differ in their level alone), isotropic (a variance for each group of
+            features), low_rank, inverse_wishart (any, with an inverse-Wishart prior around the isotropic one) or full
+            (the same, but the prior's scales move with S); auto takes what tells most of held-out users of isotropic
+            and three inverse-Wishart priors, or none where that tells as much within a standard error.
         rank: directions of a low-rank S.
-        shrinkage: how many users' worth of evidence pulls a full S towards its isotropic fit.
-        rounds: EM steps at most.
+        shrinkage: how many users' worth of evidence pulls an inverse-Wishart or full S towards its isotropic fit.
+        query_slopes: variance of weights that every query has of its own, summed over the features and over the
+            noise's; None stands for 0, or, where the covariance is auto, for what the evidence asks for.
+        rounds: EM steps at most (12 under an inverse-Wishart prior, whose later steps fit noise).
         variance_head: whether noise depends on the features.
         variance_components: features that the variance head sees, from the first.
         variance_ridge: penalty on the head's weights.
@@ -72,9 +81,10 @@ class Config(FeatureConfig):
     kernel_length: float = Field(default=0.5, gt=0)
     kernel_components: int = Field(default=64, ge=1, le=4096)
     landmarks: int = Field(default=512, ge=2, le=8192)
-    covariance: Covariance = "full"
+    covariance: Asked = "auto"
     rank: int = Field(default=8, ge=1, le=512)
     shrinkage: float = Field(default=60.0, ge=0)
+    query_slopes: float | None = Field(default=None, ge=0)
     rounds: int = Field(default=60, ge=1, le=1000)
     variance_head: bool = True
     variance_components: int = Field(default=48, ge=1, le=512)
@@ -90,6 +100,11 @@ class Hierarchical(AbsorbingModel):
     Config = Config
     sliced = True
     _left_out: LeftOutUsers | None = None
+
+    @property
+    def structure(self) -> Structure | None:
+        """How users and queries differ, as told or as chosen; None before fit."""
+        return self._fitted_values.structure if self._fitted else None
 
     @property
     def left_out(self) -> LeftOutUsers | None:
@@ -130,7 +145,8 @@ class Hierarchical(AbsorbingModel):
         user = np.searchsorted(np.sort(codes), codes[examples.user][order])
         target = (examples.utility[order] - fitted.centre) / fitted.unit
         rows = Rows(z[order], target, user, examples.query[order])
-        extra = compact(rows, size[order], levels=fitted.people.prior.ratio > 0)
+        levels, slopes = fitted.people.prior.ratio > 0, fitted.structure.slopes
+        extra = compact(rows, size[order], levels=levels, slopes=slopes)
         self._fitted_values = replace(fitted, people=absorb(fitted.people, extra, np.sort(codes)))
 
     def _fit(self, examples: Examples, rng: int) -> None:
@@ -144,10 +160,13 @@ class Hierarchical(AbsorbingModel):
         values = self.features(examples)
         centre, unit = float(np.mean(examples.utility)), float(np.std(examples.utility)) or 1.0
         rows = Rows(with_intercept(values), (examples.utility - centre) / unit, examples.user, examples.query)
-        self._fitted_values = fit_rows(rows, self._groups(), self.config, rng=rng, scale=(centre, unit))
+        groups, config = self._groups(), self.config
+        self._fitted_values = fit_rows(rows, groups, config, rng=rng, scale=(centre, unit))
+        structure = self._fitted_values.structure
+        self._fit_notes += structure.notes
         self._temperature = 1.0
         if self.config.temper:
-            self._temperature = held_out_temperature(rows, examples.text, self._groups(), self.config, rng=rng)
+            self._temperature = held_out_temperature(rows, examples.text, groups, config, rng=rng, structure=structure)
         self._left_out, abstained = judge(rows, self._fitted_values)
         self._abstained = abstained if self.config.abstain else None
 
@@ -171,6 +190,7 @@ class Hierarchical(AbsorbingModel):
         prior, data = people.prior, people.data
         state = {"noise": prior.noise, "ratio": prior.ratio, "centre": fitted.centre, "unit": fitted.unit}
         state["temperature"] = self._temperature
+        state |= fitted.structure.state()
         labels = np.column_stack([data.rows, data.target.astype(np.float32), data.level.astype(np.float32)])
         arrays = {
             "deviation": prior.deviation,
@@ -207,7 +227,8 @@ class Hierarchical(AbsorbingModel):
         data = Compact(np.ascontiguousarray(labels[:, :p]), target, level, ends, 0.0, len(labels), 0.0)
         prior = Prior(arrays["deviation"], arrays["slopes"], float(state["noise"]), float(state["ratio"]))
         people = People(prior, data, **{name: arrays[name] for name in SHARED}, weights=weights, changed={})
-        self._fitted_values = Fitted(people, arrays["head"], float(state["centre"]), float(state["unit"]))
+        scale = float(state["centre"]), float(state["unit"])
+        self._fitted_values = Fitted(people, arrays["head"], *scale, restore_structure(state))
 
     def _sort_users(self) -> None:
         """Users in the order of their ids, what was absorbed since the fit in one piece with the rest."""
