@@ -4,61 +4,75 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from bestfor.cli._output import print_diagnosis, print_json, tell, writable
 from bestfor.errors import InputError
 
+Table = Annotated[Path, typer.Argument(help="CSV, TSV, JSONL or Parquet with one row a candidate.", show_default=False)]
+User = Annotated[str, typer.Option(help="Column of user ids.")]
+Query = Annotated[str, typer.Option(help="Column of query ids.")]
+Reward = Annotated[
+    list[str] | None,
+    typer.Option(help="Column of rewards; repeat it to compare models (reward where none is named)."),
+]
+Utility = Annotated[str, typer.Option(help="Column of what you truly care about; higher is better.")]
+Text = Annotated[
+    str | None,
+    typer.Option(help="Column of text ids, where users saw the same texts: intervals then count texts as random too."),
+]
+Candidate = Annotated[
+    str | None, typer.Option(help="Column of candidate numbers: a number that stands twice is then an error.")
+]
+Std = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Column of predicted standard deviations to judge, one for each --reward (with --scale utility)."
+    ),
+]
+Scale = Annotated[
+    str, typer.Option(help="utility: rewards are predictions of the utility; arbitrary: only their order counts.")
+]
+Averaging = Annotated[str, typer.Option(help="user: every user weighs the same; query: every query does.")]
+Level = Annotated[float, typer.Option(help="Coverage of the intervals.")]
+Grid = Annotated[
+    str, typer.Option(help="Where to draw curves, for example 1,2,4,8 (powers of two where nothing is said).")
+]
+Interval = Annotated[
+    str, typer.Option(help="t, or bootstrap: users drawn again (shared texts do not count as random then).")
+]
+Seed = Annotated[int, typer.Option(help="Of the bootstrap.")]
+Rule = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Another rule beside the highest reward, exactly: second, median, rank:K, top:K, trimmed:SHARE, "
+        "cap:C or first:C; repeat it for several.",
+    ),
+]
+Out = Annotated[Path | None, typer.Option(help="Write a report page here.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the diagnosis as JSON.")]
+
 
 def diagnose(
-    table: Annotated[
-        Path, typer.Argument(help="CSV, TSV, JSONL or Parquet with one row a candidate.", show_default=False)
-    ],
-    user: Annotated[str, typer.Option(help="Column of user ids.")] = "user",
-    query: Annotated[str, typer.Option(help="Column of query ids.")] = "query",
-    reward: Annotated[
-        list[str] | None,
-        typer.Option(help="Column of rewards; repeat it to compare models (reward where none is named)."),
-    ] = None,
-    utility: Annotated[str, typer.Option(help="Column of what you truly care about; higher is better.")] = "utility",
-    text: Annotated[
-        str | None,
-        typer.Option(
-            help="Column of text ids, where users saw the same texts: intervals then count texts as random too."
-        ),
-    ] = None,
-    candidate: Annotated[
-        str | None, typer.Option(help="Column of candidate numbers: a number that stands twice is then an error.")
-    ] = None,
-    std: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Column of predicted standard deviations to judge, one for each --reward (with --scale utility)."
-        ),
-    ] = None,
-    scale: Annotated[
-        str, typer.Option(help="utility: rewards are predictions of the utility; arbitrary: only their order counts.")
-    ] = ("arbitrary"),
-    averaging: Annotated[str, typer.Option(help="user: every user weighs the same; query: every query does.")] = "user",
-    level: Annotated[float, typer.Option(help="Coverage of the intervals.")] = 0.95,
-    n: Annotated[
-        str, typer.Option(help="Where to draw curves, for example 1,2,4,8 (powers of two where nothing is said).")
-    ] = "",
-    interval: Annotated[
-        str, typer.Option(help="t, or bootstrap: users drawn again (shared texts do not count as random then).")
-    ] = "t",
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
-    rule: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Another rule beside the highest reward, exactly: second, median, rank:K, top:K, trimmed:SHARE, "
-            "cap:C or first:C; repeat it for several.",
-        ),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write a report page here.", show_default=False)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the diagnosis as JSON.")] = False,
+    table: Table,
+    user: User = "user",
+    query: Query = "query",
+    reward: Reward = None,
+    utility: Utility = "utility",
+    text: Text = None,
+    candidate: Candidate = None,
+    std: Std = None,
+    scale: Scale = "arbitrary",
+    averaging: Averaging = "user",
+    level: Level = 0.95,
+    n: Grid = "",
+    interval: Interval = "t",
+    seed: Seed = 0,
+    rule: Rule = None,
+    out: Out = None,
+    as_json: AsJson = False,
 ) -> None:
     """Whether answering with the best of N candidates by these rewards pays, how far, for whom, and what to do next.
 
@@ -66,7 +80,6 @@ def diagnose(
     """
     from bestfor.diagnostics import Settings
     from bestfor.pipeline.scores import Scores, diagnose_table, parse_averaging, parse_interval, parse_n, parse_scale
-    from bestfor.report import write_html
 
     if os.path.isdir(table):  # unlike Path.is_dir, no error for a name that cannot be one
         raise InputError(str(table), "a folder", f"a table; bestfor run {table} diagnoses a run, whose folder this is")
@@ -74,16 +87,14 @@ def diagnose(
         writable(out, keep=table)
     rewards = tuple(reward or ["reward"])
     columns = Scores(user, query, rewards, utility, text, candidate, _stds(rewards, std or []))
-    settings = Settings(
-        n=parse_n(n),
-        averaging=parse_averaging(averaging),
-        level=level,
-        interval=parse_interval(interval),
-        seed=seed,
-        rules=tuple(rule or ()),
-    )
-    found = diagnose_table(table, columns, settings, scale=parse_scale(scale))
-    diagnosis = found.to_dict()
+    curves, weights, kind = parse_n(n), parse_averaging(averaging), parse_interval(interval)
+    settings = Settings(curves, averaging=weights, level=level, interval=kind, seed=seed, rules=tuple(rule or ()))
+    _say(diagnose_table(table, columns, settings, scale=parse_scale(scale)).to_dict(), out, as_json)
+
+
+def _say(diagnosis: dict[str, Any], out: Path | None, as_json: bool) -> None:
+    from bestfor.report import write_html
+
     if out is not None:
         write_html(out, diagnosis)
     if as_json:

@@ -114,57 +114,14 @@ def measure_queries(pools: Pools, n: IntArray, rules: Sequence[Rule] = ()) -> Qu
         n: shape (K,), increasing.
         rules: other rules whose curves are wanted.
     """
-    grid, mask = doubling_grid(n), pools.mask
-    at = np.searchsorted(grid, n)
-    mean = np.where(mask, pools.utility, 0.0).sum(axis=1) / pools.size
-    oracle = best_of_n(pools.utility, pools.utility, pools.size, grid)
-    unit, sigma = centred(pools.utility, mask, pools.size)
-    _flatten(oracle, mean, sigma == 0)
-    headroom = oracle[:, at] - mean[:, None]
-    parts: dict[Statistic, FloatArray] = {
-        ("", "queries"): np.ones(len(pools)),
-        ("", "judged"): (pools.size > 1).astype(np.float64),
-        ("", "mean"): mean,
-        ("", "sigma"): sigma,
-        ("", "variance"): sigma**2,
-        ("", "oracle"): oracle,
-        ("", "headroom"): headroom,
-    }
+    shared = _share(pools, n)
+    parts: dict[Statistic, FloatArray] = {("", what): values for what, values in shared.statistics(pools).items()}
     models: dict[str, ModelQueries] = {}
     for name, reward in pools.rewards.items():
-        curve, highest, noise = pool_curves(reward, pools.utility, pools.size, grid)
-        reward_unit, reward_sd = centred(reward, mask, pools.size)
-        constant = (reward_sd == 0) | (sigma == 0)
-        _flatten(curve, mean, constant)
-        r = correlations(unit, reward_unit)
-        varying = np.isfinite(r)
-        known = np.where(varying, r, 0.0)
-        reward_mean = np.where(mask, reward, 0.0).sum(axis=1) / pools.size
-        growth = (highest[:, at] - reward_mean[:, None]) / np.where(reward_sd > 0, reward_sd, 1.0)[:, None]
-        growth[~varying] = 0.0
-        gain = curve[:, at] - mean[:, None]
-        one = {
-            "variance": reward_sd**2,
-            "curve": curve,
-            "noise": noise[:, at],
-            "varying": varying.astype(np.float64),
-            "negative": (known < 0).astype(np.float64),
-            "plus": np.maximum(known, 0.0),
-            "minus": np.minimum(known, 0.0),
-            "sigma": np.where(varying, sigma, 0.0),
-            "growth": growth,
-            "reward": growth * (sigma * known)[:, None],
-            "pool": headroom * known[:, None],
-            "gain": np.where(varying[:, None], gain, 0.0),
-            "rest": np.where(varying[:, None], 0.0, gain),
-        }
-        for rule in rules:
-            other = curve_by_rule(rule.ranked(reward), pools.utility, pools.size, grid, rule)
-            _flatten(other, mean, constant)
-            one[f"rule {rule.name}"] = other
+        r, one = _measure(pools, reward, shared, rules)
         parts |= {(name, what): values for what, values in one.items()}
         picked = pools.utility[np.arange(len(pools)), best_place(pools, reward)]
-        models[name] = ModelQueries(r, picked < mean)
+        models[name] = ModelQueries(r, picked < shared.mean)
     layout, sums = _sum_by_user(parts, pools.user, len(pools.user_ids))
     return Queries(
         user=pools.user.astype(np.int32),
@@ -175,6 +132,90 @@ def measure_queries(pools: Pools, n: IntArray, rules: Sequence[Rule] = ()) -> Qu
         scales=dict(pools.scales),
         sums=Sums(layout, sums),
     )
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What the utilities alone say; Q queries, G values of the grid, K of them asked for.
+
+    Attributes:
+        grid: shape (G,), values of N.
+        at: shape (K,), where those asked for stand in the grid.
+        mean: shape (Q,).
+        unit: shape (Q, N), utilities of mean zero and length one.
+        sigma: shape (Q,), ddof 1.
+        oracle: shape (Q, G).
+    """
+
+    grid: IntArray
+    at: IntArray
+    mean: FloatArray
+    unit: FloatArray
+    sigma: FloatArray
+    oracle: FloatArray
+
+    @property
+    def headroom(self) -> FloatArray:
+        """The oracle's gains, shape (Q, K)."""
+        return self.oracle[:, self.at] - self.mean[:, None]
+
+    def statistics(self, pools: Pools) -> dict[str, FloatArray]:
+        """Those of :class:`Sums` that models share, query by query."""
+        return {
+            "queries": np.ones(len(pools)),
+            "judged": (pools.size > 1).astype(np.float64),
+            "mean": self.mean,
+            "sigma": self.sigma,
+            "variance": self.sigma**2,
+            "oracle": self.oracle,
+            "headroom": self.headroom,
+        }
+
+
+def _share(pools: Pools, n: IntArray) -> _Shared:
+    grid = doubling_grid(n)
+    mean = np.where(pools.mask, pools.utility, 0.0).sum(axis=1) / pools.size
+    oracle = best_of_n(pools.utility, pools.utility, pools.size, grid)
+    unit, sigma = centred(pools.utility, pools.mask, pools.size)
+    _flatten(oracle, mean, sigma == 0)
+    return _Shared(grid, np.searchsorted(grid, n), mean, unit, sigma, oracle)
+
+
+def _measure(
+    pools: Pools, reward: FloatArray, shared: _Shared, rules: Sequence[Rule]
+) -> tuple[FloatArray, dict[str, FloatArray]]:
+    """A model's correlations, shape (Q,), and its statistics of :class:`Sums`, query by query."""
+    mean, sigma, at = shared.mean, shared.sigma, shared.at
+    curve, highest, noise = pool_curves(reward, pools.utility, pools.size, shared.grid)
+    reward_unit, reward_sd = centred(reward, pools.mask, pools.size)
+    constant = (reward_sd == 0) | (sigma == 0)
+    _flatten(curve, mean, constant)
+    r = correlations(shared.unit, reward_unit)
+    varying = np.isfinite(r)
+    known = np.where(varying, r, 0.0)
+    reward_mean = np.where(pools.mask, reward, 0.0).sum(axis=1) / pools.size
+    growth = (highest[:, at] - reward_mean[:, None]) / np.where(reward_sd > 0, reward_sd, 1.0)[:, None]
+    growth[~varying] = 0.0
+    gain = curve[:, at] - mean[:, None]
+    one = {
+        "variance": reward_sd**2,
+        "curve": curve,
+        "noise": noise[:, at],
+        "varying": varying.astype(np.float64),
+        "negative": (known < 0).astype(np.float64),
+        "plus": np.maximum(known, 0.0),
+        "minus": np.minimum(known, 0.0),
+        "sigma": np.where(varying, sigma, 0.0),
+        "growth": growth,
+        "reward": growth * (sigma * known)[:, None],
+        "pool": shared.headroom * known[:, None],
+        "gain": np.where(varying[:, None], gain, 0.0),
+        "rest": np.where(varying[:, None], 0.0, gain),
+    }
+    for rule in rules:
+        one[f"rule {rule.name}"] = curve_by_rule(rule.ranked(reward), pools.utility, pools.size, shared.grid, rule)
+        _flatten(one[f"rule {rule.name}"], mean, constant)
+    return r, one
 
 
 def best_place(pools: Pools, score: FloatArray) -> IntArray:

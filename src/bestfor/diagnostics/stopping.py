@@ -154,16 +154,7 @@ def replay(
     Returns:
         The rule's earnings beside those of the best fixed N.
     """
-    drawn, utility = np.zeros(len(pools)), np.zeros(len(pools))
-    for rows, m in chunks(pools.size):
-        places = np.arange(len(pools))[rows]
-        shuffled = _orders(pools, places, m, seed, orders)
-        for order in shuffled:
-            stopped, earned = _run(
-                pools.rewards[model][places[:, None], order], pools.utility[places[:, None], order], rule
-            )
-            drawn[places] += stopped / orders
-            utility[places] += earned / orders
+    drawn, utility = _drawn(pools, model, rule, seed, orders)
     fixed = best_fixed_n(pools, model, cost, averaging=averaging)
     still = best_of_n(pools.rewards[model], pools.utility, pools.size, np.array([fixed.n]))[:, 0] - cost * fixed.n
     columns = {
@@ -186,6 +177,19 @@ def replay(
         advantage=advantage,
         pays=advantage.low is not None and advantage.low > 0,
     )
+
+
+def _drawn(pools: Pools, model: str, rule: StoppingRule, seed: int, orders: int) -> tuple[FloatArray, FloatArray]:
+    """Candidates drawn and utility earned, means over the orders, each of shape (Q,)."""
+    drawn, utility = np.zeros(len(pools)), np.zeros(len(pools))
+    for rows, m in chunks(pools.size):
+        places = np.arange(len(pools))[rows]
+        for order in _orders(pools, places, m, seed, orders):
+            where = (places[:, None], order)
+            stopped, earned = _run(pools.rewards[model][where], pools.utility[where], rule)
+            drawn[places] += stopped / orders
+            utility[places] += earned / orders
+    return drawn, utility
 
 
 def _orders(pools: Pools, places: IntArray, m: int, seed: int, orders: int) -> IntArray:
