@@ -124,7 +124,7 @@ def _begin(
     slopes, prior, notes = options.query_slopes or 0.0, None, ()
     if not levels:
         slopes = 0.0
-    elif options.covariance == "auto" and options.query_slopes is None:
+    elif options.covariance == "auto" and options.query_slopes is None and len(some.y) > len(np.unique(some.query)):
         slopes, prior, notes = choose_slopes(some, groups)
     return prior, Structure(shape, options.shrinkage, slopes, notes), options.covariance
 
