@@ -195,14 +195,16 @@ class Lora(RewardModel):
         self._values = {name: float(state[name]) for name in ("centre", "unit", "noise")}
         self._passes = {name: int(state["passes"][name]) for name in ("heads", "shared", "own")}
         self._weights = Weights.restore(arrays, len(self._users))
-        self._base, name = str(state["base"]), Path(str(state["adapters"])).name
+        self._base, name = str(state["base"]), state["adapters"]
+        if not isinstance(name, str) or (self._asked is None and name != self._weights.folder):
+            raise ValueError(f"adapters in {name}")
         if self.backbone.fingerprint != self._base:
             found = f"adapters for another base ({self._base[:12]}...)"
             where = f"backbone '{self.config.backbone}'"
             raise InputError(where, found, f"those of this checkpoint ({self.backbone.fingerprint[:12]}...)")
         if len(self._weights.centre) != self.backbone.hidden:
             raise ValueError(f"heads on states of {len(self._weights.centre)} coordinates")
-        self._open_store((self._folder or Path()) / (name or "adapters"))
+        self._open_store((self._folder or Path()) / (Path(name).name or "adapters"))
 
 
 def _cut(count: int, limit: int) -> str:
