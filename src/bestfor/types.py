@@ -41,7 +41,7 @@ class RewardEstimate:
     """What a reward model predicts for candidates.
 
     Attributes:
-        mean: shape (n,), the predicted utility, or a score of arbitrary scale.
+        mean: shape (n,), the predicted utility, or a score of arbitrary scale; NaN where a model has none to give.
         std: shape (n,), the predictive standard deviation in the mean's units, or None where the model has none.
         std_mean: shape (n,), the part of ``std`` that more labels would take away (the mean's own posterior), or None.
     """

@@ -191,7 +191,7 @@ def test_a_query_from_before_those_texts_is_judged_by_the_general_rubric(judge):
     told = {parts(request)["asked"][0]: parts(request)["persona"][0] for request in server.requests[1:]}
     assert told[examples.inputs[0]].startswith("Nothing is known")
     assert told[examples.inputs[1]].startswith("Likes a third")
-    assert any(note.startswith("1 queries were judged by the general rubric") for note in model.notes)
+    assert any(note.startswith("1 of 2 queries came before texts") for note in model.notes)
 
 
 def test_texts_shown_have_a_budget(judge):
@@ -226,7 +226,7 @@ def test_strangers_and_users_without_a_persona(judge):
     model.predict(examples)
     assert {parts(request)["persona"][0] for request in server.requests[2:]} == {"Nothing is known about this reader."}
     assert "1 user without fit labels was served by the general rubric" in model.notes
-    assert "2 users without a persona were judged by the general rubric" in model.notes
+    assert "2 of 3 users have no persona: judged by the general rubric" in model.notes
 
 
 def test_tokens_are_told_and_usage_is_what_was_paid(judge, tmp_path):
@@ -234,7 +234,7 @@ def test_tokens_are_told_and_usage_is_what_was_paid(judge, tmp_path):
     prices = {"input_price": 2.0, "output_price": 4.0}
     model, server = judge(judging(), cache=tmp_path)
     model.fit(examples, rng=0).predict(examples)
-    assert model.notes[0] == "personas and rubrics by m: 1 answers, 10 + 5 tokens"
+    assert model.notes[0] == "personas and rubrics by m: 1 answer, 10 + 5 tokens"
     assert model.notes[-1] == "judged by m: 3 answers, 30 + 15 tokens"
     assert (model.usage.requests, model.usage.prompt_tokens, model.usage.cost) == (4, 40, None)
     again = rewards.build("judge", cache=tmp_path, model="m", endpoint={**model.config.endpoint.model_dump(), **prices})

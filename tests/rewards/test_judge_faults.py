@@ -89,7 +89,7 @@ def test_a_persona_that_is_not_written_is_none(judge, fault):
     assert len(model.personas) == 1
     assert any(note.startswith("1 of 2 rubrics were not written") for note in model.notes)
     assert np.isfinite(model.predict(examples).mean).all()
-    assert "1 users without a persona were judged by the general rubric" in model.notes
+    assert "1 of 2 users have no persona: judged by the general rubric" in model.notes
 
 
 def test_a_mean_over_fewer_rubrics_is_no_reward(judge):

@@ -65,7 +65,8 @@ class Tally:
     @property
     def tokens(self) -> str:
         """What the answers took."""
-        return f"{self.asked - self.refused} answers, {self.prompt} + {self.completion} tokens"
+        answers = self.asked - self.refused
+        return f"{answers} answer{'s'[: answers != 1]}, {self.prompt} + {self.completion} tokens"
 
     def notes(self, model: str, wanted: bool) -> list[str]:
         """What a reader of scores should know.

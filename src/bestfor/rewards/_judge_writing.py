@@ -26,7 +26,7 @@ from bestfor.types import FloatArray, IntArray
 LEAST = 40
 """Tokens below which no text is worth being cut to."""
 _THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL | re.IGNORECASE)
-_ANSWER = re.compile(r"<persona>(.*?)</persona>\s*<rubric>(.*?)</rubric>", re.DOTALL | re.IGNORECASE)
+_ANSWER = re.compile(r"<persona>(.*?)</persona>.*?<rubric>(.*?)</rubric>", re.DOTALL | re.IGNORECASE)
 
 
 @dataclass(frozen=True)

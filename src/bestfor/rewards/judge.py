@@ -41,6 +41,7 @@ from bestfor.rewards._judge_asking import Contest, Jury, Manner
 from bestfor.rewards._judge_people import nearest_users, user_vectors
 from bestfor.rewards._judge_prompts import GENERAL, Scheme
 from bestfor.rewards._judge_writing import Author, Shown, material
+from bestfor.rewards._options import parse
 from bestfor.rewards._persona import FOLDER, Persona, Profile, packed, read_edited, unpacked, write_files
 from bestfor.types import IntArray, RewardEstimate
 
@@ -141,10 +142,14 @@ class Judge(RewardModel):
             self._talk.close()
 
     def reach(self, endpoint: Mapping[str, Any]) -> Self:
-        """Ask this server from now on: a model on disk does not hold the credentials of its server's address."""
+        """Ask this server from now on: a model on disk does not hold the credentials of its server's address.
+
+        Raises:
+            InputError: an unknown key, or a value out of range.
+        """
         self.close()
         self._spent, self._talk = self.usage, None
-        self.config = self.config.model_copy(update={"endpoint": EndpointTable.model_validate(endpoint)})
+        self.config = self.config.model_copy(update={"endpoint": parse(EndpointTable, self.kind, dict(endpoint))})
         return self
 
     def save(self, folder: Path) -> str:
@@ -221,11 +226,15 @@ class Judge(RewardModel):
             query, profile = examples.queries[code], self._profiles.get(user, Profile())
             late = profile.persona is not None and seen.get(query, profile.shown) < profile.shown
             early += late
-            texts, text = np.unique([examples.texts[one] for one in examples.text[rows]], return_inverse=True)
+            own = [examples.texts[one] for one in examples.text[rows]]
+            place = {text: at for at, text in enumerate(sorted(set(own)))}
             schemes = (GENERAL,) if late else self._schemes(profile)
-            contests.append(Contest(query, examples.inputs[code], tuple(texts.tolist()), schemes))
-            places.append((rows, text))
-        self._note_users(examples, early)
+            contests.append(Contest(query, examples.inputs[code], tuple(place), schemes))
+            places.append((rows, np.array([place[text] for text in own])))
+        self._note_users(examples)
+        if early:
+            said = "came before texts that the persona rests on: judged by the general rubric"
+            self._predict_notes.append(f"{early} of {len(contests)} queries {said}")
         return contests, places
 
     def _schemes(self, profile: Profile) -> tuple[Scheme, ...]:
@@ -240,7 +249,7 @@ class Judge(RewardModel):
         schemes += [Scheme(one.persona, one.rubrics[0], lent * share / total) for one, share in near]
         return tuple(schemes)
 
-    def _note_users(self, examples: Examples, early: int) -> None:
+    def _note_users(self, examples: Examples) -> None:
         asked = [examples.users[code] for code in np.unique(examples.user)]
         personas = self.personas
         served = np.array([user in personas for user in examples.users], dtype=np.int64)[examples.user] - 1
@@ -248,13 +257,10 @@ class Judge(RewardModel):
         self._note_strangers(examples, codes, "the general rubric")
         bare = sum(user in self._profiles and user not in personas for user in asked)
         if bare:
-            self._predict_notes.append(f"{bare} users without a persona were judged by the general rubric")
+            self._predict_notes.append(f"{bare} of {len(asked)} users have no persona: judged by the general rubric")
         edited = sum(user in personas and personas[user].edited for user in asked)
         if edited:
             self._predict_notes.append(f"{edited} of {len(asked)} users were judged by a persona that a person edited")
-        if early:
-            why = "they came before texts that the persona rests on"
-            self._predict_notes.append(f"{early} queries were judged by the general rubric: {why}")
 
     def _chat(self) -> Chat:
         if self._talk is None:
