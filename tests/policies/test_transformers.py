@@ -1,4 +1,3 @@
-import math
 import shutil
 
 import numpy as np
@@ -8,9 +7,7 @@ import torch
 from scipy import stats
 from transformers import BloomConfig, GPT2Config, MistralConfig
 
-from bestfor.errors import InputError
-from bestfor.policies import _batching, _sampler
-from bestfor.policies._sampler import Ends, Repeated, SharedPrefix, draw, run
+from bestfor.policies import _batching
 from bestfor.policies.base import Budgeted, Policy, Prompt
 from bestfor.policies.transformers import TransformersPolicy, noise_of
 
@@ -108,67 +105,6 @@ def test_candidates_beyond_those_side_by_side_are_drawn_from_the_same_prompt(che
     assert np.mean((at_once.tokens == in_groups.tokens).all(axis=2)) > 0.9
     assert in_groups.logprob == pytest.approx(at_once.logprob, abs=2e-3)
     assert in_groups.tokens.shape == (4, 7, 5)
-
-
-def test_candidates_that_end_leave_the_batch_and_change_nothing(checkpoint):
-    policy = TransformersPolicy(checkpoint, max_new_tokens=12)
-    model, prompts = policy.checkpoint.model, [[3, 9, 12, 40], [4, 7]]
-    noise = np.random.default_rng(0).random((2, 40, 12))
-    engine = SharedPrefix(model, policy.checkpoint._cache(), prompts)
-    never = run(engine, noise, Ends(frozenset()), temperature=1.0, top_p=1.0)
-    ends = frozenset(np.unique(never.tokens[:, :20, 3]).tolist())
-    for build in (
-        lambda: SharedPrefix(model, policy.checkpoint._cache(), prompts),
-        lambda: Repeated(model, policy.checkpoint._cache(), prompts[0], 40),
-    ):
-        engine = build()
-        rows = 2 if isinstance(engine, SharedPrefix) else 1
-        drawn = run(engine, noise[:rows], Ends(ends), temperature=1.0, top_p=1.0)
-        hits = np.isin(never.tokens[:rows], list(ends))
-        expected = np.where(hits.any(axis=2), hits.argmax(axis=2) + 1, 12)
-        assert np.array_equal(drawn.count, expected)
-        assert np.array_equal(drawn.stopped, hits.any(axis=2))
-        assert 0 < drawn.stopped.mean() < 1 or drawn.count.min() < 12
-        for row, column in np.ndindex(drawn.count.shape):
-            size = drawn.count[row, column]
-            assert np.array_equal(drawn.tokens[row, column, :size], never.tokens[row, column, :size])
-
-
-def test_draws_follow_the_softmax():
-    logits = torch.tensor([[0.0, 1.0, -1.0, 2.0, 0.5, -3.0]])
-    count = 60_000
-    tokens, logprob = draw(logits, np.random.default_rng(1).random((1, count)), 1.0, 1.0)
-    expected = torch.softmax(logits[0].double(), 0).numpy()
-    observed = np.bincount(tokens[0], minlength=6)
-    assert stats.chisquare(observed, expected * count).pvalue > 1e-3
-    assert np.exp(logprob[0]) == pytest.approx(expected[tokens[0]], rel=1e-5)
-
-
-def test_temperature_and_top_p_shape_the_draws_but_not_the_log_probabilities():
-    logits = torch.tensor([[3.0, 2.0, 1.0, 0.0], [0.0, 0.0, 5.0, 0.0]])
-    count = 40_000
-    tokens, logprob = draw(logits, np.random.default_rng(2).random((2, count)), 0.5, 0.9)
-    hot = torch.softmax(logits[0].double() / 0.5, 0).numpy()[:2]
-    observed = np.bincount(tokens[0], minlength=4)
-    assert observed[2:].sum() == 0, "0.86 alone is below 0.9, 0.86 + 0.12 reaches it"
-    assert stats.chisquare(observed[:2], hot / hot.sum() * count).pvalue > 1e-3
-    assert set(tokens[1]) == {2}
-    assert logprob[1] == pytest.approx(float(torch.log_softmax(logits[1], 0)[2]))
-
-
-def test_a_uniform_next_to_one_stays_inside_the_vocabulary():
-    logits = torch.tensor([[0.0, 1.0, -float("inf")]])
-    tokens, logprob = draw(logits, np.array([[math.nextafter(1.0, 0.0), 0.0]]), 1.0, 1.0)
-    assert tokens.tolist() == [[1, 0]]
-    assert np.isfinite(logprob).all()
-
-
-def test_blocks_of_rows_change_nothing(monkeypatch):
-    rng = np.random.default_rng(3)
-    logits, noise = torch.from_numpy(rng.normal(size=(11, 9))), rng.random((11, 4))
-    whole = draw(logits, noise, 1.0, 0.7)
-    monkeypatch.setattr(_sampler, "BLOCK", 27)
-    assert np.array_equal(whole[0], draw(logits, noise, 1.0, 0.7)[0])
 
 
 def test_first_tokens_of_a_query_follow_the_model(policy):
@@ -280,65 +216,11 @@ def test_the_signature_knows_what_decides_batches(checkpoint, monkeypatch, const
     assert {name for name in after if after[name] != before[name]} == {"batching"}
 
 
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [
-        ("./no/such/folder", "no such folder"),
-        ("Qwen/Qwen3-4B-not-there", "hf download Qwen/Qwen3-4B-not-there"),
-        ("not a name", "no such checkpoint"),
-    ],
-)
-def test_an_absent_checkpoint_says_how_to_get_it(model, message, monkeypatch, tmp_path):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match=message) as caught:
-        TransformersPolicy(model).sample(PROMPTS, 1, seed=0)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_folder_that_is_no_model_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"without config\.json"):
-        TransformersPolicy(tmp_path).sample(PROMPTS, 1, seed=0)
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(InputError, match="no usable model"):
-        TransformersPolicy(tmp_path).sample(PROMPTS, 1, seed=0)
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [{"temperature": 0.0}, {"top_p": 0.0}, {"top_p": 1.1}, {"max_new_tokens": 0}, {"chunk": 0}, {"stop": ("",)}],
-)
-def test_settings_out_of_range_are_named(settings):
-    with pytest.raises(InputError, match=next(iter(settings))):
-        TransformersPolicy("embedded", **settings)
-
-
-def test_torn_weights_are_named(checkpoint, tmp_path):
-    torn = shutil.copytree(checkpoint, tmp_path / "torn")
-    weights = torn / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(InputError, match="no usable model"):
-        TransformersPolicy(torn).sample(PROMPTS, 1, seed=0)
-
-
 def test_a_chat_is_counted_as_the_model_reads_it(policy):
     assert isinstance(policy, Budgeted)
     assert policy.budget == 128 - 6
     chat = list(PROMPTS[1].messages)
     assert policy.count(chat) == len(policy.checkpoint.encode(chat))
-
-
-def test_unknown_dtype_and_device_are_named(checkpoint):
-    with pytest.raises(InputError, match="dtype: found 'float33'"):
-        TransformersPolicy(checkpoint, dtype="float33").sample(PROMPTS, 1, seed=0)
-    with pytest.raises(InputError, match="device: found 'abacus'"):
-        TransformersPolicy(checkpoint, device="abacus").sample(PROMPTS, 1, seed=0)
-
-
-def test_prompts_that_do_not_fit_or_repeat_are_named(policy):
-    with pytest.raises(InputError, match="tokens; expected at most 122, which leaves room for 6"):
-        policy.sample([ask("long", "bridge " * 200)], 1, seed=0)
-    with pytest.raises(InputError, match="found query 'q1' twice"):
-        policy.sample([PROMPTS[1], PROMPTS[1]], 1, seed=0)
 
 
 CHATML = """{% for m in messages %}<|im_start|>{{ m.role }}
