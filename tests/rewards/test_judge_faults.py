@@ -153,12 +153,12 @@ TOPICS = ("buses", "parks", "schools", "roads", "taxes", "trees", "noise", "shop
 
 @pytest.fixture
 def ratings(tmp_path, monkeypatch):
-    """Ten people who rated forty statements, as a table and a run of it with a judge."""
+    """Six people who rated 24 statements, as a table and a run of it with a judge."""
     monkeypatch.chdir(tmp_path)
     draw = np.random.default_rng(0)
     lines = ["user,text,rating"]
-    for user in range(10):
-        lines += [f'p{user},"More {TOPICS[i % 8]} and soon: point {i}",{draw.choice([-1, 0, 1])}' for i in range(40)]
+    for user in range(6):
+        lines += [f'p{user},"More {TOPICS[i % 8]} and soon: point {i}",{draw.choice([-1, 0, 1])}' for i in range(24)]
     Path("ratings.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     def config(url, **options):
