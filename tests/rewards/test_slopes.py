@@ -11,7 +11,7 @@ from bestfor.rewards._linear import Rows
 from bestfor.rewards._mixed import Prior, expect
 from bestfor.rewards._noise import left_out, left_out_queries
 from bestfor.rewards._people import absorb, compact_users, settle, variances
-from bestfor.rewards._slopes import precision, slope_variances
+from bestfor.rewards._slopes import precisions, slope_variances
 from bestfor.rewards._variances import learn_scales
 
 SLOPES = 1.3
@@ -82,9 +82,9 @@ def test_left_out_errors_are_those_of_refits():
             if found is labels.error:
                 expected = whole[row, row] - weights @ whole[others, row]
                 assert labels.variance[row] == pytest.approx(expected, abs=1e-8)
-    alone = slice(0, 8)
-    inverse = precision(rows.z[alone], size[alone], rows.query[alone], prior.ratio, SLOPES)
-    np.testing.assert_allclose(inverse, np.linalg.inv(noise[alone, alone] / prior.noise), atol=1e-9)
+    for place, inverse in precisions(rows, size, prior.ratio, SLOPES):
+        for mine, one in zip(place, inverse, strict=True):
+            np.testing.assert_allclose(one @ noise[np.ix_(mine, mine)], 0.4 * np.eye(len(mine)), atol=1e-9)
     np.testing.assert_allclose(slope_variances(rows.z, SLOPES), np.sum(rows.z[:, :2] ** 2, axis=1) * SLOPES / 2)
 
 

@@ -27,7 +27,7 @@ from bestfor.types import FloatArray, IntArray
 
 GROUPS = 5
 FEWEST = 12
-STRENGTHS = (60.0, 20.0, 6.0)
+STRENGTHS = (60.0, 20.0)
 SLOPES = (0.3, 1.0, 3.0)
 EVIDENT = 3.0
 """Nats of evidence that queries with weights of their own must gain."""

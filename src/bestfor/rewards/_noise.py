@@ -14,9 +14,9 @@ import numpy as np
 from scipy import optimize
 
 from bestfor.rewards._linear import Rows, apply_rows, sum_by
-from bestfor.rewards._people import People, means, own_covariance, own_variances
-from bestfor.rewards._slopes import precision
-from bestfor.types import FloatArray
+from bestfor.rewards._people import People, means, own_reach, own_variances
+from bestfor.rewards._slopes import precisions
+from bestfor.types import FloatArray, IntArray
 
 LOG_LIMITS = (-4.0, 4.0)
 
@@ -73,12 +73,14 @@ def left_out(rows: Rows, size: FloatArray, people: People, slopes: float = 0.0) 
 def _left_out_slopes(rows: Rows, size: FloatArray, people: People, slopes: float) -> LeftOut:
     prior, offsets = people.prior, rows.segments()
     error, diagonal = rows.y - means(people.weights, rows.z, rows.user), np.empty(len(size))
+    pulled = np.empty(rows.z.shape, dtype=np.float64)
+    for place, inverse in precisions(rows, size, prior.ratio, slopes):
+        pulled[place] = inverse @ rows.z[place] / prior.noise
+        error[place] = (inverse @ error[place][:, :, None])[:, :, 0] / prior.noise
+        diagonal[place] = np.diagonal(inverse, axis1=1, axis2=2) / prior.noise
     for user in range(len(offsets) - 1):
         part = slice(offsets[user], offsets[user + 1])
-        z = rows.z[part].astype(np.float64)
-        inverse = precision(z, size[part], rows.query[part], prior.ratio, slopes) / prior.noise
-        diagonal[part] = np.diag(inverse) - own_variances(people, inverse @ z, user)
-        error[part] = inverse @ error[part]
+        diagonal[part] -= own_variances(people, pulled[part], user)
     diagonal = np.maximum(diagonal, 1e-9)
     return LeftOut(error / diagonal, 1 / diagonal)
 
@@ -89,15 +91,19 @@ def left_out_queries(rows: Rows, size: FloatArray, people: People, slopes: float
     With q a query's rows: e_q = [V^-1]_qq^-1 [V^-1 r]_q.
     """
     prior, offsets = people.prior, rows.segments()
-    out = rows.y - means(people.weights, rows.z, rows.user)
-    for user in range(len(offsets) - 1):
-        part = slice(offsets[user], offsets[user + 1])
-        z, query = rows.z[part].astype(np.float64), rows.query[part]
-        inverse = precision(z, size[part], query, prior.ratio, slopes) / prior.noise
-        whole, solved = inverse - own_covariance(people, inverse @ z, user), inverse @ out[part]
-        for code in np.unique(query):
-            mine = np.flatnonzero(query == code)
-            out[part.start + mine] = np.linalg.solve(whole[np.ix_(mine, mine)], solved[mine])
+    out, pulled = rows.y - means(people.weights, rows.z, rows.user), np.empty(rows.z.shape, dtype=np.float64)
+    queries: list[tuple[IntArray, FloatArray]] = []
+    for place, inverse in precisions(rows, size, prior.ratio, slopes):
+        pulled[place] = inverse @ rows.z[place] / prior.noise
+        out[place] = (inverse @ out[place][:, :, None])[:, :, 0] / prior.noise
+        queries.extend(zip(place, inverse / prior.noise, strict=True))
+    known, reach, seen = -1, pulled, pulled
+    for place, inverse in sorted(queries, key=lambda query: int(query[0][0])):
+        user = int(rows.user[place[0]])
+        if user != known:
+            reach, seen = own_reach(people, pulled[offsets[user] : offsets[user + 1]], user)
+        known, mine = user, place - offsets[user]
+        out[place] = np.linalg.solve(inverse - reach[mine] @ pulled[place].T + seen[mine] @ seen[mine].T, out[place])
     return out
 
 

@@ -142,15 +142,14 @@ def variances(people: People, z: FloatArray, codes: IntArray) -> FloatArray:
 
 def own_variances(people: People, z: FloatArray, code: int) -> FloatArray:
     """Posterior variance of z'd_u, theta_0 given, of one user's rows."""
-    reach = spread(z, people.prior.deviation)
-    return np.sum(reach * z, axis=1) - np.sum((reach @ _white(people, code).T) ** 2, axis=1)
+    reach, seen = own_reach(people, z, code)
+    return np.sum(reach * z, axis=1) - np.sum(seen**2, axis=1)
 
 
-def own_covariance(people: People, z: FloatArray, code: int) -> FloatArray:
-    """Posterior covariance of z'd_u, theta_0 given, of one user's n rows; shape (n, n)."""
+def own_reach(people: People, z: FloatArray, code: int) -> tuple[FloatArray, FloatArray]:
+    """ZS and what the user's labels saw of it, W: Z d_u has posterior covariance ZSZ' - WW', theta_0 given."""
     reach = spread(z, people.prior.deviation)
-    seen = reach @ _white(people, code).T
-    return reach @ z.T - seen @ seen.T
+    return reach, reach @ _white(people, code).T
 
 
 def by_user(codes: IntArray) -> Iterator[tuple[int, IntArray]]:

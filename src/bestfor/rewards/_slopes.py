@@ -73,8 +73,18 @@ def slope_variances(z: FloatArray, slopes: float) -> FloatArray:
     return slopes / max(features.shape[1], 1) * np.einsum("np,np->n", features, features, dtype=np.float64)
 
 
-def precision(z: FloatArray, size: FloatArray, query: IntArray, ratio: float, slopes: float) -> FloatArray:
-    """Inverse of D + Z t Z' / p + k 11' within queries, of one user's rows; shape (n, n)."""
-    same = query[:, None] == query[None, :]
-    inverse = np.linalg.inv(np.diag(size) + same * (slope_covers(z, slopes) + ratio))
-    return (inverse + inverse.T) / 2
+def precisions(rows: Rows, size: FloatArray, ratio: float, slopes: float) -> Iterator[tuple[IntArray, FloatArray]]:
+    """Inverse of D + Z t Z' / p + k 11' of every query: rows (b, n) of queries of one size, and matrices (b, n, n).
+
+    Args:
+        rows: n rows; the last column of ``z`` is the intercept.
+        size: shape (n,), the diagonal of D.
+        ratio: k.
+        slopes: t.
+    """
+    for block in blocks(rows, size, slopes):
+        one = block.inverse.sum(axis=2)[:, :, None]
+        shrink = ratio / (1 + ratio * np.sum(one**2, axis=1, keepdims=True))
+        turned = block.inverse.swapaxes(1, 2)
+        pulled = turned @ one
+        yield block.place, turned @ block.inverse - shrink * pulled @ pulled.swapaxes(1, 2)

@@ -62,7 +62,7 @@ class Config(FeatureConfig):
         covariance: shape of S: none (users differ in their level alone), isotropic (a variance for each group of
             features), low_rank, inverse_wishart (any, with an inverse-Wishart prior around the isotropic one) or full
             (the same, but the prior's scales move with S); auto takes what tells most of held-out users of isotropic
-            and three inverse-Wishart priors, or none where that tells as much within a standard error.
+            and two inverse-Wishart priors, or none where that tells as much within a standard error.
         rank: directions of a low-rank S.
         shrinkage: how many users' worth of evidence pulls an inverse-Wishart or full S towards its isotropic fit.
         query_slopes: variance of weights that every query has of its own, summed over the features and over the
