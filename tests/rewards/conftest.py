@@ -4,9 +4,16 @@ from pathlib import Path
 
 import pytest
 
-spec = importlib.util.spec_from_file_location("lora_tools", Path(__file__).with_name("lora_tools.py"))
-tools = sys.modules["lora_tools"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tools)
+
+def shared(name):
+    """A module of these tests that several of them import."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+tools, scoring = shared("lora_tools"), shared("scoring_tools")
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +39,16 @@ def qwen3(tmp_path_factory):
 def bert(tmp_path_factory):
     """A tiny BERT."""
     return str(tools.save(tools.bert(), tmp_path_factory.mktemp("bert")))
+
+
+@pytest.fixture(scope="session")
+def backbones(tmp_path_factory):
+    """Makes tiny random backbones by name, each once."""
+    made = {}
+
+    def get(name):
+        if name not in made:
+            made[name] = scoring.made(name, tmp_path_factory.mktemp(name))
+        return made[name]
+
+    return get

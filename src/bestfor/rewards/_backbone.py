@@ -14,14 +14,14 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer, DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from bestfor.errors import InputError
 from bestfor.policies._checkpoint import device_of, dtype_of, no_bars, usable
 from bestfor.policies.prompts import messages
 from bestfor.policies.transformers import fingerprint, locate
 from bestfor.rewards._packs import Layout, Pack, Tokens, one_by_one, side_by_side
-from bestfor.rewards._prefix import additive, states_behind
+from bestfor.rewards._prefix import additive, states_behind, states_repeated
 
 Attention = Literal["auto", "sdpa", "flash_attention_2", "eager"]
 
@@ -123,6 +123,15 @@ class Backbone:
         """Whether texts may follow the cache of their prompt side by side, too: a probe tells."""
         probe = [Pack((1, 2, 3), ((4, 5), (2, 1, 3), (5,)), np.arange(3)), Pack((3,), ((3, 1),), np.arange(1))]
         return self.packs and self._agrees(probe, lambda: states_behind(self.model, probe, 4, self.pad))
+
+    @cached_property
+    def repeats(self) -> bool:
+        """Whether texts may follow copies of their prompt's cache, in rows; a probe tells, too."""
+        layers = DynamicCache(config=self.model.config).layers if self.causal else []
+        if not layers or any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers):
+            return False
+        probe = [Pack((1, 2, 3), ((4, 5), (2, 1, 3), (5,)), np.arange(3))]
+        return self._agrees(probe, lambda: states_repeated(self.model, probe[0], self.pad))
 
     def _agrees(self, probe: Sequence[Pack], work: Callable[[], torch.Tensor]) -> bool:
         try:

@@ -16,7 +16,7 @@ import numpy as np
 from bestfor.rewards._backbone import Backbone
 from bestfor.rewards._packs import Pack, bucketed, split_packs
 
-Way = Literal["together", "behind", "apart"]
+Way = Literal["together", "behind", "repeated", "apart"]
 
 WEIGHTS, KERNELS = 32, 2.8e7
 """What a pass costs beyond its tokens, measured with the shipped model on one core: as many tokens, for reading the
@@ -33,11 +33,13 @@ class Batch:
 
     Attributes:
         packs: their ``rows`` are rows of the result and their ``user`` a place among the adapters.
-        chunk: tokens of a pack's texts in one pass behind the prompt's cache; None where all is one pass.
+        way: in which; texts that are apart are packs of one.
+        chunk: tokens of a pack's texts in one pass behind the prompt's cache.
     """
 
     packs: tuple[Pack, ...]
-    chunk: int | None = None
+    way: Way = "together"
+    chunk: int = 0
 
     def __str__(self) -> str:
         texts = sum(len(pack.texts) for pack in self.packs)
@@ -51,12 +53,15 @@ class Batch:
     @property
     def size(self) -> int:
         """Padded tokens of its largest pass, those in the cache included."""
-        return len(self.packs) * max(self._width(pack) for pack in self.packs)
+        rows = len(self.packs[0].texts) if self.way == "repeated" else len(self.packs)
+        return rows * max(self._width(pack) for pack in self.packs)
 
     def _width(self, pack: Pack) -> int:
         sizes = [len(text) for text in pack.texts]
-        longest = sum(sizes) if self.chunk is None else min(sum(sizes), max(self.chunk, *sizes))
-        return len(pack.prompt) + longest
+        if self.way == "repeated":
+            return len(pack.prompt) + max(sizes)
+        total = min(sum(sizes), max(self.chunk, *sizes)) if self.way == "behind" else sum(sizes)
+        return len(pack.prompt) + total
 
     def halves(self) -> list[Batch]:
         """Half of the packs each; half of its texts each where there is one pack."""
@@ -64,8 +69,8 @@ class Batch:
         if half:
             return [replace(self, packs=self.packs[:half]), replace(self, packs=self.packs[half:])]
         (pack,) = self.packs
-        middle, chunk = len(pack.texts) // 2, self.chunk and max(1, self.chunk // 2)
-        return [Batch((_part(pack, part),), chunk) for part in (slice(middle), slice(middle, None))]
+        middle, chunk = len(pack.texts) // 2, max(1, self.chunk // 2)
+        return [Batch((_part(pack, part),), self.way, chunk) for part in (slice(middle), slice(middle, None))]
 
 
 @dataclass(frozen=True)
@@ -92,31 +97,43 @@ class Costs:
         weights, kernels = (WEIGHTS, KERNELS) if backbone.device.type == "cpu" else (GPU_WEIGHTS, GPU_KERNELS)
         return cls(DENSE * 4 * layers * channels / token, weights + layers * kernels / token)
 
-    def way(self, pack: Pack, tokens: int) -> tuple[Way, int]:
-        """The cheapest way that fits, and the tokens of texts in a pass of it.
+    def ways(self, pack: Pack, tokens: int, packs: int = 1) -> dict[Way, tuple[float, int]]:
+        """What each way costs that fits, and its chunk: tokens of texts in a pass, rows where the cache is repeated.
 
         With P tokens of a prompt, T of texts and n passes behind the prompt's cache, texts are held against
         T (P + T / n) tokens, where one sequence costs (P + T)^2: the best n is T sqrt(attention / start).
+
+        Args:
+            pack: some texts.
+            tokens: padded tokens of a pass.
+            packs: how many there are, which may share the passes of some ways.
         """
         sizes = [len(text) for text in pack.texts]
-        prompt, total, longest = len(pack.prompt), sum(sizes), max(sizes)
-        if len(sizes) == 1:
-            return "together", total
+        prompt, total, longest, count = len(pack.prompt), sum(sizes), max(sizes), len(sizes)
+        shared = self.start / max(1, min(packs, tokens // (prompt + total)))
         room = max(tokens - prompt, longest)
-        passes = max(2, round(total * (self.attention / self.start) ** 0.5), -(-total // room))
-        pairs = len(sizes) * (prompt + longest) ** 2
-        rounds = -(-len(sizes) * (prompt + longest) // tokens)
-        behind = prompt**2 + total * (prompt + total / passes)
-        costs: dict[Way, float] = {
-            "together": prompt + total + self.attention * (prompt + total) ** 2 + self.start,
-            "behind": prompt + total + self.attention * behind + self.start * (passes + 1),
-            "apart": len(sizes) * prompt + total + self.attention * pairs + self.start * rounds,
+        passes = max(2, round(total * (self.attention / shared) ** 0.5), -(-total // room))
+        rows = max(1, min(count, tokens // (prompt + longest)))
+        groups = -(-count // rows)
+        found: dict[Way, tuple[float, int]] = {
+            "behind": (
+                self._cost(prompt + total, prompt**2 + total * (prompt + total / passes)) + shared * (passes + 1),
+                # the last text of a pass seldom ends where it should
+                min(max(longest, total // passes + longest // 2), room),
+            ),
+            "repeated": (
+                self._cost(groups * prompt + count * longest, groups * prompt**2 + count * longest * (prompt + longest))
+                + 2 * self.start * groups,
+                rows,
+            ),
+            "apart": (self._cost(count * prompt + total, count * (prompt + longest) ** 2) + shared * groups, 1),
         }
-        if prompt + total > tokens:
-            del costs["together"]
-        best = min(costs, key=lambda way: costs[way])
-        # the last text of a pass seldom ends where it should
-        return best, min(max(longest, total // passes + longest // 2), room) if best == "behind" else total
+        if prompt + total <= tokens:
+            found["together"] = self._cost(prompt + total, (prompt + total) ** 2) + shared, total
+        return found
+
+    def _cost(self, tokens: float, pairs: float) -> float:
+        return tokens + self.attention * pairs
 
 
 def plan(backbone: Backbone, packs: Sequence[Pack], tokens: int) -> list[Batch]:
@@ -136,17 +153,41 @@ def plan(backbone: Backbone, packs: Sequence[Pack], tokens: int) -> list[Batch]:
     costs = Costs.of(backbone)
     whole: list[Pack] = []
     behind: list[tuple[int, int, Pack]] = []
+    batches: list[Batch] = []
     for pack in numbered:
-        way, chunk = costs.way(pack, tokens) if backbone.packs else ("apart", 0)
-        if way == "apart":
-            whole += [_part(pack, slice(row, row + 1)) for row in range(len(pack.texts))]
-        elif way == "together":
+        way, chunk = _way(backbone, costs.ways(pack, tokens, len(numbered)), pack)
+        if way == "together":
             whole.append(pack)
-        elif pack.prompt and backbone.caches:
+        elif way == "behind":
             behind.append((len(split_packs([pack], chunk)), chunk, pack))
+        elif way == "repeated":
+            batches += [Batch((part,), way) for part in _rows(pack, chunk)]
         else:
-            whole += split_packs([pack], chunk)
-    return [*_whole(whole, tokens), *_behind(behind, tokens)]
+            whole += _rows(pack, 1)
+    return [*_whole(whole, tokens), *_behind(behind, tokens), *batches]
+
+
+def _way(backbone: Backbone, ways: dict[Way, tuple[float, int]], pack: Pack) -> tuple[Way, int]:
+    """The cheapest that the backbone can do."""
+    cached = len(pack.prompt) > 0
+    able: dict[Way, bool] = {
+        "together": backbone.packs,
+        "behind": cached and backbone.caches,
+        "repeated": cached and backbone.repeats,
+        "apart": True,
+    }
+    if len(pack.texts) == 1:
+        return "apart", 1
+    found: list[Way] = [way for way in ways if able[way]]
+    best = min(found, key=lambda way: ways[way][0])
+    return best, ways[best][1]
+
+
+def _rows(pack: Pack, rows: int) -> list[Pack]:
+    """Texts of similar length, so many at a time."""
+    order = sorted(range(len(pack.texts)), key=lambda row: len(pack.texts[row]))
+    parts = [order[start : start + rows] for start in range(0, len(order), rows)]
+    return [replace(pack, texts=tuple(pack.texts[row] for row in part), rows=pack.rows[part]) for part in parts]
 
 
 def _whole(packs: Sequence[Pack], tokens: int) -> list[Batch]:
@@ -160,11 +201,11 @@ def _behind(packs: Sequence[tuple[int, int, Pack]], tokens: int) -> list[Batch]:
     for passes, chunk, pack in sorted(packs, key=lambda one: (one[0], len(one[2].prompt) + one[1], one[2].user)):
         if groups and groups[-1][0] == passes:
             last = groups[-1][1]
-            more = Batch((*last.packs, pack), max(last.chunk or 0, chunk))
+            more = Batch((*last.packs, pack), "behind", max(last.chunk, chunk))
             if more.size <= tokens:
                 groups[-1] = (passes, more)
                 continue
-        groups.append((passes, Batch((pack,), chunk)))
+        groups.append((passes, Batch((pack,), "behind", chunk)))
     return [batch for _, batch in groups]
 
 

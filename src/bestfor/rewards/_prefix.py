@@ -43,6 +43,26 @@ def states_behind(model: PreTrainedModel, packs: Sequence[Pack], tokens: int, pa
     return torch.cat([part for row in found for part in row])
 
 
+def states_repeated(model: PreTrainedModel, pack: Pack, pad: int) -> torch.Tensor:
+    """The same, of one pack, each text behind a copy of the prompt's cache: for models that take no masks of ours.
+
+    Padding stands right of a text, where nothing that counts sees it.
+
+    Args:
+        model: causal, with attention throughout.
+        pack: with a prompt.
+        pad: fills rows.
+    """
+    cache = DynamicCache(config=model.config)
+    prompt = torch.tensor([pack.prompt], device=model.device)
+    model(input_ids=prompt, past_key_values=cache, use_cache=True)
+    cache.batch_repeat_interleave(len(pack.texts))
+    layout = side_by_side([Pack((), (text,), pack.rows[:1]) for text in pack.texts], pad)
+    ids = torch.from_numpy(layout.ids).to(model.device)
+    states = model(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state
+    return states.flatten(0, 1)[torch.from_numpy(layout.last).to(states.device)].float()
+
+
 def additive(owner: IntArray, q: int, like: torch.Tensor) -> torch.Tensor:
     """What attention adds to its scores so that a token sees the prompt and its own text up to itself.
 

@@ -17,7 +17,7 @@ from bestfor.policies._lora import Pair, worn
 from bestfor.rewards._backbone import Backbone
 from bestfor.rewards._packs import Pack
 from bestfor.rewards._passes import Batch, plan
-from bestfor.rewards._prefix import states_behind
+from bestfor.rewards._prefix import states_behind, states_repeated
 
 StateArray = npt.NDArray[np.float32]
 
@@ -87,15 +87,17 @@ def _read(backbone: Backbone, batch: Batch, adapters: Sequence[Mapping[str, Pair
     distinct = {id(one): one for one in asked}
     places = {key: place for place, key in enumerate(distinct)}
     with worn(backbone.model, list(distinct.values())) as now:
-        layout = None if batch.chunk else backbone.layout(batch.packs)
+        layout = backbone.layout(batch.packs) if batch.way == "together" else None
         of_pack = np.array([places[id(one)] for one in asked])
         rows = of_pack if layout is None else of_pack[layout.pack]
         # the only one is every row's, without copies
         now.only(rows.tolist() if len(distinct) > 1 else [0])
         if layout is not None:
             states = backbone.states(layout)
+        elif batch.way == "behind":
+            states = states_behind(backbone.model, batch.packs, batch.chunk, backbone.pad)
         else:
-            states = states_behind(backbone.model, batch.packs, batch.chunk or 1, backbone.pad)
+            states = states_repeated(backbone.model, batch.packs[0], backbone.pad)
         return states.cpu().numpy()
 
 
