@@ -1,3 +1,4 @@
+import asyncio
 import json
 
 import pytest
@@ -16,9 +17,9 @@ WORDS = Reading(lambda choice: choice["message"]["content"], lambda value: isins
 def talk(scripted):
     made = []
 
-    def make(answer, cache=None):
+    def make(answer, cache=None, **how):
         running = scripted(answer)
-        server = EndpointConfig(base_url=running.url, backoff=0.001, retries=1, timeout=5)
+        server = EndpointConfig(base_url=running.url, backoff=0.001, retries=1, timeout=5, **how)
         made.append(Chat(server, cache))
         return made[-1], running
 
@@ -42,6 +43,34 @@ def test_an_answer_with_its_tokens_is_kept(talk, tmp_path):
     assert ask(again) == Answer("hi", False, 11, 3)
     assert (silent.requests, again.usage.requests) == ([], 0)
     assert [json.loads(line)["tokens"] for line in cache.read_text().splitlines()] == [[11, 3]]
+
+
+def test_nonsense_is_kept_with_its_words_and_without_the_key(talk, tmp_path, monkeypatch):
+    cache = tmp_path / "answers.jsonl"
+    monkeypatch.setenv("TALKS_KEY", "sk-very-secret")
+    deaf = Reading(lambda choice: None, lambda value: True)
+    one, server = talk(lambda request: chat("I heard sk-very-secret" + "." * 999), cache, key_env="TALKS_KEY")
+    first = ask(one, reading=deaf)
+    assert first == ask(one, reading=deaf) == Answers(cache).get(json.loads(cache.read_text())["answer"])
+    assert first.value is None
+    assert first.said.startswith("I heard ***...")
+    assert len(first.said) == 300
+    server.answer = lambda request: chat(None, finish="length")
+    assert ask(one, "more", reading=deaf).said == "nothing: length"
+    server.answer = lambda request: chat("my key is sk-very-secret")
+    assert ask(one, "again").value == "my key is ***"
+    assert "secret" not in cache.read_text()
+
+
+def test_two_who_ask_the_same_at_once_pay_once(talk):
+    one, server = talk(lambda request: chat("hi"))
+    request = Request("the test", {"model": "m", "messages": []}, 7)
+
+    async def both():
+        return await asyncio.gather(*(one.ask(request, WORDS) for _ in range(5)))
+
+    assert one.run(both) == [Answer("hi", False, 10, 5)] * 5
+    assert len(server.requests) == 1
 
 
 def test_a_torn_line_swallows_no_later_one(talk, tmp_path):

@@ -15,6 +15,7 @@ import pytest
 from bestfor import rewards
 from bestfor.errors import BestforError
 from bestfor.pipeline.config import load_config, parse_config
+from bestfor.pipeline.inventory import describe_rewards
 from bestfor.pipeline.run import run
 from bestfor.pipeline.stages import write_run
 from bestfor.rewards._persona import FOLDER
@@ -183,6 +184,8 @@ def test_a_missing_score_goes_all_the_way_to_the_report(scripted, ratings, tmp_p
     result = run(config, tmp_path / "out", tell=told.append)
     table = pq.read_table(tmp_path / "out" / "rewards" / "judge.parquet")
     missing = table["mean"].null_count
+    told_of = describe_rewards(tmp_path / "out", ["judge"])["judge"]
+    assert (told_of["candidates"], told_of["missing"]) == (table.num_rows - missing, missing)
     assert 0 < missing < table.num_rows
     assert np.isnan(table["mean"].to_numpy()).sum() == missing
     found = json.loads((tmp_path / "out" / "diagnosis.json").read_text())
@@ -215,6 +218,22 @@ def test_a_run_asks_once_and_honours_what_a_person_edits(scripted, ratings, tmp_
     moved = scripted(judging(score=lambda found: error(401)))
     run(parse_config(ratings(moved.url, identity="the judge"), "run.toml"), out)
     assert moved.requests == []
+
+
+def test_a_budget_holds_for_a_run_however_often_it_is_called(scripted, ratings, tmp_path):
+    server = scripted(judging())
+
+    def config(most):
+        return parse_config(ratings(server.url, endpoint={"max_requests": most, "concurrency": 1}), "run.toml")
+
+    for most in (4, 9):
+        with pytest.raises(BestforError, match=f"the budget of {most} requests is spent; raise it and run again"):
+            run(config(most), tmp_path / "out")
+        assert len(server.requests) == most
+    run(config(1000), tmp_path / "out")
+    bodies = [json.dumps(request.body, sort_keys=True) for request in server.requests]
+    assert len(set(bodies)) == len(bodies)
+    assert json.loads((tmp_path / "out" / "usage.json").read_text())["reward judge"]["requests"] == len(bodies)
 
 
 def test_folds_share_answers_and_one_account(scripted, ratings, tmp_path):

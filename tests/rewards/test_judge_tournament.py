@@ -11,6 +11,8 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
 from bestfor import rewards
+from bestfor.rewards import _judge_asking
+from bestfor.rewards._judge_prompts import GENERAL
 from bestfor.rewards._judge_tournament import (
     PULL,
     bradley_terry,
@@ -112,6 +114,15 @@ def test_the_usual_tournament_finds_the_best_of_thirty():
     assert len(asked) == usual_rounds(30) * 15 == 90
     assert worth[np.argmax(found)] == 29
     assert np.corrcoef(found, worth)[0, 1] > 0.85
+
+
+def test_questions_are_asked_in_blocks(monkeypatch):
+    monkeypatch.setattr(_judge_asking, "_TOGETHER", 10)
+    contests = [_judge_asking.Contest(str(at), "", ("a", "b"), (GENERAL, GENERAL)) for at in range(7)]
+    found = _judge_asking.blocks(contests)
+    assert [len(block) for block in found] == [3, 3, 1]
+    assert [contest for block in found for contest in block] == contests
+    assert _judge_asking.blocks([]) == []
 
 
 def test_who_is_tied_to_nobody_is_missing():

@@ -21,6 +21,7 @@ T = TypeVar("T")
 Message = dict[str, str]
 SPARED = (("logprobs", "top_logprobs"), ("seed",))
 """Parameters without which a request is made again where the server refuses them: they change no answer's meaning."""
+_WORDS = 300
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,14 @@ class Answer:
         refused: whether there is none: it will be asked for again by a later call.
         prompt: tokens of the prompt as the server counted them, 0 where it did not say.
         completion: tokens of the answer, likewise.
+        said: how an answer begins that is nonsense, for people who want to know why.
     """
 
     value: Any = None
     refused: bool = False
     prompt: int = 0
     completion: int = 0
+    said: str = ""
 
 
 class Answers:
@@ -98,7 +101,8 @@ class Answers:
         if self._path is None:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        line = {"answer": name, "value": answer.value, "tokens": [answer.prompt, answer.completion]}
+        line: dict[str, Any] = {"answer": name, "value": answer.value, "tokens": [answer.prompt, answer.completion]}
+        line |= {"said": answer.said} if answer.value is None else {}
         with self._path.open("a", encoding="utf-8") as file:
             # A writer that was killed may have left half a line, which would swallow this one.
             file.write(("" if self._whole else "\n") + json.dumps(line) + "\n")
@@ -166,9 +170,18 @@ class Chat:
             return Answer(refused=True)
         used = used_tokens(said)
         tokens = (0, 0) if used is None else (used.prompt, used.completion)
-        answer = Answer(reading.read(said["choices"][0]), False, *tokens)
+        choice = self._without_secrets(said["choices"][0])
+        value = reading.read(choice)
+        answer = Answer(value, False, *tokens, "" if value is not None else _beginning(choice))
         self._answers.keep(request.name, answer)
         return answer
+
+    def _without_secrets(self, choice: Mapping[str, Any]) -> dict[str, Any]:
+        message = choice.get("message")
+        content = message.get("content") if isinstance(message, Mapping) else None
+        if not isinstance(message, Mapping) or not isinstance(content, str):
+            return dict(choice)
+        return {**choice, "message": {**message, "content": self._endpoint.scrub(content)}}
 
     async def _post(self, body: Mapping[str, Any], most: int) -> dict[str, Any]:
         said = {
@@ -213,6 +226,13 @@ def quoted(tag: str, text: str, tags: Sequence[str] = ()) -> str:
     return f"<{tag}>\n{text}\n</{tag}>"
 
 
+def _beginning(choice: Mapping[str, Any]) -> str:
+    """The first words of a choice, or the reason why it has none."""
+    message = choice.get("message")
+    content = message.get("content") if isinstance(message, Mapping) else None
+    return content[:_WORDS] if isinstance(content, str) and content else f"nothing: {choice.get('finish_reason')}"
+
+
 def _read(path: Path) -> dict[str, Answer]:
     """Answers of earlier calls; a line that is torn was never kept."""
     known: dict[str, Answer] = {}
@@ -222,7 +242,8 @@ def _read(path: Path) -> dict[str, Answer]:
         try:
             row = json.loads(line)
             prompt, completion = row["tokens"]
-            known[str(row["answer"])] = Answer(row["value"], False, int(prompt), int(completion))
+            said = str(row.get("said", ""))
+            known[str(row["answer"])] = Answer(row["value"], False, int(prompt), int(completion), said)
         except (ValueError, KeyError, TypeError):
             continue
     return known
