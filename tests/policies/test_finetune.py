@@ -1,6 +1,7 @@
 import itertools
 import json
 import runpy
+import shutil
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -19,9 +20,11 @@ from bestfor.data import schema  # noqa: E402
 from bestfor.data.world import World, build  # noqa: E402
 from bestfor.errors import InputError  # noqa: E402
 from bestfor.policies import _training  # noqa: E402
+from bestfor.policies._checkpoint import Checkpoint  # noqa: E402
 from bestfor.policies._corpus import Corpus, batches, conversations, encode, train_tokenizer  # noqa: E402
 from bestfor.policies._training import rate_at  # noqa: E402
 from bestfor.policies.finetune import finetune, main, world_corpora  # noqa: E402
+from bestfor.policies.prompts import messages  # noqa: E402
 
 
 def test_a_few_steps_lower_the_loss(trained):
@@ -152,6 +155,35 @@ def test_long_conversations_lose_their_oldest_items(corpus, trained):
     found = tokenizer.decode(short.ids[short.target == 1]).split("<|end|>")
     assert [text.strip() for text in found] == [*(wrote for _, wrote in talk.items[1:]), ""]
     assert encode(tokenizer, [talk], 10) == []
+
+
+QWEN3 = (
+    "{% for m in messages %}<|{{ m.role }}|>{% if m.role == 'assistant' and loop.last %}<think></think>{% endif %}"
+    "{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>"
+    "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}{% endif %}"
+)
+
+
+@pytest.mark.parametrize("template", [QWEN3, None], ids=["earlier turns lose their thoughts", "no template"])
+def test_items_are_learned_as_asked_where_a_chat_cannot_grow(corpus, settings, trained, tmp_path, template):
+    tokenizer = AutoTokenizer.from_pretrained(trained[0].out)
+    tokenizer.chat_template = template
+    talk = conversations([corpus], 3)[0]
+    rows = encode(tokenizer, [talk], 512)
+    assert len(rows) == len(talk.items) == 3
+    folder = shutil.copytree(trained[0].out, tmp_path / "other")
+    (folder / "chat_template.jinja").unlink()
+    tokenizer.save_pretrained(folder)
+    checkpoint = Checkpoint(folder)
+    for index, (row, (asked, wrote)) in enumerate(zip(rows, talk.items, strict=True)):
+        chat = messages(talk.instruction, talk.items[:index][::-1], asked)
+        assert row.ids[row.target == 0].tolist() == checkpoint.encode(chat), "training and sampling never differ"
+        assert tokenizer.decode(row.ids[row.target == 1]) == f"{wrote}<|end|>"
+    longest = encode(tokenizer, [talk], len(rows[2].ids) - 1)[2]
+    assert len(longest.ids) < len(rows[2].ids), "the oldest item finds no room"
+    assert encode(tokenizer, [talk], 4) == []
+    record = finetune(replace(settings, out=tmp_path / "further", init=folder, steps=1, held_out=0.0), [corpus])
+    assert record["data"]["conversations"] == corpus.histories.num_rows
 
 
 def test_batches_hold_every_conversation_once_within_the_budget(corpus, trained):

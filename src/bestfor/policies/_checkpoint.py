@@ -18,6 +18,7 @@ from transformers.utils import logging as hub_logging
 
 from bestfor.errors import InputError
 from bestfor.policies import _batching, _sampler
+from bestfor.policies._corpus import asked_ids
 from bestfor.policies._lora import Pair, Worn, worn
 from bestfor.policies._sampler import Drawn, Ends, Repeated, SharedPrefix
 from bestfor.policies.base import Message
@@ -61,17 +62,8 @@ class Checkpoint:
         return getattr(self._config.get_text_config(), "max_position_embeddings", None)
 
     def encode(self, messages: list[Message]) -> list[int]:
-        """Token ids of a chat, up to where the candidate begins.
-
-        Models without a chat template read the contents, separated by blank lines. Templates that know a thinking
-        mode are asked to leave it out: a candidate is the answer.
-        """
-        if self.tokenizer.chat_template:
-            text = self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
-            )
-            return self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return self.tokenizer("\n\n".join(message["content"] for message in messages))["input_ids"]
+        """Token ids of a chat, up to where the candidate begins: :func:`asked_ids`."""
+        return asked_ids(self.tokenizer, messages)
 
     def run(
         self,

@@ -12,6 +12,7 @@ import pyarrow as pa
 from bestfor import rng
 from bestfor.data import schema
 from bestfor.errors import InputError
+from bestfor.policies.base import Message
 from bestfor.policies.prompts import Item, messages
 from bestfor.types import IntArray
 
@@ -95,10 +96,14 @@ def encode(tokenizer: PreTrainedTokenizerBase, talks: Sequence[Conversation], li
     """Tokens and targets of conversations, through the tokenizer's own chat template.
 
     Conversations over ``limit`` tokens lose their oldest items; one whose newest item alone is over it is left out.
+    Where a template rewrites earlier turns when later ones follow (Qwen3's takes their thoughts away), and where there
+    is none, every item makes an example of its own, as it is asked for when sampling.
 
     Raises:
-        InputError: the tokenizer's template rewrites earlier turns when later ones follow.
+        InputError: the tokenizer's template rewrites earlier turns of some conversations only.
     """
+    if not _adds(tokenizer):
+        return [one for talk in talks for one in _apart(tokenizer, talk, limit)]
     found = _encode(tokenizer, talks)
     encoded: list[Encoded] = []
     for talk, one in zip(talks, found, strict=True):
@@ -113,6 +118,8 @@ def encode(tokenizer: PreTrainedTokenizerBase, talks: Sequence[Conversation], li
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, talks: Sequence[Conversation]) -> list[Encoded]:
+    if not talks:
+        return []
     rendered = [_render(tokenizer, talk) for talk in talks]
     whole = [text for text, _ in rendered]
     tokens = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
@@ -125,6 +132,47 @@ def _encode(tokenizer: PreTrainedTokenizerBase, talks: Sequence[Conversation]) -
     return encoded
 
 
+def _adds(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a chat's text begins with that of its beginning."""
+    if not tokenizer.chat_template:
+        return False
+    try:
+        _render(tokenizer, Conversation("", "do", (("a", "b"), ("c", "d"), ("e", "f"))))
+    except InputError:
+        return False
+    return True
+
+
+def _apart(tokenizer: PreTrainedTokenizerBase, talk: Conversation, limit: int) -> Iterator[Encoded]:
+    """An example for each item: the chat that asks for it, with as many earlier items as find room, and its text."""
+    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    for index, (asked, wrote) in enumerate(talk.items):
+        answer = [*tokenizer(wrote, add_special_tokens=False)["input_ids"], *end]
+        for first in range(index + 1):
+            chat = messages(talk.instruction, talk.items[first:index][::-1], asked)
+            prompt = asked_ids(tokenizer, chat)
+            if len(prompt) + len(answer) <= limit:
+                target = np.repeat([0, 1], [len(prompt), len(answer)])
+                yield Encoded(np.array([*prompt, *answer], dtype=np.int64), target.astype(np.int64))
+                break
+
+
+def asked_ids(tokenizer: PreTrainedTokenizerBase, chat: list[Message]) -> list[int]:
+    """Token ids of a chat, up to where the model's text begins.
+
+    Models without a chat template read the contents, separated by blank lines. Templates that know a thinking mode are
+    asked to leave it out: a candidate is the answer.
+    """
+    if tokenizer.chat_template:
+        return tokenizer(_prompt(tokenizer, chat), add_special_tokens=False)["input_ids"]
+    return tokenizer("\n\n".join(message["content"] for message in chat))["input_ids"]
+
+
+def _prompt(tokenizer: PreTrainedTokenizerBase, chat: list[Message]) -> str:
+    text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, enable_thinking=False)
+    return str(text)
+
+
 def _render(tokenizer: PreTrainedTokenizerBase, talk: Conversation) -> tuple[str, list[tuple[int, int]]]:
     """A conversation as one text, and where in it the user's own texts (with their ends) begin and end."""
     text = ""
@@ -132,8 +180,8 @@ def _render(tokenizer: PreTrainedTokenizerBase, talk: Conversation) -> tuple[str
     for index, (asked, wrote) in enumerate(talk.items):
         prompt = messages(talk.instruction, talk.items[:index][::-1], asked)
         answer = {"role": "assistant", "content": wrote}
-        before = str(tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True))
-        after = str(tokenizer.apply_chat_template([*prompt, answer], tokenize=False))
+        before = _prompt(tokenizer, prompt)
+        after = str(tokenizer.apply_chat_template([*prompt, answer], tokenize=False, enable_thinking=False))
         if not (before.startswith(text) and after.startswith(before)):
             raise InputError(
                 "chat template", "earlier turns that change when later ones follow", "a template that adds"

@@ -41,7 +41,7 @@ from bestfor.policies.prompts import instruction
 
 Kind = Literal["headline", "review", "mixed", "all"]
 
-__all__ = ["Finetune", "Size", "finetune", "main", "world_corpora"]
+__all__ = ["Corpus", "Finetune", "Size", "finetune", "main", "world_corpora"]
 
 
 def world_corpora(
