@@ -1,5 +1,6 @@
 """Tiny backbones and short trainings for the tests of reward models on a language model's back."""
 
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -64,3 +65,26 @@ SHORT = {
     "user_rows": 64,
 }
 """A training that is over at once."""
+
+
+@contextmanager
+def fitting(folder, examples, root, *, tell=None, tokens=None, **options):
+    """A course over some examples on a backbone, ready to run."""
+    import numpy as np
+    import torch
+
+    from bestfor.rewards import _lora_fit as fits
+    from bestfor.rewards._canonical import canonical
+
+    config = fits.Config(**{**SHORT, "backbone": folder, **options})
+    backbone, ordered = fits.open_backbone(config), canonical(examples)
+    pairwise = config.loss == "bradley_terry"
+    centre, unit = float(np.mean(examples.utility)), float(np.std(examples.utility))
+    rows = fits.encode_rows(ordered, backbone, items=config.items, pairwise=pairwise, centre=centre, unit=unit)
+    states = fits.states_of(backbone, rows.packs, [{}] * len(rows.packs), tokens=config.tokens)
+    standard = fits.Standard.of(states, backbone.device)
+    device = fits.Device(tokens or config.tokens, backbone.packs, tell or (lambda line: None))
+    context = fits.Context(config, standard, device, 0)
+    state = fits.State(root, fits.identity(rows, ordered, config, backbone, 0))
+    with fits.adapted(backbone, config) as worn:
+        yield fits.Course(rows, ordered.users, worn, context, state, torch.from_numpy(states))

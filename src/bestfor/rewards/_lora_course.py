@@ -176,7 +176,8 @@ class Course:
             return context.held_loss(unseen, moments) / len(unseen)
 
         warming = config.warm_up if config.loss == "gaussian" else 0
-        first = max(0, min(warming, passes - 1 + run.stage.before) - run.stage.before)
+        # an adapter that tells held-out labels no better is none
+        first = 0 if run.body.weights else min(warming + 1, passes)
         return Limits(passes, max(patience, config.patience), first, held)
 
     def tried(self, user: int, rows: Rows, unseen: Rows, heads: Heads) -> FloatArray:
@@ -207,7 +208,7 @@ class Course:
 
     def _finish(self, store: AdapterStore, rows: Rows, heads: Heads, passes: Passes, verdict: Verdict | None) -> Fitted:
         """Write the adapters, and train those of users on what was learned for everybody."""
-        shared = store.write(None, self.adapted.layers(SHARED)) if wears(self.config, SHARED) else ""
+        shared = store.write(None, self.adapted.layers(SHARED)) if passes.shared else ""
         some = [int(user) for user in np.unique(rows.user) if self._wear[user]] if passes.own else []
         if verdict is not None and self.config.abstain:
             some = [user for user in some if not verdict.abstained[user]]

@@ -20,7 +20,7 @@ from bestfor import rng
 from bestfor.errors import BestforError
 from bestfor.rewards._lora_heads import Heads, Standard
 from bestfor.rewards._lora_loss import Objective, total_loss
-from bestfor.rewards._lora_rows import Bundle, Rows, batches, schedule
+from bestfor.rewards._lora_rows import Bundle, Rows, batches, largest, schedule
 from bestfor.rewards._lora_settings import Config
 from bestfor.rewards._packs import Pack
 from bestfor.types import FloatArray
@@ -46,8 +46,12 @@ class Device:
     packed: bool
     tell: Callable[[str], None]
 
-    def tried(self, work: Callable[[], Tensor]) -> Tensor:
+    def tried(self, work: Callable[[], Tensor], least: int) -> Tensor:
         """The result of some work, which is done again with smaller batches where memory does not suffice.
+
+        Args:
+            work: looks up ``tokens`` when it is called.
+            least: padded tokens of what cannot be divided.
 
         Raises:
             BestforError: batches cannot be any smaller.
@@ -58,9 +62,9 @@ class Device:
             except RuntimeError as error:
                 if not full(error):
                     raise
-            if self.tokens <= 1:
-                raise BestforError("out of memory with a single query: a smaller limit, or checkpointing, needs less")
-            self.tokens //= 2
+            if self.tokens <= least:
+                raise BestforError(f"out of memory with {least:,} tokens; a smaller limit or checkpointing needs less")
+            self.tokens = max(least, self.tokens // 2)
             self.tell(f"Out of memory: batches hold at most {self.tokens:,} tokens from here on.")
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
@@ -183,7 +187,9 @@ class Descent:
             return
         if self.context.config.dropout:
             torch.manual_seed(int(self._draw().integers(1 << 62)))
-        loss = self.context.device.tried(lambda: self.gradient(chosen, warming=warming))
+        device = self.context.device
+        least = largest(self.rows, chosen, packed=device.packed)
+        loss = device.tried(lambda: self.gradient(chosen, warming=warming), least)
         learned = [weight for weight in self.weights.values() if weight.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(learned, self.context.config.clip)
         if not bool(torch.isfinite(loss) & torch.isfinite(norm)):
@@ -278,7 +284,8 @@ class Context:
 
     def predict(self, rows: Rows, body: Body, variants: Sequence[Heads]) -> FloatArray:
         """Means and log-variances of rows under several heads, shape (variants, 2, n)."""
-        return self.device.tried(lambda: self._predicted(rows, body, variants)).cpu().double().numpy()
+        least = largest(rows, rows.bundles(), packed=self.device.packed)
+        return self.device.tried(lambda: self._predicted(rows, body, variants), least).cpu().double().numpy()
 
     def _predicted(self, rows: Rows, body: Body, variants: Sequence[Heads]) -> Tensor:
         like = self.standard.centre

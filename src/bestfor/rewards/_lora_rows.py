@@ -241,6 +241,12 @@ def batches(rows: Rows, bundles: Sequence[Bundle], tokens: int, *, packed: bool)
     return found
 
 
+def largest(rows: Rows, bundles: Sequence[Bundle], *, packed: bool) -> int:
+    """Padded tokens of the largest bundle: no batch need be larger."""
+    sizes = (_size(rows, bundle, packed=packed) for bundle in bundles)
+    return max(sequences * width for sequences, width in sizes)
+
+
 def by_code(codes: IntArray) -> list[IntArray]:
     """Rows of each code, in ascending order of both."""
     order = np.argsort(codes, kind="stable")

@@ -22,7 +22,7 @@ class Limits:
     Attributes:
         passes: at most.
         patience: passes without gain.
-        first: the first pass that may be the best.
+        first: passes that the best weights took at least; 0 where those that it starts from may be best.
         held: mean held-out loss of the run's present weights; None goes on to the end.
     """
 
@@ -78,6 +78,8 @@ def descend(run: Descent, limits: Limits, part: Part, shown: Callable[[int], Non
         if part.state is not None and run.step % part.every == 0:
             _store(run, part, best, number)
 
+    if run.step == 0:
+        _judged(run, limits, best, 0)
     while number < limits.passes:
         try:
             run.epoch(number, after)
@@ -85,20 +87,19 @@ def descend(run: Descent, limits: Limits, part: Part, shown: Callable[[int], Non
             _store(run, part, best, number)
             raise
         number += 1
-        if limits.held is None:
-            best.passes = number
-        elif _judged(run, limits, best, number):
+        if _judged(run, limits, best, number):
             break
     if best.weights:
         _copy(best.weights, run)
-    best.passes = best.passes or number
+    else:
+        best.passes = number
     _store(run, part, best, number, done=True)
     return best.passes
 
 
 def _judged(run: Descent, limits: Limits, best: _Best, number: int) -> bool:
     """Whether a run has gained nothing for too long after so many passes."""
-    if number <= limits.first or limits.held is None:
+    if limits.held is None or number < limits.first:
         return False
     value = limits.held()
     if value < best.value - GAIN:

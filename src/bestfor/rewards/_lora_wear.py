@@ -90,9 +90,9 @@ class Adapted:
         A base's own dropout stays off: it would draw from a stream that all users share.
         """
         modules = list(self._model.modules())
-        layers = [one for one in modules if isinstance(one, GradientCheckpointingLayer)] if self._checkpoints() else []
+        layers = [one for one in modules if isinstance(one, GradientCheckpointingLayer)]
         drops = [part for one in modules for part in getattr(one, "lora_dropout", {}).values()]
-        flags = [*layers, *(drops if self._config.dropout else [])]
+        flags = [*(layers if self._config.checkpointing else []), *(drops if self._config.dropout else [])]
         for module in flags:
             module.training = True
         try:
@@ -101,17 +101,11 @@ class Adapted:
             for module in flags:
                 module.training = False
 
-    def _checkpoints(self) -> bool:
-        model = cast(Any, self._model)
-        if self._config.checkpointing and not model.is_gradient_checkpointing:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        return self._config.checkpointing
-
     def close(self) -> None:
         """Leave the base as it was."""
         model = cast(Any, self._model)
         with _quiet():
-            if self._config.checkpointing and model.is_gradient_checkpointing:
+            if self._config.checkpointing:
                 model.gradient_checkpointing_disable()
             cast(Any, self._wrapped).unload()
         if hasattr(model, "peft_config"):
@@ -139,6 +133,9 @@ def adapted(backbone: Backbone, config: Config) -> Iterator[Adapted]:
             raise InputError(f"backbone '{backbone.name}'", found, f"some of {', '.join(names)}") from error
     worn = Adapted(backbone, config, wrapped)
     try:
+        if config.checkpointing:
+            with _quiet():
+                backbone.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         yield worn
     finally:
         worn.close()
@@ -166,7 +163,8 @@ def _shape(config: Config, name: str) -> LoraConfig:
 @contextmanager
 def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
-        # peft 0.21 reads a name that transformers 5 has deprecated, and says when it turns a GPT-2 layer's matrix.
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        # transformers 5 has deprecated names that peft 0.21 and transformers 4 need; peft also says when it turns a
+        # GPT-2 layer's matrix.
+        warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)
         warnings.filterwarnings("ignore", message=".*fan_in_fan_out", category=UserWarning)
         yield
