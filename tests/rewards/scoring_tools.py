@@ -7,6 +7,7 @@ import numpy as np
 
 COMMON = {"vocab_size": 1536, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 LLAMA = COMMON | {"intermediate_size": 24, "num_key_value_heads": 1, "max_position_embeddings": 512}
+LAYERS = ["sliding_attention", "full_attention"]
 KINDS = {
     "qwen2": ("Qwen2Config", LLAMA),
     "qwen3": ("Qwen3Config", LLAMA | {"head_dim": 8}),
@@ -18,6 +19,14 @@ TARGETS = {
     "gpt2": ("h.0.attn.c_attn", "h.1.mlp.c_fc"),
     "bert": ("encoder.layer.0.attention.self.query", "encoder.layer.1.output.dense"),
 }
+OTHERS = {
+    "mamba": ("MambaConfig", {"vocab_size": 1536, "hidden_size": 16, "num_hidden_layers": 2, "state_size": 4}),
+    "bloom": ("BloomConfig", {"vocab_size": 1536, "hidden_size": 16, "n_layer": 2, "n_head": 2}),
+    "gemma3": ("Gemma3TextConfig", LLAMA | {"head_dim": 8, "sliding_window": 8, "layer_types": LAYERS}),
+    "deberta": ("DebertaV2Config", COMMON | {"intermediate_size": 24}),
+    "t5": ("T5Config", {"vocab_size": 1536, "d_model": 16, "d_kv": 8, "num_layers": 1, "num_heads": 2, "d_ff": 24}),
+}
+"""Without SDPA, with positions by bias, with windows in some layers, with a decoder behind an encoder."""
 DECODER = ("layers.0.self_attn.q_proj", "layers.0.self_attn.v_proj", "layers.1.mlp.down_proj")
 
 
@@ -32,7 +41,7 @@ def made(name, folder):
     for path in locate("embedded").iterdir():
         if "token" in path.name or "template" in path.name:
             shutil.copy(path, folder)
-    kind, options = KINDS[name]
+    kind, options = (KINDS | OTHERS)[name]
     torch.manual_seed(0)
     model = transformers.AutoModel.from_config(getattr(transformers, kind)(**options))
     with torch.no_grad():

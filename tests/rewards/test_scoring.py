@@ -36,6 +36,25 @@ def test_models_that_cannot_pack_get_rows(backbones):
         assert len(batch.packs) == rows
 
 
+@pytest.mark.parametrize(("name", "repeats"), [("mamba", False), ("bloom", True), ("gemma3", True)])
+def test_models_of_other_kinds_are_read_as_they_can(backbones, monkeypatch, name, repeats):
+    backbone = backbones(name)
+    start_of(monkeypatch, 2.0)
+    assert (backbone.causal, backbone.packs, backbone.repeats) == (True, False, repeats)
+    packs = packs_of([*RAGGED[:4], (30, [5, 3, 9, 12])])
+    batches = plan(backbone, packs, 200)
+    assert any(batch.way == "repeated" for batch in batches) == repeats
+    found = states_of(backbone, packs, [{}] * 5, tokens=200)
+    np.testing.assert_allclose(found, plain(backbone, name, packs, [{}] * 5), atol=2e-5)
+
+
+def test_backbones_are_decoders_or_encoders(backbones):
+    assert not backbones("deberta").causal
+    assert states_of(backbones("deberta"), packs_of(RAGGED[:1]), [{}], tokens=64).shape == (3, 16)
+    with pytest.raises(InputError, match="an encoder-decoder model; expected a decoder or an encoder"):
+        backbones("t5")
+
+
 @pytest.mark.parametrize("name", ["qwen2", "gpt2", "mistral", "bert"])
 def test_users_of_one_batch_wear_their_own(backbones, name):
     backbone = backbones(name)

@@ -38,11 +38,12 @@ class Backbone:
         name: ``"embedded"``, a folder, or a hub name.
         dtype: ``"auto"`` (float32 on a CPU, the checkpoint's own elsewhere) or a torch name.
         device: ``"auto"`` or a torch name.
-        attention: an implementation; ``"auto"`` is SDPA. FlashAttention takes no masks: texts then have a row each.
+        attention: an implementation; ``"auto"`` is SDPA where the model has it. FlashAttention takes no masks: texts
+            then have a row each.
         limit: the longest pair in tokens; by default what the model takes, up to ``LIMIT``.
 
     Raises:
-        InputError: no usable checkpoint, or a limit beyond the model's.
+        InputError: no usable checkpoint, one with a decoder behind an encoder, or a limit beyond the model's.
     """
 
     def __init__(
@@ -58,10 +59,12 @@ class Backbone:
         self.folder: Path = locate(name)
         self.device = device_of(device)
         self._dtype = dtype_of(dtype, self.device.type)
-        self._attention = "sdpa" if attention == "auto" else attention
+        self._attention = None if attention == "auto" else attention
         with usable(self.folder):
             self._config = AutoConfig.from_pretrained(self.folder, local_files_only=True)
             self.tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+        if self._config.is_encoder_decoder:
+            raise InputError(f"backbone '{name}'", "an encoder-decoder model", "a decoder or an encoder")
         longest = getattr(self._config.get_text_config(), "max_position_embeddings", None)
         if limit is not None and longest is not None and limit > longest:
             raise InputError(

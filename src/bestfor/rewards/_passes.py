@@ -150,12 +150,12 @@ def plan(backbone: Backbone, packs: Sequence[Pack], tokens: int) -> list[Batch]:
         for place, pack in enumerate(packs)
         if pack.texts
     ]
-    costs = Costs.of(backbone)
+    costs = Costs.of(backbone) if backbone.packs or backbone.repeats else None
     whole: list[Pack] = []
     behind: list[tuple[int, int, Pack]] = []
     batches: list[Batch] = []
     for pack in numbered:
-        way, chunk = _way(backbone, costs.ways(pack, tokens, len(numbered)), pack)
+        way, chunk = _way(backbone, costs.ways(pack, tokens, len(numbered)), pack) if costs else ("apart", 1)
         if way == "together":
             whole.append(pack)
         elif way == "behind":
