@@ -6,11 +6,12 @@ import asyncio
 import hashlib
 import json
 import re
+import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from bestfor.endpoint.budget import Usage
 from bestfor.endpoint.client import Endpoint, EndpointConfig, used_tokens
@@ -89,7 +90,7 @@ class Answers:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._known = {} if path is None else _read(path)
-        self._whole = path is None or not path.is_file() or path.read_bytes()[-1:] in (b"", b"\n")
+        self._file: TextIO | None = None
 
     def get(self, name: str) -> Answer | None:
         """What was answered, None where nothing was."""
@@ -100,13 +101,26 @@ class Answers:
         self._known[name] = answer
         if self._path is None:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         line: dict[str, Any] = {"answer": name, "value": answer.value, "tokens": [answer.prompt, answer.completion]}
         line |= {"said": answer.said} if answer.value is None else {}
-        with self._path.open("a", encoding="utf-8") as file:
-            # A writer that was killed may have left half a line, which would swallow this one.
-            file.write(("" if self._whole else "\n") + json.dumps(line) + "\n")
-        self._whole = True
+        file = self._file or self._open(self._path)
+        file.write(json.dumps(line) + "\n")
+        file.flush()
+
+    def close(self) -> None:
+        """Close the file; a later answer opens it again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _open(self, path: Path) -> TextIO:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torn = path.is_file() and path.read_bytes()[-1:] not in (b"", b"\n")
+        self._file = path.open("a", encoding="utf-8")
+        weakref.finalize(self, self._file.close)
+        # A writer that was killed may have left half a line, which would swallow the next one.
+        self._file.write("\n" if torn else "")
+        return self._file
 
 
 class Chat:
@@ -135,7 +149,8 @@ class Chat:
         self._earlier = earlier
 
     def close(self) -> None:
-        """Close the connections; a later request opens them again."""
+        """Close the connections and the file; a later request opens them again."""
+        self._answers.close()
         if "_endpoint" in self.__dict__:
             self._endpoint.close()
 
