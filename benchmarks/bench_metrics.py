@@ -19,13 +19,15 @@ from collections.abc import Callable
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import numpy as np
-import pyarrow as pa
+# Other processes begin by reading the file that started them: the command line loads little there, nor shall this one.
+if __name__ != "__mp_main__":
+    import numpy as np
+    import pyarrow as pa
 
-from bestfor import rng
-from bestfor.data.schema import CANDIDATES, QUERIES
-from bestfor.pipeline.measure import Measuring, measure
-from bestfor.utilities.overlap import Overlap
+    from bestfor import rng
+    from bestfor.data.schema import CANDIDATES, QUERIES
+    from bestfor.pipeline.measure import Measuring, measure
+    from bestfor.utilities.overlap import Overlap
 
 EACH = 20
 PACKAGE_SHARE = {10: 20, 120: 400}
