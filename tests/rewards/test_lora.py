@@ -4,8 +4,6 @@ from lora_tools import SHORT
 from bestfor.rewards import Lora
 from bestfor.testing.rewards import RewardModelTests
 
-pytest.importorskip("torch")
-
 
 class TestLora(RewardModelTests):
     model = Lora

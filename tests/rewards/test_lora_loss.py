@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
-
-torch = pytest.importorskip("torch")
+import torch
 
 from bestfor import rng
 from bestfor.rewards._lora_heads import Heads, Standard

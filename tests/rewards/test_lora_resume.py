@@ -7,9 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
-torch = pytest.importorskip("torch")
-
+import torch
 from lora_tools import SHORT, fitting
 
 from bestfor.errors import BestforError
@@ -27,6 +25,9 @@ OPTIONS = SHORT | {
     "rate": 0.01,
     "user_rate": 0.01,
 }
+
+TOTAL = 31
+"""Steps of a fit that is not stopped, heads alone aside."""
 
 
 def hashes(folder):
@@ -66,17 +67,12 @@ def test_a_fit_that_was_stopped_ends_with_the_same_bytes(steps, small, whole, tm
     with pytest.raises(Stopped):
         Lora(backbone=small, cache=tmp_path / "cache", **OPTIONS).fit(EXAMPLES, rng=0)
     left = len(list((tmp_path / "cache").rglob("*.safetensors")))
-    taken = len(done)
     model = Lora(backbone=small, cache=tmp_path / "cache", **OPTIONS).fit(EXAMPLES, rng=0)
     assert left > 0
-    assert len(done) - taken < TOTAL - steps + 6, "it began again"
-    print("TOTAL", len(done), taken)
+    assert len(done) <= TOTAL + 2, "at most the steps of one user are taken twice"
     model.save(tmp_path / "model")
     assert hashes(tmp_path / "model") == hashes(whole)
     assert list((tmp_path / "cache").iterdir()) == [], "what was saved is not kept twice"
-
-
-TOTAL = 57
 
 
 def test_other_settings_or_data_begin_anew(small, tmp_path):
@@ -148,7 +144,7 @@ def test_memory_for_nothing_is_an_error_in_one_line(small, monkeypatch):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr(Adapted, "states", none)
-    with pytest.raises(BestforError, match="out of memory with .* tokens"):
+    with pytest.raises(BestforError, match=r"out of memory with .* tokens"):
         Lora(backbone=small, **OPTIONS).fit(EXAMPLES, rng=0)
     assert _lora_descent.full(torch.OutOfMemoryError("x"))
     assert not _lora_descent.full(RuntimeError("another"))

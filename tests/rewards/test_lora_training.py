@@ -2,9 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
-torch = pytest.importorskip("torch")
-
+import torch
 from lora_tools import SHORT, fitting
 
 from bestfor import rng
@@ -71,7 +69,7 @@ def test_checkpointing_changes_no_gradient(folder, request, tmp_path):
             layer = next(
                 module for module in course.adapted._model.modules() if type(module).__name__ == LAYERS[folder]
             )
-            next(layer.children()).register_forward_pre_hook(lambda *_: seen.append(1))
+            next(layer.children()).register_forward_pre_hook(lambda *_, seen=seen: seen.append(1))
             run.gradient(run.bundles)
             found.append((0.0, {name: w.grad.clone() for name, w in run.weights.items() if w.grad is not None}))
             assert len(seen) == 1 + checkpointing

@@ -117,9 +117,10 @@ class Course:
     def _unjudged(self) -> Passes:
         """All passes where that is wanted; few where there is too little to hold out."""
         config = self.config
+        shared, own = config.epochs * wears(config, SHARED), config.user_epochs * wears(config, OWN)
         if config.held_out == 0:
-            return Passes(config.probe, config.epochs, config.user_epochs)
-        return Passes(config.probe, min(config.epochs, UNSTOPPED), min(config.user_epochs, UNSTOPPED))
+            return Passes(config.probe, shared, own)
+        return Passes(config.probe, min(shared, UNSTOPPED), min(own, UNSTOPPED))
 
     def _search(self, kept: Rows, unseen: Rows) -> tuple[Heads, Passes, Verdict]:
         heads, passes = self.together("search", kept, unseen, None)

@@ -267,7 +267,7 @@ class Context:
         """Sum of the losses of a batch's rows."""
         columns, these, group = self.columns(rows, batch, run.body)
         user, target = self._tensor(rows.user[these]), self._tensor(rows.target[these]).to(columns.dtype)
-        mean, log_variance = run.heads.moments(columns, user)
+        mean, log_variance = run.heads.moments(columns, user, faithful=self.config.faithful)
         objective = self.objective(warming=warming, levels=rows.levels)
         return total_loss(mean, log_variance, target, self._tensor(group), objective)
 

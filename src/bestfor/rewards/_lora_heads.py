@@ -104,14 +104,16 @@ class Heads:
         """What serves somebody without labels, for everybody."""
         return replace(self, own_mean=torch.zeros_like(self.own_mean), own_spread=torch.zeros_like(self.own_spread))
 
-    def moments(self, columns: Tensor, user: Tensor) -> tuple[Tensor, Tensor]:
+    def moments(self, columns: Tensor, user: Tensor, *, faithful: bool = False) -> tuple[Tensor, Tensor]:
         """Mean and log-variance on the standard scale, each (n,).
 
         Args:
             columns: shape (n, k).
             user: shape (n,), codes.
+            faithful: whether the variance's gradient stops at the columns.
         """
         mean = columns @ self.mean + (columns * self.own_mean[user]).sum(1)
+        columns = columns.detach() if faithful else columns
         spread = columns @ self.spread + (columns * self.own_spread[user]).sum(1)
         return mean, clamped(spread)
 

@@ -17,7 +17,9 @@ class Config(BaseModel):
         loss: what the variants of the paper differ in.
         likelihood: of ``loss = "gaussian"``: the plain one, or beta-NLL, which does not give up on what is hard to fit.
         beta: exponent of beta-NLL; 0 is the likelihood, 1 has the gradient of squared error to the mean.
-        warm_up: first passes over the labels, those of ``probe`` included, of squared error, before a variance is learned.
+        warm_up: first passes over the labels, those of ``probe`` included, of squared error; variances come after.
+        faithful: whether the variance's gradient stops at the heads, so that adapters are shaped by the mean alone
+            (Stirn et al. 2023): else they learn labels by heart for the variance's sake.
         level: who wears an adapter: everybody the same and each user a small one on top, everybody alone, or each user
             alone.
         own_heads: whether users' heads deviate from the shared ones; with ``level = "global"`` and without them nothing
@@ -69,6 +71,7 @@ class Config(BaseModel):
     likelihood: Literal["nll", "beta_nll"] = "beta_nll"
     beta: float = Field(default=0.5, ge=0, le=1)
     warm_up: int = Field(default=10, ge=0)
+    faithful: bool = True
     level: Literal["both", "global", "user"] = "both"
     own_heads: bool = True
     deviation: float = Field(default=2.0, ge=0)
