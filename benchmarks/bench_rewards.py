@@ -52,6 +52,9 @@ def main() -> None:
     groups = np.array([0] * options.features + [1])
     fit, fitted = timed(lambda: fit_rows(rows, groups, config, rng=0))
     print(f"fit, isotropic:              {fit}, {peak():.0f} MB at most, the labels included")
+    chosen, free = timed(lambda: fit_rows(rows, groups, Config(variance_head=False), rng=0))
+    print(f"fit, structure chosen:       {chosen}, {peak():.0f} MB at most: {free.structure.covariance}")
+    del free
     judged, _ = timed(lambda: judge(rows, fitted))
     print(f"leave-one-out of every user: {judged}")
     alone: dict[int, BayesianRidge] = {}
