@@ -134,6 +134,22 @@ def test_a_server_that_never_answered_ends_the_work(talk):
         ask(one)
 
 
+def test_a_dead_server_is_left_alone_and_asked_again_by_the_next_call(talk):
+    one, server = talk(lambda request: chat("hi"), concurrency=2)
+    ask(one)
+    server.answer = lambda request: error(401)
+
+    async def many():
+        asked = [Request(str(at), {"model": "m", "messages": [{"content": str(at)}]}, 7) for at in range(50)]
+        return await asyncio.gather(*(one.ask(request, WORDS) for request in asked), return_exceptions=True)
+
+    outcomes = one.run(many)
+    assert all(isinstance(outcome, BestforError) and "401" in str(outcome) for outcome in outcomes)
+    assert len(server.requests) <= 1 + 4
+    server.answer = lambda request: chat("alive")
+    assert [outcome.value for outcome in one.run(many)] == ["alive"] * 50
+
+
 @given(st.text(alphabet="</ tex>persona\n", max_size=60))
 def test_no_text_breaks_out_of_its_quotes(text):
     held = quoted("text", text, ("persona",))

@@ -4,12 +4,15 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bestfor import rewards
 from bestfor.data.examples import History
 from bestfor.endpoint import EndpointTable
 from bestfor.errors import BestforError, InputError
 from bestfor.pipeline.config import parse_config
+from bestfor.rewards._judge_writing import Shown, cost, material
 from bestfor.rewards.judge import Config, Judge
 from bestfor.testing.rewards import LetterEncoder, RewardModelTests, taste_examples
 from servers import error, judging, marked, parts, persona
@@ -231,7 +234,7 @@ def test_strangers_and_users_without_a_persona(judge):
 
 def test_tokens_are_told_and_usage_is_what_was_paid(judge, tmp_path):
     examples = small(users=1, queries=1)
-    prices = {"input_price": 2.0, "output_price": 4.0}
+    prices = {"input_price": 1.0, "output_price": 4.0}
     model, server = judge(judging(), cache=tmp_path)
     model.fit(examples, rng=0).predict(examples)
     assert model.notes[0] == "personas and rubrics by m: 1 answer, 10 + 5 tokens"
@@ -239,8 +242,12 @@ def test_tokens_are_told_and_usage_is_what_was_paid(judge, tmp_path):
     assert (model.usage.requests, model.usage.prompt_tokens, model.usage.cost) == (4, 40, None)
     again = rewards.build("judge", cache=tmp_path, model="m", endpoint={**model.config.endpoint.model_dump(), **prices})
     again.fit(examples, rng=0).predict(examples)
-    assert again.notes == model.notes
-    assert again.usage.requests == 0
+    costs = [
+        f"{note}, cost {cost}"
+        for note, cost in zip((model.notes[0], model.notes[-1]), ("0.0000", "0.0001"), strict=True)
+    ]
+    assert [again.notes[0], again.notes[-1]] == costs
+    assert (again.usage.requests, again.usage.cost) == (0, 0.0)
     assert len(server.requests) == 4
     again.close()
 
@@ -326,3 +333,21 @@ def test_it_needs_no_further_fit_to_refuse_more_labels(judge):
     model, _ = judge()
     with pytest.raises(BestforError, match="another fit"):
         model.fit(small(), rng=0).update(small())
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.text(max_size=400), max_size=30),
+    st.integers(0, 12),
+    st.integers(0, 5),
+    st.integers(100, 2000),
+)
+def test_what_is_shown_never_exceeds_its_budget(texts, items, rated, tokens):
+    examples = replace(small(users=1, candidates=9), history=History({"u0": tuple(texts)}))
+    [found] = material(examples, Shown(items, rated, tokens))
+    shown = [*found.items, *(one for pair in (*found.liked, *found.disliked) for one in pair)]
+    assert sum(cost(text) for text in shown) <= tokens
+    assert len(found.items) <= items
+    assert found.shown == (len(texts) if found.items else 0)
+    whole = [text for text in found.items if not text.endswith("…")]
+    assert set(whole) <= set(texts)

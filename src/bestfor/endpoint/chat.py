@@ -23,6 +23,8 @@ Message = dict[str, str]
 SPARED = (("logprobs", "top_logprobs"), ("seed",))
 """Parameters without which a request is made again where the server refuses them: they change no answer's meaning."""
 _WORDS = 300
+_WAITING = 2
+"""Questions for each that the server is asked at once: those that wait for a retry keep no other from being asked."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,7 @@ class Chat:
         self._asking: dict[str, asyncio.Future[Answer]] = {}
         self._dropped: set[str] = set()
         self._limit = "max_tokens"
+        self._over = ""
 
     @property
     def usage(self) -> Usage:
@@ -156,13 +159,16 @@ class Chat:
 
     def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Do asynchronous work on the connection's own thread and wait for it."""
+        self._over = ""
+        self._room = asyncio.Semaphore(_WAITING * self.server.concurrency)
         return self._endpoint.run(work)
 
     async def ask(self, request: Request, reading: Reading) -> Answer:
-        """Ask one question, unless it was answered before or is being asked.
+        """Ask one question, unless it was answered before or is being asked; within :meth:`run`.
 
         Raises:
-            BestforError: the server is out of reach or the budget spent; what was answered is kept.
+            BestforError: the server is out of reach or the budget spent; what was answered is kept, and nothing more is
+                asked within this run.
         """
         name = request.name
         known = self._answers.get(name)
@@ -177,12 +183,16 @@ class Chat:
             self._asking.pop(name, None)
 
     async def _fresh(self, request: Request, reading: Reading) -> Answer:
-        try:
-            said = await self._post({"max_tokens": request.most, **request.body}, request.most)
-        except EndpointError as error:
-            if error.hopeless:
-                raise BestforError(f"{request.who}: {error}") from None
-            return Answer(refused=True)
+        async with self._room:
+            if self._over:
+                raise BestforError(f"{request.who}: {self._over}")
+            try:
+                said = await self._post({"max_tokens": request.most, **request.body}, request.most)
+            except EndpointError as error:
+                if error.hopeless:
+                    self._over = str(error)
+                    raise BestforError(f"{request.who}: {error}") from None
+                return Answer(refused=True)
         used = used_tokens(said)
         tokens = (0, 0) if used is None else (used.prompt, used.completion)
         choice = self._without_secrets(said["choices"][0])

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from bestfor import rng as randomness
-from bestfor.endpoint import Chat
+from bestfor.endpoint import Budget, Chat
 from bestfor.endpoint.chat import Answer, Message, Reading, Request
 from bestfor.rewards._judge_prompts import Scheme, comparing, scoring
 from bestfor.rewards._judge_tournament import Pair, play, usual_rounds
@@ -62,11 +62,11 @@ class Tally:
             self.read += missing is None
             self.mass += missing or 0.0
 
-    @property
-    def tokens(self) -> str:
-        """What the answers took."""
+    def told(self, budget: Budget) -> str:
+        """What the answers took, in tokens and at the budget's prices."""
         answers = self.asked - self.refused
-        return f"{answers} answer{'s'[: answers != 1]}, {self.prompt} + {self.completion} tokens"
+        cost = f", cost {budget.cost(self.prompt, self.completion):.4f}" if budget.priced else ""
+        return f"{answers} answer{'s'[: answers != 1]}, {self.prompt} + {self.completion} tokens{cost}"
 
     def notes(self, model: str, wanted: bool) -> list[str]:
         """What a reader of scores should know.

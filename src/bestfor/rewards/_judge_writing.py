@@ -174,7 +174,7 @@ class Author:
     def notes(self, known: Sequence[Material]) -> list[str]:
         """What was written, from what it could not be, and what was not."""
         tally = self.tally
-        said = [f"personas and rubrics by {self._manner.model}: {tally.tokens}"]
+        said = [f"personas and rubrics by {self._manner.model}: {tally.told(self._chat.server.budget)}"]
         bare = sum(not one for one in known)
         if bare:
             said.append(f"{bare} of {len(known)} users have nothing that a persona could be written from")

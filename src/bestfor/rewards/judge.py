@@ -209,7 +209,7 @@ class Judge(RewardModel):
         if missing:
             self._predict_notes.append(f"{missing} of {len(mean)} candidates have no reward from {self.config.model}")
         self._predict_notes += jury.tally.notes(self.config.model, self.config.logprobs)
-        self._predict_notes.append(f"judged by {self.config.model}: {jury.tally.tokens}")
+        self._predict_notes.append(f"judged by {self.config.model}: {jury.tally.told(self._chat().server.budget)}")
         return RewardEstimate(mean, None)
 
     def _contests(self, examples: Examples) -> tuple[list[Contest], list[tuple[IntArray, IntArray]]]:
