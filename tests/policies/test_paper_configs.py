@@ -9,6 +9,7 @@ from urllib.parse import unquote
 import pytest
 import tiny
 import tomli_w
+from transformers import Qwen2Config
 
 from bestfor.pipeline.config import load_config, parse_config
 from bestfor.pipeline.run import run
@@ -104,6 +105,14 @@ def qwen(tmp_path_factory):
     return tiny.save(tmp_path_factory.mktemp("qwen"), positions=8192)
 
 
+@pytest.fixture(scope="module")
+def qwen2(tmp_path_factory):
+    """A random Qwen2."""
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
+    config = Qwen2Config(vocab_size=len(tiny.tokenizer()), intermediate_size=16, max_position_embeddings=8192, **shape)
+    return tiny.save(tmp_path_factory.mktemp("qwen2"), config)
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_configuration_holds_the_papers_setting(path):
     config = load_config(path)
@@ -115,6 +124,7 @@ def test_a_configuration_holds_the_papers_setting(path):
     assert config.diagnosis.n[-1] == 30
     kinds = [reward.kind for reward in config.reward]
     assert {"point", "bradley_terry", "gaussian"} <= set(kinds)
+    assert [reward.options["backbone"] for reward in config.reward if reward.kind == "lora"] == ["Qwen/Qwen2.5-1.5B"]
 
 
 def test_all_five_tasks_are_there():
@@ -126,10 +136,12 @@ LONG = [pytest.param(path, marks=pytest.mark.slow, id=path.stem) for path in FIL
 
 
 @pytest.mark.parametrize("path", [pytest.param(FILES[0], id="lamp4"), *LONG])
-def test_a_configuration_runs_end_to_end(path, qwen, scripted, tmp_path, capsys):
+def test_a_configuration_runs_end_to_end(path, qwen, qwen2, scripted, tmp_path, capsys):
     raw = tomllib.loads(path.read_text(encoding="utf-8"))
     raw["data"] = data_of(raw["data"], tmp_path / "data")
     raw["policy"] |= {"model": str(qwen), "max_new_tokens": 12}
+    (large,) = (reward for reward in raw["reward"] if reward["kind"] == "lora")
+    large |= {"backbone": str(qwen2), "epochs": 1, "user_epochs": 1, "probe": 2}
     file = tmp_path / "run.toml"
     # The script reads a file, as a person has it: only names and lengths differ from the one that is shipped.
     file.write_text(tomli_w.dumps(raw))
