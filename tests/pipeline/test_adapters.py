@@ -10,6 +10,7 @@ from bestfor.pipeline.adapters import teach
 from bestfor.pipeline.asking import Prompting, ask, labelled, teaching
 from bestfor.pipeline.config import parse_config
 from bestfor.pipeline.run import run
+from bestfor.policies import adapters
 
 # peft 0.21 reads a name that transformers 5 has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -94,8 +95,14 @@ def test_every_item_trains_or_labels(count, share):
     assert teaching(10, 0.7) == 3, "not a hair less"
 
 
-def test_a_run_trains_its_adapters_once_and_samples_with_them(tmp_path):
-    told = []
+def test_a_run_trains_its_adapters_once_and_samples_with_them(tmp_path, monkeypatch):
+    told, taught = [], {}
+    train = adapters.train_adapters
+    monkeypatch.setattr(
+        adapters,
+        "train_adapters",
+        lambda base, examples, *rest: taught.update(examples) or train(base, examples, *rest),
+    )
     config = parse_config(RAW, "test")
     first = run(config, tmp_path / "run", tell=told.append)
     assert "adapters" in told
@@ -104,6 +111,14 @@ def test_a_run_trains_its_adapters_once_and_samples_with_them(tmp_path):
     assert len(files) == 5, "three users, one for all, the index"
     fit = schema.read(tmp_path / "run" / "queries.parquet", schema.QUERIES)
     assert set(fit["split"].to_pylist()) == {"fit", "test"}
+    labels = [row for row in fit.to_pylist() if row["split"] == "fit"]
+    for user, examples in taught.items():
+        own = {(row["input"], row["reference"]) for row in labels if row["user_id"] == user}
+        trained = {(one.messages[-1]["content"], one.output) for one in examples}
+        assert own
+        assert trained
+        assert not own & trained, "what trains a user's adapter labels nothing for the reward model"
+    assert set(taught) == {row["user_id"] for row in labels}
     told.clear()
     again = run(config, tmp_path / "run", tell=told.append)
     assert "adapters: already there" in told

@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 from transformers import BloomConfig, GPT2Config, MistralConfig
 
-from bestfor.policies import _batching
+from bestfor.policies import _batching, _checkpoint
 from bestfor.policies.base import Budgeted, Policy, Prompt
 from bestfor.policies.transformers import TransformersPolicy, noise_of
 
@@ -85,6 +85,23 @@ def test_prompts_are_batched_with_those_of_similar_length(checkpoint, monkeypatc
     assert in_buckets.logprob[same] == pytest.approx(together.logprob[same], abs=2e-3)
 
 
+def test_the_base_is_loaded_once_for_all_users(checkpoint, tmp_path, monkeypatch):
+    pytest.importorskip("peft")
+    from bestfor.policies.adapters import Example, Lora, train_adapters
+
+    loaded = []
+    model = _checkpoint.AutoModelForCausalLM
+    load = model.from_pretrained
+    monkeypatch.setattr(model, "from_pretrained", lambda *rest, **more: loaded.append(1) or load(*rest, **more))
+    examples = {user: [Example(PROMPTS[0].messages, f"{user} bridge")] for user in ("ann", "bob", "eve")}
+    train_adapters(checkpoint, examples, tmp_path, Lora(rank=2, steps=1))
+    assert len(loaded) == 1
+    policy = TransformersPolicy(checkpoint, max_new_tokens=2, adapters=tmp_path)
+    for seed in range(2):
+        policy.sample([Prompt(user, PROMPTS[0].messages, user) for user in examples], 2, seed=seed)
+    assert len(loaded) == 2
+
+
 def test_both_ways_to_run_a_model_draw_the_same_tokens(checkpoint):
     policy = TransformersPolicy(checkpoint, max_new_tokens=8)
     side_by_side = raw(policy, PROMPTS, 12)
@@ -93,6 +110,22 @@ def test_both_ways_to_run_a_model_draw_the_same_tokens(checkpoint):
     # Bits differ between the two, so a draw on the very edge may too: nearly all agree.
     assert np.mean((side_by_side.tokens == repeated.tokens).all(axis=2)) > 0.95
     assert side_by_side.logprob == pytest.approx(repeated.logprob, abs=2e-3)
+
+
+def test_a_prompt_is_encoded_once_however_many_candidates(checkpoint):
+    policy = TransformersPolicy(checkpoint, max_new_tokens=3)
+    prompts = [ask("q1", "the old stone bridge runs"), ask("q2", "the old stone bridge stands")]
+    lengths = [policy.count(list(prompt.messages)) for prompt in prompts]
+    fed = []
+    assert policy.checkpoint.shares, "the probe, which is fed tokens of its own, is behind us"
+    hook = policy.checkpoint.model.register_forward_pre_hook(
+        lambda model, args, kwargs: fed.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    policy.sample(prompts, 40, seed=0)
+    hook.remove()
+    assert fed[0] == (2, max(lengths)), "both prompts in one pass"
+    assert len(fed) == 5, "then two further tokens of 32 candidates side by side, and of the other 8"
+    assert (fed[1], fed[3]) == ((2, 32), (2, 8))
 
 
 @pytest.mark.parametrize("shares", [True, False])
