@@ -48,6 +48,7 @@ from lora_models import (
     head_flops,
     measured_peak,
     packs_of,
+    shape_of,
     subject,
     timed,
     work_of,
@@ -197,9 +198,19 @@ def line(row: Row, subject: Subject, sheet: float | None) -> str:
 
 
 def unmeasured(name: str) -> Iterator[str]:
-    """Lines of a model that this machine cannot run."""
-    for kind, published in PUBLISHED.items():
-        yield f"| {name} | {kind} | unmeasured: no GPU | {published:,.1f} | - | - | - | - | - |"
+    """Lines of a model that this machine cannot run: what it would take to be twice as fast as published."""
+    size, model = Size(), shape_of(LARGE[name])
+    texts, head = [size.text] * size.pack, head_flops(model)
+    works = {
+        "reward training": flops(model, size.prompt, texts, training=True) / size.pack,
+        "policy training": flops(model, size.prompt, texts[:1], training=True) + 2 * size.text * head,
+        "score": flops(model, size.prompt, [size.text] * size.candidates) / size.candidates,
+        "generation": flops(model, size.prompt, [size.written]) + size.written * head,
+    }
+    for kind, work in works.items():
+        share = work / (1e-3 * PUBLISHED[kind] / 2) / PEAKS["H100"]
+        need = f"{work / 1e12:.2f} TFLOP: {share:.1%} of an H100 for twice as fast"
+        yield f"| {name} | {kind} | unmeasured: no GPU | {PUBLISHED[kind]:,.1f} | - | - | - | - | {need} |"
 
 
 def main(only: str = "", threads: int = 1, repeats: int = 3) -> None:

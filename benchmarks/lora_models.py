@@ -194,6 +194,12 @@ def work_of(subject: Subject, packs: Sequence[Pack], *, training: bool = False) 
     return sum(flops(model, len(pack.prompt), [len(text) for text in pack.texts], training=training) for pack in packs)
 
 
+def shape_of(config: PreTrainedConfig) -> PreTrainedModel:
+    """A model of names and shapes alone."""
+    with torch.device("meta"):
+        return cast(Any, AutoModelForCausalLM).from_config(config)
+
+
 def head_flops(model: PreTrainedModel) -> float:
     """Operations for the probabilities of one token."""
     return 2.0 * cast(Any, model).get_output_embeddings().weight.numel()
