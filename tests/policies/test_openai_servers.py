@@ -107,7 +107,7 @@ def test_a_limit_that_a_refusal_names_is_believed(policy):
     made, server = policy(slots)
     [written] = made.sample(prompts("a"), 10, seed=0)
     assert len({one.text for one in written}) == 10
-    assert [request.body["n"] for request in server.requests] == [10, 4, 4, 2]
+    assert sorted(request.body["n"] for request in server.requests) == [2, 4, 4, 10]
     assert "at most 4 choices" in made.notes[0]
 
 
