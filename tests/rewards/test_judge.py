@@ -232,6 +232,27 @@ def test_strangers_and_users_without_a_persona(judge):
     assert "2 of 3 users have no persona: judged by the general rubric" in model.notes
 
 
+def test_who_has_a_history_and_no_labels_gets_a_persona_when_first_met(judge, tmp_path):
+    examples = small(users=2)
+    history = History({"u1": ("mine", "mine too", "later")}, {"q2": 2, "q3": 3}, {"u1": 2})
+    examples = replace(examples, history=history)
+    model, server = judge(cache=tmp_path / "cache")
+    model.fit(examples.take(examples.user == 0), rng=0).save(tmp_path / "model")
+    assert list(model.personas) == ["u0"]
+    found = model.predict(examples)
+    [asked] = [request for request in writing(server) if "item" in parts(request)]
+    assert parts(asked)["item"] == ["mine", "mine too"]
+    told = {parts(one)["persona"][0] for one in server.requests if "text" in parts(one)}
+    assert "Likes mine too" in told
+    assert not any("general" in note for note in model.notes)
+    assert "users without fit labels: personas and rubrics by m: 1 answer, 10 + 5 tokens" in model.notes
+    alone = Judge.load(tmp_path / "model", cache=tmp_path / "cache", user="u1")
+    mine = examples.take(examples.user == 1)
+    np.testing.assert_array_equal(alone.predict(mine).mean, found.mean[examples.user == 1])
+    assert alone.usage.requests == 0
+    alone.close()
+
+
 def test_tokens_are_told_and_usage_is_what_was_paid(judge, tmp_path):
     examples = small(users=1, queries=1)
     prices = {"input_price": 1.0, "output_price": 4.0}

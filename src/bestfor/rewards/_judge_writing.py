@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bestfor import rng as randomness
-from bestfor.data.examples import Examples
+from bestfor.data.examples import Examples, History
 from bestfor.endpoint import Chat
 from bestfor.endpoint.chat import Answer, Message, Reading, quoted
 from bestfor.rewards._judge_asking import Manner, Tally, together
@@ -93,14 +93,19 @@ def material(examples: Examples, limits: Shown) -> list[Material]:
         rows = order[ends[code] : ends[code + 1]]
         liked, disliked = extremes(examples, rows, away[rows], limits.rated)
         written = () if examples.history is None else examples.history.before_tests(user)
-        items = tuple(written[-limits.items :]) if limits.items else ()
-        half = limits.tokens // 2 if items else limits.tokens
+        half = limits.tokens // 2 if written and limits.items else limits.tokens
         pairs = _within([*liked, *disliked], half)
-        used = sum(cost(asked) + cost(text) for asked, text in pairs)
-        kept = _latest(items, limits.tokens - used)
+        kept = _latest(written, limits, sum(cost(asked) + cost(text) for asked, text in pairs))
         best, worst = tuple(pairs[: len(liked)]), tuple(pairs[len(liked) :])
         found.append(Material(kept, best, worst, len(written) if kept else 0))
     return found
+
+
+def of_history(history: History, user: str, limits: Shown) -> Material:
+    """What a persona is written from where there are no labels."""
+    written = history.before_tests(user)
+    kept = _latest(written, limits, 0)
+    return Material(kept, (), (), len(written) if kept else 0)
 
 
 def extremes(
@@ -218,8 +223,10 @@ def _within(pairs: list[tuple[str, str]], tokens: int) -> list[tuple[str, str]]:
     return [(cut(asked, share), cut(text, share)) for asked, text in pairs] if share >= LEAST // 2 else pairs[:0]
 
 
-def _latest(items: tuple[str, ...], tokens: int) -> tuple[str, ...]:
+def _latest(written: tuple[str, ...], limits: Shown, used: int) -> tuple[str, ...]:
     """The latest texts that fit, none of them longer than a quarter of the room; oldest first."""
+    items = written[-limits.items :] if limits.items else ()
+    tokens = limits.tokens - used
     kept: list[str] = []
     most = max(tokens // 4, LEAST)
     for text in reversed(items):

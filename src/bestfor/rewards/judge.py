@@ -13,7 +13,8 @@ neighbours among learned prototypes, here any model judges as it is. Scale arbit
 **What a persona is written from.** The latest of the user's texts that every test query of theirs sees
 (:meth:`bestfor.data.examples.History.before_tests`: none later than a test query, and no answer to one), and the best
 and worst labelled candidates, which are of the fit part. A query that comes before a text that the persona rests on (a
-fit query, say, whose own reference is such a text) is judged by the general rubric, and ``notes`` count it.
+fit query, say, whose own reference is such a text) is judged by the general rubric, and ``notes`` count it. Users who
+have a history and no fit labels get their persona at the first prediction, from such texts alone.
 
 **Missing.** A candidate about which the server gives no answer, or one that is no score, under any of the rubrics that
 count, has no reward: its mean is NaN, never a number that nobody gave.
@@ -37,13 +38,13 @@ from bestfor.data.examples import Examples
 from bestfor.encoders import Encoder
 from bestfor.endpoint import Address, Chat, EndpointTable, Usage
 from bestfor.rewards._base import RewardModel
-from bestfor.rewards._judge_asking import Contest, Jury, Manner
+from bestfor.rewards._judge_asking import Jury, Manner
+from bestfor.rewards._judge_docket import docket
 from bestfor.rewards._judge_people import nearest_users, user_vectors
-from bestfor.rewards._judge_prompts import GENERAL, Scheme
-from bestfor.rewards._judge_writing import Author, Shown, material
+from bestfor.rewards._judge_writing import Author, Shown, material, of_history
 from bestfor.rewards._options import parse
 from bestfor.rewards._persona import FOLDER, Persona, Profile, packed, read_edited, unpacked, write_files
-from bestfor.types import IntArray, RewardEstimate
+from bestfor.types import RewardEstimate
 
 ANSWERS = "answers.jsonl"
 
@@ -184,8 +185,7 @@ class Judge(RewardModel):
     def _fit(self, examples: Examples, rng: int) -> None:
         config = self.config
         self._seed, self._signature = rng, ""
-        known = material(examples, Shown(config.items, config.rated, config.shown_tokens))
-        author = Author(self._chat(), self._manner(), config.rubrics, config.persona_tokens, config.temperature)
+        known, author = material(examples, self._shown), self._author()
         personas = author.write(self._users, known)
         neighbours: list[list[tuple[int, float]]] = [[] for _ in self._users]
         if config.neighbours:
@@ -200,67 +200,46 @@ class Judge(RewardModel):
         self._fit_notes += author.notes(known)
 
     def _predict(self, examples: Examples) -> RewardEstimate:
-        contests, places = self._contests(examples)
+        profiles = {**self._profiles, **self._met(examples)}
+        codes = self._user_codes(examples)
+        served = [user in profiles and profiles[user].persona is not None for user in examples.users]
+        self._note_strangers(examples, np.where(np.array(served)[examples.user], 0, codes), "the general rubric")
+        asked = docket(examples, profiles, self.config.share)
         jury = Jury(self._chat(), self._manner())
         mean = np.zeros(len(examples))
-        for (rows, text), rewards in zip(places, jury.judge(contests), strict=True):
+        for (rows, text), rewards in zip(asked.places, jury.judge(asked.contests), strict=True):
             mean[rows] = rewards[text]
         missing = int(np.isnan(mean).sum())
+        self._predict_notes += asked.notes
         if missing:
             self._predict_notes.append(f"{missing} of {len(mean)} candidates have no reward from {self.config.model}")
         self._predict_notes += jury.tally.notes(self.config.model, self.config.logprobs)
         self._predict_notes.append(f"judged by {self.config.model}: {jury.tally.told(self._chat().server.budget)}")
         return RewardEstimate(mean, None)
 
-    def _contests(self, examples: Examples) -> tuple[list[Contest], list[tuple[IntArray, IntArray]]]:
-        """One for each user and query, and where its rows and their texts lie."""
-        pair = examples.user * len(examples.queries) + examples.query
-        order = np.argsort(pair, kind="stable")
-        _, starts = np.unique(pair[order], return_index=True)
-        seen = {} if examples.history is None else examples.history.seen
-        contests: list[Contest] = []
-        places: list[tuple[IntArray, IntArray]] = []
-        early = 0
-        for rows in np.split(order, starts[1:]):
-            user, code = examples.users[examples.user[rows[0]]], int(examples.query[rows[0]])
-            query, profile = examples.queries[code], self._profiles.get(user, Profile())
-            late = profile.persona is not None and seen.get(query, profile.shown) < profile.shown
-            early += late
-            own = [examples.texts[one] for one in examples.text[rows]]
-            place = {text: at for at, text in enumerate(sorted(set(own)))}
-            schemes = (GENERAL,) if late else self._schemes(profile)
-            contests.append(Contest(query, examples.inputs[code], tuple(place), schemes))
-            places.append((rows, np.array([place[text] for text in own])))
-        self._note_users(examples)
-        if early:
-            said = "came before texts that the persona rests on: judged by the general rubric"
-            self._predict_notes.append(f"{early} of {len(contests)} queries {said}")
-        return contests, places
-
-    def _schemes(self, profile: Profile) -> tuple[Scheme, ...]:
-        """The user's own rubrics and their neighbours' first ones, with weights that add up to 1."""
-        own = profile.persona
-        if own is None:
-            return (GENERAL,)
-        known = ((self._profiles.get(name, Profile()).persona, share) for name, share in profile.neighbours)
-        near = [(persona, share) for persona, share in known if persona is not None]
-        total, lent = sum(share for _, share in near), self.config.share if near else 0.0
-        schemes = [Scheme(own.persona, rubric, (1 - lent) / len(own.rubrics)) for rubric in own.rubrics]
-        schemes += [Scheme(one.persona, one.rubrics[0], lent * share / total) for one, share in near]
-        return tuple(schemes)
-
-    def _note_users(self, examples: Examples) -> None:
+    def _met(self, examples: Examples) -> dict[str, Profile]:
+        """Profiles of users without fit labels who wrote something; the same each time, from answers that were kept."""
+        history = examples.history
         asked = [examples.users[code] for code in np.unique(examples.user)]
-        personas = self.personas
-        served = np.array([user in personas for user in examples.users], dtype=np.int64)[examples.user] - 1
-        codes = np.maximum(self._user_codes(examples), served)
-        self._note_strangers(examples, codes, "the general rubric")
-        bare = sum(user in self._profiles and user not in personas for user in asked)
-        if bare:
-            self._predict_notes.append(f"{bare} of {len(asked)} users have no persona: judged by the general rubric")
-        edited = sum(user in personas and personas[user].edited for user in asked)
-        if edited:
-            self._predict_notes.append(f"{edited} of {len(asked)} users were judged by a persona that a person edited")
+        fresh = [user for user in asked if user not in self._profiles] if history is not None else []
+        known = [] if history is None else [of_history(history, user, self._shown) for user in fresh]
+        written = [(user, one) for user, one in zip(fresh, known, strict=True) if one]
+        if not written:
+            return {}
+        author = self._author()
+        personas = author.write([user for user, _ in written], [one for _, one in written])
+        self._predict_notes += [
+            f"users without fit labels: {note}" for note in author.notes([one for _, one in written])
+        ]
+        return {user: Profile(own, one.shown) for (user, one), own in zip(written, personas, strict=True)}
+
+    @property
+    def _shown(self) -> Shown:
+        return Shown(self.config.items, self.config.rated, self.config.shown_tokens)
+
+    def _author(self) -> Author:
+        config = self.config
+        return Author(self._chat(), self._manner(), config.rubrics, config.persona_tokens, config.temperature)
 
     def _chat(self) -> Chat:
         if self._talk is None:
