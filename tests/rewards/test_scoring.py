@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -93,6 +94,20 @@ def test_equal_batches_give_equal_bits(backbones):
     for tokens in (24, 10_000):
         first, second = (states_of(backbone, packs, adapters, tokens=tokens) for _ in range(2))
         assert first.tobytes() == second.tobytes()
+
+
+def test_threads_that_share_a_backbone_wear_their_own(backbones):
+    backbone = backbones("qwen2")
+    packs = packs_of([(8, [6] * 6)])
+    adapters = [adapter(backbone.model, "qwen2", seed) for seed in range(4)]
+
+    def work(seed):
+        return states_of(backbone, packs, [adapters[seed]], tokens=40)
+
+    alone = [work(seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(work, [0, 1, 2, 3] * 4))
+    assert all(np.array_equal(one, alone[place % 4]) for place, one in enumerate(found))
 
 
 @pytest.mark.parametrize("tokens", [20, 10_000])

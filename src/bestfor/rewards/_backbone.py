@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
+from threading import RLock
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -73,6 +74,8 @@ class Backbone:
         self.limit: int = limit or min(longest or LIMIT, LIMIT)
         self.shortened: set[str] = set()
         """Inputs that were cut at their end to leave room for a text."""
+        self.lock = RLock()
+        """Held by who changes what the model wears."""
 
     @cached_property
     def fingerprint(self) -> str:

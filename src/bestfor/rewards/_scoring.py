@@ -21,7 +21,7 @@ from bestfor.rewards._prefix import states_behind, states_repeated
 
 StateArray = npt.NDArray[np.float32]
 
-FULL = ("out of memory", "not enough memory", "can't allocate")
+FULL = ("out of memory", "not enough memory", "can't allocate", "alloc_failed")
 """What allocators of processors and devices say in a RuntimeError of no kind of its own."""
 
 
@@ -35,7 +35,8 @@ def states_of(
 ) -> StateArray:
     """The state of every text.
 
-    Equal batches give equal bits; another split into batches changes rounding alone.
+    Equal batches give equal bits; another split into batches changes rounding alone. Threads that share a backbone take
+    turns, since what a batch wears hangs on its layers.
 
     Args:
         backbone: the model.
@@ -52,7 +53,7 @@ def states_of(
     """
     found = np.zeros((sum(len(pack.texts) for pack in packs), backbone.hidden), dtype=np.float32)
     refused: float = np.inf
-    with torch.no_grad(), _evaluating(backbone.model):
+    with backbone.lock, torch.no_grad(), _evaluating(backbone.model):
         waiting = plan(backbone, packs, tokens)[::-1]
         while waiting:
             batch = waiting.pop()
