@@ -1,6 +1,8 @@
 import asyncio
+import io
 import itertools
 import math
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +18,7 @@ from bestfor.rewards._judge_prompts import GENERAL
 from bestfor.rewards._judge_tournament import (
     PULL,
     bradley_terry,
+    most_questions,
     pairings,
     play,
     standing,
@@ -116,6 +119,25 @@ def test_the_usual_tournament_finds_the_best_of_thirty():
     assert np.corrcoef(found, worth)[0, 1] > 0.85
 
 
+@pytest.mark.parametrize(
+    ("players", "rounds", "most"), [(1, None, 0), (2, None, 2), (3, 2, 6), (30, None, 180), (4, 9, 12)]
+)
+def test_how_many_questions_there_are_at_most(players, rounds, most):
+    assert most_questions(players, rounds) == most
+
+
+def test_a_bar_is_shown_on_a_terminal_alone(monkeypatch, capsys):
+    with _judge_asking.bar("quiet", 3) as advance:
+        advance()
+    assert capsys.readouterr().err == ""
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with _judge_asking.bar("judged by [m]", 3) as advance:
+        advance()
+    assert "judged by [m]" in terminal.getvalue()
+
+
 def test_questions_are_asked_in_blocks(monkeypatch):
     monkeypatch.setattr(_judge_asking, "_TOGETHER", 10)
     contests = [_judge_asking.Contest(str(at), "", ("a", "b"), (GENERAL, GENERAL)) for at in range(7)]
@@ -200,7 +222,7 @@ def test_questions_of_a_tournament(tournament):
     model.fit(examples, rng=0)
     before = len(server.requests)
     mean = model.predict(examples).mean
-    assert len(server.requests) - before <= 2 * 2 * 2 * 3 * 2, "users, rubrics, rounds, pairs, orders"
+    assert len(server.requests) - before == 2 * 6 * 2 == 2 * most_questions(6, 2), "users, pairs of a ring, orders"
     assert model.usage.requests == len(server.requests)
     np.testing.assert_allclose(mean, 0, atol=1e-9)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Iterable, Sequence
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -15,7 +17,7 @@ from bestfor import rng as randomness
 from bestfor.endpoint import Budget, Chat
 from bestfor.endpoint.chat import Answer, Message, Reading, Request
 from bestfor.rewards._judge_prompts import Scheme, comparing, scoring
-from bestfor.rewards._judge_tournament import Pair, play, usual_rounds
+from bestfor.rewards._judge_tournament import Pair, most_questions, play, usual_rounds
 from bestfor.types import FloatArray
 from bestfor.utilities.score_tokens import score_reading
 
@@ -145,10 +147,18 @@ class Jury:
     def __init__(self, chat: Chat, manner: Manner) -> None:
         self.tally = Tally()
         self._chat, self._manner = chat, manner
+        self._advance: Callable[[], None] = lambda: None
 
     def judge(self, contests: Sequence[Contest]) -> list[FloatArray]:
         """The reward of each text of each contest, NaN where a rubric that counts has no answer for it."""
-        return self._chat.run(lambda: self._judge(contests))
+        with bar(f"judged by {self._manner.model}", sum(self._questions(one) for one in contests)) as self._advance:
+            return self._chat.run(lambda: self._judge(contests))
+
+    def _questions(self, contest: Contest) -> int:
+        """How many there will be; of a tournament the most."""
+        players, rounds = len(contest.texts), self._manner.rounds
+        each = players if rounds == 0 else most_questions(players, rounds)
+        return each * len(contest.schemes)
 
     async def _judge(self, contests: Sequence[Contest]) -> list[FloatArray]:
         found: list[FloatArray] = []
@@ -173,7 +183,7 @@ class Jury:
         players, rounds = len(contest.texts), self._manner.rounds
         order = randomness.derive(self._manner.seed, "tournament", contest.query).permutation(players)
         compare = partial(self._compare, contest, scheme)
-        return await play(players, usual_rounds(players) if rounds is None else rounds, compare, order)
+        return await play(players, rounds or usual_rounds(players), compare, order)
 
     async def _compare(self, contest: Contest, scheme: Scheme, pairs: Sequence[Pair]) -> Sequence[float]:
         reading = score_reading(1, 2)
@@ -188,7 +198,23 @@ class Jury:
         request = manner.request(f"the judge of query '{contest.query}'", messages, manner.max_tokens, **fields)
         answer = await self._chat.ask(request, reading)
         self.tally.count_score(answer)
+        self._advance()
         return math.nan if answer.value is None else answer.value[0]
+
+
+@contextmanager
+def bar(label: str, total: int) -> Iterator[Callable[[], None]]:
+    """A bar with remaining time on standard error where that is a terminal; gives what moves it by one."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(label, total=total)
+        yield lambda: shown.advance(task)
 
 
 async def together(work: Iterable[Awaitable[T]]) -> list[T]:

@@ -41,6 +41,13 @@ def usual_rounds(players: int) -> int:
     return max(RING, math.ceil(math.log2(max(players, 1))) + 1)
 
 
+def most_questions(players: int, rounds: int | None) -> int:
+    """The most questions of a tournament: both orders of its pairs."""
+    ringed = len(ring(np.arange(players)))
+    swiss = ((rounds or usual_rounds(players)) - RING) * (players // 2)
+    return 2 * min(ringed + swiss, players * (players - 1) // 2)
+
+
 async def play(players: int, rounds: int, compare: Compare, order: IntArray) -> FloatArray:
     """Strengths of the players, shape (players,); NaN for those whom no chain of outcomes ties to most others.
 

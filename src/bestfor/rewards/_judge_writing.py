@@ -8,7 +8,7 @@ fit part.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from bestfor import rng as randomness
 from bestfor.data.examples import Examples, History
 from bestfor.endpoint import Chat
 from bestfor.endpoint.chat import Answer, Message, Reading, quoted
-from bestfor.rewards._judge_asking import Manner, Tally, together
+from bestfor.rewards._judge_asking import Manner, Tally, bar, together
 from bestfor.rewards._judge_prompts import TAGS, describing
 from bestfor.rewards._persona import Persona, written_by_model
 from bestfor.types import FloatArray, IntArray
@@ -171,10 +171,13 @@ class Author:
         self.tally = Tally()
         self._chat, self._manner = chat, manner
         self._rubrics, self._most, self._temperature = rubrics, most, temperature
+        self._advance: Callable[[], None] = lambda: None
 
     def write(self, users: Sequence[str], known: Sequence[Material]) -> list[Persona | None]:
         """The users' personas, None where there is nothing to write one from or no answer is one."""
-        return self._chat.run(lambda: together(self._persona(*one) for one in zip(users, known, strict=True)))
+        questions = self._rubrics * sum(map(bool, known))
+        with bar(f"personas by {self._manner.model}", questions) as self._advance:
+            return self._chat.run(lambda: together(self._persona(*one) for one in zip(users, known, strict=True)))
 
     def notes(self, known: Sequence[Material]) -> list[str]:
         """What was written, from what it could not be, and what was not."""
@@ -201,6 +204,7 @@ class Author:
         request = self._manner.request(f"the persona of user '{user}'", known.messages(), self._most, **fields)
         answer = await self._chat.ask(request, persona_reading())
         self.tally.count(answer)
+        self._advance()
         return answer
 
 
