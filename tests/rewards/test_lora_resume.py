@@ -11,7 +11,7 @@ import torch
 from lora_tools import SHORT, fitting
 
 from bestfor.errors import BestforError
-from bestfor.rewards import Lora, _lora_descent, _lora_stopping
+from bestfor.rewards import Lora, _lora_context, _lora_stopping
 from bestfor.rewards._lora_wear import Adapted
 from bestfor.testing.rewards import assert_same, taste_examples
 
@@ -146,8 +146,8 @@ def test_memory_for_nothing_is_an_error_in_one_line(small, monkeypatch):
     monkeypatch.setattr(Adapted, "states", none)
     with pytest.raises(BestforError, match=r"out of memory with .* tokens"):
         Lora(backbone=small, **OPTIONS).fit(EXAMPLES, rng=0)
-    assert _lora_descent.full(torch.OutOfMemoryError("x"))
-    assert not _lora_descent.full(RuntimeError("another"))
+    assert _lora_context.full(torch.OutOfMemoryError("x"))
+    assert not _lora_context.full(RuntimeError("another"))
 
 
 KILLED = """

@@ -6,7 +6,8 @@ import torch
 from lora_tools import SHORT, fitting
 
 from bestfor import rng
-from bestfor.rewards._lora_descent import Body, Descent, Stage
+from bestfor.rewards._lora_context import Body
+from bestfor.rewards._lora_descent import Descent, Stage
 from bestfor.rewards._lora_heads import Heads
 from bestfor.rewards._lora_wear import OWN, SHARED
 from bestfor.rewards._packs import Pack
@@ -22,7 +23,7 @@ def run_of(course, *, loud=True, **stage):
     with torch.no_grad():
         for weight in weights.values():
             weight.copy_(torch.from_numpy(draw.normal(size=tuple(weight.shape)) * 0.1))
-    heads = Heads.zero(3, len(course.context.standard.centre), torch.device("cpu"))
+    heads = Heads.zero(stage.pop("users", 3), len(course.context.standard.centre), torch.device("cpu"))
     for value in heads.tensors().values():
         value.copy_(torch.from_numpy(draw.normal(size=tuple(value.shape)) * loud))
     made = Stage((SHARED,), 1e-2, 1000, stage.pop("epochs", 4), before=9)
@@ -133,3 +134,18 @@ def test_dropout_is_drawn_for_each_step(qwen2, tmp_path):
         torch.manual_seed(2)
         assert gradient(run)[0] != one
     assert SHORT["epochs"] == 1
+
+
+def test_texts_that_people_share_are_read_once(qwen2, tmp_path):
+    shared = taste_examples(users=4, queries=1, candidates=6, shared=True)
+    with fitting(qwen2, shared, tmp_path) as course:
+        rows = course.rows
+        assert (len(rows), len(rows.packs), rows.levels) == (24, 6, False)
+        found = course.context.predict(rows, course._base, [run_of(course, users=4).heads])[0, 0]
+    alone = [shared.take(shared.user == user) for user in range(4)]
+    for user, mine in enumerate(alone):
+        with fitting(qwen2, mine, tmp_path) as other:
+            assert len(other.rows.packs) == 1
+            assert set(other.rows.packs[0].texts) == {pack.texts[0] for pack in rows.packs}
+        assert np.sum(rows.user == user) == 6
+    assert len(np.unique(found)) == 24

@@ -17,7 +17,8 @@ import torch
 from bestfor import rng
 from bestfor.policies._lora import file_of
 from bestfor.rewards._adapter_store import AdapterStore
-from bestfor.rewards._lora_descent import Body, Context, Descent, Stage
+from bestfor.rewards._lora_context import Body, Context
+from bestfor.rewards._lora_descent import Descent, Stage
 from bestfor.rewards._lora_heads import Heads
 from bestfor.rewards._lora_held import Held
 from bestfor.rewards._lora_progress import Shown

@@ -17,8 +17,8 @@ from bestfor.data.examples import Examples
 from bestfor.rewards._adapter_store import AdaptersOf, AdapterStore
 from bestfor.rewards._backbone import Backbone
 from bestfor.rewards._canonical import canonical
+from bestfor.rewards._lora_context import Context, Device
 from bestfor.rewards._lora_course import Course, Fitted, Passes
-from bestfor.rewards._lora_descent import Context, Device
 from bestfor.rewards._lora_heads import Standard
 from bestfor.rewards._lora_rows import Rows, encode_rows, merged, texts_of
 from bestfor.rewards._lora_settings import Config

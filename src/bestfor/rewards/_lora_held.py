@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bestfor.rewards._abstain import abstaining, left_out_levels
-from bestfor.rewards._lora_descent import Context
+from bestfor.rewards._lora_context import Context
 from bestfor.rewards._lora_rows import Rows, by_code
 from bestfor.types import BoolArray, FloatArray
 

@@ -1,14 +1,14 @@
-"""Labelled candidates in tokens: packs by query, which rows are held out, and how packs make up steps and batches."""
+"""Labelled candidates in tokens: packs by query, what is never apart, and which rows are held out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bestfor import rng
 from bestfor.data.examples import Examples
 from bestfor.rewards._packs import Pack, Tokens, split_packs
 from bestfor.types import BoolArray, FloatArray, IntArray
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 PACKED = 1024
 """Tokens of the texts of a pack: attention is quadratic in it."""
 SHARED_FROM = 2.0
-WINDOW = 8
-"""Steps among which packs are sorted by length: little padding, and an order that is still random."""
 ALONE = 8
 """Queries of one candidate that are compared with each other."""
 
@@ -50,12 +48,12 @@ class Rows:
     def __len__(self) -> int:
         return len(self.text)
 
-    @property
+    @cached_property
     def group(self) -> IntArray:
         """Bundle of each row, shape (n,)."""
         return self.bundle[self.pack]
 
-    @property
+    @cached_property
     def pack(self) -> IntArray:
         """Pack of each row, shape (n,)."""
         owner = np.full(1 + max((int(pack.rows.max()) for pack in self.packs), default=-1), -1, dtype=np.int64)
@@ -66,15 +64,15 @@ class Rows:
     def take(self, mask: BoolArray) -> Rows:
         """Some rows, with the packs and texts that they need; texts and bundles keep their numbers."""
         needed = np.unique(self.text[mask])
-        packs, places = [], []
-        for place, pack in enumerate(self.packs):
+        places = np.unique(self.pack[mask])
+        packs: list[Pack] = []
+        for place in places:
+            pack = self.packs[place]
             kept = np.flatnonzero(np.isin(pack.rows, needed, assume_unique=True))
-            if len(kept):
-                packs.append(replace(pack, texts=tuple(pack.texts[k] for k in kept), rows=pack.rows[kept]))
-                places.append(place)
+            packs.append(replace(pack, texts=tuple(pack.texts[k] for k in kept), rows=pack.rows[kept]))
         queries = tuple(self.queries[place] for place in places)
-        bundle = self.bundle[places]
-        return Rows(tuple(packs), bundle, self.text[mask], self.user[mask], self.target[mask], queries, self.levels)
+        rows = (self.text[mask], self.user[mask], self.target[mask])
+        return Rows(tuple(packs), self.bundle[places], *rows, queries, self.levels)
 
     def bundles(self) -> list[Bundle]:
         """What is never apart, in the order of its numbers."""
@@ -124,12 +122,22 @@ def encode_rows(
         InputError: a text that is too long for the backbone.
     """
     packs, text, queries = texts_of(examples, backbone, items)
-    bundle = np.arange(len(packs))
-    if pairwise:
-        bundle = _together(packs)
-    pairs, users = int(pairs_of(examples).max()) + 1, len(np.unique(examples.user))
+    levels = int(pairs_of(examples).max()) + 1 > len(np.unique(examples.user))
+    if not (pairwise or levels):
+        packs, text, queries = _shared(packs, text, queries)
+    bundle = _together(packs) if pairwise else np.arange(len(packs))
     target = (examples.utility - centre) / unit
-    return Rows(tuple(packs), bundle, text, examples.user, target, tuple(queries), pairs > users)
+    return Rows(tuple(packs), bundle, text, examples.user, target, tuple(queries), levels)
+
+
+def _shared(packs: list[Pack], text: IntArray, queries: list[str]) -> tuple[list[Pack], IntArray, list[str]]:
+    """A pack for each text where people rate the same ones: it is read once for all of them."""
+    made, _, place = merged(packs, [0] * len(packs))
+    if len(text) < SHARED_FROM * sum(len(pack.texts) for pack in made):
+        return packs, text, queries
+    names = {pack.prompt: query for pack, query in zip(reversed(packs), reversed(queries), strict=True)}
+    alone = [Pack(pack.prompt, (tokens,), pack.rows[k : k + 1]) for pack in made for k, tokens in enumerate(pack.texts)]
+    return alone, place[text], [names[pack.prompt] for pack in alone]
 
 
 def texts_of(examples: Examples, backbone: Backbone, items: int) -> tuple[list[Pack], IntArray, list[str]]:
@@ -216,62 +224,10 @@ def hold_out(rows: Rows, share: float, draw: np.random.Generator) -> BoolArray:
     return held
 
 
-def schedule(rows: Rows, bundles: Sequence[Bundle], each: int, seed: int, *names: str | int) -> list[list[int]]:
-    """Bundles of each step of a pass: about ``each`` rows, of similar length, in an order drawn from (seed, names)."""
-    draw = rng.derive(seed, "order", *names)
-    steps: list[list[int]] = []
-    lengths = [max(rows.packs[index].length for index in bundle.packs) for bundle in bundles]
-    for window in _filled(draw.permutation(len(bundles)).tolist(), bundles, WINDOW * each):
-        steps += _filled(sorted(window, key=lambda index: (lengths[index], index)), bundles, each)
-    return [steps[index] for index in draw.permutation(len(steps)).tolist()]
-
-
-def batches(rows: Rows, bundles: Sequence[Bundle], tokens: int, *, packed: bool) -> list[list[Bundle]]:
-    """Bundles in batches of at most so many padded tokens, shortest first; a longer bundle is one of its own."""
-    sizes = [_size(rows, bundle, packed=packed) for bundle in bundles]
-    found: list[list[Bundle]] = []
-    count = 0
-    for index in sorted(range(len(bundles)), key=lambda index: (sizes[index][1], index)):
-        sequences, width = sizes[index]
-        if not found or (count + sequences) * width > tokens:
-            found.append([])
-            count = 0
-        found[-1].append(bundles[index])
-        count += sequences
-    return found
-
-
-def largest(rows: Rows, bundles: Sequence[Bundle], *, packed: bool) -> int:
-    """Padded tokens of the largest bundle: no batch need be larger."""
-    sizes = (_size(rows, bundle, packed=packed) for bundle in bundles)
-    return max(sequences * width for sequences, width in sizes)
-
-
 def by_code(codes: IntArray) -> list[IntArray]:
     """Rows of each code, in ascending order of both."""
     order = np.argsort(codes, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
-
-
-def _size(rows: Rows, bundle: Bundle, *, packed: bool) -> tuple[int, int]:
-    """Sequences of a bundle, and tokens of the longest."""
-    packs = [rows.packs[index] for index in bundle.packs]
-    if packed:
-        return len(packs), max(pack.length for pack in packs)
-    longest = max(len(pack.prompt) + max(len(text) for text in pack.texts) for pack in packs)
-    return sum(len(pack.texts) for pack in packs), longest
-
-
-def _filled(order: Sequence[int], bundles: Sequence[Bundle], each: int) -> list[list[int]]:
-    found: list[list[int]] = []
-    count = each
-    for index in order:
-        if count >= each:
-            found.append([])
-            count = 0
-        found[-1].append(index)
-        count += len(bundles[index].rows)
-    return found
 
 
 def _together(packs: Sequence[Pack]) -> IntArray:

@@ -34,6 +34,10 @@ class Adapted:
     def __init__(self, backbone: Backbone, config: Config, wrapped: PeftModel) -> None:
         self._backbone, self._config, self._wrapped = backbone, config, wrapped
         self._model = cast(torch.nn.Module, backbone.model)
+        # Under autocast a copy of every input in the adapters' float32 would only be cast back.
+        for module in self._model.modules():
+            if hasattr(module, "cast_input_dtype_enabled"):
+                cast(Any, module).cast_input_dtype_enabled = False
         self._names = [name for name in (SHARED, OWN) if name in wrapped.peft_config]
 
     def start(self, name: str, seed: int, user: str = "") -> dict[str, Tensor]:
