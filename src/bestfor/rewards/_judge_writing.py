@@ -1,4 +1,4 @@
-"""From what a user wrote and liked to a persona and rubrics, written by a language model (Ryan et al. 2025).
+"""From what a user wrote and liked to a persona and rubrics, written by a language model, after Ryan et al. 2025.
 
 Of a history only texts are shown that every test query of the user sees (:meth:`History.before_tests`), so that a
 persona that is written once tells no query what came later, and never a test reference. Labelled candidates are of the

@@ -5,10 +5,10 @@
     tournament:    s(y | p, r) = Bradley-Terry strength of y among the query's candidates (_judge_tournament.py)
     R(y) = (1 - w) mean_k s(y | p_u, r_uk) + w sum_v c_uv s(y | p_v, r_v1),   sum_v c_uv = 1
 
-Personas are written from interactions as in SynthesizeMe (Ryan et al. 2025, arXiv:2506.05598). Averaging K rubrics of a
-user and mixing in those of the nearest users v (w = ``share``, c in proportion to the cosine of mean embeddings) is the
-test-time user-based scaling of P-GenRM (Zhang et al. 2026, arXiv:2602.12116); that model is trained and finds its
-neighbours among learned prototypes, here any model judges as it is. Scale arbitrary.
+Personas are written from interactions after SynthesizeMe (Ryan et al. 2025, arXiv:2506.05598), without the reasoning
+that it verifies first. Averaging K rubrics of a user and mixing in those of the nearest users v (w = ``share``, c in
+proportion to the cosine of mean embeddings) is after the test-time user-based scaling of P-GenRM (Zhang et al. 2026,
+arXiv:2602.12116), which trains its judge and finds neighbours among learned prototypes. Scale arbitrary.
 
 **What a persona is written from.** The latest of the user's texts that every test query of theirs sees
 (:meth:`bestfor.data.examples.History.before_tests`: none later than a test query, and no answer to one), and the best
