@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import re
+from array import array
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
-from bestfor.types import FloatArray, IntArray
+from bestfor.types import FloatArray
 
 K1, B = 1.5, 0.75
 
@@ -30,15 +31,19 @@ class Bm25:
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._number: dict[str, int] = {}
-        numbered = [self._numbers(text) for text in texts]
-        self._length = np.array([len(row) for row in numbered], dtype=np.float64)
+        number, word, count, distinct, length = self._number, array("i"), array("i"), array("i"), array("d")
+        for text in texts:
+            found = Counter(words(text))
+            word.extend([number.setdefault(one, len(number)) for one in found])
+            count.extend(found.values())
+            distinct.append(len(found))
+            length.append(found.total())
+        self._length = np.array(length)
         self._total = np.concatenate([[0.0], self._length.cumsum()])
-        word = np.fromiter(itertools.chain.from_iterable(numbered), dtype=np.int64)
-        text = np.repeat(np.arange(len(numbered)), [len(row) for row in numbered])
-        place, self._count = np.unique(word * max(1, len(numbered)) + text, return_counts=True)
-        self._text: IntArray = place % max(1, len(numbered))
-        bounds = np.arange(len(self._number) + 1) * max(1, len(numbered))
-        self._start: IntArray = np.searchsorted(place, bounds)
+        order = np.argsort(np.array(word), kind="stable")
+        self._text = np.repeat(np.arange(len(texts), dtype=np.int32), np.array(distinct))[order]
+        self._count = np.array(count)[order]
+        self._start = np.searchsorted(np.array(word)[order], np.arange(len(number) + 1))
 
     def scores(self, query: str, seen: int) -> FloatArray:
         """Scores of the first texts.
@@ -62,10 +67,6 @@ class Bm25:
             rarity = np.log1p((seen - len(where) + 0.5) / (len(where) + 0.5))
             scores[where] += rarity * count / (count + K1 * (1.0 - B + B * self._length[where] / mean))
         return scores
-
-    def _numbers(self, text: str) -> list[int]:
-        number = self._number
-        return [number.setdefault(word, len(number)) for word in words(text)]
 
 
 def words(text: str) -> list[str]:
