@@ -87,6 +87,22 @@ def test_ways_to_read_change_nothing(backbones, monkeypatch, name, way):
     np.testing.assert_allclose(found, plain(backbone, name, packs, adapters), atol=2e-5)
 
 
+@pytest.mark.parametrize(("name", "way"), [("qwen2", "together"), ("qwen3", "behind"), ("mistral", "repeated")])
+def test_mean_states_are_those_of_each_pair_alone(backbones, monkeypatch, name, way):
+    model = backbones(name).model
+    backbone = Backbone(backbones(name).name, pooling="mean")
+    packs = packs_of(RAGGED)
+    only(monkeypatch, way)
+    found = states_of(backbone, packs, [{}] * len(packs), tokens=60)
+    expected = []
+    for pack in packs:
+        for text in pack.texts:
+            with torch.no_grad():
+                states = model(torch.tensor([[*pack.prompt, *text]])).last_hidden_state[0]
+            expected.append(states[-len(text) :].mean(dim=0).numpy())
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
 def test_equal_batches_give_equal_bits(backbones):
     backbone = backbones("qwen3")
     packs = packs_of(RAGGED)

@@ -1,4 +1,4 @@
-"""A language model as the back of a reward model: an input and a text in, the state of the text's last token out.
+"""A language model as the back of a reward model: an input and a text in, a state that stands for the text out.
 
 Decoders read the input as their chat template puts it to them, and the text with the end token behind it, as a policy
 would have written it. Encoders read the pair as their tokenizer joins two texts, and the mean state stands for it.
@@ -22,7 +22,7 @@ from bestfor.policies._checkpoint import device_of, dtype_of, no_bars, usable
 from bestfor.policies.prompts import messages
 from bestfor.policies.transformers import fingerprint, locate
 from bestfor.rewards._packs import Layout, Pack, Tokens, one_by_one, side_by_side
-from bestfor.rewards._prefix import additive, states_behind, states_repeated
+from bestfor.rewards._prefix import Pooling, additive, pooled, states_behind, states_repeated
 
 Attention = Literal["auto", "sdpa", "flash_attention_2", "eager"]
 
@@ -42,6 +42,7 @@ class Backbone:
         attention: an implementation; ``"auto"`` is SDPA where the model has it. FlashAttention takes no masks: texts
             then have a row each.
         limit: the longest pair in tokens; by default what the model takes, up to ``LIMIT``.
+        pooling: what stands for a text of a decoder: the state of its last token, or the mean of its tokens' states.
 
     Raises:
         InputError: no usable checkpoint, one with a decoder behind an encoder, or a limit beyond the model's.
@@ -55,8 +56,10 @@ class Backbone:
         device: str = "auto",
         attention: Attention = "auto",
         limit: int | None = None,
+        pooling: Pooling = "last",
     ) -> None:
         self.name = name
+        self.pooling: Pooling = pooling
         self.folder: Path = locate(name)
         self.device = device_of(device)
         self._dtype = dtype_of(dtype, self.device.type)
@@ -128,7 +131,7 @@ class Backbone:
     def caches(self) -> bool:
         """Whether texts may follow the cache of their prompt side by side, too: a probe tells."""
         probe = [Pack((1, 2, 3), ((4, 5), (2, 1, 3), (5,)), np.arange(3)), Pack((3,), ((3, 1),), np.arange(1))]
-        return self.packs and self._agrees(probe, lambda: states_behind(self.model, probe, 4, self.pad))
+        return self.packs and self._agrees(probe, lambda: states_behind(self.model, probe, 4, self.pad, self.pooling))
 
     @cached_property
     def repeats(self) -> bool:
@@ -137,7 +140,7 @@ class Backbone:
         if not layers or any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers):
             return False
         probe = [Pack((1, 2, 3), ((4, 5), (2, 1, 3), (5,)), np.arange(3))]
-        return self._agrees(probe, lambda: states_repeated(self.model, probe[0], self.pad))
+        return self._agrees(probe, lambda: states_repeated(self.model, probe[0], self.pad, self.pooling))
 
     def _agrees(self, probe: Sequence[Pack], work: Callable[[], torch.Tensor]) -> bool:
         try:
@@ -193,7 +196,7 @@ class Backbone:
             mask = additive(layout.owner, layout.owner.shape[1], torch.empty(0, dtype=self.model.dtype, device=device))
             positions = torch.from_numpy(layout.positions).to(device)
             output = self.model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False)
-            return _at(output.last_hidden_state, layout)
+            return pooled(output.last_hidden_state, layout, self.pooling)
         seen = torch.from_numpy(layout.seen.astype(np.int64)).to(device)
         more: dict[str, Any] = {"use_cache": False}
         if not self.causal:
@@ -202,7 +205,7 @@ class Backbone:
             more = {"token_type_ids": segments} if kinds > 1 else {}
         states = self.model(input_ids=ids, attention_mask=seen, **more).last_hidden_state
         if self.causal:
-            return _at(states, layout)
+            return pooled(states, layout, self.pooling)
         share = seen[:, :, None].float()
         return (states.float() * share).sum(dim=1) / share.sum(dim=1)
 
@@ -241,8 +244,3 @@ class Backbone:
         tokenizer = self.tokenizer
         end = tokenizer.eos_token_id if self.causal else getattr(tokenizer, "sep_token_id", None)
         return () if end is None else (end,)
-
-
-def _at(states: torch.Tensor, layout: Layout) -> torch.Tensor:
-    last = torch.from_numpy(layout.last).to(states.device)
-    return states.flatten(0, 1)[last].float()

@@ -73,6 +73,7 @@ def open_backbone(config: Config) -> Backbone:
         device=config.device,
         attention=config.attention,
         limit=config.limit,
+        pooling=config.pooling,
     )
 
 

@@ -57,6 +57,8 @@ class Config(BaseModel):
         device: ``"auto"`` or a torch name.
         attention: an implementation; ``"auto"`` is SDPA.
         limit: the longest prompt and text together in tokens.
+        pooling: what heads read: the state of a text's last token, as the paper has it, or the mean of its tokens'
+            states, which tells more where the backbone is small. Encoders always take the mean of the pair.
         items: how many of the user's own earlier texts stand in the prompt, the latest last.
         min_rows: users with fewer labels have no adapter of their own.
         abstain: whether users whose own part errs no less than the shared one on held-out labels do without it.
@@ -102,6 +104,7 @@ class Config(BaseModel):
     device: str = "auto"
     attention: Literal["auto", "sdpa", "flash_attention_2", "eager"] = "auto"
     limit: int | None = Field(default=None, ge=16)
+    pooling: Literal["last", "mean"] = "last"
     items: int = Field(default=0, ge=0)
     min_rows: int = Field(default=8, ge=1)
     abstain: bool = True

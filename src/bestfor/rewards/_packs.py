@@ -52,13 +52,15 @@ class Layout:
         ids: shape (rows, t).
         positions: shape (rows, t).
         owner: shape (rows, t): which text of the row a token belongs to, ``PROMPT`` or ``PADDING``.
-        last: shape (texts,), the index of each text's last token in the flattened (rows * t) tokens.
+        first: shape (texts,), the index of each text's first token in the flattened (rows * t) tokens.
+        last: shape (texts,), that of its last.
         pack: shape (rows,), the pack that a row belongs to.
     """
 
     ids: IntArray
     positions: IntArray
     owner: IntArray
+    first: IntArray
     last: IntArray
     pack: IntArray
 
@@ -86,6 +88,7 @@ def side_by_side(packs: Sequence[Pack], pad: int) -> Layout:
     shape = (len(packs), width)
     ids, positions = np.full(shape, pad, dtype=np.int64), np.zeros(shape, dtype=np.int64)
     owner = np.full(shape, PADDING, dtype=np.int64)
+    first: list[int] = []
     last: list[int] = []
     for row, pack in enumerate(packs):
         at = start = len(pack.prompt)
@@ -94,9 +97,11 @@ def side_by_side(packs: Sequence[Pack], pad: int) -> Layout:
             part = slice(at, at + len(text))
             ids[row, part], owner[row, part] = text, place
             positions[row, part] = start + np.arange(len(text))
+            first.append(row * width + at)
             at += len(text)
             last.append(row * width + at - 1)
-    return Layout(ids, positions, owner, np.array(last, dtype=np.int64), np.arange(len(packs)))
+    ends = (np.array(places, dtype=np.int64) for places in (first, last))
+    return Layout(ids, positions, owner, *ends, np.arange(len(packs)))
 
 
 def one_by_one(packs: Sequence[Pack], pad: int) -> Layout:
@@ -104,7 +109,7 @@ def one_by_one(packs: Sequence[Pack], pad: int) -> Layout:
     alone = [Pack(pack.prompt, (text,), pack.rows[:1]) for pack in packs for text in pack.texts]
     owners = np.repeat(np.arange(len(packs)), [len(pack.texts) for pack in packs])
     found = side_by_side(alone, pad)
-    return Layout(found.ids, found.positions, found.owner, found.last, owners)
+    return Layout(found.ids, found.positions, found.owner, found.first, found.last, owners)
 
 
 def split_packs(packs: Sequence[Pack], tokens: int) -> list[Pack]:

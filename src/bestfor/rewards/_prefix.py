@@ -7,23 +7,42 @@ number. Behind a cache a pass meets the prompt and its own texts alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from bestfor.rewards._packs import PADDING, PROMPT, Pack, side_by_side, split_packs
+from bestfor.rewards._packs import PADDING, PROMPT, Layout, Pack, side_by_side, split_packs
 from bestfor.types import IntArray
 
+Pooling = Literal["last", "mean"]
+"""What stands for a text: the state of its last token, or the mean of its tokens' states."""
 
-def states_behind(model: PreTrainedModel, packs: Sequence[Pack], tokens: int, pad: int) -> torch.Tensor:
-    """The state of every text's last token, shape (texts, hidden) in float32, in the order of the packs' texts.
+
+def pooled(states: torch.Tensor, layout: Layout, pooling: Pooling) -> torch.Tensor:
+    """The state of every text, shape (texts, hidden) in float32, from those of all tokens, (rows, t, hidden)."""
+    flat = states.flatten(0, 1)
+    last = torch.from_numpy(layout.last).to(states.device)
+    if pooling == "last":
+        return flat[last].float()
+    first = torch.from_numpy(layout.first).to(states.device)
+    places = first[:, None] + torch.arange(int((layout.last - layout.first).max(initial=0)) + 1, device=states.device)
+    own = (places <= last[:, None])[:, :, None].float()
+    return (flat[torch.minimum(places, last[:, None])].float() * own).sum(dim=1) / own.sum(dim=1)
+
+
+def states_behind(
+    model: PreTrainedModel, packs: Sequence[Pack], tokens: int, pad: int, pooling: Pooling = "last"
+) -> torch.Tensor:
+    """The state of every text, shape (texts, hidden) in float32, in the order of the packs' texts.
 
     Args:
         model: causal, with full attention.
         packs: rows of the batch, none with an empty prompt.
         tokens: of a pack's texts in one pass; a longer text goes alone.
         pad: fills rows.
+        pooling: what stands for a text.
     """
     cache = DynamicCache(config=model.config)
     prompts = side_by_side([Pack(pack.prompt, (), pack.rows[:0]) for pack in packs], pad)
@@ -37,13 +56,13 @@ def states_behind(model: PreTrainedModel, packs: Sequence[Pack], tokens: int, pa
         owner = np.concatenate([prompts.owner, layout.owner], axis=1)
         states = _pass(model, cache, layout.ids, layout.positions + starts, owner)
         cache.crop(-layout.ids.shape[1])
-        ends = states.flatten(0, 1)[torch.from_numpy(layout.last).to(states.device)].float()
+        ends = pooled(states, layout, pooling)
         for row, part in enumerate(ends.split([len(texts) for texts in now])):
             found[row].append(part)
     return torch.cat([part for row in found for part in row])
 
 
-def states_repeated(model: PreTrainedModel, pack: Pack, pad: int) -> torch.Tensor:
+def states_repeated(model: PreTrainedModel, pack: Pack, pad: int, pooling: Pooling = "last") -> torch.Tensor:
     """The same, of one pack, each text behind a copy of the prompt's cache: for models that take no masks of ours.
 
     Padding stands right of a text, where nothing that counts sees it.
@@ -52,6 +71,7 @@ def states_repeated(model: PreTrainedModel, pack: Pack, pad: int) -> torch.Tenso
         model: causal, with attention throughout.
         pack: with a prompt.
         pad: fills rows.
+        pooling: what stands for a text.
     """
     cache = DynamicCache(config=model.config)
     prompt = torch.tensor([pack.prompt], device=model.device)
@@ -60,7 +80,7 @@ def states_repeated(model: PreTrainedModel, pack: Pack, pad: int) -> torch.Tenso
     layout = side_by_side([Pack((), (text,), pack.rows[:1]) for text in pack.texts], pad)
     ids = torch.from_numpy(layout.ids).to(model.device)
     states = model(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state
-    return states.flatten(0, 1)[torch.from_numpy(layout.last).to(states.device)].float()
+    return pooled(states, layout, pooling)
 
 
 def additive(owner: IntArray, q: int, like: torch.Tensor) -> torch.Tensor:

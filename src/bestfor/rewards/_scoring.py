@@ -96,9 +96,9 @@ def _read(backbone: Backbone, batch: Batch, adapters: Sequence[Mapping[str, Pair
         if layout is not None:
             states = backbone.states(layout)
         elif batch.way == "behind":
-            states = states_behind(backbone.model, batch.packs, batch.chunk, backbone.pad)
+            states = states_behind(backbone.model, batch.packs, batch.chunk, backbone.pad, backbone.pooling)
         else:
-            states = states_repeated(backbone.model, batch.packs[0], backbone.pad)
+            states = states_repeated(backbone.model, batch.packs[0], backbone.pad, backbone.pooling)
         return states.cpu().numpy()
 
 
