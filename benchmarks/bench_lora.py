@@ -101,7 +101,8 @@ def reward_training(subject: Subject, repeats: int) -> Iterator[Row]:
 
 def reward_passes(subject: Subject, packs: Sequence[Pack], repeats: int) -> tuple[float, int]:
     """A pass over labelled texts as the reward model takes it: an adapter for all, two heads, one step of AdamW."""
-    from bestfor.rewards._lora_descent import Body, Context, Descent, Device, Stage
+    from bestfor.rewards._lora_context import Body, Context, Device
+    from bestfor.rewards._lora_descent import Descent, Stage
     from bestfor.rewards._lora_heads import Heads, Standard
     from bestfor.rewards._lora_rows import Rows
     from bestfor.rewards._lora_settings import Config
