@@ -27,6 +27,11 @@ def test_equals_the_loop_over_bytes_for_slices_too(texts, skip):
     assert hash_strings(strings).tolist() == [one_by_one(text) for text in texts[skip:]]
 
 
+def test_a_few_long_strings_among_many_short_ones():
+    texts = [f"{code}" for code in range(40)] + ["ü" * 300, "b" * 299, "c" * 40, ""] + ["d" * 50] * 17
+    assert hash_strings(pa.array(texts)).tolist() == [one_by_one(text) for text in texts]
+
+
 def test_pairs_are_told_apart_in_order():
     codes = hash_strings(pa.array([str(code) for code in range(300)]))
     first, second = np.repeat(codes, 300), np.tile(codes, 300)

@@ -10,6 +10,8 @@ Hashes = npt.NDArray[np.uint64]
 
 _BASIS, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
+_FEW = 16
+"""So few strings go on one by one: what is left of the longest."""
 
 
 def hash_strings(strings: pa.Array) -> Hashes:
@@ -32,11 +34,22 @@ def hash_strings(strings: pa.Array) -> Hashes:
     begin, length = bounds[:-1][order], length[order]
     result = np.full(len(order), _BASIS)
     longer = np.searchsorted(-length, -np.arange(int(length[0])), side="left")
-    for place, count in enumerate(longer.tolist()):
+    together = int(np.searchsorted(-longer, -_FEW, side="right"))
+    for place, count in enumerate(longer[:together].tolist()):
         result[:count] = (result[:count] ^ letters[begin[:count] + place]) * _PRIME
+    for row in range(int(longer[together]) if together < len(longer) else 0):
+        rest = letters[begin[row] + together : begin[row] + length[row]]
+        result[row] = _continued(int(result[row]), rest.tobytes())
     hashes = np.empty_like(result)
     hashes[order] = result
     return hashes
+
+
+def _continued(value: int, rest: bytes) -> int:
+    prime, most = int(_PRIME), 2**64 - 1
+    for byte in rest:
+        value = ((value ^ byte) * prime) & most
+    return value
 
 
 def join_hashes(first: Hashes, second: Hashes) -> Hashes:

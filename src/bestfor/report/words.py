@@ -141,14 +141,10 @@ def clip(text: str, width: int) -> str:
     return text if len(text) <= width else text[: max(width - 1, 1)].rstrip() + "…"
 
 
+_UNSEEN = {*range(32), *range(127, 160), *range(0xD800, 0xE000)} - {ord("\n"), ord("\t")}
+_REPLACED = dict.fromkeys(_UNSEEN, "\N{REPLACEMENT CHARACTER}")
+
+
 def clean(text: str) -> str:
     """A text that any page and any terminal can hold: lone surrogates and control characters replaced."""
-    return "".join(_kept(char) for char in text.replace("\r\n", "\n").replace("\r", "\n"))
-
-
-def _kept(char: str) -> str:
-    code = ord(char)
-    control = code < 32 or 127 <= code < 160
-    if char not in "\n\t" and (control or 0xD800 <= code < 0xE000):
-        return "\N{REPLACEMENT CHARACTER}"
-    return char
+    return text.replace("\r\n", "\n").replace("\r", "\n").translate(_REPLACED)
