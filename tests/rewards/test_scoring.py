@@ -103,21 +103,6 @@ def test_mean_states_are_those_of_each_pair_alone(backbones, monkeypatch, name, 
     np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
-@pytest.mark.parametrize("way", ["together", "behind", "repeated", "apart"])
-def test_the_mean_of_a_texts_states_may_stand_for_it(backbones, monkeypatch, way):
-    backbone = Backbone(backbones("qwen2").name, pooling="mean")
-    packs = packs_of([(6, [5, 1, 3, 4]), (4, [2, 7])])
-    start_of(monkeypatch, 2.0)
-    only(monkeypatch, way)
-    expected = []
-    for pack in packs:
-        for text in pack.texts:
-            with torch.no_grad():
-                states = backbone.model(torch.tensor([[*pack.prompt, *text]])).last_hidden_state[0]
-            expected.append(states[len(pack.prompt) :].mean(0).numpy())
-    np.testing.assert_allclose(states_of(backbone, packs, [{}] * 2, tokens=100), expected, atol=2e-5)
-
-
 def test_equal_batches_give_equal_bits(backbones):
     backbone = backbones("qwen3")
     packs = packs_of(RAGGED)
