@@ -152,8 +152,9 @@ def test_users_adapters_take_as_many_passes_as_are_best_for_all():
     held, context = held_of(lambda true, off: [off, true, off])
     assert held.passes(context, 2) == 1
     # user 2 has no adapter: an error of 1 for four of twelve labels
-    assert held.noise(1) == pytest.approx(1 / 3)
-    assert held.noise(0) == pytest.approx(1.0)
+    assert held.noise(1, np.zeros(3, dtype=bool)) == pytest.approx(1 / 3)
+    assert held.noise(1, np.array([True, False, False])) == pytest.approx(2 / 3)
+    assert held.noise(0, np.zeros(3, dtype=bool)) == pytest.approx(1.0)
     held, context = held_of(lambda true, off: [true, off, off])
     assert held.passes(context, 2) == 0
 

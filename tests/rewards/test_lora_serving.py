@@ -150,10 +150,10 @@ def test_a_checkpoint_without_a_pad_token(small, tmp_path):
 def test_what_is_too_long(small):
     long = replace(EXAMPLES, inputs=tuple("word " * 400 for _ in EXAMPLES.inputs))
     model = Lora(backbone=small, **{**SHORT, **SURE}).fit(long, rng=0)
-    cut = "12 inputs were cut at the end: prompt and text have at most 256 tokens together"
-    assert cut in model.notes
+    cut = "(earlier texts left out, the input cut at its end): prompt and text have at most 256 tokens together"
+    assert f"12 prompts were shortened {cut}" in model.notes
     model.predict(long.take(np.arange(1)))
-    assert model.notes[-1].startswith("1 input was cut at the end")
+    assert model.notes[-1].startswith("1 prompt was shortened")
     texts = ("x y z " * 200, *EXAMPLES.texts[1:])
     first = int(np.flatnonzero(EXAMPLES.text == EXAMPLES.text[0])[0])
     texts = tuple("x y z " * 200 if code == EXAMPLES.text[first] else text for code, text in enumerate(EXAMPLES.texts))

@@ -139,7 +139,8 @@ class Course:
         passes = replace(passes, own=held.passes(self.context, most))
         pairwise = self.config.loss == "bradley_terry"
         abstained = held.abstained(passes.own, len(self.users), pairwise=pairwise)
-        return heads, passes, Verdict(1.0 if pairwise else held.noise(passes.own), abstained)
+        served = abstained & self.config.abstain
+        return heads, passes, Verdict(1.0 if pairwise else held.noise(passes.own, served), abstained)
 
     def together(self, phase: str, rows: Rows, unseen: Rows | None, passes: Passes | None) -> tuple[Heads, Passes]:
         """Heads, and the adapter for everybody below them, which the backbone then has.

@@ -43,9 +43,9 @@ class Held:
         totals = [context.held_loss(self.rows, self.after(number)) for number in range(most + 1)]
         return int(np.argmin(totals))
 
-    def noise(self, passes: int) -> float:
-        """Mean squared error over predicted variance, levels of queries not known."""
-        mean, log_variance = self.after(passes)
+    def noise(self, passes: int, abstained: BoolArray) -> float:
+        """Mean squared error over predicted variance of what serves each user, levels of queries not known."""
+        mean, log_variance = np.where(abstained[self.rows.user], self.stranger, self.after(passes))
         return max(float(np.mean((self.rows.target - mean) ** 2 / np.exp(log_variance))), LEAST_NOISE)
 
     def abstained(self, passes: int, users: int, *, pairwise: bool) -> BoolArray:

@@ -101,6 +101,8 @@ class Lora(RewardModel):
         self._base = base.fingerprint
         if base.shortened:
             self._fit_notes.append(_cut(len(base.shortened), base.limit))
+        if self.config.level != "user" and not passes.shared:
+            self._fit_notes.append("there is no adapter for everybody: held-out labels are told no better with one")
         if self.config.level != "global" and self.config.user_epochs and not passes.own:
             self._fit_notes.append("users have no adapters of their own: held-out labels are told no better with them")
 
@@ -208,5 +210,6 @@ class Lora(RewardModel):
 
 
 def _cut(count: int, limit: int) -> str:
-    what = "1 input was" if count == 1 else f"{count} inputs were"
-    return f"{what} cut at the end: prompt and text have at most {limit:,} tokens together"
+    what = "1 prompt was" if count == 1 else f"{count} prompts were"
+    cut = "shortened (earlier texts left out, the input cut at its end)"
+    return f"{what} {cut}: prompt and text have at most {limit:,} tokens together"
