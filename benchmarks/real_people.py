@@ -43,12 +43,12 @@ DEFAULT = "tastes"
 def main() -> None:
     """Run what is owed and print the tables of docs/results/polis.md."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", default=list(CONVERSATIONS), choices=[*CONVERSATIONS, []])
+    parser.add_argument("names", nargs="*", choices=[*CONVERSATIONS, []])
     parser.add_argument("--data", type=Path, default=Path("../shared/data/polis"))
     parser.add_argument("--out", type=Path, default=Path("runs/real-people"))
     parser.add_argument("--kinds", nargs="*", default=list(KINDS))
     given = parser.parse_args()
-    for name in given.names:
+    for name in given.names or CONVERSATIONS:
         folder = given.out / name
         done(name, given.data, folder, given.kinds)
         show(name, folder)
