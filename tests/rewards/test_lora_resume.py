@@ -91,12 +91,14 @@ def test_other_settings_or_data_begin_anew(small, tmp_path):
     assert len(roots) == 4
 
 
-def test_a_torn_state_is_not_gone_on_from(small, whole, tmp_path, monkeypatch):
+@pytest.mark.parametrize("adapters", [True, False])
+def test_a_torn_state_is_not_gone_on_from(adapters, small, whole, tmp_path):
     cache = tmp_path / "cache"
     Lora(backbone=small, cache=cache, **OPTIONS).fit(EXAMPLES, rng=0)
-    for path in cache.rglob("*.safetensors"):
-        if path.parent.name != "adapters":
-            path.write_bytes(path.read_bytes()[:-7])
+    torn = [path for path in cache.rglob("*.safetensors") if (path.parent.name == "adapters") == adapters]
+    assert torn
+    for path in torn:
+        path.write_bytes(path.read_bytes()[:-7])
     model = Lora(backbone=small, cache=cache, **OPTIONS).fit(EXAMPLES, rng=0)
     model.save(tmp_path / "model")
     assert hashes(tmp_path / "model") == hashes(whole)
@@ -135,7 +137,11 @@ def test_memory_that_does_not_suffice_halves_batches(qwen2, tmp_path, monkeypatc
     monkeypatch.setattr(Adapted, "states", scarce)
     with fitting(qwen2, EXAMPLES, tmp_path / "b", rows=100, tokens=4000, tell=told.append) as course:
         found, _ = course.together("final", course.rows, None, course._unjudged())
-        assert course.context.device.tokens < 4000
+        tokens = course.context.device.tokens
+        assert tokens < 4000
+    with fitting(qwen2, EXAMPLES, tmp_path / "b", rows=100, tokens=4000) as course:
+        course.together("final", course.rows, None, course._unjudged())
+        assert course.context.device.tokens == tokens, "what did not fit is not tried again"
     assert told[0] == "Out of memory: batches hold at most 2,000 tokens from here on."
     for name, value in found.tensors().items():
         torch.testing.assert_close(value, enough.tensors()[name], rtol=1e-3, atol=1e-4)

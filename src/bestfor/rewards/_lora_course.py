@@ -8,8 +8,10 @@ the number that is best for them together, and it may be none.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -227,12 +229,12 @@ class Course:
         """A user's heads, and the hash of their adapter's file."""
         name = f"final-{file_of(self.users[user])[:24]}"
         known = self.state.get(name)
-        if known is not None:
-            tensors, notes = known
-            store.expect(self.users[user], notes["digest"])
+        if known is not None and known[1]["digest"] == _hash(store.folder / file_of(self.users[user])):
+            digest = known[1]["digest"]
+            store.expect(self.users[user], digest)
             return replace(
-                heads.of(user), **{key: value.to(heads.mean.device) for key, value in tensors.items()}
-            ), notes["digest"]
+                heads.of(user), **{key: value.to(heads.mean.device) for key, value in known[0].items()}
+            ), digest
         run = self.begin(user, rows, heads)
         for number in range(passes):
             run.epoch(number, self._shown.more)
@@ -247,6 +249,10 @@ class Course:
             return self._base
         self.adapted.wear([SHARED])
         return Body(self.adapted.states)
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 def _texts(packs: Sequence[Pack]) -> np.ndarray:

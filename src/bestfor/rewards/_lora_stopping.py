@@ -121,7 +121,8 @@ def _store(run: Descent, part: Part, best: _Best, number: int, *, done: bool = F
     if not done:
         tensors |= {BEST + name: weight for name, weight in best.weights.items()}
         tensors |= run.moments(MOMENTS)
-    notes = {"step": run.step, "number": number, "done": done, "passes": best.passes}
+    tokens = run.context.device.tokens
+    notes = {"step": run.step, "number": number, "done": done, "passes": best.passes, "tokens": tokens}
     part.state.put(part.name, tensors, {**notes, "best": best.value if math.isfinite(best.value) else None})
 
 
@@ -133,6 +134,8 @@ def _restored(run: Descent, part: Part) -> tuple[_Best, int, bool]:
     tensors, notes = known
     _copy({name: tensors[NOW + name] for name in run.weights}, run)
     run.step = notes["step"]
+    # what did not fit does not fit now
+    run.context.device.tokens = min(run.context.device.tokens, notes["tokens"])
     run.restore({name: value for name, value in tensors.items() if name.startswith(MOMENTS)}, MOMENTS)
     weights = {name.removeprefix(BEST): value for name, value in tensors.items() if name.startswith(BEST)}
     value = math.inf if notes["best"] is None else notes["best"]
