@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel
 
-from bestfor.artifacts import Arrays
+from bestfor.artifacts import Arrays, write_bytes
 from bestfor.data.examples import Examples
 from bestfor.encoders import Encoder
 from bestfor.errors import BestforError, InputError
@@ -163,12 +163,11 @@ class Lora(RewardModel):
         files += [file_of(user) for code, user in enumerate(self._users) if self._weights.digest(code)]
         target.mkdir(parents=True, exist_ok=True)
         for file in files:
-            partial = target / f".{file}.partial"
             try:
-                shutil.copyfile(source / file, partial)
+                content = (source / file).read_bytes()
             except OSError as error:
                 raise InputError(str(source / file), f"no adapter ({error.strerror})", "the file") from error
-            partial.replace(target / file)
+            write_bytes(target / file, content)
 
     def _open_store(self, folder: Path) -> None:
         require("torch", "models")
