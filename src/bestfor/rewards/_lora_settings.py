@@ -86,18 +86,18 @@ class Config(BaseModel):
     user_targets: tuple[str, ...] = ()
     dropout: float = Field(default=0.0, ge=0, lt=1)
     rate: float = Field(default=5e-4, gt=0, le=1)
-    user_rate: float = Field(default=5e-4, gt=0, le=1)
+    user_rate: float = Field(default=5e-3, gt=0, le=1)
     head_rate: float = Field(default=0.005, gt=0, le=10)
     decay: float = Field(default=0.01, ge=0)
     clip: float = Field(default=1.0, gt=0)
     probe: int = Field(default=60, ge=0)
     epochs: int = Field(default=3, ge=1)
-    user_epochs: int = Field(default=3, ge=0)
+    user_epochs: int = Field(default=5, ge=0)
     patience: int = Field(default=2, ge=1)
     held_out: float = Field(default=0.2, ge=0, lt=1)
     refit: bool = True
     rows: int = Field(default=32, ge=1)
-    user_rows: int = Field(default=16, ge=1)
+    user_rows: int = Field(default=8, ge=1)
     tokens: int = Field(default=8192, ge=16)
     checkpointing: bool = False
     dtype: str = "auto"
