@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import shutil
 from dataclasses import replace
@@ -193,3 +194,13 @@ def test_equal_texts_of_a_query_tie_exactly(small):
 def test_the_error_names_what_is_missing(tmp_path):
     with pytest.raises(InputError, match="nowhere"):
         Lora(backbone=str(tmp_path / "nowhere")).fit(EXAMPLES, rng=0)
+
+
+def test_an_attention_that_is_not_installed(small):
+    if importlib.util.find_spec("flash_attn") is not None:
+        pytest.skip("flash_attn is installed")
+    with pytest.raises(
+        InputError, match=r"attention: found 'flash_attention_2' .*; expected its package, or 'auto'"
+    ) as caught:
+        fitted(small, attention="flash_attention_2")
+    assert "\n" not in str(caught.value)

@@ -90,12 +90,16 @@ class Backbone:
         """The weights, on the device.
 
         Raises:
-            InputError: they cannot be loaded.
+            InputError: they cannot be loaded, or not with this attention.
         """
-        with usable(self.folder), no_bars():
-            model = AutoModel.from_pretrained(
-                self.folder, dtype=self._dtype, attn_implementation=self._attention, local_files_only=True
-            )
+        try:
+            with usable(self.folder), no_bars():
+                model = AutoModel.from_pretrained(
+                    self.folder, dtype=self._dtype, attn_implementation=self._attention, local_files_only=True
+                )
+        except ImportError as error:
+            where, reason = f"backbone '{self.name}', attention", str(error).splitlines()[0]
+            raise InputError(where, f"'{self._attention}' ({reason})", "its package, or 'auto'") from error
         return cast(Any, model).to(self.device).eval()
 
     @property
