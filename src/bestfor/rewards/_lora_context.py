@@ -17,10 +17,8 @@ from bestfor.rewards._lora_rows import Bundle, Rows
 from bestfor.rewards._lora_settings import Config
 from bestfor.rewards._lora_steps import batches, largest
 from bestfor.rewards._packs import Pack
+from bestfor.rewards._scoring import is_full
 from bestfor.types import FloatArray
-
-FULL = ("out of memory", "not enough memory", "can't allocate")
-"""What allocators of processors and devices say in a RuntimeError of no kind of its own."""
 
 
 @dataclass
@@ -51,7 +49,7 @@ class Device:
             try:
                 return work()
             except RuntimeError as error:
-                if not full(error):
+                if not is_full(error):
                     raise
             if self.tokens <= least:
                 raise BestforError(f"out of memory with {least:,} tokens; a smaller limit or checkpointing needs less")
@@ -59,11 +57,6 @@ class Device:
             self.tell(f"Out of memory: batches hold at most {self.tokens:,} tokens from here on.")
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-
-
-def full(error: RuntimeError) -> bool:
-    """Whether an error says that memory does not suffice."""
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error).lower() for words in FULL)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bestfor import rng
 from bestfor.types import BoolArray, IntArray
 
 Tokens = tuple[int, ...]
@@ -100,8 +99,8 @@ def side_by_side(packs: Sequence[Pack], pad: int) -> Layout:
             first.append(row * width + at)
             at += len(text)
             last.append(row * width + at - 1)
-    ends = (np.array(places, dtype=np.int64) for places in (first, last))
-    return Layout(ids, positions, owner, *ends, np.arange(len(packs)))
+    begins, ends = (np.array(places, dtype=np.int64) for places in (first, last))
+    return Layout(ids, positions, owner, begins, ends, np.arange(len(packs)))
 
 
 def one_by_one(packs: Sequence[Pack], pad: int) -> Layout:
@@ -126,32 +125,14 @@ def split_packs(packs: Sequence[Pack], tokens: int) -> list[Pack]:
     return found
 
 
-def bucketed(packs: Sequence[Pack], tokens: int, *, packed: bool = True) -> list[list[int]]:
+def bucketed(packs: Sequence[Pack], tokens: int) -> list[list[int]]:
     """Indices of packs in batches of similar length whose padded size is at most ``tokens``; shortest first.
 
-    Args:
-        packs: at least one.
-        tokens: padded tokens of a batch; a pack that is longer is a batch of its own.
-        packed: whether texts lie side by side; else each has a row of its own.
+    A pack that is longer is a batch of its own.
     """
-    widest = [pack.length if packed else _alone(pack) for pack in packs]
     groups: list[list[int]] = []
-    rows = 0
-    for index in sorted(range(len(packs)), key=lambda index: (widest[index], index)):
-        more = 1 if packed else len(packs[index].texts)
-        if not groups or (rows + more) * widest[index] > tokens:
+    for index in sorted(range(len(packs)), key=lambda index: (packs[index].length, index)):
+        if not groups or (len(groups[-1]) + 1) * packs[index].length > tokens:
             groups.append([])
-            rows = 0
         groups[-1].append(index)
-        rows += more
     return groups
-
-
-def shuffled(groups: Sequence[list[int]], seed: int, *names: str | int) -> list[list[int]]:
-    """The batches in an order drawn from (seed, names)."""
-    draw = rng.derive(seed, "batches", *names)
-    return [groups[place] for place in draw.permutation(len(groups)).tolist()]
-
-
-def _alone(pack: Pack) -> int:
-    return len(pack.prompt) + max(len(text) for text in pack.texts)

@@ -75,7 +75,7 @@ def _tried(backbone: Backbone, batch: Batch, adapters: Sequence[Mapping[str, Pai
     try:
         return _read(backbone, batch, adapters)
     except (RuntimeError, MemoryError) as error:
-        if not _is_full(error):
+        if not is_full(error):
             raise
     # out of the handler, so that what the error held is free
     if backbone.device.type == "cuda":
@@ -102,7 +102,8 @@ def _read(backbone: Backbone, batch: Batch, adapters: Sequence[Mapping[str, Pair
         return states.cpu().numpy()
 
 
-def _is_full(error: Exception) -> bool:
+def is_full(error: Exception) -> bool:
+    """Whether an error says that memory does not suffice: allocators have no common kind for it."""
     text = str(error).lower()
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in text for words in FULL)
 
