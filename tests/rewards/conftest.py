@@ -13,7 +13,7 @@ def shared(name):
     return module
 
 
-tools, scoring = shared("lora_tools"), shared("scoring_tools")
+tools, scoring, judging = shared("lora_tools"), shared("scoring_tools"), shared("judge_tools")
 
 
 @pytest.fixture(scope="session")

@@ -4,23 +4,15 @@ import json
 import signal
 import subprocess
 import sys
-import textwrap
 import threading
-from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 from bestfor import rewards
 from bestfor.errors import BestforError
-from bestfor.pipeline.config import load_config, parse_config
-from bestfor.pipeline.inventory import describe_rewards
-from bestfor.pipeline.run import run
-from bestfor.pipeline.stages import write_run
-from bestfor.rewards._persona import FOLDER
 from bestfor.testing.rewards import taste_examples
-from servers import DROP, HALF, RESET, STALL, Reply, chat, error, judging, parts
+from servers import DROP, HALF, RESET, STALL, Reply, chat, error, judging
 
 QUICK = {"timeout": 5, "retries": 1}
 TORN = Reply(body=b'{"choices": [{"mess')
@@ -147,141 +139,6 @@ def test_a_spent_budget_stops_and_a_larger_one_goes_on(judge, tmp_path):
     model.charge(spent)
     with pytest.raises(BestforError, match="budget of 8 requests"):
         model.fit(small(seed=1), rng=0).predict(small(seed=1))
-
-
-TOPICS = ("buses", "parks", "schools", "roads", "taxes", "trees", "noise", "shops")
-
-
-@pytest.fixture
-def ratings(tmp_path, monkeypatch):
-    """Six people who rated 30 statements, as a table and a run of it with a judge."""
-    monkeypatch.chdir(tmp_path)
-    draw = np.random.default_rng(0)
-    lines = ["user,text,rating"]
-    for user in range(6):
-        lines += [f'p{user},"More {TOPICS[i % 8]} and soon: point {i}",{draw.choice([-1, 0, 1])}' for i in range(30)]
-    Path("ratings.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-    def config(url, **options):
-        endpoint = {"base_url": url, **QUICK, **options.pop("endpoint", {})}
-        return {
-            "data": {"source": "table", "path": "ratings.csv"},
-            "split": {"min_fit": 5, "min_test": 4, "fold": options.pop("fold", 0)},
-            "reward": [
-                {"kind": "judge", "model": "m", "rated": 2, "endpoint": endpoint, **options},
-                {"kind": "length"},
-            ],
-            "diagnosis": {"n": [1, 2]},
-        }
-
-    return config
-
-
-def test_a_missing_score_goes_all_the_way_to_the_report(scripted, ratings, tmp_path):
-    server = scripted(judging(score=lambda found: "hm" if found["text"][0].endswith("9") else 3))
-    config = parse_config(ratings(server.url), "run.toml")
-    told = []
-    result = run(config, tmp_path / "out", tell=told.append)
-    table = pq.read_table(tmp_path / "out" / "rewards" / "judge.parquet")
-    missing = table["mean"].null_count
-    told_of = describe_rewards(tmp_path / "out", ["judge"])["judge"]
-    assert (told_of["candidates"], told_of["missing"]) == (table.num_rows - missing, missing)
-    assert 0 < missing < table.num_rows
-    assert np.isnan(table["mean"].to_numpy()).sum() == missing
-    found = json.loads((tmp_path / "out" / "diagnosis.json").read_text())
-    assert found["dropped"]["not_finite"] == missing
-    assert found["models"]["judge"]["scale"] == "arbitrary"
-    assert f"{missing} of {table.num_rows} candidates have no reward from m" in found["models"]["judge"]["notes"]
-    page = result.report.read_text(encoding="utf-8")
-    assert f"{missing} candidates have a reward or a utility that is no finite number" in " ".join(page.split())
-    usage = json.loads((tmp_path / "out" / "usage.json").read_text())["reward judge"]
-    assert usage["requests"] == len(server.requests)
-    assert any(line.startswith("reward judge: ") and "tokens" in line for line in told)
-
-
-def test_a_run_asks_once_and_honours_what_a_person_edits(scripted, ratings, tmp_path):
-    server = scripted(judging())
-    config = parse_config(ratings(server.url, identity="the judge"), "run.toml")
-    out = tmp_path / "out"
-    first = run(config, out)
-    asked = len(server.requests)
-    run(config, out)
-    assert len(server.requests) == asked
-    path = out / "models" / "judge" / FOLDER / "p3.toml"
-    path.write_text(path.read_text().replace("Is like", "Is not like"), encoding="utf-8")
-    again = run(config, out)
-    fresh = server.requests[asked:]
-    assert fresh
-    assert all(parts(request)["rubric"][0].startswith("Is not like") for request in fresh)
-    assert any("a persona that a person edited" in note for note in again.diagnosis.models["judge"].notes)
-    assert first.diagnosis.models["length"].quantities == again.diagnosis.models["length"].quantities
-    moved = scripted(judging(score=lambda found: error(401)))
-    run(parse_config(ratings(moved.url, identity="the judge"), "run.toml"), out)
-    assert moved.requests == []
-
-
-def test_a_budget_holds_for_a_run_however_often_it_is_called(scripted, ratings, tmp_path):
-    server = scripted(judging())
-
-    def config(most):
-        return parse_config(ratings(server.url, endpoint={"max_requests": most, "concurrency": 1}), "run.toml")
-
-    for most in (4, 9):
-        with pytest.raises(BestforError, match=f"the budget of {most} requests is spent; raise it and run again"):
-            run(config(most), tmp_path / "out")
-        assert len(server.requests) == most
-    run(config(1000), tmp_path / "out")
-    bodies = [json.dumps(request.body, sort_keys=True) for request in server.requests]
-    assert len(set(bodies)) == len(bodies)
-    assert json.loads((tmp_path / "out" / "usage.json").read_text())["reward judge"]["requests"] == len(bodies)
-
-
-def test_folds_share_answers_and_one_account(scripted, ratings, tmp_path):
-    server = scripted(judging())
-    run(parse_config(ratings(server.url, fold="all"), "run.toml"), tmp_path / "out")
-    usage = json.loads((tmp_path / "out" / "usage.json").read_text())["reward judge"]
-    assert usage["requests"] == len(server.requests)
-    bodies = [json.dumps(request.body, sort_keys=True) for request in server.requests]
-    assert len(set(bodies)) == len(bodies)
-
-
-def test_a_judge_that_knows_nothing_ends_the_run(scripted, ratings, tmp_path):
-    server = scripted(judging(score=lambda found: "hm"))
-    with pytest.raises(BestforError, match="the rewards of 'judge': found none for the test candidates"):
-        run(parse_config(ratings(server.url), "run.toml"), tmp_path / "out")
-
-
-def test_the_resolved_run_holds_no_password(ratings, tmp_path):
-    given = parse_config(ratings("http://ann:topsecret@127.0.0.1:1/v1?code=alsosecret"), "run.toml")
-    write_run(given, tmp_path)
-    text = (tmp_path / "run.toml").read_text()
-    assert "secret" not in text
-    assert 'kind = "judge"' in text
-    with pytest.raises(BestforError, match="whose secrets were left out"):
-        load_config(tmp_path / "run.toml")
-
-
-def test_a_run_file_in_toml(tmp_path):
-    (tmp_path / "run.toml").write_text(
-        textwrap.dedent("""
-        [data]
-        source = "polis"
-        path = "x"
-        [[reward]]
-        kind = "judge"
-        model = "m"
-        endpoint = { base_url = "http://127.0.0.1:1/v1", max_tokens = 1000 }
-        [[reward]]
-        name = "many"
-        kind = "judge"
-        model = "m"
-        [reward.endpoint]
-        concurrency = 3
-        """)
-    )
-    config = load_config(tmp_path / "run.toml")
-    assert config.reward[0].options["endpoint"]["max_tokens"] == 1000
-    assert config.reward[1].options["endpoint"] == {"concurrency": 3}
 
 
 WORK = """
