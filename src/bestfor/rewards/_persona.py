@@ -188,7 +188,8 @@ def _read(path: Path) -> tuple[str, Persona]:
             raise InputError(str(path), f"unknown key '{key}'", nearest(key, _KEYS))
     rubrics = values.get("rubrics")
     for key in ("user", "persona"):
-        if not isinstance(values.get(key), str) or not values[key].strip():
+        # ids are what they are, a blank among them
+        if not isinstance(values.get(key), str) or (key == "persona" and not values[key].strip()):
             raise InputError(f"{path}, {key}", "no text", "a text")
     if not isinstance(rubrics, list) or not rubrics or not all(isinstance(one, str) and one.strip() for one in rubrics):
         raise InputError(f"{path}, rubrics", "no list of texts", "one text or more, each a rubric")
