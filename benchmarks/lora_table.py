@@ -1,6 +1,6 @@
 """Reward models on a language model's back in the embedded world, beside those on frozen features.
 
-    python benchmarks/lora_table.py [--users 100] [--labels 20] [--regimes differing equal outliers] [--levels]
+    python benchmarks/lora_table.py [--users 100] [--labels 20] [--regimes differing equal outliers] [--ablation]
     python benchmarks/lora_table.py --tune        # the same models by each user's last fit item, no test query seen
 
 The backbone is the shipped policy's own (1.2 million weights). Pools, labels and regimes are those of world_table.py.
@@ -20,6 +20,7 @@ import numpy as np
 
 from bestfor.diagnostics import Diagnosis, Reward, Settings, diagnose_arrays
 from bestfor.pipeline.examples import build_examples
+from bestfor.policies.transformers import locate
 from bestfor.rewards import KINDS
 from world_table import LABELS, REGIMES, Model, N, Tables, cell, print_cell, sampled, spanned
 
@@ -34,7 +35,12 @@ MODELS: dict[str, Model] = {
     "lora, gaussian": ("lora", LORA),
     "lora, bradley_terry": ("lora", {**LORA, "loss": "bradley_terry"}),
 }
-LEVELS: dict[str, Model] = {
+STATES: dict[str, object] = {"encoder": f"hidden:{locate('embedded')}", "style": False, "answer": False}
+"""What the backbone says of a text, frozen, and nothing else: no input, no surface features."""
+ABLATION: dict[str, Model] = {
+    "gaussian, frozen states": ("gaussian", STATES),
+    "hierarchical, frozen states": ("hierarchical", STATES),
+    "lora, gaussian, mean of states": ("lora", {**LORA, "pooling": "mean"}),
     "lora, gaussian, global only": ("lora", {**LORA, "level": "global"}),
     "lora, gaussian, user only": ("lora", {**LORA, "level": "user"}),
 }
@@ -43,6 +49,8 @@ PAIRS = (
     ("lora, gaussian", "gaussian"),
     ("lora, point", "point"),
     ("hierarchical", "lora, gaussian"),
+    ("lora, gaussian", "gaussian, frozen states"),
+    ("lora, gaussian, mean of states", "lora, gaussian"),
     ("lora, gaussian", "lora, gaussian, global only"),
     ("lora, gaussian", "lora, gaussian, user only"),
 )
@@ -56,13 +64,13 @@ def main() -> None:
     parser.add_argument("--labels", type=int, nargs="+", default=[20], choices=sorted(LABELS))
     parser.add_argument("--regimes", nargs="+", default=list(REGIMES), choices=REGIMES)
     parser.add_argument("--only", nargs="+", default=[], help="names of models")
-    parser.add_argument("--levels", action="store_true", help="with the ablation of levels")
+    parser.add_argument("--ablation", action="store_true", help="with frozen states, mean states, and one level alone")
     parser.add_argument("--tune", action="store_true", help="by each user's last fit item instead of the test queries")
     parser.add_argument("--set", default="{}", help="further options of every lora model, as JSON")
     parser.add_argument("--out", type=Path, default=Path("runs/world-table"))
     options = parser.parse_args()
     tables = sampled(options.users, options.seed, options.out)
-    every = MODELS | (LEVELS if options.levels else {})
+    every = MODELS | (ABLATION if options.ablation else {})
     chosen = {name: with_options(model, json.loads(options.set)) for name, model in every.items()}
     chosen = {name: model for name, model in chosen.items() if not options.only or name in options.only}
     for labels in options.labels:
