@@ -45,8 +45,8 @@ def test_unknown_kind_names_the_nearest():
     ("options", "message"),
     [
         ({"component": 3}, "unknown key 'component'.*'components'"),
-        ({"components": -1}, "'components': found -1; expected input should be greater"),
-        ({"covariance": "round"}, "'covariance': found 'round'; expected input should be 'isotropic'"),
+        ({"components": -1}, "'components': found -1; expected greater"),
+        ({"covariance": "round"}, "'covariance': found 'round'; expected 'isotropic'"),
     ],
 )
 def test_options_are_checked(options, message):

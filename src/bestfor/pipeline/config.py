@@ -271,7 +271,7 @@ def _input_error(error: ValidationError, where: str) -> InputError:
         return InputError(f"{where}, [data] source", found, "one of " + ", ".join(DATA))
     # What stands where an address is expected may hold a password.
     shown = "another kind of value" if key in ("endpoint", "base_url") else repr(first["input"])
-    return InputError(f"{place} {key}", shown, first["msg"])
+    return InputError(f"{place} {key}", shown, first["msg"].removeprefix("Input should be "))
 
 
 def _known(location: tuple[int | str, ...]) -> list[str]:

@@ -144,7 +144,9 @@ def load(source: str, path: str | Path | None = None, **options: Any) -> Dataset
             raise InputError(f"load('{source}')", f"unknown option '{name}'", nearest(name, known)) from None
         missing = first["type"] == "missing"
         found = f"no '{name}'" if missing else f"{name} = {first['input']!r}"
-        raise InputError(f"load('{source}')", found, "it to be given" if missing else first["msg"]) from None
+        raise InputError(
+            f"load('{source}')", found, "it to be given" if missing else first["msg"].removeprefix("Input should be ")
+        ) from None
     if isinstance(data, PolisData):
         return load_polis(data.path)
     if isinstance(data, TableData):

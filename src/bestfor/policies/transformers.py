@@ -200,8 +200,12 @@ def noise_of(query_id: str, n: int, steps: int, *, seed: int) -> FloatArray:
     return np.stack([derive(seed, "candidate", query_id, index).random(steps) for index in range(n)])
 
 
-def locate(model: str | Path) -> Path:
+def locate(model: str | Path, what: str = "policy") -> Path:
     """The folder of a checkpoint: the shipped one, a local one, or the hub's local cache (filled where there is a net).
+
+    Args:
+        model: ``"embedded"``, a folder, or a hub name.
+        what: who needs it, for errors.
 
     Raises:
         InputError: it is nowhere; the message says how to get it.
@@ -209,17 +213,17 @@ def locate(model: str | Path) -> Path:
     if str(model) == EMBEDDED:
         folder = Path(__file__).resolve().parent.parent / "assets" / "policy"
         if not (folder / "config.json").is_file():
-            raise InputError("policy 'embedded'", f"no model in {folder}", "the package with its assets: reinstall it")
+            raise InputError(f"{what} 'embedded'", f"no model in {folder}", "the package with its assets: reinstall it")
         return folder
     folder = Path(model)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
-            raise InputError(f"policy '{model}'", "a folder without config.json", "a checkpoint saved by transformers")
+            raise InputError(f"{what} '{model}'", "a folder without config.json", "a checkpoint saved by transformers")
         return folder
-    return _from_hub(str(model))
+    return _from_hub(str(model), what)
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, what: str) -> Path:
     hub, errors = require("huggingface_hub", "models"), require("huggingface_hub.errors", "models")
     cache = require("huggingface_hub.constants", "models").HF_HUB_CACHE
     kinds = ["*.json", "*.safetensors", "*.txt", "*.jinja", "tokenizer.model"]
@@ -228,11 +232,11 @@ def _from_hub(name: str) -> Path:
         f"and copy it to {cache}, or give the path of a folder"
     )
     if name.count("/") > 1 or name.startswith((".", "/", "~")):
-        raise InputError(f"policy '{name}'", "no such folder", expected)
+        raise InputError(f"{what} '{name}'", "no such folder", expected)
     try:
         return Path(hub.snapshot_download(name, allow_patterns=kinds))
     except (errors.HfHubHTTPError, errors.HFValidationError, OSError, ValueError) as error:
-        raise InputError(f"policy '{name}'", f"no such checkpoint ({type(error).__name__})", expected) from error
+        raise InputError(f"{what} '{name}'", f"no such checkpoint ({type(error).__name__})", expected) from error
 
 
 def fingerprint(folder: Path) -> str:

@@ -60,7 +60,7 @@ class Backbone:
     ) -> None:
         self.name = name
         self.pooling: Pooling = pooling
-        self.folder: Path = locate(name)
+        self.folder: Path = locate(name, "backbone")
         self.device = device_of(device)
         self._dtype = dtype_of(dtype, self.device.type)
         self._attention = None if attention == "auto" else attention

@@ -11,6 +11,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.pytorch_utils import Conv1D
 
 from bestfor import rng
 from bestfor.errors import InputError
@@ -20,6 +21,7 @@ from bestfor.rewards._lora_settings import Config
 from bestfor.rewards._packs import Pack
 
 SHARED, OWN = "shared", "own"
+LAYERS = (torch.nn.Linear, Conv1D)
 
 
 class Adapted:
@@ -126,6 +128,7 @@ def adapted(backbone: Backbone, config: Config) -> Iterator[Adapted]:
     """
     _ = backbone.packs  # probed before anything is worn
     first, *others = [name for name in (SHARED, OWN) if wears(config, name)]
+    names = sorted({name.split(".")[-1] for name, one in backbone.model.named_modules() if isinstance(one, LAYERS)})
     with _quiet():
         try:
             wrapped = get_peft_model(backbone.model, _shape(config, first), adapter_name=first)
@@ -133,7 +136,6 @@ def adapted(backbone: Backbone, config: Config) -> Iterator[Adapted]:
                 wrapped.add_adapter(name, _shape(config, name))
         except ValueError as error:
             found = f"no layers to adapt ({str(error).split('. ')[0]})"
-            names = config.targets + config.user_targets
             raise InputError(f"backbone '{backbone.name}'", found, f"some of {', '.join(names)}") from error
     worn = Adapted(backbone, config, wrapped)
     try:

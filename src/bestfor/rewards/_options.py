@@ -67,7 +67,7 @@ def complaint(error: ValidationError, model: type[BaseModel]) -> Complaint:
     if first["type"] == "missing":
         return Complaint(table, "", f"no '{key}'", "it to be given")
     shown = "another kind of value" if key in _ADDRESSES else repr(first.get("input"))
-    return Complaint(table, key, shown, first["msg"].removeprefix("Value error, "))
+    return Complaint(table, key, shown, first["msg"].removeprefix("Value error, ").removeprefix("Input should be "))
 
 
 def _inner(model: type[BaseModel], path: list[str]) -> type[BaseModel]:
