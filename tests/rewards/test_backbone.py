@@ -1,3 +1,7 @@
+import json
+import shutil
+from pathlib import Path
+
 import pytest
 
 from bestfor.errors import InputError
@@ -80,3 +84,25 @@ def test_the_same_files_have_the_same_fingerprint(backbones):
     first, second = Backbone(backbones("qwen2").name), Backbone(backbones("qwen3").name)
     assert first.fingerprint == backbones("qwen2").fingerprint != second.fingerprint
     assert first.hidden == 16
+
+
+def test_weights_that_are_a_pickle_are_refused(backbones, tmp_path):
+    """No fingerprint covers them, and a pickle may hold code."""
+    folder = Path(shutil.copytree(backbones("qwen2").name, tmp_path / "pickled"))
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(InputError, match=r"no usable model .*with its weights as safetensors"):
+        _ = Backbone(str(folder)).model
+
+
+def test_code_in_a_checkpoint_is_neither_run_nor_asked_about(backbones, tmp_path, monkeypatch, capfd):
+    folder, path = Path(shutil.copytree(backbones("qwen2").name, tmp_path / "coded")), tmp_path / "ran"
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    settings = json.loads((folder / "config.json").read_text())
+    code = {"AutoConfig": "own.Config", "AutoModel": "own.Model"}
+    (folder / "config.json").write_text(json.dumps({**settings, "model_type": "own", "auto_map": code}))
+    (folder / "own.py").write_text(f"open({str(path)!r}, 'w').close()")
+    with pytest.raises(InputError, match="no usable model") as caught:
+        Backbone(str(folder))
+    assert not path.exists()
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr().out == ""

@@ -77,9 +77,9 @@ def test_checkpointing_changes_no_gradient(folder, request, tmp_path):
     same(*found)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-def test_training_lowers_the_loss(loss, qwen2, tmp_path):
-    with fitting(qwen2, EXAMPLES, tmp_path, loss=loss, head_rate=0.05) as course:
+@pytest.mark.parametrize(("loss", "folder"), [*((loss, "qwen2") for loss in LOSSES), ("gaussian", "qwen3")])
+def test_training_lowers_the_loss(loss, folder, request, tmp_path):
+    with fitting(request.getfixturevalue(folder), EXAMPLES, tmp_path, loss=loss, head_rate=0.05) as course:
         run = run_of(course, loud=False, rows=12, epochs=8)
         before = gradient(run)[0]
         for number in range(8):

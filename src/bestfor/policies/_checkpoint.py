@@ -24,6 +24,9 @@ from bestfor.policies._sampler import Drawn, Ends, Repeated, SharedPrefix
 from bestfor.policies.base import Message
 from bestfor.types import BoolArray, FloatArray, IntArray
 
+LOCAL = {"local_files_only": True, "trust_remote_code": False}
+"""How what lies in a folder is read: code in it is never executed, and nobody is asked whether it may be."""
+
 
 class Checkpoint:
     """A model with its tokenizer; the weights are loaded when they are first needed.
@@ -42,8 +45,8 @@ class Checkpoint:
         self._device = device_of(device)
         self._dtype = dtype_of(dtype, self._device.type)
         with usable(folder):
-            self._config = AutoConfig.from_pretrained(folder, local_files_only=True)
-            self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            self._config = AutoConfig.from_pretrained(folder, **LOCAL)
+            self.tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
 
     @cached_property
     def model(self) -> PreTrainedModel:
@@ -53,7 +56,8 @@ class Checkpoint:
             InputError: they cannot be loaded.
         """
         with usable(self._folder), no_bars():
-            model = AutoModelForCausalLM.from_pretrained(self._folder, dtype=self._dtype, local_files_only=True)
+            # a pickle may hold code, and no fingerprint covers it
+            model = AutoModelForCausalLM.from_pretrained(self._folder, dtype=self._dtype, use_safetensors=True, **LOCAL)
         return cast(Any, model).to(self._device).eval()
 
     @property
@@ -207,13 +211,13 @@ def no_bars() -> Iterator[None]:
 
 
 @contextmanager
-def usable(folder: Path) -> Iterator[None]:
+def usable(folder: Path, expected: str = "a causal language model") -> Iterator[None]:
     """Whatever transformers cannot make a model of is bad input."""
     try:
         yield
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(str(folder), f"no usable model ({reason})", "a causal language model") from error
+        raise InputError(str(folder), f"no usable model ({reason})", expected) from error
 
 
 def device_of(name: str) -> torch.device:

@@ -120,8 +120,8 @@ def finetune(
 def _start(config: Finetune, texts: list[str]) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     if config.init is not None:
         try:
-            tokenizer = AutoTokenizer.from_pretrained(config.init)
-            model = AutoModelForCausalLM.from_pretrained(config.init, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(config.init, trust_remote_code=False)
+            model = AutoModelForCausalLM.from_pretrained(config.init, dtype=torch.float32, trust_remote_code=False)
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise InputError(str(config.init), f"no usable model ({reason})", "a causal language model") from error

@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, DynamicCache, Pre
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from bestfor.errors import InputError
-from bestfor.policies._checkpoint import device_of, dtype_of, no_bars, usable
+from bestfor.policies._checkpoint import LOCAL, device_of, dtype_of, no_bars, usable
 from bestfor.policies.prompts import messages
 from bestfor.policies.transformers import fingerprint, locate
 from bestfor.rewards._packs import Layout, Pack, Tokens, one_by_one, side_by_side
@@ -28,6 +28,7 @@ Attention = Literal["auto", "sdpa", "flash_attention_2", "eager"]
 
 LIMIT = 2048
 """Tokens of a pair where neither the configuration nor the model says less."""
+MODEL = "a decoder or an encoder that transformers knows, with its weights as safetensors"
 ROOM = 8
 """Tokens of a prompt that are left in any case: a text that leaves less is too long."""
 
@@ -64,9 +65,9 @@ class Backbone:
         self.device = device_of(device)
         self._dtype = dtype_of(dtype, self.device.type)
         self._attention = None if attention == "auto" else attention
-        with usable(self.folder):
-            self._config = AutoConfig.from_pretrained(self.folder, local_files_only=True)
-            self.tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+        with usable(self.folder, MODEL):
+            self._config = AutoConfig.from_pretrained(self.folder, **LOCAL)
+            self.tokenizer = AutoTokenizer.from_pretrained(self.folder, **LOCAL)
         if self._config.is_encoder_decoder:
             raise InputError(f"backbone '{name}'", "an encoder-decoder model", "a decoder or an encoder")
         longest = getattr(self._config.get_text_config(), "max_position_embeddings", None)
@@ -93,10 +94,9 @@ class Backbone:
             InputError: they cannot be loaded, or not with this attention.
         """
         try:
-            with usable(self.folder), no_bars():
-                model = AutoModel.from_pretrained(
-                    self.folder, dtype=self._dtype, attn_implementation=self._attention, local_files_only=True
-                )
+            with usable(self.folder, MODEL), no_bars():
+                more: dict[str, Any] = {"attn_implementation": self._attention, "use_safetensors": True}
+                model = AutoModel.from_pretrained(self.folder, dtype=self._dtype, **more, **LOCAL)
         except ImportError as error:
             where, reason = f"backbone '{self.name}', attention", str(error).splitlines()[0]
             raise InputError(where, f"'{self._attention}' ({reason})", "its package, or 'auto'") from error
