@@ -53,8 +53,9 @@ class HiddenEncoder(Batched):
         self._torch = require("torch", "models")
 
         def load(local: bool) -> tuple[Any, Any]:
-            model = library.AutoModel.from_pretrained(path, local_files_only=local, dtype=self._torch.float32)
-            return model, library.AutoTokenizer.from_pretrained(path, local_files_only=local)
+            files = {"local_files_only": local, "trust_remote_code": False}
+            model = library.AutoModel.from_pretrained(path, dtype=self._torch.float32, **files)
+            return model, library.AutoTokenizer.from_pretrained(path, **files)
 
         with _hub.quiet():
             model, self._tokenizer = _hub.opened(path, "a transformers checkpoint", load)
