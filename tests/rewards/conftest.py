@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from bestfor import rewards
+from servers import judging
+
 
 def shared(name):
     """A module of these tests that several of them import."""
@@ -13,7 +16,7 @@ def shared(name):
     return module
 
 
-tools, scoring, judging = shared("lora_tools"), shared("scoring_tools"), shared("judge_tools")
+tools, scoring, judges = shared("lora_tools"), shared("scoring_tools"), shared("judge_tools")
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +55,19 @@ def backbones(tmp_path_factory):
         return made[name]
 
     return get
+
+
+@pytest.fixture
+def judge(scripted):
+    """Makes judges before a scripted server; gives both."""
+    made = []
+
+    def make(answer=None, *, cache=None, encoder=None, **options):
+        running = scripted(answer or judging())
+        given = {"model": "m", "endpoint": {"base_url": running.url, **judges.QUICK}, **options}
+        made.append(rewards.build("judge", cache=cache, encoder=encoder, **given))
+        return made[-1], running
+
+    yield make
+    for one in made:
+        one.close()

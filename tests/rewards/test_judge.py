@@ -19,21 +19,6 @@ from bestfor.testing.rewards import LetterEncoder, RewardModelTests, taste_examp
 from servers import error, judging, marked, persona
 
 
-@pytest.fixture
-def judge(scripted):
-    made = []
-
-    def make(answer=None, *, cache=None, encoder=None, **options):
-        running = scripted(answer or judging())
-        given = {"model": "m", "endpoint": {"base_url": running.url, **QUICK}, **options}
-        made.append(rewards.build("judge", cache=cache, encoder=encoder, **given))
-        return made[-1], running
-
-    yield make
-    for one in made:
-        one.close()
-
-
 class TestJudge(RewardModelTests):
     """The suite with fewer candidates: every row is a question over the wire."""
 

@@ -3,7 +3,7 @@ import tomllib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bestfor import rewards
@@ -48,6 +48,8 @@ def edit(folder, user, old, new):
     return path
 
 
+@example(" ", "0", ["0"])
+@example("\r\n", "0", ["0"])
 @given(IDS, TEXT, st.lists(TEXT, min_size=1, max_size=3))
 def test_files_say_what_the_model_wrote(tmp_path_factory, user, who, texts):
     folder = tmp_path_factory.mktemp("personas")

@@ -1,28 +1,11 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
-from judge_tools import QUICK, small, with_history, writing
+from judge_tools import small, with_history, writing
 
-from bestfor import rewards
 from bestfor.data.examples import History
 from bestfor.rewards.judge import Judge
 from servers import judging, parts, persona
-
-
-@pytest.fixture
-def judge(scripted):
-    made = []
-
-    def make(answer=None, *, cache=None, encoder=None, **options):
-        running = scripted(answer or judging())
-        given = {"model": "m", "endpoint": {"base_url": running.url, **QUICK}, **options}
-        made.append(rewards.build("judge", cache=cache, encoder=encoder, **given))
-        return made[-1], running
-
-    yield make
-    for one in made:
-        one.close()
 
 
 def test_what_the_judge_is_told(judge):

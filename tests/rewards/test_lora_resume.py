@@ -11,7 +11,8 @@ import torch
 from lora_tools import SHORT, fitting
 
 from bestfor.errors import BestforError
-from bestfor.rewards import Lora, _lora_stopping, _scoring
+from bestfor.policies import _checkpoint
+from bestfor.rewards import Lora, _lora_stopping
 from bestfor.rewards._lora_wear import Adapted
 from bestfor.testing.rewards import assert_same, taste_examples
 
@@ -154,8 +155,8 @@ def test_memory_for_nothing_is_an_error_in_one_line(small, monkeypatch):
     monkeypatch.setattr(Adapted, "states", none)
     with pytest.raises(BestforError, match=r"out of memory with .* tokens"):
         Lora(backbone=small, **OPTIONS).fit(EXAMPLES, rng=0)
-    assert _scoring.is_full(torch.OutOfMemoryError("x"))
-    assert not _scoring.is_full(RuntimeError("another"))
+    assert _checkpoint.is_full(torch.OutOfMemoryError("x"))
+    assert not _checkpoint.is_full(RuntimeError("another"))
 
 
 KILLED = """

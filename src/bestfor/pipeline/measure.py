@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bestfor.artifacts import write_bytes
+from bestfor.data.portions import portions
 from bestfor.data.schema import UTILITIES, write
 from bestfor.errors import InputError
 from bestfor.pool import CandidatePool, content_hash
@@ -149,7 +150,7 @@ def _groups(candidates: pa.Table, queries: pa.Table) -> list[_Group]:
 
 def _values(groups: Sequence[_Group], metric: Metric, how: Measuring, count: int) -> FloatArray:
     utility, done = _resumed(how, count)
-    chunks = _chunks([group for group in groups if not done[group.rows].all()])
+    chunks = portions([group for group in groups if not done[group.rows].all()], lambda group: len(group.rows), CHUNK)
     work = measured(metric, [[(group.query, group.texts) for group in chunk] for chunk in chunks], how.workers)
     kept = time.monotonic()
     with _bar(how.progress, metric.name, int(done.sum()), count) as advance:
@@ -166,18 +167,6 @@ def _values(groups: Sequence[_Group], metric: Metric, how: Measuring, count: int
             _keep(how, utility, done)
             raise
     return utility
-
-
-def _chunks(groups: Sequence[_Group]) -> list[list[_Group]]:
-    chunks: list[list[_Group]] = []
-    size = CHUNK
-    for group in groups:
-        if size >= CHUNK:
-            chunks.append([])
-            size = 0
-        chunks[-1].append(group)
-        size += len(group.rows)
-    return chunks
 
 
 def _keep(how: Measuring, utility: FloatArray, done: np.ndarray) -> None:

@@ -51,6 +51,7 @@ def run(config: RunConfig, out: str | Path, *, tell: Tell = lambda line: None) -
     if config.split.fold == "all" and not config.diagnosis.n:
         config = _common_n(config, out)
     for stages in folds(config, out, tell):
+        stages.ready()
         stages.sample()
         predicted = {spec.label: stages.predict(spec) for spec in stages.config.reward}
         diagnosis = _diagnose(stages.config, stages.data, stages.tables, stages.folder, predicted)

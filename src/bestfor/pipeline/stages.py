@@ -157,6 +157,16 @@ class Stages:
             self._steps.tell(f"fit: {without} of {len(sampled)} candidates have no utility: none is learned from")
         return examples
 
+    def ready(self) -> None:
+        """Look for what reward models that are not fitted yet will need, before anything is sampled or fitted.
+
+        Raises:
+            InputError: a checkpoint, a device or a key that is not here.
+        """
+        for spec in self.config.reward:
+            if not (self.folder / "models" / spec.label).is_dir():
+                KINDS[spec.kind](cache=self._cache, **spec.options).ready()
+
     def fit(self, spec: RewardConfig) -> str:
         """Fit a reward model; the hash of its files.
 

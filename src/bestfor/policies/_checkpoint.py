@@ -137,7 +137,9 @@ class Checkpoint:
             return False
         try:
             return self._probe()
-        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError, NotImplementedError):
+        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError) as error:
+            if is_full(error):
+                raise  # says nothing about the model
             return False
 
     def _probe(self) -> bool:
@@ -218,6 +220,16 @@ def usable(folder: Path, expected: str = "a causal language model") -> Iterator[
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(str(folder), f"no usable model ({reason})", expected) from error
+
+
+FULL = ("out of memory", "not enough memory", "can't allocate", "alloc_failed")
+"""What allocators of processors and devices say in a RuntimeError of no kind of its own."""
+
+
+def is_full(error: Exception) -> bool:
+    """Whether an error says that memory does not suffice: allocators have no common kind for it."""
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in text for words in FULL)
 
 
 def device_of(name: str) -> torch.device:

@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, DynamicCache, Pre
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from bestfor.errors import InputError
-from bestfor.policies._checkpoint import LOCAL, device_of, dtype_of, no_bars, usable
+from bestfor.policies._checkpoint import LOCAL, device_of, dtype_of, is_full, no_bars, usable
 from bestfor.policies.prompts import messages
 from bestfor.policies.transformers import fingerprint, locate
 from bestfor.rewards._packs import Layout, Pack, Tokens, one_by_one, side_by_side
@@ -150,7 +150,9 @@ class Backbone:
         try:
             with torch.no_grad():
                 found, alone = work(), self._states(one_by_one(probe, self.pad), packed=False)
-        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, NotImplementedError):
+        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+            if is_full(error):
+                raise  # says nothing about the model
             return False
         slack = 1e-3 if self.model.dtype == torch.float32 else 5e-2
         return bool((found - alone).abs().max() <= slack * (1 + alone.abs().max()))

@@ -18,9 +18,8 @@ from bestfor.rewards._canonical import canonical
 from bestfor.rewards._encoder import check_signature
 from bestfor.rewards._features import Design, FeatureConfig, Space, fit_space, restore_space
 from bestfor.rewards._options import parse
-from bestfor.types import BoolArray, FloatArray, IntArray, RewardEstimate, Scale
-
-DIGITS = 9
+from bestfor.rewards._rounding import rounded
+from bestfor.types import BoolArray, IntArray, RewardEstimate, Scale
 
 
 class RewardModel(ABC):
@@ -125,6 +124,14 @@ class RewardModel(ABC):
             self._fit_notes.append(f"{users} {served}")
         self._fitted = True
         return self
+
+    def ready(self) -> None:  # noqa: B027 - most kinds need nothing
+        """Miss now what a fit would miss here after hours of sampling: a checkpoint, a device, a key; loads no weights.
+
+        Raises:
+            InputError: it is not here.
+            MissingExtraError: nor is what the kind is made of.
+        """
 
     def update(self, examples: Examples) -> Self:
         """Absorb further labels of known or new users, where the kind can do it without fitting again.
@@ -288,12 +295,3 @@ def _refuse_nan(arrays: Arrays) -> None:
     for name, values in arrays.items():
         if values.dtype.kind == "f" and np.isnan(values).any():
             raise ValueError(f"array '{name}' holds NaN")
-
-
-def rounded(values: FloatArray) -> FloatArray:
-    """Nine significant digits: equal candidates tie although matrix products differ in their last bits."""
-    values = np.asarray(values, dtype=np.float64)
-    size = np.where(values == 0, 1.0, np.abs(values))
-    exponent = np.floor(np.log10(size))
-    factor = np.power(10.0, DIGITS - 1 - np.clip(exponent, -290, 290))
-    return np.where(np.abs(exponent) > 290, 0.0, np.rint(values * factor) / factor)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from bestfor import rng as randomness
+from bestfor.data.portions import portions
 from bestfor.endpoint import Budget, Chat
 from bestfor.endpoint.chat import Answer, Message, Reading, Request
 from bestfor.rewards._judge_prompts import Scheme, comparing, scoring
@@ -230,12 +231,4 @@ async def together(work: Iterable[Awaitable[T]]) -> list[T]:
 
 def blocks(contests: Sequence[Contest]) -> list[list[Contest]]:
     """Contests in blocks of about as many questions as may wait at once."""
-    found: list[list[Contest]] = []
-    size = _TOGETHER
-    for contest in contests:
-        if size >= _TOGETHER:
-            found.append([])
-            size = 0
-        found[-1].append(contest)
-        size += len(contest.texts) * len(contest.schemes)
-    return found
+    return portions(contests, lambda contest: len(contest.texts) * len(contest.schemes), _TOGETHER)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bestfor import rng
+from bestfor.data.portions import portions
 from bestfor.rewards._lora_rows import Bundle, Rows
 
 WINDOW = 8
@@ -16,8 +17,12 @@ def schedule(rows: Rows, bundles: Sequence[Bundle], each: int, seed: int, *names
     draw = rng.derive(seed, "order", *names)
     steps: list[list[int]] = []
     lengths = [max(rows.packs[index].length for index in bundle.packs) for bundle in bundles]
-    for window in _filled(draw.permutation(len(bundles)).tolist(), bundles, WINDOW * each):
-        steps += _filled(sorted(window, key=lambda index: (lengths[index], index)), bundles, each)
+
+    def weigh(index: int) -> int:
+        return len(bundles[index].rows)
+
+    for window in portions(draw.permutation(len(bundles)).tolist(), weigh, WINDOW * each):
+        steps += portions(sorted(window, key=lambda index: (lengths[index], index)), weigh, each)
     return [steps[index] for index in draw.permutation(len(steps)).tolist()]
 
 
@@ -49,15 +54,3 @@ def _size(rows: Rows, bundle: Bundle, *, packed: bool) -> tuple[int, int]:
         return len(packs), max(pack.length for pack in packs)
     longest = max(len(pack.prompt) + max(len(text) for text in pack.texts) for pack in packs)
     return sum(len(pack.texts) for pack in packs), longest
-
-
-def _filled(order: Sequence[int], bundles: Sequence[Bundle], each: int) -> list[list[int]]:
-    found: list[list[int]] = []
-    count = each
-    for index in order:
-        if count >= each:
-            found.append([])
-            count = 0
-        found[-1].append(index)
-        count += len(bundles[index].rows)
-    return found

@@ -174,8 +174,9 @@ def write_files(folder: Path, personas: Mapping[str, Persona]) -> None:
 
 def _content(user: str, persona: Persona) -> bytes:
     texts = {"persona": f"{persona.persona}\n", "rubrics": [f"{one}\n" for one in persona.rubrics]}
-    values = {"user": user, **texts, "written": persona.written}
-    return (_HEAD + tomli_w.dumps(values, multiline_strings=True)).encode()
+    values = {**texts, "written": persona.written}
+    # an id in one line, since lines of their own would lose its kind of line end
+    return (_HEAD + tomli_w.dumps({"user": user}) + tomli_w.dumps(values, multiline_strings=True)).encode()
 
 
 def _read(path: Path) -> tuple[str, Persona]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from bestfor.errors import InputError
+from bestfor.policies._checkpoint import is_full
 from bestfor.policies._lora import Pair, worn
 from bestfor.rewards._backbone import Backbone
 from bestfor.rewards._packs import Pack
@@ -20,9 +21,6 @@ from bestfor.rewards._passes import Batch, plan
 from bestfor.rewards._prefix import states_behind, states_repeated
 
 StateArray = npt.NDArray[np.float32]
-
-FULL = ("out of memory", "not enough memory", "can't allocate", "alloc_failed")
-"""What allocators of processors and devices say in a RuntimeError of no kind of its own."""
 
 
 def states_of(
@@ -100,12 +98,6 @@ def _read(backbone: Backbone, batch: Batch, adapters: Sequence[Mapping[str, Pair
         else:
             states = states_repeated(backbone.model, batch.packs[0], backbone.pad, backbone.pooling)
         return states.cpu().numpy()
-
-
-def is_full(error: Exception) -> bool:
-    """Whether an error says that memory does not suffice: allocators have no common kind for it."""
-    text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in text for words in FULL)
 
 
 def _too_long(backbone: Backbone, pack: Pack) -> InputError:

@@ -36,7 +36,7 @@ from bestfor import artifacts
 from bestfor.artifacts import Arrays
 from bestfor.data.examples import Examples
 from bestfor.encoders import Encoder
-from bestfor.endpoint import Address, Chat, EndpointTable, Usage
+from bestfor.endpoint import Address, Chat, Endpoint, EndpointTable, Usage
 from bestfor.rewards._base import RewardModel
 from bestfor.rewards._judge_asking import Jury, Manner
 from bestfor.rewards._judge_docket import docket
@@ -181,6 +181,10 @@ class Judge(RewardModel):
         for user, persona in edited.items():
             known = self._profiles.get(user, Profile())
             self._profiles[user] = Profile(persona, known.shown, known.neighbours)
+
+    def ready(self) -> None:
+        """Look for the server's key; nothing is asked."""
+        Endpoint(self.config.endpoint.config(f"reward '{self.kind}', endpoint")).close()
 
     def _fit(self, examples: Examples, rng: int) -> None:
         config = self.config

@@ -87,6 +87,10 @@ class Lora(RewardModel):
 
         return open_backbone(self.config)
 
+    def ready(self) -> None:
+        """Look for the backbone and what it is to run on."""
+        _ = self.backbone
+
     def _fit(self, examples: Examples, rng: int) -> None:
         base = self.backbone
         from bestfor.rewards import _lora_fit
