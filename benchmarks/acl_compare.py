@@ -18,14 +18,14 @@ import numpy as np
 import typer
 
 from bestfor.data import schema
-from bestfor.data.examples import Examples
+from bestfor.data.candidates import Examples
 from bestfor.diagnostics import Reward, Settings, diagnose_arrays
 from bestfor.encoders import load_encoder
-from bestfor.pipeline.config import RunConfig, parse_config
-from bestfor.pipeline.examples import build_examples, build_rows
-from bestfor.pipeline.run import run
 from bestfor.pool import CandidatePool
 from bestfor.rewards import build
+from bestfor.runs.config import RunConfig, parse_config
+from bestfor.runs.joins import build_examples, build_rows
+from bestfor.runs.run import run
 from bestfor.types import FloatArray, Scale
 
 POLICIES = {"plain": (False, False), "retrieval": (True, False), "adapters": (False, True), "both": (True, True)}

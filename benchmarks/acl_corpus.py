@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from bestfor import rng
 from bestfor.data.schema import HISTORIES
-from bestfor.policies._corpus import Corpus
+from bestfor.policies.finetune.corpus import Corpus
 from bestfor.policies.prompts import TEMPLATES
 
 TITLE = "Write the title."

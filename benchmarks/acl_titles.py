@@ -17,13 +17,13 @@ import typer
 from rich.console import Console
 
 from acl_corpus import TITLE, read_papers, title_corpus, training_corpora
-from bestfor.policies._settings import Finetune, Size
+from bestfor.lm.chat import messages
+from bestfor.metrics.base import Query
+from bestfor.metrics.overlap import Overlap
 from bestfor.policies.base import Prompt
 from bestfor.policies.finetune import finetune
-from bestfor.policies.prompts import messages
+from bestfor.policies.finetune.settings import Finetune, Size
 from bestfor.policies.transformers import TransformersPolicy
-from bestfor.utilities.base import Query
-from bestfor.utilities.overlap import Overlap
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "acl_titles"
 SIZE = Size(vocabulary=5000, hidden=192, layers=4, heads=3, kv_heads=3, intermediate=448, positions=2048, uncased=True)

@@ -17,13 +17,13 @@ import typer
 
 from acl_corpus import TITLE
 from acl_titles import DATA
-from bestfor.data.lamp import load_lamp
-from bestfor.pipeline.adapters import teach
-from bestfor.pipeline.asking import Prompting, ask
-from bestfor.policies._lora import worn
-from bestfor.policies._training import weighted_loss
+from bestfor.data.sources.lamp import load_lamp
+from bestfor.lm.adapters import worn
 from bestfor.policies.adapters import Example, Lora, encode_examples, train_adapters
+from bestfor.policies.finetune.training import weighted_loss
 from bestfor.policies.transformers import TransformersPolicy
+from bestfor.runs.adapters import teach
+from bestfor.runs.prompts import Prompting, ask
 
 SETTINGS = ((5e-4, 4), (5e-4, 8), (1e-3, 8), (2e-3, 8))
 

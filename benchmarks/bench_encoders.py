@@ -26,7 +26,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 
 from bestfor import rng
-from bestfor.data.examples import Examples
+from bestfor.data.candidates import Examples
 from bestfor.encoders import CachedEncoder, load_encoder
 from bestfor.encoders.sentence import BACKENDS, PACKAGED
 
@@ -98,10 +98,10 @@ def errors(encoders: dict[str, CachedEncoder], texts: Sequence[str]) -> None:
 
 def picks(encoders: dict[str, CachedEncoder], model: str) -> None:
     """Print the share of pools in which a backend's model picks another text."""
-    from bestfor.data.polis import load_polis
+    from bestfor.data.sources.polis import load_polis
     from bestfor.data.split import SplitConfig, split_ratings
-    from bestfor.pipeline.examples import build_examples
     from bestfor.rewards import KINDS
+    from bestfor.runs.joins import build_examples
 
     data = split_ratings(load_polis(DATA / "polis" / CONVERSATION), SplitConfig("text", 0, 20, 16))
     examples = build_examples(data.queries, data.candidates, data.utilities, "fit")

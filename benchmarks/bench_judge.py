@@ -21,7 +21,7 @@ import numpy as np
 
 import bench_endpoint
 from bestfor import rewards
-from bestfor.data.examples import Examples
+from bestfor.data.candidates import Examples
 from bestfor.policies.base import Prompt
 from bestfor.rewards._judge_prompts import GENERAL, scoring
 from bestfor.rewards.judge import ANSWERS

@@ -29,11 +29,11 @@ import torch
 import typer
 
 from bestfor import rng
-from bestfor.policies._corpus import Encoded
+from bestfor.lm.packing import Pack
+from bestfor.lm.states import states_of
 from bestfor.policies._personal import Trainer
-from bestfor.policies._settings import Lora
-from bestfor.rewards._packs import Pack
-from bestfor.rewards._scoring import states_of
+from bestfor.policies.finetune.corpus import Encoded
+from bestfor.policies.finetune.settings import Lora
 from lora_models import (
     LARGE,
     PEAKS,
@@ -102,11 +102,11 @@ def reward_training(subject: Subject, repeats: int) -> Iterator[Row]:
 def reward_passes(subject: Subject, packs: Sequence[Pack], repeats: int) -> tuple[float, int]:
     """A pass over labelled texts as the reward model takes it: an adapter for all, two heads, one step of AdamW."""
     from bestfor.rewards._lora_context import Body, Context, Device
-    from bestfor.rewards._lora_descent import Descent, Stage
-    from bestfor.rewards._lora_heads import Heads, Standard
-    from bestfor.rewards._lora_rows import Rows
-    from bestfor.rewards._lora_settings import Config
-    from bestfor.rewards._lora_wear import adapted
+    from bestfor.rewards.lora.attach import adapted
+    from bestfor.rewards.lora.config import Config
+    from bestfor.rewards.lora.heads import Heads, Standard
+    from bestfor.rewards.lora.rows import Rows
+    from bestfor.rewards.lora.training import Descent, Stage
 
     backbone, size = subject.backbone, subject.size
     offsets = np.cumsum([0, *(len(pack.texts) for pack in packs)])

@@ -26,8 +26,8 @@ if __name__ != "__mp_main__":
 
     from bestfor import rng
     from bestfor.data.schema import CANDIDATES, QUERIES
-    from bestfor.pipeline.measure import Measuring, measure
-    from bestfor.utilities.overlap import Overlap
+    from bestfor.metrics.overlap import Overlap
+    from bestfor.runs.measuring import Measuring, measure
 
 EACH = 20
 PACKAGE_SHARE = {10: 20, 120: 400}

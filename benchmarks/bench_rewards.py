@@ -27,12 +27,12 @@ import sklearn
 from sklearn.linear_model import BayesianRidge
 
 from bestfor.diagnostics import best_of_n
-from bestfor.rewards._features import FeatureConfig, Space
-from bestfor.rewards._hierarchy import Fitted, fit_rows, judge, predict_rows
-from bestfor.rewards._linear import Rows
-from bestfor.rewards._people import means
 from bestfor.rewards._scorer import Scorer
+from bestfor.rewards.features.space import FeatureConfig, Space
 from bestfor.rewards.hierarchical import Config
+from bestfor.rewards.hierarchical.fit import Fitted, fit_rows, judge, predict_rows
+from bestfor.rewards.hierarchical.users import means
+from bestfor.rewards.linear.solver import Rows
 
 CANDIDATES, N = 30, 8
 SHARED, PERSONAL, LEVEL, NOISE = 0.25, 0.35, 0.1, 0.3

@@ -17,9 +17,9 @@ import torch
 import typer
 
 from bestfor.data.world import INSTRUCTIONS, World, build
-from bestfor.pipeline.asking import Prompting, ask
 from bestfor.policies.base import Prompt
 from bestfor.policies.transformers import TransformersPolicy
+from bestfor.runs.prompts import Prompting, ask
 
 
 @dataclass(frozen=True)

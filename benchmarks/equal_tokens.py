@@ -21,10 +21,11 @@ import typer
 
 from bestfor.data.world import World
 from bestfor.diagnostics import Panel
-from bestfor.diagnostics.influence import Column, user_influences
+from bestfor.diagnostics.intervals.influence import Column, user_influences
+from bestfor.lm.location import EMBEDDED
 from bestfor.pipeline.scoring import scorer
 from bestfor.policies.feedback import FeedbackPolicy, Trace
-from bestfor.policies.transformers import EMBEDDED, TransformersPolicy
+from bestfor.policies.transformers import TransformersPolicy
 from bestfor.rewards import RewardModel
 from bestfor.types import Estimate, FloatArray
 from equal_tokens_rows import (

@@ -13,23 +13,23 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from bestfor.data.examples import Examples
+from bestfor.data.candidates import Examples
 from bestfor.data.world import INSTRUCTIONS, World, build, true_utility
 from bestfor.diagnostics import RuleCurve, best_by_tokens, best_of_n, mbr_curve
 from bestfor.encoders import load_encoder
 from bestfor.errors import BestforError
-from bestfor.pipeline.asking import Prompting, ask
-from bestfor.pipeline.examples import build_examples, build_history
-from bestfor.pipeline.generate import Sampling, generate
-from bestfor.pipeline.measure import measure
+from bestfor.metrics.taste import Taste
 from bestfor.policies.base import Prompt
 from bestfor.policies.feedback import Trace
 from bestfor.policies.transformers import TransformersPolicy
 from bestfor.pool import CandidatePool
 from bestfor.rewards import KINDS, RewardModel
 from bestfor.rewards.mbr import cosine_matrix, rouge_matrix
+from bestfor.runs.joins import build_examples, build_history
+from bestfor.runs.measuring import measure
+from bestfor.runs.prompts import Prompting, ask
+from bestfor.runs.sampling import Sampling, generate
 from bestfor.types import FloatArray, IntArray
-from bestfor.utilities.taste import Taste
 
 N = np.array([1, 2, 4, 8, 16, 30])
 FIT_N, FIT_ITEMS, KEPT = 12, 5, 4

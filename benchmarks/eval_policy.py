@@ -21,10 +21,9 @@ import typer
 from transformers import PreTrainedTokenizerBase
 
 from bestfor import rng
-from bestfor.data import grammar, taste
-from bestfor.data.world import INSTRUCTIONS, World, WorldData, build, taste_of, true_utility
+from bestfor.data.world import INSTRUCTIONS, World, WorldData, build, grammar, taste, taste_of, true_utility
+from bestfor.lm.chat import Item, messages
 from bestfor.policies.base import Prompt, Sampled
-from bestfor.policies.prompts import Item, messages
 from bestfor.policies.transformers import TransformersPolicy
 from bestfor.types import FloatArray
 

@@ -17,11 +17,11 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, Qwen2Config, Qwen3Config
 
 from bestfor import rng
-from bestfor.policies._checkpoint import Checkpoint
-from bestfor.policies._lora import Pair
-from bestfor.policies.transformers import locate
-from bestfor.rewards._backbone import Backbone
-from bestfor.rewards._packs import Pack
+from bestfor.lm.adapters import Pair
+from bestfor.lm.checkpoint import Checkpoint
+from bestfor.lm.location import locate
+from bestfor.lm.packing import Pack
+from bestfor.lm.states import Backbone
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
 RANK = 8

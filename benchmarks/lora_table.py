@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from bestfor.diagnostics import Diagnosis, Reward, Settings, diagnose_arrays
-from bestfor.pipeline.examples import build_examples
-from bestfor.policies.transformers import locate
+from bestfor.lm.location import locate
 from bestfor.rewards import KINDS
+from bestfor.runs.joins import build_examples
 from world_table import LABELS, REGIMES, Model, N, Tables, cell, print_cell, sampled, spanned
 
 LORA: dict[str, object] = {"backbone": "embedded"}

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from bestfor.diagnostics import ModelDiagnosis, Reward, Settings, best_of_n, diagnose_arrays, subset_variance
-from bestfor.diagnostics.mixture import correct
+from bestfor.diagnostics.quantities.mixture import correct
 from bestfor.report._style import BAD, COLORS, GOOD, INK, LAW_STYLES, QUIET, frame, samples_axis
 from bestfor.rng import derive
 from bestfor.types import FloatArray, IntArray

@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bestfor.data.polis import load_polis
+from bestfor.data.sources.polis import load_polis
 from bestfor.encoders import load_encoder
-from bestfor.pipeline.config import RunConfig
-from bestfor.pipeline.run import run
+from bestfor.runs.config import RunConfig
+from bestfor.runs.run import run
 from figures import bounded, number, span, table
 
 KINDS = (

@@ -19,14 +19,14 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from bestfor.data.examples import Examples
-from bestfor.data.polis import load_polis
+from bestfor.data.candidates import Examples
+from bestfor.data.sources.polis import load_polis
 from bestfor.data.split import Ratings, fold_of
 from bestfor.diagnostics import Diagnosis, Reward, Settings, combine_folds, diagnose_arrays
 from bestfor.encoders import Encoder, load_encoder
 from bestfor.report._style import COLORS, frame
 from bestfor.rewards import KINDS
-from bestfor.rewards._base import RewardModel
+from bestfor.rewards.model import RewardModel
 from bestfor.types import BoolArray, FloatArray
 
 SOURCE = "american-assembly.bowling-green"

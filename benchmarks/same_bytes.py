@@ -114,7 +114,7 @@ def histories_run() -> dict:
             "max_new_tokens": 16,
             "adapters": {"rank": 2, "steps": 2},
         },
-        "utility": {"metrics": ["taste", "rougeL", "meteor", "bleu", "chrf"], "primary": "rougeL"},
+        "utility": {"metrics": ["taste", "rougeL", "bleu", "chrf"], "primary": "rougeL"},
         "reward": [
             {"kind": "logprob"},
             {"kind": "mbr"},
@@ -134,7 +134,7 @@ def judged_run(url: str) -> dict:
         "model": "m",
         "rated": 2,
         "identity": "j",
-        "endpoint": {"base_url": url, "concurrency": 2},
+        "endpoint": {"base_url": url, "concurrency": 1},
     }
     return {
         "name": "judged",

@@ -16,12 +16,12 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bestfor.data.examples import Examples
+from bestfor.data.candidates import Examples
 from bestfor.diagnostics import best_of_n
 from bestfor.encoders import Encoder, load_encoder
-from bestfor.pipeline.examples import build_examples
 from bestfor.pool import CandidatePool
 from bestfor.rewards import Hierarchical, Pooled
+from bestfor.runs.joins import build_examples
 from bestfor.types import BoolArray, FloatArray
 
 SHAPES = ("none", "isotropic", "inverse_wishart", "full", "auto")

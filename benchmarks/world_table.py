@@ -19,17 +19,17 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from bestfor.data.examples import History
+from bestfor.data.candidates import History
 from bestfor.data.world import INSTRUCTIONS, World, build
 from bestfor.diagnostics import Diagnosis, Reward, Settings, diagnose_arrays
-from bestfor.pipeline.asking import Prompting
-from bestfor.pipeline.examples import build_examples, build_history, build_rows
-from bestfor.pipeline.generate import Sampling, generate
-from bestfor.pipeline.measure import measure
+from bestfor.metrics.taste import Taste
 from bestfor.policies.transformers import TransformersPolicy
 from bestfor.pool import CandidatePool
 from bestfor.rewards import KINDS
-from bestfor.utilities.taste import Taste
+from bestfor.runs.joins import build_examples, build_history, build_rows
+from bestfor.runs.measuring import measure
+from bestfor.runs.prompts import Prompting
+from bestfor.runs.sampling import Sampling, generate
 
 REGIMES = ("differing", "equal", "outliers")
 LABELS = {20: 4, 5: 1, 60: 12}

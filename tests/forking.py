@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SLOW = ("bestfor.policies.finetune", "bestfor.policies.adapters", "bestfor.pipeline.run", "sentence_transformers")
+SLOW = ("bestfor.policies.finetune", "bestfor.policies.adapters", "bestfor.runs.run", "sentence_transformers")
 
 SERVER = """
 import importlib, json, os, sys, traceback

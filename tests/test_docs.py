@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bestfor.pipeline.config import load_config
+from bestfor.runs.config import load_config
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

@@ -12,11 +12,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from bestfor.errors import BestforError
-from bestfor.pipeline.adapters import teach
-from bestfor.pipeline.config import load_config
-from bestfor.pipeline.histories import histories_dataset, prompting_of
 from bestfor.policies.adapters import Lora, export, train_adapters
 from bestfor.policies.transformers import TransformersPolicy
+from bestfor.runs.adapters import teach
+from bestfor.runs.config import load_config
+from bestfor.runs.sources import histories_dataset, prompting_of
 
 SETTINGS = Lora(rank=8, alpha=16.0, steps=40, shared_steps=0, rate=2e-4, dtype="bfloat16")
 

@@ -18,21 +18,21 @@ _FACE = {
     "OpenAIPolicy": "bestfor.policies.openai",
     "Reward": "bestfor.diagnostics",
     "RewardEstimate": "bestfor.types",
-    "RunConfig": "bestfor.pipeline.config",
-    "Scores": "bestfor.pipeline.scores",
+    "RunConfig": "bestfor.runs.config",
+    "Scores": "bestfor.runs.table",
     "Settings": "bestfor.diagnostics",
     "TransformersPolicy": "bestfor.policies.transformers",
     "diagnose_arrays": "bestfor.diagnostics",
-    "diagnose_table": "bestfor.pipeline.scores",
-    "generate": "bestfor.pipeline.study",
-    "load": "bestfor.pipeline.study",
-    "load_config": "bestfor.pipeline.config",
+    "diagnose_table": "bestfor.runs.table",
+    "generate": "bestfor.runs.study",
+    "load": "bestfor.runs.study",
+    "load_config": "bestfor.runs.config",
     "load_encoder": "bestfor.encoders.sentence",
     "load_reward": "bestfor.rewards:load",
-    "measure": "bestfor.pipeline.study",
-    "parse_config": "bestfor.pipeline.config",
+    "measure": "bestfor.runs.study",
+    "parse_config": "bestfor.runs.config",
     "rule_curve": "bestfor.diagnostics",
-    "run": "bestfor.pipeline.run",
+    "run": "bestfor.runs.run",
     "split_ratings": "bestfor.data.split",
     "write_html": "bestfor.report",
 }
@@ -70,15 +70,15 @@ if TYPE_CHECKING:
     from bestfor.diagnostics import Diagnosis, Reward, Settings, diagnose_arrays, rule_curve
     from bestfor.encoders.sentence import load_encoder
     from bestfor.errors import BestforError, InputError
-    from bestfor.pipeline.config import RunConfig, load_config, parse_config
-    from bestfor.pipeline.run import run
-    from bestfor.pipeline.scores import Scores, diagnose_table
-    from bestfor.pipeline.study import generate, load, measure
     from bestfor.policies.openai import OpenAIPolicy
     from bestfor.policies.transformers import TransformersPolicy
     from bestfor.pool import CandidatePool
     from bestfor.report import write_html
     from bestfor.rewards import load as load_reward
+    from bestfor.runs.config import RunConfig, load_config, parse_config
+    from bestfor.runs.run import run
+    from bestfor.runs.study import generate, load, measure
+    from bestfor.runs.table import Scores, diagnose_table
     from bestfor.types import Estimate, RewardEstimate
 
 

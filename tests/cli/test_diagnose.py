@@ -11,7 +11,7 @@ import pytest
 from bestfor.__main__ import main
 from bestfor.diagnostics import Settings
 from bestfor.errors import InputError
-from bestfor.pipeline.scores import Scores, diagnose_table
+from bestfor.runs.table import Scores, diagnose_table
 
 
 def bestfor(monkeypatch, capfd, *words):
@@ -195,7 +195,7 @@ def test_in_blocks_the_same_calibration(monkeypatch, tmp_path):
     pq.write_table(broken.take(np.random.default_rng(0).permutation(table.num_rows)), path)
     columns = Scores(stds={"reward": "s"})
     at_once = diagnose_table(path, columns, Settings(n=[1, 8]), scale="utility").to_dict()
-    monkeypatch.setattr("bestfor.pipeline.scores.LARGE", 100)
+    monkeypatch.setattr("bestfor.runs.table.LARGE", 100)
     in_blocks = diagnose_table(path, columns, Settings(n=[1, 8]), scale="utility").to_dict()
     one, other = (found["models"]["reward"]["calibration"] for found in (at_once, in_blocks))
     for part in (one, other):
@@ -231,7 +231,7 @@ def test_bad_columns_of_standard_deviations(monkeypatch, capfd, tmp_path, words,
     code, out, err = bestfor(monkeypatch, capfd, "diagnose", path, *words)
     assert (code, out) == (2, "")
     assert message in err
-    monkeypatch.setattr("bestfor.pipeline.scores.LARGE", 0)
+    monkeypatch.setattr("bestfor.runs.table.LARGE", 0)
     assert bestfor(monkeypatch, capfd, "diagnose", path, *words)[2] == err
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from bestfor.errors import InputError
-from bestfor.pipeline.scores import Scores, diagnose_table
+from bestfor.runs.table import Scores, diagnose_table
 
 HEADER = "user,query,reward,utility\n"
 

@@ -11,9 +11,9 @@ import pytest
 KILLER = """
 import json, os, random, select, signal, sys, time, traceback
 from pathlib import Path
-import bestfor.pipeline.histories, bestfor.policies.replay, bestfor.utilities.overlap, rouge_score.rouge_scorer
-from bestfor.pipeline.config import load_config
-from bestfor.pipeline.run import run
+import bestfor.runs.sources, bestfor.policies.replay, bestfor.metrics.overlap, rouge_score.rouge_scorer
+from bestfor.runs.config import load_config
+from bestfor.runs.run import run
 
 file, base, rounds, seed = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 config = load_config(file)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bestfor.data.benchmarks import APART, LAMP, LONGLAMP, TASKS, task_named, task_of_question
+from bestfor.data.sources.benchmarks import APART, LAMP, LONGLAMP, TASKS, task_named, task_of_question
 from bestfor.data.wording import Wording
 from bestfor.errors import InputError
 

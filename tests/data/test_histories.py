@@ -48,7 +48,7 @@ def test_no_room_for_temporary_files_is_one_line(monkeypatch, tmp_path):
 LIMITED = """
 import resource, sys
 from bestfor.data import histories
-from bestfor.data.lamp import load_lamp
+from bestfor.data.sources.lamp import load_lamp
 
 small, large, room, batch, most = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
 # Whatever libraries keep for themselves, their threads above all, is there before the limit is set.

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from bestfor.data.benchmarks import TASKS
-from bestfor.data.lamp import LampFiles, load_lamp
+from bestfor.data.sources.benchmarks import TASKS
+from bestfor.data.sources.lamp import LampFiles, load_lamp
 from bestfor.errors import InputError
 
 TAGS = "sci-fi, based on a book, comedy, action, twist ending, dystopia, dark comedy, classic, psychology, fantasy"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bestfor.data.lamp import load_lamp
+from bestfor.data.sources.lamp import load_lamp
 from bestfor.errors import InputError
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bestfor.data.longlamp import load_longlamp
+from bestfor.data.sources.longlamp import load_longlamp
 from bestfor.errors import InputError
 
 ROWS = {
@@ -170,7 +170,7 @@ def test_what_is_no_such_data_is_named(tmp_path):
 
 HUB = """
 import sys
-from bestfor.data.longlamp import load_longlamp
+from bestfor.data.sources.longlamp import load_longlamp
 from bestfor.errors import BestforError
 try:
     load_longlamp("LongLaMP/LongLaMP", task=sys.argv[1] or None)

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bestfor.data.own import load_histories
+from bestfor.data.sources.own import load_histories
 from bestfor.errors import InputError
 
 HISTORIES = [

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bestfor.data.polis import load_polis
+from bestfor.data.sources.polis import load_polis
 from bestfor.data.split import SplitConfig, split_ratings
 from bestfor.errors import InputError
 

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bestfor.data.portions import portions
+from bestfor.data.chunks import portions
 
 
 @given(st.lists(st.integers(0, 9)), st.integers(1, 12))

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bestfor.data.table import Columns, load_ratings, read_table
+from bestfor.data.read.tables import Columns, load_ratings, read_table
 from bestfor.errors import InputError
 
 ROWS = [

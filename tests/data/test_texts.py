@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bestfor.data.texts import composed, plain
+from bestfor.data.text import composed, plain
 
 
 def test_composed_characters_are_one():

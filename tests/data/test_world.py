@@ -4,14 +4,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bestfor import rng
-from bestfor.data import grammar, schema, taste
+from bestfor.data import schema
 from bestfor.data.world import (
     World,
     build,
     build_steady,
+    grammar,
     history_length,
     noise_std,
     noisy,
+    taste,
     taste_of,
     true_utility,
     user_id,

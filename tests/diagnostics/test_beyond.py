@@ -16,8 +16,8 @@ from bestfor.diagnostics import (
     soft_best_of_n,
     subset_variance,
 )
-from bestfor.diagnostics import sample as sampling
-from bestfor.diagnostics.beyond import fixed_grid
+from bestfor.diagnostics.beyond import sample as sampling
+from bestfor.diagnostics.beyond.gather import fixed_grid
 from bestfor.diagnostics.personal import shrink
 from bestfor.diagnostics.stopping import draws_until
 

@@ -5,8 +5,8 @@ import pytest
 
 from bestfor.diagnostics import diagnose_arrays, pools_from_rows
 from bestfor.diagnostics.blocks import study
-from bestfor.diagnostics.pools import pools_of
-from bestfor.diagnostics.rows import sort_rows
+from bestfor.diagnostics.table.pools import pools_of
+from bestfor.diagnostics.table.rows import sort_rows
 from bestfor.errors import InputError
 
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bestfor.diagnostics.bootstrap import Panel
 from bestfor.diagnostics.evidence import gather_evidence
-from bestfor.diagnostics.pools import Reward, pools_from_rows
+from bestfor.diagnostics.intervals.clustered import Panel
+from bestfor.diagnostics.table.pools import Reward, pools_from_rows
 
 
 def people(rng, users, texts, sizes, shared):

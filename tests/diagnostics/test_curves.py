@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bestfor.diagnostics.curves import best_of_n, subset_variance, weights
+from bestfor.diagnostics.curves.best_of_n import best_of_n, subset_variance, weights
 
 
 def one(reward, utility, n=None):

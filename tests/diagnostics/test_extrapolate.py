@@ -1,8 +1,14 @@
 import numpy as np
 import pytest
 
-from bestfor.diagnostics import best_of_n, extrapolate, normal_growth, pools_from_rows
-from bestfor.diagnostics.extrapolate import concomitant_map, divergence, divergence_map, hermite_order_statistic
+from bestfor.diagnostics import best_of_n, normal_growth, pools_from_rows
+from bestfor.diagnostics.beyond import extrapolate
+from bestfor.diagnostics.beyond.extrapolate import (
+    concomitant_map,
+    divergence,
+    divergence_map,
+    hermite_order_statistic,
+)
 
 Q, M = 400, 30
 

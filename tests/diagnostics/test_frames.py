@@ -8,8 +8,8 @@ import pytest
 
 from bestfor.diagnostics import Settings, diagnose_arrays
 from bestfor.errors import InputError
-from bestfor.pipeline import scores
-from bestfor.pipeline.scores import Scores, diagnose_table
+from bestfor.runs import table as scores
+from bestfor.runs.table import Scores, diagnose_table
 
 SETTINGS = Settings(n=[1, 2, 5], name="t", signature={"data": "d"})
 

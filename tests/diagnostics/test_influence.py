@@ -3,11 +3,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bestfor.diagnostics.bootstrap import Panel
-from bestfor.diagnostics.curves import best_of_n
+from bestfor.diagnostics.curves.best_of_n import best_of_n
 from bestfor.diagnostics.evidence import gather_evidence
-from bestfor.diagnostics.influence import leave_one_out, leave_one_out_mean, shares_texts
-from bestfor.diagnostics.pools import pools_from_rows
+from bestfor.diagnostics.intervals.clustered import Panel
+from bestfor.diagnostics.intervals.influence import leave_one_out, leave_one_out_mean, shares_texts
+from bestfor.diagnostics.table.pools import pools_from_rows
 
 tables = st.integers(2, 9).flatmap(
     lambda m: st.tuples(

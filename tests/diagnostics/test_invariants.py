@@ -8,16 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bestfor.diagnostics import (
-    Panel,
-    Settings,
-    best_of_n,
-    diagnose_arrays,
-    normal_growth,
-    pools_from_rows,
-)
-from bestfor.diagnostics.bootstrap import wilson
+from bestfor.diagnostics import Panel, Settings, best_of_n, diagnose_arrays, normal_growth, pools_from_rows
 from bestfor.diagnostics.evidence import gather
+from bestfor.diagnostics.intervals.clustered import wilson
 
 N = np.array([1, 2, 3])
 few = settings(max_examples=30, deadline=None)

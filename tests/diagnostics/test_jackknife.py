@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from bestfor.diagnostics import wilson
-from bestfor.diagnostics.jackknife import exponential, interval, jackknife, share
+from bestfor.diagnostics.intervals.jackknife import exponential, interval, jackknife, share
 from bestfor.types import Estimate
 
 
@@ -31,7 +31,7 @@ def test_of_a_ratio_it_is_what_leaving_each_user_out_gives():
 def test_in_chunks_the_same(monkeypatch):
     parts = np.random.default_rng(2).gamma(1.0, size=(40, 2))
     whole = jackknife(parts, mean)
-    monkeypatch.setattr("bestfor.diagnostics.jackknife._CHUNK", 7)
+    monkeypatch.setattr("bestfor.diagnostics.intervals.jackknife._CHUNK", 7)
     for one, other in zip(whole, jackknife(parts, mean), strict=True):
         assert other == pytest.approx(one)
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from bestfor.diagnostics.curves import best_of_n
-from bestfor.diagnostics.laws import (
+from bestfor.diagnostics.curves.best_of_n import best_of_n
+from bestfor.diagnostics.quantities.laws import (
     LawInputs,
     bound_growths,
     free_bound,
@@ -15,7 +15,7 @@ from bestfor.diagnostics.laws import (
     normal_growths,
     sum_inputs,
 )
-from bestfor.diagnostics.pools import Reward, pools_from_rows
+from bestfor.diagnostics.table.pools import Reward, pools_from_rows
 from bestfor.diagnostics.within import collapse, query_weights, within_queries
 
 GOLDEN = {

@@ -133,7 +133,7 @@ def test_large_pools_are_worked_on_in_blocks(monkeypatch):
     rng = np.random.default_rng(4)
     likeness, utility = rng.random((1, 40, 40)), rng.standard_normal((1, 40))
     whole = mbr_curve(likeness, utility, [3, 20]).utility
-    monkeypatch.setattr("bestfor.diagnostics.mbr.ENTRIES", 1000)
+    monkeypatch.setattr("bestfor.diagnostics.beyond.mbr.ENTRIES", 1000)
     np.testing.assert_array_equal(mbr_curve(likeness, utility, [3, 20]).utility, whole)
 
 

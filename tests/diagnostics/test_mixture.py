@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from bestfor.diagnostics.mixture import (
+from bestfor.diagnostics.quantities.mixture import (
     Mixture,
     below,
     correct,

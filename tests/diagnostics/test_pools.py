@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from bestfor.diagnostics.pools import Reward, pools_from_rows
+from bestfor.diagnostics.table.pools import Reward, pools_from_rows
 from bestfor.errors import InputError
 
 ROWS = {"user": ["b", "a", "a", "b", "b"], "query": [1, 1, 1, 1, 1], "utility": [1.0, 2, 3, 4, 5]}

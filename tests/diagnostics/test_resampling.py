@@ -9,7 +9,7 @@ from scipy import stats
 from bestfor.diagnostics import Panel, Resampling, Reward, Settings, combine_folds, diagnose_arrays, pools_from_rows
 from bestfor.diagnostics import resampling as module
 from bestfor.diagnostics.evidence import gather_evidence
-from bestfor.diagnostics.influence import user_influences
+from bestfor.diagnostics.intervals.influence import user_influences
 from bestfor.diagnostics.resampling import resampled_means
 from bestfor.errors import InputError
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bestfor.diagnostics.pools import Reward, pools_from_rows
+from bestfor.diagnostics.table.pools import Reward, pools_from_rows
 from bestfor.diagnostics.within import Within, collapse, query_weights, within_queries
 
 

@@ -10,9 +10,9 @@ import pytest
 from bestfor.endpoint import OPENAI, Address, Endpoint, EndpointConfig
 from bestfor.endpoint.address import Secrets, redact
 from bestfor.errors import InputError
-from bestfor.pipeline.config import parse_config
 from bestfor.policies.base import Prompt
 from bestfor.policies.openai import OpenAIPolicy
+from bestfor.runs.config import parse_config
 from servers import HALF, Reply, chat, error
 
 KEY = "sk-Very+Secret/0123456789="

@@ -36,7 +36,7 @@ def checkpoint(tmp_path_factory):
 def corpus():
     """Headlines of twelve people to fine-tune on."""
     from bestfor.data.world import INSTRUCTIONS, World, build
-    from bestfor.policies._corpus import Corpus
+    from bestfor.policies.finetune.corpus import Corpus
 
     world = World(seed=99, users=12, items=(5, 6), queries=0)
     return Corpus(build(world).histories, INSTRUCTIONS["headline"])
@@ -45,7 +45,7 @@ def corpus():
 @pytest.fixture(scope="session")
 def settings():
     """A training of twelve steps."""
-    from bestfor.policies._settings import Finetune, Size
+    from bestfor.policies.finetune.settings import Finetune, Size
 
     size = Size(vocabulary=500, hidden=32, layers=1, heads=2, kv_heads=1, intermediate=48, positions=600)
     return Finetune(Path("unused"), steps=12, tokens=1024, rate=1e-2, save_every=4, held_out=0.2, size=size)

@@ -1,6 +1,6 @@
 """A scripted model that takes advice, and reward models for it: its drafts differ in their exclamation marks."""
 
-from bestfor.policies._feedback_prompts import REVIEWER
+from bestfor.policies.feedback.prompts import REVIEWER
 from servers import chat
 
 

@@ -15,11 +15,13 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, BloomConfig, GPT2Config
 
 from bestfor.errors import InputError
-from bestfor.policies import _lora, _personal
-from bestfor.policies._lora import AdapterFolder, file_of, worn
+from bestfor.lm import adapters as _lora
+from bestfor.lm.adapters import AdapterFolder, file_of, worn
+from bestfor.lm.location import fingerprint
+from bestfor.policies import _personal
 from bestfor.policies.adapters import Example, Lora, export, train_adapters
 from bestfor.policies.base import Prompt
-from bestfor.policies.transformers import TransformersPolicy, fingerprint, noise_of
+from bestfor.policies.transformers import TransformersPolicy, noise_of
 
 # peft 0.21 reads a name that transformers 5 has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")

@@ -8,11 +8,11 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from bestfor.data import grammar, taste
-from bestfor.data.world import INSTRUCTIONS
+from bestfor.data.world import INSTRUCTIONS, grammar, taste
+from bestfor.lm.chat import messages
+from bestfor.lm.location import EMBEDDED, locate
 from bestfor.policies.base import Prompt
-from bestfor.policies.prompts import messages
-from bestfor.policies.transformers import EMBEDDED, TransformersPolicy, locate
+from bestfor.policies.transformers import TransformersPolicy
 
 FACTS = [
     "headline | place: Oakmere | event: harvest fair | count: 340 | day: Friday",

@@ -12,10 +12,10 @@ from reader import kind_of, obedient, quiet
 from bestfor.data.world import INSTRUCTIONS
 from bestfor.diagnostics import best_by_tokens
 from bestfor.errors import InputError
-from bestfor.policies._feedback_prompts import fitted, revision
+from bestfor.lm.chat import messages
 from bestfor.policies.base import Budgeted, Policy, Prompt, Resumable
 from bestfor.policies.feedback import FeedbackPolicy, talkative
-from bestfor.policies.prompts import messages
+from bestfor.policies.feedback.prompts import fitted, revision
 from bestfor.policies.replay import ReplayPolicy
 from bestfor.policies.transformers import TransformersPolicy
 from servers import chat

@@ -14,11 +14,11 @@ from reader import kind_of, marks, obedient
 from bestfor.data.schema import HISTORIES, QUERIES
 from bestfor.endpoint import Budget, EndpointConfig
 from bestfor.errors import BestforError, InputError
-from bestfor.pipeline.asking import Prompting
-from bestfor.pipeline.generate import Sampling, generate
 from bestfor.policies.base import Sampled, UnfinishedError
 from bestfor.policies.feedback import FeedbackPolicy
 from bestfor.pool import CandidatePool
+from bestfor.runs.prompts import Prompting
+from bestfor.runs.sampling import Sampling, generate
 from servers import Reply, chat, error
 
 SCORES = {

@@ -19,12 +19,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 from bestfor.data import schema  # noqa: E402
 from bestfor.data.world import World, build  # noqa: E402
 from bestfor.errors import InputError  # noqa: E402
-from bestfor.policies import _training  # noqa: E402
-from bestfor.policies._checkpoint import Checkpoint  # noqa: E402
-from bestfor.policies._corpus import Corpus, batches, conversations, encode, train_tokenizer  # noqa: E402
-from bestfor.policies._training import rate_at  # noqa: E402
+from bestfor.lm.chat import messages  # noqa: E402
+from bestfor.lm.checkpoint import Checkpoint  # noqa: E402
 from bestfor.policies.finetune import finetune, main, world_corpora  # noqa: E402
-from bestfor.policies.prompts import messages  # noqa: E402
+from bestfor.policies.finetune import training as _training  # noqa: E402
+from bestfor.policies.finetune.corpus import Corpus, batches, conversations, encode, train_tokenizer  # noqa: E402
+from bestfor.policies.finetune.training import rate_at  # noqa: E402
 
 
 def test_a_few_steps_lower_the_loss(trained):

@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config  # noqa
 
 from bestfor.data import schema  # noqa: E402
 from bestfor.errors import InputError  # noqa: E402
-from bestfor.policies import _training  # noqa: E402
 from bestfor.policies.finetune import finetune  # noqa: E402
+from bestfor.policies.finetune import training as _training  # noqa: E402
 
 
 def test_an_interrupted_training_ends_with_the_same_weights(corpus, settings, trained, tmp_path, monkeypatch):
@@ -51,9 +51,9 @@ import os, signal, sys
 from dataclasses import replace
 from pathlib import Path
 import pyarrow.parquet as pq
-from bestfor.policies import _training
-from bestfor.policies._corpus import Corpus
-from bestfor.policies._settings import Finetune, Size
+from bestfor.policies.finetune import training as _training
+from bestfor.policies.finetune.corpus import Corpus
+from bestfor.policies.finetune.settings import Finetune, Size
 from bestfor.policies.finetune import finetune
 
 store = _training.Training._store

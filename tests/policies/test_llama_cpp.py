@@ -10,9 +10,10 @@ import pytest
 import torch
 from gguf_of import convert
 
+from bestfor.lm.location import locate
 from bestfor.policies.base import Prompt
 from bestfor.policies.openai import OpenAIPolicy
-from bestfor.policies.transformers import TransformersPolicy, locate
+from bestfor.policies.transformers import TransformersPolicy
 
 pytest.importorskip("xllamacpp")
 pytest.importorskip("gguf")

@@ -7,9 +7,9 @@ from answers import asked, honest, single
 from bestfor.data.schema import HISTORIES, QUERIES
 from bestfor.endpoint import EndpointConfig
 from bestfor.errors import BestforError, InputError
-from bestfor.pipeline.asking import Prompting
-from bestfor.pipeline.generate import Sampling, generate
 from bestfor.pool import CandidatePool
+from bestfor.runs.prompts import Prompting
+from bestfor.runs.sampling import Sampling, generate
 from servers import STALL, error
 
 HISTORY = pa.Table.from_pylist([], schema=HISTORIES)
@@ -83,7 +83,7 @@ def test_several_chunks_keep_the_connections_busy(policy, tmp_path):
 
 
 def test_an_interrupt_keeps_what_came(policy, tmp_path, monkeypatch):
-    import bestfor.pipeline.filling as filling
+    import bestfor.runs.filling as filling
 
     came = threading.Event()
 

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from bestfor.endpoint import EndpointConfig
+from bestfor.lm.location import locate
 from bestfor.policies.base import Prompt, UnfinishedError
 from bestfor.policies.openai import OpenAIPolicy
-from bestfor.policies.transformers import TransformersPolicy, locate
+from bestfor.policies.transformers import TransformersPolicy
 from servers import DROP, HALF, error, sampling
 
 CHATML = (

@@ -11,12 +11,12 @@ import tiny
 import tomli_w
 from transformers import Qwen2Config
 
-from bestfor.pipeline.config import load_config, parse_config
-from bestfor.pipeline.run import run
 from bestfor.policies.adapters import Lora
 from bestfor.policies.base import Prompt
 from bestfor.policies.transformers import TransformersPolicy
 from bestfor.rng import derive
+from bestfor.runs.config import load_config, parse_config
+from bestfor.runs.run import run
 from servers import sampling
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "examples" / "paper"

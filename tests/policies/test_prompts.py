@@ -2,9 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bestfor.data.benchmarks import TASKS
+from bestfor.data.sources.benchmarks import TASKS
 from bestfor.errors import InputError
-from bestfor.policies.prompts import TEMPLATES, fit, instruction, messages, turns
+from bestfor.lm.chat import messages
+from bestfor.policies.prompts import TEMPLATES, fit, instruction, turns
 
 
 def words(chat):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bestfor.encoders import CachedEncoder
 from bestfor.errors import InputError
-from bestfor.policies._bm25 import Bm25
+from bestfor.policies.bm25 import Bm25
 from bestfor.policies.retrieval import Item, Retriever, retrieve
 
 HISTORY = [

@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy import stats
 
-from bestfor.policies import _sampler
-from bestfor.policies._sampler import Ends, Repeated, SharedPrefix, draw, run
+from bestfor.lm import sampling as _sampler
+from bestfor.lm.sampling import Ends, Repeated, SharedPrefix, draw, run
 from bestfor.policies.transformers import TransformersPolicy
 
 

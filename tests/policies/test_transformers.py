@@ -7,7 +7,8 @@ import torch
 from scipy import stats
 from transformers import BloomConfig, GPT2Config, MistralConfig
 
-from bestfor.policies import _batching, _checkpoint
+from bestfor.lm import checkpoint as _checkpoint
+from bestfor.lm import sampling as _batching
 from bestfor.policies.base import Budgeted, Policy, Prompt
 from bestfor.policies.transformers import TransformersPolicy, noise_of
 

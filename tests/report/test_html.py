@@ -6,8 +6,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from bestfor.diagnostics.as_json import diagnosis_json
-from bestfor.diagnostics.diagnosis import diagnose_arrays
+from bestfor.diagnostics.diagnose import diagnose_arrays
+from bestfor.diagnostics.wire import diagnosis_json
 from bestfor.errors import InputError
 from bestfor.report import render_html, write_html
 

@@ -6,7 +6,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from bestfor.errors import InputError
-from bestfor.report import plots, view
+from bestfor.report import picture as plots
+from bestfor.report import view
 
 
 def axes():
@@ -110,7 +111,7 @@ def test_bad_requests_are_refused(diagnosis, tmp_path):
 
 def test_matplotlib_is_imported_only_to_draw():
     code = (
-        "import bestfor.report.plots, bestfor.report, sys; print('matplotlib' in sys.modules, 'torch' in sys.modules)"
+        "import bestfor.report.picture, bestfor.report, sys; print('matplotlib' in sys.modules, 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

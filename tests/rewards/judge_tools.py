@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from bestfor.data.examples import History
+from bestfor.data.candidates import History
 from bestfor.testing.rewards import taste_examples
 
 QUICK = {"concurrency": 8, "timeout": 5, "retries": 1}

@@ -10,7 +10,7 @@ def words():
     """The tokenizer of the shipped policy."""
     from transformers import AutoTokenizer
 
-    from bestfor.policies.transformers import locate
+    from bestfor.lm.location import locate
 
     return AutoTokenizer.from_pretrained(locate("embedded"))
 
@@ -40,7 +40,7 @@ def save(model, folder: Path, *, tokenizer=None, seed: int = 0, sharpness: float
     """Save a checkpoint with weights large enough for states to differ."""
     import torch
 
-    from bestfor.policies._checkpoint import no_bars
+    from bestfor.lm.checkpoint import no_bars
 
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -35,8 +35,8 @@ def made(name, folder):
     import torch
     import transformers
 
-    from bestfor.policies.transformers import locate
-    from bestfor.rewards._backbone import Backbone
+    from bestfor.lm.location import locate
+    from bestfor.lm.states import Backbone
 
     for path in locate("embedded").iterdir():
         if "token" in path.name or "template" in path.name:
@@ -54,7 +54,7 @@ def made(name, folder):
 
 def packs_of(shapes, seed=0):
     """Packs of random tokens: (prompt length, text lengths) each."""
-    from bestfor.rewards._packs import Pack
+    from bestfor.lm.packing import Pack
 
     draw = np.random.default_rng(seed)
 
@@ -105,14 +105,14 @@ def plain(backbone, name, packs, adapters):
 
 def start_of(patch, start):
     """Let passes cost so many tokens beyond their own."""
-    from bestfor.rewards._passes import Costs
+    from bestfor.lm.states import Costs
 
     patch.setattr(Costs, "of", lambda backbone: Costs(attention=0.1, start=start))
 
 
 def only(patch, way):
     """Let another way than this one cost too much."""
-    from bestfor.rewards._passes import Costs
+    from bestfor.lm.states import Costs
 
     plain = Costs.ways
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bestfor import rng
-from bestfor.rewards._abstain import abstaining, left_out_levels
+from bestfor.rewards.abstain import abstaining, left_out_levels
 
 
 def errors_of(gains, rows=40, seed=0):

@@ -9,8 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from bestfor.errors import InputError
-from bestfor.policies._lora import SHARED, file_of
-from bestfor.rewards._adapter_store import AdaptersOf, AdapterStore
+from bestfor.lm.adapters import SHARED, AdaptersOf, AdapterStore, file_of
 
 BASE = "0123456789abcdef"
 LAYER = "layers.0.self_attn.q_proj"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bestfor.errors import InputError
-from bestfor.rewards._backbone import Backbone
+from bestfor.lm.states import Backbone
 
 
 def read(backbone, tokens):

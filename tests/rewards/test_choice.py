@@ -9,11 +9,11 @@ from scipy import stats
 
 from bestfor import rng
 from bestfor.rewards import Hierarchical, Pooled
-from bestfor.rewards._choice import Structure, choose, restore_structure, user_evidence
-from bestfor.rewards._compact import compact
-from bestfor.rewards._linear import Rows
 from bestfor.rewards._mixed import Prior
-from bestfor.rewards._variances import Learning, learn, learn_scales
+from bestfor.rewards.hierarchical.labels import compact
+from bestfor.rewards.hierarchical.structure import Structure, choose, restore_structure, user_evidence
+from bestfor.rewards.hierarchical.variances import Learning, learn, learn_scales
+from bestfor.rewards.linear.solver import Rows
 from bestfor.testing.rewards import LetterEncoder, RewardModelTests, assert_same, taste_examples
 
 GOLDEN = {
@@ -163,8 +163,8 @@ def test_few_users_are_not_compared_and_dear_ones_are_sampled(monkeypatch):
     model = build(variance_head=False).fit(taste_examples(users=6), rng=0)
     assert (model.structure.covariance, model.notes) == ("isotropic", [])
     examples = taste_examples(users=30, queries=2, seed=34)
-    monkeypatch.setattr("bestfor.rewards._choice.WORK", 1.0)
-    monkeypatch.setattr("bestfor.rewards._choice.ENOUGH", 14)
+    monkeypatch.setattr("bestfor.rewards.hierarchical.structure.WORK", 1.0)
+    monkeypatch.setattr("bestfor.rewards.hierarchical.structure.ENOUGH", 14)
     dear = build(variance_head=False).fit(examples, rng=0)
     assert dear.structure.covariance in ("none", "isotropic")
     assert len(dear.notes) == 1

@@ -5,10 +5,10 @@ import pytest
 
 from bestfor import rng
 from bestfor.rewards._canonical import canonical
-from bestfor.rewards._descent import train
-from bestfor.rewards._heads import training_of
-from bestfor.rewards._labels import build_labels, with_everybody
-from bestfor.rewards.bradley_terry import Config
+from bestfor.rewards.heads.bradley_terry import Config
+from bestfor.rewards.heads.labels import build_labels, with_everybody
+from bestfor.rewards.heads.model import training_of
+from bestfor.rewards.heads.training import train
 from bestfor.testing.rewards import LetterEncoder, taste_examples
 
 

@@ -9,10 +9,10 @@ import pytest
 from bestfor import artifacts, rng
 from bestfor.errors import BestforError, InputError
 from bestfor.rewards import Hierarchical
-from bestfor.rewards._compact import Compact, round_single
-from bestfor.rewards._hierarchy import has_levels
-from bestfor.rewards._kernel import fit_kernel, rational_quadratic
-from bestfor.rewards._linear import Rows
+from bestfor.rewards.features.kernel import fit_kernel, rational_quadratic
+from bestfor.rewards.hierarchical.fit import has_levels
+from bestfor.rewards.hierarchical.labels import Compact, round_single
+from bestfor.rewards.linear.solver import Rows
 from bestfor.testing.rewards import LetterEncoder, RewardModelTests, assert_same, taste_examples
 
 
@@ -172,8 +172,8 @@ def test_users_without_tastes_of_their_own_abstain_and_say_so():
 
 
 def test_very_many_users_are_learned_from_by_sample(monkeypatch):
-    monkeypatch.setattr("bestfor.rewards._hierarchy.WORK", 1.0)
-    monkeypatch.setattr("bestfor.rewards._hierarchy.FEWEST", 6)
+    monkeypatch.setattr("bestfor.rewards.hierarchical.fit.WORK", 1.0)
+    monkeypatch.setattr("bestfor.rewards.hierarchical.fit.FEWEST", 6)
     model, examples = fitted(users=12, seed=25)
     again, _ = fitted(users=12, seed=25)
     assert_same(model.predict(examples), again.predict(examples))

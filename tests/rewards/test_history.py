@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bestfor.data.examples import History
+from bestfor.data.candidates import History
 from bestfor.rewards import build
-from bestfor.rewards._features import FeatureConfig, fit_space, restore_space
 from bestfor.rewards._history import history_features
+from bestfor.rewards.features.space import FeatureConfig, fit_space, restore_space
 from bestfor.testing.rewards import LetterEncoder, taste_examples
 
 ENCODER = LetterEncoder()

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from judge_tools import QUICK, small, with_history, writing
 
 from bestfor import rewards
-from bestfor.data.examples import History
+from bestfor.data.candidates import History
 from bestfor.endpoint import EndpointTable
 from bestfor.errors import BestforError, InputError
-from bestfor.pipeline.config import parse_config
 from bestfor.rewards._judge_writing import Shown, cost, material
 from bestfor.rewards.judge import Config, Judge
+from bestfor.runs.config import parse_config
 from bestfor.testing.rewards import LetterEncoder, RewardModelTests, taste_examples
 from servers import error, judging, marked, persona
 

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from bestfor.data.examples import History
-from bestfor.pipeline.config import parse_config
-from bestfor.pipeline.examples import build_history
-from bestfor.pipeline.run import run
+from bestfor.data.candidates import History
 from bestfor.pipeline.stages import folds
+from bestfor.runs.config import parse_config
+from bestfor.runs.joins import build_history
+from bestfor.runs.run import run
 from servers import chat, judging, parts
 
 ITEMS = [("ann", at, f"ask {at}", f"ann wrote {at}") for at in range(1, 7)]

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from bestfor import rewards
 from bestfor.errors import InputError
-from bestfor.rewards._persona import FOLDER, Profile, file_name, read_edited, write_files, written_by_model
 from bestfor.rewards.judge import Judge
+from bestfor.rewards.judge.personas import FOLDER, Profile, file_name, read_edited, write_files, written_by_model
 from bestfor.testing.rewards import taste_examples
 from servers import error, judging, parts, persona
 

@@ -13,9 +13,10 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
 from bestfor import rewards
-from bestfor.rewards import _judge_asking
 from bestfor.rewards._judge_prompts import GENERAL
-from bestfor.rewards._judge_tournament import (
+from bestfor.rewards.judge import Judge
+from bestfor.rewards.judge import questions as _judge_asking
+from bestfor.rewards.judge.tournament import (
     PULL,
     bradley_terry,
     most_questions,
@@ -25,7 +26,6 @@ from bestfor.rewards._judge_tournament import (
     tied,
     usual_rounds,
 )
-from bestfor.rewards.judge import Judge
 from bestfor.testing.rewards import LetterEncoder, RewardModelTests, taste_examples
 from servers import error, judging, marked
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 from judge_tools import small, with_history, writing
 
-from bestfor.data.examples import History
+from bestfor.data.candidates import History
 from bestfor.rewards.judge import Judge
 from servers import judging, parts, persona
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from bestfor import rng
 from bestfor.rewards._canonical import canonical
-from bestfor.rewards._labels import build_labels, partners, with_everybody
+from bestfor.rewards.heads.labels import build_labels, partners, with_everybody
 from bestfor.testing.rewards import taste_examples
 
 

@@ -11,9 +11,9 @@ import torch
 from lora_tools import SHORT, fitting
 
 from bestfor.errors import BestforError
-from bestfor.policies import _checkpoint
+from bestfor.lm import checkpoint as _checkpoint
 from bestfor.rewards import Lora, _lora_stopping
-from bestfor.rewards._lora_wear import Adapted
+from bestfor.rewards.lora.attach import Adapted
 from bestfor.testing.rewards import assert_same, taste_examples
 
 EXAMPLES = taste_examples(users=3, queries=6, candidates=4, seed=3)

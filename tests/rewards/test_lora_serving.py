@@ -8,9 +8,9 @@ import pytest
 import torch
 from lora_tools import SHORT, bert, qwen, save
 
-from bestfor.data.examples import History
+from bestfor.data.candidates import History
 from bestfor.errors import InputError
-from bestfor.policies._lora import SHARED, file_of
+from bestfor.lm.adapters import SHARED, file_of
 from bestfor.rewards import Lora, load
 from bestfor.rewards import _lora_held as held
 from bestfor.testing.rewards import assert_same, taste_examples

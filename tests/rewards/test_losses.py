@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from bestfor.rewards import _losses as losses
+from bestfor.rewards.heads import losses
 
 finite = st.floats(-3, 3)
 

@@ -6,11 +6,11 @@ import pytest
 
 from bestfor.diagnostics import best_of_n, mbr_curve
 from bestfor.errors import InputError
+from bestfor.metrics import Query
+from bestfor.metrics.overlap import Overlap
 from bestfor.rewards import Mbr
 from bestfor.rewards.mbr import cosine_matrix, rouge_matrix
 from bestfor.testing.rewards import LetterEncoder, OtherEncoder, RewardModelTests, assert_same, taste_examples
-from bestfor.utilities import Query
-from bestfor.utilities.overlap import Overlap
 
 
 class TestMbr(RewardModelTests):

@@ -7,12 +7,11 @@ import pytest
 from scipy import stats
 
 from bestfor import rng
-from bestfor.rewards._compact import Compact, batches, compact, join, round_single
-from bestfor.rewards._linear import Rows
 from bestfor.rewards._mixed import Prior, expect
 from bestfor.rewards._noise import fit_head, left_out
-from bestfor.rewards._people import absorb, rows_of, settle, settled_rows, variances
-from bestfor.rewards._variances import (
+from bestfor.rewards.hierarchical.labels import Compact, batches, compact, join, round_single
+from bestfor.rewards.hierarchical.users import absorb, rows_of, settle, settled_rows, variances
+from bestfor.rewards.hierarchical.variances import (
     INTERCEPT_VARIANCE,
     Learning,
     first_guess,
@@ -21,6 +20,7 @@ from bestfor.rewards._variances import (
     learn_scales,
     log_normal_variance,
 )
+from bestfor.rewards.linear.solver import Rows
 
 GROUPS = np.array([0, 1, 2])
 

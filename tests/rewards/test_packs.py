@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scoring_tools import packs_of
 
-from bestfor.rewards._packs import PADDING, PROMPT, bucketed, one_by_one, side_by_side, split_packs
+from bestfor.lm.packing import PADDING, PROMPT, bucketed, one_by_one, side_by_side, split_packs
 
 SHAPES = st.lists(
     st.tuples(st.integers(0, 5), st.lists(st.integers(1, 6), min_size=1, max_size=4)), min_size=1, max_size=5

@@ -3,8 +3,7 @@ from dataclasses import replace
 import pytest
 from scoring_tools import packs_of
 
-from bestfor.rewards._passes import Costs
-from bestfor.rewards._scoring import states_of
+from bestfor.lm.states import Costs, states_of
 
 
 def cheapest(costs, pack, tokens, packs=1):

@@ -9,11 +9,8 @@ from hypothesis import strategies as st
 from scoring_tools import KINDS, RAGGED, adapter, only, packs_of, plain, start_of
 
 from bestfor.errors import InputError
-from bestfor.rewards._backbone import Backbone
-from bestfor.rewards._packs import Pack
-from bestfor.rewards._passes import plan
-from bestfor.rewards._prefix import additive, states_behind, states_repeated
-from bestfor.rewards._scoring import states_of
+from bestfor.lm.packing import Pack, additive, states_behind, states_repeated
+from bestfor.lm.states import Backbone, plan, states_of
 
 
 @pytest.mark.parametrize("tokens", [1, 24, 10_000])

@@ -4,8 +4,7 @@ import torch
 from scoring_tools import RAGGED, adapter, only, packs_of, start_of
 
 from bestfor.errors import InputError
-from bestfor.rewards._passes import plan
-from bestfor.rewards._scoring import states_of
+from bestfor.lm.states import plan, states_of
 
 FAULTS = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),

@@ -4,7 +4,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from bestfor.data.examples import History
+from bestfor.data.candidates import History
 from bestfor.rewards import Similarity
 from bestfor.rewards.similarity import likes
 from bestfor.testing.rewards import LetterEncoder, RewardModelTests, assert_same, taste_examples

@@ -5,14 +5,14 @@ import pytest
 from scipy import stats
 
 from bestfor import rng
-from bestfor.rewards._choice import choose_slopes
-from bestfor.rewards._compact import batches, compact
-from bestfor.rewards._linear import Rows
 from bestfor.rewards._mixed import Prior, expect
 from bestfor.rewards._noise import left_out, left_out_queries
-from bestfor.rewards._people import absorb, compact_users, settle, variances
 from bestfor.rewards._slopes import precisions, slope_variances
-from bestfor.rewards._variances import learn_scales
+from bestfor.rewards.hierarchical.labels import batches, compact
+from bestfor.rewards.hierarchical.structure import choose_slopes
+from bestfor.rewards.hierarchical.users import absorb, compact_users, settle, variances
+from bestfor.rewards.hierarchical.variances import learn_scales
+from bestfor.rewards.linear.solver import Rows
 
 SLOPES = 1.3
 GROUPS = np.array([0, 0, 1])

@@ -10,7 +10,7 @@ import typer
 from bestfor.errors import InputError
 
 if TYPE_CHECKING:
-    from bestfor.pipeline.config import RunConfig
+    from bestfor.runs.config import RunConfig
 
 File = Annotated[
     Path, typer.Argument(help="The TOML file that describes the run, or the run's folder.", show_default=False)
@@ -32,7 +32,7 @@ def resolve(file: Path, out: Path | None) -> tuple[RunConfig, Path]:
     Raises:
         InputError: no such file, or another folder beside a run's folder.
     """
-    from bestfor.pipeline.config import load_config
+    from bestfor.runs.config import load_config
 
     if not file.is_dir():
         return load_config(file), out or Path("runs") / file.stem

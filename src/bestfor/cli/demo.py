@@ -18,8 +18,8 @@ def demo(
     as_json: Annotated[bool, typer.Option("--json", help="Print the diagnosis as JSON.")] = False,
 ) -> None:
     """Sample real text for simulated people, fit a reward model for each, and see whether Best-of-N pays."""
-    from bestfor.pipeline.config import parse_config
-    from bestfor.pipeline.run import run as run_pipeline
+    from bestfor.runs.config import parse_config
+    from bestfor.runs.run import run as run_pipeline
 
     watch = Stopwatch()
     result = run_pipeline(parse_config(demo_run(users, n, seed), "the demo"), out, tell=tell)

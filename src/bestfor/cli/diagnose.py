@@ -79,7 +79,7 @@ def diagnose(
     For example: bestfor diagnose scores.csv --reward judge --reward personal --out report.html
     """
     from bestfor.diagnostics import Settings
-    from bestfor.pipeline.scores import Scores, diagnose_table, parse_averaging, parse_interval, parse_n, parse_scale
+    from bestfor.runs.table import Scores, diagnose_table, parse_averaging, parse_interval, parse_n, parse_scale
 
     if os.path.isdir(table):  # unlike Path.is_dir, no error for a name that cannot be one
         raise InputError(str(table), "a folder", f"a table; bestfor run {table} diagnoses a run, whose folder this is")

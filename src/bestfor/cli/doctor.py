@@ -62,7 +62,7 @@ def _parts() -> list[dict[str, object]]:
 
 
 def _policy() -> str:
-    from bestfor.policies.transformers import EMBEDDED, locate
+    from bestfor.lm.location import EMBEDDED, locate
 
     folder = locate(EMBEDDED)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

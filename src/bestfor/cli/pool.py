@@ -20,7 +20,7 @@ Folder = Annotated[Path, typer.Argument(help="A run's folder, or its folder 'poo
 @app.command()
 def info(folder: Folder, as_json: Json = False) -> None:
     """Count what a pool holds: parts, candidates, queries, items left out of prompts."""
-    from bestfor.pipeline.inventory import describe_pool
+    from bestfor.runs.folder import describe_pool
 
     found = describe_pool(folder)
     if as_json:
@@ -32,7 +32,7 @@ def info(folder: Folder, as_json: Json = False) -> None:
 @app.command()
 def verify(folder: Folder, as_json: Json = False) -> None:
     """Read every part and compare it with the hash that it carries; exit code 1 where one is torn or edited."""
-    from bestfor.pipeline.inventory import verify_pool
+    from bestfor.runs.folder import verify_pool
 
     found = verify_pool(folder)
     if as_json:

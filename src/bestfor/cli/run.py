@@ -16,7 +16,7 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print the diagnosis as JSON.")] = False,
 ) -> None:
     """Do a run, or continue one that was stopped: pools, reward models, diagnosis, report."""
-    from bestfor.pipeline.run import run as run_pipeline
+    from bestfor.runs.run import run as run_pipeline
 
     watch = Stopwatch()
     config, folder = resolve(file, out)

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from bestfor.data.jsonl import BLOCK, first_row, jsonl_blocks
-from bestfor.data.table import UNREADABLE, Columns, format_of, header_of, mark_of, require, roles_of, unreadable
+from bestfor.data.read.jsonl import BLOCK, first_row, jsonl_blocks
+from bestfor.data.read.tables import UNREADABLE, Columns, format_of, header_of, mark_of, require, roles_of, unreadable
 
 ROWS = 1 << 17
 
@@ -50,7 +50,7 @@ class Batches:
         """The number of the batch's first row (the table's is 1) and a column for every role.
 
         Raises:
-            InputError: as :func:`~bestfor.data.table.read_table`.
+            InputError: as :func:`~bestfor.data.read.tables.read_table`.
         """
         first = 1
         for table in self._read():

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from bestfor.data.fields import objects_of, text_of, time_of
 from bestfor.data.schema import HISTORIES, QUERIES
-from bestfor.data.texts import composed
+from bestfor.data.text import composed
 from bestfor.data.wording import Task
 from bestfor.errors import InputError
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from bestfor.data.schema import CANDIDATES, HISTORIES, QUERIES, UTILITIES
-from bestfor.data.texts import composed
+from bestfor.data.text import composed
 from bestfor.errors import InputError
 from bestfor.types import BoolArray, IntArray
 
@@ -41,7 +41,7 @@ class Dataset:
         candidates: CANDIDATES table where the candidates are in the data, else None.
         utilities: UTILITIES table likewise.
         notes: what a reader of the results should know of the data.
-        task: the benchmark's task (a name of :data:`bestfor.data.benchmarks.TASKS`), empty where there is none.
+        task: the benchmark's task (a name of :data:`bestfor.data.sources.benchmarks.TASKS`), empty where there is none.
     """
 
     name: str

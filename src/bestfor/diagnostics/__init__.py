@@ -1,21 +1,23 @@
 """Whether Best-of-N pays: exact curves, quantities, laws and intervals on plain arrays."""
 
-from bestfor.diagnostics.bootstrap import Panel, Spread, wilson
+from bestfor.diagnostics.beyond.budget import FixedN, best_fixed_n, best_fixed_n_by_law
+from bestfor.diagnostics.beyond.extrapolate import Extrapolation, extrapolate
+from bestfor.diagnostics.beyond.mbr import mbr_curve
+from bestfor.diagnostics.beyond.outlook import Outlook
+from bestfor.diagnostics.beyond.tokens import TokenCurve, best_by_tokens
 from bestfor.diagnostics.calibration import Calibration, Coverage, Reliability, calibrate
-from bestfor.diagnostics.combine import combine_folds
-from bestfor.diagnostics.cost import FixedN, best_fixed_n, best_fixed_n_by_law
-from bestfor.diagnostics.curves import best_of_n, subset_variance
-from bestfor.diagnostics.diagnosis import diagnose_arrays
-from bestfor.diagnostics.extrapolate import Extrapolation, extrapolate
-from bestfor.diagnostics.influence import Influences, Texts
-from bestfor.diagnostics.laws import Ledger, free_bound, normal_growth
-from bestfor.diagnostics.mbr import mbr_curve
-from bestfor.diagnostics.mixture import Corrected, negative_by_chance
+from bestfor.diagnostics.curves.best_of_n import best_of_n, subset_variance
+from bestfor.diagnostics.curves.rules import Rule
+from bestfor.diagnostics.curves.subsets import Chooser, PlaceChooser, RuleCurve, Sampling
+from bestfor.diagnostics.diagnose import diagnose_arrays
+from bestfor.diagnostics.folds import combine_folds
+from bestfor.diagnostics.intervals.clustered import Panel, Spread, wilson
+from bestfor.diagnostics.intervals.influence import Influences, Texts
 from bestfor.diagnostics.named_rules import named_rule
-from bestfor.diagnostics.outlook import Outlook
-from bestfor.diagnostics.pools import Dropped, Pools, Reward, pools_from_rows
+from bestfor.diagnostics.quantities.laws import Ledger, free_bound, normal_growth
+from bestfor.diagnostics.quantities.mixture import Corrected, negative_by_chance
 from bestfor.diagnostics.resampling import Resampling
-from bestfor.diagnostics.results import (
+from bestfor.diagnostics.result import (
     BestN,
     Comparison,
     Curve,
@@ -29,12 +31,10 @@ from bestfor.diagnostics.results import (
     Suspect,
 )
 from bestfor.diagnostics.rule_curves import place_curve, rule_curve
-from bestfor.diagnostics.rules import Rule
 from bestfor.diagnostics.settings import Settings
 from bestfor.diagnostics.soft import soft_best_of_n
 from bestfor.diagnostics.stopping import Beliefs, Replay, StoppingRule, beliefs_from, expected_improvement, replay
-from bestfor.diagnostics.subsets import Chooser, PlaceChooser, RuleCurve, Sampling
-from bestfor.diagnostics.tokens import TokenCurve, best_by_tokens
+from bestfor.diagnostics.table.pools import Dropped, Pools, Reward, pools_from_rows
 
 __all__ = [
     "Beliefs",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bestfor.diagnostics.calibration import Calibration
-    from bestfor.diagnostics.results import Diagnosis, ModelDiagnosis
+    from bestfor.diagnostics.result import Diagnosis, ModelDiagnosis
 
 COST = 0.01
 """In utility units: the price that the headline speaks of, of one doubling and of one candidate."""

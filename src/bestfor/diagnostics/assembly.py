@@ -9,18 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from bestfor.diagnostics.beyond import Beyond
-from bestfor.diagnostics.bootstrap import Form, Panel
+from bestfor.diagnostics.beyond.gather import Beyond
+from bestfor.diagnostics.beyond.outlook import Outlook, Precision
 from bestfor.diagnostics.evidence import EDGES, ModelFacts
-from bestfor.diagnostics.findings import findings, headline
-from bestfor.diagnostics.mixture import negative_by_chance
-from bestfor.diagnostics.outlook import Outlook, Precision
-from bestfor.diagnostics.pools import Dropped
+from bestfor.diagnostics.intervals.clustered import Form, Panel
 from bestfor.diagnostics.precision import AIM, precision, share_needed
 from bestfor.diagnostics.prospects import Known, outlook, pools_used
+from bestfor.diagnostics.quantities.mixture import negative_by_chance
 from bestfor.diagnostics.reasons import reasons_for
 from bestfor.diagnostics.resampling import Resampling
-from bestfor.diagnostics.results import (
+from bestfor.diagnostics.result import (
     BestN,
     Comparison,
     Curve,
@@ -31,6 +29,8 @@ from bestfor.diagnostics.results import (
     OtherRule,
     Quantities,
 )
+from bestfor.diagnostics.table.pools import Dropped
+from bestfor.diagnostics.words import findings, headline
 from bestfor.types import Averaging, Estimate, FloatArray, IntArray
 
 COSTS = (0.005, 0.01, 0.02, 0.05)

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bestfor.diagnostics.curves.rules import Rule
 from bestfor.diagnostics.evidence import BlockEffects
-from bestfor.diagnostics.influence import Texts
-from bestfor.diagnostics.pools import Pools, cut_pools, join_pools
-from bestfor.diagnostics.queries import ModelQueries, Queries, Statistic, Sums, measure_queries
-from bestfor.diagnostics.rules import Rule
+from bestfor.diagnostics.intervals.influence import Texts
+from bestfor.diagnostics.quantities.queries import ModelQueries, Queries, Statistic, Sums, measure_queries
 from bestfor.diagnostics.sharing import Sharing
+from bestfor.diagnostics.table.pools import Pools, cut_pools, join_pools
 from bestfor.types import IntArray, Scale
 
 Blocks = Callable[[], Iterable[Pools]]

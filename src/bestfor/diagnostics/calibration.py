@@ -24,8 +24,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bestfor.diagnostics.ids import Ids, encode
-from bestfor.diagnostics.jackknife import exponential, half_width, interval, jackknife, share
-from bestfor.diagnostics.rows import Reward, Rows
+from bestfor.diagnostics.intervals.jackknife import exponential, half_width, interval, jackknife, share
+from bestfor.diagnostics.table.rows import Reward, Rows
 from bestfor.diagnostics.tally import (
     BINNED,
     COUNT,

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bestfor.diagnostics.influence import Column, Influences, Texts, shares_texts, text_effects
-from bestfor.diagnostics.laws import LawSums, Ledger, laws, ledger
-from bestfor.diagnostics.mixture import Corrected, correct
-from bestfor.diagnostics.pools import Pools
-from bestfor.diagnostics.queries import Queries, Statistic, Sums, doubling_grid, measure_queries
-from bestfor.diagnostics.results import Evidence, PerUser, Suspect
-from bestfor.diagnostics.rules import Rule
+from bestfor.diagnostics.curves.rules import Rule
+from bestfor.diagnostics.intervals.influence import Column, Influences, Texts, shares_texts, text_effects
+from bestfor.diagnostics.quantities.laws import LawSums, Ledger, laws, ledger
+from bestfor.diagnostics.quantities.mixture import Corrected, correct
+from bestfor.diagnostics.quantities.queries import Queries, Statistic, Sums, doubling_grid, measure_queries
+from bestfor.diagnostics.result import Evidence, PerUser, Suspect
 from bestfor.diagnostics.suspects import Ranked, describe, find_suspects
+from bestfor.diagnostics.table.pools import Pools
 from bestfor.diagnostics.text_effects import UserSpread, quantity_effects
 from bestfor.diagnostics.within import Collapse, judge_spreads, user_weights
 from bestfor.types import Averaging, FloatArray, IntArray, Scale

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bestfor.diagnostics.rules import Rule
+from bestfor.diagnostics.curves.rules import Rule
 from bestfor.errors import InputError
 from bestfor.types import FloatArray
 

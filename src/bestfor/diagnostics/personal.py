@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bestfor.diagnostics.pools import Pools
+from bestfor.diagnostics.table.pools import Pools
 from bestfor.types import BoolArray, FloatArray, IntArray
 
 ALONE = "each user has one query here: a user's own N cannot be judged on queries that did not choose it"

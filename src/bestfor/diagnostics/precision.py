@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bestfor.diagnostics.bootstrap import Form, Panel, wilson
-from bestfor.diagnostics.outlook import Precision
+from bestfor.diagnostics.beyond.outlook import Precision
+from bestfor.diagnostics.intervals.clustered import Form, Panel, wilson
 from bestfor.types import Estimate
 
 AIM = 0.05

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bestfor.diagnostics.beyond import COST, TEMPERATURES, Beyond, ModelBeyond
-from bestfor.diagnostics.bootstrap import Form, Panel
-from bestfor.diagnostics.extrapolate import FARTHEST, SMALLEST_POOL, judge, prediction
-from bestfor.diagnostics.influence import Column
-from bestfor.diagnostics.outlook import (
+from bestfor.diagnostics.beyond.extrapolate import FARTHEST, SMALLEST_POOL, judge, prediction
+from bestfor.diagnostics.beyond.gather import COST, TEMPERATURES, Beyond, ModelBeyond
+from bestfor.diagnostics.beyond.outlook import (
     BestFixed,
     Outlook,
     PerUserN,
@@ -23,6 +21,8 @@ from bestfor.diagnostics.outlook import (
     Stopped,
     ThreeDraw,
 )
+from bestfor.diagnostics.intervals.clustered import Form, Panel
+from bestfor.diagnostics.intervals.influence import Column
 from bestfor.diagnostics.resampling import Resampling
 from bestfor.types import Estimate, FloatArray, IntArray
 

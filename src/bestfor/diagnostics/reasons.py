@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bestfor.diagnostics.evidence import ModelFacts
-from bestfor.diagnostics.mixture import FEWEST_QUERIES, SMALLEST_POOL
+from bestfor.diagnostics.quantities.mixture import FEWEST_QUERIES, SMALLEST_POOL
 
 ONE_CANDIDATE = "every query has one candidate: within a query nothing can vary"
 NO_ACTIVE = "no active query: rewards or utilities are constant in every query, or their users have collapsed"

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from bestfor.diagnostics.curves.rules import Rule, curve_by_rule
+from bestfor.diagnostics.curves.subsets import Chooser, PlaceChooser, RuleCurve, Sampling, any_rule, place_rule
 from bestfor.diagnostics.named_rules import named_rule
-from bestfor.diagnostics.rows import IN_RANGE, largest_size, out_of_range
-from bestfor.diagnostics.rules import Rule, curve_by_rule
-from bestfor.diagnostics.subsets import Chooser, PlaceChooser, RuleCurve, Sampling, any_rule, place_rule
+from bestfor.diagnostics.table.rows import IN_RANGE, largest_size, out_of_range
 from bestfor.errors import InputError
 from bestfor.types import FloatArray, IntArray
 

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bestfor.diagnostics.bootstrap import Resampling
+from bestfor.diagnostics.curves.rules import Rule
+from bestfor.diagnostics.intervals.clustered import Resampling
 from bestfor.diagnostics.named_rules import named_rule
-from bestfor.diagnostics.rules import Rule
 from bestfor.errors import InputError
 from bestfor.types import Averaging
 

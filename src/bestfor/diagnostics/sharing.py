@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from bestfor.data.hashing import Hashes, hash_strings
-from bestfor.diagnostics.pools import Pools
+from bestfor.diagnostics.table.pools import Pools
 from bestfor.types import IntArray
 
 

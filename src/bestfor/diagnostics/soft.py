@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bestfor.diagnostics.curves import chunks
+from bestfor.diagnostics.curves.best_of_n import chunks
 from bestfor.types import FloatArray, IntArray
 
 STEP = 0.25

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from bestfor.diagnostics._special import ndtr
-from bestfor.diagnostics.bootstrap import Panel
-from bestfor.diagnostics.cost import FixedN, best_fixed_n
-from bestfor.diagnostics.curves import best_of_n, chunks
-from bestfor.diagnostics.influence import user_influences
-from bestfor.diagnostics.pools import Pools
+from bestfor.diagnostics.beyond.budget import FixedN, best_fixed_n
+from bestfor.diagnostics.curves.best_of_n import best_of_n, chunks
+from bestfor.diagnostics.intervals.clustered import Panel
+from bestfor.diagnostics.intervals.influence import user_influences
+from bestfor.diagnostics.table.pools import Pools
 from bestfor.diagnostics.within import query_weights
 from bestfor.rng import derive
 from bestfor.types import Averaging, BoolArray, Estimate, FloatArray, IntArray

@@ -10,8 +10,8 @@ from bestfor.diagnostics.advice import calibrated
 from bestfor.types import Estimate
 
 if TYPE_CHECKING:
-    from bestfor.diagnostics.outlook import Outlook
-    from bestfor.diagnostics.results import Curve, Diagnosis, ModelDiagnosis
+    from bestfor.diagnostics.beyond.outlook import Outlook
+    from bestfor.diagnostics.result import Curve, Diagnosis, ModelDiagnosis
 
 WIDTH = 100
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bestfor.diagnostics.mixture import Mixture, fisher, posterior_below_zero, prior_by_moments
-from bestfor.diagnostics.pools import Pools
-from bestfor.diagnostics.queries import Queries, best_place
-from bestfor.diagnostics.results import Suspect
+from bestfor.diagnostics.quantities.mixture import Mixture, fisher, posterior_below_zero, prior_by_moments
+from bestfor.diagnostics.quantities.queries import Queries, best_place
+from bestfor.diagnostics.result import Suspect
+from bestfor.diagnostics.table.pools import Pools
 from bestfor.types import FloatArray, IntArray
 
 MOST = 12

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bestfor.diagnostics._special import ndtr
-from bestfor.diagnostics.rows import LARGEST
+from bestfor.diagnostics.table.rows import LARGEST
 from bestfor.types import BoolArray, FloatArray, IntArray
 
 BINS = 10

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bestfor.diagnostics.curves import chunks
+from bestfor.diagnostics.curves.best_of_n import chunks
 from bestfor.diagnostics.ids import pick
-from bestfor.diagnostics.influence import ROWS, Texts
-from bestfor.diagnostics.pools import Pools
+from bestfor.diagnostics.intervals.influence import ROWS, Texts
+from bestfor.diagnostics.table.pools import Pools
 from bestfor.diagnostics.within import COLLAPSE, Collapse
 from bestfor.diagnostics.within import ROUNDING as NONE
 from bestfor.types import BoolArray, FloatArray, IntArray

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bestfor.diagnostics.pools import Pools
+from bestfor.diagnostics.table.pools import Pools
 from bestfor.types import Averaging, BoolArray, FloatArray, IntArray, Scale
 
 COLLAPSE = 0.05

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from bestfor.data import schema
-from bestfor.data.benchmarks import TASKS
-from bestfor.data.polis import load_polis
+from bestfor.data.read.tables import load_ratings
+from bestfor.data.sources.benchmarks import TASKS
+from bestfor.data.sources.polis import load_polis
 from bestfor.data.split import Dataset, SplitConfig, split_ratings
-from bestfor.data.table import load_ratings
 from bestfor.errors import InputError
-from bestfor.pipeline.config import PolisData, RunConfig, TableData
-from bestfor.pipeline.steps import Steps
+from bestfor.metrics import METRICS
 from bestfor.pool import CandidatePool
-from bestfor.utilities import METRICS
+from bestfor.runs.config import PolisData, RunConfig, TableData
+from bestfor.runs.steps import Steps
 
 RATING = "rating"
 """The metric of the ratings door: what people said."""
@@ -25,7 +25,7 @@ def load_dataset(config: RunConfig) -> Dataset:
     """
     data = config.data
     if not isinstance(data, PolisData | TableData):
-        from bestfor.pipeline.histories import histories_dataset
+        from bestfor.runs.sources import histories_dataset
 
         return histories_dataset(config)
     ratings = load_polis(data.path) if isinstance(data, PolisData) else load_ratings(data.path, _columns(data))
@@ -55,7 +55,7 @@ def fill_pool(config: RunConfig, data: Dataset, steps: Steps) -> None:
         InputError: a query without the reference that a metric of the run needs: known before anything is sampled.
     """
     if data.candidates is None:
-        from bestfor.pipeline.histories import sample
+        from bestfor.runs.sources import sample
 
         _check_references(data, metrics(config, data))
         sample(config, data, steps)
@@ -85,7 +85,7 @@ def measure(config: RunConfig, data: Dataset, steps: Steps, start: str) -> str:
         InputError: candidates that have to be sampled are not all there.
     """
     if data.candidates is None or data.utilities is None:
-        from bestfor.pipeline.histories import measure_sampled
+        from bestfor.runs.sources import measure_sampled
 
         return measure_sampled(config, steps, start, metrics(config, data))
     candidates, utilities, folder = data.candidates, data.utilities, steps.folder

@@ -55,7 +55,7 @@ def write_report(folder: str | Path) -> Path:
 
 def write_picture(path: Path, diagnosis: Mapping[str, Any], model: str | None = None) -> None:
     """Write curves, captured shares, law and correlations as a picture (.png, .svg, .pdf)."""
-    from bestfor.report.plots import save
+    from bestfor.report.picture import save
 
     save(path, diagnosis, model=model)
 

@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 
 from bestfor.data.split import Dataset
 from bestfor.errors import InputError
-from bestfor.pipeline.asking import labelled, users_of
-from bestfor.pipeline.config import Policy, Split
-from bestfor.pipeline.steps import digest
+from bestfor.runs.config import Policy, Split
+from bestfor.runs.prompts import labelled, users_of
+from bestfor.runs.steps import digest
 
 
 def qualified(data: Dataset, split: Split, policy: Policy) -> Dataset:

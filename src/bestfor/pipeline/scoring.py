@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from bestfor.data.examples import Examples, History
+from bestfor.data.candidates import Examples, History
 from bestfor.errors import InputError
 from bestfor.policies.base import Prompt
 from bestfor.policies.feedback import Score
@@ -21,7 +21,7 @@ def scorer(model: RewardModel, queries: pa.Table, history: History | None = None
     Args:
         model: fitted; it must judge each text by itself.
         queries: table of schema ``QUERIES``: whose each query is, and its input.
-        history: what users wrote, where the model looks at it; see :func:`bestfor.pipeline.examples.build_history`.
+        history: what users wrote, where the model looks at it; see :func:`bestfor.runs.joins.build_history`.
 
     Returns:
         A function of prompts and of some texts for each: the model's means.

@@ -18,18 +18,18 @@ import tomli_w
 
 from bestfor import __version__
 from bestfor.data import schema
-from bestfor.data.examples import Examples, History
+from bestfor.data.candidates import Examples, History
 from bestfor.data.split import Dataset
 from bestfor.errors import InputError
-from bestfor.pipeline.config import Reward as RewardConfig
-from bestfor.pipeline.config import RunConfig
 from bestfor.pipeline.doors import fill_pool, load_dataset, measure, primary_metric
-from bestfor.pipeline.examples import build_examples, build_history, with_utilities
-from bestfor.pipeline.serving import AsksServer, accounted
-from bestfor.pipeline.steps import Steps, sweep, write_json, write_text
 from bestfor.pool import CandidatePool
 from bestfor.rewards import KINDS, RewardModel
 from bestfor.rewards import load as load_model
+from bestfor.runs.config import Reward as RewardConfig
+from bestfor.runs.config import RunConfig
+from bestfor.runs.joins import build_examples, build_history, with_utilities
+from bestfor.runs.steps import Steps, sweep, write_json, write_text
+from bestfor.runs.usage import AsksServer, accounted
 from bestfor.types import IntArray, RewardEstimate
 
 Tell = Callable[[str], None]

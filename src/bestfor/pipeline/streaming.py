@@ -14,20 +14,20 @@ import numpy as np
 import pyarrow as pa
 
 from bestfor.data.batches import Batches
-from bestfor.data.stream import Block, QueryBlocks
+from bestfor.data.read.stream import Block, QueryBlocks
 from bestfor.diagnostics import Diagnosis, Reward
 from bestfor.diagnostics.calibration import Calibration, check_std, settle
-from bestfor.diagnostics.diagnosis import choose_n, diagnose_blocks
+from bestfor.diagnostics.diagnose import choose_n, diagnose_blocks
 from bestfor.diagnostics.ids import encode
-from bestfor.diagnostics.pools import Pools, pools_of
-from bestfor.diagnostics.rows import IN_RANGE, largest_size, out_of_range, sort_rows
 from bestfor.diagnostics.settings import Settings
+from bestfor.diagnostics.table.pools import Pools, pools_of
+from bestfor.diagnostics.table.rows import IN_RANGE, largest_size, out_of_range, sort_rows
 from bestfor.diagnostics.tally import FirstLook, Layout, Predictions, Tally
 from bestfor.errors import InputError
 from bestfor.types import BoolArray, FloatArray, IntArray, Scale
 
 if TYPE_CHECKING:
-    from bestfor.pipeline.scores import Scores
+    from bestfor.runs.table import Scores
 
 
 def diagnose_stream(batches: Batches, columns: Scores, *, scale: Scale, settings: Settings) -> Diagnosis:
@@ -40,7 +40,7 @@ def diagnose_stream(batches: Batches, columns: Scores, *, scale: Scale, settings
         settings: how.
 
     Raises:
-        InputError: as :func:`~bestfor.pipeline.scores.diagnose_table`; or no room for temporary files.
+        InputError: as :func:`~bestfor.runs.table.diagnose_table`; or no room for temporary files.
     """
     with QueryBlocks(batches) as source:
         survey = source.first_pass(lambda blocks: _survey(blocks, columns, batches.where))

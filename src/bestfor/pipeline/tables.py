@@ -26,7 +26,7 @@ class PolicyEndpoint(EndpointTable):
 
 
 class JudgeTable(Section):
-    """The judge behind the metric ``judge``; keys as in :class:`bestfor.utilities.judge.JudgeConfig`."""
+    """The judge behind the metric ``judge``; keys as in :class:`bestfor.metrics.judge.JudgeConfig`."""
 
     model: str = Field(min_length=1)
     rubric: str = ""

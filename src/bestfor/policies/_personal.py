@@ -14,11 +14,11 @@ from safetensors.torch import load_file, save_file
 
 from bestfor import rng
 from bestfor.errors import InputError
-from bestfor.policies._checkpoint import Checkpoint
-from bestfor.policies._corpus import Encoded
-from bestfor.policies._lora import NOTES, notes_of
-from bestfor.policies._settings import Lora
-from bestfor.policies._training import rate_at, schedule, weighted_loss
+from bestfor.lm.adapters import NOTES, notes_of
+from bestfor.lm.checkpoint import Checkpoint
+from bestfor.policies.finetune.corpus import Encoded
+from bestfor.policies.finetune.settings import Lora
+from bestfor.policies.finetune.training import rate_at, schedule, weighted_loss
 
 _OWN, _ALL = "own", "shared"
 

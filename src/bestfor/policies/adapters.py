@@ -26,13 +26,13 @@ from rich.progress import track
 from safetensors.torch import save_file
 
 from bestfor.errors import InputError
-from bestfor.policies._checkpoint import Checkpoint
-from bestfor.policies._corpus import Encoded
-from bestfor.policies._lora import DOWN, INDEX, PREFIX, SHARED, UP, AdapterFolder, file_of
+from bestfor.lm.adapters import DOWN, INDEX, PREFIX, SHARED, UP, AdapterFolder, file_of
+from bestfor.lm.chat import Message
+from bestfor.lm.checkpoint import Checkpoint
+from bestfor.lm.location import fingerprint, locate
 from bestfor.policies._personal import Trainer
-from bestfor.policies._settings import Lora
-from bestfor.policies.base import Message
-from bestfor.policies.transformers import fingerprint, locate
+from bestfor.policies.finetune.corpus import Encoded
+from bestfor.policies.finetune.settings import Lora
 
 __all__ = ["Example", "Lora", "encode_examples", "export", "train_adapters"]
 

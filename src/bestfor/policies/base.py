@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from bestfor.errors import BestforError
-
-Message = dict[str, str]
-"""One turn of a chat: ``{"role": "system" | "user" | "assistant", "content": text}``."""
+from bestfor.lm.chat import Message
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from bestfor.data.benchmarks import CATEGORIES, TAGS, TASKS
+from bestfor.data.sources.benchmarks import CATEGORIES, TAGS, TASKS
 from bestfor.errors import InputError, nearest
-from bestfor.policies.base import Message
-
-Item = tuple[str, str]
-"""An earlier input of the user ("" where the user wrote unasked) and what the user wrote for it."""
+from bestfor.lm.chat import Item, Message, messages, turn
 
 Template = Callable[[Sequence[Item], str], list[Message]]
 """The chat of items, the one that matters most first, and a query's input."""
@@ -83,41 +80,18 @@ def instruction(kind: str) -> str:
     return TEMPLATES[kind]
 
 
-def messages(task_instruction: str, items: Sequence[Item], query_input: str) -> list[Message]:
-    """The chat for one query, in our own words.
-
-    Args:
-        task_instruction: what to do, the system's turn; left out where it is empty.
-        items: the user's earlier items, the one that matters most first.
-        query_input: what is asked now.
-
-    Returns:
-        The instruction, each item as a pair of turns (the first item last), and the query. Items that nothing was asked
-        for stand before the query in its own turn: turns have to take turns.
-    """
-    chat = [_turn("system", task_instruction)] if task_instruction else []
-    unasked: list[str] = []
-    for asked, wrote in reversed(items):
-        if asked:
-            chat += [_turn("user", asked), _turn("assistant", wrote)]
-        else:
-            unasked.append(wrote)
-    shown = "".join(f"Written earlier: {wrote}\n\n" for wrote in unasked)
-    return [*chat, _turn("user", shown + query_input)]
-
-
 def turns(task_instruction: str) -> Template:
     """The template of :func:`messages` with this instruction."""
     return partial(messages, task_instruction)
 
 
 def published(task: str) -> Template:
-    """The prompt of a benchmark's own evaluation, one user turn; quoted in :mod:`bestfor.data.benchmarks`.
+    """The prompt of a benchmark's own evaluation, one user turn; quoted in :mod:`bestfor.data.sources.benchmarks`.
 
     The benchmarks cut items to a share of the budget; here items stay whole and some may be left out.
 
     Args:
-        task: a name of :data:`bestfor.data.benchmarks.TASKS`.
+        task: a name of :data:`bestfor.data.sources.benchmarks.TASKS`.
 
     Raises:
         InputError: no benchmark has this task.
@@ -126,7 +100,7 @@ def published(task: str) -> Template:
         expected = "data of a benchmark (LaMP, LongLaMP)" if not task else nearest(task, TASKS)
         raise InputError("published prompt", f"task '{task}'", expected)
     known = TASKS[task]
-    return lambda items, query_input: [_turn("user", known.prompt(list(items), query_input))]
+    return lambda items, query_input: [turn("user", known.prompt(list(items), query_input))]
 
 
 def fit(
@@ -170,7 +144,3 @@ def estimate(chat: Sequence[Message]) -> int:
     English text has about four bytes a token, so this errs on the side of leaving items out.
     """
     return sum(4 + -(-len(turn["content"].encode()) // 3) for turn in chat)
-
-
-def _turn(role: str, content: str) -> Message:
-    return {"role": role, "content": content}

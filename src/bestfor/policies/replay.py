@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from bestfor.data.read.tables import Columns, file_signature, read_table
 from bestfor.data.schema import CANDIDATES
 from bestfor.data.split import text_id
-from bestfor.data.table import Columns, file_signature, read_table
 from bestfor.errors import InputError
 from bestfor.policies.base import Prompt, Sampled
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from bestfor.encoders.base import Encoder
 from bestfor.errors import InputError, nearest
-from bestfor.policies._bm25 import Bm25
+from bestfor.policies.bm25 import Bm25
 from bestfor.types import FloatArray
 
 METHODS = ("bm25", "dense", "recency", "none")

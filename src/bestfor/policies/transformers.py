@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,17 +14,16 @@ import numpy as np
 
 from bestfor.errors import InputError
 from bestfor.extras import require
-from bestfor.policies import _batching
-from bestfor.policies.base import Message, Prompt, Sampled
+from bestfor.lm import sampling as _batching
+from bestfor.lm.chat import Message
+from bestfor.lm.location import fingerprint, locate
+from bestfor.policies.base import Prompt, Sampled
 from bestfor.rng import derive
 from bestfor.types import FloatArray
 
 if TYPE_CHECKING:
-    from bestfor.policies._checkpoint import Checkpoint
-    from bestfor.policies._lora import AdapterFolder
-
-EMBEDDED = "embedded"
-"""The name of the small model that is shipped with the package."""
+    from bestfor.lm.adapters import AdapterFolder
+    from bestfor.lm.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -107,13 +105,13 @@ class TransformersPolicy:
         """
         require("torch", "models")
         require("transformers", "models")
-        from bestfor.policies._checkpoint import Checkpoint
+        from bestfor.lm.checkpoint import Checkpoint
 
         return Checkpoint(locate(self.model), dtype=self.dtype, device=self.device)
 
     @cached_property
     def _adapters(self) -> AdapterFolder:
-        from bestfor.policies._lora import AdapterFolder
+        from bestfor.lm.adapters import AdapterFolder
 
         return AdapterFolder(Path(self.adapters or ""), fingerprint(locate(self.model)))
 
@@ -198,55 +196,6 @@ def noise_of(query_id: str, n: int, steps: int, *, seed: int) -> FloatArray:
         Shape (n, steps), in [0, 1).
     """
     return np.stack([derive(seed, "candidate", query_id, index).random(steps) for index in range(n)])
-
-
-def locate(model: str | Path, what: str = "policy") -> Path:
-    """The folder of a checkpoint: the shipped one, a local one, or the hub's local cache (filled where there is a net).
-
-    Args:
-        model: ``"embedded"``, a folder, or a hub name.
-        what: who needs it, for errors.
-
-    Raises:
-        InputError: it is nowhere; the message says how to get it.
-    """
-    if str(model) == EMBEDDED:
-        folder = Path(__file__).resolve().parent.parent / "assets" / "policy"
-        if not (folder / "config.json").is_file():
-            raise InputError(f"{what} 'embedded'", f"no model in {folder}", "the package with its assets: reinstall it")
-        return folder
-    folder = Path(model)
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise InputError(f"{what} '{model}'", "a folder without config.json", "a checkpoint saved by transformers")
-        return folder
-    return _from_hub(str(model), what)
-
-
-def _from_hub(name: str, what: str) -> Path:
-    hub, errors = require("huggingface_hub", "models"), require("huggingface_hub.errors", "models")
-    cache = require("huggingface_hub.constants", "models").HF_HUB_CACHE
-    kinds = ["*.json", "*.safetensors", "*.txt", "*.jinja", "tokenizer.model"]
-    expected = (
-        f"a folder, 'embedded', or a model of the hub's cache: run 'hf download {name}' where there is a network "
-        f"and copy it to {cache}, or give the path of a folder"
-    )
-    if name.count("/") > 1 or name.startswith((".", "/", "~")):
-        raise InputError(f"{what} '{name}'", "no such folder", expected)
-    try:
-        return Path(hub.snapshot_download(name, allow_patterns=kinds))
-    except (errors.HfHubHTTPError, errors.HFValidationError, OSError, ValueError) as error:
-        raise InputError(f"{what} '{name}'", f"no such checkpoint ({type(error).__name__})", expected) from error
-
-
-def fingerprint(folder: Path) -> str:
-    """Hash of the files that decide what a checkpoint writes; notes on its training are none of them."""
-    kinds = ("model*.safetensors*", "*config.json", "token*.json", "*tokens*.json", "vocab*", "merges*", "*.jinja")
-    digest = hashlib.sha256()
-    for path in sorted({path for kind in kinds for path in folder.glob(kind)} | {*folder.glob("tokenizer.model")}):
-        with path.open("rb") as handle:
-            digest.update(f"{path.name}:{hashlib.file_digest(handle, 'sha256').hexdigest()}\n".encode())
-    return digest.hexdigest()
 
 
 def _check(what: str, value: object, fine: bool, expected: str) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bestfor.report import svg
 from bestfor.report.beyond import NAMES, BeyondPlot
-from bestfor.report.charts import Size, end_labels, end_of, samples_canvas
+from bestfor.report.charts import svg
+from bestfor.report.charts.draw import Size, end_labels, end_of, samples_canvas
 
 
 def beyond(plot: BeyondPlot, size: Size) -> svg.Canvas:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
-from bestfor.report import svg, words
-from bestfor.report.charts import WIDE, Size, bar, bottom, heading, hover, plain_canvas
+from bestfor.report import words
+from bestfor.report.charts import svg
+from bestfor.report.charts.draw import WIDE, Size, bar, bottom, heading, hover, plain_canvas
 from bestfor.report.reliability import PitPlot, ReliabilityPlot
 
 

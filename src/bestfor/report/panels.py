@@ -7,20 +7,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from bestfor.report import (
-    charts,
-    charts_beyond,
-    charts_calibration,
-    tables,
-    tables_beyond,
-    tables_calibration,
-    view,
-    words,
-)
+from bestfor.report import charts_beyond, charts_calibration, tables, tables_beyond, tables_calibration, view, words
 from bestfor.report.bars import CorrelationPlot, UsersPlot, WaterfallPlot
 from bestfor.report.beyond import NAMES, BeyondPlot
 from bestfor.report.cards import SuspectCard, Texts, card
-from bestfor.report.curves import LawPlot
+from bestfor.report.charts import draw as charts
+from bestfor.report.charts.plots import LawPlot
 from bestfor.report.outlook import METHODS
 from bestfor.report.predictive import Predictive
 from bestfor.report.reliability import PitPlot, ReliabilityPlot

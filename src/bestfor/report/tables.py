@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bestfor.report import view, words
 from bestfor.report.bars import WaterfallPlot
-from bestfor.report.curves import LawPlot
+from bestfor.report.charts.plots import LawPlot
 from bestfor.report.outlook import Fixed
 
 COST = 0.01

@@ -10,18 +10,18 @@ from pathlib import Path
 from bestfor import artifacts
 from bestfor.encoders import Encoder
 from bestfor.errors import InputError, nearest
-from bestfor.rewards._base import RewardModel
 from bestfor.rewards.baseline import Length, Logprob
-from bestfor.rewards.bradley_terry import BradleyTerry
-from bestfor.rewards.ensemble import Ensemble
-from bestfor.rewards.gaussian import Gaussian
+from bestfor.rewards.heads.bradley_terry import BradleyTerry
+from bestfor.rewards.heads.ensemble import Ensemble
+from bestfor.rewards.heads.gaussian import Gaussian
+from bestfor.rewards.heads.point import Point
 from bestfor.rewards.hierarchical import Hierarchical
 from bestfor.rewards.judge import Judge
+from bestfor.rewards.linear.pooled import Pooled
+from bestfor.rewards.linear.ridge import Ridge
 from bestfor.rewards.lora import Lora
 from bestfor.rewards.mbr import Mbr
-from bestfor.rewards.point import Point
-from bestfor.rewards.pooled import Pooled
-from bestfor.rewards.ridge import Ridge
+from bestfor.rewards.model import RewardModel
 from bestfor.rewards.similarity import Similarity
 from bestfor.rewards.tastes import Tastes
 

@@ -7,10 +7,10 @@ from typing import Self
 
 import numpy as np
 
-from bestfor.data.examples import Examples
+from bestfor.data.candidates import Examples
 from bestfor.errors import BestforError
-from bestfor.rewards._base import RewardModel
 from bestfor.rewards._canonical import canonical
+from bestfor.rewards.model import RewardModel
 from bestfor.types import IntArray
 
 

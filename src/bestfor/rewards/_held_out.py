@@ -10,7 +10,7 @@ import torch
 from bestfor.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
-    from bestfor.rewards._descent import Descent, Weights
+    from bestfor.rewards.heads.training import Descent, Weights
 
 Errors = tuple[IntArray, FloatArray, FloatArray]
 ROWS = 1 << 15

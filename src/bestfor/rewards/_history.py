@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bestfor.data.examples import Examples
+from bestfor.data.candidates import Examples
 from bestfor.encoders import Encoder
 from bestfor.types import FloatArray, IntArray
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bestfor.data.examples import Examples
+from bestfor.data.candidates import Examples
 from bestfor.encoders import Encoder
 from bestfor.types import FloatArray, IntArray
 

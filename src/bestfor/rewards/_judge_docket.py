@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bestfor.data.examples import Examples
-from bestfor.rewards._judge_asking import Contest
+from bestfor.data.candidates import Examples
 from bestfor.rewards._judge_prompts import GENERAL, Scheme
-from bestfor.rewards._persona import Profile
+from bestfor.rewards.judge.personas import Profile
+from bestfor.rewards.judge.questions import Contest
 from bestfor.types import IntArray
 
 

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from bestfor import rng as randomness
-from bestfor.data.examples import Examples, History
+from bestfor.data.candidates import Examples, History
 from bestfor.endpoint import Chat
 from bestfor.endpoint.chat import Answer, Message, Reading, quoted
-from bestfor.rewards._judge_asking import Manner, Tally, bar, together
 from bestfor.rewards._judge_prompts import TAGS, describing
-from bestfor.rewards._persona import Persona, written_by_model
+from bestfor.rewards.judge.personas import Persona, written_by_model
+from bestfor.rewards.judge.questions import Manner, Tally, bar, together
 from bestfor.types import FloatArray, IntArray
 
 LEAST = 40

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from bestfor.errors import BestforError
-from bestfor.policies._checkpoint import is_full
-from bestfor.rewards._lora_heads import Heads, Standard
+from bestfor.lm.checkpoint import is_full
+from bestfor.lm.packing import Pack
 from bestfor.rewards._lora_loss import Objective, total_loss
-from bestfor.rewards._lora_rows import Bundle, Rows
-from bestfor.rewards._lora_settings import Config
 from bestfor.rewards._lora_steps import batches, largest
-from bestfor.rewards._packs import Pack
+from bestfor.rewards.lora.config import Config
+from bestfor.rewards.lora.heads import Heads, Standard
+from bestfor.rewards.lora.rows import Bundle, Rows
 from bestfor.types import FloatArray
 
 

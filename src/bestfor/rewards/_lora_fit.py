@@ -13,19 +13,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bestfor.data.examples import Examples
-from bestfor.rewards._adapter_store import AdaptersOf, AdapterStore
-from bestfor.rewards._backbone import Backbone
+from bestfor.data.candidates import Examples
+from bestfor.lm.adapters import AdaptersOf, AdapterStore
+from bestfor.lm.states import Backbone, states_of
 from bestfor.rewards._canonical import canonical
 from bestfor.rewards._lora_context import Context, Device
-from bestfor.rewards._lora_course import Course, Fitted, Passes
-from bestfor.rewards._lora_heads import Standard
-from bestfor.rewards._lora_rows import Rows, encode_rows, merged, texts_of
-from bestfor.rewards._lora_settings import Config
 from bestfor.rewards._lora_state import State
-from bestfor.rewards._lora_wear import adapted
 from bestfor.rewards._lora_weights import Weights, digest_row
-from bestfor.rewards._scoring import states_of
+from bestfor.rewards.lora.attach import adapted
+from bestfor.rewards.lora.config import Config
+from bestfor.rewards.lora.fit import Course, Fitted, Passes
+from bestfor.rewards.lora.heads import Standard
+from bestfor.rewards.lora.rows import Rows, encode_rows, merged, texts_of
 from bestfor.types import BoolArray, IntArray
 
 Tell = Callable[[str], None]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bestfor.rewards._abstain import abstaining, left_out_levels
 from bestfor.rewards._lora_context import Context
-from bestfor.rewards._lora_rows import Rows, by_code
+from bestfor.rewards.abstain import abstaining, left_out_levels
+from bestfor.rewards.lora.rows import Rows, by_code
 from bestfor.types import BoolArray, FloatArray
 
 LEAST_NOISE = 1e-6

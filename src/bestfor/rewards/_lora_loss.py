@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from bestfor.rewards._lora_settings import Loss
+from bestfor.rewards.lora.config import Loss
 
 LEVEL_PRECISION = 1.0
 

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from bestfor.artifacts import write_bytes
-from bestfor.policies._lora import NOTES
+from bestfor.lm.adapters import NOTES
 
 ADAPTERS = "adapters"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bestfor import rng
-from bestfor.data.portions import portions
-from bestfor.rewards._lora_rows import Bundle, Rows
+from bestfor.data.chunks import portions
+from bestfor.rewards.lora.rows import Bundle, Rows
 
 WINDOW = 8
 """Steps among which packs are sorted by length: little padding, and an order that is still random."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from bestfor.rewards._lora_descent import Descent, NotFiniteError
 from bestfor.rewards._lora_state import State, Tensors
+from bestfor.rewards.lora.training import Descent, NotFiniteError
 
 GAIN = 5e-4
 NOW, BEST, MOMENTS = "now.", "best.", "moments."

@@ -1,4 +1,4 @@
-"""Linear mixed model on compact rows (:mod:`bestfor.rewards._compact`): what given variances say.
+"""Linear mixed model on compact rows (:mod:`bestfor.rewards.hierarchical.labels`): what given variances say.
 
     y = J(theta_0 + d_u) + e,   theta_0 ~ N(0, G),  d_u ~ N(0, S),  e ~ N(0, R),  R = s2 diag(1 + k w).
 
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bestfor.rewards._compact import Batch, Compact
+from bestfor.rewards.hierarchical.labels import Batch, Compact
 from bestfor.types import FloatArray
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize
 
-from bestfor.rewards._linear import Rows, apply_rows, sum_by
-from bestfor.rewards._people import People, means, own_reach, own_variances
 from bestfor.rewards._slopes import precisions
+from bestfor.rewards.hierarchical.users import People, means, own_reach, own_variances
+from bestfor.rewards.linear.solver import Rows, apply_rows, sum_by
 from bestfor.types import FloatArray, IntArray
 
 LOG_LIMITS = (-4.0, 4.0)

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from bestfor.artifacts import Arrays
-from bestfor.data.examples import Examples
+from bestfor.data.candidates import Examples
 from bestfor.errors import InputError
-from bestfor.rewards._linear import Rows, apply_rows, with_intercept
 from bestfor.rewards._ridge import Ridge, solve_ridge
+from bestfor.rewards.linear.solver import Rows, apply_rows, with_intercept
 from bestfor.types import FloatArray
 
 

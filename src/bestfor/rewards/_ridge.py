@@ -3,7 +3,7 @@
     y = z'w + c_q + v_t + e,   w ~ N(0, s2 G),  c_q ~ N(0, s2 k),  v_t ~ N(0, s2 m),  e ~ N(0, s2).
 
 Many people rating one text err together: without v_t a few hundred texts would count as many thousand facts about w.
-Only texts of at least two queries get a v_t. Queries are summed out (:mod:`bestfor.rewards._linear`), texts are
+Only texts of at least two queries get a v_t. Queries are summed out (:mod:`bestfor.rewards.linear.solver`), texts are
 columns of their own. With H = B'V^-1 B + prior precision, B = [Z, T], and theta = H^-1 B'V^-1 y
 
     -2 log p(y) = n log s2 + log|V| + log|H| - log|prior precision|,    s2 = (y'V^-1 y - theta'B'V^-1 y) / n,
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg, optimize, sparse
 
-from bestfor.rewards._linear import Rows, sum_by
+from bestfor.rewards.linear.solver import Rows, sum_by
 from bestfor.types import FloatArray, IntArray
 
 INTERCEPT_VARIANCE = 100.0

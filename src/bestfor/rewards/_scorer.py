@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bestfor.errors import BestforError
-from bestfor.rewards._features import Space
-from bestfor.rewards._kernel import TextKernel
 from bestfor.rewards._rounding import rounded
+from bestfor.rewards.features.kernel import TextKernel
+from bestfor.rewards.features.space import Space
 from bestfor.types import FloatArray
 
 

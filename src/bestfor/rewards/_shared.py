@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import linalg
 
-from bestfor.rewards._tastes import build_votes, fit_tastes
+from bestfor.rewards.tastes.factors import build_votes, fit_tastes
 from bestfor.types import FloatArray, IntArray
 
 JITTER = 1e-6

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bestfor.rewards._linear import Rows
+from bestfor.rewards.linear.solver import Rows
 from bestfor.types import FloatArray, IntArray
 
 BLOCK = 1 << 19

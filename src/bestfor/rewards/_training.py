@@ -15,7 +15,7 @@ UNIT_PRECISION = math.log(math.e - 1.0)
 
 @dataclass(frozen=True)
 class Training:
-    """Settings of :func:`bestfor.rewards._descent.train`; the models' configurations say what they mean.
+    """Settings of :func:`bestfor.rewards.heads.training.train`; the models' configurations say what they mean.
 
     Attributes:
         objective: the loss.

@@ -6,8 +6,16 @@ from itertools import pairwise
 
 import numpy as np
 
-from bestfor.rewards._linear import Blocks, Rows, apply_rows, condition, line_minimum, query_levels, with_intercept
 from bestfor.rewards._pool import Pool
+from bestfor.rewards.linear.solver import (
+    Blocks,
+    Rows,
+    apply_rows,
+    condition,
+    line_minimum,
+    query_levels,
+    with_intercept,
+)
 from bestfor.types import FloatArray, IntArray
 
 INTERCEPT_VARIANCE = 10.0

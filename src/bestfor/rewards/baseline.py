@@ -12,9 +12,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from bestfor.artifacts import Arrays
-from bestfor.data.examples import Examples
+from bestfor.data.candidates import Examples
 from bestfor.errors import InputError
-from bestfor.rewards._base import RewardModel
+from bestfor.rewards.model import RewardModel
 from bestfor.types import RewardEstimate
 
 

@@ -21,13 +21,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from bestfor.artifacts import Arrays
-from bestfor.data.examples import Examples
+from bestfor.data.candidates import Examples
 from bestfor.encoders import Encoder
-from bestfor.rewards._base import RewardModel
+from bestfor.metrics.overlap import common, positions, words
 from bestfor.rewards._encoder import check_signature
 from bestfor.rewards._history import unit
+from bestfor.rewards.model import RewardModel
 from bestfor.types import FloatArray, RewardEstimate
-from bestfor.utilities.overlap import common, positions, words
 
 
 class Config(BaseModel):

@@ -17,10 +17,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from bestfor.artifacts import Arrays
-from bestfor.data.examples import Examples
-from bestfor.rewards._base import RewardModel
+from bestfor.data.candidates import Examples
 from bestfor.rewards._encoder import check_signature, check_width
 from bestfor.rewards._history import unit
+from bestfor.rewards.model import RewardModel
 from bestfor.types import FloatArray, IntArray, RewardEstimate
 
 SAME = 1 - 1e-6

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pytest
 
 from bestfor import artifacts, rng
-from bestfor.data.examples import Examples
+from bestfor.data.candidates import Examples
 from bestfor.errors import BestforError, InputError
 from bestfor.rewards import RewardModel
 

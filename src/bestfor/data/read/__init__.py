@@ -1,0 +1,1 @@
+"""Read files that people keep: tables, JSON lines, nested objects and streams, with errors that name the row."""

@@ -1,0 +1,1 @@
+"""Load data sets: Polis exports, LaMP, LongLaMP and histories of one's own."""

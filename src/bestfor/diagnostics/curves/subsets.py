@@ -1,0 +1,165 @@
+"""Rules that are any function of a subset: all subsets where they are few, a seeded sample where not.
+
+Most look at the subset's rewards (:data:`Chooser`). Those that compare candidates with each other are told which ones
+were drawn (:data:`PlaceChooser`) and look up what they know of pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
+from math import comb
+
+import numpy as np
+import numpy.typing as npt
+
+from bestfor.diagnostics.curves.best_of_n import sort_by_reward
+from bestfor.errors import InputError
+from bestfor.rng import derive
+from bestfor.types import BoolArray, FloatArray, IntArray
+
+Chooser = Callable[[FloatArray], npt.NDArray[np.generic]]
+"""Rewards of subsets, shape (B, N), each row's highest first -> places of the picks, shape (B,), or chances (B, N)."""
+
+PlaceChooser = Callable[[int, IntArray], npt.NDArray[np.generic]]
+"""A pool's row, and the places in it of subsets, shape (B, N), each row increasing -> as for :data:`Chooser`."""
+
+Picks = Callable[[IntArray], npt.NDArray[np.generic]]
+"""Places of subsets of one pool, shape (B, N) -> picks or chances."""
+
+BLOCK = 1 << 16
+"""Subsets that a chooser sees at a time."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """When subsets are drawn instead of listed, and how many.
+
+    Attributes:
+        most: subsets of one pool and N that are listed, each of them; more are drawn at random.
+        draws: random subsets of a pool where there are more.
+        seed: of the draws.
+    """
+
+    most: int = 20_000
+    draws: int = 2_000
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class RuleCurve:
+    """Expected utility under a rule; Q pools, K values of N.
+
+    Attributes:
+        n: shape (K,).
+        utility: shape (Q, K), NaN where N exceeds the pool.
+        standard_error: shape (Q, K), of the random draws; 0 where all subsets count.
+        exact: shape (Q, K), whether all subsets count.
+    """
+
+    n: IntArray
+    utility: FloatArray
+    standard_error: FloatArray
+    exact: BoolArray
+
+    def mean(self, weight: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
+        """The mean over pools and its standard error from the draws alone, each of shape (K,).
+
+        Args:
+            weight: shape (Q,), summing to 1; all alike where None.
+        """
+        share = np.full(len(self.utility), 1 / len(self.utility)) if weight is None else weight
+        return share @ self.utility, np.sqrt(share**2 @ self.standard_error**2)
+
+
+def any_rule(
+    pools: tuple[FloatArray, FloatArray, IntArray], n: IntArray, choose: Chooser, sampling: Sampling
+) -> RuleCurve:
+    """The curve of a function of rewards.
+
+    Args:
+        pools: rewards and utilities, shape (Q, M), and sizes, shape (Q,).
+        n: shape (K,).
+        choose: picks from subsets.
+        sampling: when subsets are drawn.
+    """
+    reward, utility, size = pools
+
+    def pool(row: int, m: int) -> tuple[FloatArray, Picks]:
+        values, order, _ = sort_by_reward(reward[row : row + 1, :m], utility[row : row + 1, :m])
+        scores = reward[row, order[0]]
+        return values[0], lambda places: choose(scores[places])
+
+    return _averaged(size, n, pool, sampling)
+
+
+def place_rule(utility: FloatArray, size: IntArray, n: IntArray, choose: PlaceChooser, sampling: Sampling) -> RuleCurve:
+    """The curve of a rule that is told which candidates were drawn.
+
+    Args:
+        utility: shape (Q, M).
+        size: shape (Q,).
+        n: shape (K,).
+        choose: picks from subsets; ties are its own to break, by chances.
+        sampling: when subsets are drawn; the same ones for every rule.
+    """
+
+    def pool(row: int, m: int) -> tuple[FloatArray, Picks]:
+        return utility[row, :m], lambda places: choose(row, places)
+
+    return _averaged(size, n, pool, sampling)
+
+
+def _averaged(
+    size: IntArray, n: IntArray, pool: Callable[[int, int], tuple[FloatArray, Picks]], sampling: Sampling
+) -> RuleCurve:
+    """The mean over subsets; ``pool`` gives a row's utilities and picks, from its row and size."""
+    shape = (len(size), len(n))
+    curve, error, exact = np.full(shape, np.nan), np.full(shape, np.nan), np.ones(shape, dtype=np.bool_)
+    for row, m in enumerate(size.tolist()):
+        values, choose = pool(row, m)
+        for column, drawn in enumerate(n.tolist()):
+            if drawn > m:
+                continue
+            listed = comb(m, drawn) <= sampling.most
+            subsets = _all_subsets(m, drawn) if listed else _some_subsets(m, drawn, sampling, row)
+            picks = _picked(values, subsets, choose)
+            exact[row, column] = listed
+            curve[row, column] = picks.mean()
+            error[row, column] = 0.0 if listed else picks.std(ddof=1) / len(picks) ** 0.5
+    return RuleCurve(n, curve, error, exact)
+
+
+@lru_cache(maxsize=32)
+def _all_subsets(m: int, drawn: int) -> IntArray:
+    places = np.fromiter((one for subset in combinations(range(m), drawn) for one in subset), dtype=np.int64)
+    return places.reshape(-1, drawn)
+
+
+def _some_subsets(m: int, drawn: int, sampling: Sampling, row: int) -> IntArray:
+    rng = derive(sampling.seed, "rule", str(row), str(drawn))
+    keys = rng.random((max(sampling.draws, 2), m))
+    return np.sort(np.argpartition(keys, drawn - 1, axis=1)[:, :drawn], axis=1).astype(np.int64)
+
+
+def _picked(values: FloatArray, subsets: IntArray, choose: Picks) -> FloatArray:
+    """Expected utility of the pick from every subset; shape (B,)."""
+    drawn = int(subsets.shape[1])
+    result = np.empty(len(subsets))
+    for low in range(0, len(subsets), BLOCK):
+        here = subsets[low : low + BLOCK]
+        told = np.asarray(choose(here))
+        if told.shape == here.shape and np.issubdtype(told.dtype, np.floating):
+            chances = told.astype(np.float64)
+            if not ((chances >= 0).all() and np.allclose(chances.sum(axis=1), 1.0, atol=1e-9)):
+                raise InputError("rule", "chances that do not sum to 1", f"{drawn} chances a subset")
+            result[low : low + BLOCK] = (chances * values[here]).sum(axis=1)
+            continue
+        place = told.astype(np.int64) if np.issubdtype(told.dtype, np.integer) else np.full(0, -1)
+        if place.shape != (len(here),) or not ((place >= 0) & (place < drawn)).all():
+            found = f"{told.dtype} of shape {told.shape}"
+            raise InputError("rule", found, f"a place from 0 to {drawn - 1} for each of {len(here)} subsets")
+        result[low : low + BLOCK] = values[here[np.arange(len(here)), place]]
+    return result

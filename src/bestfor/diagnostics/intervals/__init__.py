@@ -1,0 +1,1 @@
+"""Compute confidence intervals: clustered by user, by user and text, and by the jackknife."""

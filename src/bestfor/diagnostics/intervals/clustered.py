@@ -1,0 +1,259 @@
+"""Intervals for ratios of means, clustered by user, or by user and text; over one data set or the mean of folds.
+
+The estimate of a fold is theta = a / b, with a and b linear forms in its means. When user u leaves, theta moves by
+D_u = (a_u - theta b_u) / (b - b_u), exactly; likewise D_t when a text leaves. With U users the jackknife's
+V_users = (U-1)/U sum D_u^2; for theta = a mean over users this is the t interval on user means. Where users share texts
+
+    V = V_users + V_texts - V_cells
+
+since the noise of one text in one pool is counted among users and among texts (two-way clustering after Cameron,
+Gelbach & Miller 2011, and Owen 2007). The quantile is Student's with Welch and Satterthwaite's degrees of freedom over
+the two. Simulated coverage of 95 % intervals is stated and checked in tests/diagnostics/test_coverage.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import ceil
+
+import numpy as np
+
+from bestfor.diagnostics._special import normal_quantile, student_quantile
+from bestfor.diagnostics.intervals.influence import Column, Influences
+from bestfor.diagnostics.resampling import Resampling, bca_interval, resampled_means
+from bestfor.types import Estimate, FloatArray, IntArray
+
+ROUNDING = 1e-13
+"""Sums that cancel to less than this share of their terms are 0."""
+
+Form = Mapping[Column, float]
+"""A linear form in the means of :class:`~bestfor.diagnostics.intervals.influence.Influences`."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The estimate and what its variance is made of.
+
+    Attributes:
+        value: the ratio, averaged over the folds; NaN where a denominator is 0.
+        variance: of the estimate; NaN where fewer than two users carry it.
+        freedom: degrees of freedom that belong to the variance.
+        users: how many users carry the estimate.
+        of_texts: the part of the variance that more users would not take away.
+        moves: shape (users,), how far the estimate moves when each of them leaves.
+    """
+
+    value: float
+    variance: float
+    freedom: float
+    users: int
+    of_texts: float = 0.0
+    moves: FloatArray = field(default_factory=lambda: np.zeros(0), repr=False)
+
+
+class Panel:
+    """Folds of influences with their users and texts matched by id, so that any ratio of means gets an interval."""
+
+    def __init__(self, folds: Sequence[Influences], level: float = 0.95, resampling: Resampling | None = None) -> None:
+        """Match users and texts.
+
+        Args:
+            folds: one data set, or several whose estimates are averaged.
+            level: nominal coverage of the intervals.
+            resampling: bootstrap intervals over users in place of t intervals; texts do not count as random then.
+        """
+        self.folds = tuple(folds)
+        self.level = level
+        self.resampling = resampling
+        self._resamples: list[FloatArray] | None = None
+        self._sizes = [np.abs(fold.users).sum(axis=0) for fold in self.folds]
+        self.users, self._user_maps = _match([fold.user_ids for fold in self.folds])
+        texts = [() if fold.texts is None else fold.texts.ids for fold in self.folds]
+        self.texts, self._text_maps = _match(texts)
+
+    @property
+    def two_way(self) -> bool:
+        """Whether texts count as random too."""
+        return self.resampling is None and any(fold.texts is not None for fold in self.folds)
+
+    @property
+    def clusters(self) -> str:
+        """What intervals count as random, in words."""
+        return "users, bootstrap" if self.resampling else "two-way users x texts" if self.two_way else "users"
+
+    def value(self, numerator: Form, denominator: Form) -> float:
+        """The ratio of two forms, averaged over the folds; NaN where a denominator is 0."""
+        pairs = [(fold, fold.form(numerator), fold.form(denominator)) for fold in self.folds]
+        return float(np.mean([_ratio(fold, a, b, size) for (fold, a, b), size in zip(pairs, self._sizes, strict=True)]))
+
+    def pooled(self, numerator: Form, denominator: Form) -> float:
+        """The ratio of the sums over all folds, for what not every fold has; NaN where the denominator is 0."""
+        above = sum(float(fold.total @ fold.form(numerator)) for fold in self.folds)
+        below = sum(float(fold.total @ fold.form(denominator)) for fold in self.folds)
+        return above / below if below != 0 else float("nan")
+
+    def spread(self, numerator: Form, denominator: Form) -> Spread:
+        """The ratio of two forms with its variance.
+
+        Args:
+            numerator: coefficients of a.
+            denominator: coefficients of b.
+        """
+        user, text = np.zeros(len(self.users)), np.zeros(len(self.texts))
+        two_way = self.two_way
+        carried = np.zeros(len(self.users), dtype=np.bool_)
+        values: list[float] = []
+        cells = 0.0
+        matched = zip(self.folds, self._user_maps, self._text_maps, self._sizes, strict=True)
+        for fold, users, texts, size in matched:
+            a, b = fold.form(numerator), fold.form(denominator)
+            theta = _ratio(fold, a, b, size)
+            values.append(theta)
+            if not np.isfinite(theta):
+                continue
+            difference, weight = a - theta * b, float(fold.total @ b)
+            user[users] += _moves(fold.users, difference, b, weight)
+            carried[users] |= (fold.users @ np.abs(b) > 0) | (fold.users @ np.abs(a) != 0)
+            if two_way and fold.texts is not None:
+                text[texts] += _moves(fold.texts.effect, difference, b, weight)
+                cells += float(difference @ fold.texts.cells @ difference) / weight**2
+        value, folds, count = float(np.mean(values)), len(self.folds), int(carried.sum())
+        if count < 2 or not np.isfinite(value):
+            return Spread(value, float("nan"), 0.0, count)
+        moves = user[carried] / folds
+        by_user = (count - 1) / count * float((user**2).sum()) / folds**2
+        variance, freedom = _two_way(by_user, count - 1.0, text / folds, cells / folds**2)
+        return Spread(value, variance, freedom, count, variance - by_user, moves)
+
+    def users_needed(self, numerator: Form, denominator: Form, half_width: float) -> int | None:
+        """How many users, as varied as these and on as many texts, would bring the interval to +- this half-width.
+
+        The users' part of the variance shrinks as 1/U, the texts' part stays. Student's quantile is that of the
+        present degrees of freedom.
+
+        Args:
+            numerator: coefficients of a.
+            denominator: coefficients of b.
+            half_width: in units of the ratio, above 0.
+
+        Returns:
+            The number, at least 2; None where no number of users is enough, or fewer than two are there to tell.
+        """
+        spread = self.spread(numerator, denominator)
+        if not np.isfinite(spread.variance):
+            return None
+        quantile = student_quantile(0.5 + self.level / 2, spread.freedom)
+        left = (half_width / quantile) ** 2 - spread.of_texts
+        if left <= 0:
+            return None
+        return max(2, ceil(spread.users * (spread.variance - spread.of_texts) / left - 1e-9))
+
+    def interval(self, numerator: Form, denominator: Form) -> Estimate:
+        """The ratio of two forms with a t interval, or a bootstrap one.
+
+        Returns:
+            The estimate; without an interval where fewer than two users carry it.
+        """
+        spread = self.spread(numerator, denominator)
+        if not np.isfinite(spread.variance):
+            return Estimate(spread.value, None, None, self.level)
+        if self.resampling is not None:
+            return Estimate(spread.value, *self._bootstrap(spread, numerator, denominator), self.level)
+        half = student_quantile(0.5 + self.level / 2, spread.freedom) * spread.variance**0.5
+        return Estimate(spread.value, spread.value - half, spread.value + half, self.level)
+
+    def share(self, numerator: Form, denominator: Form) -> Estimate:
+        """A share (a ratio in [0, 1]) with Wilson's interval on the effective number of users, or a bootstrap one.
+
+        The effective number is U p (1-p) / (U-1) / variance: U itself for a plain share of users. Where the share is 0
+        or 1 it is U. (Wilson 1927; the design effect as in Korn & Graubard 1998.) Resamples of a share of 0 or 1 are
+        all alike, so that it keeps Wilson's interval.
+        """
+        spread = self.spread(numerator, denominator)
+        if not np.isfinite(spread.variance):
+            return Estimate(spread.value, None, None, self.level)
+        p = min(max(spread.value, 0.0), 1.0)
+        if self.resampling is not None and spread.variance > 0 and 0 < p < 1:
+            low, high = self._bootstrap(spread, numerator, denominator)
+            return Estimate(p, max(low, 0.0), min(high, 1.0), self.level)
+        size = float(spread.users)
+        if spread.variance > 0 and 0 < p < 1:
+            size *= p * (1 - p) / (spread.users - 1) / spread.variance
+        low, high = wilson(p, size, self.level)
+        return Estimate(p, low, high, self.level)
+
+    def _bootstrap(self, spread: Spread, numerator: Form, denominator: Form) -> tuple[float, float]:
+        assert self.resampling is not None
+        if self._resamples is None:
+            shares = [(fold.users, place) for fold, place in zip(self.folds, self._user_maps, strict=True)]
+            self._resamples = resampled_means(shares, len(self.users), self.resampling)
+        ratios: list[FloatArray] = []
+        for fold, means, size in zip(self.folds, self._resamples, self._sizes, strict=True):
+            a, b = fold.form(numerator), fold.form(denominator)
+            above, below = means @ a, means @ b
+            above[np.abs(above) <= ROUNDING * float(size @ np.abs(a))] = 0.0
+            ratio = np.full(len(above), np.nan)
+            np.divide(above, below, out=ratio, where=below != 0)
+            ratios.append(ratio)
+        return bca_interval(spread.value, np.mean(ratios, axis=0), spread.moves, self.level)
+
+
+def wilson(share: float, size: float, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval (1927) for a share.
+
+    Args:
+        share: in [0, 1].
+        size: how many observations it rests on; may be fractional.
+        level: nominal coverage.
+
+    Returns:
+        Lower and upper end.
+    """
+    z2 = normal_quantile(0.5 + level / 2) ** 2
+    centre = (share + z2 / (2 * size)) / (1 + z2 / size)
+    half = (z2 * (share * (1 - share) / size + z2 / (4 * size**2))) ** 0.5 / (1 + z2 / size)
+    low = 0.0 if share == 0 else max(centre - half, 0.0)
+    high = 1.0 if share == 1 else min(centre + half, 1.0)
+    return low, high
+
+
+def _match(folds: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], list[IntArray]]:
+    if len(folds) == 1:
+        return folds[0], [np.arange(len(folds[0]), dtype=np.int64)]
+    names = tuple(sorted({name for fold in folds for name in fold}))
+    place = {name: code for code, name in enumerate(names)}
+    return names, [np.array([place[name] for name in fold], dtype=np.int64) for fold in folds]
+
+
+def _ratio(fold: Influences, numerator: FloatArray, denominator: FloatArray, size: FloatArray) -> float:
+    """The ratio; exactly 0 where the numerator is rounding noise, so that nothing is never found significant."""
+    below = float(fold.total @ denominator)
+    if below == 0:
+        return float("nan")
+    above = float(fold.total @ numerator)
+    return above / below if abs(above) > ROUNDING * float(size @ np.abs(numerator)) else 0.0
+
+
+def _moves(parts: FloatArray, difference: FloatArray, denominator: FloatArray, weight: float) -> FloatArray:
+    """How far the ratio moves when each user (or text) leaves; to first order where nothing would be left."""
+    left = weight - parts @ denominator
+    left[np.abs(left) < 1e-9 * abs(weight)] = weight
+    return (parts @ difference) / left
+
+
+def _two_way(by_user: float, users: float, texts: FloatArray, cells: float) -> tuple[float, float]:
+    """Variance and degrees of freedom; never a smaller variance than what the users alone give.
+
+    A sum V of squares D^2 of T independent effects has about 2 V^2 / (sum D^4 - V^2 / T) degrees of freedom: T where
+    they are normal, fewer where a few texts do most. The two sources are joined as by Welch and Satterthwaite.
+    """
+    squares = texts**2
+    by_text = float(squares.sum())
+    if by_text == 0:
+        return by_user, users
+    noise = float((squares**2).sum()) - by_text**2 / len(texts)
+    own = max(2 * by_text**2 / noise, 1.0) if noise > 0 else float(len(texts))
+    own = min(own, max(len(texts) - 1.0, 1.0))
+    freedom = (by_user + by_text) ** 2 / (by_user**2 / users + by_text**2 / own)
+    return max(by_user + by_text - cells, by_user), min(max(freedom, 1.0), users)

@@ -1,0 +1,231 @@
+"""How much every user and every text moves each mean: what intervals are made of.
+
+All reported numbers are ratios of linear forms in a few means over queries: the pool mean, the oracle at every N, each
+model at every N. For every such mean this module keeps its total, each user's share of it, and the exact change when a
+text leaves all pools that hold it. Two-way intervals come from these values and not from resampled texts: a resampled
+pool holds duplicates, and Best-of-N from a pool with duplicates is biased low.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bestfor.diagnostics.curves.best_of_n import chunks, sort_by_reward, weights
+from bestfor.diagnostics.curves.rules import Rule
+from bestfor.diagnostics.ids import pick
+from bestfor.diagnostics.table.pools import Pools
+from bestfor.types import BoolArray, FloatArray, IntArray
+
+Column = tuple[str, int]
+"""A mean's name and N: ("one", 0) the weights themselves, ("mean", 0) the pool mean, ("oracle", N), ("model:x", N)."""
+
+ROWS = 512
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What the texts do to the means; T texts, S means.
+
+    Attributes:
+        ids: the texts.
+        effect: shape (T, S), the mean with the text minus the mean without it, the text leaving one pool after the
+            other; each pool's part is scaled by sqrt((m - 1) / m), so that squares sum to the variance of a mean.
+        cells: shape (S, S), sums of products of the effects of one text in one pool: what users and texts both count.
+    """
+
+    ids: tuple[str, ...]
+    effect: FloatArray
+    cells: FloatArray
+
+
+@dataclass(frozen=True)
+class Influences:
+    """Means over queries and what each user and text contributes; U users, S means.
+
+    Attributes:
+        columns: the S means.
+        total: shape (S,).
+        user_ids: the users.
+        users: shape (U, S), each user's share; the sum over users is the total.
+        texts: what texts do, None where no two users share one.
+    """
+
+    columns: tuple[Column, ...]
+    total: FloatArray
+    user_ids: tuple[str, ...]
+    users: FloatArray
+    texts: Texts | None
+
+    def form(self, parts: Mapping[Column, float]) -> FloatArray:
+        """Coefficients of a linear form in the means, shape (S,)."""
+        place = {column: index for index, column in enumerate(self.columns)}
+        coefficients = np.zeros(len(self.columns))
+        for column, coefficient in parts.items():
+            coefficients[place[column]] = coefficient
+        return coefficients
+
+
+def user_influences(
+    values: Mapping[Column, FloatArray], weight: FloatArray, user: IntArray, user_ids: tuple[str, ...]
+) -> Influences:
+    """Sum weighted per-query values by user.
+
+    Args:
+        values: a mean's name -> shape (Q,), its value in every query.
+        weight: shape (Q,), summing to 1.
+        user: shape (Q,), codes into the ids.
+        user_ids: the users.
+
+    Returns:
+        The influences, without texts.
+    """
+    return sum_by_user(values.items(), weight, user, user_ids)
+
+
+def sum_by_user(
+    values: Iterable[tuple[Column, FloatArray]], weight: FloatArray, user: IntArray, user_ids: tuple[str, ...]
+) -> Influences:
+    """As :func:`user_influences`, from pairs that are made one after the other, so that one is in memory at a time."""
+    names: list[Column] = []
+    sums: list[FloatArray] = []
+    for name, column in values:
+        names.append(name)
+        sums.append(np.bincount(user, weight * column, len(user_ids)).astype(np.float64))
+    users = np.stack(sums, axis=1)
+    return Influences(tuple(names), users.sum(axis=0), user_ids, users, None)
+
+
+def shares_texts(pools: Pools) -> bool:
+    """Whether any text stands in the pools of two users."""
+    if pools.text is None or len(pools.user_ids) < 2:
+        return False
+    mask = pools.mask
+    text = pools.text[mask]
+    owner = np.broadcast_to(pools.user[:, None], mask.shape)[mask]
+    low = np.full(len(pools.text_ids), len(pools.user_ids))
+    high = np.full(len(pools.text_ids), -1)
+    np.minimum.at(low, text, owner)
+    np.maximum.at(high, text, owner)
+    return bool((high > low).any())
+
+
+def text_effects(
+    pools: Pools, weight: FloatArray, columns: tuple[Column, ...], n: IntArray, rules: Sequence[Rule] = ()
+) -> Texts:
+    """The exact change of every mean when one text leaves the pools.
+
+    Args:
+        pools: with texts.
+        weight: shape (Q,), summing to 1.
+        columns: the means, in the order one, mean, oracle at every N, each model at every N, then for each model each
+            other rule at every N.
+        n: shape (K,).
+        rules: the other rules.
+
+    Returns:
+        Effects and products, for the texts that stand in a pool.
+    """
+    assert pools.text is not None
+    size, width = len(pools.text_ids), len(columns)
+    effect, present, cells = np.zeros((size, width)), np.zeros(size, dtype=np.bool_), np.zeros((width, width))
+    for rows, m in chunks(pools.size, ROWS):
+        block = _block(pools, rows, m, n, rules) * (weight[rows] * np.sqrt((m - 1) / m))[:, None, None]
+        flat = block.reshape(-1, width)
+        cells += flat.T @ flat
+        text = pools.text[rows, :m].ravel()
+        order = np.argsort(text, kind="stable")
+        first = np.flatnonzero(np.r_[True, np.diff(text[order]) > 0])
+        effect[text[order][first]] += np.add.reduceat(flat[order], first, axis=0)
+        present[text] = True
+    kept = np.flatnonzero(present)
+    return Texts(pick(pools.text_ids, kept), effect[kept], cells)
+
+
+def _block(pools: Pools, rows: IntArray | slice, m: int, n: IntArray, rules: Sequence[Rule]) -> FloatArray:
+    """Shape (B, m, S): for some pools of one size, the change of every mean when a candidate leaves."""
+    utility = pools.utility[rows, :m]
+    mean = leave_one_out_mean(utility)[:, :, None]
+    parts = [np.zeros_like(mean), mean]
+    ranked = [(reward[rows, :m], weights) for reward in (pools.utility, *pools.rewards.values())]
+    ranked += [(one.ranked(reward[rows, :m]), one.table) for reward in pools.rewards.values() for one in rules]
+    for values, table in ranked:
+        effect = leave_one_out(values, utility, n, table)
+        effect[:, :, n == 1] = mean
+        parts.append(effect)
+    return np.concatenate(parts, axis=2)
+
+
+def leave_one_out_mean(utility: FloatArray) -> FloatArray:
+    """The pool mean minus the mean without each candidate: (U_i - mean) / (m - 1); shape (B, m), 0 where m = 1."""
+    m = int(utility.shape[1])
+    return (utility - utility.mean(axis=1, keepdims=True)) / max(m - 1, 1)
+
+
+def leave_one_out(
+    reward: FloatArray, utility: FloatArray, n: IntArray, chances: Callable[[int, IntArray], FloatArray] = weights
+) -> FloatArray:
+    """Best-of-N from a pool minus Best-of-N from the pool without each candidate, exactly and for all at once.
+
+    Ranks above the leaver keep their weight w_N(j) of a pool of m - 1, ranks below move up by one, and the leaver's
+    own tied group loses a member and changes its mean: prefix sums over ranks, one term for the group. Where N = m the
+    others only offer Best-of-(m-1). The differences of a pool average 0 (by themselves for N < m, centred for N = m).
+
+    Args:
+        reward: shape (B, m), no padding.
+        utility: shape (B, m).
+        n: shape (K,), each at most m.
+        chances: pool size and values of N -> what a rank weighs, shape (m, K); those of another rule may be given.
+
+    Returns:
+        Shape (B, m, K), in the order of the candidates; 0 where m = 1.
+    """
+    rows, m = int(reward.shape[0]), int(reward.shape[1])
+    if m == 1:
+        return np.zeros((rows, 1, len(n)))
+    values, order, start = sort_by_reward(reward, utility)
+    table = chances(m - 1, np.minimum(n, m - 1))
+    above = np.zeros((rows, m, len(n)))
+    np.cumsum(values[:, :-1, None] * table, axis=1, out=above[:, 1:])
+    below = np.zeros((rows, m + 1, len(n)))
+    below[:, 1:m] = np.cumsum((values[:, 1:, None] * table)[:, ::-1], axis=1)[:, ::-1]
+    without = np.empty((rows, m, len(n)))
+    tied = _has_ties(start)
+    without[~tied] = above[~tied] + below[~tied, 1:]
+    if tied.any():
+        ranked = np.take_along_axis(utility[tied], order[tied], axis=1)
+        without[tied] = _without_tied(values[tied], ranked, start[tied], (above[tied], below[tied]), table)
+    difference = (values @ chances(m, n))[:, None, :] - without
+    difference -= difference.mean(axis=1, keepdims=True)
+    result = np.empty_like(difference)
+    np.put_along_axis(result, order[:, :, None], difference, axis=1)
+    return result
+
+
+def _has_ties(start: IntArray) -> BoolArray:
+    position: IntArray = np.arange(int(start.shape[1]))
+    return (start != position).any(axis=1)
+
+
+def _without_tied(
+    values: FloatArray, ranked: FloatArray, start: IntArray, sums: tuple[FloatArray, FloatArray], table: FloatArray
+) -> FloatArray:
+    """Best-of-N without each candidate where groups tie: what is above, the group without it, what is below."""
+    above, below = sums
+    m = int(start.shape[1])
+    position: IntArray = np.arange(m)
+    last = np.where(
+        np.concatenate([start[:, 1:] == position[1:], np.ones((len(start), 1), np.bool_)], axis=1), position, m
+    )
+    end = np.minimum.accumulate(last[:, ::-1], axis=1)[:, ::-1] + 1
+    members = end - start
+    mean_without = (members * values - ranked) / np.maximum(members - 1, 1)
+    mass = np.concatenate([np.zeros((1, table.shape[1])), np.cumsum(table, axis=0)])
+    group = (mass[end - 1] - mass[start]) * mean_without[:, :, None]
+    return (
+        np.take_along_axis(above, start[:, :, None], axis=1)
+        + group
+        + np.take_along_axis(below, end[:, :, None], axis=1)
+    )

@@ -1,0 +1,1 @@
+"""Measure the four quantities, the laws and the ledger that follow from them."""

@@ -1,0 +1,276 @@
+"""What a diagnosis holds: frozen values, NumPy inside."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from bestfor.diagnostics.beyond.gather import Beyond
+from bestfor.diagnostics.beyond.outlook import Outlook, PoolsUsed
+from bestfor.diagnostics.calibration import Calibration
+from bestfor.diagnostics.intervals.influence import Influences
+from bestfor.diagnostics.quantities.laws import Ledger
+from bestfor.diagnostics.quantities.mixture import Corrected
+from bestfor.diagnostics.resampling import Resampling
+from bestfor.diagnostics.summary import summary
+from bestfor.diagnostics.table.pools import Dropped
+from bestfor.diagnostics.wire import Json, diagnosis_json
+from bestfor.types import Averaging, BoolArray, Estimate, FloatArray, IntArray, Scale
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A number at every N, with its interval; NaN where it cannot be had. All arrays have shape (K,)."""
+
+    n: IntArray
+    value: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+    def at(self, n: int) -> Estimate:
+        """The value at one N (which must be in ``n``) with its interval, None where there is none."""
+        k = self.n.tolist().index(n)
+        low, high = float(self.low[k]), float(self.high[k])
+        return Estimate(float(self.value[k]), None if math.isnan(low) else low, None if math.isnan(high) else high)
+
+
+@dataclass(frozen=True)
+class Quantities:
+    """The four quantities (Zhang & He 2026) and what belongs beside them.
+
+    Attributes:
+        alpha: share of users whose predictions are near-constant, by the rule of the rewards' own scale.
+        alpha_other_scale: the same by the other scale's rule.
+        beta: share of active queries (weighted like the curve) with a negative correlation, as observed.
+        rho_plus: mean of the correlations that are not negative, NaN where there are none.
+        rho_minus: mean of the negative ones, NaN where there are none.
+        rho: mean correlation over active queries; identically (1 - beta) rho_plus - beta |rho_minus|.
+        leakage_gain: what queries outside the active ones add to the gain at the largest N.
+        active_queries: queries of users not collapsed where neither rewards nor utilities are constant.
+        corrected: the quantities freed from sampling noise, None where pools are too small or too few.
+        beta_by_chance: the share of negative correlations that noise alone would show if every query had the mean one.
+        reasons: name of a quantity that cannot be had -> why.
+    """
+
+    alpha: Estimate
+    alpha_other_scale: float
+    beta: Estimate
+    rho_plus: float
+    rho_minus: float
+    rho: Estimate
+    leakage_gain: float
+    active_queries: int
+    corrected: Corrected | None
+    beta_by_chance: float = math.nan
+    reasons: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True)
+class PerUser:
+    """Each user at the largest N; arrays of shape (U,).
+
+    Attributes:
+        user: ids.
+        queries: how many each has.
+        gain: mean gain over the user's queries.
+        headroom: mean oracle gain over the same.
+        captured: their ratio, NaN where there is no headroom.
+        kappa: the spread that decides on collapse, over what it is compared with.
+        collapsed: whether the rewards are near-constant (over folds: in at least half of them).
+    """
+
+    user: tuple[str, ...]
+    queries: IntArray
+    gain: FloatArray
+    headroom: FloatArray
+    captured: FloatArray
+    kappa: FloatArray
+    collapsed: BoolArray
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A query whose pick is worse than a random candidate, with the posterior chance that its true rho is negative."""
+
+    query: str
+    user: str
+    size: int
+    correlation: float
+    posterior: float
+    pick: int
+    pick_utility: float
+    best: int
+    best_utility: float
+    mean_utility: float
+
+
+@dataclass(frozen=True)
+class BestN:
+    """The N beyond which doubling gains less than this cost, or its interval holds 0."""
+
+    cost_in_utility_units: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Needed:
+    """Users needed to know captured at the largest N to within a half-width; None where more users are not enough."""
+
+    half_width: float
+    users: int | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How much more of the headroom one model captures than another, at one N."""
+
+    model: str
+    against: str
+    n: int
+    difference: Estimate
+
+
+@dataclass(frozen=True)
+class OtherRule:
+    """What another rule than the highest reward earns with the same rewards.
+
+    Attributes:
+        rule: its name.
+        utility: expected, exact.
+        difference: utility minus that of the highest reward at the same N, paired.
+    """
+
+    rule: str
+    utility: Curve
+    difference: Curve
+
+
+@dataclass(frozen=True)
+class ModelDiagnosis:
+    """Everything about one reward model; arrays over N have shape (K,).
+
+    Attributes:
+        scale: of its rewards.
+        utility: Best-of-N's expected utility.
+        gain: the same over the pool mean.
+        captured: gain over headroom, NaN at N = 1.
+        peak: the N with the highest utility.
+        drop: utility at the largest N minus utility at the peak.
+        interval: what captured's interval counts as random.
+        quantities: alpha, beta, rho.
+        law: a law's name -> gains it predicts.
+        law_error: a law's name -> (law - observed) / observed.
+        ledger: from the normal law to the observed gain at the largest N.
+        best_n: for several costs.
+        users_needed: for several half-widths of captured's interval.
+        findings: plain sentences: what was seen, why, what to do.
+        per_user: each user at the largest N.
+        edges: shape (21,), bins of correlations.
+        counts: shape (20,), active queries in them.
+        suspects: at most 12, the likeliest first.
+        notes: what the maker of the rewards has to say.
+        outlook: other rules, budgets and pool sizes; None where no sample of pools was at hand.
+        rules: what other rules earn, where any were asked for.
+        calibration: of the predicted standard deviations; None without any, or where rewards are of arbitrary scale.
+    """
+
+    scale: Scale
+    utility: Curve
+    gain: Curve
+    captured: Curve
+    peak: int
+    drop: Estimate
+    interval: str
+    quantities: Quantities
+    law: dict[str, FloatArray]
+    law_error: dict[str, FloatArray]
+    ledger: Ledger
+    best_n: tuple[BestN, ...]
+    users_needed: tuple[Needed, ...]
+    findings: tuple[str, ...]
+    per_user: PerUser
+    edges: FloatArray
+    counts: IntArray
+    suspects: tuple[Suspect, ...]
+    notes: tuple[str, ...] = ()
+    outlook: Outlook | None = None
+    calibration: Calibration | None = None
+    rules: tuple[OtherRule, ...] = ()
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What intervals are computed from: influences on the curves and on the quantities, and a sample's own."""
+
+    curves: Influences
+    quantities: Influences
+    beyond: Beyond | None = None
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Whether Best-of-N pays, for which model, for whom, and why.
+
+    Attributes:
+        name: of the run.
+        signature: what the numbers were made from.
+        averaging: whether users or queries weigh the same.
+        level: nominal coverage of every interval.
+        queries, users, candidates: how many were used.
+        dropped: what was left out.
+        pool_mean: mean utility of a random candidate.
+        oracle: Best-of-N by the utility itself.
+        models: name -> its diagnosis.
+        comparisons: every pair of models at every N above 1, the better one first; the best one's pairs lead.
+        headline: one sentence.
+        folds: where this is a mean, the diagnoses that it is the mean of.
+        evidence: one per fold.
+        pools_used: on how many queries the models' outlooks rest; None where there are none.
+        resampling: of bootstrap intervals; None where they are t intervals.
+    """
+
+    name: str
+    signature: Mapping[str, Any]
+    averaging: Averaging
+    level: float
+    queries: int
+    users: int
+    candidates: int
+    dropped: Dropped
+    pool_mean: Estimate
+    oracle: Curve
+    models: dict[str, ModelDiagnosis]
+    comparisons: tuple[Comparison, ...]
+    headline: str
+    folds: tuple[Diagnosis, ...] = ()
+    evidence: tuple[Evidence, ...] = field(default=(), repr=False)
+    pools_used: PoolsUsed | None = None
+    resampling: Resampling | None = None
+
+    @property
+    def n(self) -> IntArray:
+        """Shape (K,): the candidates drawn."""
+        return self.oracle.n
+
+    def with_notes(self, notes: Mapping[str, tuple[str, ...]]) -> Diagnosis:
+        """The same diagnosis with notes on some models, by name."""
+        models = {
+            name: replace(model, notes=(*model.notes, *notes.get(name, ()))) for name, model in self.models.items()
+        }
+        return replace(self, models=models)
+
+    def with_calibration(self, found: Mapping[str, Calibration | None]) -> Diagnosis:
+        """The same diagnosis with the calibration of some models, by name."""
+        models = {
+            name: replace(model, calibration=found.get(name, model.calibration)) for name, model in self.models.items()
+        }
+        return replace(self, models=models)
+
+    def to_dict(self) -> Json:
+        """The object of docs/diagnosis.md: plain values, None for what cannot be had, never NaN."""
+        return diagnosis_json(self)
+
+    def __str__(self) -> str:
+        return summary(self)

@@ -1,0 +1,61 @@
+"""Locate a checkpoint: the shipped model, a folder, or the hub's local cache; and tell what it depends on."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from bestfor.errors import InputError
+from bestfor.extras import require
+
+EMBEDDED = "embedded"
+"""The name of the small model that is shipped with the package."""
+
+
+def locate(model: str | Path, what: str = "policy") -> Path:
+    """The folder of a checkpoint: the shipped one, a local one, or the hub's local cache (filled where there is a net).
+
+    Args:
+        model: ``"embedded"``, a folder, or a hub name.
+        what: who needs it, for errors.
+
+    Raises:
+        InputError: it is nowhere; the message says how to get it.
+    """
+    if str(model) == EMBEDDED:
+        folder = Path(__file__).resolve().parent.parent / "assets" / "policy"
+        if not (folder / "config.json").is_file():
+            raise InputError(f"{what} 'embedded'", f"no model in {folder}", "the package with its assets: reinstall it")
+        return folder
+    folder = Path(model)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise InputError(f"{what} '{model}'", "a folder without config.json", "a checkpoint saved by transformers")
+        return folder
+    return _from_hub(str(model), what)
+
+
+def _from_hub(name: str, what: str) -> Path:
+    hub, errors = require("huggingface_hub", "models"), require("huggingface_hub.errors", "models")
+    cache = require("huggingface_hub.constants", "models").HF_HUB_CACHE
+    kinds = ["*.json", "*.safetensors", "*.txt", "*.jinja", "tokenizer.model"]
+    expected = (
+        f"a folder, 'embedded', or a model of the hub's cache: run 'hf download {name}' where there is a network "
+        f"and copy it to {cache}, or give the path of a folder"
+    )
+    if name.count("/") > 1 or name.startswith((".", "/", "~")):
+        raise InputError(f"{what} '{name}'", "no such folder", expected)
+    try:
+        return Path(hub.snapshot_download(name, allow_patterns=kinds))
+    except (errors.HfHubHTTPError, errors.HFValidationError, OSError, ValueError) as error:
+        raise InputError(f"{what} '{name}'", f"no such checkpoint ({type(error).__name__})", expected) from error
+
+
+def fingerprint(folder: Path) -> str:
+    """Hash of the files that decide what a checkpoint writes; notes on its training are none of them."""
+    kinds = ("model*.safetensors*", "*config.json", "token*.json", "*tokens*.json", "vocab*", "merges*", "*.jinja")
+    digest = hashlib.sha256()
+    for path in sorted({path for kind in kinds for path in folder.glob(kind)} | {*folder.glob("tokenizer.model")}):
+        with path.open("rb") as handle:
+            digest.update(f"{path.name}:{hashlib.file_digest(handle, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()

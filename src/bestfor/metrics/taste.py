@@ -1,0 +1,44 @@
+"""The embedded world's own metric: what a text is truly worth to a user, and the noisy labels that users give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from bestfor.data.world import World, noisy, true_utility
+from bestfor.metrics.base import Query
+from bestfor.types import FloatArray
+
+
+class Taste:
+    """True utility for test queries, noisy labels in the world's regime for fit queries.
+
+    Args:
+        world: the world whose users ask.
+    """
+
+    name = "taste"
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    @property
+    def signature(self) -> dict[str, str | int | float | bool]:
+        """The metric and its world."""
+        return {"metric": self.name, "world": repr(sorted(asdict(self._world).items()))}
+
+    def measure(self, query: Query, texts: Sequence[str]) -> FloatArray:
+        """Utilities of texts for a query of the world.
+
+        Args:
+            query: by one of the world's users; no reference is needed.
+            texts: n candidates.
+
+        Returns:
+            Shape (n,): in [-1, 1] for a test query, with noise and unbounded for a fit query.
+
+        Raises:
+            InputError: the user or the input is not of the world.
+        """
+        value = noisy if query.split == "fit" else true_utility
+        return value(self._world, query.user_id, query.input, texts)

@@ -1,0 +1,186 @@
+"""The steps of textual feedback: draft, score, critique, advise, revise; one call for all queries side by side."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from bestfor.errors import InputError
+from bestfor.lm.chat import Message
+from bestfor.policies.base import Policy, Prompt, Resumable, Sampled, UnfinishedError
+from bestfor.policies.feedback.prompts import Room, advice, critique, fitted, revision
+from bestfor.policies.feedback.trace import Step, Tally, Work, extremes
+
+Score = Callable[[Sequence[Prompt], Sequence[Sequence[str]]], Sequence[Sequence[float] | np.ndarray]]
+"""Requests and some texts for each of them -> a score for each text, higher is better, NaN where there is none.
+
+It must judge a text by itself: a step's texts are scored once, without those of other steps.
+"""
+
+Chats = dict[str, tuple[Message, ...]]
+"""What is asked, by query id."""
+
+
+@dataclass
+class Session:
+    """One call's steps.
+
+    A query whose call fails goes no further and keeps what it has; the others go on, unless nothing has hope.
+
+    Attributes:
+        policy: writes candidates.
+        critic: writes critiques and advice.
+        score: judges candidates; asked by one thread at a time.
+        contrast: whether critiques compare two drafts.
+        seed: the run's seed.
+        tally: counts.
+        lock: guards the score function and the counts.
+        failures: what could not be had.
+    """
+
+    policy: Policy
+    critic: Policy
+    score: Score
+    contrast: bool
+    seed: int
+    tally: Tally
+    lock: threading.Lock
+    failures: list[UnfinishedError] = field(default_factory=list)
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether further calls would fare no better."""
+        return any(failure.hopeless for failure in self.failures)
+
+    def run(self, works: Sequence[Work], n: int, width: int) -> None:
+        """All steps of queries that are asked together.
+
+        Args:
+            works: in an order of their own, so that batches are always the same.
+            n: candidates of each.
+            width: of a step.
+        """
+        for step, start in enumerate(range(0, n, width)):
+            indices = range(start, min(start + width, n))
+            owed = [work for work in works if not work.failed and any(index not in work.got for index in indices)]
+            chats: Chats = {work.prompt.query_id: work.prompt.messages for work in owed}
+            if step:
+                chats |= self._feedback(owed, step, start)
+            owed = [work for work in owed if not work.failed]
+            self._write(owed, chats, indices, f"revision-{step}" if step else "")
+            if self.hopeless:
+                return
+            self._judge([work for work in works if not work.failed], indices)
+            with self.lock:
+                for work in owed:
+                    if not work.failed:
+                        self.tally.add([work.got[index] for index in indices], work.steps.get(step))
+
+    def _write(self, owed: Sequence[Work], chats: Chats, indices: range, call: str) -> None:
+        asked = [_named(work.prompt, chats[work.prompt.query_id], call) for work in owed]
+        have = [{index - indices.start: work.got[index] for index in indices if index in work.got} for work in owed]
+        written = self._ask(self.policy, asked, len(indices), have)
+        for work, there, found in zip(owed, have, written, strict=True):
+            work.got.update({indices.start + index: one for index, one in found.items() if index not in there})
+            work.failed = any(index not in work.got for index in indices)
+
+    def _judge(self, works: Sequence[Work], indices: range) -> None:
+        """Score a step's candidates, those that were there already included."""
+        if not works:
+            return
+        texts = [[work.got[index].text for index in indices] for work in works]
+        with self.lock:
+            told = self.score([work.prompt for work in works], texts)
+        if len(told) != len(works):
+            raise InputError("the score function", f"{len(told)} lists", f"{len(works)}, one for each prompt")
+        for work, values in zip(works, told, strict=True):
+            scores = np.asarray(values, dtype=np.float64)
+            if scores.shape != (len(indices),) or np.isinf(scores).any():
+                found = f"scores {str(scores.tolist())[:60]} of query '{work.prompt.query_id}'"
+                raise InputError("the score function", found, f"{len(indices)} numbers, NaN where there is none")
+            work.scores.update(zip(indices, scores.tolist(), strict=True))
+
+    def _feedback(self, owed: Sequence[Work], step: int, start: int) -> Chats:
+        """The chats of revisions: the request with the best draft and the advice on it; without the plain steps."""
+        for work in owed:
+            before = {index: score for index, score in work.scores.items() if index < start}
+            work.steps[step] = compare(before, self.contrast)
+        self._hear("critique", owed, step)
+        self._hear("advice", owed, step)
+        chats: Chats = {}
+        for work in owed:
+            found = work.steps[step]
+            if not found.plain and found.best is not None and found.advice is not None:
+                make = revision(work.got[found.best].text, found.advice.text)
+                room = self._room(work, step, fitted(make, work.prompt.messages, self.policy))
+                if room is not None:
+                    chats[work.prompt.query_id] = room.messages
+        return chats
+
+    def _hear(self, what: str, owed: Sequence[Work], step: int) -> None:
+        """Ask for every query's critique, or for the advice that follows from it."""
+        asked: list[tuple[Work, Prompt]] = []
+        for work in owed:
+            found = work.steps[step]
+            if found.plain or found.best is None or work.failed:
+                continue
+            best = work.got[found.best].text
+            if what == "critique":
+                make = critique(best, None if found.worst is None else work.got[found.worst].text)
+            else:
+                make = advice(best, "" if found.critique is None else found.critique.text)
+            room = self._room(work, step, fitted(make, work.prompt.messages, self.critic))
+            if room is not None:
+                asked.append((work, _named(work.prompt, room.messages, f"{what}-{step}")))
+        written = self._ask(self.critic, [prompt for _, prompt in asked], 1, [{}] * len(asked))
+        for (work, _), found in zip(asked, written, strict=True):
+            work.failed = 0 not in found
+            if not work.failed:
+                plain = "" if found[0].text.strip() else f"empty {what}"
+                work.steps[step] = replace(work.steps[step], plain=plain, **{what: found[0]})
+
+    def _room(self, work: Work, step: int, room: Room | None) -> Room | None:
+        """Note what a chat had room for."""
+        found = work.steps[step]
+        dropped = found.dropped if room is None else max(found.dropped, room.dropped)
+        work.steps[step] = replace(found, dropped=dropped, plain="no room" if room is None else "")
+        return room
+
+    def _ask(
+        self, policy: Policy, prompts: Sequence[Prompt], n: int, have: Sequence[Mapping[int, Sampled]]
+    ) -> list[Mapping[int, Sampled]]:
+        """What a policy writes, as far as it does; a failure is noted."""
+        if not prompts or self.hopeless:
+            return [{}] * len(prompts)
+        try:
+            if any(have) and isinstance(policy, Resumable):
+                written = policy.complete(prompts, n, seed=self.seed, have=have)
+            else:
+                written = policy.sample(prompts, n, seed=self.seed)
+        except UnfinishedError as failure:
+            self.failures.append(failure)
+            return list(failure.written)
+        return [dict(enumerate(one)) for one in written]
+
+
+def compare(scores: Mapping[int, float], contrast: bool) -> Step:
+    """Which drafts a critique is about.
+
+    Args:
+        scores: of the candidates so far, by index; NaN where there is none.
+        contrast: whether two are compared.
+    """
+    best, worst = extremes(scores)
+    if best is None or worst is None:
+        return Step(plain="unscored")
+    if not contrast:
+        return Step(best)
+    return Step(best, worst) if scores[best] > scores[worst] else Step(plain="tie")
+
+
+def _named(prompt: Prompt, messages: tuple[Message, ...], call: str) -> Prompt:
+    """A call's prompt; its name keys its noise, and the first step's is the query's own."""
+    return Prompt(f"{prompt.query_id}#{call}" if call else prompt.query_id, messages, prompt.user_id)

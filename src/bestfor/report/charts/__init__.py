@@ -1,0 +1,1 @@
+"""Draw the plots of a diagnosis, as inline SVG for the page."""

@@ -1,0 +1,1 @@
+"""Turn texts into features: embeddings and style in one space, and a nonlinear kernel."""

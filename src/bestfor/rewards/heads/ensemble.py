@@ -1,0 +1,130 @@
+"""Ensemble: several heads models whose disagreement says what is not known.
+
+    m = mean_k m_k,   std^2 = mean_k s_k^2 + var_k m_k,   std_mean^2 = var_k m_k,   R = m - penalty var_k m_k
+
+A deep ensemble (Lakshminarayanan et al. 2017) trains the same model from several seeds; with ``bootstrap`` each member
+sees its own draw of every user's labels with replacement (Efron 1979), without which members with few hidden units
+would hardly differ. ``penalty`` is the uncertainty-weighted optimisation of Coste et al. 2024; 0 selects by the mean.
+Members are ``gaussian`` or ``point`` models (:mod:`bestfor.rewards.heads.model`) on the same features; the first one,
+on all labels, finds when to stop and, where asked, who abstains.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from bestfor import rng as randomness
+from bestfor.artifacts import Arrays
+from bestfor.data.candidates import Examples
+from bestfor.rewards._training import Training
+from bestfor.rewards.heads.labels import Labels, build_labels
+from bestfor.rewards.heads.model import Heads, HeadsConfig, fit_heads, restore_heads, training_of
+from bestfor.rewards.model import RewardModel
+from bestfor.types import FloatArray, RewardEstimate
+
+
+class Config(HeadsConfig):
+    """Features, body, training, and the members.
+
+    Attributes:
+        members: how many.
+        bootstrap: whether each sees its own draw of the labels.
+        penalty: lambda, how much the variance between members costs, per unit of the utility.
+        loss: what members are trained with, as in ``gaussian``; squared for ``point`` members.
+        beta: exponent of beta-NLL.
+        warm_up: first epochs, of squared error.
+        spread: how much more users' log-variance heads are pulled to the shared one than their mean heads.
+    """
+
+    members: int = Field(default=5, ge=2, le=100)
+    bootstrap: bool = True
+    penalty: float = Field(default=0.0, ge=0)
+    loss: Literal["squared", "nll", "beta_nll", "natural"] = "beta_nll"
+    beta: float = Field(default=0.5, ge=0, le=1)
+    warm_up: int = Field(default=5, ge=0)
+    spread: float = Field(default=3.0, ge=0)
+
+
+class Ensemble(RewardModel):
+    """Mean and disagreement of several models."""
+
+    kind = "ensemble"
+    Config = Config
+    sliced = True
+
+    def _training(self) -> Training:
+        config = self.config
+        beta = config.beta if config.loss == "beta_nll" else 0.0
+        return training_of(config, config.loss, beta=beta, warm_up=config.warm_up, spread=config.spread)
+
+    def _fit(self, examples: Examples, rng: int) -> None:
+        self._centre, self._unit = float(np.mean(examples.utility)), float(np.std(examples.utility)) or 1.0
+        labels = build_labels(self._design(examples).rows(), examples, self._centre, self._unit)
+        seeds = [randomness.key(rng, "member", member) for member in range(self.config.members)]
+        first, course = fit_heads(labels, self._training(), seeds[0])
+        self._epochs, self._abstained = course.epochs, course.abstained
+        fitted = [] if self.config.bootstrap else [first]
+        for seed in seeds[len(fitted) :]:
+            drawn = resampled(labels, randomness.derive(seed, "bootstrap")) if self.config.bootstrap else labels
+            member, _ = fit_heads(drawn, self._training(), seed, self._epochs)
+            fitted.append(replace(member, noise=first.noise))
+        self._heads = fitted
+
+    def _predict(self, examples: Examples) -> RewardEstimate:
+        design, codes = self._design(examples), self._user_codes(examples)
+        found = [heads.predict((design.values, design.row), codes) for heads in self._heads]
+        means, variances = (np.array(values) for values in zip(*found, strict=True))
+        self._note_strangers(examples, codes, "the head that all users share")
+        return combine(means, variances, (self._centre, self._unit), self.config.penalty)
+
+    def _state(self) -> tuple[dict[str, Any], Arrays]:
+        state = {"centre": self._centre, "unit": self._unit, "epochs": self._epochs, "noise": self._heads[0].noise}
+        arrays: Arrays = {}
+        for name in self._heads[0].arrays():
+            stacked = np.stack([heads.arrays()[name] for heads in self._heads])
+            arrays[name] = np.swapaxes(stacked, 0, 1) if name.startswith("user.") else stacked
+        return state, arrays
+
+    def _restore(self, state: dict[str, Any], arrays: Arrays) -> None:
+        self._centre, self._unit, self._epochs = float(state["centre"]), float(state["unit"]), int(state["epochs"])
+        natural, users = self.config.loss == "natural", len(self._users)
+        names = [f"{owner}.{head}" for owner in ("user", "stranger") for head in ("mean", "spread")]
+        self._heads: list[Heads] = []
+        for member in range(self.config.members):
+            one = {
+                name: arrays[name][:, member] if name.startswith("user.") else arrays[name][member] for name in names
+            }
+            one |= {name: arrays[name][member] for name in ("body", "body_shift")}
+            self._heads.append(restore_heads(one, users, float(state["noise"]), natural))
+
+
+def resampled(labels: Labels, draw: np.random.Generator) -> Labels:
+    """The labels with weights that say how often each came up in a draw of every user's with replacement."""
+    counts = np.bincount(labels.user, minlength=labels.users)
+    order = np.argsort(labels.user, kind="stable")
+    first = np.cumsum(counts) - counts
+    size = counts[labels.user]
+    chosen = order[first[labels.user] + np.floor(draw.random(len(size)) * size).astype(np.int64)]
+    return replace(labels, weight=np.bincount(chosen, minlength=len(size)).astype(np.float64))
+
+
+def combine(
+    means: FloatArray, variances: FloatArray, scale: tuple[float, float], penalty: float = 0.0
+) -> RewardEstimate:
+    """The members' mixture: total variance is the mean variance plus the variance of the means.
+
+    Args:
+        means: shape (members, n), on the standard scale.
+        variances: shape (members, n).
+        scale: centre and unit of the utility.
+        penalty: lambda.
+    """
+    centre, unit = scale
+    between = unit**2 * np.var(means, axis=0)
+    mean = centre + unit * np.mean(means, axis=0) - penalty * between
+    std = np.sqrt(unit**2 * np.mean(variances, axis=0) + between)
+    return RewardEstimate(mean, std, np.sqrt(between))

@@ -1,0 +1,115 @@
+"""Labelled rows as heads are trained on them: which are held out, and which make pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bestfor.data.candidates import Examples
+from bestfor.types import FloatArray, IntArray
+
+SHARED_FROM = 2.0
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labelled rows on a standard scale.
+
+    Attributes:
+        values: shape (n, p), features.
+        target: shape (n,), utilities with mean 0 and variance 1.
+        user: shape (n,), codes 0..users-1.
+        query: shape (n,), codes 0..queries-1.
+        text: shape (n,), codes 0..texts-1.
+        weight: shape (n,), how often each row counts.
+        users: number of users; the last may be everybody (:func:`with_everybody`).
+        people: number of users without everybody.
+        query_levels: whether queries have levels of their own: somebody has two.
+        text_levels: whether texts have: most are rated by several people.
+    """
+
+    values: FloatArray
+    target: FloatArray
+    user: IntArray
+    query: IntArray
+    text: IntArray
+    weight: FloatArray
+    users: int
+    people: int
+    query_levels: bool
+    text_levels: bool
+
+    def hold_out(self, share: float, draw: np.random.Generator) -> tuple[IntArray, IntArray]:
+        """Rows kept and rows held out, about a share of every user's.
+
+        Where people share texts, whole texts are held out, because candidates to come are texts that nobody rated.
+        """
+        n = len(self.target)
+        if self.text_levels:
+            held = (draw.random(int(self.text.max()) + 1) < share)[self.text]
+            return np.flatnonzero(~held), np.flatnonzero(held)
+        order = np.lexsort((draw.random(n), self.user))
+        counts = np.bincount(self.user, minlength=self.users)
+        first = np.cumsum(counts) - counts
+        quota = np.floor(share * counts + 0.5).astype(np.int64)
+        held = np.arange(n) - first[self.user[order]] < quota[self.user[order]]
+        return np.sort(order[~held]), np.sort(order[held])
+
+
+def build_labels(values: FloatArray, examples: Examples, centre: float, unit: float) -> Labels:
+    """Rows of a model's features.
+
+    Args:
+        values: shape (n, p).
+        examples: the n labelled rows, with codes in use only.
+        centre: mean utility.
+        unit: standard deviation of the utilities.
+    """
+    n, users = len(examples), int(examples.user.max()) + 1
+    pairs = np.unique(examples.user * (int(examples.query.max()) + 1) + examples.query)
+    return Labels(
+        values=values,
+        target=(examples.utility - centre) / unit,
+        user=examples.user,
+        query=examples.query,
+        text=examples.text,
+        weight=np.ones(n),
+        users=users,
+        people=users,
+        query_levels=len(pairs) > users,
+        text_levels=n >= SHARED_FROM * len(np.unique(examples.text)),
+    )
+
+
+def with_everybody(labels: Labels) -> Labels:
+    """All rows once more as those of one more user, who learns what strangers are served."""
+    twice = {name: np.concatenate([getattr(labels, name)] * 2) for name in ("target", "query", "text", "weight")}
+    return Labels(
+        values=np.vstack([labels.values, labels.values]),
+        user=np.concatenate([labels.user, np.full(len(labels.user), labels.users)]),
+        users=labels.users + 1,
+        people=labels.users,
+        query_levels=labels.query_levels,
+        text_levels=labels.text_levels,
+        **twice,
+    )
+
+
+def partners(rows: IntArray, pool: IntArray, group: IntArray, draw: np.random.Generator) -> IntArray:
+    """For each of some rows another row of its group in a pool; the row itself where there is no other.
+
+    Args:
+        rows: shape (k,), all of them in the pool.
+        pool: shape (m,), distinct rows.
+        group: shape (n,), group of every row.
+        draw: of the choice.
+    """
+    order = pool[np.argsort(group[pool], kind="stable")]
+    groups = group[order]
+    first = np.searchsorted(groups, group[rows], side="left")
+    size = np.searchsorted(groups, group[rows], side="right") - first
+    place = np.empty(len(group), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    step = 1 + np.floor(draw.random(len(rows)) * np.maximum(size - 1, 1)).astype(np.int64)
+    return order[first + (place[rows] - first + step) % size]

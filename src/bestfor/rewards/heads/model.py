@@ -1,0 +1,230 @@
+"""User reward models as heads on frozen features: a shared body, and a mean (and log-variance) head for every user.
+
+    phi(x) = [x, tanh(W'x + b), 1],   m = phi'(v + v_u),   log s^2 = phi'(a + a_u)
+
+The siblings ``point``, ``gaussian`` and ``bradley_terry`` differ in the loss alone, so that their figures compare what
+Zhang & He 2026 compare. Training needs torch (:mod:`bestfor.rewards.heads.training`), prediction does not.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from bestfor.artifacts import Arrays
+from bestfor.data.candidates import Examples
+from bestfor.extras import require
+from bestfor.rewards._training import LOG_LIMITS, UNIT_PRECISION, Objective, Training
+from bestfor.rewards.abstain import abstaining
+from bestfor.rewards.features.space import FeatureConfig
+from bestfor.rewards.heads.labels import Labels, build_labels, with_everybody
+from bestfor.rewards.linear.solver import apply_rows
+from bestfor.rewards.model import RewardModel
+from bestfor.types import BoolArray, FloatArray, IntArray, RewardEstimate
+
+ROWS = 1 << 15
+
+
+class HeadsConfig(FeatureConfig):
+    """Features, the body, and how it is trained.
+
+    Attributes:
+        shared: whether users share a body and a head from which theirs deviate; otherwise every user has a linear head
+            of their own and strangers one that learns from everybody.
+        hidden: hidden units of the shared body; 0 leaves the features alone.
+        deviation: prior precision of a user's deviation from the shared head, summed over its weights, in units of the
+            labels' variance; the larger, the more users are alike.
+        rate: learning rate of AdamW.
+        decay: its weight decay, on the body.
+        batch: rows of a batch at most.
+        epochs: passes over the labels at most.
+        patience: passes without gain on held-out labels after which training stops.
+        held_out: share of every user's labels (where users share texts: of the texts) that says when to stop; 0 trains
+            for all ``epochs``.
+        refit: whether all labels are then trained on for as long.
+        abstain: whether users whose own heads err no less than the shared one on the held-out labels are served by it;
+            off, since these kinds are there to compare losses.
+    """
+
+    shared: bool = True
+    hidden: int = Field(default=32, ge=0, le=4096)
+    deviation: float = Field(default=2.0, ge=0)
+    rate: float = Field(default=3e-3, gt=0, le=1)
+    decay: float = Field(default=0.01, ge=0)
+    batch: int = Field(default=1024, ge=1)
+    epochs: int = Field(default=200, ge=1)
+    patience: int = Field(default=5, ge=1)
+    held_out: float = Field(default=0.2, ge=0, lt=1)
+    refit: bool = True
+    abstain: bool = False
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Trained heads on the standard scale; one row more than users, the last for strangers.
+
+    Attributes:
+        body: shape (p, hidden).
+        body_shift: shape (hidden,).
+        mean: shape (users + 1, k), k = p + hidden + 1.
+        spread: shape (users + 1, k), log-variance heads, or (users + 1, 0) where no variance is learned.
+        noise: factor of the variance, from held-out labels.
+        natural: whether ``mean`` and ``spread`` are heads on natural parameters.
+    """
+
+    body: FloatArray
+    body_shift: FloatArray
+    mean: FloatArray
+    spread: FloatArray
+    noise: float
+    natural: bool
+
+    def predict(self, design: tuple[FloatArray, IntArray], codes: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Mean and variance of n rows, each (n,).
+
+        Args:
+            design: features of distinct pairs, shape (pairs, p), and the pair of each row, shape (n,).
+            codes: shape (n,), the user of each row, -1 for strangers.
+        """
+        values, row = design
+        parts = [values, np.tanh(values @ self.body + self.body_shift), np.ones((len(values), 1))]
+        columns = np.hstack(parts)
+        mean, log_variance = np.empty(len(row)), np.zeros(len(row))
+        for start in range(0, len(row), ROWS):
+            part = slice(start, start + ROWS)
+            seen, who = columns[row[part]], codes[part]
+            mean[part] = apply_rows(seen, self.mean[who])
+            if self.spread.shape[1]:
+                log_variance[part] = apply_rows(seen, self.spread[who])
+        if self.natural:
+            precision = np.maximum(np.logaddexp(0.0, log_variance + UNIT_PRECISION), np.exp(-LOG_LIMITS[1]))
+            mean, log_variance = mean / precision, -np.log(precision)
+        return mean, self.noise * np.exp(np.clip(log_variance, *LOG_LIMITS))
+
+    def arrays(self) -> Arrays:
+        """What is stored, users' rows apart from strangers'."""
+        return {
+            "body": self.body.astype(np.float32),
+            "body_shift": self.body_shift.astype(np.float32),
+            "user.mean": self.mean[:-1].astype(np.float32),
+            "user.spread": self.spread[:-1].astype(np.float32),
+            "stranger.mean": self.mean[-1].astype(np.float32),
+            "stranger.spread": self.spread[-1].astype(np.float32),
+        }
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a training went.
+
+    Attributes:
+        epochs: how many it took, warm-up included.
+        abstained: shape (users,), whose held-out labels the shared head tells as well; None where nobody was judged.
+    """
+
+    epochs: int
+    abstained: BoolArray | None
+
+
+def restore_heads(arrays: Arrays, users: int, noise: float, natural: bool) -> Heads:
+    """The heads that :meth:`Heads.arrays` stored.
+
+    Raises:
+        ValueError: shapes that do not belong together.
+    """
+    stored = {name: arrays[name].astype(np.float64) for name in ("body", "body_shift")}
+    for name in ("mean", "spread"):
+        rows, stranger = arrays[f"user.{name}"], arrays[f"stranger.{name}"]
+        if rows.shape != (users, *stranger.shape):
+            raise ValueError(f"{name} heads of shape {rows.shape} for {users} users")
+        stored[name] = np.vstack([rows, stranger]).astype(np.float64)
+    body, columns = stored["body"], stored["mean"].shape[1]
+    if body.ndim != 2 or stored["body_shift"].shape != body.shape[1:] or columns != sum(body.shape) + 1:
+        raise ValueError(f"a body of shape {body.shape} and heads of {columns} columns")
+    if stored["spread"].shape[1] not in (0, columns):
+        raise ValueError(f"log-variance heads of {stored['spread'].shape[1]} columns")
+    return Heads(**stored, noise=noise, natural=natural)
+
+
+def fit_heads(labels: Labels, training: Training, seed: int, epochs: int | None = None) -> tuple[Heads, Course]:
+    """Train heads; see :func:`bestfor.rewards.heads.training.train` for the arguments.
+
+    Returns:
+        The heads, and how long they took and who abstains.
+
+    Raises:
+        MissingExtraError: torch is not installed.
+    """
+    require("torch", "models")
+    from bestfor.rewards.heads.training import train
+
+    users = labels.users
+    trained = train(labels if training.shared else with_everybody(labels), training, seed, epochs)
+    weights = {name: value.astype(np.float64) for name, value in trained.weights.items()}
+    heads = {}
+    for name, own in (("shared", "own"), ("spread", "own_spread")):
+        stranger = weights[name] if training.shared else weights[own][users]
+        stacked = np.vstack([weights[name] + weights[own][:users], stranger])
+        heads[name] = stacked.astype(np.float32).astype(np.float64)  # what is stored predicts the same bits
+    spread = heads["spread"] if training.gaussian else np.zeros((users + 1, 0))
+    body, shift = weights["body"], weights["body_shift"]
+    natural = training.objective == "natural"
+    found = Heads(body, shift, heads["shared"], spread, trained.noise, natural)
+    return found, Course(trained.epochs, None if trained.held is None else _abstaining(users, *trained.held))
+
+
+def _abstaining(users: int, user: IntArray, personal: FloatArray, shared: FloatArray) -> BoolArray:
+    """Who abstains by held-out errors; users without held-out labels keep what they have."""
+    found = np.zeros(users, dtype=np.bool_)
+    if len(user):
+        judged = abstaining(user, personal, shared)
+        found[: len(judged)] = judged
+    return found
+
+
+def training_of(config: HeadsConfig, objective: Objective, **options: Any) -> Training:  # noqa: ANN401 - its fields
+    """Settings of a training from a configuration."""
+    names = ("shared", "deviation", "rate", "decay", "batch", "epochs", "patience", "held_out", "refit", "abstain")
+    settings = {name: getattr(config, name) for name in names}
+    return Training(objective, hidden=config.hidden if config.shared else 0, **settings, **options)
+
+
+class HeadModel(RewardModel):
+    """What the siblings share: everything but the loss."""
+
+    sliced = True
+    Config = HeadsConfig
+
+    @abstractmethod
+    def _training(self) -> Training:
+        """Settings, the objective among them."""
+
+    def _fit(self, examples: Examples, rng: int) -> None:
+        centre, unit = float(np.mean(examples.utility)), float(np.std(examples.utility)) or 1.0
+        labels = build_labels(self._design(examples).rows(), examples, centre, unit)
+        self._heads, course = fit_heads(labels, self._training(), rng)
+        self._abstained = course.abstained
+        self._state_values = {"centre": centre, "unit": unit, "noise": self._heads.noise, "epochs": course.epochs}
+
+    def _predict(self, examples: Examples) -> RewardEstimate:
+        design, codes = self._design(examples), self._user_codes(examples)
+        mean, variance = self._heads.predict((design.values, design.row), codes)
+        self._note_strangers(examples, codes, "the head that all users share")
+        if self.scale == "arbitrary":
+            return RewardEstimate(mean, None)
+        unit = self._state_values["unit"]
+        std = unit * np.sqrt(variance) if self._training().gaussian else None
+        return RewardEstimate(self._state_values["centre"] + unit * mean, std)
+
+    def _state(self) -> tuple[dict[str, Any], Arrays]:
+        return dict(self._state_values), self._heads.arrays()
+
+    def _restore(self, state: dict[str, Any], arrays: Arrays) -> None:
+        self._state_values = {name: float(state[name]) for name in ("centre", "unit", "noise")}
+        self._state_values["epochs"] = int(state["epochs"])
+        natural = self._training().objective == "natural"
+        self._heads = restore_heads(arrays, len(self._users), float(state["noise"]), natural)

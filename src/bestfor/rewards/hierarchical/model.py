@@ -1,0 +1,243 @@
+"""Hierarchical: every user has an own reward, and all users' rewards are drawn from one learned distribution.
+
+    y = z'(theta_0 + d_u + e_q) + c_q + e,   theta_0 ~ N(0, G),  d_u ~ N(0, S),  c_q ~ N(0, t_q),  e ~ N(0, s2 v(x))
+
+z are the features and an intercept, so a user's level is part of d_u. S says along which directions people differ; it
+is learned from all users, so a few labels of a new user go a long way, and without any label theta_0 answers. Its shape
+(none, isotropic, full under a prior of some strength) is the one that tells most of users whom it was not learned from.
+e_q ~ N(0, s2 t/p I) is what one query alone asks for: without it that would be learned as taste.
+
+With ``kernel = "rational_quadratic"`` z also holds features of a nonlinear kernel on texts: a Gaussian process with
+covariance (users) x (texts). Everything is closed-form empirical Bayes (Lindley & Smith 1972; Laird & Ware 1982); the
+optional variance head v weighs labels down where leave-one-out errors are large for everybody. Further labels are
+absorbed exactly, without another fit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from bestfor.artifacts import Arrays
+from bestfor.data.candidates import Examples
+from bestfor.errors import BestforError
+from bestfor.rewards._absorbing import AbsorbingModel
+from bestfor.rewards._encoder import check_signature, check_width
+from bestfor.rewards._mixed import Prior
+from bestfor.rewards._scorer import Scorer
+from bestfor.rewards.features.kernel import TextKernel, fit_kernel
+from bestfor.rewards.features.space import FeatureConfig
+from bestfor.rewards.hierarchical.fit import (
+    Fitted,
+    LeftOutUsers,
+    fit_rows,
+    head_features,
+    held_out_temperature,
+    judge,
+    noise_sizes,
+    predict_rows,
+)
+from bestfor.rewards.hierarchical.labels import Compact, compact
+from bestfor.rewards.hierarchical.structure import Structure, restore_structure
+from bestfor.rewards.hierarchical.users import People, absorb, settled_rows
+from bestfor.rewards.hierarchical.variances import Asked
+from bestfor.rewards.linear.solver import Rows, with_intercept
+from bestfor.types import FloatArray, IntArray, RewardEstimate
+
+SHARED = ("normal", "right", "shared", "shared_covariance")
+
+
+class Config(FeatureConfig):
+    """Features, the shape of S, and the variance head.
+
+    Attributes:
+        whiten: as in every feature configuration, but off unless told otherwise.
+        kernel: linear for the features alone; rational_quadratic adds features of a kernel on the texts' embeddings.
+        kernel_length: how near two unit embeddings must be to mean the like.
+        kernel_components: kernel features at most.
+        landmarks: texts of the fit part that stand for all in the kernel, at most.
+        covariance: shape of S: none (users differ in their level alone), isotropic (a variance for each group of
+            features), low_rank, inverse_wishart (any, with an inverse-Wishart prior around the isotropic one) or full
+            (the same, but the prior's scales move with S); auto takes what tells most of held-out users of isotropic
+            and two inverse-Wishart priors, or none where that tells as much within a standard error.
+        rank: directions of a low-rank S.
+        shrinkage: how many users' worth of evidence pulls an inverse-Wishart or full S towards its isotropic fit.
+        query_slopes: variance of weights that every query has of its own, summed over the features and over the
+            noise's; None stands for 0, or, where the covariance is auto, for what the evidence asks for.
+        rounds: EM steps at most (12 under an inverse-Wishart prior, whose later steps fit noise).
+        variance_head: whether noise depends on the features.
+        variance_components: features that the variance head sees, from the first.
+        variance_ridge: penalty on the head's weights.
+        temper: whether all predicted variances are multiplied by what a fifth of the labels asks for that a fit to the
+            others did not see (of shared texts: a fifth of the texts); it costs another fit and changes no mean.
+        abstain: whether users whose leave-one-out errors are not expected to be below theta_0's are served by it.
+    """
+
+    whiten: bool = False
+    kernel: Literal["linear", "rational_quadratic"] = "linear"
+    kernel_length: float = Field(default=0.5, gt=0)
+    kernel_components: int = Field(default=64, ge=1, le=4096)
+    landmarks: int = Field(default=512, ge=2, le=8192)
+    covariance: Asked = "auto"
+    rank: int = Field(default=8, ge=1, le=512)
+    shrinkage: float = Field(default=60.0, ge=0)
+    query_slopes: float | None = Field(default=None, ge=0)
+    rounds: int = Field(default=60, ge=1, le=1000)
+    variance_head: bool = True
+    variance_components: int = Field(default=48, ge=1, le=512)
+    variance_ridge: float = Field(default=3.0, gt=0)
+    temper: bool = False
+    abstain: bool = True
+
+
+class Hierarchical(AbsorbingModel):
+    """Personal weights under a learned prior."""
+
+    kind = "hierarchical"
+    Config = Config
+    sliced = True
+    _left_out: LeftOutUsers | None = None
+
+    @property
+    def structure(self) -> Structure | None:
+        """How users and queries differ, as told or as chosen; None before fit."""
+        return self._fitted_values.structure if self._fitted else None
+
+    @property
+    def left_out(self) -> LeftOutUsers | None:
+        """Leave-one-out errors of the fitted users, in the order of their ids; None before fit and after load."""
+        return self._left_out
+
+    def features(self, examples: Examples) -> FloatArray:
+        """What the model sees of every row, (n, features): components, surface, kernel."""
+        design = self._design(examples)
+        if self._kernel is None:
+            return design.rows()
+        text, row = np.unique(examples.text, return_inverse=True)
+        encoder = self._encoder_or_fail()
+        check_signature(encoder, self.config.encoder, self._signature)
+        vectors = encoder.encode([examples.texts[code] for code in text]).astype(np.float64)
+        return np.hstack([design.rows(), self._kernel.features(vectors)[row]])
+
+    def for_user(self, user: str) -> Scorer:
+        """What scores one user's candidates; made anew after :meth:`update`.
+
+        Raises:
+            BestforError: before fit, or the model was loaded for somebody else.
+        """
+        if not self._fitted or self._space is None:
+            raise BestforError(f"'{self.kind}' scores after fit or load")
+        self._check_asked((user,))
+        fitted, code = self._fitted_values, int(self._known_codes((user,))[0])
+        weights = fitted.people.shared if code < 0 else fitted.people.weights[code]
+        level = fitted.centre + fitted.unit * float(weights[-1])
+        return Scorer(user, fitted.unit * weights[:-1], level, self._space, self._kernel)
+
+    def _absorb(self, examples: Examples, codes: IntArray) -> None:
+        """Also moves theta_0, to what it would be with these labels."""
+        fitted = self._fitted_values
+        z = with_intercept(self.features(examples))
+        size = noise_sizes(z, fitted.head) / fitted.people.prior.noise
+        order = np.argsort(codes[examples.user], kind="stable")
+        user = np.searchsorted(np.sort(codes), codes[examples.user][order])
+        target = (examples.utility[order] - fitted.centre) / fitted.unit
+        rows = Rows(z[order], target, user, examples.query[order])
+        levels, slopes = fitted.people.prior.ratio > 0, fitted.structure.slopes
+        extra = compact(rows, size[order], levels=levels, slopes=slopes)
+        self._fitted_values = replace(fitted, people=absorb(fitted.people, extra, np.sort(codes)))
+
+    def _fit(self, examples: Examples, rng: int) -> None:
+        self._kernel, self._signature = None, ""
+        if self.config.kernel != "linear":
+            encoder, text = self._encoder_or_fail(), np.unique(examples.text)
+            vectors = encoder.encode([examples.texts[code] for code in text]).astype(np.float64)
+            sizes = (self.config.kernel_components, self.config.landmarks)
+            self._kernel = fit_kernel(vectors, self.config.kernel_length, *sizes, rng=rng)
+            self._signature = encoder.signature
+        values = self.features(examples)
+        centre, unit = float(np.mean(examples.utility)), float(np.std(examples.utility)) or 1.0
+        rows = Rows(with_intercept(values), (examples.utility - centre) / unit, examples.user, examples.query)
+        groups, config = self._groups(), self.config
+        self._fitted_values = fit_rows(rows, groups, config, rng=rng, scale=(centre, unit))
+        structure = self._fitted_values.structure
+        self._fit_notes += structure.notes
+        self._temperature = 1.0
+        if self.config.temper:
+            self._temperature = held_out_temperature(rows, examples.text, groups, config, rng=rng, structure=structure)
+        self._left_out, abstained = judge(rows, self._fitted_values)
+        self._abstained = abstained if self.config.abstain else None
+
+    def _predict(self, examples: Examples) -> RewardEstimate:
+        codes = self._user_codes(examples)
+        mean, own, whole = predict_rows(self._fitted_values, with_intercept(self.features(examples)), codes)
+        self._note_strangers(examples, codes, "the mean of all users")
+        return RewardEstimate(mean, np.sqrt(self._temperature * whole), np.sqrt(self._temperature * own))
+
+    def _groups(self) -> IntArray:
+        """Group of each column of z: features of one sort (by the word before the dot), kernel, intercept."""
+        assert self._space is not None
+        kernel = 0 if self._kernel is None else self._kernel.basis.shape[1]
+        sorts = [name.split(".")[0] for name in self._space.columns] + ["kernel"] * kernel + ["intercept"]
+        first = {sort: code for code, sort in enumerate(dict.fromkeys(sorts))}
+        return np.array([first[sort] for sort in sorts], dtype=np.int64)
+
+    def _state(self) -> tuple[dict[str, Any], Arrays]:
+        self._sort_users()
+        fitted, people = self._fitted_values, self._fitted_values.people
+        prior, data = people.prior, people.data
+        state = {"noise": prior.noise, "ratio": prior.ratio, "centre": fitted.centre, "unit": fitted.unit}
+        state["temperature"] = self._temperature
+        state |= fitted.structure.state()
+        labels = np.column_stack([data.rows, data.target.astype(np.float32), data.level.astype(np.float32)])
+        arrays = {
+            "deviation": prior.deviation,
+            "slopes": prior.shared,
+            "head": fitted.head,
+            "user.weights": people.weights,
+            "user.labels": labels,
+            "user.labels.ends": data.ends,
+        }
+        if self._kernel is not None:
+            state |= {"signature": self._signature}
+            arrays |= {f"kernel.{name}": getattr(self._kernel, name) for name in ("landmarks", "basis", "centre")}
+        return state, {**arrays, **{name: getattr(people, name) for name in SHARED}}
+
+    def _restore(self, state: dict[str, Any], arrays: Arrays) -> None:
+        self._left_out, self._kernel, self._signature = None, None, ""
+        self._temperature = float(state["temperature"])
+        if self.config.kernel != "linear":
+            marks, basis, centre = (arrays[f"kernel.{name}"] for name in ("landmarks", "basis", "centre"))
+            check_width(marks, self._encoder)
+            if basis.shape != (len(marks), *centre.shape):
+                raise ValueError(f"a kernel of shapes {marks.shape}, {basis.shape} and {centre.shape}")
+            self._kernel = TextKernel(marks, basis, centre, self.config.kernel_length)
+            self._signature = str(state["signature"])
+        labels, ends, weights = arrays["user.labels"], arrays["user.labels.ends"], arrays["user.weights"]
+        p, users = len(arrays["slopes"]), len(self._users)
+        shapes = [arrays[name].shape for name in ("deviation", *SHARED)] + [weights.shape, ends.shape]
+        expected = [arrays["deviation"].shape[:1] * (1 + (arrays["deviation"].ndim > 1)), (p, p), (p,), (p,), (p, p)]
+        shapes.append(arrays["head"].shape)
+        expected += [(users, p), (users + 1,), (head_features(self.config, p) + 1,)]
+        if shapes != expected or len(self._groups()) != p or labels.shape != (int(ends[-1]), p + 2):
+            raise ValueError(f"arrays of shapes {shapes} and {labels.shape} for {len(self._groups())} features")
+        target, level = labels[:, p].astype(np.float64), labels[:, p + 1].astype(np.float64)
+        data = Compact(np.ascontiguousarray(labels[:, :p]), target, level, ends, 0.0, len(labels), 0.0)
+        prior = Prior(arrays["deviation"], arrays["slopes"], float(state["noise"]), float(state["ratio"]))
+        people = People(prior, data, **{name: arrays[name] for name in SHARED}, weights=weights, changed={})
+        scale = float(state["centre"]), float(state["unit"])
+        self._fitted_values = Fitted(people, arrays["head"], *scale, restore_structure(state))
+
+    def _sort_users(self) -> None:
+        """Users in the order of their ids, what was absorbed since the fit in one piece with the rest."""
+        people = self._fitted_values.people
+        order = np.array(sorted(range(len(self._users)), key=lambda code: self._users[code]), dtype=np.int64)
+        data = settled_rows(people, order)
+        if data is people.data:
+            return
+        people = replace(people, data=data, weights=people.weights[order], changed={})
+        self._fitted_values = replace(self._fitted_values, people=people)
+        self._users, self._codes = tuple(self._users[code] for code in order), None
+        self._abstained = None if self._abstained is None else self._abstained[order]

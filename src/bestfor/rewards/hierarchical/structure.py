@@ -1,0 +1,195 @@
+"""Which structure tastes have: chosen by what it says of users that it was not learned from.
+
+Users are dealt into groups. For each group scales and S are learned from the others, and the group's labels are judged
+by their log density, theta_0 integrated out,
+
+    log N(y_u; J theta_0, J (S + A^-1) J' + R)
+
+(Vehtari & Ojanen 2012). The best mean over the users is taken, but no tastes at all where that is within a standard
+error of it (of the paired differences; Breiman et al. 1984, section 3.4.3). The variance of queries' own weights, one
+number, is where the marginal likelihood is largest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+import numpy as np
+
+from bestfor import rng as random
+from bestfor.rewards._mixed import Prior, expect, root_inverse
+from bestfor.rewards.hierarchical.labels import Compact, batches, compact, take
+from bestfor.rewards.hierarchical.users import settle
+from bestfor.rewards.hierarchical.variances import DIAGONAL, Covariance, Learning, learn, learn_scales
+from bestfor.rewards.linear.solver import Rows
+from bestfor.types import FloatArray, IntArray
+
+GROUPS = 5
+FEWEST = 12
+STRENGTHS = (60.0, 20.0)
+SLOPES = (0.3, 1.0, 3.0)
+EVIDENT = 3.0
+"""Nats of evidence that queries with weights of their own must gain."""
+ROUNDS = 12
+"""Steps of expectation-maximisation that an inverse-Wishart prior is given: they are slow, and later ones fit noise."""
+WORK = 8e6
+"""Multiplications that one pass over the users may cost while structures are compared."""
+ENOUGH = 40
+"""Users who are compared at any cost; no full covariance is tried where a pass over them costs ten times ``WORK``."""
+SLOPE_USERS = 500
+
+
+@dataclass(frozen=True)
+class Structure:
+    """How users and queries differ.
+
+    Attributes:
+        covariance: shape of S.
+        shrinkage: how many users' worth of evidence pulls S towards its isotropic fit.
+        slopes: variance of a query's own weights, summed over the features, over the noise's.
+        notes: sentences about what was compared; none where nothing was.
+    """
+
+    covariance: Covariance
+    shrinkage: float
+    slopes: float = 0.0
+    notes: tuple[str, ...] = ()
+
+    def state(self) -> dict[str, Any]:
+        """JSON values to store; the notes are the model's."""
+        return {"covariance": self.covariance, "shrinkage": self.shrinkage, "query_slopes": self.slopes}
+
+
+def restore_structure(state: dict[str, Any]) -> Structure:
+    """The structure that :meth:`Structure.state` stored.
+
+    Raises:
+        ValueError: it is none.
+    """
+    covariance, shrinkage, slopes = state["covariance"], float(state["shrinkage"]), float(state["query_slopes"])
+    if covariance not in get_args(Covariance) or not (0 <= shrinkage < np.inf and 0 <= slopes < np.inf):
+        raise ValueError(f"a covariance {covariance!r}, shrinkage {shrinkage} and query_slopes {slopes}")
+    return Structure(covariance, shrinkage, slopes)
+
+
+def choose_slopes(rows: Rows, groups: IntArray) -> tuple[float, Prior, tuple[str, ...]]:
+    """The variance of queries' own weights, scales under it, and a note where it is not 0.
+
+    Args:
+        rows: labels of users some of whom have several queries.
+        groups: shape (p,), group of each feature.
+    """
+    users = int(rows.user[-1]) + 1
+    if users > SLOPE_USERS:
+        kept = np.isin(rows.user, np.linspace(0, users - 1, SLOPE_USERS).astype(np.int64))
+        codes = [np.unique(codes[kept], return_inverse=True)[1] for codes in (rows.user, rows.query)]
+        rows = Rows(rows.z[kept], rows.y[kept], *codes)
+    plain, prior = _scaled(rows, groups, 0.0, None)
+    best, slopes = plain, 0.0
+    for tried in SLOPES:
+        evidence, found = _scaled(rows, groups, tried, prior)
+        if evidence <= best + (0.0 if slopes else EVIDENT):
+            break
+        best, slopes, prior = evidence, tried, found
+    if not slopes:
+        return 0.0, prior, ()
+    told = f"each query weighs features in a way of its own (variance {slopes:g} of the noise's)"
+    return slopes, prior, (f"{told}: {best - plain:.0f} nats of evidence",)
+
+
+def _scaled(rows: Rows, groups: IntArray, slopes: float, start: Prior | None) -> tuple[float, Prior]:
+    data = compact(rows, np.ones(len(rows.y)), levels=True, slopes=slopes)
+    prior = learn_scales(data, groups, start)
+    return expect(data, list(batches(data)), prior).evidence, prior
+
+
+def choose(data: Compact, start: Prior, structure: Structure, groups: IntArray, *, rng: int) -> Structure:
+    """The structure that tells most of unseen users, or no tastes at all where that tells nearly as much.
+
+    Args:
+        data: compact rows of the users to learn from.
+        start: scales learned from all of them.
+        structure: what is known of it.
+        groups: shape (p,), group of each feature.
+        rng: seed of the groups of users.
+    """
+    users, p, draw = len(data.ends) - 1, len(groups), random.derive(rng, "structure")
+    if users < FEWEST:
+        return replace(structure, covariance="isotropic")
+    order, work = draw.permutation(users), np.diff(data.ends) * float(p) ** 2
+    count = min(max(int(np.searchsorted(np.cumsum(work[order]), WORK)), ENOUGH), users)
+    names = [replace(structure, covariance=name) for name in DIAGONAL]
+    if float(work[order[:count]].sum()) < 10 * WORK:
+        names += [replace(structure, covariance="inverse_wishart", shrinkage=strength) for strength in STRENGTHS]
+    if count < users:
+        data = take(data, np.sort(order[:count]))
+    told, group = np.empty((len(names), count)), draw.permutation(np.arange(count) % GROUPS)
+    for part in range(GROUPS):
+        held = group == part
+        told[:, held] = held_out_evidence(data, np.flatnonzero(~held), np.flatnonzero(held), groups, start, names)
+    return _pick(names, told)
+
+
+def held_out_evidence(
+    data: Compact, seen: IntArray, held: IntArray, groups: IntArray, start: Prior, names: list[Structure]
+) -> FloatArray:
+    """Log density of held-out users' labels, S and theta_0 being learned from the others.
+
+    Args:
+        data: compact rows of all users.
+        seen: codes of the users to learn from.
+        held: codes of the others.
+        groups: shape (p,), group of each feature.
+        start: scales to begin with.
+        names: structures, from the simplest to the freest.
+
+    Returns:
+        Shape (structures, held-out users).
+    """
+    known, unseen = take(data, seen), take(data, held)
+    scales, out = learn_scales(known, groups, start), np.empty((len(names), len(held)))
+    for row, name in enumerate(names):
+        learning = Learning(groups, name.covariance, shrinkage=name.shrinkage, rounds=ROUNDS)
+        prior = scales if name.covariance == "isotropic" else learn(known, learning, scales)
+        people = settle(known, prior)
+        out[row] = user_evidence(unseen, prior, people.shared, people.shared_covariance)
+    return out
+
+
+def user_evidence(data: Compact, prior: Prior, shared: FloatArray, covariance: FloatArray) -> FloatArray:
+    """Log density of each user's labels where theta_0 ~ N(shared, covariance); shape (users,).
+
+    Squares that compact rows leave out are of nobody: users get them by their rows.
+    """
+    wide, out = replace(prior, deviation=prior.full_deviation() + covariance), np.empty(len(data.ends) - 1)
+    for batch in batches(data):
+        inverse, _ = root_inverse(batch, wide)
+        rest = np.where(batch.used, batch.target - batch.rows @ shared, 0.0)
+        white = (inverse @ rest[:, :, None])[:, :, 0]
+        logs = np.sum(np.log(np.diagonal(inverse, axis1=1, axis2=2)), axis=1)
+        out[batch.users] = logs - 0.5 * (np.sum(white**2, axis=1) + batch.used.sum(axis=1) * np.log(2 * np.pi))
+    count, spare = np.diff(data.ends), data.labels - len(data.target)
+    left = spare * np.log(2 * np.pi * prior.noise) + data.rest / prior.noise + data.log_size
+    return out - 0.5 * left * count / max(len(data.target), 1)
+
+
+def _pick(names: list[Structure], told: FloatArray) -> Structure:
+    """The best, or none where that is within a standard error of it."""
+    best = int(np.argmax(told[1:].mean(axis=1))) + 1
+    taken = 0 if _behind(told[best] - told[0])[0] <= _behind(told[best] - told[0])[1] else best
+    other = 0 if taken == 1 else 1
+    gain, error = _behind(told[taken] - told[other])
+    margin = f"{gain:+.3f} nats a held-out user against {_said(names[other])} (standard error {error:.3f})"
+    return replace(names[taken], notes=(*names[taken].notes, f"covariance of tastes: {_said(names[taken])}, {margin}"))
+
+
+def _behind(difference: FloatArray) -> tuple[float, float]:
+    """Mean and standard error over users."""
+    return float(difference.mean()), float(difference.std() / np.sqrt(len(difference)))
+
+
+def _said(name: Structure) -> str:
+    if name.covariance == "none":
+        return "none beyond a level"
+    return name.covariance if name.covariance in DIAGONAL else f"full, drawn to isotropic by {name.shrinkage:g} users"

@@ -1,0 +1,215 @@
+"""What is kept of every user, and what it predicts.
+
+A user's labels are kept as the few independent rows J that they come down to
+(:mod:`bestfor.rewards.hierarchical.labels`), in single precision: at most as many as labels or features, never a p x p
+covariance. With V = J S J' + R and N = J'V^-1 J
+
+    theta_u = theta_0 + S J'V^-1 (y - J theta_0),    z'theta_u has variance  z'Sz - (JSz)'V^-1 (JSz) + b'A^-1 b,
+    b = z - J'V^-1 JSz,
+
+and a further label is one more row: V grows, A gains the user's new N less the old one. Without rows this is the prior:
+theta_0 with z'Sz + z'A^-1 z. Woodbury's identity (Rasmussen & Williams 2006, appendix A.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bestfor.rewards._mixed import Prior, root_inverse, spread
+from bestfor.rewards.hierarchical.labels import Batch, Compact, batches, compact, join, round_single
+from bestfor.rewards.linear.solver import Rows
+from bestfor.types import FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class People:
+    """Posterior of all users under fixed variances.
+
+    Attributes:
+        prior: the variances.
+        data: compact rows of every user.
+        normal: shape (p, p), A.
+        right: shape (p,), sum of J'V^-1 y.
+        shared: shape (p,), theta_0 = A^-1 right.
+        shared_covariance: shape (p, p), A^-1.
+        weights: shape (users, p), theta_u.
+        changed: rows of users who gave further labels since the fit, by code.
+    """
+
+    prior: Prior
+    data: Compact
+    normal: FloatArray
+    right: FloatArray
+    shared: FloatArray
+    shared_covariance: FloatArray
+    weights: FloatArray
+    changed: dict[int, Compact]
+
+
+def settle(data: Compact, prior: Prior) -> People:
+    """Exact posterior of shared and personal weights for given variances."""
+    normal, right = np.diag(1 / prior.shared), np.zeros(len(prior.shared))
+    for batch in batches(data):
+        gained = _gain(batch, prior)
+        normal += gained[0]
+        right += gained[1]
+    covariance = _inverse(normal)
+    shared = covariance @ right
+    weights = np.empty((len(data.ends) - 1, len(shared)))
+    for batch in batches(data):
+        weights[batch.users] = _weights(batch, prior, shared)
+    return People(prior, data, normal, right, shared, covariance, weights, {})
+
+
+def absorb(people: People, extra: Compact, codes: IntArray) -> People:
+    """Take in further labels; theta_0 moves, and so do the users who gave them, exactly as if all had been there.
+
+    Args:
+        people: what is known; its weights and changes are edited in place.
+        extra: compact rows of the labels of some users.
+        codes: shape (users of ``extra``,), ascending; known users' codes, then those of new users, which follow on.
+
+    Returns:
+        The new posterior; the weights of the others stay what they were.
+    """
+    prior, normal, right = people.prior, people.normal, people.right
+    for place, code in enumerate(codes.tolist()):
+        held, fresh = rows_of(people, code), _one(extra, place)
+        grown = join([held, round_single(fresh)], np.float32)
+        grown = replace(grown, ends=np.array([0, len(grown.target)]))
+        for part, sign in ((held, -1.0), (grown, 1.0)):
+            gained = _gain(next(batches(part)), prior)
+            normal, right = normal + sign * gained[0], right + sign * gained[1]
+        people.changed[code] = grown
+    covariance = _inverse(normal)
+    shared = covariance @ right
+    new = max(int(codes[-1]) + 1 - len(people.weights), 0)
+    weights = np.vstack([people.weights, np.empty((new, len(shared)))]) if new else people.weights
+    for code in codes.tolist():
+        weights[code] = _weights(next(batches(people.changed[code])), prior, shared)[0]
+    return replace(people, normal=normal, right=right, shared=shared, shared_covariance=covariance, weights=weights)
+
+
+def rows_of(people: People, code: int) -> Compact:
+    """One user's compact rows, none of a new user."""
+    if code in people.changed:
+        return people.changed[code]
+    if code < len(people.data.ends) - 1:
+        return _one(people.data, code)
+    rows = np.zeros((0, people.data.rows.shape[1]), dtype=np.float32)
+    return Compact(rows, np.zeros(0), np.zeros(0), np.zeros(2, dtype=np.int64), 0.0, 0, 0.0)
+
+
+def settled_rows(people: People, order: IntArray) -> Compact:
+    """Compact rows of all users in an order of choice, what was taken in since the fit included."""
+    if not people.changed and np.array_equal(order, np.arange(len(order))):
+        return people.data
+    return join([rows_of(people, code) for code in order.tolist()], np.float32)
+
+
+def means(weights: FloatArray, z: npt.NDArray[Any], which: IntArray) -> FloatArray:
+    """z_i'weights_(which_i) for every row, fastest where a user's rows lie together.
+
+    A row's bits do not depend on the other rows.
+    """
+    out = np.empty(len(z))
+    edges = np.flatnonzero(np.diff(which)) + 1
+    for start, stop in zip([0, *edges.tolist()], [*edges.tolist(), len(z)], strict=True):
+        if stop > start:
+            out[start:stop] = np.einsum("np,p->n", z[start:stop], weights[which[start]].astype(z.dtype, copy=False))
+    return out
+
+
+def variances(people: People, z: FloatArray, codes: IntArray) -> FloatArray:
+    """Posterior variance of z'theta_u for every row, shape (n,); ``codes`` is -1 for users without rows."""
+    prior, out = people.prior, np.empty(len(z))
+    for code, rows in by_user(codes):
+        mine = z[rows]
+        reach = spread(mine, prior.deviation)
+        out[rows] = np.sum(reach * mine, axis=1)
+        if code >= 0:
+            white = _white(people, code)
+            seen = reach @ white.T
+            out[rows] -= np.sum(seen**2, axis=1)
+            mine = mine - seen @ white
+        out[rows] += np.sum((mine @ people.shared_covariance) * mine, axis=1)
+    return np.maximum(out, 0.0)
+
+
+def own_variances(people: People, z: FloatArray, code: int) -> FloatArray:
+    """Posterior variance of z'd_u, theta_0 given, of one user's rows."""
+    reach, seen = own_reach(people, z, code)
+    return np.sum(reach * z, axis=1) - np.sum(seen**2, axis=1)
+
+
+def own_reach(people: People, z: FloatArray, code: int) -> tuple[FloatArray, FloatArray]:
+    """ZS and what the user's labels saw of it, W: Z d_u has posterior covariance ZSZ' - WW', theta_0 given."""
+    reach = spread(z, people.prior.deviation)
+    return reach, reach @ _white(people, code).T
+
+
+def by_user(codes: IntArray) -> Iterator[tuple[int, IntArray]]:
+    """Each code and its rows."""
+    order = np.argsort(codes, kind="stable")
+    found, starts = np.unique(codes[order], return_index=True)
+    for code, rows in zip(found, np.split(order, starts[1:]), strict=True):
+        yield int(code), rows
+
+
+def compact_users(rows: Rows, size: FloatArray, *, levels: bool, slopes: float = 0.0, chunk: int = 256) -> Compact:
+    """Compact rows in single precision, made some users at a time so that little stands in memory twice."""
+    offsets, parts = rows.segments(), []
+    if not levels and int(np.diff(offsets).max()) <= rows.z.shape[1]:
+        return round_single(compact(rows, size, levels=False))
+    for start in range(0, len(offsets) - 1, chunk):
+        mine = np.arange(start, min(start + chunk, len(offsets) - 1))
+        some = take_users(rows, mine, offsets)
+        part = slice(offsets[mine[0]], offsets[mine[-1] + 1])
+        parts.append(round_single(compact(some, size[part], levels=levels, slopes=slopes)))
+    return join(parts, np.float32)
+
+
+def take_users(rows: Rows, users: IntArray, offsets: IntArray) -> Rows:
+    """The rows of some users, coded anew."""
+    place = np.concatenate([np.arange(int(offsets[user]), int(offsets[user + 1])) for user in users])
+    query = np.unique(rows.query[place], return_inverse=True)[1]
+    user = np.repeat(np.arange(len(users)), np.diff(offsets)[users])
+    return Rows(rows.z[place], rows.y[place], user, query)
+
+
+def _gain(batch: Batch, prior: Prior) -> tuple[FloatArray, FloatArray]:
+    """What users add to A and to the right side: sums of J'V^-1 J and J'V^-1 y."""
+    inverse, _ = root_inverse(batch, prior)
+    white = (inverse @ batch.rows).reshape(-1, batch.rows.shape[2])
+    target = (inverse @ batch.target[:, :, None]).ravel().astype(white.dtype, copy=False)
+    return white.T @ white, white.T @ target
+
+
+def _weights(batch: Batch, prior: Prior, shared: FloatArray) -> FloatArray:
+    inverse, _ = root_inverse(batch, prior)
+    rest = inverse @ (batch.target - batch.rows @ shared.astype(batch.rows.dtype, copy=False))[:, :, None]
+    pulled = (inverse.swapaxes(1, 2) @ rest)[:, :, 0]
+    reached = (pulled[:, None, :].astype(batch.rows.dtype, copy=False) @ batch.rows)[:, 0]
+    return shared + spread(reached, prior.deviation)
+
+
+def _white(people: People, code: int) -> FloatArray:
+    """L^-1 J of one user, V = LL'."""
+    batch = next(batches(rows_of(people, code)))
+    return (root_inverse(batch, people.prior)[0] @ batch.rows)[0]
+
+
+def _one(data: Compact, code: int) -> Compact:
+    part = slice(data.ends[code], data.ends[code + 1])
+    rows, ends = data.rows[part], np.array([0, part.stop - part.start])
+    return Compact(rows, data.target[part], data.level[part], ends, 0.0, len(rows), 0.0)
+
+
+def _inverse(normal: FloatArray) -> FloatArray:
+    inverse = np.linalg.inv(normal)
+    return (inverse + inverse.T) / 2

@@ -1,0 +1,233 @@
+"""Learning the variances of the mixed model (:mod:`bestfor.rewards._mixed`).
+
+First the scales (a variance of S and of G for each group of features, s2 and k) are where the posterior density of
+their logarithms is largest, with normal priors of standard deviation 1: plain marginal likelihood runs to a boundary on
+very noisy data. Then S takes its shape by expectation-maximisation,
+
+    S <- S + S (sum_u J'M_u J / users) S,
+
+pulled by as many users as ``shrinkage`` says towards the mean variance of each group of features: that of the step
+itself (full), or that of the scales (inverse_wishart: the mode under such a prior around them). At first, and while it
+climbs, a step of Fisher scoring that would be exact for users with equal N_u = J'V_u^-1 J takes its place:
+
+    S <- S + c N^-1 (sum_u J'M_u J / users) N^-1,   N = mean of N_u,   c = half (mean tr N_u)^2 / mean (tr N_u)^2.
+
+Sources: Laird & Ware 1982 (EM), Longford 1987 (scoring), Tipping & Bishop 1999 (low rank), Fraley & Raftery 2007 (modes
+under inverse-Wishart priors).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from scipy import optimize
+
+from bestfor.rewards._mixed import Expected, Prior, expect
+from bestfor.rewards.hierarchical.labels import Compact, batches, take
+from bestfor.types import FloatArray, IntArray
+
+Covariance = Literal["isotropic", "none", "low_rank", "inverse_wishart", "full"]
+Asked = Literal[Covariance, "auto"]
+
+INTERCEPT_VARIANCE = 100.0
+LOG_LIMITS = (-9.0, 5.0)
+SCALE_USERS = 500
+SMALLEST = 0.01
+BOLD = 0.5
+DIAGONAL: tuple[Covariance, ...] = ("none", "isotropic")
+STEP = 0.2
+"""The first step of the search for scales moves their logarithms by so much at most."""
+_FLOOR = 1e-8
+_NONE = 1e-10
+
+
+@dataclass(frozen=True)
+class Learning:
+    """How variances are learned.
+
+    Attributes:
+        groups: shape (p,), group of each feature, from 0; the last feature is the intercept, alone in its group.
+        covariance: shape of S.
+        rank: directions of a low-rank S.
+        shrinkage: how many users' worth of evidence pulls a full S towards its isotropic fit.
+        rounds: EM steps at most.
+        tolerance: gain of log-evidence per user below which EM stops.
+        centre: shape (p,), the isotropic fit that pulls in an inverse-Wishart S; None takes that of the start.
+    """
+
+    groups: IntArray
+    covariance: Covariance = "full"
+    rank: int = 8
+    shrinkage: float = 60.0
+    rounds: int = 60
+    tolerance: float = 5e-3
+    centre: FloatArray | None = None
+
+
+def first_guess(groups: IntArray) -> Prior:
+    """Centre of the priors on the scales: a tenth of the variance shared, a tenth personal, spread over the features.
+
+    Args:
+        groups: shape (p,), group of each feature; the last feature is the intercept, alone in its group.
+    """
+    p = len(groups)
+    deviation, shared = np.full(p, 0.1 / p), np.full(p, 0.1 / p)
+    deviation[-1], shared[-1] = 0.1, INTERCEPT_VARIANCE
+    return Prior(deviation, shared, 0.7, 0.1)
+
+
+def learn(data: Compact, learning: Learning, start: Prior | None = None) -> Prior:
+    """Scales, then the shape of S.
+
+    Args:
+        data: compact rows of the users to learn from.
+        learning: shape of S and when to stop.
+        start: a prior learned before from nearly the same rows, whose scales are kept.
+    """
+    # accepted by the evidence alone, bold steps would run past the mode under a prior
+    bold = BOLD if start is None and learning.covariance != "inverse_wishart" else 0.0
+    if start is None or learning.covariance in DIAGONAL:
+        start = learn_scales(data, learning.groups, start, personal=learning.covariance != "none")
+    if learning.covariance in DIAGONAL:
+        return start
+    if learning.centre is None:
+        learning = replace(learning, centre=np.diag(start.full_deviation()))
+    parts = list(batches(data))
+    prior = replace(start, deviation=start.full_deviation())
+    found = expect(data, parts, prior)
+    for _ in range(learning.rounds):
+        tried = improve(data, prior, found, learning, bold)
+        fresh = expect(data, parts, tried)
+        if bold and fresh.evidence < found.evidence:
+            bold = bold / 2 if bold > BOLD / 4 else 0.0
+            continue
+        gain, prior, found = fresh.evidence - found.evidence, tried, fresh
+        if abs(gain) < learning.tolerance * found.users:
+            break
+    return prior
+
+
+def learn_scales(
+    data: Compact, groups: IntArray, start: Prior | None = None, *, tolerance: float = 0.1, personal: bool = True
+) -> Prior:
+    """Maximum a posteriori of all log scales, S and G being diagonal and constant within groups of features.
+
+    A few numbers are learned: of very many users, some (spread evenly) suffice.
+
+    Args:
+        data: compact rows.
+        groups: shape (p,), group of each feature.
+        start: where to begin, None for the centre of the priors.
+        tolerance: gain of log-density in a step below which the search stops.
+        personal: whether users may differ in more than their level.
+    """
+    data = _some_users(data)
+    parts = list(batches(data))
+    centre, last = first_guess(groups), int(groups.max())
+    first = np.array([int(np.flatnonzero(groups == code)[0]) for code in range(last + 1)])
+    levels = bool(np.any(data.level > 0))
+
+    def pack(prior: Prior) -> FloatArray:
+        return np.log([*prior.deviation[first], *prior.shared[first[:-1]], prior.noise, prior.ratio or centre.ratio])
+
+    def unpack(logs: FloatArray) -> Prior:
+        values = np.exp(logs)
+        shared = np.append(values[last + 1 : 2 * last + 1], INTERCEPT_VARIANCE)[groups]
+        return Prior(values[: last + 1][groups], shared, float(values[-2]), float(values[-1]) if levels else 0.0)
+
+    middle = pack(centre)
+
+    def loss(steps: FloatArray) -> tuple[float, FloatArray]:
+        prior = unpack(steps * STEP)
+        found = expect(data, parts, prior)
+        away = steps * STEP - middle
+        return -found.evidence + 0.5 * float(away @ away), STEP * (away - _slopes(data, prior, found, groups))
+
+    limits = np.stack([middle + LOG_LIMITS[0], middle + LOG_LIMITS[1]], axis=1)
+    if not personal:
+        limits[:last] = np.log(_NONE)
+    begin = np.clip(middle if start is None else pack(start), *limits.T)
+    # the tolerance is relative to the value, which a normal density per label gives well enough
+    options = {"maxiter": 40, "ftol": tolerance / data.labels}
+    found: Any = optimize.minimize(loss, begin / STEP, jac=True, bounds=limits / STEP, options=options)
+    return unpack(found.x * STEP)
+
+
+def _some_users(data: Compact) -> Compact:
+    users = len(data.ends) - 1
+    return data if users <= SCALE_USERS else take(data, np.linspace(0, users - 1, SCALE_USERS).astype(np.int64))
+
+
+def improve(data: Compact, prior: Prior, found: Expected, learning: Learning, bold: float = 0.0) -> Prior:
+    """One step of expectation-maximisation for all variances, or of Fisher scoring for S where ``bold`` > 0."""
+    noise = found.rows * prior.noise + prior.noise**2 * found.noise_pull + data.rest
+    noise = log_normal_variance(noise, data.labels, 0.7)
+    ratio = 0.0
+    if found.queries:
+        level = prior.noise * prior.ratio
+        squares = found.queries * level + level**2 * found.level_pull
+        ratio = log_normal_variance(squares, found.queries, 0.1 * noise) / noise
+    weights = found.shared**2 + np.diag(found.shared_covariance)
+    shared, centre = prior.shared.copy(), first_guess(learning.groups).shared
+    for group in range(int(learning.groups[-1])):
+        same = np.flatnonzero(learning.groups == group)
+        shared[same] = log_normal_variance(float(weights[same].sum()), len(same), float(centre[same[0]]))
+    return Prior(_shape(prior, found, learning, bold), shared, noise, ratio)
+
+
+def log_normal_variance(squares: float, count: float, centre: float, spread: float = 1.0) -> float:
+    """Variance v that maximises -count/2 log v - squares/(2v) - (log v - log centre)^2 / (2 spread^2).
+
+    Args:
+        squares: expected sum of squares.
+        count: number of squares.
+        centre: where the prior sits.
+        spread: standard deviation of the prior on log v.
+    """
+    log = np.log(max(squares / max(count, 1), _FLOOR))
+    for _ in range(20):
+        pull = squares * np.exp(-log) / 2
+        slope = pull - count / 2 - (log - np.log(centre)) / spread**2
+        log += slope / (pull + 1 / spread**2)
+    return float(max(np.exp(log), _FLOOR))
+
+
+def _slopes(data: Compact, prior: Prior, found: Expected, groups: IntArray) -> FloatArray:
+    """Gradient of the log-evidence in the packed logarithms."""
+    size = int(groups.max()) + 1
+    deviation = 0.5 * np.bincount(groups, prior.deviation * found.pull, minlength=size)
+    weights = found.shared**2 + np.diag(found.shared_covariance)
+    shared = 0.5 * np.bincount(groups, weights / prior.shared - 1, minlength=size)[:-1]
+    level = 0.5 * prior.noise * prior.ratio * found.level_pull
+    noise = 0.5 * prior.noise * found.noise_pull + level
+    noise -= 0.5 * (data.labels - found.rows - data.rest / prior.noise)
+    return np.array([*deviation, *shared, noise, level])
+
+
+def _shape(prior: Prior, found: Expected, learning: Learning, bold: float) -> FloatArray:
+    users, groups, p, centre = found.users, learning.groups, len(prior.shared), learning.centre
+    reach = prior.deviation
+    if bold:
+        ridge = 1e-6 * np.trace(found.told) / p
+        reach = np.sqrt(bold * found.balance) * np.linalg.inv(found.told + ridge * np.eye(p))
+    moment = _symmetric(prior.deviation + reach @ (found.pull / users) @ reach)
+    flat = np.maximum((np.bincount(groups, np.diag(moment)) / np.bincount(groups))[groups], _FLOOR)
+    if learning.covariance == "inverse_wishart" and centre is not None:
+        flat = centre
+    if bold:
+        values, vectors = np.linalg.eigh(moment / np.sqrt(np.outer(flat, flat)))
+        moment = _symmetric((vectors * np.maximum(values, SMALLEST)) @ vectors.T * np.sqrt(np.outer(flat, flat)))
+    if learning.covariance != "low_rank":
+        weight = learning.shrinkage / (learning.shrinkage + users)
+        return _symmetric((1 - weight) * moment + weight * np.diag(flat))
+    scale = np.sqrt(flat)
+    values, vectors = np.linalg.eigh(moment / np.outer(scale, scale))
+    rest = values[: max(p - learning.rank, 1)]
+    kept = np.concatenate([np.full(len(rest), max(float(rest.mean()), _FLOOR)), values[len(rest) :]])
+    return _symmetric((vectors * kept) @ vectors.T * np.outer(scale, scale))
+
+
+def _symmetric(matrix: FloatArray) -> FloatArray:
+    return (matrix + matrix.T) / 2

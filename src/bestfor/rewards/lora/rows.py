@@ -1,0 +1,244 @@
+"""Labelled candidates in tokens: packs by query, what is never apart, and which rows are held out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bestfor.data.candidates import Examples
+from bestfor.lm.packing import Pack, Tokens, split_packs
+from bestfor.types import BoolArray, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from bestfor.lm.states import Backbone
+
+PACKED = 1024
+"""Tokens of the texts of a pack: attention is quadratic in it."""
+SHARED_FROM = 2.0
+ALONE = 8
+"""Queries of one candidate that are compared with each other."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows over texts in tokens.
+
+    Attributes:
+        packs: texts of one query each; ``Pack.rows`` are numbers of texts, ``Pack.user`` the user's code.
+        bundle: shape (packs,): packs of one bundle are never apart, since their rows share a level or make pairs.
+        text: shape (n,), number of each row's text.
+        user: shape (n,), codes of users.
+        target: shape (n,), utilities on the standard scale; NaN where there are none.
+        queries: ids of queries, by pack.
+        levels: whether queries have levels of their own: somebody has two.
+    """
+
+    packs: tuple[Pack, ...]
+    bundle: IntArray
+    text: IntArray
+    user: IntArray
+    target: FloatArray
+    queries: tuple[str, ...]
+    levels: bool
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+    @cached_property
+    def group(self) -> IntArray:
+        """Bundle of each row, shape (n,)."""
+        return self.bundle[self.pack]
+
+    @cached_property
+    def pack(self) -> IntArray:
+        """Pack of each row, shape (n,)."""
+        owner = np.full(1 + max((int(pack.rows.max()) for pack in self.packs), default=-1), -1, dtype=np.int64)
+        for place, pack in enumerate(self.packs):
+            owner[pack.rows] = place
+        return owner[self.text]
+
+    def take(self, mask: BoolArray) -> Rows:
+        """Some rows, with the packs and texts that they need; texts and bundles keep their numbers."""
+        needed = np.unique(self.text[mask])
+        places = np.unique(self.pack[mask])
+        packs: list[Pack] = []
+        for place in places:
+            pack = self.packs[place]
+            kept = np.flatnonzero(np.isin(pack.rows, needed, assume_unique=True))
+            packs.append(replace(pack, texts=tuple(pack.texts[k] for k in kept), rows=pack.rows[kept]))
+        queries = tuple(self.queries[place] for place in places)
+        rows = (self.text[mask], self.user[mask], self.target[mask])
+        return Rows(tuple(packs), self.bundle[places], *rows, queries, self.levels)
+
+    def bundles(self) -> list[Bundle]:
+        """What is never apart, in the order of its numbers."""
+        codes, place = np.unique(self.bundle, return_inverse=True)
+        owner = place[self.pack]
+        packs: list[list[int]] = [[] for _ in codes]
+        for index, code in enumerate(place.tolist()):
+            packs[code].append(index)
+        order = np.argsort(owner, kind="stable")
+        ends = np.cumsum(np.bincount(owner, minlength=len(codes)))[:-1]
+        rows = np.split(order, ends)
+        return [Bundle(tuple(mine), some) for mine, some in zip(packs, rows, strict=True)]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Packs that are never apart.
+
+    Attributes:
+        packs: indices.
+        rows: shape (k,), rows of their texts.
+    """
+
+    packs: tuple[int, ...]
+    rows: IntArray
+
+
+def pairs_of(examples: Examples) -> IntArray:
+    """Code of each row's (user, query), shape (n,), in ascending order of both codes."""
+    return np.unique(examples.user * len(examples.queries) + examples.query, return_inverse=True)[1]
+
+
+def encode_rows(
+    examples: Examples, backbone: Backbone, *, items: int, pairwise: bool, centre: float, unit: float
+) -> Rows:
+    """Labelled rows in tokens, texts of a query behind their prompt.
+
+    Args:
+        examples: n rows in canonical order.
+        backbone: whose tokens.
+        items: earlier texts of the user in a prompt.
+        pairwise: whether rows are compared: queries of one candidate are then bundled by user.
+        centre: mean utility.
+        unit: standard deviation of utilities.
+
+    Raises:
+        InputError: a text that is too long for the backbone.
+    """
+    packs, text, queries = texts_of(examples, backbone, items)
+    levels = int(pairs_of(examples).max()) + 1 > len(np.unique(examples.user))
+    if not (pairwise or levels):
+        packs, text, queries = _shared(packs, text, queries)
+    bundle = _together(packs) if pairwise else np.arange(len(packs))
+    target = (examples.utility - centre) / unit
+    return Rows(tuple(packs), bundle, text, examples.user, target, tuple(queries), levels)
+
+
+def _shared(packs: list[Pack], text: IntArray, queries: list[str]) -> tuple[list[Pack], IntArray, list[str]]:
+    """A pack for each text where people rate the same ones: it is read once for all of them."""
+    made, _, place = merged(packs, [0] * len(packs))
+    if len(text) < SHARED_FROM * sum(len(pack.texts) for pack in made):
+        return packs, text, queries
+    names = {pack.prompt: query for pack, query in zip(reversed(packs), reversed(queries), strict=True)}
+    alone = [Pack(pack.prompt, (tokens,), pack.rows[k : k + 1]) for pack in made for k, tokens in enumerate(pack.texts)]
+    return alone, place[text], [names[pack.prompt] for pack in alone]
+
+
+def texts_of(examples: Examples, backbone: Backbone, items: int) -> tuple[list[Pack], IntArray, list[str]]:
+    """Distinct texts of each (user, query) behind its prompt.
+
+    Args:
+        examples: n rows in canonical order, with the users' histories.
+        backbone: whose tokens.
+        items: earlier texts of the user in a prompt.
+
+    Returns:
+        Packs whose rows number the texts from 0, the number of each row's text, shape (n,), and the packs' queries.
+
+    Raises:
+        InputError: a text that is too long for the backbone.
+    """
+    packs: list[Pack] = []
+    queries: list[str] = []
+    text = np.empty(len(examples), dtype=np.int64)
+    count = 0
+    for rows in by_code(pairs_of(examples)):
+        query, user = int(examples.query[rows[0]]), int(examples.user[rows[0]])
+        codes, place = np.unique(examples.text[rows], return_inverse=True)
+        text[rows] = count + place
+        name, shown = examples.queries[query], ()
+        if items and examples.history is not None:
+            shown = examples.history.before(examples.users[user], name)[-items:][::-1]
+        wrote = [examples.texts[code] for code in codes]
+        prompt, *tokens = backbone.encode(name, examples.inputs[query], wrote, shown)
+        parts = split_packs([Pack(prompt, tuple(tokens), count + np.arange(len(codes)), user)], PACKED)
+        packs += parts
+        queries += [name] * len(parts)
+        count += len(codes)
+    return packs, text, queries
+
+
+def merged(packs: Sequence[Pack], wearers: Sequence[int]) -> tuple[list[Pack], list[int], IntArray]:
+    """Packs with one prompt and one wearer made one, equal texts once.
+
+    Args:
+        packs: their rows number the texts of all of them.
+        wearers: who wears what while each pack is read.
+
+    Returns:
+        The new packs, their wearers, and for every old text the number of the new one, shape (texts,).
+    """
+    found: dict[tuple[int, Tokens], dict[Tokens, list[int]]] = {}
+    for pack, wearer in zip(packs, wearers, strict=True):
+        texts = found.setdefault((wearer, pack.prompt), {})
+        for tokens, row in zip(pack.texts, pack.rows.tolist(), strict=True):
+            texts.setdefault(tokens, []).append(row)
+    place = np.empty(sum(len(pack.texts) for pack in packs), dtype=np.int64)
+    made: list[Pack] = []
+    count = 0
+    for (wearer, prompt), texts in found.items():
+        made.append(Pack(prompt, tuple(texts), count + np.arange(len(texts)), wearer))
+        for rows in texts.values():
+            place[rows] = count
+            count += 1
+    return made, [wearer for wearer, _ in found], place
+
+
+def hold_out(rows: Rows, share: float, draw: np.random.Generator) -> BoolArray:
+    """Which rows are held out, shape (n,): about a share of every user's queries, or of their rows.
+
+    Where people share texts, whole texts are held out, because candidates to come are texts that nobody rated. Users
+    of one or two queries would keep none: a share of their rows is held out.
+    """
+    tokens = {text: code for code, text in enumerate(sorted({one for pack in rows.packs for one in pack.texts}))}
+    wrote = np.empty(1 + int(rows.text.max()), dtype=np.int64)
+    for pack in rows.packs:
+        wrote[pack.rows] = [tokens[one] for one in pack.texts]
+    if len(rows) >= SHARED_FROM * len(tokens):
+        return (draw.random(len(tokens)) < share)[wrote[rows.text]]
+    held = np.zeros(len(rows), dtype=np.bool_)
+    pack = rows.pack
+    for mine in by_code(rows.user):
+        queries = np.array(rows.queries)[pack[mine]]
+        names, query = np.unique(queries, return_inverse=True)
+        units = query if len(names) > 2 else np.arange(len(mine))
+        count = int(units.max()) + 1
+        chosen = draw.permutation(count)[: int(np.floor(share * count + 0.5))]
+        held[mine] = np.isin(units, chosen)
+    return held
+
+
+def by_code(codes: IntArray) -> list[IntArray]:
+    """Rows of each code, in ascending order of both."""
+    order = np.argsort(codes, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
+
+
+def _together(packs: Sequence[Pack]) -> IntArray:
+    """Bundles in which every text has another one to be compared with, where its user has one; shape (packs,)."""
+    bundle = np.arange(len(packs))
+    alone: dict[int, list[int]] = {}
+    for place, pack in enumerate(packs):
+        if len(pack.texts) == 1:
+            alone.setdefault(pack.user, []).append(place)
+    for places in alone.values():
+        parts = max(1, len(places) // ALONE)
+        for number, place in enumerate(places):
+            bundle[place] = places[number % parts]
+    return bundle

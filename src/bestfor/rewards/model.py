@@ -1,0 +1,297 @@
+"""What every reward model shares: configuration, checks, order of rows, rounding, and its folder on disk."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from pydantic import BaseModel
+
+from bestfor import artifacts
+from bestfor.artifacts import Arrays
+from bestfor.data.candidates import Examples
+from bestfor.encoders import Encoder, load_encoder
+from bestfor.errors import BestforError, InputError
+from bestfor.rewards._canonical import canonical
+from bestfor.rewards._encoder import check_signature
+from bestfor.rewards._options import parse
+from bestfor.rewards._rounding import rounded
+from bestfor.rewards.features.space import Design, FeatureConfig, Space, fit_space, restore_space
+from bestfor.types import BoolArray, IntArray, RewardEstimate, Scale
+
+
+class RewardModel(ABC):
+    """A model that learns from measured utilities and predicts rewards.
+
+    Args:
+        config: the model's configuration; options given by name take its place or refine it.
+        encoder: an encoder object, or the name of one; None takes the configuration's.
+        cache: folder for embeddings, None for memory only.
+        **options: fields of the configuration, and of its features.
+
+    Raises:
+        InputError: an unknown option (the message names the nearest known one) or a value out of range.
+    """
+
+    kind: ClassVar[str]
+    scale: Scale = "utility"
+    """What rewards are measured in; where the configuration decides it, the model's own says so."""
+
+    Config: ClassVar[type[BaseModel]]
+    sliced: ClassVar[bool] = False
+    """Whether every stored array with rows of users is named ``user.*``, so that one user is read without the rest."""
+
+    partial: ClassVar[bool] = False
+    """Whether a candidate may have no reward: the mean is NaN there, and ``notes`` say of how many and why."""
+
+    _folder: Path | None = None
+    """Where the model was loaded from, for kinds that keep files beside their weights."""
+
+    _signature: str = ""
+    """Content hash of the encoder whose vectors are kept beside the features."""
+
+    def __init__(
+        self,
+        config: BaseModel | None = None,
+        *,
+        encoder: Encoder | str | None = None,
+        cache: Path | None = None,
+        **options: object,
+    ) -> None:
+        if encoder is not None and self.uses_encoder():
+            options["encoder"] = encoder if isinstance(encoder, str) else encoder.name
+        # Tables within a configuration stay objects: written out, an address loses its credentials.
+        base = {} if config is None else {name: getattr(config, name) for name in type(config).model_fields}
+        self.config: Any = parse(self.Config, self.kind, {**base, **options})
+        self._encoder = None if isinstance(encoder, str) else encoder
+        self._cache = cache
+        self._space: Space | None = None
+        self._users: tuple[str, ...] = ()
+        self._codes: dict[str, int] | None = None
+        self._abstained: BoolArray | None = None
+        self._asked: frozenset[str] | None = None
+        self._fitted = False
+        self._fit_notes: list[str] = []
+        self._predict_notes: list[str] = []
+
+    @classmethod
+    def uses_features(cls) -> bool:
+        """Whether the model sees a text as a row of features."""
+        return issubclass(cls.Config, FeatureConfig)
+
+    @classmethod
+    def uses_encoder(cls) -> bool:
+        """Whether the model may need a sentence encoder."""
+        return "encoder" in cls.Config.model_fields
+
+    @property
+    def notes(self) -> list[str]:
+        """Plain sentences about the last fit and the last prediction."""
+        return [*self._fit_notes, *self._predict_notes]
+
+    @property
+    def abstained(self) -> tuple[str, ...]:
+        """Users with fit labels who are served as if they had none, since their labels say no more than everybody's."""
+        if self._abstained is None:
+            return ()
+        return tuple(self._users[code] for code in np.flatnonzero(self._abstained))
+
+    def fit(self, examples: Examples, *, rng: int) -> Self:
+        """Learn from rows with utilities; their order changes nothing.
+
+        Args:
+            examples: n labelled rows.
+            rng: the seed of everything random.
+
+        Raises:
+            InputError: there are no rows, or a utility is NaN or infinite.
+        """
+        if len(examples) == 0:
+            raise InputError(f"fit of '{self.kind}'", "no examples", "labelled examples")
+        self._check_labels(examples, "fit")
+        ordered = canonical(examples)
+        self._fit_notes, self._predict_notes = [], []
+        self._users, self._codes, self._asked, self._abstained = ordered.users, None, None, None
+        if self.uses_features():
+            config = FeatureConfig(**{name: getattr(self.config, name) for name in FeatureConfig.model_fields})
+            self._space = fit_space(config, ordered, self._load_encoder())
+        self._fit(ordered, rng)
+        if self.abstained:
+            users = f"{len(self.abstained)} of {len(self._users)} users"
+            served = "were served without a part of their own: their labels say no more than everybody's"
+            self._fit_notes.append(f"{users} {served}")
+        self._fitted = True
+        return self
+
+    def ready(self) -> None:  # noqa: B027 - most kinds need nothing
+        """Miss now what a fit would miss here after hours of sampling: a checkpoint, a device, a key; loads no weights.
+
+        Raises:
+            InputError: it is not here.
+            MissingExtraError: nor is what the kind is made of.
+        """
+
+    def update(self, examples: Examples) -> Self:
+        """Absorb further labels of known or new users, where the kind can do it without fitting again.
+
+        Raises:
+            BestforError: the kind cannot.
+        """
+        raise BestforError(f"'{self.kind}' takes further labels by another fit only")
+
+    def predict(self, examples: Examples) -> RewardEstimate:
+        """Rewards of n rows, rounded to 9 significant digits; utilities in the rows are not looked at.
+
+        Finite, but for kinds that are ``partial``: their mean is NaN where there is no reward.
+        """
+        if not self._fitted:
+            raise BestforError(f"'{self.kind}' predicts after fit or load")
+        self._predict_notes = []
+        if len(examples) == 0:
+            return RewardEstimate(np.zeros(0), None)
+        self._check_asked(tuple(examples.users[code] for code in np.unique(examples.user)))
+        estimate = self._predict(examples)
+        std = None if estimate.std is None else rounded(estimate.std)
+        std_mean = None if estimate.std_mean is None else rounded(estimate.std_mean)
+        return RewardEstimate(rounded(estimate.mean), std, std_mean)
+
+    def save(self, folder: Path) -> str:
+        """Store the fitted model; returns its content hash."""
+        self._check_whole()
+        state, arrays = self._state()
+        if self._abstained is not None:
+            arrays = {**arrays, "user.abstained": self._abstained.astype(np.uint8)}
+        config: dict[str, Any] = {
+            "kind": self.kind,
+            "config": self.config.model_dump(mode="json"),
+            "notes": self._fit_notes,
+            "state": state,
+        }
+        if self._space is not None:
+            config["space"] = self._space.describe()
+            arrays = {**arrays, **self._space.arrays()}
+        return artifacts.write(Path(folder), config, arrays, self._users)
+
+    @classmethod
+    def load(
+        cls, folder: Path, *, encoder: Encoder | None = None, cache: Path | None = None, user: str | None = None
+    ) -> Self:
+        """Read a model that :meth:`save` stored.
+
+        Args:
+            folder: the model's folder.
+            encoder: None loads the configuration's by name when it is needed.
+            cache: folder for embeddings, None for memory only.
+            user: who will be served, None for everybody. Of a kind that is ``sliced`` nobody else's rows are read, so
+                that one user out of a million costs no more than one out of ten; the model then predicts for this user
+                alone. Somebody without fit labels is served as such.
+
+        Raises:
+            InputError: the folder is damaged, holds another kind of model, or its encoder is not the one here.
+        """
+        stored = artifacts.read(Path(folder), users=[user] if user is not None and cls.sliced else None)
+        if stored.config.get("kind") != cls.kind:
+            raise InputError(str(folder), f"a model of kind '{stored.config.get('kind')}'", f"kind '{cls.kind}'")
+        try:
+            config = parse(cls.Config, cls.kind, dict(stored.config["config"]))
+            model = cls(config, encoder=encoder, cache=cache)
+            model._asked = None if user is None else frozenset([user])
+            model._folder = Path(folder)
+            model._revive(stored, encoder)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            found = f"an incomplete model ({' '.join(str(error).split())})"
+            raise InputError(str(folder), found, f"a saved '{cls.kind}'") from error
+        model._fitted = True
+        return model
+
+    def _revive(self, stored: artifacts.Artifact, encoder: Encoder | None) -> None:
+        """Become what was stored, or raise what :meth:`load` makes one line of."""
+        _refuse_nan(stored.arrays)
+        self._users = stored.users
+        if "user.abstained" in stored.arrays:
+            self._abstained = stored.arrays["user.abstained"].astype(np.bool_)
+            if self._abstained.shape != (len(self._users),):
+                raise ValueError(f"abstained users of shape {self._abstained.shape}")
+        self._fit_notes = [str(note) for note in stored.config["notes"]]
+        if self.uses_features():
+            self._space = restore_space(stored.config["space"], stored.arrays)
+            if encoder is not None and self._space.axes.shape[1]:
+                self._space.check(encoder)
+        self._restore(stored.config["state"], stored.arrays)
+        if encoder is not None and self._signature:
+            check_signature(encoder, self.config.encoder, self._signature)
+
+    @abstractmethod
+    def _fit(self, examples: Examples, rng: int) -> None: ...
+
+    @abstractmethod
+    def _predict(self, examples: Examples) -> RewardEstimate: ...
+
+    @abstractmethod
+    def _state(self) -> tuple[dict[str, Any], Arrays]: ...
+
+    @abstractmethod
+    def _restore(self, state: dict[str, Any], arrays: Arrays) -> None: ...
+
+    def _load_encoder(self) -> Encoder | None:
+        needed = self.uses_encoder() and getattr(self.config, "components", 1) > 0
+        return self._encoder_or_fail() if needed else None
+
+    def _encoder_or_fail(self) -> Encoder:
+        if self._encoder is None:
+            self._encoder = load_encoder(self.config.encoder, cache=self._cache)
+        return self._encoder
+
+    def _design(self, examples: Examples) -> Design:
+        if self._space is None:
+            raise BestforError(f"'{self.kind}' has no features before fit")
+        return self._space.design(examples, self._load_encoder())
+
+    def _user_codes(self, examples: Examples) -> IntArray:
+        """Index into the fitted users for each row, -1 for those without fit labels and those who abstain."""
+        return self._known_codes(examples.users)[examples.user]
+
+    def _known_codes(self, users: tuple[str, ...], *, abstaining: bool = False) -> IntArray:
+        """Index into the fitted users, -1 where there is none; ``abstaining`` users count as known where asked for."""
+        if self._codes is None:
+            self._codes = {user: code for code, user in enumerate(self._users)}
+        codes = np.array([self._codes.get(user, -1) for user in users], dtype=np.int64)
+        if self._abstained is not None and len(self._users) and not abstaining:
+            codes[(codes >= 0) & self._abstained[codes]] = -1
+        return codes
+
+    def _check_labels(self, examples: Examples, verb: str) -> None:
+        bad = np.flatnonzero(~np.isfinite(examples.utility))
+        if len(bad):
+            where = f"{verb} of '{self.kind}', query '{examples.queries[examples.query[bad[0]]]}'"
+            found = f"utility {examples.utility[bad[0]]} ({len(bad)} such rows)"
+            raise InputError(where, found, "finite utilities; leave unlabelled candidates out")
+
+    def _check_whole(self) -> None:
+        """Refuse to save what was not fitted, or was loaded for one user."""
+        if not self._fitted or self._asked is not None:
+            raise BestforError(f"'{self.kind}' is saved whole, after fit")
+
+    def _check_asked(self, users: tuple[str, ...]) -> None:
+        """Refuse users whom a model that was loaded for one user does not know."""
+        others = [] if self._asked is None else [user for user in users if user not in self._asked]
+        if others:
+            loaded = ", ".join(f"'{user}'" for user in sorted(self._asked or ()))
+            raise InputError(f"a '{self.kind}'", f"user '{others[0]}'", f"{loaded}, for whom it was loaded")
+
+    def _note_strangers(self, examples: Examples, codes: IntArray, served: str) -> None:
+        unknown = self._known_codes(examples.users, abstaining=True) < 0
+        strangers = len(np.unique(examples.user[(codes < 0) & unknown[examples.user]]))
+        if strangers:
+            subject = (
+                "1 user without fit labels was" if strangers == 1 else f"{strangers} users without fit labels were"
+            )
+            self._predict_notes.append(f"{subject} served by {served}")
+
+
+def _refuse_nan(arrays: Arrays) -> None:
+    for name, values in arrays.items():
+        if values.dtype.kind == "f" and np.isnan(values).any():
+            raise ValueError(f"array '{name}' holds NaN")

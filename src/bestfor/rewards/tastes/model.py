@@ -1,0 +1,252 @@
+"""Tastes: what people like in texts nobody has rated yet, from the tastes that others share with them.
+
+    y = m + h_0(t) + a_u'h(t) + g_u(t) + b_q + e,   a_u ~ N(0, I),  h_j ~ GP(0, v_j (K + n_j I)),  g_u ~ GP(0, w K)
+
+Users get low-rank tastes a_u that are learned from all users together; a Gaussian process carries every taste from
+rated texts to unseen ones by their nearness K (meaning and spelling), and g_u is what a user's own ratings add. It is
+the choice where many people rate the same texts. n_j says how much of a taste an item's looks cannot tell; its
+defaults, w and K were chosen on inner folds of real votes. Where a candidate was rated by others in the fit part, their
+ratings speak directly. Variational Bayes; sources in :mod:`bestfor.rewards.tastes.factors`,
+:mod:`bestfor.rewards.tastes.person` and :mod:`bestfor.rewards._nearness`. Users without fit labels get h_0, and so do
+those whose labels say no more than it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from scipy import linalg, sparse
+
+from bestfor.artifacts import Arrays
+from bestfor.data.candidates import Examples
+from bestfor.errors import InputError
+from bestfor.rewards._absorbing import AbsorbingModel
+from bestfor.rewards._encoder import check_signature, check_width
+from bestfor.rewards._items import Items, embed_items, list_items
+from bestfor.rewards._nearness import Looks, Nearness
+from bestfor.rewards._shared import JITTER, Shared, carry, learn_shared
+from bestfor.rewards.abstain import abstaining, left_out_levels
+from bestfor.rewards.tastes.person import Labels, Person, Variances, know, stranger
+from bestfor.types import FloatArray, IntArray, RewardEstimate
+
+MANY = 32
+
+
+class Config(BaseModel):
+    """The encoder and the shape of the model.
+
+    Attributes:
+        encoder: name of the sentence encoder.
+        tastes: number of latent tastes; those the data do not support fade out.
+        length: how near two unit embeddings must be to mean the like.
+        spelling: weight of shared letter groups beside embeddings in K; 0 leaves them out.
+        general_noise: n_0, variance of what everybody makes of a text that its looks do not tell, over what they tell.
+        taste_noise: n_j of the tastes.
+        own_share: w over the noise variance, the part of it that a user's own ratings of near texts explain.
+        rounds: turns of users and texts.
+        max_items: most distinct texts to fit; time grows with their cube.
+        abstain: whether users whose labels say no more than everybody's are served by h_0.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    encoder: str = "all-MiniLM-L6-v2"
+    tastes: int = Field(default=24, ge=0, le=256)
+    length: float = Field(default=0.5, gt=0)
+    spelling: float = Field(default=0.3, ge=0)
+    general_noise: float = Field(default=0.5, gt=0)
+    taste_noise: float = Field(default=2.0, gt=0)
+    own_share: float = Field(default=0.2, ge=0, lt=1)
+    rounds: int = Field(default=20, ge=1, le=1000)
+    max_items: int = Field(default=3000, ge=1)
+    abstain: bool = True
+
+
+class Tastes(AbsorbingModel):
+    """Low-rank tastes with a Gaussian process on texts."""
+
+    kind = "tastes"
+    Config = Config
+    sliced = True
+
+    def _absorb(self, examples: Examples, codes: IntArray) -> None:
+        """What texts are (h) stays as fitted; texts may be new."""
+        items = list_items(examples)
+        place = self._remember(items)
+        target = (examples.utility - self._centre) / self._unit
+        rows = (codes[examples.user], place[items.row], examples.query, target)
+        users = max(len(self._users), int(codes.max()) + 1)
+        self._labels = self._labels.add(users, *rows)
+
+    def _fit(self, examples: Examples, rng: int) -> None:
+        items = list_items(examples)
+        if len(items.keys) > self.config.max_items:
+            found = f"{len(items.keys)} distinct texts"
+            expected = f"at most {self.config.max_items}; kind 'hierarchical' takes any number"
+            raise InputError("reward 'tastes'", found, expected)
+        self._centre = float(np.mean(examples.utility))
+        self._unit = float(np.std(examples.utility)) or 1.0
+        self._keys, self._with_inputs = items.keys, items.with_inputs
+        self._signature = self._encoder_or_fail().signature
+        self._nearness = Nearness.learn(items.texts, self.config.length, self.config.spelling)
+        self._looks = self._look(items)
+        target = (examples.utility - self._centre) / self._unit
+        tastes = max(min(self.config.tastes, len(items.keys) - 1, len(self._users) - 1), 0)
+        near = self._nearness.between(self._looks, self._looks)
+        noises, rounds = (self.config.general_noise, self.config.taste_noise), self.config.rounds
+        votes = (target, examples.user, examples.query, items.row)
+        self._shared = learn_shared(votes, near, noises, (tastes, rounds), rng=rng)
+        self._labels = Labels.build(len(self._users), examples.user, items.row, examples.query, target)
+        self._prepare(near)
+        self._judge(near)
+
+    def _judge(self, near: FloatArray) -> None:
+        """Leave-one-out errors of every user with and without a part of their own."""
+        labels, users = self._labels, len(self._users)
+        items = [labels.item[labels.of(user)] for user in range(users)]
+        people = (self._know(user, near[np.ix_(mine, mine)]) for user, mine in enumerate(items))
+        personal = np.concatenate([person.left_out for person in people])
+        shared = left_out_levels(labels.y - self._shared.mean[labels.item, 0], labels.query)
+        self._abstained = abstaining(labels.owner, personal, shared) if self.config.abstain else None
+
+    def _know(self, user: int, near: FloatArray) -> Person:
+        shared = self._shared
+        variances = Variances(shared.noise, shared.level_scale, self.config.own_share * shared.noise)
+        return know(self._labels, user, shared.mean[self._labels.item[self._labels.of(user)]], near, variances)
+
+    def _person(self, user: int, known: FloatArray | None) -> Person:
+        """What is believed of a user; ``known`` is the kernel between all items, where it is at hand."""
+        if user < 0:
+            return stranger(self._shared.mean.shape[1] - 1)
+        mine = self._labels.item[self._labels.of(user)]
+        if known is not None:
+            return self._know(user, known[np.ix_(mine, mine)])
+        looks = self._looks.take(mine)
+        return self._know(user, self._nearness.between(looks, looks))
+
+    def _predict(self, examples: Examples) -> RewardEstimate:
+        items, codes = list_items(examples), self._user_codes(examples)
+        mean, variance, near = self._items(items)
+        shared, own = self._shared, self.config.own_share * self._shared.noise
+        reward, wide = np.zeros(len(codes)), np.zeros(len(codes))
+        order = np.argsort(codes, kind="stable")
+        present, starts = np.unique(codes[order], return_index=True)
+        # many users at once: the kernel between all items costs less than one for each of them
+        known = self._nearness.between(self._looks, self._looks) if len(present) > MANY else None
+        for user, rows in zip(present, np.split(order, starts[1:]), strict=True):
+            person, asked = self._person(int(user), known), items.row[rows]
+            h, unsure = mean[asked], variance[asked]
+            part, left = person.judge(h[:, 1:], near[np.ix_(asked, person.item)], own)
+            reward[rows] = h[:, 0] + part
+            wide[rows] = left + unsure[:, 0] + np.sum(unsure[:, 1:] * (person.taste**2 + person.spread), axis=1)
+        self._note_strangers(examples, codes, "the mean of all users")
+        std = self._unit * np.sqrt(wide + shared.noise - own + shared.level_scale)
+        return RewardEstimate(self._centre + self._unit * reward, std, self._unit * np.sqrt(wide))
+
+    def _items(self, items: Items) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Mean and variance of h at each item, and its kernel to the items that are known.
+
+        Items of the fit part are as believed, others as their looks tell.
+        """
+        place = {key: code for code, key in enumerate(self._keys)}
+        known = np.array([place.get(key, -1) for key in items.keys], dtype=np.int64)
+        looks, fresh = self._looks.take(np.maximum(known, 0)), np.flatnonzero(known < 0)
+        if len(fresh):
+            order = np.argsort(np.concatenate([np.flatnonzero(known >= 0), fresh]), kind="stable")
+            looks = self._looks.take(known[known >= 0]).join(self._look(items.take(fresh))).take(order)
+        near = self._nearness.between(looks, self._looks)
+        mean, variance = self._shared.mean[known], self._shared.variance[known]
+        if len(fresh):
+            noises = (self.config.general_noise, self.config.taste_noise)
+            mean[fresh], variance[fresh] = carry(self._shared, self._factors, near[fresh], noises)
+        return mean, variance, near
+
+    def _remember(self, items: Items) -> IntArray:
+        """Where each item stands among those that are known; new ones are added as their looks tell."""
+        place = {key: code for code, key in enumerate(self._keys)}
+        fresh = np.flatnonzero([key not in place for key in items.keys])
+        if len(fresh):
+            added = items.take(fresh)
+            mean, variance, _ = self._items(added)
+            self._looks = self._looks.join(self._look(added))
+            self._shared = self._shared.extend(mean, variance)
+            self._keys += added.keys
+            place |= {key: len(place) + code for code, key in enumerate(added.keys)}
+        return np.array([place[key] for key in items.keys], dtype=np.int64)
+
+    def _look(self, items: Items) -> Looks:
+        encoder = self._encoder_or_fail()
+        check_signature(encoder, self.config.encoder, self._signature)
+        return self._nearness.look(items.texts, embed_items(items, encoder, self._with_inputs))
+
+    def _prepare(self, near: FloatArray) -> None:
+        """Factors of h's priors at the fitted items."""
+        noises = (self.config.general_noise, self.config.taste_noise)
+        self._factors = tuple(
+            linalg.cho_factor(near + max(noise, JITTER) * np.eye(len(near)), lower=True) for noise in noises
+        )
+
+    def _state(self) -> tuple[dict[str, Any], Arrays]:
+        self._sort_users()
+        shared, spelled, labels = self._shared, self._looks.spelled, self._labels
+        state = {
+            "centre": self._centre,
+            "unit": self._unit,
+            "noise": shared.noise,
+            "level_scale": shared.level_scale,
+            "fitted": shared.fitted,
+            "signature": self._signature,
+            "with_inputs": self._with_inputs,
+            "items": list(self._keys),
+        }
+        arrays = {
+            "vectors": self._looks.vectors,
+            "rarity": self._nearness.rarity,
+            "spelled.data": spelled.data,
+            "spelled.indices": spelled.indices.astype(np.int64),
+            "spelled.indptr": spelled.indptr.astype(np.int64),
+            "item": shared.mean,
+            "item_variance": shared.variance,
+            "scale": shared.scale,
+            "user.item": labels.item,
+            "user.item.ends": labels.ends,
+            "user.query": labels.query,
+            "user.query.ends": labels.ends,
+            "user.y": labels.y,
+            "user.y.ends": labels.ends,
+        }
+        return state, arrays
+
+    def _restore(self, state: dict[str, Any], arrays: Arrays) -> None:
+        self._centre, self._unit = float(state["centre"]), float(state["unit"])
+        self._signature, self._keys = str(state["signature"]), tuple(str(key) for key in state["items"])
+        self._with_inputs = bool(state["with_inputs"])
+        self._nearness = Nearness(self.config.length, self.config.spelling, arrays["rarity"])
+        count, vectors, ends = len(self._keys), arrays["vectors"], arrays["user.item.ends"]
+        spelled = (arrays["spelled.data"], arrays["spelled.indices"], arrays["spelled.indptr"])
+        width = max(len(arrays["rarity"]), 1)
+        self._looks = Looks(vectors, sparse.csr_array(spelled, shape=(count, width)))
+        self._looks.spelled.check_format()
+        scalars = (float(state["noise"]), float(state["level_scale"]), int(state["fitted"]))
+        self._shared = Shared(arrays["item"], arrays["item_variance"], arrays["scale"], *scalars)
+        self._labels = Labels(arrays["user.item"], arrays["user.query"], arrays["user.y"], ends)
+        shapes = [arrays["item"].shape, arrays["item_variance"].shape, vectors.shape[:1], ends.shape]
+        expected = [(count, len(arrays["scale"]))] * 2 + [(count,), (len(self._users) + 1,)]
+        rows = {len(self._labels.item), len(self._labels.query), len(self._labels.y), int(ends[-1])}
+        known = not len(self._labels.item) or 0 <= self._labels.item.min() <= self._labels.item.max() < count
+        if shapes != expected or len(rows) != 1 or not 0 < self._shared.fitted <= count or not known:
+            raise ValueError(f"arrays of shapes {shapes} for {count} items and {len(self._users)} users")
+        check_width(vectors, self._encoder, 1 + self._with_inputs)
+        fitted = self._looks.take(np.arange(self._shared.fitted))
+        self._prepare(self._nearness.between(fitted, fitted))
+
+    def _sort_users(self) -> None:
+        """Users in the order of their ids, as artifacts keep them."""
+        order = np.array(sorted(range(len(self._users)), key=lambda code: self._users[code]), dtype=np.int64)
+        if np.array_equal(order, np.arange(len(order))):
+            return
+        self._labels, self._codes = self._labels.reorder(order), None
+        self._users = tuple(self._users[code] for code in order)
+        self._abstained = None if self._abstained is None else self._abstained[order]

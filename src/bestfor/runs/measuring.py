@@ -1,0 +1,242 @@
+"""Measuring: the utility of every candidate of a pool, one table for each metric."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bestfor.artifacts import write_bytes
+from bestfor.data.chunks import portions
+from bestfor.data.schema import UTILITIES, write
+from bestfor.errors import InputError
+from bestfor.metrics._parallel import measured
+from bestfor.metrics.base import Metric, Query
+from bestfor.pool import CandidatePool, content_hash
+from bestfor.types import FloatArray
+
+CHUNK = 2000
+"""About how many candidates are measured between two looks at the clock."""
+KEEP_EVERY = 15.0
+"""Seconds of work that a killed run may lose."""
+SHOW_AFTER = 2.0
+"""Seconds before a bar is drawn."""
+_DONE = "done"
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """How the work is done; none of it changes a value.
+
+    Attributes:
+        workers: processes, for metrics that can be sent to them.
+        progress: whether to draw a bar on standard error; None where that is a terminal.
+        partial: file that keeps what is done of a long measurement; None keeps nothing.
+        inputs: hash of what decides the values; a partial file of other inputs is not read.
+    """
+
+    workers: int = 1
+    progress: bool | None = None
+    partial: Path | None = None
+    inputs: str = ""
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise InputError("workers", str(self.workers), "1 or more")
+
+
+def measure(candidates: pa.Table, queries: pa.Table, metric: Metric, how: Measuring | None = None) -> pa.Table:
+    """Utilities of candidates.
+
+    Args:
+        candidates: table of schema ``CANDIDATES``.
+        queries: table of schema ``QUERIES`` that holds every candidate's query.
+        metric: what is measured.
+        how: workers, progress and resumption; by default one process, and nothing is kept.
+
+    Returns:
+        Table of schema ``UTILITIES``, row for row as ``candidates``; a metric that is ``partial`` has no row where it
+        has no value.
+
+    Raises:
+        InputError: a candidate without a query, a query that lacks what the metric needs, or a value that is not
+            finite; the query is named.
+    """
+    how = how or Measuring()
+    groups = _groups(candidates, queries)
+    utility = _values(groups, metric, how, candidates.num_rows)
+    names = pa.array([metric.name] * candidates.num_rows)
+    columns = [candidates["query_id"], candidates["candidate"], names, pa.array(utility)]
+    table = pa.table(columns, schema=UTILITIES)
+    return table.filter(pa.array(~np.isnan(utility))) if getattr(metric, "partial", False) else table
+
+
+def measure_pool(
+    pool: CandidatePool,
+    queries: pa.Table,
+    metrics: Sequence[Metric],
+    folder: str | Path,
+    *,
+    workers: int = 1,
+    progress: bool | None = None,
+) -> list[Path]:
+    """Measure a pool and write ``<metric>.parquet`` for each metric, unless it is there for just these inputs.
+
+    A measurement that takes long keeps what it has, and a call after a killed one goes on from there, to the same
+    bytes.
+
+    Args:
+        pool: a finished pool.
+        queries: table of schema ``QUERIES``.
+        metrics: what is measured, with distinct names.
+        folder: usually ``utilities`` in the run's folder.
+        workers: processes, for metrics that can be sent to them; values do not depend on it.
+        progress: whether to draw a bar on standard error; by default where that is a terminal.
+
+    Returns:
+        The files, in the order of the metrics.
+
+    Raises:
+        InputError: as :func:`measure` and :meth:`~bestfor.pool.CandidatePool.scan`; also two metrics of one name.
+    """
+    names = [metric.name for metric in metrics]
+    if len(set(names)) < len(names):
+        raise InputError("metrics", ", ".join(names), "distinct names")
+    candidates = pool.scan()
+    paths: list[Path] = []
+    for metric in metrics:
+        path = Path(folder) / f"{metric.name}.parquet"
+        inputs = _inputs(candidates, queries, metric)
+        if _written_for(path) != inputs:
+            partial = path.with_name(f".{metric.name}.partial")
+            how = Measuring(workers, progress, partial, inputs)
+            write(measure(candidates, queries, metric, how), path, {"bestfor.inputs": inputs})
+            partial.unlink(missing_ok=True)
+        paths.append(path)
+    return paths
+
+
+@dataclass(frozen=True)
+class _Group:
+    """A query, its candidates' texts, and their rows in the table."""
+
+    query: Query
+    texts: list[str]
+    rows: list[int]
+
+
+def _groups(candidates: pa.Table, queries: pa.Table) -> list[_Group]:
+    known = {row["query_id"]: _query(row) for row in queries.to_pylist()}
+    groups: dict[str, _Group] = {}
+    ids, texts = candidates["query_id"].to_pylist(), candidates["text"].to_pylist()
+    for row, (name, text) in enumerate(zip(ids, texts, strict=True)):
+        if name not in groups:
+            if name not in known:
+                raise InputError("candidates", f"query '{name}'", "a query of the table of queries")
+            groups[name] = _Group(known[name], [], [])
+        groups[name].texts.append(text)
+        groups[name].rows.append(row)
+    return list(groups.values())
+
+
+def _values(groups: Sequence[_Group], metric: Metric, how: Measuring, count: int) -> FloatArray:
+    utility, done = _resumed(how, count)
+    chunks = portions([group for group in groups if not done[group.rows].all()], lambda group: len(group.rows), CHUNK)
+    work = measured(metric, [[(group.query, group.texts) for group in chunk] for chunk in chunks], how.workers)
+    kept = time.monotonic()
+    with _bar(how.progress, metric.name, int(done.sum()), count) as advance:
+        try:
+            for chunk, found in zip(chunks, work, strict=True):
+                for group, values in zip(chunk, found, strict=True):
+                    utility[group.rows] = _checked(values, group.query.query_id, metric)
+                    done[group.rows] = True
+                advance(sum(len(group.rows) for group in chunk))
+                if time.monotonic() - kept > KEEP_EVERY:
+                    _keep(how, utility, done)
+                    kept = time.monotonic()
+        except BaseException:
+            _keep(how, utility, done)
+            raise
+    return utility
+
+
+def _keep(how: Measuring, utility: FloatArray, done: np.ndarray) -> None:
+    if how.partial is None or not done.any():
+        return
+    table = pa.table({"utility": utility, _DONE: done}).replace_schema_metadata({"bestfor.inputs": how.inputs})
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    how.partial.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(how.partial, sink.getvalue().to_pybytes())
+
+
+def _resumed(how: Measuring, count: int) -> tuple[FloatArray, np.ndarray]:
+    """What an earlier, killed call had done, if it was about the same."""
+    utility, done = np.full(count, np.nan), np.zeros(count, dtype=np.bool_)
+    if how.partial is None or _written_for(how.partial) != how.inputs:
+        return utility, done
+    try:
+        table = pq.read_table(how.partial)
+    except (OSError, pa.ArrowException):
+        return utility, done
+    # Copies: what arrow hands out may not be written to.
+    return table["utility"].to_numpy().copy(), table[_DONE].to_numpy().copy()
+
+
+@contextmanager
+def _bar(progress: bool | None, metric: str, done: int, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar with remaining time on standard error once the work has taken a while, or nothing."""
+    if not (sys.stderr.isatty() if progress is None else progress):
+        yield lambda count: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(metric), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True, force_terminal=progress), transient=True)
+    task = bar.add_task(metric, total=total, completed=done)
+    began = time.monotonic()
+
+    def advance(count: int) -> None:
+        if time.monotonic() - began > SHOW_AFTER or progress:
+            bar.start()
+        bar.advance(task, count)
+
+    try:
+        yield advance
+    finally:
+        bar.stop()
+
+
+def _query(row: dict[str, str | None]) -> Query:
+    return Query(str(row["query_id"]), str(row["user_id"]), str(row["input"]), row["reference"], str(row["split"]))
+
+
+def _checked(values: FloatArray, query: str, metric: Metric) -> FloatArray:
+    bad = np.isinf(values) if getattr(metric, "partial", False) else ~np.isfinite(values)
+    if bad.any():
+        raise InputError(f"metric '{metric.name}', query '{query}'", "a value that is not finite", "finite numbers")
+    return values
+
+
+def _inputs(candidates: pa.Table, queries: pa.Table, metric: Metric) -> str:
+    parts = [content_hash(candidates), content_hash(queries), metric.signature]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _written_for(path: Path) -> str | None:
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except (OSError, pa.ArrowException):
+        return None
+    value = metadata.get(b"bestfor.inputs")
+    return None if value is None else value.decode()

@@ -1,0 +1,255 @@
+"""What is asked of a policy: fit queries from what users wrote, and for every query a prompt that never looks ahead."""
+
+from __future__ import annotations
+
+import itertools
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from bestfor.data.schema import HISTORIES, QUERIES
+from bestfor.data.text import plain
+from bestfor.encoders.base import Encoder
+from bestfor.errors import InputError
+from bestfor.policies.base import Budgeted, Policy, Prompt
+from bestfor.policies.prompts import Fitted, Template, estimate, fit, published, turns
+from bestfor.policies.retrieval import Item, Retriever, passage
+
+
+@dataclass(frozen=True)
+class Prompting:
+    """What stands in a prompt.
+
+    Attributes:
+        instruction: what the policy is told to do, in our own words.
+        items: how many of the user's earlier items.
+        retriever: how they are chosen, see :func:`bestfor.policies.retrieval.retrieve`.
+        published: a benchmark's task whose own prompt is used instead of the instruction and turns; empty for ours.
+        tokens: the most tokens of a prompt, None where only the policy's own limit counts.
+        encoder: what compares them, for the retriever ``dense``.
+    """
+
+    instruction: str = ""
+    items: int = 4
+    retriever: str = "bm25"
+    published: str = ""
+    tokens: int | None = None
+    encoder: Encoder | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Queries and their prompts, row for row.
+
+    Attributes:
+        queries: table of schema ``QUERIES``, sorted by id.
+        prompts: one for each query.
+        shown: how many items stand in each prompt.
+        dropped: how many items were chosen for each prompt and found no room in it.
+    """
+
+    queries: pa.Table
+    prompts: tuple[Prompt, ...]
+    shown: tuple[int, ...]
+    dropped: tuple[int, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Totals, for the record."""
+        return {
+            "queries": len(self.prompts),
+            "items_shown": sum(self.shown),
+            "items_dropped": sum(self.dropped),
+            "prompts_with_dropped_items": sum(count > 0 for count in self.dropped),
+        }
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A row of the table of queries, its prompt, and the counts of items shown and dropped."""
+
+    row: dict[str, Any]
+    prompt: Prompt
+    shown: int
+    dropped: int
+
+
+def teaching(count: int, fit_share: float) -> int:
+    """How many of a user's items, the earliest of ``count``, are not labelled and may train the user's adapter."""
+    return int(round(count * (1.0 - fit_share), 9))
+
+
+def labelled(count: int, fit_items: int, fit_share: float) -> int:
+    """How many of a user's items, the latest of ``count``, become fit queries."""
+    return min(fit_items, count - teaching(count, fit_share))
+
+
+def ask(
+    policy: Policy,
+    histories: pa.Table,
+    queries: pa.Table,
+    fit_items: int,
+    prompting: Prompting,
+    *,
+    fit_share: float = 1.0,
+) -> Asked:
+    """Make fit queries of users' latest items, and prompts for these and the given queries.
+
+    A fit query's prompt shows items strictly earlier than the item itself: by time where the user's items have times
+    (so not those of the same moment), by their order in the table where they have none. A given query's prompt may
+    show all history, but nothing later than the query where both have times. An item whose input is that of one of the
+    user's given queries is that query: it neither becomes a fit query nor shows in a prompt. An item without an input
+    (a text that was not asked for) may show and never becomes a fit query. Users are taken one after another: memory
+    holds the prompts and one user's history.
+
+    Args:
+        policy: where it knows a budget, items that find no room are left out.
+        histories: table of schema ``HISTORIES``.
+        queries: table of schema ``QUERIES``.
+        fit_items: how many of each user's items, the latest, become fit queries.
+        prompting: what stands in a prompt.
+        fit_share: share of each user's items, the latest, that may become fit queries; earlier ones only show.
+
+    Returns:
+        All queries with their prompts. A fit query's id is ``<user>/<item>``, its reference what the user wrote.
+
+    Raises:
+        InputError: two items or queries of one name, a user of whose items only some have times, or a query that does
+            not fit the budget even without items.
+    """
+    given: dict[str, list[dict[str, Any]]] = {}
+    for row in queries.select(QUERIES.names).to_pylist():
+        given.setdefault(row["user_id"], []).append(row)
+    prompter = _Prompter(policy, prompting)
+    questions: list[_Question] = []
+    for user, items in users_of(histories, queries):
+        rows = given.pop(user, [])
+        retriever = prompter.retriever(items, rows)
+        questions += [prompter.ask(row, retriever, _not_after(items, row["timestamp"])) for row in rows]
+        askable = [index for index, item in enumerate(items) if item.input.strip()]
+        for index in askable[len(askable) - labelled(len(askable), fit_items, fit_share) :]:
+            row, earlier = _fit_question(user, items, index)
+            questions.append(prompter.ask(row, retriever, earlier))
+    nothing = prompter.retriever((), ())
+    questions += [prompter.ask(row, nothing, 0) for rows in given.values() for row in rows]
+    questions.sort(key=lambda question: question.row["query_id"])
+    _distinct([question.row["query_id"] for question in questions], "queries")
+    table = pa.Table.from_pylist([question.row for question in questions], schema=QUERIES)
+    columns = [(question.prompt, question.shown, question.dropped) for question in questions]
+    prompts, shown, dropped = zip(*columns, strict=True) if columns else ((), (), ())
+    return Asked(table, prompts, shown, dropped)
+
+
+def users_of(histories: pa.Table, queries: pa.Table) -> Iterator[tuple[str, tuple[Item, ...]]]:
+    """Each user with a history, by name, and their items, oldest first, without those that are asked.
+
+    Raises:
+        InputError: two items of one name, or a user of whose items only some have times.
+    """
+    asked: dict[str, set[str]] = {}
+    for user, text in zip(queries["user_id"].to_pylist(), queries["input"].to_pylist(), strict=True):
+        asked.setdefault(user, set()).add(plain(text))
+    histories = histories.select(HISTORIES.names)
+    for user, slices in slices_by_user(histories["user_id"]).items():
+        rows = [row for start, count in slices for row in histories.slice(start, count).to_pylist()]
+        yield user, _items(user, rows, asked.get(user, set()))
+
+
+def slices_by_user(users: pa.ChunkedArray) -> dict[str, list[tuple[int, int]]]:
+    """Where each user's rows lie, (first, count) of every run, by name; slices of a mapped file are not copied."""
+    encoded = users.dictionary_encode().unify_dictionaries().combine_chunks()
+    if isinstance(encoded, pa.ChunkedArray):
+        return {}
+    code = encoded.indices.to_numpy()
+    names = encoded.dictionary.to_pylist()
+    first = np.flatnonzero(np.diff(code, prepend=-1))
+    count = np.diff(first, append=len(code))
+    found: dict[str, list[tuple[int, int]]] = {name: [] for name in sorted(names)}
+    for start, rows in zip(first.tolist(), count.tolist(), strict=True):
+        found[names[code[start]]].append((start, rows))
+    return found
+
+
+def _items(user: str, rows: list[dict[str, Any]], asked: set[str]) -> tuple[Item, ...]:
+    items = [Item(row["item_id"], row["input"], row["output"], row["timestamp"]) for row in rows]
+    _distinct(sorted(item.item_id for item in items), f"items of user '{user}'")
+    without = [item.item_id for item in items if item.timestamp is None]
+    if without and len(without) < len(items):
+        raise InputError(f"user '{user}'", f"item '{without[0]}' without a time among others with one", "all or none")
+    timed = items if without else sorted(items, key=lambda item: (_time(item), item.item_id))
+    return tuple(item for item in timed if not asked or not item.input or plain(item.input) not in asked)
+
+
+def _fit_question(user: str, items: Sequence[Item], index: int) -> tuple[dict[str, Any], int]:
+    """The row that asks for an item, and how many items are strictly earlier."""
+    item = items[index]
+    row = {
+        "query_id": f"{user}/{item.item_id}",
+        "user_id": user,
+        "input": item.input,
+        "reference": item.output,
+        "split": "fit",
+        "timestamp": item.timestamp,
+    }
+    when = item.timestamp
+    return row, index if when is None else bisect_left(items, when, key=_time)
+
+
+def _not_after(items: Sequence[Item], when: int | None) -> int:
+    """How many of a user's items, oldest first, a query of this time may see."""
+    if when is None or not items or items[0].timestamp is None:
+        return len(items)
+    return bisect_right(items, when, key=_time)
+
+
+def _time(item: Item) -> int:
+    return item.timestamp or 0
+
+
+class _Prompter:
+    """Makes prompts that keep to a budget."""
+
+    def __init__(self, policy: Policy, prompting: Prompting) -> None:
+        self._prompting = prompting
+        self._template: Template = (
+            published(prompting.published) if prompting.published else turns(prompting.instruction)
+        )
+        own = policy.budget if isinstance(policy, Budgeted) else None
+        limits = [limit for limit in (own, prompting.tokens) if limit is not None]
+        self._budget = min(limits) if limits else None
+        self._count = policy.count if isinstance(policy, Budgeted) else estimate
+
+    def retriever(self, items: Sequence[Item], rows: Sequence[dict[str, Any]]) -> Retriever:
+        """A user's, for all of the user's queries."""
+        prompting = self._prompting
+        if items and prompting.encoder is not None and prompting.retriever == "dense":
+            # What will be compared is encoded in one call; an embedding depends on its own text alone.
+            asked = [*(item.input for item in items), *(row["input"] for row in rows)]
+            prompting.encoder.encode([*map(passage, items), *asked])
+        return Retriever(items, prompting.retriever, prompting.encoder)
+
+    def ask(self, row: dict[str, Any], retriever: Retriever, seen: int) -> _Question:
+        """The prompt of a query that may see the user's first so many items."""
+        best = retriever.best(row["input"], self._prompting.items, seen=seen)
+        fitted = self._fit([(item.input, item.output) for item in best], row)
+        prompt = Prompt(row["query_id"], tuple(fitted.messages), row["user_id"])
+        return _Question(row, prompt, len(best) - fitted.dropped, fitted.dropped)
+
+    def _fit(self, pairs: list[tuple[str, str]], row: dict[str, Any]) -> Fitted:
+        if self._budget is None:
+            return Fitted(self._template(pairs, row["input"]), 0)
+        try:
+            return fit(self._template, pairs, row["input"], budget=self._budget, count=self._count)
+        except InputError as error:
+            raise InputError(f"query '{row['query_id']}'", error.found, error.expected) from error
+
+
+def _distinct(names: Sequence[str], what: str) -> None:
+    """Names in sorted order must differ."""
+    for left, right in itertools.pairwise(names):
+        if left == right:
+            raise InputError(what, f"'{left}' twice", "distinct ids")

@@ -1,0 +1,173 @@
+"""The histories door: fit queries made of what users wrote, prompts that never look ahead, candidates in a pool."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import pyarrow as pa
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from bestfor.errors import InputError
+from bestfor.pipeline.filling import Chunk, fill
+from bestfor.policies.base import Policy
+from bestfor.pool import CandidatePool
+from bestfor.runs.prompts import Asked, Prompting, ask
+
+EVERY = 30.0
+"""Seconds between two lines that say how far sampling is."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How many candidates, and from which prompts.
+
+    Attributes:
+        n: candidates of a test query.
+        fit_n: candidates of a fit query.
+        fit_items: how many items of each user, the latest, become fit queries.
+        prompting: what stands in a prompt.
+        seed: the run's seed.
+        fit_share: share of each user's items, the latest, that may become fit queries.
+    """
+
+    n: int = 30
+    fit_n: int = 5
+    fit_items: int = 8
+    prompting: Prompting = field(default_factory=Prompting)
+    seed: int = 0
+    fit_share: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, least in (("n", 1), ("fit_n", 1), ("fit_items", 0)):
+            if getattr(self, name) < least:
+                raise InputError(name, str(getattr(self, name)), f"{least} or more")
+
+
+def generate(
+    policy: Policy,
+    histories: pa.Table,
+    queries: pa.Table,
+    pool: CandidatePool,
+    sampling: Sampling,
+    *,
+    progress: bool | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> pa.Table:
+    """Sample the candidates of all fit and test queries into a pool, or what is left of them.
+
+    Work is planned in fixed chunks from the sorted ids of the queries, and a chunk's part is named by all that decides
+    it (policy, seed, n, prompts): whatever is there already is kept, and a call that was killed goes on to the same
+    bytes. Parts of other settings stay in the folder and are not read.
+
+    Args:
+        policy: writes the candidates.
+        histories: table of schema ``HISTORIES``.
+        queries: table of schema ``QUERIES``: the test queries.
+        pool: where candidates go.
+        sampling: how many, and from which prompts.
+        progress: whether to draw a bar on standard error; by default where that is a terminal.
+        tell: called with a line that says what is owed and, where there is no bar, every now and then with one that
+            says how far it is.
+
+    Returns:
+        Table of schema ``QUERIES``: the given queries and a fit query for each chosen item, sorted by id. The
+        references of fit queries are what the users wrote.
+
+    Raises:
+        InputError: the tables do not fit together, or the policy cannot be had; the message names what.
+        BestforError: a server did not give all candidates; what came is kept, and the next call goes on.
+    """
+    asked = ask(policy, histories, queries, sampling.fit_items, sampling.prompting, fit_share=sampling.fit_share)
+    chunks = plan(policy, asked, sampling)
+    pool.plan([chunk.key for chunk in chunks], asked.counts)
+    owed = set(pool.missing())
+    if tell is not None:
+        told = f"{len(owed)} of {len(chunks)} parts from '{policy.name}'" if owed else "already there"
+        tell(f"pool: {told}")
+    here = sum(chunk.size for chunk in chunks if chunk.key not in owed)
+    with _progress(progress, tell, here, sum(chunk.size for chunk in chunks)) as advance:
+        for chunk in fill(policy, [chunk for chunk in chunks if chunk.key in owed], pool, sampling.seed):
+            advance(chunk.size)
+    pool.sweep()
+    return asked.queries
+
+
+def plan(policy: Policy, asked: Asked, sampling: Sampling) -> list[Chunk]:
+    """Cut the prompts of each split, sorted by query id, into the policy's chunks.
+
+    Args:
+        policy: its signature is part of the keys.
+        asked: queries and their prompts.
+        sampling: candidates per query, and the seed.
+
+    Returns:
+        Chunks in order, fit before test.
+    """
+    splits = dict(zip(asked.queries["query_id"].to_pylist(), asked.queries["split"].to_pylist(), strict=True))
+    chunks: list[Chunk] = []
+    for split, n in (("fit", sampling.fit_n), ("test", sampling.n)):
+        prompts = sorted((p for p in asked.prompts if splits[p.query_id] == split), key=lambda p: p.query_id)
+        for number, start in enumerate(range(0, len(prompts), policy.chunk)):
+            part = tuple(prompts[start : start + policy.chunk])
+            content = [policy.signature, sampling.seed, n, [[p.query_id, list(p.messages)] for p in part]]
+            digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+            chunks.append(Chunk(f"{split}-{number:05d}-{digest[:16]}", part, n))
+    return chunks
+
+
+class _Rate(ProgressColumn):
+    """Candidates a second since this call began."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.1f}/s", style="progress.data.speed")
+
+
+@contextmanager
+def _progress(
+    progress: bool | None, tell: Callable[[str], None] | None, done: int, total: int
+) -> Iterator[Callable[[int], None]]:
+    """A bar with rate and remaining time on standard error, lines where there is no terminal, or nothing."""
+    if not (sys.stderr.isatty() if progress is None else progress):
+        yield _Lines(tell, done, total).advance if tell is not None else lambda count: None
+        return
+    columns = (TextColumn("candidates"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    console = Console(stderr=True, force_terminal=progress)
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("candidates", total=total, completed=done)
+        yield lambda count: bar.advance(task, count)
+
+
+class _Lines:
+    """Says how far sampling is, for logs: a line after a while, not one for every part."""
+
+    def __init__(self, tell: Callable[[str], None], done: int, total: int) -> None:
+        self._tell, self._before, self._done, self._total = tell, done, done, total
+        self._start = self._said = time.monotonic()
+
+    def advance(self, count: int) -> None:
+        self._done += count
+        now = time.monotonic()
+        if now - self._said < EVERY or self._done >= self._total:
+            return
+        self._said = now
+        rate = (self._done - self._before) / max(now - self._start, 1e-9)
+        left = timedelta(seconds=round((self._total - self._done) / rate))
+        self._tell(f"candidates: {self._done} of {self._total}, {rate:.1f}/s, {left} left")

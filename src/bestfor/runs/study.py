@@ -1,0 +1,226 @@
+"""The histories door from Python, without a run's file: load, generate, measure, then fit and diagnose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pydantic import TypeAdapter, ValidationError
+
+from bestfor import __version__
+from bestfor.data import schema
+from bestfor.data.candidates import Examples
+from bestfor.data.read.tables import load_ratings
+from bestfor.data.sources.benchmarks import TASKS
+from bestfor.data.sources.polis import load_polis
+from bestfor.data.split import Dataset, Ratings
+from bestfor.diagnostics import Diagnosis, Reward, Settings, diagnose_arrays
+from bestfor.errors import InputError, nearest
+from bestfor.metrics import Metric, make_metric
+from bestfor.pipeline.stages import check_same_data, rewards_table
+from bestfor.policies.base import Policy
+from bestfor.pool import CandidatePool
+from bestfor.rewards import RewardModel
+from bestfor.runs.config import DATA, Data, PolisData, TableData
+from bestfor.runs.joins import build_examples, build_history, build_rows, with_utilities
+from bestfor.runs.measuring import measure_pool
+from bestfor.runs.sampling import Sampling
+from bestfor.runs.sampling import generate as sample
+from bestfor.runs.sources import dataset_of, instruction_of
+from bestfor.runs.steps import write_json
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Candidates for a data set's fit and test queries, and the folder that keeps them.
+
+    Attributes:
+        data: what they were sampled for.
+        queries: table of schema ``QUERIES``: fit queries from the users' items, and the test queries.
+        folder: laid out as a run's folder.
+    """
+
+    data: Dataset
+    queries: pa.Table
+    folder: Path
+
+    @property
+    def pool(self) -> CandidatePool:
+        """The candidates."""
+        return CandidatePool(self.folder / "pool")
+
+    def examples(self, split: str = "fit", metric: str | None = None) -> Examples:
+        """Candidates of one split as reward models take them, with their utilities.
+
+        Those of the fit part that have none (a judge may have nothing to say about some) are left out; in the test part
+        it is NaN.
+
+        Args:
+            split: ``"fit"`` or ``"test"``.
+            metric: which of the measured ones; the only one, where there is one.
+
+        Raises:
+            InputError: the metric is not measured, or there are several and none is named.
+        """
+        history = build_history(self.data.histories, self.queries)
+        examples = build_examples(self.queries, self.pool.scan(), self._utilities(metric), split, history)
+        return with_utilities(examples) if split == "fit" else examples
+
+    def diagnose(
+        self,
+        models: RewardModel | Mapping[str, RewardModel],
+        n: Sequence[int] | None = None,
+        *,
+        metric: str | None = None,
+        settings: Settings | None = None,
+    ) -> Diagnosis:
+        """Diagnose fitted reward models on the test queries; they see no utility.
+
+        Args:
+            models: one, or several by name.
+            n: where curves are drawn; powers of two by default.
+            metric: as for :meth:`examples`.
+            settings: how means and intervals are taken.
+
+        Raises:
+            InputError: as :meth:`examples`; or an N larger than every pool.
+        """
+        named = dict(models) if isinstance(models, Mapping) else {type(models).__name__.lower(): models}
+        candidates, utilities = self.pool.scan(), self._utilities(metric)
+        history = build_history(self.data.histories, self.queries)
+        blind = build_examples(self.queries, candidates, None, "test", history)
+        tables = {
+            name: rewards_table(blind.query, blind.candidate, blind.queries, name, model.predict(blind))
+            for name, model in named.items()
+        }
+        rows = build_rows(self.queries, candidates, utilities, tables)
+        signature = {"version": __version__, "data": self.data.signature, "pool": self.pool.digest, "rule": "argmax"}
+        settings = replace(settings or Settings(), signature=signature, name=self.data.name)
+        rewards = {name: Reward(mean, named[name].scale, rows.stds.get(name)) for name, mean in rows.rewards.items()}
+        settings = replace(settings, n=tuple(n)) if n is not None else settings
+        found = diagnose_arrays(rows.user, rows.query, rows.utility, rewards, settings, candidate=rows.candidate)
+        return found.with_notes({name: (*model.notes, *self.data.notes) for name, model in named.items()})
+
+    def _utilities(self, metric: str | None) -> pa.Table:
+        folder = self.folder / "utilities"
+        known = sorted(path.stem for path in folder.glob("*.parquet"))
+        if metric is None and len(known) == 1:
+            metric = known[0]
+        if metric not in known:
+            found = "nothing measured" if not known else f"metric '{metric}'" if metric else "several metrics"
+            expected = nearest(str(metric), known) if known else "measure(...) first"
+            raise InputError(str(folder), found, expected)
+        return schema.read(folder / f"{metric}.parquet", schema.UTILITIES)
+
+
+def load(source: str, path: str | Path | None = None, **options: Any) -> Dataset | Ratings:  # noqa: ANN401 - the source's own
+    """Read a data set.
+
+    Args:
+        source: ``"lamp"``, ``"longlamp"``, ``"histories"`` or ``"world"`` (histories and queries, a
+            :class:`~bestfor.data.split.Dataset`), ``"polis"`` or ``"table"`` (ratings, a
+            :class:`~bestfor.data.split.Ratings`).
+        path: where sources have one.
+        options: what ``[data]`` of a run's file takes beside, for example ``questions`` and ``outputs`` of ``"lamp"``.
+
+    Raises:
+        InputError: an unknown source or option, or bad data (file, row and field are named).
+    """
+    if source not in DATA:
+        raise InputError("load", f"source '{source}'", nearest(source, DATA))
+    given = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
+    given |= {} if path is None else {"path": str(path)}
+    try:
+        data = TypeAdapter(Data).validate_python({"source": source, **given})
+    except ValidationError as error:
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+        name = str(first["loc"][-1])
+        known = [field for field in DATA[source].model_fields if field != "source"]
+        if first["type"] == "extra_forbidden":
+            raise InputError(f"load('{source}')", f"unknown option '{name}'", nearest(name, known)) from None
+        missing = first["type"] == "missing"
+        found = f"no '{name}'" if missing else f"{name} = {first['input']!r}"
+        raise InputError(
+            f"load('{source}')", found, "it to be given" if missing else first["msg"].removeprefix("Input should be ")
+        ) from None
+    if isinstance(data, PolisData):
+        return load_polis(data.path)
+    if isinstance(data, TableData):
+        return load_ratings(data.path, data.columns)
+    return dataset_of(data)
+
+
+def generate(
+    policy: Policy,
+    data: Dataset,
+    *,
+    out: str | Path,
+    n: int | None = None,
+    sampling: Sampling | None = None,
+    progress: bool | None = None,
+) -> Generated:
+    """Sample candidates for a data set's test queries, and for fit queries made of its histories.
+
+    What lies in the folder and matches is kept: a call that was stopped goes on to the same bytes.
+
+    Args:
+        policy: writes the candidates.
+        data: from :func:`load`.
+        out: the folder.
+        n: candidates of a test query; by default that of ``sampling``.
+        sampling: numbers, prompts and seed; an empty instruction stands for the one of the data's task.
+        progress: whether to draw a bar on standard error; by default where that is a terminal.
+
+    Raises:
+        InputError: a folder that holds other data, or what the policy needs is not there.
+        BestforError: a server did not give all candidates; what came is kept.
+    """
+    folder = Path(out)
+    check_same_data(folder, data)
+    sampling = sampling or Sampling()
+    if not sampling.prompting.instruction and not sampling.prompting.published:
+        told = replace(sampling.prompting, instruction=instruction_of(data))
+        sampling = replace(sampling, prompting=told)
+    sampling = sampling if n is None else replace(sampling, n=n)
+    schema.write(data.histories, folder / "histories.parquet")
+    write_json(folder / "signature.json", {"data": data.signature, "version": __version__})
+    pool = CandidatePool(folder / "pool")
+    queries = sample(policy, data.histories, data.queries, pool, sampling, progress=progress)
+    schema.write(queries, folder / "queries.parquet")
+    return Generated(data, queries, folder)
+
+
+def measure(
+    generated: Generated, metric: str | Metric | Sequence[str | Metric] | None = None, *, workers: int = 1
+) -> dict[str, dict[str, float]]:
+    """Measure the utility of every candidate.
+
+    Args:
+        generated: from :func:`generate`.
+        metric: one or several, by name or made; by default the usual one of the data's task.
+        workers: processes, for metrics that can be sent to them.
+
+    Returns:
+        By metric, the mean utility of the fit and of the test candidates.
+
+    Raises:
+        InputError: an unknown metric, an unfinished pool, or a query that lacks what a metric needs.
+    """
+    if metric is None:
+        metric = TASKS[generated.data.task].metric if generated.data.task else "rougeL"
+    given = [metric] if isinstance(metric, str) or not isinstance(metric, Sequence) else list(metric)
+    metrics = [make_metric(one) if isinstance(one, str) else one for one in given]
+    paths = measure_pool(generated.pool, generated.queries, metrics, generated.folder / "utilities", workers=workers)
+    splits = dict(zip(generated.queries["query_id"].to_pylist(), generated.queries["split"].to_pylist(), strict=True))
+    found: dict[str, dict[str, float]] = {}
+    for path in paths:
+        table = schema.read(path, schema.UTILITIES)
+        split = np.array([splits[query] for query in table["query_id"].to_pylist()], dtype=object)
+        values = table["utility"].to_numpy()
+        # A split of which a judge could say nothing has no mean.
+        found[path.stem] = {part: float(values[split == part].mean()) for part in ("fit", "test") if part in split}
+    return found

@@ -1,0 +1,96 @@
+"""METEOR with a small WordNet and small Punkt rules written in their published formats: the real ones are downloads."""
+
+import pickle
+
+import nltk
+import pytest
+from nltk.corpus.reader.wordnet import WordNetCorpusReader
+
+from bestfor.errors import BestforError
+from bestfor.metrics import make_metric
+from bestfor.metrics import meteor as module
+from bestfor.metrics.base import Metric, Query
+from bestfor.metrics.meteor import Meteor
+
+EMPTY = (
+    "cntlist.rev", "index.sense", "index.adj", "index.adv", "index.verb", "data.adj", "data.adv", "data.verb",
+    "adj.exc", "adv.exc", "noun.exc", "verb.exc",
+)  # fmt: skip
+
+
+def ask(reference):
+    return Query("q", "u", "what?", reference)
+
+
+def write_data(root):
+    """One synset of two nouns, and Punkt rules that know nothing."""
+    wordnet = root / "corpora" / "wordnet"
+    wordnet.mkdir(parents=True)
+    for name in EMPTY:
+        (wordnet / name).write_text("")
+    (wordnet / "lexnames").write_text("00\tnoun.artifact\t1\n")
+    # Offset, lexicographer file, part of speech, number of words, words with their ids, number of pointers, gloss.
+    (wordnet / "data.noun").write_text("00000000 00 n 02 car 0 auto 0 000 | a motor vehicle  \n")
+    (wordnet / "index.noun").write_text("auto n 1 0 1 0 00000000  \ncar n 1 0 1 0 00000000  \n")
+    punkt = root / "tokenizers" / "punkt_tab" / "english"
+    punkt.mkdir(parents=True)
+    for name in ("collocations.tab", "sent_starters.txt", "abbrev_types.txt", "ortho_context.tab"):
+        (punkt / name).write_text("")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    write_data(tmp_path)
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    reader = WordNetCorpusReader(str(tmp_path / "corpora" / "wordnet"), object())
+    monkeypatch.setattr(module, "_wordnet", lambda: reader)
+    yield Meteor()
+    for stream in reader._data_file_map.values():
+        stream.close()
+
+
+def expected(matches, chunks, text, reference):
+    precision, recall = matches / text, matches / reference
+    return precision * recall / (0.9 * precision + 0.1 * recall) * (1 - 0.5 * (chunks / matches) ** 3)
+
+
+def test_words_match_as_they_are_by_stem_and_as_synonyms(here):
+    texts = ["the red car stops", "the red auto stopped", "stops the red car", "nothing alike", ""]
+    found = here.measure(ask("the red car stops"), texts)
+    by_hand = [expected(4, 1, 4, 4), expected(4, 1, 4, 4), expected(4, 2, 4, 4), 0.0, 0.0]
+    assert found == pytest.approx(by_hand)
+    assert here.measure(ask("a b c d e f"), ["a b x y e"]) == pytest.approx([expected(3, 2, 5, 6)])
+
+
+def test_texts_are_split_by_nltks_rules(here):
+    assert here.measure(ask("It doesn't."), ["it does n't ."]) == pytest.approx([expected(4, 1, 4, 4)])
+
+
+def test_it_names_what_it_depends_on(here):
+    assert isinstance(here, Metric)
+    assert here.signature["metric"] == here.name == "meteor"
+    assert here.signature["nltk"] == nltk.__version__
+    assert pickle.loads(pickle.dumps(here)).measure(ask("a car"), ["a car"]) == here.measure(ask("a car"), ["a car"])
+
+
+def test_missing_data_is_an_error_with_the_command_that_gets_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    with pytest.raises(
+        BestforError, match=r"\(wordnet, punkt_tab\).*python -m nltk.downloader wordnet punkt_tab"
+    ) as held:
+        make_metric("meteor")
+    assert held.value.exit_code == 2
+
+
+def test_a_wordnet_and_a_tokenizer_may_be_given(tmp_path, monkeypatch):
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+
+    class Nothing:
+        def synsets(self, word):
+            return []
+
+    metric = Meteor(wordnet=Nothing(), split=str.split)
+    assert metric.measure(ask("the car"), ["the car", "the automobile"]) == pytest.approx(
+        [expected(2, 1, 2, 2), expected(1, 1, 2, 2)]
+    )
+    assert metric.signature["wordnet"] == "given"

@@ -1,0 +1,103 @@
+import pickle
+import string
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rouge_score.rouge_scorer import RougeScorer
+from rouge_score.tokenizers import DefaultTokenizer
+
+from bestfor.errors import InputError, MissingExtraError
+from bestfor.metrics import overlap
+from bestfor.metrics.base import Metric, Query
+from bestfor.metrics.overlap import NAMES, Overlap, common, positions, words
+
+PACKAGE = {stemmer: RougeScorer(list(NAMES), use_stemmer=stemmer) for stemmer in (False, True)}
+
+
+def ask(reference):
+    return Query("q", "u", "what?", reference)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("rouge1", [1.0, 4 / 7, 0.0, 0.75]), ("rouge2", [1.0, 0.4, 0.0, 1 / 3]), ("rougeL", [1.0, 4 / 7, 0.0, 0.5])],
+)
+def test_small_cases_by_hand(name, expected):
+    texts = ["Cats chase the mice", "the mice sleep", "", "the mice chased cats"]
+    assert Overlap(name).measure(ask("cats chase the mice"), texts) == pytest.approx(expected)
+
+
+def test_a_published_pair_scores_as_lamps_evaluation_scores_it():
+    """What evaluate.load("rouge").compute(predictions, references) gives: rouge-score, F-measure, no stemming."""
+    reference, text = "Learning to rank papers for reviewers", "Ranking papers: learning how to help reviewers"
+    expected = {"rouge1": 8 / 13, "rouge2": 0.0, "rougeL": 6 / 13}
+    for name, value in expected.items():
+        assert Overlap(name).measure(ask(reference), [text]) == pytest.approx([value])
+        assert PACKAGE[False].score(reference, text)[name].fmeasure == pytest.approx(value)
+    assert Overlap("rouge1", stemmer=True).measure(ask(reference), [text]) == pytest.approx([10 / 13])
+
+
+sentences = st.lists(
+    st.sampled_from(
+        ["the", "running", "runs", "ran", "Übung", "state-of-the-art", "2026", "models!", "", "naïve", "İx"]
+    ),
+    max_size=14,
+).map(" ".join) | st.text(string.printable, max_size=30)
+
+
+@given(
+    reference=sentences,
+    texts=st.lists(sentences, max_size=5),
+    name=st.sampled_from(NAMES),
+    stemmer=st.booleans(),
+)
+@settings(max_examples=200)
+def test_values_are_those_of_rouge_score_to_the_bit(reference, texts, name, stemmer):
+    found = Overlap(name, stemmer=stemmer).measure(ask(reference), texts)
+    expected = [PACKAGE[stemmer].score(reference, text)[name].fmeasure for text in texts]
+    assert np.array_equal(found, np.array(expected))
+
+
+@given(st.text(max_size=40))
+def test_words_are_those_of_rouge_score(text):
+    assert words(text) == DefaultTokenizer(use_stemmer=False).tokenize(text)
+
+
+def by_table(left, right):
+    table = np.zeros((len(left) + 1, len(right) + 1), dtype=int)
+    for i, a in enumerate(left):
+        for j, b in enumerate(right):
+            table[i + 1, j + 1] = table[i, j] + 1 if a == b else max(table[i, j + 1], table[i + 1, j])
+    return table[-1, -1]
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=90), st.lists(st.sampled_from("abcd"), max_size=90))
+@settings(max_examples=60)
+def test_subsequences_by_bits_are_as_long_as_by_the_table(left, right):
+    assert common(positions(left), len(left), right) == by_table(left, right)
+
+
+def test_stemming_is_off_and_says_so():
+    assert Overlap("rouge1").signature == {"metric": "rouge1", "stemmer": False, "rouge-score": "0.1.2"}
+    assert Overlap("rouge1", stemmer=True).measure(ask("running models"), ["run model"]) == pytest.approx([1.0])
+    assert Overlap("rouge1").measure(ask("running models"), ["run model"]) == pytest.approx([0.0])
+    assert isinstance(Overlap("rouge1"), Metric)
+
+
+def test_it_can_be_sent_to_another_process():
+    metric = pickle.loads(pickle.dumps(Overlap("rougeL", stemmer=True)))
+    assert metric.measure(ask("running models"), ["run model"]) == pytest.approx([1.0])
+
+
+def test_what_is_missing_is_named(monkeypatch):
+    with pytest.raises(InputError, match="query 'q': found no reference"):
+        Overlap("rougeL").measure(Query("q", "u", "what?"), ["x"])
+    with pytest.raises(InputError, match="'rouge-l'; expected 'rougeL'"):
+        Overlap("rouge-l")
+    overlap._stemming.cache_clear()
+    monkeypatch.setitem(sys.modules, "rouge_score.tokenizers", None)
+    with pytest.raises(MissingExtraError, match=r"bestfor\[metrics\]"):
+        Overlap("rouge1", stemmer=True)
