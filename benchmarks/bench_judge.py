@@ -23,8 +23,8 @@ import bench_endpoint
 from bestfor import rewards
 from bestfor.data.candidates import Examples
 from bestfor.policies.base import Prompt
-from bestfor.rewards._judge_prompts import GENERAL, scoring
 from bestfor.rewards.judge import ANSWERS
+from bestfor.rewards.judge.questions import GENERAL, scoring
 
 N = 30
 ROUNDS = 3

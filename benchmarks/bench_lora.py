@@ -31,7 +31,7 @@ import typer
 from bestfor import rng
 from bestfor.lm.packing import Pack
 from bestfor.lm.states import states_of
-from bestfor.policies._personal import Trainer
+from bestfor.policies.adapters import Trainer
 from bestfor.policies.finetune.corpus import Encoded
 from bestfor.policies.finetune.settings import Lora
 from lora_models import (
@@ -101,12 +101,11 @@ def reward_training(subject: Subject, repeats: int) -> Iterator[Row]:
 
 def reward_passes(subject: Subject, packs: Sequence[Pack], repeats: int) -> tuple[float, int]:
     """A pass over labelled texts as the reward model takes it: an adapter for all, two heads, one step of AdamW."""
-    from bestfor.rewards._lora_context import Body, Context, Device
     from bestfor.rewards.lora.attach import adapted
     from bestfor.rewards.lora.config import Config
     from bestfor.rewards.lora.heads import Heads, Standard
     from bestfor.rewards.lora.rows import Rows
-    from bestfor.rewards.lora.training import Descent, Stage
+    from bestfor.rewards.lora.training import Body, Context, Descent, Device, Stage
 
     backbone, size = subject.backbone, subject.size
     offsets = np.cumsum([0, *(len(pack.texts) for pack in packs)])

@@ -27,11 +27,10 @@ import sklearn
 from sklearn.linear_model import BayesianRidge
 
 from bestfor.diagnostics import best_of_n
-from bestfor.rewards._scorer import Scorer
 from bestfor.rewards.features.space import FeatureConfig, Space
 from bestfor.rewards.hierarchical import Config
 from bestfor.rewards.hierarchical.fit import Fitted, fit_rows, judge, predict_rows
-from bestfor.rewards.hierarchical.users import means
+from bestfor.rewards.hierarchical.users import Scorer, means
 from bestfor.rewards.linear.solver import Rows
 
 CANDIDATES, N = 30, 8

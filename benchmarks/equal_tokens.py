@@ -23,10 +23,10 @@ from bestfor.data.world import World
 from bestfor.diagnostics import Panel
 from bestfor.diagnostics.intervals.influence import Column, user_influences
 from bestfor.lm.location import EMBEDDED
-from bestfor.pipeline.scoring import scorer
 from bestfor.policies.feedback import FeedbackPolicy, Trace
 from bestfor.policies.transformers import TransformersPolicy
 from bestfor.rewards import RewardModel
+from bestfor.runs.joins import scorer
 from bestfor.types import Estimate, FloatArray
 from equal_tokens_rows import (
     Curves,

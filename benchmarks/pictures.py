@@ -18,7 +18,7 @@ from scipy import stats
 
 from bestfor.diagnostics import ModelDiagnosis, Reward, Settings, best_of_n, diagnose_arrays, subset_variance
 from bestfor.diagnostics.quantities.mixture import correct
-from bestfor.report._style import BAD, COLORS, GOOD, INK, LAW_STYLES, QUIET, frame, samples_axis
+from bestfor.report.charts.plots import BAD, COLORS, GOOD, INK, LAW_STYLES, QUIET, frame, samples_axis
 from bestfor.rng import derive
 from bestfor.types import FloatArray, IntArray
 

@@ -24,7 +24,7 @@ from bestfor.data.sources.polis import load_polis
 from bestfor.data.split import Ratings, fold_of
 from bestfor.diagnostics import Diagnosis, Reward, Settings, combine_folds, diagnose_arrays
 from bestfor.encoders import Encoder, load_encoder
-from bestfor.report._style import COLORS, frame
+from bestfor.report.charts.plots import COLORS, frame
 from bestfor.rewards import KINDS
 from bestfor.rewards.model import RewardModel
 from bestfor.types import BoolArray, FloatArray

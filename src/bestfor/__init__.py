@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from bestfor.version import __version__ as __version__
 
 # Name -> module that holds it (and its name there, where that is another). Loaded at first use: the import stays light
 # and needs no optional package.

@@ -22,38 +22,18 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import (
-    Callable,
-    Mapping,
-    Sequence,
-)
-from dataclasses import (
-    dataclass,
-    field,
-)
-from itertools import (
-    pairwise,
-)
-from pathlib import (
-    Path,
-)
-from typing import (
-    Any,
-)
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import (
-    SafetensorError,
-    safe_open,
-)
-from safetensors.numpy import (
-    save_file,
-)
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
-from bestfor.errors import (
-    InputError,
-)
+from bestfor.errors import InputError
 
 Read = Callable[[str, int, int], npt.NDArray[Any]]
 

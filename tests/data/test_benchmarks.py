@@ -2,8 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bestfor.data.sources.benchmarks import APART, LAMP, LONGLAMP, TASKS, task_named, task_of_question
-from bestfor.data.wording import Wording
+from bestfor.data.sources.benchmarks import APART, LAMP, LONGLAMP, TASKS, Wording, task_named, task_of_question
 from bestfor.errors import InputError
 
 WORDS = st.lists(st.text("abcdäß01", min_size=1, max_size=6), min_size=1, max_size=5).map(" ".join)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bestfor.data.hashing import hash_strings, join_hashes
+from bestfor.data.text import hash_strings, join_hashes
 
 
 def one_by_one(text):

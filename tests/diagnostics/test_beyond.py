@@ -17,9 +17,8 @@ from bestfor.diagnostics import (
     subset_variance,
 )
 from bestfor.diagnostics.beyond import sample as sampling
+from bestfor.diagnostics.beyond.budget import draws_until, shrink
 from bestfor.diagnostics.beyond.gather import fixed_grid
-from bestfor.diagnostics.personal import shrink
-from bestfor.diagnostics.stopping import draws_until
 
 
 def world(slopes, queries, candidates, seed=0):

@@ -12,14 +12,12 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from bestfor.data.batches import Batches
 from bestfor.data.read.stream import QueryBlocks
-from bestfor.data.read.tables import Columns
+from bestfor.data.read.tables import Batches, Columns
 from bestfor.diagnostics import Settings
 from bestfor.errors import InputError
-from bestfor.pipeline.streaming import diagnose_stream
 from bestfor.runs import table as scores
-from bestfor.runs.table import Scores, diagnose_table
+from bestfor.runs.table import Scores, diagnose_stream, diagnose_table
 
 COLUMNS = Scores(rewards=("good", "coarse"), text="text", candidate="candidate")
 

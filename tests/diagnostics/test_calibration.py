@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bestfor.diagnostics import Reward, Settings, combine_folds, diagnose_arrays
-from bestfor.diagnostics.calibration import calibrate, pool_calibrations, settle
-from bestfor.diagnostics.calibration_json import calibration_json
-from bestfor.diagnostics.tally import FirstLook, Layout, Predictions, Tally
+from bestfor.diagnostics.calibration import FirstLook, Layout, Predictions, Tally, calibrate, pool_calibrations, settle
+from bestfor.diagnostics.wire import calibration_json
 from bestfor.errors import InputError
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from bestfor.diagnostics import best_of_n, normal_growth, pools_from_rows
-from bestfor.diagnostics.beyond import extrapolate
 from bestfor.diagnostics.beyond.extrapolate import (
     concomitant_map,
     divergence,
     divergence_map,
+    extrapolate,
     hermite_order_statistic,
 )
 

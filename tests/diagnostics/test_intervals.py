@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bestfor.diagnostics.intervals.clustered import Panel, wilson
+from bestfor.diagnostics.intervals.clustered import Panel, Resampling, wilson
 from bestfor.diagnostics.intervals.influence import Influences, Texts, user_influences
-from bestfor.diagnostics.resampling import Resampling
 
 ONE = {("one", 0): 1.0}
 

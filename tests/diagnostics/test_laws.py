@@ -15,8 +15,8 @@ from bestfor.diagnostics.quantities.laws import (
     normal_growths,
     sum_inputs,
 )
+from bestfor.diagnostics.quantities.queries import collapse, query_weights, within_queries
 from bestfor.diagnostics.table.pools import Reward, pools_from_rows
-from bestfor.diagnostics.within import collapse, query_weights, within_queries
 
 GOLDEN = {
     2: 0.564190, 3: 0.846284, 4: 1.029375, 5: 1.162964, 8: 1.423600, 16: 1.765991, 30: 2.042761, 32: 2.069669,

@@ -7,10 +7,10 @@ import pytest
 from scipy import stats
 
 from bestfor.diagnostics import Panel, Resampling, Reward, Settings, combine_folds, diagnose_arrays, pools_from_rows
-from bestfor.diagnostics import resampling as module
 from bestfor.diagnostics.evidence import gather_evidence
+from bestfor.diagnostics.intervals import clustered as module
+from bestfor.diagnostics.intervals.clustered import resampled_means
 from bestfor.diagnostics.intervals.influence import user_influences
-from bestfor.diagnostics.resampling import resampled_means
 from bestfor.errors import InputError
 
 ONE = {("one", 0): 1.0}

@@ -7,7 +7,7 @@ import pytest
 
 from bestfor.diagnostics import Panel, Reward, Settings, diagnose_arrays, pools_from_rows
 from bestfor.diagnostics.evidence import gather_evidence
-from bestfor.diagnostics.within import collapse, within_queries
+from bestfor.diagnostics.quantities.queries import collapse, within_queries
 
 N = np.array([1, 2])
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from bestfor.diagnostics.quantities.queries import Within, collapse, query_weights, within_queries
 from bestfor.diagnostics.table.pools import Reward, pools_from_rows
-from bestfor.diagnostics.within import Within, collapse, query_weights, within_queries
 
 
 def test_correlations_and_spreads_equal_scipy():

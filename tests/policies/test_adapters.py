@@ -18,7 +18,7 @@ from bestfor.errors import InputError
 from bestfor.lm import adapters as _lora
 from bestfor.lm.adapters import AdapterFolder, file_of, worn
 from bestfor.lm.location import fingerprint
-from bestfor.policies import _personal
+from bestfor.policies import adapters as _personal
 from bestfor.policies.adapters import Example, Lora, export, train_adapters
 from bestfor.policies.base import Prompt
 from bestfor.policies.transformers import TransformersPolicy, noise_of
@@ -252,7 +252,7 @@ def test_bad_folders_and_files_are_named(checkpoint, trained, tmp_path):
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
-from bestfor.policies import _personal
+from bestfor.policies import adapters as _personal
 from bestfor.policies.adapters import Example, Lora, train_adapters
 
 save = _personal.Trainer._save

@@ -83,7 +83,7 @@ def test_several_chunks_keep_the_connections_busy(policy, tmp_path):
 
 
 def test_an_interrupt_keeps_what_came(policy, tmp_path, monkeypatch):
-    import bestfor.runs.filling as filling
+    from bestfor.runs import sampling as filling
 
     came = threading.Event()
 

@@ -7,8 +7,8 @@ import torch
 from scipy import stats
 from transformers import BloomConfig, GPT2Config, MistralConfig
 
+from bestfor.lm import batching
 from bestfor.lm import checkpoint as _checkpoint
-from bestfor.lm import sampling as _batching
 from bestfor.policies.base import Budgeted, Policy, Prompt
 from bestfor.policies.transformers import TransformersPolicy, noise_of
 
@@ -74,12 +74,12 @@ def test_every_precision_and_device_draws_from_the_model(checkpoint, dtype, devi
 
 
 def test_prompts_are_batched_with_those_of_similar_length(checkpoint, monkeypatch):
-    assert _batching.buckets([5, 40, 9, 10, 21, 11]) == [[0, 2, 3], [5, 4], [1]]
-    assert _batching.buckets([7]) == [[0]]
+    assert batching.buckets([5, 40, 9, 10, 21, 11]) == [[0, 2, 3], [5, 4], [1]]
+    assert batching.buckets([7]) == [[0]]
     prompts = [ask(f"q{k}", "the old stone bridge runs " * k) for k in (4, 1, 9, 2)]
     policy = TransformersPolicy(checkpoint, max_new_tokens=5)
     in_buckets = raw(policy, prompts, 6)
-    monkeypatch.setattr(_batching, "PADDED", 1000)
+    monkeypatch.setattr(batching, "PADDED", 1000)
     together = raw(policy, prompts, 6)
     assert np.mean((in_buckets.tokens == together.tokens).all(axis=2)) > 0.9
     same = (in_buckets.tokens == together.tokens).all(axis=2)
@@ -134,7 +134,7 @@ def test_candidates_beyond_those_side_by_side_are_drawn_from_the_same_prompt(che
     policy = TransformersPolicy(checkpoint, max_new_tokens=5)
     policy.checkpoint.shares = shares
     at_once = raw(policy, PROMPTS, 7)
-    monkeypatch.setattr(_batching, "SIDE_BY_SIDE", 3)
+    monkeypatch.setattr(batching, "SIDE_BY_SIDE", 3)
     in_groups = raw(policy, PROMPTS, 7)
     assert np.mean((at_once.tokens == in_groups.tokens).all(axis=2)) > 0.9
     assert in_groups.logprob == pytest.approx(at_once.logprob, abs=2e-3)
@@ -245,7 +245,7 @@ def test_the_signature_knows_the_weights(checkpoint, tmp_path):
 @pytest.mark.parametrize("constant", ["PADDED", "SIDE_BY_SIDE"])
 def test_the_signature_knows_what_decides_batches(checkpoint, monkeypatch, constant):
     before = TransformersPolicy(checkpoint).signature
-    monkeypatch.setattr(_batching, constant, 5)
+    monkeypatch.setattr(batching, constant, 5)
     after = TransformersPolicy(checkpoint).signature
     assert {name for name in after if after[name] != before[name]} == {"batching"}
 

@@ -74,8 +74,8 @@ def fitting(folder, examples, root, *, tell=None, tokens=None, **options):
     import numpy as np
     import torch
 
-    from bestfor.rewards import _lora_fit as fits
-    from bestfor.rewards._canonical import canonical
+    from bestfor.rewards.lora import fit as fits
+    from bestfor.rewards.model import canonical
 
     config = fits.Config(**{**SHORT, "backbone": folder, **options})
     backbone, ordered = fits.open_backbone(config), canonical(examples)

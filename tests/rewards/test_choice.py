@@ -9,10 +9,9 @@ from scipy import stats
 
 from bestfor import rng
 from bestfor.rewards import Hierarchical, Pooled
-from bestfor.rewards._mixed import Prior
 from bestfor.rewards.hierarchical.labels import compact
 from bestfor.rewards.hierarchical.structure import Structure, choose, restore_structure, user_evidence
-from bestfor.rewards.hierarchical.variances import Learning, learn, learn_scales
+from bestfor.rewards.hierarchical.variances import Learning, Prior, learn, learn_scales
 from bestfor.rewards.linear.solver import Rows
 from bestfor.testing.rewards import LetterEncoder, RewardModelTests, assert_same, taste_examples
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from bestfor.rewards import Point
-from bestfor.rewards._canonical import canonical
 from bestfor.rewards.heads.gaussian import Config
 from bestfor.rewards.heads.labels import build_labels
 from bestfor.rewards.heads.model import training_of
 from bestfor.rewards.heads.training import Descent, train
+from bestfor.rewards.model import canonical
 from bestfor.testing.rewards import LetterEncoder, taste_examples
 
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from bestfor import rng
-from bestfor.rewards._canonical import canonical
 from bestfor.rewards.heads.bradley_terry import Config
 from bestfor.rewards.heads.labels import build_labels, with_everybody
 from bestfor.rewards.heads.model import training_of
 from bestfor.rewards.heads.training import train
+from bestfor.rewards.model import canonical
 from bestfor.testing.rewards import LetterEncoder, taste_examples
 
 

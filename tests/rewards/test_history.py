@@ -7,8 +7,8 @@ import pytest
 
 from bestfor.data.candidates import History
 from bestfor.rewards import build
-from bestfor.rewards._history import history_features
 from bestfor.rewards.features.space import FeatureConfig, fit_space, restore_space
+from bestfor.rewards.features.style import history_features
 from bestfor.testing.rewards import LetterEncoder, taste_examples
 
 ENCODER = LetterEncoder()

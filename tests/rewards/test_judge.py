@@ -12,8 +12,8 @@ from bestfor import rewards
 from bestfor.data.candidates import History
 from bestfor.endpoint import EndpointTable
 from bestfor.errors import BestforError, InputError
-from bestfor.rewards._judge_writing import Shown, cost, material
 from bestfor.rewards.judge import Config, Judge
+from bestfor.rewards.judge.personas import Shown, cost, material
 from bestfor.runs.config import parse_config
 from bestfor.testing.rewards import LetterEncoder, RewardModelTests, taste_examples
 from servers import error, judging, marked, persona

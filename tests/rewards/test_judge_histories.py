@@ -5,10 +5,9 @@ import json
 import pytest
 
 from bestfor.data.candidates import History
-from bestfor.pipeline.stages import folds
 from bestfor.runs.config import parse_config
 from bestfor.runs.joins import build_history
-from bestfor.runs.run import run
+from bestfor.runs.run import folds, run
 from servers import chat, judging, parts
 
 ITEMS = [("ann", at, f"ask {at}", f"ann wrote {at}") for at in range(1, 7)]

@@ -9,11 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from bestfor.errors import BestforError
-from bestfor.pipeline.stages import write_run
 from bestfor.rewards.judge.personas import FOLDER
 from bestfor.runs.config import load_config, parse_config
 from bestfor.runs.folder import describe_rewards
-from bestfor.runs.run import run
+from bestfor.runs.run import run, write_run
 from servers import error, judging, parts
 
 QUICK = {"timeout": 5, "retries": 1}

@@ -13,9 +13,9 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
 from bestfor import rewards
-from bestfor.rewards._judge_prompts import GENERAL
 from bestfor.rewards.judge import Judge
 from bestfor.rewards.judge import questions as _judge_asking
+from bestfor.rewards.judge.questions import GENERAL
 from bestfor.rewards.judge.tournament import (
     PULL,
     bradley_terry,

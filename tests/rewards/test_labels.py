@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bestfor import rng
-from bestfor.rewards._canonical import canonical
 from bestfor.rewards.heads.labels import build_labels, partners, with_everybody
+from bestfor.rewards.model import canonical
 from bestfor.testing.rewards import taste_examples
 
 

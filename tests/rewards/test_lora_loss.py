@@ -3,9 +3,8 @@ import pytest
 import torch
 
 from bestfor import rng
-from bestfor.rewards._lora_loss import LEVEL_PRECISION, Objective, pairwise_total, total_loss
 from bestfor.rewards.lora.config import Config
-from bestfor.rewards.lora.heads import Heads, Standard
+from bestfor.rewards.lora.heads import LEVEL_PRECISION, Heads, Objective, Standard, pairwise_total, total_loss
 
 GROUP = torch.tensor([0, 0, 0, 1, 1, 2, 3, 3, 3, 3])
 N, HIDDEN, USERS = len(GROUP), 5, 3

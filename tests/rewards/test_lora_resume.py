@@ -12,7 +12,8 @@ from lora_tools import SHORT, fitting
 
 from bestfor.errors import BestforError
 from bestfor.lm import checkpoint as _checkpoint
-from bestfor.rewards import Lora, _lora_stopping
+from bestfor.rewards import Lora
+from bestfor.rewards.lora import training as _lora_stopping
 from bestfor.rewards.lora.attach import Adapted
 from bestfor.testing.rewards import assert_same, taste_examples
 

@@ -10,13 +10,11 @@ from rich.console import Console
 
 from bestfor import rng
 from bestfor.lm.packing import Pack
-from bestfor.rewards._lora_context import Context, Device
-from bestfor.rewards._lora_held import Held
-from bestfor.rewards._lora_progress import Shown
-from bestfor.rewards._lora_steps import batches, largest, schedule
 from bestfor.rewards.lora.config import Config
+from bestfor.rewards.lora.fit import Held, Shown
 from bestfor.rewards.lora.heads import Standard
-from bestfor.rewards.lora.rows import Rows, encode_rows, hold_out, merged
+from bestfor.rewards.lora.rows import Rows, batches, encode_rows, hold_out, largest, merged, schedule
+from bestfor.rewards.lora.training import Context, Device
 from bestfor.testing.rewards import taste_examples
 
 

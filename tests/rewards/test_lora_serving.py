@@ -12,7 +12,7 @@ from bestfor.data.candidates import History
 from bestfor.errors import InputError
 from bestfor.lm.adapters import SHARED, file_of
 from bestfor.rewards import Lora, load
-from bestfor.rewards import _lora_held as held
+from bestfor.rewards.lora import fit as held
 from bestfor.testing.rewards import assert_same, taste_examples
 
 EXAMPLES = taste_examples(users=4, queries=3, candidates=6, seed=5)

@@ -7,10 +7,9 @@ from lora_tools import SHORT, fitting
 
 from bestfor import rng
 from bestfor.lm.packing import Pack
-from bestfor.rewards._lora_context import Body
 from bestfor.rewards.lora.attach import OWN, SHARED
 from bestfor.rewards.lora.heads import Heads
-from bestfor.rewards.lora.training import Descent, Stage
+from bestfor.rewards.lora.training import Body, Descent, Stage
 from bestfor.testing.rewards import taste_examples
 
 EXAMPLES = taste_examples(users=3, queries=3, candidates=4, seed=3)

@@ -7,13 +7,14 @@ import pytest
 from scipy import stats
 
 from bestfor import rng
-from bestfor.rewards._mixed import Prior, expect
-from bestfor.rewards._noise import fit_head, left_out
+from bestfor.rewards.hierarchical.fit import fit_head, left_out
 from bestfor.rewards.hierarchical.labels import Compact, batches, compact, join, round_single
 from bestfor.rewards.hierarchical.users import absorb, rows_of, settle, settled_rows, variances
 from bestfor.rewards.hierarchical.variances import (
     INTERCEPT_VARIANCE,
     Learning,
+    Prior,
+    expect,
     first_guess,
     improve,
     learn,

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from bestfor.rewards._nearness import Nearness, kernel
+from bestfor.rewards.features.kernel import Nearness, kernel
 
 TEXTS = ("Ban plastic bags", "ban the plastic bag", "More buses to the airport", "Taxes", "")
 

@@ -41,6 +41,7 @@ def weights_of(backbone):
 
 def test_adapters_are_asked_for_when_their_batch_comes(backbones):
     backbone = backbones("qwen2")
+    states_of(backbone, packs_of([(4, [3])]), [{}], tokens=14)  # what the model can do is found out once, by passes
     asked = []
 
     class Lazily(list):

@@ -7,8 +7,7 @@ from sklearn.linear_model import BayesianRidge
 from sklearn.linear_model import Ridge as Reference
 
 from bestfor import rng
-from bestfor.rewards._ridge import INTERCEPT_VARIANCE, build_sums, posterior, solve_ridge
-from bestfor.rewards.linear.solver import Rows
+from bestfor.rewards.linear.solver import INTERCEPT_VARIANCE, Rows, build_sums, posterior, solve_ridge
 
 
 def rows_of(n=60, p=4, queries=6, seed=0):

@@ -5,13 +5,11 @@ import pytest
 from scipy import stats
 
 from bestfor import rng
-from bestfor.rewards._mixed import Prior, expect
-from bestfor.rewards._noise import left_out, left_out_queries
-from bestfor.rewards._slopes import precisions, slope_variances
-from bestfor.rewards.hierarchical.labels import batches, compact
+from bestfor.rewards.hierarchical.fit import left_out, left_out_queries
+from bestfor.rewards.hierarchical.labels import batches, compact, precisions, slope_variances
 from bestfor.rewards.hierarchical.structure import choose_slopes
 from bestfor.rewards.hierarchical.users import absorb, compact_users, settle, variances
-from bestfor.rewards.hierarchical.variances import learn_scales
+from bestfor.rewards.hierarchical.variances import Prior, expect, learn_scales
 from bestfor.rewards.linear.solver import Rows
 
 SLOPES = 1.3

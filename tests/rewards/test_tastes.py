@@ -8,8 +8,7 @@ from bestfor import rng
 from bestfor.data.candidates import Examples
 from bestfor.errors import InputError
 from bestfor.rewards import Pooled, Tastes
-from bestfor.rewards._items import list_items
-from bestfor.rewards._nearness import kernel
+from bestfor.rewards.features.kernel import kernel, list_items
 from bestfor.rewards.tastes.factors import _standardise, _start, build_votes, fit_tastes, update_users
 from bestfor.rewards.tastes.person import Labels, Variances, know
 from bestfor.testing.rewards import LETTERS, LetterEncoder, RewardModelTests, taste_examples

@@ -5,8 +5,16 @@ import pytest
 from scipy import stats
 
 from bestfor import rng
-from bestfor.rewards._users import INTERCEPT_VARIANCE, choose_ratios, evidence, left_out_users, solve_users
-from bestfor.rewards.linear.solver import Rows, build_blocks, condition
+from bestfor.rewards.linear.solver import (
+    INTERCEPT_VARIANCE,
+    Rows,
+    build_blocks,
+    choose_ratios,
+    condition,
+    evidence,
+    left_out_users,
+    solve_users,
+)
 
 
 def rows_of(users=4, queries=3, size=5, p=3, seed=0, slope=0.5):

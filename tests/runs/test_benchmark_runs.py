@@ -5,10 +5,10 @@ import json
 import pytest
 
 from bestfor.errors import InputError
-from bestfor.pipeline.stages import folds
 from bestfor.policies.replay import ReplayPolicy
 from bestfor.runs.config import parse_config
 from bestfor.runs.folder import describe_utilities
+from bestfor.runs.run import folds
 
 CITATION = (
     'For an author who has written the paper with the title "T{0}", which reference is related? Just answer with [1] '

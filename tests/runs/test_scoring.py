@@ -5,9 +5,9 @@ import pytest
 from bestfor.data.candidates import History
 from bestfor.data.schema import QUERIES
 from bestfor.errors import InputError
-from bestfor.pipeline.scoring import scorer
 from bestfor.policies.base import Prompt
 from bestfor.rewards import Hierarchical, Length, Mbr, Similarity
+from bestfor.runs.joins import scorer
 from bestfor.testing.rewards import LetterEncoder, taste_examples
 
 

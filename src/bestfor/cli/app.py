@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from bestfor import __version__
 from bestfor.cli import demo, diagnose, doctor, fit, generate, measure, pool, predict, report, run
 from bestfor.errors import BestforError
+from bestfor.version import __version__
 
 app = typer.Typer(
     name="bestfor",

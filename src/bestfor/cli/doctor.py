@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bestfor import __version__
 from bestfor.cli._output import print_json
+from bestfor.version import __version__
 
 _CORE = ("numpy", "scipy", "pyarrow", "pydantic", "typer", "rich", "matplotlib", "jinja2", "safetensors", "tomli-w")
 _EXTRAS = {

@@ -10,7 +10,7 @@ from bestfor.cli._stages import File, Json, Out, resolve
 
 def fit(file: File, out: Out = None, as_json: Json = False) -> None:
     """Fit the reward models of a run on its fit part; the candidates must be there, what is not measured is."""
-    from bestfor.pipeline.stages import folds
+    from bestfor.runs.run import folds
 
     watch = Stopwatch()
     config, folder = resolve(file, out)

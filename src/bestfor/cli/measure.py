@@ -8,9 +8,8 @@ from bestfor.cli._stages import File, Json, Out, resolve
 
 def measure(file: File, out: Out = None, as_json: Json = False) -> None:
     """Measure the candidates of a run; those that have to be sampled must be there (bestfor generate)."""
-    from bestfor.pipeline.doors import metrics
-    from bestfor.pipeline.stages import folds
     from bestfor.runs.folder import describe_utilities
+    from bestfor.runs.run import folds, metrics
 
     watch = Stopwatch()
     config, folder = resolve(file, out)

@@ -8,8 +8,8 @@ from bestfor.cli._stages import File, Json, Out, resolve
 
 def predict(file: File, out: Out = None, as_json: Json = False) -> None:
     """Predict the rewards of a run's test candidates without their utilities; models that are not fitted are."""
-    from bestfor.pipeline.stages import folds
     from bestfor.runs.folder import describe_rewards
+    from bestfor.runs.run import folds
 
     watch = Stopwatch()
     config, folder = resolve(file, out)

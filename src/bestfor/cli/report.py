@@ -17,7 +17,7 @@ def report(
     ] = None,
 ) -> None:
     """Write report.html of a run again and print its summary; nothing is computed."""
-    from bestfor.pipeline.page import load_diagnosis, write_picture, write_report
+    from bestfor.runs.folder import load_diagnosis, write_picture, write_report
 
     if picture is not None:
         writable(picture)

@@ -1,27 +1,34 @@
 """Whether Best-of-N pays: exact curves, quantities, laws and intervals on plain arrays."""
 
-from bestfor.diagnostics.beyond.budget import FixedN, best_fixed_n, best_fixed_n_by_law
+from bestfor.diagnostics.beyond.budget import (
+    Beliefs,
+    FixedN,
+    Replay,
+    StoppingRule,
+    beliefs_from,
+    best_fixed_n,
+    best_fixed_n_by_law,
+    expected_improvement,
+    replay,
+)
 from bestfor.diagnostics.beyond.extrapolate import Extrapolation, extrapolate
 from bestfor.diagnostics.beyond.mbr import mbr_curve
 from bestfor.diagnostics.beyond.outlook import Outlook
 from bestfor.diagnostics.beyond.tokens import TokenCurve, best_by_tokens
 from bestfor.diagnostics.calibration import Calibration, Coverage, Reliability, calibrate
 from bestfor.diagnostics.curves.best_of_n import best_of_n, subset_variance
-from bestfor.diagnostics.curves.rules import Rule
-from bestfor.diagnostics.curves.subsets import Chooser, PlaceChooser, RuleCurve, Sampling
-from bestfor.diagnostics.diagnose import diagnose_arrays
+from bestfor.diagnostics.curves.rules import Rule, named_rule, soft_best_of_n
+from bestfor.diagnostics.curves.subsets import Chooser, PlaceChooser, RuleCurve, Sampling, place_curve, rule_curve
+from bestfor.diagnostics.diagnose import Diagnosis, Settings, diagnose_arrays
 from bestfor.diagnostics.folds import combine_folds
-from bestfor.diagnostics.intervals.clustered import Panel, Spread, wilson
+from bestfor.diagnostics.intervals.clustered import Panel, Resampling, Spread, wilson
 from bestfor.diagnostics.intervals.influence import Influences, Texts
-from bestfor.diagnostics.named_rules import named_rule
 from bestfor.diagnostics.quantities.laws import Ledger, free_bound, normal_growth
 from bestfor.diagnostics.quantities.mixture import Corrected, negative_by_chance
-from bestfor.diagnostics.resampling import Resampling
 from bestfor.diagnostics.result import (
     BestN,
     Comparison,
     Curve,
-    Diagnosis,
     Evidence,
     ModelDiagnosis,
     Needed,
@@ -30,10 +37,6 @@ from bestfor.diagnostics.result import (
     Quantities,
     Suspect,
 )
-from bestfor.diagnostics.rule_curves import place_curve, rule_curve
-from bestfor.diagnostics.settings import Settings
-from bestfor.diagnostics.soft import soft_best_of_n
-from bestfor.diagnostics.stopping import Beliefs, Replay, StoppingRule, beliefs_from, expected_improvement, replay
 from bestfor.diagnostics.table.pools import Dropped, Pools, Reward, pools_from_rows
 
 __all__ = [

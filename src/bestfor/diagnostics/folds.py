@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from bestfor.diagnostics.assembly import Frame, assemble
 from bestfor.diagnostics.calibration import pool_calibrations
-from bestfor.diagnostics.evidence import ModelFacts
+from bestfor.diagnostics.diagnose import Diagnosis, Frame, assemble
+from bestfor.diagnostics.evidence import MOST, ModelFacts
 from bestfor.diagnostics.quantities.laws import LAWS, Ledger
 from bestfor.diagnostics.quantities.mixture import Corrected
-from bestfor.diagnostics.result import Diagnosis, ModelDiagnosis, PerUser
-from bestfor.diagnostics.suspects import MOST
+from bestfor.diagnostics.result import ModelDiagnosis, PerUser
 from bestfor.diagnostics.table.pools import Dropped
 from bestfor.errors import InputError
 from bestfor.types import FloatArray

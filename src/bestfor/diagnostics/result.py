@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 from bestfor.diagnostics.beyond.gather import Beyond
 from bestfor.diagnostics.beyond.outlook import Outlook, PoolsUsed
 from bestfor.diagnostics.calibration import Calibration
+from bestfor.diagnostics.intervals.clustered import Resampling
 from bestfor.diagnostics.intervals.influence import Influences
 from bestfor.diagnostics.quantities.laws import Ledger
 from bestfor.diagnostics.quantities.mixture import Corrected
-from bestfor.diagnostics.resampling import Resampling
-from bestfor.diagnostics.summary import summary
 from bestfor.diagnostics.table.pools import Dropped
-from bestfor.diagnostics.wire import Json, diagnosis_json
 from bestfor.types import Averaging, BoolArray, Estimate, FloatArray, IntArray, Scale
 
 
@@ -210,8 +208,10 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Diagnosis:
-    """Whether Best-of-N pays, for which model, for whom, and why.
+class DiagnosisResult:
+    """The values of a diagnosis: whether Best-of-N pays, for which model, for whom, and why.
+
+    :class:`bestfor.diagnostics.diagnose.Diagnosis` is this with its sentences and its JSON.
 
     Attributes:
         name: of the run.
@@ -244,7 +244,7 @@ class Diagnosis:
     models: dict[str, ModelDiagnosis]
     comparisons: tuple[Comparison, ...]
     headline: str
-    folds: tuple[Diagnosis, ...] = ()
+    folds: tuple[DiagnosisResult, ...] = ()
     evidence: tuple[Evidence, ...] = field(default=(), repr=False)
     pools_used: PoolsUsed | None = None
     resampling: Resampling | None = None
@@ -254,23 +254,16 @@ class Diagnosis:
         """Shape (K,): the candidates drawn."""
         return self.oracle.n
 
-    def with_notes(self, notes: Mapping[str, tuple[str, ...]]) -> Diagnosis:
+    def with_notes(self, notes: Mapping[str, tuple[str, ...]]) -> Self:
         """The same diagnosis with notes on some models, by name."""
         models = {
             name: replace(model, notes=(*model.notes, *notes.get(name, ()))) for name, model in self.models.items()
         }
         return replace(self, models=models)
 
-    def with_calibration(self, found: Mapping[str, Calibration | None]) -> Diagnosis:
+    def with_calibration(self, found: Mapping[str, Calibration | None]) -> Self:
         """The same diagnosis with the calibration of some models, by name."""
         models = {
             name: replace(model, calibration=found.get(name, model.calibration)) for name, model in self.models.items()
         }
         return replace(self, models=models)
-
-    def to_dict(self) -> Json:
-        """The object of docs/diagnosis.md: plain values, None for what cannot be had, never NaN."""
-        return diagnosis_json(self)
-
-    def __str__(self) -> str:
-        return summary(self)

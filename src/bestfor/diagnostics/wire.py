@@ -1,4 +1,7 @@
-"""A diagnosis as JSON values, exactly as docs/diagnosis.md lays them out."""
+"""A diagnosis as JSON values, exactly as docs/diagnosis.md lays them out.
+
+A calibration as JSON values.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,47 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from bestfor.diagnostics.calibration_json import calibration_json
+from bestfor.diagnostics.words import calibrated
 from bestfor.types import Estimate
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     from bestfor.diagnostics.beyond.outlook import Outlook, PerUserN, Stopped
-    from bestfor.diagnostics.result import Comparison, Diagnosis, ModelDiagnosis, OtherRule, PerUser, Quantities
+    from bestfor.diagnostics.calibration import Calibration
+    from bestfor.diagnostics.result import Comparison, DiagnosisResult, ModelDiagnosis, OtherRule, PerUser, Quantities
+
+
+def calibration_json(calibration: Calibration | None) -> dict[str, Any] | None:
+    """A calibration as docs/diagnosis.md lays it out, arrays and NaN still in it."""
+    if calibration is None:
+        return None
+    told: dict[str, Any] = {}
+    for name in ("temperature", "ence", "nll", "gain", "tempered_gain"):
+        one: Estimate = getattr(calibration, name)
+        told |= {name: one.value, f"{name}_low": one.low, f"{name}_high": one.high}
+    return {
+        "candidates": calibration.candidates,
+        "users": calibration.users,
+        "left_out": calibration.left_out,
+        "values": calibration.values,
+        **told,
+        "ence_by_noise": calibration.ence_by_noise,
+        "nll_constant": calibration.nll_constant,
+        "coverage": [
+            {"level": one.level, "share": one.share.value, "low": one.share.low, "high": one.share.high}
+            for one in calibration.coverage
+        ],
+        "reliability": asdict(calibration.reliability),
+        "pit": calibration.pit,
+        "verdict": calibrated(calibration),
+    }
+
 
 Json = dict[str, Any]
 
 
-def diagnosis_json(diagnosis: Diagnosis) -> Json:
+def diagnosis_json(diagnosis: DiagnosisResult) -> Json:
     """A diagnosis as JSON values."""
     oracle = diagnosis.oracle
     result = {

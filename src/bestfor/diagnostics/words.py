@@ -1,17 +1,219 @@
-"""Plain sentences: what was seen, what causes it, what to do next."""
+"""Plain sentences: what was seen, what causes it, what to do next.
+
+Plain sentences on what to do next: draw more, stop earlier, give users their own N.
+
+A diagnosis as a few lines of text.
+
+Why a quantity cannot be had.
+"""
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bestfor.diagnostics.advice import COST, larger_pools, own_n, stop_early
+from bestfor.diagnostics.evidence import ModelFacts
+from bestfor.diagnostics.quantities.mixture import FEWEST_QUERIES, SMALLEST_POOL
 from bestfor.types import Estimate
 
 if TYPE_CHECKING:
-    from bestfor.diagnostics.result import Diagnosis, ModelDiagnosis
+    from bestfor.diagnostics.beyond.outlook import Outlook
+    from bestfor.diagnostics.calibration import Calibration
+    from bestfor.diagnostics.result import Curve, DiagnosisResult, ModelDiagnosis
+
+COST = 0.01
+"""In utility units: the price that the headline speaks of, of one doubling and of one candidate."""
+
+NATS = 0.002
+"""Differences in mean log-likelihood below this are not worth a word."""
+
+CLOSE = 1.05
+"""Errors within 5 % of the predicted standard deviation are as predicted."""
+
+
+def larger_pools(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
+    """Whether more candidates than the largest N would pay, where doubling still does."""
+    largest, outlook = int(diagnosis.n[-1]), model.outlook
+    still = next(one.n for one in model.best_n if one.cost_in_utility_units == COST) == largest
+    if outlook is None or not still or largest == 1:
+        return None
+    reach, gain = outlook.extrapolation, model.gain.at(largest).value
+    pays = f"The last doubling, to N = {largest}, gained more than {COST}"
+    if reach.smallest_pool >= 2 * largest:
+        return f"{pays}, and every pool holds {reach.smallest_pool} candidates: ask for a larger N."
+    if reach.trusted_to is None or reach.trusted_to <= largest:
+        why = reach.verdict.removeprefix("not extrapolable: ")
+        return f"{pays}, but what lies beyond is not extrapolable ({why}). Sample larger pools for some queries first."
+    step = next(step for step in reach.steps if step.n == reach.trusted_to)
+    low, high = sorted((step.order_2.value, step.gao.value))
+    return (
+        f"{pays}: the gain of {gain:.3f} should grow to between {low:.3f} and {high:.3f} at N = {reach.trusted_to}, "
+        "by two predictions that agree. Draw more if that is worth their cost."
+    )
+
+
+def stop_early(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
+    """Whether a stopping rule earned more than the best fixed N."""
+    if model.outlook is None or not model.outlook.stopping.pays:
+        return None
+    told = model.outlook.stopping
+    return (
+        f"{told.verdict[:-1]} ({told.cost_per_candidate:g} each). Candidates differ enough early on; "
+        "replay the rule on fresh logs before turning it on."
+    )
+
+
+def own_n(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
+    """Whether users should get their own N."""
+    chosen = None if model.outlook is None else model.outlook.per_user_n
+    if chosen is None or chosen.gain.low is None or chosen.gain.low <= 0:
+        return None
+    return (
+        f"Users differ in what a candidate is worth to them: one N for each ({chosen.own_n:.1f} on average) earns "
+        f"{chosen.gain.value:.3f} more than N = {chosen.common_n:.0f} for all, on queries that did not choose it. "
+        "Give users with weak rewards fewer candidates."
+    )
+
+
+def calibrated(found: Calibration) -> str:
+    """Whether a predicted standard deviation can be believed, and what to do where it cannot."""
+    factor, t = math.sqrt(found.temperature.value), found.temperature
+    if t.low is None or t.high is None:
+        size = f"errors are {factor:.2f} times what its std says; one user alone carries no interval"
+    elif t.low > 1 and factor > CLOSE:
+        size = f"it is too sure: errors are {factor:.2f} times what its std says; multiply its std by that"
+    elif t.high < 1 and factor < 1 / CLOSE:
+        size = f"it is not sure enough: errors are only {factor:.2f} times what its std says; multiply its std by that"
+    else:
+        size = f"its std has the right size (errors are {factor:.2f} times what it says)"
+    return f"{size}; {_knows(found)}. Picks use the mean alone, so this changes no curve."
+
+
+def _knows(found: Calibration) -> str:
+    gain = found.tempered_gain
+    if len(found.reliability.candidates) == 1:
+        return "it is the same for nearly all candidates, so it cannot tell sure predictions from unsure ones"
+    if abs(gain.value) < NATS:
+        return "it tells sure predictions from unsure ones no better than one constant std"
+    if gain.low is not None and gain.low > 0:
+        return f"it tells sure predictions from unsure ones ({gain.value:.3f} nats better than one constant std)"
+    if gain.high is not None and gain.high < 0:
+        return f"one constant std would be better ({-gain.value:.3f} nats): it points at the wrong candidates"
+    return "it is not shown to tell sure predictions from unsure ones better than one constant std"
+
+
+WIDTH = 100
+
+
+def summary(diagnosis: DiagnosisResult) -> str:
+    """The headline, a table of curves, the quantities and the findings, at most 100 characters wide."""
+    n = diagnosis.n.tolist()
+    title = f"{diagnosis.name or 'diagnosis'}: {_count(diagnosis)}"
+    lines = [title, *_wrapped(diagnosis.headline, ""), "", "utility".ljust(24) + _cells([f"N={one}" for one in n])]
+    lines.append(_row("oracle", diagnosis.oracle))
+    lines += [_row(name, model.utility) for name, model in diagnosis.models.items()]
+    lines += ["", "captured".ljust(24) + _cells([f"N={one}" for one in n])]
+    lines += [_row(name, model.captured) for name, model in diagnosis.models.items()]
+    for name, model in diagnosis.models.items():
+        lines += ["", f"{name} ({model.scale} scale, interval over {model.interval})", *_quantities(model)]
+        for finding in model.findings:
+            lines += _wrapped(finding, "  - ")
+    return "\n".join(lines)
+
+
+def _count(diagnosis: DiagnosisResult) -> str:
+    folds = f", mean of {len(diagnosis.folds)} folds" if diagnosis.folds else ""
+    return f"{diagnosis.users} users, {diagnosis.queries} queries, {diagnosis.candidates} candidates{folds}"
+
+
+def _quantities(model: ModelDiagnosis) -> list[str]:
+    q, ledger = model.quantities, model.ledger
+    captured = model.captured.at(ledger.n)
+    best = ", ".join(f"{one.n} at {one.cost_in_utility_units:g}" for one in model.best_n)
+    lines = [
+        f"  captured at N={ledger.n}: {_estimate(captured)}{_beyond_one(captured)}",
+        f"  alpha {_estimate(q.alpha)}   beta {_estimate(q.beta)}   rho {_estimate(q.rho)}",
+    ]
+    if q.corrected is not None:
+        c = q.corrected
+        lines.append(f"  without noise: beta {c.beta:.3f}  rho+ {c.rho_plus:.3f}  rho- {c.rho_minus:.3f}")
+    lines.append(f"  law {ledger.law:.3f} -> observed {ledger.observed:.3f} at N={ledger.n}")
+    lines.append(f"  N that pays where each doubling costs something: {best}")
+    for other in model.rules:
+        utility, difference = _estimate(other.utility.at(ledger.n)), _estimate(other.difference.at(ledger.n))
+        lines.append(f"  rule {other.rule} at N={ledger.n}: utility {utility}, {difference} over the highest reward")
+    if model.outlook is not None:
+        lines += _outlook(model.outlook)
+    if model.calibration is not None:
+        lines += _wrapped(f"std: {calibrated(model.calibration)}", "  ")
+    return lines
+
+
+def _outlook(outlook: Outlook) -> list[str]:
+    noisy = [(n, sd) for n, sd in zip(outlook.three_draw.n.tolist(), outlook.three_draw.sd.tolist(), strict=True) if sd]
+    fixed = ", ".join(f"{one.n} at {one.cost_per_candidate:g}" for one in outlook.best_fixed_n)
+    lines = [f"  N that pays where each candidate costs something: {fixed}"]
+    lines += _wrapped(f"beyond the pool: {outlook.extrapolation.verdict}", "  ")
+    if noisy:
+        n, sd = noisy[-1]
+        lines.append(f"  the usual 3-draw estimate would carry +-{sd:.4f} at N={n}; the curve here carries none")
+    return lines
+
+
+def _estimate(estimate: Estimate) -> str:
+    if math.isnan(estimate.value):
+        return "-"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.3f}"
+    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+
+
+def _beyond_one(share: Estimate) -> str:
+    return "" if share.high is None or share.high <= 1 else " (nothing captures more than 1: a t interval is symmetric)"
+
+
+def _row(name: str, curve: Curve) -> str:
+    label = name if len(name) < 24 else name[:20] + "..."
+    return label.ljust(24) + _cells(["-" if math.isnan(value) else f"{value:.3f}" for value in curve.value.tolist()])
+
+
+def _cells(cells: list[str]) -> str:
+    return "".join(cell.rjust(9) for cell in cells)
+
+
+def _wrapped(text: str, bullet: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=bullet, subsequent_indent=" " * len(bullet))
+
+
+ONE_CANDIDATE = "every query has one candidate: within a query nothing can vary"
+NO_ACTIVE = "no active query: rewards or utilities are constant in every query, or their users have collapsed"
+SIGNS = {"rho_plus": "every correlation is negative", "rho_minus": "no correlation is negative"}
+FEW = f"needs {FEWEST_QUERIES} active queries with {SMALLEST_POOL} candidates or more (in every fold)"
+
+
+def reasons_for(missing: set[str], facts: ModelFacts) -> dict[str, str]:
+    """A reason for each quantity that cannot be had.
+
+    Args:
+        missing: of alpha, rho, rho_plus and rho_minus, those that are NaN.
+        facts: of the model.
+    """
+    reasons: dict[str, str] = {}
+    if "alpha" in missing:
+        reasons |= dict.fromkeys(("alpha", "alpha_other_scale"), ONE_CANDIDATE)
+    if not facts.active_queries:
+        why = ONE_CANDIDATE if "alpha" in missing else NO_ACTIVE
+        reasons |= dict.fromkeys(("beta", "beta_by_chance", "rho", "rho_plus", "rho_minus"), why)
+    else:
+        reasons |= {what: why for what, why in SIGNS.items() if what in missing}
+    if facts.corrected is None:
+        reasons["corrected"] = FEW
+    return reasons
+
 
 HEADLINE_COST = COST
 MOST = 6
@@ -20,7 +222,7 @@ ONE_USER = "One user alone carries no interval and says nothing about other user
 WORTH_SAYING = 0.05
 """Shares and relative errors below this are not worth a sentence."""
 
-Rule = Callable[["Diagnosis", "ModelDiagnosis"], str | None]
+Rule = Callable[["DiagnosisResult", "ModelDiagnosis"], str | None]
 
 _TERMS = {
     "growth": (
@@ -50,7 +252,7 @@ _TERMS = {
 }
 
 
-def findings(diagnosis: Diagnosis, name: str) -> tuple[str, ...]:
+def findings(diagnosis: DiagnosisResult, name: str) -> tuple[str, ...]:
     """What stands out about one model, each with its cause and the next step.
 
     Args:
@@ -82,7 +284,7 @@ def findings(diagnosis: Diagnosis, name: str) -> tuple[str, ...]:
     return tuple(found[:MOST])
 
 
-def headline(diagnosis: Diagnosis, best: str) -> str:
+def headline(diagnosis: DiagnosisResult, best: str) -> str:
     """One sentence in plain words on the best model."""
     model, n = diagnosis.models[best], int(diagnosis.n[-1])
     headroom = diagnosis.oracle.value[-1] - diagnosis.pool_mean.value
@@ -147,11 +349,11 @@ def _counted(some: int, users: int) -> str:
     return f"{some} of {users} users {'has' if some == 1 else 'have'}"
 
 
-def _largest(diagnosis: Diagnosis) -> int:
+def _largest(diagnosis: DiagnosisResult) -> int:
     return int(diagnosis.n[-1])
 
 
-def _no_headroom(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
+def _no_headroom(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     if _largest(diagnosis) == 1 or np.isfinite(model.captured.value[-1]):
         return None
     return (
@@ -160,7 +362,7 @@ def _no_headroom(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
     )
 
 
-def _no_gain(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
+def _no_gain(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     n = _largest(diagnosis)
     gain = model.gain.at(n)
     if n == 1 or not np.isfinite(model.captured.value[-1]) or gain.low is None or gain.high is None or gain.low > 0:
@@ -176,7 +378,7 @@ def _no_gain(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
     )
 
 
-def _falls(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
+def _falls(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     peak, drop = model.peak, model.drop
     if peak in (1, _largest(diagnosis)) or drop.high is None or drop.high >= 0:
         return None
@@ -187,7 +389,7 @@ def _falls(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
     )
 
 
-def _collapsed(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
+def _collapsed(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     count = int(model.per_user.collapsed.sum())
     if not count:
         return None
@@ -198,7 +400,7 @@ def _collapsed(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
     )
 
 
-def _hacked(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
+def _hacked(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     q = model.quantities
     if not q.active_queries or q.beta.value < WORTH_SAYING:
         return None
@@ -223,7 +425,7 @@ def _hacked(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
     )
 
 
-def _by_chance(diagnosis: Diagnosis, model: ModelDiagnosis) -> str:
+def _by_chance(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str:
     each = round(diagnosis.candidates / diagnosis.queries)
     q = model.quantities
     share = f"{100 * q.beta_by_chance:.0f}%"
@@ -232,7 +434,7 @@ def _by_chance(diagnosis: Diagnosis, model: ModelDiagnosis) -> str:
     )
 
 
-def _law(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
+def _law(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     n = _largest(diagnosis)
     gain, law = model.gain.at(n), float(model.law["normal"][-1])
     if n == 1 or gain.low is None or gain.high is None or gain.low <= law <= gain.high:
@@ -249,7 +451,7 @@ def _law(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
     )
 
 
-def _other_rule(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
+def _other_rule(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     alpha, other = model.quantities.alpha.value, model.quantities.alpha_other_scale
     if model.scale != "utility" or abs(alpha - other) <= 0.1:
         return None
@@ -259,7 +461,7 @@ def _other_rule(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
     )
 
 
-def _uncorrected(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
+def _uncorrected(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     q = model.quantities
     if q.corrected is not None or not q.active_queries or _hacked(diagnosis, model):
         return None
@@ -269,7 +471,7 @@ def _uncorrected(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
     )
 
 
-def _left_out(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
+def _left_out(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     few, rows = diagnosis.dropped.too_few_candidates, diagnosis.dropped.not_finite
     parts: list[str] = []
     if few:
@@ -281,13 +483,13 @@ def _left_out(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
     return f"Left out: {' and '.join(parts)}. Ask for a smaller largest N, or complete the pools."
 
 
-def _one_user(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
+def _one_user(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     if diagnosis.users > 1:
         return None
     return f"{ONE_USER} Nothing below is told from chance: add rows of other users before deciding anything."
 
 
-def _few_users(diagnosis: Diagnosis, model: ModelDiagnosis) -> str | None:
+def _few_users(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     captured = model.captured.at(_largest(diagnosis))
     if captured.low is None or captured.high is None or captured.high - captured.low <= 0.3:
         return None

@@ -19,7 +19,7 @@ from safetensors.numpy import load, save
 from bestfor.artifacts import write_bytes
 
 if TYPE_CHECKING:
-    from bestfor.encoders.sentence import Encoder
+    from bestfor.encoders.base import Encoder
 
 MEMORY_TEXTS = 200_000
 MERGE_SHARDS = 32

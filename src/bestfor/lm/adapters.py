@@ -14,44 +14,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import (
-    OrderedDict,
-)
-from collections.abc import (
-    Iterator,
-    Mapping,
-    Sequence,
-)
-from contextlib import (
-    contextmanager,
-)
-from dataclasses import (
-    dataclass,
-    field,
-)
-from functools import (
-    cached_property,
-    partial,
-)
-from pathlib import (
-    Path,
-)
-from threading import (
-    RLock,
-)
-from typing import (
-    Any,
-    overload,
-)
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from threading import RLock
+from typing import Any, overload
 
 import torch
-from safetensors import (
-    SafetensorError,
-)
-from safetensors.torch import (
-    load,
-    save,
-)
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 
 from bestfor.artifacts import write_bytes
 from bestfor.errors import InputError

@@ -17,7 +17,7 @@ from transformers.cache_utils import DynamicLayer
 from transformers.utils import logging as hub_logging
 
 from bestfor.errors import InputError
-from bestfor.lm import sampling as _batching
+from bestfor.lm import batching
 from bestfor.lm import sampling as _sampler
 from bestfor.lm.adapters import Pair, Worn, worn
 from bestfor.lm.chat import Message, asked_ids
@@ -100,11 +100,11 @@ class Checkpoint:
     def _run(
         self, prompts: Sequence[list[int]], uniforms: FloatArray, rule: dict[str, Any], shares: bool, batch: Worn
     ) -> Drawn:
-        width = _batching.SIDE_BY_SIDE
+        width = batching.SIDE_BY_SIDE
         starts = range(0, uniforms.shape[1], width)
         if shares:
             parts: list[Drawn] = []
-            groups = _batching.buckets([len(ids) for ids in prompts])
+            groups = batching.buckets([len(ids) for ids in prompts])
             for group in groups:
                 batch.only(group)
                 engine = SharedPrefix(self.model, self._cache(), [prompts[row] for row in group])

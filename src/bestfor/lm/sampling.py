@@ -6,23 +6,13 @@ Two ways to run a model, with the same distribution:
   a step feeds one token of every candidate, at the same position, and a mask lets each candidate see the prompt and its
   own tokens only. Nothing is copied n-fold, so memory traffic is what one sequence costs.
 - :class:`Repeated` repeats the cache of one prompt n times and asks nothing unusual of the model.
-
-Which prompts and candidates share a pass through the model: padding changes its bits, so pools are keyed by it.
 """
 
 from __future__ import annotations
 
-from collections.abc import (
-    Callable,
-    Sequence,
-)
-from dataclasses import (
-    dataclass,
-)
-from typing import (
-    TYPE_CHECKING,
-    Protocol,
-)
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -30,31 +20,7 @@ import torch
 from bestfor.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
-    from transformers import (
-        Cache,
-        PreTrainedModel,
-    )
-
-SIDE_BY_SIDE = 32
-"""Candidates of a prompt that are sampled at once: each step attends to all their tokens, seen or not."""
-
-PADDED = 2
-"""How many times as long as the shortest prompt of a batch the longest may be: more prompts a step against padding."""
-
-
-def buckets(lengths: Sequence[int]) -> list[list[int]]:
-    """Rows of similar length, which are padded to the longest of them: at most ``PADDED`` times the shortest."""
-    groups: list[list[int]] = []
-    for row in sorted(range(len(lengths)), key=lambda row: (lengths[row], row)):
-        if not groups or lengths[row] > PADDED * lengths[groups[-1][0]]:
-            groups.append([])
-        groups[-1].append(row)
-    return groups
-
-
-def rule() -> str:
-    """What decides batches beside the chunk, for signatures."""
-    return f"prompts up to {PADDED} times as long, {SIDE_BY_SIDE} candidates side by side"
+    from transformers import Cache, PreTrainedModel
 
 
 BLOCK = 1 << 21

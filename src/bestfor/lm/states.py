@@ -16,48 +16,19 @@ Without gradients. How texts are read, :mod:`bestfor.lm.states` decides; what me
 
 from __future__ import annotations
 
-from collections.abc import (
-    Callable,
-    Iterator,
-    Mapping,
-    Sequence,
-)
-from contextlib import (
-    contextmanager,
-)
-from dataclasses import (
-    dataclass,
-    replace,
-)
-from functools import (
-    cached_property,
-)
-from pathlib import (
-    Path,
-)
-from threading import (
-    RLock,
-)
-from typing import (
-    Any,
-    Literal,
-    cast,
-)
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from threading import RLock
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoTokenizer,
-    DynamicCache,
-    PreTrainedModel,
-)
-from transformers.cache_utils import (
-    DynamicLayer,
-    DynamicSlidingWindowLayer,
-)
+from transformers import AutoConfig, AutoModel, AutoTokenizer, DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from bestfor.errors import InputError
 from bestfor.lm.adapters import Pair, worn

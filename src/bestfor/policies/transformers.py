@@ -14,7 +14,7 @@ import numpy as np
 
 from bestfor.errors import InputError
 from bestfor.extras import require
-from bestfor.lm import sampling as _batching
+from bestfor.lm import batching
 from bestfor.lm.chat import Message
 from bestfor.lm.location import fingerprint, locate
 from bestfor.policies.base import Prompt, Sampled
@@ -90,7 +90,7 @@ class TransformersPolicy:
             "max_new_tokens": self.max_new_tokens,
             "dtype": self.dtype,
             "chunk": self.chunk,
-            "batching": _batching.rule(),
+            "batching": batching.rule(),
             "stop": repr(self.stop),
             "torch": version("torch"),
             "transformers": version("transformers"),

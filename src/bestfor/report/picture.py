@@ -14,11 +14,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bestfor.errors import InputError
-from bestfor.report import _style, view, words
-from bestfor.report.bars import ComparisonsPlot, CorrelationPlot, UsersPlot, WaterfallPlot
-from bestfor.report.beyond import BeyondPlot
-from bestfor.report.charts.plots import CurvesPlot, LawPlot
-from bestfor.report.reliability import PitPlot, ReliabilityPlot
+from bestfor.report import view, words
+from bestfor.report.charts import plots as _style
+from bestfor.report.charts.plots import (
+    BeyondPlot,
+    ComparisonsPlot,
+    CorrelationPlot,
+    CurvesPlot,
+    LawPlot,
+    PitPlot,
+    ReliabilityPlot,
+    UsersPlot,
+    WaterfallPlot,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,14 +1,19 @@
-"""The rows of every table, as words: the page and the terminal lay out the same ones."""
+"""The rows of every table, as words: the page and the terminal lay out the same ones.
+
+The rows of the section beyond the pool, as words.
+
+The rows of the section on predicted standard deviations, as words.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from bestfor.report import view, words
-from bestfor.report.bars import WaterfallPlot
-from bestfor.report.charts.plots import LawPlot
-from bestfor.report.outlook import Fixed
+from bestfor.report.charts.plots import NAMES, LawPlot, PitPlot, WaterfallPlot
+from bestfor.report.outlook import METHODS, Fixed, Needed, Numbers, Other, Soft
+from bestfor.report.predictive import Predictive
 
 COST = 0.01
 """The price that tiles and headline speak of: of one doubling of N, and of one candidate, in utility."""
@@ -284,3 +289,253 @@ def _scale(values: Iterable[float]) -> Callable[[float], float]:
 def _span_bar(label: str, meaning: str, value: str, one: float, other: float, step: float) -> Bar:
     kind = "good" if step >= 0 else "bad"
     return Bar(label, meaning, value, min(one, other), round(abs(other - one), 2), None, kind)
+
+
+QUANTITY_NAMES = {"captured": "captured share", "alpha": "α, collapsed users", "beta": "β, naive"}
+
+
+def protocol_line(model: view.Model) -> str:
+    """How noisy the usual protocol would be here; empty where that is not known."""
+    known = [(size, sd) for size, sd in zip(model.n, model.outlook.three_draw, strict=True) if sd]
+    if not known:
+        return ""
+    size, sd = known[-1]
+    places = max(words.decimals([sd]) - 1, 2)
+    return (
+        f"The usual protocol, the mean of 3 random draws of N, would add noise of ±{words.number(sd, places)} (one "
+        f"standard deviation) at N = {size}; the curve here is exact over all draws and adds none."
+    )
+
+
+MAIN, OTHERS = ("order_2", "gao"), ("order_1", "order_3")
+"""The two predictions that decide on trust, and those shown beside them."""
+
+
+def steps(model: view.Model, methods: tuple[str, ...] = MAIN) -> list[Row]:
+    """One row an N: the gain by some methods, and, for the main ones, whether to trust it."""
+    values = [step.values[method] for step in model.outlook.steps for method in METHODS]
+    places = words.decimals(values)
+    rows: list[Row] = []
+    for step in model.outlook.steps:
+        cells = [
+            Cell(
+                words.number(step.values[method], places, signed=True),
+                words.span(step.values[f"{method}_low"], step.values[f"{method}_high"], "number", places),
+            )
+            for method in methods
+        ]
+        if methods == MAIN:
+            cells.append(Cell("yes" if step.trusted else "no"))
+        rows.append(Row(str(step.n), str(step.n), tuple(cells)))
+    return rows
+
+
+def names(methods: tuple[str, ...]) -> list[str]:
+    """What people call the methods."""
+    return [NAMES[method] for method in methods]
+
+
+def costs(model: view.Model) -> list[Row]:
+    """One row a price: the N that pays where a doubling costs it, where each candidate does, and what that earns."""
+    places = words.decimals([one.net for one in model.outlook.fixed])
+    doubling = dict(model.best_n)
+    each = {one.cost: one for one in model.outlook.fixed if one.cost is not None}
+    rows: list[Row] = []
+    for cost in sorted({*doubling, *each}):
+        one, label = each.get(cost), f"{cost:g}"
+        largest = bool(model.n) and doubling.get(cost) == model.n[-1]
+        cells = [Cell(words.count(doubling.get(cost)), "the largest tried" if largest else "")]
+        if one is None:
+            cells += [Cell(words.NONE), Cell(words.NONE)]
+        else:
+            edge = "or more" if one.at_edge else ""
+            cells.append(Cell(words.count(one.n), edge))
+            cells.append(Cell(words.number(one.net, places), words.span(one.low, one.high, "number", places)))
+        rows.append(Row(label, label, tuple(cells)))
+    return rows
+
+
+def soft(model: view.Model) -> list[Row]:
+    """One row a temperature: the difference from picking the highest reward, at every N above 1."""
+    labels = (words.NONE if one.in_sd is None else f"{one.in_sd:g} sd" for one in model.outlook.soft)
+    return _differences(model, list(zip(labels, model.outlook.soft, strict=True)))
+
+
+def others(model: view.Model) -> list[Row]:
+    """One row another rule: the difference from picking the highest reward, at every N above 1."""
+    return _differences(model, [(one.rule, one) for one in model.outlook.others])
+
+
+def _differences(model: view.Model, choices: Sequence[tuple[str, Soft | Other]]) -> list[Row]:
+    places = words.decimals(value for _, one in choices for value in one.difference)
+    rows: list[Row] = []
+    for label, one in choices:
+        curves = zip(model.n, one.difference, one.low, one.high, strict=True)
+        cells = tuple(
+            Cell(words.number(value, places, signed=True), words.span(low, high, "number", places))
+            for n, value, low, high in curves
+            if n > 1
+        )
+        rows.append(Row(label, label, cells))
+    return rows
+
+
+def per_user(model: view.Model) -> str:
+    """What one N for each user would earn, in a sentence."""
+    chosen = model.outlook.per_user
+    if chosen is None:
+        return ""
+    if chosen.reason:
+        return f"Not known: {chosen.reason}."
+    v = chosen.values
+    gain = words.number(v.get("gain"), 4, signed=True)
+    interval = words.span(v.get("gain_low"), v.get("gain_high"), "number", 4)
+    return (
+        f"{gain}{f' ({interval})' if interval else ''} net utility against one N for all, at "
+        f"{v.get('cost_per_candidate') or 0:g} a candidate: {words.number(v.get('own_n'), 1)} candidates on average "
+        f"instead of {words.number(v.get('common_n'), 1)}. Judged on {words.plural(int(v.get('users') or 0), 'user')} "
+        f"with two queries or more, one half of their queries choosing for the other; a user's own slope weighs "
+        f"{words.percent(v.get('trust'))} against everybody's."
+    )
+
+
+def distribution(chosen: Numbers | None) -> list[tuple[str, str]]:
+    """Shares of users by their N, in at most eight ranges."""
+    if chosen is None or not chosen.n:
+        return []
+    width = -(-len(chosen.n) // 8)
+    rows: list[tuple[str, str]] = []
+    for start in range(0, len(chosen.n), width):
+        sizes, shares = chosen.n[start : start + width], chosen.share[start : start + width]
+        label = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+        rows.append((label, words.percent(sum(shares))))
+    return rows
+
+
+def stopping(model: view.Model) -> str:
+    """What the stopping rule did, in a sentence or two."""
+    told = model.outlook.stopping
+    if told is None:
+        return ""
+    if told.reason:
+        return f"Not replayed: {told.reason}."
+    v = told.values
+    interval = words.span(v.get("advantage_low"), v.get("advantage_high"), "number", 4)
+    return (
+        f"{told.verdict} At {v.get('cost_per_candidate') or 0:g} a candidate it nets {words.number(v.get('net'), 4)} "
+        f"against {words.number(v.get('fixed_net'), 4)}, a difference of "
+        f"{words.number(v.get('advantage'), 4, signed=True)}{f' ({interval})' if interval else ''}."
+    )
+
+
+def needed(model: view.Model) -> list[Row]:
+    """One row a quantity: how well it is known, and what more it takes."""
+    return [
+        Row(one.quantity, QUANTITY_NAMES.get(one.quantity, one.quantity), (Cell(_now(one)), _more(one)))
+        for one in model.outlook.needed
+    ]
+
+
+def _now(one: Needed) -> str:
+    return words.NONE if one.now is None else f"±{words.percent(one.now)}"
+
+
+def _more(one: Needed) -> Cell:
+    if one.more_users is None:
+        why = words.NO_INTERVAL if one.now is None else "no number of users alone is enough: the texts are too few"
+        return Cell(words.NONE, why=why)
+    if one.more_users == 0:
+        return Cell("none", f"{words.count(one.users)} would do")
+    more = words.plural(one.more_users, "user")
+    return Cell(more, f"or {words.plural(one.more_queries or 0, 'query', 'queries')} of theirs")
+
+
+NUMBERS = (
+    ("factor", "errors, in predicted std"),
+    ("temperature", "variance temperature T"),
+    ("ence", "ENCE"),
+    ("ence_by_noise", "ENCE by noise alone"),
+    ("gain", "better than one constant std"),
+    ("tempered_gain", "the same after multiplying by T"),
+)
+
+
+def coverage(found: Predictive) -> list[Row]:
+    """One row a level: the share of utilities inside its predictive interval."""
+    return [
+        Row(
+            words.percent(one.level),
+            words.percent(one.level),
+            (Cell(words.percent(one.share, 1), words.span(one.low, one.high)),),
+        )
+        for one in found.coverage
+    ]
+
+
+def numbers(found: Predictive) -> list[Row]:
+    """The numbers of a calibration, each with its interval."""
+    return [Row(key, label, (_number(found, key),)) for key, label in NUMBERS]
+
+
+def bins(found: Predictive) -> list[Row]:
+    """One row a bin: how many candidates, what was predicted, what was observed."""
+    places = words.decimals([*found.predicted, *found.observed])
+    columns = zip(found.sizes, found.predicted, found.observed, found.low, found.high, strict=True)
+    return [
+        Row(
+            str(place),
+            str(place),
+            (
+                Cell(words.count(size)),
+                Cell(words.number(predicted, places)),
+                Cell(words.number(observed, places), words.span(low, high, "number", places)),
+            ),
+        )
+        for place, (size, predicted, observed, low, high) in enumerate(columns, start=1)
+    ]
+
+
+def pit_rows(plot: PitPlot) -> list[tuple[str, str]]:
+    """One row a bin of the PIT: where it lies, and the share of the candidates in it."""
+    return [
+        (f"{words.number(low, 2)} to {words.number(high, 2)}", words.percent(float(share), 1))
+        for low, high, share in zip(plot.edges, plot.edges[1:], plot.share, strict=False)
+    ]
+
+
+def notes(found: Predictive) -> list[str]:
+    """What a reader should know of how it was measured."""
+    said = [
+        f"{words.plural(found.candidates, 'candidate')} of {words.plural(found.users, 'user')}, every one weighing "
+        "the same; intervals count users as random."
+    ]
+    if found.values is not None:
+        said.append(
+            f"Utilities take {found.values} values only: the prediction is rounded to the nearest of them, and "
+            "coverage and PIT are spread evenly over what a value covers."
+        )
+    if found.left_out:
+        one = found.left_out == 1
+        said.append(
+            f"{words.plural(found.left_out, 'candidate')} without a standard deviation above 0 "
+            f"{'was' if one else 'were'} left out."
+        )
+    return said
+
+
+def line(model: view.Model) -> str:
+    """The verdict for a terminal; empty where no standard deviation is predicted."""
+    found = model.predictive
+    return f"std: {found.verdict}" if found is not None and found.verdict else ""
+
+
+def _number(found: Predictive, key: str) -> Cell:
+    name = "temperature" if key == "factor" else key
+    value, low, high = (found.numbers.get(f"{name}{end}") for end in ("", "_low", "_high"))
+    if key == "factor":
+        value, low, high = (None if one is None else one**0.5 for one in (value, low, high))
+    if key.startswith("ence"):
+        return Cell(words.percent(value, 1), words.span(low, high))
+    signed, unit = key.endswith("gain"), " nats" if key.endswith("gain") else ""
+    shown = words.number(value, 3 if signed else 2, signed=signed) + unit
+    return Cell(shown, words.span(low, high, "number", 3 if signed else 2) or words.NO_INTERVAL)

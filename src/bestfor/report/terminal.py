@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from bestfor.report import tables, tables_beyond, tables_calibration, view, words
+from bestfor.report import tables, view, words
+from bestfor.report import tables as tables_beyond
+from bestfor.report import tables as tables_calibration
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -24,8 +24,8 @@ from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Examples
 from bestfor.encoders import Encoder
 from bestfor.metrics.overlap import common, positions, words
-from bestfor.rewards._encoder import check_signature
-from bestfor.rewards._history import unit
+from bestfor.rewards.features.space import check_signature
+from bestfor.rewards.features.style import unit
 from bestfor.rewards.model import RewardModel
 from bestfor.types import FloatArray, RewardEstimate
 

@@ -1,25 +1,149 @@
-"""What every reward model shares: configuration, checks, order of rows, rounding, and its folder on disk."""
+"""What every reward model shares: configuration, checks, order of rows, rounding, and its folder on disk.
+
+Rows in an order of their own, so that the order in which they came changes nothing.
+
+Rewards as they are written: rounded, so that jitter in matrix products breaks no tie.
+
+A model's options; what is wrong with them is told in words that name the nearest key and show no secret.
+
+Models that take further labels in closed form: the part of ``update`` that does not depend on the formula.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from bestfor import artifacts
 from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Examples
 from bestfor.encoders import Encoder, load_encoder
-from bestfor.errors import BestforError, InputError
-from bestfor.rewards._canonical import canonical
-from bestfor.rewards._encoder import check_signature
-from bestfor.rewards._options import parse
-from bestfor.rewards._rounding import rounded
-from bestfor.rewards.features.space import Design, FeatureConfig, Space, fit_space, restore_space
-from bestfor.types import BoolArray, IntArray, RewardEstimate, Scale
+from bestfor.errors import BestforError, InputError, nearest
+from bestfor.rewards.features.space import Design, FeatureConfig, Space, check_signature, fit_space, restore_space
+from bestfor.types import BoolArray, FloatArray, IntArray, RewardEstimate, Scale
+
+
+def canonical(examples: Examples) -> Examples:
+    """The same rows in an order and with codes that depend on their content only."""
+    users, user = _recode(examples.users, examples.user)
+    texts, text = _recode(examples.texts, examples.text)
+    used, query = np.unique(examples.query, return_inverse=True)
+    names = [examples.queries[code] for code in used]
+    order = sorted(range(len(used)), key=lambda code: names[code])
+    rank = np.empty(len(used), dtype=np.int64)
+    rank[order] = np.arange(len(used))
+    query = rank[query]
+    rows = np.lexsort((examples.utility, text, examples.candidate, query, user))
+    return Examples(
+        users=users,
+        queries=tuple(names[code] for code in order),
+        inputs=tuple(examples.inputs[used[code]] for code in order),
+        texts=texts,
+        user=user[rows],
+        query=query[rows],
+        text=text[rows],
+        candidate=examples.candidate[rows],
+        utility=examples.utility[rows].astype(np.float64),
+        logprob=examples.logprob[rows],
+        history=examples.history,
+    )
+
+
+def _recode(names: tuple[str, ...], codes: IntArray) -> tuple[tuple[str, ...], IntArray]:
+    used = np.unique(codes)
+    kept = sorted({names[code] for code in used})
+    position = {name: code for code, name in enumerate(kept)}
+    table = np.zeros(len(names), dtype=np.int64)
+    table[used] = [position[names[code]] for code in used]
+    return tuple(kept), table[codes]
+
+
+DIGITS = 9
+
+
+def rounded(values: FloatArray) -> FloatArray:
+    """Nine significant digits: equal candidates tie although matrix products differ in their last bits."""
+    values = np.asarray(values, dtype=np.float64)
+    size = np.where(values == 0, 1.0, np.abs(values))
+    exponent = np.floor(np.log10(size))
+    factor = np.power(10.0, DIGITS - 1 - np.clip(exponent, -290, 290))
+    return np.where(np.abs(exponent) > 290, 0.0, np.rint(values * factor) / factor)
+
+
+_ADDRESSES = ("endpoint", "base_url")
+"""Keys whose value may hold a password."""
+
+
+def parse(config: type[BaseModel], where: str, options: dict[str, Any]) -> BaseModel:
+    """Build a configuration; errors are one line and name the nearest key.
+
+    Raises:
+        InputError: an unknown key or a value that the field does not take.
+    """
+    try:
+        return config(**options)
+    except ValidationError as error:
+        wrong = complaint(error, config)
+        table = f", {wrong.table}" if wrong.table else ""
+        place = f", key '{wrong.place}'" if wrong.key else table
+        expected = wrong.expected[0].lower() + wrong.expected[1:]
+        # What pydantic says repeats its input, which may hold a password.
+        raise InputError(f"reward '{where}'{place}", wrong.found, expected) from None
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """The first thing that is wrong.
+
+    Attributes:
+        table: the table within the options that holds the key, such as ``endpoint``; "" for the options themselves.
+        key: the key, "" where the key itself is what is wrong.
+        found: what was found.
+        expected: what would have been right.
+    """
+
+    table: str
+    key: str
+    found: str
+    expected: str
+
+    @property
+    def place(self) -> str:
+        """Table and key, joined by a dot."""
+        return ".".join(part for part in (self.table, self.key) if part)
+
+
+def complaint(error: ValidationError, model: type[BaseModel]) -> Complaint:
+    """One error out of several: a misspelt key explains the one that is missing.
+
+    Args:
+        error: what pydantic says.
+        model: the configuration that was to be built.
+    """
+    first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+    path = [str(part) for part in first["loc"]]
+    table, key = ".".join(path[:-1]), path[-1] if path else ""
+    if first["type"] == "extra_forbidden":
+        return Complaint(table, "", f"unknown key '{key}'", nearest(key, _inner(model, path[:-1]).model_fields))
+    if first["type"] == "missing":
+        return Complaint(table, "", f"no '{key}'", "it to be given")
+    shown = "another kind of value" if key in _ADDRESSES else repr(first.get("input"))
+    return Complaint(table, key, shown, first["msg"].removeprefix("Value error, ").removeprefix("Input should be "))
+
+
+def _inner(model: type[BaseModel], path: list[str]) -> type[BaseModel]:
+    """The table at a path of keys."""
+    for key in path:
+        field = model.model_fields.get(key)
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            break
+        model = field.annotation
+    return model
 
 
 class RewardModel(ABC):
@@ -295,3 +419,50 @@ def _refuse_nan(arrays: Arrays) -> None:
     for name, values in arrays.items():
         if values.dtype.kind == "f" and np.isnan(values).any():
             raise ValueError(f"array '{name}' holds NaN")
+
+
+class AbsorbingModel(RewardModel):
+    """A reward model whose users can learn from further labels without another fit."""
+
+    def update(self, examples: Examples) -> Self:
+        """Absorb further labels of known or new users in closed form; edits and returns this model.
+
+        What all users share in variances and features stays as fitted; the users of these labels become what they would
+        be had the labels been there at fit, the others stay as they were (what a kind changes beyond that, its file
+        says). Rows of one query share its level; queries of earlier calls count as others. Who abstains, abstains until
+        the next fit.
+
+        Args:
+            examples: n labelled rows; none changes nothing.
+
+        Raises:
+            InputError: a utility is NaN or infinite, or the model was loaded for somebody else.
+            BestforError: before fit or load.
+        """
+        if not self._fitted:
+            raise BestforError(f"'{self.kind}' is updated after fit or load")
+        self._check_labels(examples, "update")
+        if len(examples) == 0:
+            return self
+        ordered = canonical(examples)
+        self._check_asked(ordered.users)
+        codes = self._known_codes(ordered.users, abstaining=True)
+        fresh = codes < 0
+        codes[fresh] = len(self._users) + np.arange(int(fresh.sum()))
+        self._absorb(ordered, codes)
+        # last, so that a failure above leaves nobody without what was learned of them
+        self._add_users(tuple(name for name, new in zip(ordered.users, fresh, strict=True) if new))
+        return self
+
+    @abstractmethod
+    def _absorb(self, examples: Examples, codes: IntArray) -> None:
+        """Learn from canonical rows; ``codes`` are their users' places, new ones after all that are known."""
+
+    def _add_users(self, names: tuple[str, ...]) -> None:
+        if not names:
+            return
+        if self._codes is not None:
+            self._codes.update({name: len(self._users) + place for place, name in enumerate(names)})
+        self._users = (*self._users, *names)
+        if self._abstained is not None:
+            self._abstained = np.append(self._abstained, np.zeros(len(names), dtype=np.bool_))

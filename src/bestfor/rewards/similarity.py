@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict
 
 from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Examples
-from bestfor.rewards._encoder import check_signature, check_width
-from bestfor.rewards._history import unit
+from bestfor.rewards.features.space import check_signature, check_width
+from bestfor.rewards.features.style import unit
 from bestfor.rewards.model import RewardModel
 from bestfor.types import FloatArray, IntArray, RewardEstimate
 

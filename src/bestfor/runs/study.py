@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
-from bestfor import __version__
 from bestfor.data import schema
 from bestfor.data.candidates import Examples
 from bestfor.data.read.tables import load_ratings
@@ -21,17 +20,18 @@ from bestfor.data.split import Dataset, Ratings
 from bestfor.diagnostics import Diagnosis, Reward, Settings, diagnose_arrays
 from bestfor.errors import InputError, nearest
 from bestfor.metrics import Metric, make_metric
-from bestfor.pipeline.stages import check_same_data, rewards_table
 from bestfor.policies.base import Policy
 from bestfor.pool import CandidatePool
 from bestfor.rewards import RewardModel
 from bestfor.runs.config import DATA, Data, PolisData, TableData
 from bestfor.runs.joins import build_examples, build_history, build_rows, with_utilities
 from bestfor.runs.measuring import measure_pool
+from bestfor.runs.run import check_same_data, rewards_table
 from bestfor.runs.sampling import Sampling
 from bestfor.runs.sampling import generate as sample
 from bestfor.runs.sources import dataset_of, instruction_of
 from bestfor.runs.steps import write_json
+from bestfor.version import __version__
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from bestfor.endpoint import Usage
 from bestfor.metrics.judge import Judge, JudgeConfig
-from bestfor.pipeline.tables import JudgeTable, PolicyEndpoint
 from bestfor.policies.openai import OpenAIPolicy
+from bestfor.runs.config import JudgeTable, PolicyEndpoint
 from bestfor.runs.config import Policy as PolicyTable
 from bestfor.runs.steps import write_json
 

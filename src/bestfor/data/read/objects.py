@@ -1,17 +1,227 @@
-"""Rows of nested data, one at a time, from whatever file they lie in: JSON arrays, JSON lines or Parquet."""
+"""Rows of nested data, one at a time, from whatever file they lie in: JSON arrays, JSON lines or Parquet.
+
+Fields of nested rows, checked: texts, lists of objects, and times.
+
+Long JSON arrays, one element at a time: a file may be larger than memory, an element may not.
+"""
 
 from __future__ import annotations
 
 import gzip
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bestfor.data.jsonarray import read_array
 from bestfor.errors import InputError
+
+_YEARS = 10_000
+_MILLISECONDS = 100_000_000_000
+
+
+def text_of(row: Mapping[str, object], name: str, where: str) -> str:
+    """A field's text; numbers become their decimal text.
+
+    Raises:
+        InputError: the field is missing, or holds something else, or half of a surrogate pair.
+    """
+    if row.get(name) is None:
+        raise InputError(f"{where}, field '{name}'", "nothing", "a text")
+    value = row[name]
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise InputError(f"{where}, field '{name}'", _kind(value), "a text")
+    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise InputError(f"{where}, field '{name}'", "half of a surrogate pair", "text that can be written in UTF-8")
+    return text
+
+
+def objects_of(row: Mapping[str, object], name: str, where: str) -> list[Mapping[str, object]]:
+    """A field's list of objects.
+
+    Raises:
+        InputError: the field is missing, is no list, or holds something else.
+    """
+    value = row.get(name)
+    if isinstance(value, dict):
+        # Lists of structures are stored as structures of lists by some writers of Parquet.
+        value = _transposed(value, f"{where}, field '{name}'")
+    if not isinstance(value, list):
+        found = "nothing" if value is None else _kind(value)
+        raise InputError(f"{where}, field '{name}'", found, "a list of objects")
+    for at, item in enumerate(value):
+        if not isinstance(item, dict):
+            raise InputError(f"{where}, field '{name}[{at}]'", _kind(item), "an object")
+    return value
+
+
+def _transposed(columns: Mapping[str, object], where: str) -> object:
+    lists = [column for column in columns.values() if isinstance(column, list)]
+    if not columns or len(lists) < len(columns):
+        return columns
+    if len({len(column) for column in lists}) > 1:
+        raise InputError(where, "lists of different lengths", "a list of objects")
+    return [dict(zip(columns, values, strict=True)) for values in zip(*lists, strict=True)]
+
+
+def time_of(value: object, where: str) -> int | None:
+    """A date as seconds since 1970 (UTC): a year, a date or a moment in ISO 8601, or seconds or milliseconds.
+
+    Raises:
+        InputError: anything else.
+    """
+    if value is None or value == "":
+        return None
+    text = str(value).strip()
+    seconds = _seconds(text)
+    if seconds is None:
+        raise InputError(where, f"'{text[:40]}'", "a year, a date such as 2017-05-30, or seconds since 1970")
+    return seconds
+
+
+@lru_cache(maxsize=1 << 14)
+def _seconds(text: str) -> int | None:
+    with suppress(ValueError, OverflowError):
+        if text.lstrip("-").replace(".", "", 1).isdigit():
+            return _of_number(float(text))
+        parts = text.split("-")
+        if len(parts) in (2, 3) and all(part.isdigit() for part in parts):
+            year, month, day = (*(int(part) for part in parts), 1)[:3]
+            return int(datetime(year, month, day, tzinfo=UTC).timestamp())
+        moment = datetime.fromisoformat(text)
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+    return None
+
+
+def _of_number(number: float) -> int:
+    # A column of years in which some are missing is one of floats.
+    if 0 < number < _YEARS and number.is_integer():
+        return int(datetime(int(number), 1, 1, tzinfo=UTC).timestamp())
+    return int(number // 1000 if abs(number) >= _MILLISECONDS else number)
+
+
+def _kind(value: object) -> str:
+    return {dict: "an object", list: "a list", str: "a text", bool: "true or false"}.get(type(value), "a bare value")
+
+
+CHUNK = 1 << 20
+"""Characters read at a time."""
+
+_TAIL = 16
+"""An error this close to the end of what was read may only say that an element goes on."""
+
+_DECODER = json.JSONDecoder()
+Element = dict[str, object]
+
+
+def read_array(path: str | Path, chunk: int = CHUNK) -> Iterator[tuple[int, Element]]:
+    """Read a file that holds one array of objects; memory holds a few elements.
+
+    Args:
+        path: a .json file in UTF-8, or one packed by gzip (.json.gz).
+        chunk: characters read at a time; doubled within an element that is longer.
+
+    Yields:
+        Each element's number, from 1, and the element.
+
+    Raises:
+        InputError: no file, not JSON, no array, or an element that is no object; names the row.
+    """
+    path = Path(path)
+    try:
+        with _open_array(path) as handle:
+            yield from _elements(_Text(path, handle, chunk))
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise InputError(str(path), f"what cannot be read ({reason})", "a JSON file in UTF-8") from error
+
+
+def _open_array(path: Path) -> IO[str]:
+    if not path.is_file():
+        raise InputError(str(path), "a folder" if path.is_dir() else "no file", "a JSON file")
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig")
+    return path.open(encoding="utf-8-sig")
+
+
+class _Text:
+    """What was read and not used yet."""
+
+    def __init__(self, path: Path, handle: IO[str], chunk: int) -> None:
+        self.path, self._handle, self._chunk = path, handle, chunk
+        self.left, self.at, self.ended = "", 0, False
+
+    def more(self) -> bool:
+        """Read as much again as is left, a chunk at least; False at the end."""
+        fresh = self._handle.read(max(self._chunk, len(self.left) - self.at))
+        self.left, self.at, self.ended = self.left[self.at :] + fresh, 0, not fresh
+        return not self.ended
+
+    def peek(self) -> str:
+        """The next character that is no white space, "" at the end."""
+        while True:
+            while self.at < len(self.left) and self.left[self.at] in " \t\r\n":
+                self.at += 1
+            if self.at < len(self.left):
+                return self.left[self.at]
+            if not self.more():
+                return ""
+
+    def value(self, row: int) -> object:
+        """The next whole value."""
+        while True:
+            try:
+                found, self.at = _DECODER.raw_decode(self.left, self.at)
+            except RecursionError:
+                raise self.broken("what is nested too deeply", row) from None
+            except json.JSONDecodeError as error:
+                goes_on = error.msg.startswith("Unterminated") or error.pos >= len(self.left) - _TAIL
+                if not goes_on or not self.more():
+                    raise self.broken(f"what is not JSON ({error.msg})", row) from None
+            else:
+                return found
+
+    def broken(self, found: str, row: int) -> InputError:
+        """The error for a file that is no array of objects."""
+        return InputError(f"{self.path}, row {row}", found, "an array of objects, [{...}, ...]")
+
+
+def _elements(text: _Text) -> Iterator[tuple[int, Element]]:
+    first = text.peek()
+    if first != "[":
+        found = f"'{first}' at its beginning" if first else "an empty file"
+        raise InputError(str(text.path), found, "an array of objects, [{...}, ...]")
+    text.at += 1
+    row = 0
+    if text.peek() != "]":
+        while True:
+            row += 1
+            if text.peek() != "{":
+                raise text.broken(f"'{text.peek()}'" if text.peek() else "the end of the file", row)
+            yield row, _element(text, row)
+            mark = text.peek()
+            text.at += 1
+            if mark == "]":
+                break
+            if mark != ",":
+                raise text.broken(f"'{mark}' after the object" if mark else "the end of the file", row)
+    else:
+        text.at += 1
+    if text.peek():
+        raise text.broken("more after the array", row)
+
+
+def _element(text: _Text, row: int) -> Element:
+    found = text.value(row)
+    assert isinstance(found, dict)  # it begins with a brace
+    return found
+
 
 Row = Mapping[str, object]
 

@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bestfor.data.batches import Batches
-from bestfor.data.hashing import Hashes, hash_strings, join_hashes
+from bestfor.data.read.tables import Batches
+from bestfor.data.text import Hashes, hash_strings, join_hashes
 from bestfor.errors import InputError
 from bestfor.types import BoolArray, IntArray
 

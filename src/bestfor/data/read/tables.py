@@ -1,11 +1,16 @@
-"""Any table that people keep: CSV, TSV, JSONL or Parquet, with errors that name file, row and column."""
+"""Any table that people keep: CSV, TSV, JSONL or Parquet, with errors that name file, row and column.
+
+Columns of a table as strings or numbers, with errors that name the row.
+
+A table read some rows at a time, as often as wanted: memory does not grow with the table.
+"""
 
 from __future__ import annotations
 
 import csv
 import hashlib
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,10 +20,87 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from bestfor.data.cells import numbers, strings
-from bestfor.data.read.jsonl import BLOCK, read_jsonl
+from bestfor.data.read.jsonl import BLOCK, first_row, jsonl_blocks, read_jsonl
 from bestfor.data.split import Ratings
 from bestfor.errors import InputError, nearest
+
+NULLS = frozenset(pacsv.ConvertOptions().null_values)
+"""Cells that stand for a missing number: empty, NA, nan, null and the like."""
+
+
+def strings(column: pa.ChunkedArray, where: str, optional: bool, first: int) -> pa.ChunkedArray:
+    """A column as strings, numbers in decimal.
+
+    Args:
+        column: of any type.
+        where: file and column, for errors.
+        optional: whether cells may be empty.
+        first: number of the first row, for errors.
+
+    Raises:
+        InputError: the type has no text, or a cell is empty that must not be.
+    """
+    column = _plain(column)
+    if pa.types.is_floating(column.type):
+        column = _identifiers(column.cast(pa.float64()))
+    try:
+        column = column.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(where, f"values of type {column.type}", "texts in UTF-8 or whole numbers") from error
+    if column.null_count and not optional:
+        row = int(np.flatnonzero(column.is_null().to_numpy())[0]) + first
+        raise InputError(where.replace(", column", f", row {row}, column"), "an empty cell", "a text")
+    return column
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Without a dictionary; Arrow cannot cast one of string views, as polars' categories are."""
+    if not pa.types.is_dictionary(column.type):
+        return column
+    kind = pa.string() if pa.types.is_string_view(column.type.value_type) else column.type.value_type
+    return pa.chunked_array([part.dictionary.cast(kind).take(part.indices) for part in column.chunks], kind)
+
+
+def _identifiers(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Floats as identifiers: NaN is none, and 3.0 is the 3 that a tool wrote as a float."""
+    values = column.to_numpy()
+    whole = np.isfinite(values) & (np.floor(values) == values) & (np.abs(values) < 2**53)
+    texts = pa.array(values, mask=np.isnan(values)).cast(pa.string())
+    numbers = pa.array(np.where(whole, values, 0.0).astype(np.int64)).cast(pa.string())
+    return pa.chunked_array([pc.if_else(pa.array(whole), numbers, texts)])  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def numbers(column: pa.ChunkedArray, where: str, first: int) -> pa.ChunkedArray:
+    """A column as float64, null where a cell is empty; arguments as in :func:`strings`.
+
+    Raises:
+        InputError: a cell is not a number; the message names its row.
+    """
+    column = _plain(column)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
+        return _parse_numbers(column, where, first)
+    try:
+        return column.cast(pa.float64(), safe=False)  # integers beyond 2^53 are rounded, not refused
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(where, f"values of type {column.type}", "numbers") from error
+
+
+def _parse_numbers(column: pa.ChunkedArray, where: str, first: int) -> pa.ChunkedArray:
+    values = np.empty(len(column))
+    for row, cell in enumerate(column.to_pylist()):
+        try:
+            values[row] = np.nan if cell is None or cell in NULLS else _number(cell)
+        except ValueError:
+            where = where.replace(", column", f", row {row + first}, column")
+            raise InputError(where, f"'{str(cell)[:40]}'", "a number") from None
+    return pa.chunked_array([pa.array(values, from_pandas=True)])
+
+
+def _number(cell: str) -> float:
+    if "_" in cell or not cell.isascii():  # Python reads 1_000 and digits of other scripts, Arrow does not
+        raise ValueError(cell)
+    return float(cell)
+
 
 FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
 PACKED = (".gz", ".zip", ".bz2", ".xz", ".zst")
@@ -243,3 +325,129 @@ def _read_csv(path: Path, kind: str, present: Sequence[str], texts: Mapping[str,
         convert = pacsv.ConvertOptions(column_types=types, include_columns=list(present))
         read.use_threads = False
         return pacsv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert)
+
+
+ROWS = 1 << 17
+
+
+@dataclass(frozen=True)
+class Batches:
+    """A table's columns by role, in batches.
+
+    Attributes:
+        source: a .csv, .tsv, .jsonl or .parquet file, or a table in memory.
+        columns: what is wanted of it.
+        where: names the table in errors.
+        rows: of a batch of a parquet file or a table in memory, at most.
+        block: bytes of a batch of a text file, at least the longest row.
+    """
+
+    source: Path | pa.Table
+    columns: Columns
+    where: str
+    rows: int = ROWS
+    block: int = BLOCK
+
+    def weight(self) -> int:
+        """About how many rows the table has: counted where that is free, else guessed from its bytes."""
+        if not isinstance(self.source, Path):
+            return self.source.num_rows
+        kind = format_of(self.source)
+        try:
+            if kind == "parquet":
+                return pq.read_metadata(self.source).num_rows
+            return self.source.stat().st_size // 32
+        except UNREADABLE as error:
+            raise unreadable(self.source, kind, error) from error
+
+    def __iter__(self) -> Iterator[tuple[int, pa.Table]]:
+        """The number of the batch's first row (the table's is 1) and a column for every role.
+
+        Raises:
+            InputError: as :func:`~bestfor.data.read.tables.read_table`.
+        """
+        first = 1
+        for table in self._read():
+            yield first, roles_of(table, self.columns, self.where, first)
+            first += table.num_rows
+
+    def _read(self) -> Iterator[pa.Table]:
+        if not isinstance(self.source, Path):
+            names = self.source.schema.names
+            require(names, self.columns, self.where)
+            for batch in self.source.select(self._present(names)).to_batches(max_chunksize=self.rows):
+                yield pa.Table.from_batches([batch])
+            return
+        kind = format_of(self.source)
+        try:
+            yield from self._file(self.source, kind)
+        except UNREADABLE as error:
+            raise unreadable(self.source, kind, error) from error
+
+    def _file(self, path: Path, kind: str) -> Iterator[pa.Table]:
+        if kind == "parquet":
+            yield from self._parquet(path)
+        elif kind == "jsonl":
+            require(self._keys(path), self.columns, self.where)
+            yield from self._jsonl(path)
+        else:
+            names = header_of(path, kind)
+            require(names, self.columns, self.where)
+            yield from self._csv(path, kind, self._present(names))
+
+    def _present(self, names: list[str]) -> list[str]:
+        wanted = dict.fromkeys([*self.columns.text.values(), *self.columns.number.values()])
+        return [name for name in wanted if name in names]
+
+    def _jsonl(self, path: Path) -> Iterator[pa.Table]:
+        texts, numbers = tuple(self.columns.text.values()), tuple(self.columns.number.values())
+        return jsonl_blocks(path, texts, numbers, self.block)
+
+    def _keys(self, path: Path) -> list[str]:
+        """Keys of the first row, and wanted ones that other rows have."""
+        names = dict.fromkeys(first_row(path))
+        wanted = {*self.columns.text.values(), *self.columns.number.values()}
+        blocks = self._jsonl(path) if wanted - names.keys() else iter(())
+        for table in blocks:
+            names |= dict.fromkeys(name for name in table.schema.names if table[name].null_count < table.num_rows)
+            if not wanted - names.keys():
+                break
+        return list(names)
+
+    def _parquet(self, path: Path) -> Iterator[pa.Table]:
+        # A buffer keeps a column of a large row group from being read whole.
+        with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
+            names = list(file.schema_arrow.names)
+            require(names, self.columns, self.where)
+            for batch in file.iter_batches(batch_size=self.rows, columns=self._present(names)):
+                yield pa.Table.from_batches([batch])
+
+    def _csv(self, path: Path, kind: str, present: list[str]) -> Iterator[pa.Table]:
+        texts = {name: pa.string() for name in self.columns.text.values() if name in present}
+        numbers = {name: pa.float64() for name in present if name not in texts}
+        done = 0
+        try:
+            for table in self._csv_batches(path, kind, texts | numbers):
+                yield table
+                done += table.num_rows
+        except pa.ArrowInvalid:
+            # Some cell is not a number, or a row is broken: the rest is read as text, so that the row can be named.
+            skip = done
+            for table in self._csv_batches(path, kind, {name: pa.string() for name in present}):
+                if skip < table.num_rows:
+                    yield table.slice(skip)
+                skip = max(skip - table.num_rows, 0)
+
+    def _csv_batches(self, path: Path, kind: str, types: dict[str, pa.DataType]) -> Iterator[pa.Table]:
+        reader = pacsv.open_csv(
+            path,
+            read_options=pacsv.ReadOptions(block_size=self.block),
+            parse_options=pacsv.ParseOptions(delimiter=mark_of(kind), newlines_in_values=True),
+            convert_options=pacsv.ConvertOptions(
+                column_types=types, include_columns=list(types), strings_can_be_null=False
+            ),
+        )
+        with reader:
+            for batch in reader:
+                if batch.num_rows:
+                    yield pa.Table.from_batches([batch])

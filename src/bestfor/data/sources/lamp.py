@@ -15,13 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bestfor.data.fields import objects_of, text_of, time_of
-from bestfor.data.histories import Collector, Entry, Questions, entries_of
-from bestfor.data.read.objects import Row, read_rows
+from bestfor.data.read.objects import Row, objects_of, read_rows, text_of, time_of
 from bestfor.data.read.tables import file_signature
-from bestfor.data.sources.benchmarks import APART, task_named, task_of_question
+from bestfor.data.sources.benchmarks import APART, Task, task_named, task_of_question
+from bestfor.data.sources.own import Collector, Entry, Questions, entries_of
 from bestfor.data.split import Dataset
-from bestfor.data.wording import Task
 from bestfor.errors import InputError
 
 

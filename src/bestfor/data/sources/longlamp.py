@@ -13,13 +13,11 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from bestfor.data.fields import text_of, time_of
-from bestfor.data.histories import Collector, Questions, entries_of
-from bestfor.data.read.objects import KINDS, Row, read_rows
+from bestfor.data.read.objects import KINDS, Row, read_rows, text_of, time_of
 from bestfor.data.read.tables import file_signature
-from bestfor.data.sources.benchmarks import LONGLAMP, TASKS, task_named
+from bestfor.data.sources.benchmarks import LONGLAMP, TASKS, Task, task_named
+from bestfor.data.sources.own import Collector, Questions, entries_of
 from bestfor.data.split import Dataset
-from bestfor.data.wording import Task
 from bestfor.errors import InputError
 from bestfor.extras import require
 

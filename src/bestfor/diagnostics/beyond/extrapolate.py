@@ -21,8 +21,8 @@ from bestfor.diagnostics._special import log_gamma, log_ndtr
 from bestfor.diagnostics.curves.best_of_n import chunks, sort_by_reward, times_weights
 from bestfor.diagnostics.intervals.clustered import Panel
 from bestfor.diagnostics.intervals.influence import Column, user_influences
+from bestfor.diagnostics.quantities.queries import query_weights
 from bestfor.diagnostics.table.pools import Pools
-from bestfor.diagnostics.within import query_weights
 from bestfor.types import Averaging, Estimate, FloatArray, IntArray
 
 ORDER = 2

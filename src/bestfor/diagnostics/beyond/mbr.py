@@ -15,8 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from bestfor.diagnostics.curves.subsets import RuleCurve, Sampling
-from bestfor.diagnostics.rule_curves import check_pools, place_curve, sizes_of
+from bestfor.diagnostics.curves.subsets import RuleCurve, Sampling, check_pools, place_curve, sizes_of
 from bestfor.errors import InputError
 from bestfor.types import FloatArray, IntArray
 

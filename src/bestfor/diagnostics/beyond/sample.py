@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bestfor.diagnostics.quantities.queries import Queries
+from bestfor.diagnostics.quantities.queries import Queries, user_weights
 from bestfor.diagnostics.table.pools import Pools
-from bestfor.diagnostics.within import user_weights
 from bestfor.rng import derive, key
 from bestfor.types import Averaging, FloatArray, IntArray
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bestfor.diagnostics.rule_curves import check_pools, sizes_of
+from bestfor.diagnostics.curves.subsets import check_pools, sizes_of
 from bestfor.errors import InputError
 from bestfor.types import FloatArray
 

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bestfor.diagnostics.ids import Ids, pick
-from bestfor.diagnostics.table.rows import Reward, Rows, sort_rows
+from bestfor.diagnostics.table.rows import Ids, Reward, Rows, pick, sort_rows
 from bestfor.errors import InputError
 from bestfor.rng import derive
 from bestfor.types import BoolArray, FloatArray, IntArray, Scale

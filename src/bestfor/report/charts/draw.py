@@ -1,4 +1,9 @@
-"""The page's charts: the plots of :mod:`bestfor.report.picture` as inline SVG, each once wide and once narrow."""
+"""The page's charts: the plots of :mod:`bestfor.report.picture` as inline SVG, each once wide and once narrow.
+
+The page's chart of the curve beyond the pool.
+
+The page's charts of a predicted standard deviation.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +14,18 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from bestfor.report import words
-from bestfor.report._style import Line
-from bestfor.report.bars import CorrelationPlot, UsersPlot
 from bestfor.report.charts import svg
-from bestfor.report.charts.plots import CurvesPlot, LawPlot
+from bestfor.report.charts.plots import (
+    NAMES,
+    BeyondPlot,
+    CorrelationPlot,
+    CurvesPlot,
+    LawPlot,
+    Line,
+    PitPlot,
+    ReliabilityPlot,
+    UsersPlot,
+)
 
 SORTED_AT_MOST = 60
 """Above this many users a histogram shows more than sorted dots."""
@@ -256,3 +269,80 @@ def end_labels(canvas: svg.Canvas, size: Size, labels: list[tuple[float, str, st
         ends = " ".join(svg.coordinate(value) for value in (edge + 3, y, edge + 12, placed))
         canvas.add("path", d="M{} {}L{} {}".format(*ends.split()), class_=f"leader {class_}")
         canvas.text(edge + 15, placed + 4, words.clip(words.clean(name), room), class_=f"label {class_}")
+
+
+def beyond(plot: BeyondPlot, size: Size) -> svg.Canvas:
+    """The exact gain and its dashed continuations; beyond the last trusted N the ground is shaded."""
+    n, far, line = plot.n.tolist(), plot.far.tolist(), plot.observed
+    every = [0.0, *line.value, *line.low, *line.high, *plot.low, *plot.high]
+    every += [value for series in plot.predicted.values() for value in series]
+    shown = sorted({*n, *far})
+    canvas = samples_canvas(size, shown, every, ["Gao et al."], "gain over the pool mean")
+    _untrusted(canvas, plot)
+    y = svg.coordinate(canvas.y(0.0))
+    canvas.add("path", d=f"M{svg.coordinate(canvas.x.start)} {y}H{svg.coordinate(canvas.x.end)}", class_="floor")
+    canvas.band(n, line.low.tolist(), line.high.tolist(), f"band chosen s{line.index}")
+    canvas.band(far, plot.low.tolist(), plot.high.tolist(), f"band chosen s{line.index}")
+    labels: list[tuple[float, str, str]] = []
+    for method, series in plot.predicted.items():
+        canvas.path(far, series.tolist(), f"far {method.replace('_', '-')} s{line.index}")
+        labels.append((end_of(canvas, series.tolist()), NAMES[method], f"far-{method.replace('_', '-')}"))
+    canvas.path(n, line.value.tolist(), f"line s{line.index}{' quiet' if line.quiet else ''}")
+    end_labels(canvas, size, labels)
+    return canvas
+
+
+def _untrusted(canvas: svg.Canvas, plot: BeyondPlot) -> None:
+    first, last = float(plot.far[0]), float(plot.far[-1])
+    from_n = float(plot.trusted_to) if plot.trusted_to is not None else first
+    if from_n >= last:
+        return
+    left, right = canvas.x(from_n), canvas.x.end
+    note = svg.tag("title", "The predictions disagree here: do not rely on them.")
+    box = {"x": left, "y": canvas.y.end, "width": right - left, "height": canvas.y.start - canvas.y.end}
+    canvas.add("rect", note, **box, class_="untrusted")
+
+
+def reliability(plot: ReliabilityPlot, size: Size, index: int) -> svg.Canvas:
+    """Bins with whiskers beside the diagonal; ``index`` is the model's colour."""
+    ends = plot.ends
+    canvas = plain_canvas(size, ends, ends, right=30)
+    steps = svg.ticks(*ends)
+    places = svg.places(steps)
+    canvas.rows(steps, lambda value: words.number(value, places))
+    canvas.columns(steps, lambda value: words.number(value, places))
+    canvas.path(list(ends), list(ends), "oracle")
+    canvas.path(plot.predicted.tolist(), plot.observed.tolist(), f"link s{index}")
+    rows = zip(*(part.tolist() for part in (plot.predicted, plot.observed, plot.low, plot.high)), strict=True)
+    for (predicted, observed, low, high), many in zip(rows, plot.candidates.tolist(), strict=True):
+        if not math.isfinite(observed):
+            continue
+        x = svg.coordinate(canvas.x(predicted))
+        if math.isfinite(low) and math.isfinite(high):
+            top, foot = (svg.coordinate(canvas.y(end)) for end in (high, low))
+            canvas.add("path", d=f"M{x} {foot}V{top}", class_=f"whisk s{index}")
+        note = f"predicted {words.number(predicted, 3)}, observed {words.number(observed, 3)}, {many:,} candidates"
+        dot = {"cx": canvas.x(predicted), "cy": canvas.y(observed), "r": 4, "class_": f"point s{index}"}
+        canvas.add("circle", hover(canvas, svg.tag("title", note)), **dot)
+    heading(canvas, "error observed (root mean square)")
+    bottom(canvas, size, "standard deviation predicted")
+    return canvas
+
+
+def pit(plot: PitPlot, size: Size) -> svg.Canvas:
+    """Bars in percent of the candidates, and the height that all of them should have."""
+    level = 1 / len(plot.share)
+    most = max(float(plot.share.max()), level) * 1.08
+    canvas = plain_canvas(size, (0.0, 1.0), (0.0, most), right=22)
+    steps = svg.ticks(0.0, most, 5)
+    places = max(svg.places(steps) - 2, 0)
+    canvas.rows(steps, lambda value: words.percent(value, places))
+    for low, high, share in zip(plot.edges, plot.edges[1:], plot.share, strict=False):
+        note = f"{words.number(low, 2)} to {words.number(high, 2)}: {words.percent(float(share), 1)} of the candidates"
+        bar(canvas, (float(low), float(high)), (0.0, float(share)), "good", note)
+    y = svg.coordinate(canvas.y(level))
+    canvas.add("path", d=f"M{svg.coordinate(canvas.x.start)} {y}H{svg.coordinate(canvas.x.end)}", class_="oracle")
+    canvas.columns([0.0, 0.25, 0.5, 0.75, 1.0] if size is WIDE else [0.0, 0.5, 1.0], lambda value: f"{value:g}")
+    heading(canvas, "share of the candidates")
+    bottom(canvas, size, "place of the utility in its predicted distribution")
+    return canvas

@@ -1,19 +1,407 @@
-"""Curves over N as data that draws itself: every model, and the laws beside one model."""
+"""Curves over N as data that draws itself: every model, and the laws beside one model.
+
+What the pictures share: colours, axes, one line of a curve.
+
+Ledger, users, correlations and comparisons as data that draws itself.
+
+The curve beyond the pool as data that draws itself.
+
+Predicted standard deviations against observed errors, and the PIT, as data that draws itself.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bestfor.report import _style, view
+from bestfor.report import view, words
 from bestfor.report._values import Band, Series
-from bestfor.types import FloatArray, IntArray
+from bestfor.report.outlook import METHODS
+from bestfor.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+COLORS = ("#2563b8", "#c2410c", "#0f7b6c", "#8b3fb5", "#b4690e", "#be185d", "#4d7c0f", "#0e7490", "#7c5a3c", "#5b5bd6")
+QUIET = "#8a8f98"
+INK = "#3c4250"
+GOOD = "#0f7b6c"
+BAD = "#c2410c"
+LAW_STYLES: dict[str, tuple[Any, str]] = {
+    "bound": (":", QUIET),
+    "normal": ("--", INK),
+    "reward": ("-.", "#b4690e"),
+    "pool": ((0, (1, 1)), GOOD),
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve: shape (number of N,) each, NaN where there is no value; quiet lines are baselines."""
+
+    name: str
+    index: int
+    quiet: bool
+    value: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+    @property
+    def color(self) -> str:
+        """Grey for a baseline, else the palette's entry."""
+        return QUIET if self.quiet else COLORS[self.index % len(COLORS)]
+
+
+def array(values: Iterable[float | None]) -> FloatArray:
+    """Numbers with NaN in the place of None."""
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def line_of(model: view.Model, band: view.Band, n: tuple[int, ...]) -> Line:
+    """A model's curve on a grid of N that need not be the model's own."""
+    place = {size: index for index, size in enumerate(model.n)}
+
+    def aligned(series: view.Series) -> FloatArray:
+        return array(series[place[size]] if size in place else None for size in n)
+
+    return Line(model.name, model.index, model.quiet, aligned(band.value), aligned(band.low), aligned(band.high))
+
+
+def fill(axes: Axes, n: IntArray, line: Line) -> None:
+    """The confidence band; baselines and curves without intervals have none."""
+    if np.isfinite(line.low).any() and not line.quiet:
+        axes.fill_between(n, line.low, line.high, color=line.color, alpha=0.13, linewidth=0)
+
+
+def frame(axes: Axes) -> None:
+    """Two spines and small type."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)
+    axes.xaxis.label.set_fontsize(8.5)
+    axes.yaxis.label.set_fontsize(8.5)
+
+
+def samples_axis(axes: Axes, n: IntArray) -> None:
+    """N on a logarithmic axis, labelled at the powers of two and at the end."""
+    axes.set_xscale("log", base=2)
+    ticks = [int(size) for size in n if size & (size - 1) == 0 or size == n[-1]] or [int(size) for size in n]
+    axes.set_xticks(ticks, [str(size) for size in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel("N, candidates drawn")
+    axes.grid(axis="y", color="#e6e8ec", linewidth=0.7)
+    axes.set_axisbelow(True)
+    frame(axes)
+
+
+def percent_axis(axes: Axes) -> None:
+    """Shares as percentages on the vertical axis."""
+    from matplotlib.ticker import PercentFormatter
+
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+
+
+def plain(text: str) -> str:
+    """Text that matplotlib does not read as mathematics."""
+    return words.clean(text).replace("$", r"\$")
+
+
+@dataclass(frozen=True)
+class WaterfallPlot:
+    """The ledger from law to observed: ``start``, then steps that add up to ``end``."""
+
+    names: tuple[str, ...]
+    steps: FloatArray
+    start: float
+    end: float
+    n: int
+
+    @classmethod
+    def of(cls, model: view.Model) -> WaterfallPlot | None:
+        """The ledger's terms in their order, or None where one is unknown."""
+        ledger = model.ledger or {}
+        values = [ledger.get(name) for name in view.LEDGER]
+        start, end = ledger.get("law"), ledger.get("observed")
+        if start is None or end is None or any(value is None for value in values):
+            return None
+        n = ledger.get("n")
+        return cls(view.LEDGER, array(values), start, end, int(n) if n else max(model.n, default=0))
+
+    @property
+    def before(self) -> FloatArray:
+        """Shape (terms,), the running total before each step."""
+        return self.start + np.concatenate([[0.0], np.cumsum(self.steps)[:-1]])
+
+    def draw(self, axes: Axes) -> None:
+        """Draw horizontal steps, the law on top and the observed gain below."""
+        places = len(self.names) + 2
+        rows = np.arange(1, places - 1)
+        colors = [GOOD if step >= 0 else BAD for step in self.steps]
+        axes.barh(rows, self.steps, left=self.before, color=colors, height=0.62)
+        axes.plot([self.start], [0], "D", color=INK, markersize=5)
+        axes.plot([self.end], [places - 1], "D", color=COLORS[0], markersize=5)
+        axes.set_yticks(range(places), ["law", *self.names, "observed"])
+        axes.invert_yaxis()
+        axes.set_xlabel(f"gain over the pool mean at N = {self.n}")
+        frame(axes)
+
+
+@dataclass(frozen=True)
+class UsersPlot:
+    """Captured share per user, sorted; users without headroom are left out and counted.
+
+    Attributes:
+        names: the users, worst first.
+        captured: shape (users,).
+        collapsed: shape (users,).
+        absent: users without a share.
+    """
+
+    names: tuple[str, ...]
+    captured: FloatArray
+    collapsed: BoolArray
+    absent: int
+
+    @classmethod
+    def of(cls, model: view.Model) -> UsersPlot:
+        """Users ordered by share, then by name."""
+        users = sorted(
+            ((user.captured, user.user, user.collapsed) for user in model.users if user.captured is not None),
+            key=lambda user: user[:2],
+        )
+        return cls(
+            tuple(name for _, name, _ in users),
+            np.array([share for share, _, _ in users], dtype=np.float64),
+            np.array([collapsed for _, _, collapsed in users], dtype=np.bool_),
+            len(model.users) - len(users),
+        )
+
+    def histogram(self, bins: int = 20) -> tuple[FloatArray, IntArray, IntArray]:
+        """Edges, counts and counts of collapsed users over [-1, 1]; the outermost bins hold whatever lies beyond."""
+        edges = np.linspace(-1.0, 1.0, bins + 1)
+        inside = np.clip(self.captured, -1.0, 1.0)
+        every, _ = np.histogram(inside, edges)
+        collapsed, _ = np.histogram(inside[self.collapsed], edges)
+        return edges, every.astype(np.int64), collapsed.astype(np.int64)
+
+    def draw(self, axes: Axes) -> None:
+        """Draw the sorted shares, clipped to [-1, 1]; collapsed users hollow."""
+        rank = np.arange(1, len(self.captured) + 1)
+        share = np.clip(self.captured, -1.0, 1.0)
+        for mask, face, label in (
+            (~self.collapsed, COLORS[0], "user"),
+            (self.collapsed, "none", "collapsed user"),
+        ):
+            if mask.any():
+                axes.scatter(rank[mask], share[mask], s=9, facecolors=face, edgecolors=COLORS[0], label=label)
+        axes.axhline(0.0, color=INK, linewidth=0.8, linestyle=":")
+        axes.set_xlabel("users, sorted")
+        axes.set_ylabel("captured share")
+        percent_axis(axes)
+        frame(axes)
+        if self.collapsed.any():
+            axes.legend(frameon=False, fontsize=7.5)
+
+
+@dataclass(frozen=True)
+class CorrelationPlot:
+    """Histogram of within-query correlations: ``edges`` shape (bins + 1,), ``counts`` shape (bins,)."""
+
+    edges: FloatArray
+    counts: IntArray
+
+    @classmethod
+    def of(cls, model: view.Model) -> CorrelationPlot | None:
+        """The model's histogram, or None where no query is active."""
+        if not model.counts or len(model.edges) != len(model.counts) + 1 or not sum(model.counts):
+            return None
+        return cls(np.array(model.edges), np.array(model.counts))
+
+    @property
+    def negative(self) -> BoolArray:
+        """Shape (bins,), whether a bin lies below zero."""
+        return self.edges[1:] <= 1e-9
+
+    def draw(self, axes: Axes) -> None:
+        """Draw the bars, those below zero in another colour."""
+        colors = np.where(self.negative, BAD, COLORS[0])
+        axes.bar(self.edges[:-1], self.counts, np.diff(self.edges), align="edge", color=colors, edgecolor="white")
+        axes.axvline(0.0, color=INK, linewidth=0.8)
+        axes.set_xlabel("within-query correlation of reward and utility")
+        axes.set_ylabel("queries")
+        frame(axes)
+
+
+@dataclass(frozen=True)
+class ComparisonsPlot:
+    """Paired differences in captured share; shape (comparisons,), NaN where there is no interval."""
+
+    names: tuple[str, ...]
+    difference: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+    @classmethod
+    def of(cls, report: view.Report) -> ComparisonsPlot | None:
+        """The comparisons at the largest N, or None where there are none."""
+        pairs = report.decisive
+        if not pairs:
+            return None
+        columns = (array([getattr(pair, key) for pair in pairs]) for key in ("difference", "low", "high"))
+        return cls(tuple(f"{pair.model} vs {pair.against}, N = {pair.n}" for pair in pairs), *columns)
+
+    def draw(self, axes: Axes) -> None:
+        """Draw one dot and whisker a comparison."""
+        rows = np.arange(len(self.names))
+        axes.hlines(rows, self.low, self.high, color=COLORS[0], linewidth=1.6)
+        axes.plot(self.difference, rows, "o", color=COLORS[0], markersize=5)
+        axes.axvline(0.0, color=INK, linewidth=0.8, linestyle=":")
+        axes.set_yticks(rows, [plain(name) for name in self.names])
+        axes.invert_yaxis()
+        axes.set_xlabel("difference in captured share")
+        frame(axes)
+
+
+NAMES = {"order_1": "order 1", "order_2": "order 2", "order_3": "order 3", "gao": "Gao et al."}
+
+
+@dataclass(frozen=True)
+class BeyondPlot:
+    """The exact gain, and how it may go on.
+
+    Attributes:
+        n: shape (k,), candidates drawn, of the exact curve.
+        observed: the exact gain.
+        far: shape (j,), from the smallest pool to three times as many.
+        predicted: a method's name -> gains, shape (j,).
+        low: shape (j,), of order 2's interval.
+        high: shape (j,).
+        trusted_to: up to where order 2 and Gao agree, or None.
+    """
+
+    n: IntArray
+    observed: Line
+    far: IntArray
+    predicted: Mapping[str, FloatArray]
+    low: FloatArray
+    high: FloatArray
+    trusted_to: int | None
+
+    @classmethod
+    def of(cls, model: view.Model) -> BeyondPlot | None:
+        """The model's predictions, or None where there are none."""
+        steps = model.outlook.steps
+        if not steps or not any(value is not None for value in model.gain.value):
+            return None
+        methods = {key: array(step.values[key] for step in steps) for key in METHODS}
+        return cls(
+            n=np.array(model.n),
+            observed=line_of(model, model.gain, model.n),
+            far=np.array([step.n for step in steps]),
+            predicted={key: values for key, values in methods.items() if np.isfinite(values).any()},
+            low=array(step.values["order_2_low"] for step in steps),
+            high=array(step.values["order_2_high"] for step in steps),
+            trusted_to=model.outlook.trusted_to,
+        )
+
+    def draw(self, axes: Axes) -> None:
+        """Draw the exact curve and its dashed continuations; a mark where trust ends."""
+        fill(axes, self.n, self.observed)
+        color = self.observed.color
+        axes.plot(self.n, self.observed.value, color=color, marker="o", markersize=3.5, label="exact")
+        for method, values in self.predicted.items():
+            main = method in ("order_2", "gao")
+            shade = {"order_2": color, "gao": BAD}.get(method, QUIET)
+            style = "--" if main else ":"
+            axes.plot(
+                self.far, values, linestyle=style, color=shade, linewidth=1.6 if main else 0.9, label=NAMES[method]
+            )
+        if np.isfinite(self.low).any():
+            axes.fill_between(self.far, self.low, self.high, color=color, alpha=0.1, linewidth=0)
+        if self.trusted_to is not None:
+            axes.axvline(self.trusted_to, color=INK, linewidth=0.8, linestyle=":")
+        axes.axhline(0.0, color=INK, linewidth=0.8, linestyle=":")
+        samples_axis(axes, np.union1d(self.n, self.far[-1:]))
+        axes.set_ylabel("gain over the pool mean")
+        axes.legend(frameon=False, fontsize=7.5)
+
+
+@dataclass(frozen=True)
+class ReliabilityPlot:
+    """Observed error by predicted standard deviation; a believable prediction lies on the diagonal.
+
+    Attributes:
+        predicted: shape (bins,), root of the mean predicted variance, increasing.
+        observed: shape (bins,), root of the mean squared error.
+        low: shape (bins,), of observed's interval, NaN where there is none.
+        high: shape (bins,).
+        candidates: shape (bins,).
+    """
+
+    predicted: FloatArray
+    observed: FloatArray
+    low: FloatArray
+    high: FloatArray
+    candidates: IntArray
+
+    @classmethod
+    def of(cls, model: view.Model) -> ReliabilityPlot | None:
+        """The model's bins, or None where it predicts no standard deviation."""
+        found = model.predictive
+        if found is None or not found.sizes:
+            return None
+        columns = (array(column) for column in (found.predicted, found.observed, found.low, found.high))
+        return cls(*columns, candidates=np.array(found.sizes, dtype=np.int64))
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Where both axes begin and end."""
+        values = np.concatenate([self.predicted, self.observed, self.low, self.high])
+        values = values[np.isfinite(values)]
+        low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
+        margin = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
+        return max(low - margin, 0.0), high + margin
+
+    def draw(self, axes: Axes) -> None:
+        """Draw the bins with their whiskers and the diagonal."""
+        axes.plot(self.ends, self.ends, color=INK, linewidth=0.8, linestyle=":", label="as predicted")
+        axes.vlines(self.predicted, self.low, self.high, color=COLORS[0], linewidth=1.4)
+        axes.plot(self.predicted, self.observed, "o-", color=COLORS[0], markersize=4, linewidth=1, label="bins")
+        axes.set_xlim(self.ends)
+        axes.set_ylim(self.ends)
+        axes.set_xlabel("predicted standard deviation")
+        axes.set_ylabel("root mean squared error")
+        frame(axes)
+        axes.legend(frameon=False, fontsize=7.5)
+
+
+@dataclass(frozen=True)
+class PitPlot:
+    """Histogram of the probability integral transform: shape (bins,), shares that sum to 1; flat is right."""
+
+    share: FloatArray
+
+    @classmethod
+    def of(cls, model: view.Model) -> PitPlot | None:
+        """The model's histogram, or None where it predicts no standard deviation."""
+        return None if model.predictive is None or not model.predictive.pit else cls(np.array(model.predictive.pit))
+
+    @property
+    def edges(self) -> FloatArray:
+        """Shape (bins + 1,), from 0 to 1."""
+        return np.linspace(0.0, 1.0, len(self.share) + 1)
+
+    def draw(self, axes: Axes) -> None:
+        """Draw the bars and the height that all of them should have."""
+        axes.bar(self.edges[:-1], self.share, np.diff(self.edges), align="edge", color=COLORS[0], edgecolor="white")
+        axes.axhline(1 / len(self.share), color=INK, linewidth=0.8, linestyle=":")
+        axes.set_xlim(0.0, 1.0)
+        axes.set_xlabel("where the utility falls in its predicted distribution")
+        axes.set_ylabel("share of candidates")
+        percent_axis(axes)
+        frame(axes)
 
 
 @dataclass(frozen=True)
@@ -29,7 +417,7 @@ class CurvesPlot:
     """
 
     n: IntArray
-    lines: tuple[_style.Line, ...]
+    lines: tuple[Line, ...]
     oracle: FloatArray | None
     floor: float | None
     share: bool
@@ -37,33 +425,31 @@ class CurvesPlot:
     @classmethod
     def utility(cls, report: view.Report) -> CurvesPlot:
         """Utility of the pick, beside the oracle and the pool mean."""
-        lines = tuple(_style.line_of(model, model.utility, report.n) for model in report.models)
-        return cls(np.array(report.n), lines, _style.array(report.oracle.value), report.pool_mean, share=False)
+        lines = tuple(line_of(model, model.utility, report.n) for model in report.models)
+        return cls(np.array(report.n), lines, array(report.oracle.value), report.pool_mean, share=False)
 
     @classmethod
     def captured(cls, report: view.Report) -> CurvesPlot:
         """Captured share of the headroom, N = 1 left out (nothing can be captured there), intervals capped at 1."""
         n = tuple(size for size in report.n if size > 1)
-        lines = tuple(_style.line_of(model, model.captured, n) for model in report.models)
+        lines = tuple(line_of(model, model.captured, n) for model in report.models)
         capped = tuple(replace(line, high=np.minimum(line.high, 1.0)) for line in lines)
         return cls(np.array(n), capped, None, 0.0, share=True)
 
     def draw(self, axes: Axes) -> None:
         """Draw bands, curves and reference lines."""
         for line in self.lines:
-            _style.fill(axes, self.n, line)
+            fill(axes, self.n, line)
             style = {"linestyle": (0, (4, 2)), "linewidth": 1.1} if line.quiet else {"linewidth": 1.8, "marker": "o"}
-            axes.plot(self.n, line.value, color=line.color, markersize=3.2, label=_style.plain(line.name), **style)
+            axes.plot(self.n, line.value, color=line.color, markersize=3.2, label=plain(line.name), **style)
         if self.oracle is not None:
-            axes.plot(self.n, self.oracle, color=_style.INK, linestyle="--", linewidth=1.1, label="oracle")
+            axes.plot(self.n, self.oracle, color=INK, linestyle="--", linewidth=1.1, label="oracle")
         if self.floor is not None:
-            axes.axhline(
-                self.floor, color=_style.INK, linewidth=0.8, linestyle=":", label=None if self.share else "pool mean"
-            )
-        _style.samples_axis(axes, self.n)
+            axes.axhline(self.floor, color=INK, linewidth=0.8, linestyle=":", label=None if self.share else "pool mean")
+        samples_axis(axes, self.n)
         axes.set_ylabel("captured share of the headroom" if self.share else "utility of the pick")
         if self.share:
-            _style.percent_axis(axes)
+            percent_axis(axes)
         axes.legend(frameon=False, fontsize=7.5)
 
 
@@ -72,7 +458,7 @@ class LawPlot:
     """Observed gain over the pool mean beside what the laws predict; shape (k,) each."""
 
     n: IntArray
-    observed: _style.Line
+    observed: Line
     laws: Mapping[str, FloatArray]
 
     @classmethod
@@ -81,19 +467,19 @@ class LawPlot:
         known = model.gain if any(value is not None for value in model.gain.value) else _over(report, model)
         if not model.has_law or all(value is None for value in known.value):
             return None
-        gain = _style.line_of(model, known, model.n)
-        laws = {law: _style.array(series) for law, series in model.law.items() if any(v is not None for v in series)}
+        gain = line_of(model, known, model.n)
+        laws = {law: array(series) for law, series in model.law.items() if any(v is not None for v in series)}
         return cls(np.array(model.n), gain, laws)
 
     def draw(self, axes: Axes) -> None:
         """Draw the observed curve with its band and one dashed line a law."""
-        _style.fill(axes, self.n, self.observed)
+        fill(axes, self.n, self.observed)
         axes.plot(self.n, self.observed.value, color=self.observed.color, marker="o", markersize=3.5, label="observed")
         for law, values in self.laws.items():
-            style, color = _style.LAW_STYLES[law]
+            style, color = LAW_STYLES[law]
             axes.plot(self.n, values, linestyle=style, color=color, linewidth=1.2, label=f"law: {law}")
-        axes.axhline(0.0, color=_style.INK, linewidth=0.8, linestyle=":")
-        _style.samples_axis(axes, self.n)
+        axes.axhline(0.0, color=INK, linewidth=0.8, linestyle=":")
+        samples_axis(axes, self.n)
         axes.set_ylabel("gain over the pool mean")
         axes.legend(frameon=False, fontsize=7.5)
 

@@ -3,6 +3,8 @@
 Everything learned here (centre, principal axes, scales) is learned from the distinct texts of the fit part. Columns
 have mean 0 and, over these texts, variance 1, so one prior variance suits them all; components that are not whitened
 keep their ratios and have variance 1 on average.
+
+A fitted model is served by the encoder that it was fitted with, or not at all.
 """
 
 from __future__ import annotations
@@ -20,10 +22,35 @@ from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Examples
 from bestfor.encoders import Encoder
 from bestfor.errors import InputError
-from bestfor.rewards._encoder import check_signature
-from bestfor.rewards._history import HISTORY, history_features
-from bestfor.rewards.features.style import ANSWER, STYLE, answer_features, style_features
+from bestfor.rewards.features.style import ANSWER, HISTORY, STYLE, answer_features, history_features, style_features
 from bestfor.types import FloatArray, IntArray
+
+
+def check_signature(encoder: Encoder | None, name: str, signature: str) -> None:
+    """Refuse an encoder whose content is not what a model was fitted with.
+
+    Raises:
+        InputError: the message names both signatures.
+    """
+    if encoder is None or encoder.signature != signature:
+        found = "no encoder" if encoder is None else f"'{encoder.name}' with signature {encoder.signature[:16]}"
+        raise InputError("encoder", found, f"'{name}' with signature {signature[:16]}")
+
+
+def check_width(vectors: npt.NDArray[np.floating], encoder: Encoder | None, parts: int = 1) -> None:
+    """Refuse stored vectors of another width than the encoder's, where one is at hand.
+
+    Args:
+        vectors: shape (n, parts * dim).
+        encoder: None is not asked.
+        parts: how many of the encoder's vectors lie side by side in a row.
+
+    Raises:
+        ValueError: the message has both.
+    """
+    if encoder is not None and vectors.shape[1:] != (parts * encoder.dim,):
+        raise ValueError(f"vectors of shape {vectors.shape} of an encoder of {encoder.dim} dimensions")
+
 
 CLIP = 5.0
 _TINY = 1e-9

@@ -20,8 +20,7 @@ from pydantic import Field
 from bestfor import rng as randomness
 from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Examples
-from bestfor.rewards._training import Training
-from bestfor.rewards.heads.labels import Labels, build_labels
+from bestfor.rewards.heads.labels import Labels, Training, build_labels
 from bestfor.rewards.heads.model import Heads, HeadsConfig, fit_heads, restore_heads, training_of
 from bestfor.rewards.model import RewardModel
 from bestfor.types import FloatArray, RewardEstimate

@@ -15,7 +15,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from bestfor.rewards._training import Training
+from bestfor.rewards.heads.labels import Training
 from bestfor.rewards.heads.model import HeadModel, HeadsConfig, training_of
 
 

@@ -10,7 +10,7 @@ import math
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from bestfor.rewards._training import LOG_LIMITS, UNIT_PRECISION
+from bestfor.rewards.heads.labels import LOG_LIMITS, UNIT_PRECISION
 
 
 def squared_error(mean: Tensor, target: Tensor) -> Tensor:

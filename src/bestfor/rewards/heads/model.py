@@ -18,10 +18,17 @@ from pydantic import Field
 from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Examples
 from bestfor.extras import require
-from bestfor.rewards._training import LOG_LIMITS, UNIT_PRECISION, Objective, Training
 from bestfor.rewards.abstain import abstaining
 from bestfor.rewards.features.space import FeatureConfig
-from bestfor.rewards.heads.labels import Labels, build_labels, with_everybody
+from bestfor.rewards.heads.labels import (
+    LOG_LIMITS,
+    UNIT_PRECISION,
+    Labels,
+    Objective,
+    Training,
+    build_labels,
+    with_everybody,
+)
 from bestfor.rewards.linear.solver import apply_rows
 from bestfor.rewards.model import RewardModel
 from bestfor.types import BoolArray, FloatArray, IntArray, RewardEstimate

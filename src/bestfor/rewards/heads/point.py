@@ -9,7 +9,7 @@ labels, which is where such models collapse or turn against their users. Users w
 
 from __future__ import annotations
 
-from bestfor.rewards._training import Training
+from bestfor.rewards.heads.labels import Training
 from bestfor.rewards.heads.model import HeadModel, HeadsConfig, training_of
 
 

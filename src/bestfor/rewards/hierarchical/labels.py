@@ -8,8 +8,16 @@ Rows of one user, y = Z theta + c_q + e with c_q ~ N(0, k s2) and e ~ N(0, s2 D)
 with weighted means, since the change of basis is orthogonal. Where a user has more rows within queries than features,
 QR leaves as many rows as features and a sum of squares that no theta explains (Golub & Van Loan 2013, section 5.3).
 Without query effects every row is a row within. Zero rows that centring makes are corrected in the count of labels.
-Where every query has weights of its own (:mod:`bestfor.rewards._slopes`), labels are whitened within queries first, and
-what is between queries lies along L^-1 1, w_q being its square.
+Where every query has weights of its own (:mod:`bestfor.rewards.hierarchical.labels`), labels are whitened within
+queries first, and what is between queries lies along L^-1 1, w_q being its square.
+
+Weights that a query has of its own: what is worth much in one query's candidates need not be in the next one's.
+
+    y = z'(theta_u + e_q) + c_q + e,   e_q ~ N(0, s2 (t / p) I),   e ~ N(0, s2 D)
+
+on the p features without the intercept (c_q is its part). A user's few queries share none of e_q, but their mean looks
+like a taste: where t is left out, what queries ask for is learned as what people want. Random slopes of groups within
+groups (Laird & Ware 1982). t is told by users with several queries of several labels, and is 0 elsewhere.
 """
 
 from __future__ import annotations
@@ -22,9 +30,81 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from bestfor.rewards._slopes import blocks
 from bestfor.rewards.linear.solver import Rows, sum_by
 from bestfor.types import BoolArray, FloatArray, IntArray
+
+BLOCK = 1 << 19
+"""Numbers in the whitened rows of a block."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Queries of equally many labels.
+
+    Attributes:
+        place: shape (b, n), their rows.
+        inverse: shape (b, n, n), L^-1 of D + Z t Z' / p = LL'.
+        log_det: sum of log|LL'|.
+    """
+
+    place: IntArray
+    inverse: FloatArray
+    log_det: float
+
+
+def blocks(rows: Rows, size: FloatArray, slopes: float) -> Iterator[Block]:
+    """All queries of some rows.
+
+    Args:
+        rows: n rows; the last column of ``z`` is the intercept.
+        size: shape (n,), the diagonal of D.
+        slopes: t.
+    """
+    order = np.argsort(rows.query, kind="stable")
+    count = np.bincount(rows.query)
+    first = np.cumsum(count) - count
+    for n in np.unique(count[count > 0]).tolist():
+        queries = np.flatnonzero(count == n)
+        step = max(BLOCK // (n * rows.z.shape[1]), 1)
+        for start in range(0, len(queries), step):
+            place = order[first[queries[start : start + step], None] + np.arange(n)]
+            covers = slope_covers(rows.z[place], slopes)
+            covers[:, range(n), range(n)] += size[place]
+            lower = np.linalg.cholesky(covers)
+            log_det = 2 * float(np.sum(np.log(np.diagonal(lower, axis1=1, axis2=2))))
+            yield Block(place, np.asarray(np.linalg.inv(lower), dtype=np.float64), log_det)
+
+
+def slope_covers(z: FloatArray, slopes: float) -> FloatArray:
+    """Z t Z' / p of rows of one query, or of several: shape (..., n, n)."""
+    features = z[..., :-1].astype(np.float64)
+    return slopes / max(features.shape[-1], 1) * (features @ features.swapaxes(-1, -2))
+
+
+def slope_variances(z: FloatArray, slopes: float) -> FloatArray:
+    """What its query's own weights add to the variance of every row, z'z t / p, over s2; shape (n,)."""
+    if not slopes:
+        return np.zeros(len(z))
+    features = z[:, :-1]
+    return slopes / max(features.shape[1], 1) * np.einsum("np,np->n", features, features, dtype=np.float64)
+
+
+def precisions(rows: Rows, size: FloatArray, ratio: float, slopes: float) -> Iterator[tuple[IntArray, FloatArray]]:
+    """Inverse of D + Z t Z' / p + k 11' of every query: rows (b, n) of queries of one size, and matrices (b, n, n).
+
+    Args:
+        rows: n rows; the last column of ``z`` is the intercept.
+        size: shape (n,), the diagonal of D.
+        ratio: k.
+        slopes: t.
+    """
+    for block in blocks(rows, size, slopes):
+        one = block.inverse.sum(axis=2)[:, :, None]
+        shrink = ratio / (1 + ratio * np.sum(one**2, axis=1, keepdims=True))
+        turned = block.inverse.swapaxes(1, 2)
+        pulled = turned @ one
+        yield block.place, turned @ block.inverse - shrink * pulled @ pulled.swapaxes(1, 2)
+
 
 BATCH = 1 << 19
 """Numbers in a batch of padded rows."""

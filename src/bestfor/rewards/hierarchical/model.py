@@ -24,12 +24,8 @@ from pydantic import Field
 from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Examples
 from bestfor.errors import BestforError
-from bestfor.rewards._absorbing import AbsorbingModel
-from bestfor.rewards._encoder import check_signature, check_width
-from bestfor.rewards._mixed import Prior
-from bestfor.rewards._scorer import Scorer
 from bestfor.rewards.features.kernel import TextKernel, fit_kernel
-from bestfor.rewards.features.space import FeatureConfig
+from bestfor.rewards.features.space import FeatureConfig, check_signature, check_width
 from bestfor.rewards.hierarchical.fit import (
     Fitted,
     LeftOutUsers,
@@ -42,9 +38,10 @@ from bestfor.rewards.hierarchical.fit import (
 )
 from bestfor.rewards.hierarchical.labels import Compact, compact
 from bestfor.rewards.hierarchical.structure import Structure, restore_structure
-from bestfor.rewards.hierarchical.users import People, absorb, settled_rows
-from bestfor.rewards.hierarchical.variances import Asked
+from bestfor.rewards.hierarchical.users import People, Scorer, absorb, settled_rows
+from bestfor.rewards.hierarchical.variances import Asked, Prior
 from bestfor.rewards.linear.solver import Rows, with_intercept
+from bestfor.rewards.model import AbsorbingModel
 from bestfor.types import FloatArray, IntArray, RewardEstimate
 
 SHARED = ("normal", "right", "shared", "shared_covariance")

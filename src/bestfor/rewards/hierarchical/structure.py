@@ -18,10 +18,18 @@ from typing import Any, get_args
 import numpy as np
 
 from bestfor import rng as random
-from bestfor.rewards._mixed import Prior, expect, root_inverse
 from bestfor.rewards.hierarchical.labels import Compact, batches, compact, take
 from bestfor.rewards.hierarchical.users import settle
-from bestfor.rewards.hierarchical.variances import DIAGONAL, Covariance, Learning, learn, learn_scales
+from bestfor.rewards.hierarchical.variances import (
+    DIAGONAL,
+    Covariance,
+    Learning,
+    Prior,
+    expect,
+    learn,
+    learn_scales,
+    root_inverse,
+)
 from bestfor.rewards.linear.solver import Rows
 from bestfor.types import FloatArray, IntArray
 

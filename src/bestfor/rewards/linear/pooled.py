@@ -14,8 +14,8 @@ import numpy as np
 
 from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Examples
-from bestfor.rewards._pool import fit_pool, restore_pool
 from bestfor.rewards.features.space import FeatureConfig
+from bestfor.rewards.linear.solver import fit_pool, restore_pool
 from bestfor.rewards.model import RewardModel
 from bestfor.types import RewardEstimate
 

@@ -16,11 +16,20 @@ from pydantic import Field
 
 from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Examples
-from bestfor.rewards._pool import fit_pool, restore_pool
-from bestfor.rewards._users import choose_ratios, left_out_users, predict_users, solve_users
 from bestfor.rewards.abstain import abstaining, left_out_levels
 from bestfor.rewards.features.space import FeatureConfig
-from bestfor.rewards.linear.solver import Rows, apply_rows, build_blocks, with_intercept
+from bestfor.rewards.linear.solver import (
+    Rows,
+    apply_rows,
+    build_blocks,
+    choose_ratios,
+    fit_pool,
+    left_out_users,
+    predict_users,
+    restore_pool,
+    solve_users,
+    with_intercept,
+)
 from bestfor.rewards.model import RewardModel
 from bestfor.types import RewardEstimate
 

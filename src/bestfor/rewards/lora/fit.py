@@ -4,31 +4,151 @@ Heads are learned first, so that adapters start from gradients that mean somethi
 done once without the held-out labels, which say how many passes are best, how large errors are and who does without a
 part of their own; then again with all labels for as long. A user's own choice of passes would be noise: all users share
 the number that is best for them together, and it may be none.
+
+What held-out labels say: how many passes users' adapters take, how large errors are, who does without a part.
+
+A bar on standard error while a fit goes on, where that is a terminal: what is done, how fast, how much longer.
+
+Fitting and serving a reward model on a language model's back: everything that needs torch.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from bestfor import rng
-from bestfor.lm.adapters import AdapterStore, file_of
+from bestfor.data.candidates import Examples
+from bestfor.lm.adapters import AdaptersOf, AdapterStore, file_of
 from bestfor.lm.packing import Pack
-from bestfor.rewards._lora_context import Body, Context
-from bestfor.rewards._lora_held import Held
-from bestfor.rewards._lora_progress import Shown
-from bestfor.rewards._lora_state import State
-from bestfor.rewards._lora_stopping import Limits, Part, descend
-from bestfor.rewards.lora.attach import OWN, SHARED, Adapted, wears
-from bestfor.rewards.lora.heads import Heads
-from bestfor.rewards.lora.rows import Rows, hold_out
-from bestfor.rewards.lora.training import Descent, Stage
-from bestfor.types import BoolArray, FloatArray
+from bestfor.lm.states import Backbone, states_of
+from bestfor.rewards.abstain import abstaining, left_out_levels
+from bestfor.rewards.lora.attach import OWN, SHARED, Adapted, adapted, wears
+from bestfor.rewards.lora.config import Config
+from bestfor.rewards.lora.heads import Heads, Standard
+from bestfor.rewards.lora.rows import Rows, by_code, encode_rows, hold_out, merged, texts_of
+from bestfor.rewards.lora.training import Body, Context, Descent, Device, Limits, Part, Stage, State, descend
+from bestfor.rewards.lora.weights import Weights, digest_row
+from bestfor.rewards.model import canonical
+from bestfor.types import BoolArray, FloatArray, IntArray
+
+LEAST_NOISE = 1e-6
+
+
+@dataclass(frozen=True)
+class Held:
+    """Predictions of held-out rows by models that did not see them, all of shape (2, n): means and log-variances.
+
+    Attributes:
+        rows: n held-out rows.
+        stranger: without any part of the user's own.
+        before: with users' own heads, before they have adapters.
+        own: by user's code, after 0, 1, ... passes of the user's adapter, shape (passes + 1, 2, the user's rows).
+    """
+
+    rows: Rows
+    stranger: FloatArray
+    before: FloatArray
+    own: Mapping[int, FloatArray]
+
+    def after(self, passes: int) -> FloatArray:
+        """After a number of passes of users' adapters; users without one are served as before."""
+        found = self.before.copy()
+        for user, values in self.own.items():
+            found[:, self.rows.user == user] = values[passes]
+        return found
+
+    def passes(self, context: Context, most: int) -> int:
+        """How many passes are best for all users together, perhaps none."""
+        totals = [context.held_loss(self.rows, self.after(number)) for number in range(most + 1)]
+        return int(np.argmin(totals))
+
+    def noise(self, passes: int, abstained: BoolArray) -> float:
+        """Mean squared error over predicted variance of what serves each user, levels of queries not known."""
+        mean, log_variance = np.where(abstained[self.rows.user], self.stranger, self.after(passes))
+        return max(float(np.mean((self.rows.target - mean) ** 2 / np.exp(log_variance))), LEAST_NOISE)
+
+    def abstained(self, passes: int, users: int, *, pairwise: bool) -> BoolArray:
+        """Who does without a part of their own, shape (users,)."""
+        found = np.zeros(users, dtype=np.bool_)
+        errors = _compared if pairwise else _missed
+        personal, shared = (errors(self.rows, moments[0]) for moments in (self.after(passes), self.stranger))
+        judged = abstaining(self.rows.user, personal, shared)
+        found[: len(judged)] = judged
+        return found
+
+
+def _missed(rows: Rows, mean: FloatArray) -> FloatArray:
+    """How far off means are, beside the mean error of the query's other rows where queries have levels."""
+    error = rows.target - mean
+    if not rows.levels:
+        return error
+    beside = left_out_levels(error, np.unique(rows.group, return_inverse=True)[1])
+    return np.where(np.isfinite(beside), beside, error)
+
+
+def _compared(rows: Rows, score: FloatArray) -> FloatArray:
+    """Root of a row's mean logistic loss against what it is compared with; NaN for a row without a pair."""
+    found = np.full(len(rows), np.nan)
+    for these in by_code(rows.group):
+        sign = np.sign(rows.target[these][:, None] - rows.target[these])
+        loss = np.logaddexp(0.0, -sign * (score[these][:, None] - score[these]))
+        count = np.abs(sign).sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            found[these] = np.sqrt(np.sum(loss * np.abs(sign), axis=1) / count)
+    return found
+
+
+class Rate(ProgressColumn):
+    """Labels a second."""
+
+    def render(self, task: Task) -> Text:
+        """What the column shows."""
+        return Text("" if task.speed is None else f"{task.speed:,.0f} labels/s")
+
+
+class Shown:
+    """A bar, or nothing where nobody looks.
+
+    Args:
+        console: where; standard error by default.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        console = console or Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._bar.add_task("", total=None)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def begin(self, what: str, labels: int, done: int = 0) -> None:
+        """Another part of the work, of so many labels over all passes at most."""
+        self._bar.reset(self._task, description=what, total=labels, completed=done)
+
+    def more(self, labels: int) -> None:
+        """Labels that were done since."""
+        self._bar.advance(self._task, labels)
+
 
 LEAST_HELD_OUT = 20
 UNSTOPPED = 2
@@ -256,3 +376,149 @@ def _hash(path: Path) -> str:
 
 def _texts(packs: Sequence[Pack]) -> np.ndarray:
     return np.concatenate([pack.rows for pack in packs])
+
+
+Tell = Callable[[str], None]
+
+FORMAT = 1
+"""Another number, other states on disk: what an older version of this code left is not gone on from."""
+BESIDE = ("memory", "save_every")
+"""Settings that change no bit of the result."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A fit.
+
+    Attributes:
+        weights: what is stored.
+        centre: mean utility.
+        unit: standard deviation of utilities.
+        noise: factor of the variance.
+        passes: how many it took.
+        abstained: shape (users,), who does without a part of their own; None where nobody was judged.
+        store: where the adapters are.
+        state: where the fit was kept; to be removed when the model is saved.
+    """
+
+    weights: Weights
+    centre: float
+    unit: float
+    noise: float
+    passes: Passes
+    abstained: BoolArray | None
+    store: AdapterStore
+    state: State
+
+
+def open_backbone(config: Config) -> Backbone:
+    """The backbone of a configuration.
+
+    Raises:
+        InputError: no usable checkpoint, or a limit beyond the model's.
+    """
+    return Backbone(
+        config.backbone,
+        dtype=config.dtype,
+        device=config.device,
+        attention=config.attention,
+        limit=config.limit,
+        pooling=config.pooling,
+    )
+
+
+def fit(examples: Examples, config: Config, backbone: Backbone, root: Path, seed: int, tell: Tell) -> Learned:
+    """Train heads and adapters on labelled rows in canonical order.
+
+    Args:
+        examples: the rows.
+        config: the settings.
+        backbone: the base, which is as before afterwards.
+        root: folder of fits' states.
+        seed: of everything random.
+        tell: takes sentences about the fit.
+
+    Raises:
+        InputError: a text that is too long, or layers that are not there.
+        NotFiniteError: a loss that is no number.
+    """
+    centre, unit = float(np.mean(examples.utility)), float(np.std(examples.utility)) or 1.0
+    pairwise = config.loss == "bradley_terry"
+    rows = encode_rows(examples, backbone, items=config.items, pairwise=pairwise, centre=centre, unit=unit)
+    state = State(root, identity(rows, examples, config, backbone, seed))
+    states = states_of(backbone, rows.packs, [{}] * len(rows.packs), tokens=config.tokens, tell=tell)
+    base = _by_number(rows, states)
+    device = Device(config.tokens, backbone.packs, tell)
+    context = Context(config, Standard.of(base, backbone.device), device, seed)
+    store = AdapterStore(state.adapters, base=backbone.fingerprint, most=config.memory << 20)
+    with adapted(backbone, config) as worn:
+        course = Course(rows, examples.users, worn, context, state, torch.from_numpy(base).to(backbone.device))
+        fitted = course.run(store)
+    verdict = fitted.verdict
+    abstained = verdict.abstained if verdict is not None and config.abstain else None
+    weights = _weights(fitted, context.standard, config, len(examples.users))
+    noise = 1.0 if verdict is None else verdict.noise
+    return Learned(weights, centre, unit, noise, fitted.passes, abstained, store, state)
+
+
+def identity(rows: Rows, examples: Examples, config: Config, backbone: Backbone, seed: int) -> dict[str, Any]:
+    """All that decides the result of a fit, as plain values."""
+    digest = hashlib.sha256(repr((examples.users, rows.queries)).encode())
+    for pack in rows.packs:
+        digest.update(repr((pack.prompt, pack.texts)).encode())
+    for values in (rows.text, rows.user, rows.bundle, rows.target):
+        digest.update(values.tobytes())
+    return {
+        "format": FORMAT,
+        "settings": config.model_dump(mode="json", exclude=set(BESIDE)),
+        "data": digest.hexdigest(),
+        "base": backbone.fingerprint,
+        "seed": seed,
+        "versions": {name: version(name) for name in ("torch", "transformers", "peft")},
+        "device": str(backbone.device),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def score(
+    examples: Examples, wearer: Mapping[str, int], model: tuple[Config, Backbone, AdapterStore], tell: Tell
+) -> tuple[npt.NDArray[np.float32], IntArray]:
+    """States of rows in any order: equal texts behind equal prompts are read once for all who wear the same.
+
+    Args:
+        examples: n rows.
+        wearer: code of each user who wears an adapter of their own; the others wear what everybody does.
+        model: settings, backbone and adapters.
+        tell: takes sentences about batches that were too large.
+
+    Returns:
+        States, shape (texts, hidden), and which of them is each row's, shape (n,).
+    """
+    config, backbone, store = model
+    # Rows carry their numbers through the sorting: batches are then the same in whatever order rows came.
+    ordered = canonical(replace(examples, utility=np.arange(len(examples), dtype=np.float64)))
+    packs, text, _ = texts_of(ordered, backbone, config.items)
+    names = [ordered.users[pack.user] for pack in packs]
+    made, owners, place = merged(packs, [wearer.get(name, -1) for name in names])
+    ids = {code: name for name, code in wearer.items()}
+    worn = AdaptersOf(store, [ids.get(owner) for owner in owners])
+    states = states_of(backbone, made, worn, tokens=config.tokens, tell=tell)
+    state = np.empty(len(examples), dtype=np.int64)
+    state[ordered.utility.astype(np.int64)] = place[text]
+    return states, state
+
+
+def _by_number(rows: Rows, states: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """States in the order of the texts' numbers."""
+    found = np.empty_like(states)
+    found[np.concatenate([pack.rows for pack in rows.packs])] = states
+    return found
+
+
+def _weights(fitted: Fitted, standard: Standard, config: Config, users: int) -> Weights:
+    arrays = {name: value.detach().cpu().numpy().astype(np.float32) for name, value in fitted.heads.tensors().items()}
+    if config.loss != "gaussian":
+        arrays |= {"spread": np.zeros(0, np.float32), "own_spread": np.zeros((users, 0), np.float32)}
+    adapter = np.stack([digest_row(fitted.digests.get(user, "")) for user in range(users)])
+    scale = {"centre": standard.centre.cpu().numpy(), "factor": standard.factor.cpu().numpy()}
+    return Weights(**scale, **arrays, adapter=adapter, shared=digest_row(fitted.shared))

@@ -6,7 +6,7 @@
 W is the backbone, which never changes; dW = B A (Hu et al. 2022) is learned from everybody's labels and dW_u, of a
 smaller rank, from the user's alone, on top of it. l is the Gaussian likelihood (``gaussian``), squared error
 (``point``) or that of Bradley & Terry (1952) (``bradley_terry``): the variants differ in nothing else. c_q is the level
-of a query, which moves no pick (:mod:`bestfor.rewards._lora_loss`). The paper publishes no hyperparameters: what it
+of a query, which moves no pick (:mod:`bestfor.rewards.lora.heads`). The paper publishes no hyperparameters: what it
 leaves open is set to what the field would expect.
 
 Strangers, and users who abstain, are served by the adapter and the heads for everybody; with ``level = "user"``, where
@@ -31,15 +31,15 @@ from bestfor.data.candidates import Examples
 from bestfor.encoders import Encoder
 from bestfor.errors import BestforError, InputError
 from bestfor.extras import require
-from bestfor.rewards._lora_weights import Weights
 from bestfor.rewards.lora.config import Config
+from bestfor.rewards.lora.weights import Weights
 from bestfor.rewards.model import RewardModel
 from bestfor.types import RewardEstimate
 
 if TYPE_CHECKING:
     from bestfor.lm.adapters import AdapterStore
     from bestfor.lm.states import Backbone
-    from bestfor.rewards._lora_state import State
+    from bestfor.rewards.lora.training import State
 
 __all__ = ["Config", "Lora"]
 
@@ -83,7 +83,7 @@ class Lora(RewardModel):
         """
         for module in ("torch", "transformers", "peft"):
             require(module, "models")
-        from bestfor.rewards._lora_fit import open_backbone
+        from bestfor.rewards.lora.fit import open_backbone
 
         return open_backbone(self.config)
 
@@ -93,7 +93,7 @@ class Lora(RewardModel):
 
     def _fit(self, examples: Examples, rng: int) -> None:
         base = self.backbone
-        from bestfor.rewards import _lora_fit
+        from bestfor.rewards.lora import fit as _lora_fit
 
         base.shortened.clear()
         learned = _lora_fit.fit(examples, self.config, base, self._root(), rng, self._fit_notes.append)
@@ -112,7 +112,7 @@ class Lora(RewardModel):
 
     def _predict(self, examples: Examples) -> RewardEstimate:
         base = self.backbone
-        from bestfor.rewards import _lora_fit
+        from bestfor.rewards.lora import fit as _lora_fit
 
         if self._store is None:
             raise BestforError(f"'{self.kind}' predicts after fit or load")

@@ -3,24 +3,221 @@
 A step's gradient is added up over batches that fit on the device, so it is the same however many there are. Where one
 does not fit after all, batches are halved from there on and the step begins again. The rate rises over the first steps
 and falls in a straight line to a tenth; gradients are clipped.
+
+What a fit leaves on disk while it goes on, so that one that was killed continues and ends with the same bytes.
+
+A folder per identity (settings, data, base, seed, versions) with a safetensors file for each part of the work: its
+tensors, and a JSON object in the header. A file is written in one step, so it is there whole or not at all.
+
+What all runs of a fit share: settings, the device's limits, and how losses come from a body's states.
+
+How long a run goes on: a number of passes, or until held-out labels gain nothing; its state on disk meanwhile.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from bestfor import rng
+from bestfor.artifacts import write_bytes
 from bestfor.errors import BestforError
-from bestfor.rewards._lora_context import Body, Context
-from bestfor.rewards._lora_steps import batches, largest, schedule
-from bestfor.rewards.lora.heads import Heads
-from bestfor.rewards.lora.rows import Bundle, Rows
+from bestfor.lm.adapters import NOTES
+from bestfor.lm.checkpoint import is_full
+from bestfor.lm.packing import Pack
+from bestfor.rewards.lora.config import Config
+from bestfor.rewards.lora.heads import Heads, Objective, Standard, total_loss
+from bestfor.rewards.lora.rows import Bundle, Rows, batches, largest, schedule
+from bestfor.types import FloatArray
+
+ADAPTERS = "adapters"
+
+Tensors = dict[str, torch.Tensor]
+
+
+class State:
+    """Files of one fit.
+
+    Args:
+        root: folder of the states of all fits.
+        identity: all that decides the result, as plain values.
+    """
+
+    def __init__(self, root: Path, identity: Mapping[str, Any]) -> None:
+        self.identity = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        self.folder = root / f"lora-{self.identity[:16]}"
+
+    @property
+    def adapters(self) -> Path:
+        """Folder of the finished adapters."""
+        return self.folder / ADAPTERS
+
+    def get(self, name: str) -> tuple[Tensors, dict[str, Any]] | None:
+        """Tensors and notes of a part; None where there is no whole file of this fit."""
+        try:
+            with safe_open(self._path(name), "pt") as opened:
+                notes = json.loads((opened.metadata() or {})[NOTES])
+                tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - no mapping
+        except (OSError, ValueError, KeyError, SafetensorError):
+            return None
+        return (tensors, notes["notes"]) if notes.get("identity") == self.identity else None
+
+    def put(self, name: str, tensors: Mapping[str, torch.Tensor], notes: Mapping[str, Any]) -> None:
+        """Write a part in the place of the one before."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        ready = {key: value.detach().to("cpu").contiguous() for key, value in tensors.items()}
+        # One key: the order of several would differ from process to process.
+        header = {NOTES: json.dumps({"identity": self.identity, "notes": notes}, sort_keys=True)}
+        write_bytes(self._path(name), save(ready, header))
+
+    def remove(self) -> None:
+        """What was fitted has been saved elsewhere."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.safetensors"
+
+
+@dataclass
+class Device:
+    """What batches are made for, shared by the runs of a fit.
+
+    Attributes:
+        tokens: padded tokens of a batch; halved where memory does not suffice.
+        packed: whether texts lie side by side.
+        tell: takes a sentence about the fit.
+    """
+
+    tokens: int
+    packed: bool
+    tell: Callable[[str], None]
+
+    def tried(self, work: Callable[[], Tensor], least: int) -> Tensor:
+        """The result of some work, which is done again with smaller batches where memory does not suffice.
+
+        Args:
+            work: looks up ``tokens`` when it is called.
+            least: padded tokens of what cannot be divided.
+
+        Raises:
+            BestforError: batches cannot be any smaller.
+        """
+        while True:
+            try:
+                return work()
+            except RuntimeError as error:
+                if not is_full(error):
+                    raise
+            if self.tokens <= least:
+                raise BestforError(f"out of memory with {least:,} tokens; a smaller limit or checkpointing needs less")
+            self.tokens = max(least, self.tokens // 2)
+            self.tell(f"Out of memory: batches hold at most {self.tokens:,} tokens from here on.")
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+
+@dataclass(frozen=True)
+class Body:
+    """What states come from.
+
+    Attributes:
+        states: of packs, shape (texts, hidden), in the order of their texts.
+        weights: of the adapter that is trained, by name; none where the backbone stays as it is.
+        training: a context for the passes of a step.
+    """
+
+    states: Callable[[Sequence[Pack]], Tensor]
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    training: Callable[[], AbstractContextManager[None]] = nullcontext
+
+
+@dataclass(frozen=True)
+class Context:
+    """What all runs of a fit share.
+
+    Attributes:
+        config: the settings.
+        standard: how states become columns.
+        device: the limits of batches.
+        seed: of everything random.
+    """
+
+    config: Config
+    standard: Standard
+    device: Device
+    seed: int
+
+    def objective(self, *, warming: bool, levels: bool, beta: float | None = None) -> Objective:
+        """The loss that is minimised; with ``beta = 0`` the one that is compared."""
+        config = self.config
+        if beta is None:
+            beta = config.beta if config.likelihood == "beta_nll" else 0.0
+        loss = "point" if warming and config.loss == "gaussian" else config.loss
+        return Objective(loss, beta, levels)
+
+    def loss(self, rows: Rows, batch: Sequence[Bundle], body: Body, heads: Heads, *, warming: bool) -> Tensor:
+        """Sum of the losses of a batch's rows."""
+        columns, these, group = self.columns(rows, batch, body)
+        user, target = self._tensor(rows.user[these]), self._tensor(rows.target[these]).to(columns.dtype)
+        mean, log_variance = heads.moments(columns, user, faithful=self.config.faithful)
+        objective = self.objective(warming=warming, levels=rows.levels)
+        return total_loss(mean, log_variance, target, self._tensor(group), objective)
+
+    def columns(self, rows: Rows, batch: Sequence[Bundle], body: Body) -> tuple[Tensor, np.ndarray, np.ndarray]:
+        """Columns of a batch's rows, shape (n, k), which rows they are, and the bundle of each, codes from 0."""
+        packs = [rows.packs[index] for bundle in batch for index in bundle.packs]
+        texts = np.concatenate([pack.rows for pack in packs])
+        place = np.empty(int(texts.max()) + 1, dtype=np.int64)
+        place[texts] = np.arange(len(texts))
+        these = np.concatenate([bundle.rows for bundle in batch])
+        group = np.repeat(np.arange(len(batch)), [len(bundle.rows) for bundle in batch])
+        states = body.states(packs)[self._tensor(place[rows.text[these]])]
+        return self.standard.columns(states), these, group
+
+    def predict(self, rows: Rows, body: Body, variants: Sequence[Heads]) -> FloatArray:
+        """Means and log-variances of rows under several heads, shape (variants, 2, n)."""
+        least = largest(rows, rows.bundles(), packed=self.device.packed)
+        return self.device.tried(lambda: self._predicted(rows, body, variants), least).cpu().double().numpy()
+
+    def _predicted(self, rows: Rows, body: Body, variants: Sequence[Heads]) -> Tensor:
+        like = self.standard.centre
+        found = like.new_zeros((len(variants), 2, len(rows)))
+        with torch.no_grad():
+            for batch in batches(rows, rows.bundles(), self.device.tokens, packed=self.device.packed):
+                columns, these, _ = self.columns(rows, batch, body)
+                user, where = self._tensor(rows.user[these]), self._tensor(these)
+                for place, heads in enumerate(variants):
+                    found[place, :, where] = torch.stack(heads.moments(columns, user))
+        return found
+
+    def held_loss(self, rows: Rows, moments: FloatArray) -> float:
+        """Sum of the losses that say when to stop, from means and log-variances of shape (2, n)."""
+        objective = self.objective(warming=False, levels=rows.levels, beta=0.0)
+        values = [torch.from_numpy(part) for part in (*moments, rows.target)]
+        total = 0.0
+        for bundle in rows.bundles():
+            mean, log_variance, target = (value[bundle.rows] for value in values)
+            total += float(
+                total_loss(mean, log_variance, target, torch.zeros(len(target), dtype=torch.long), objective)
+            )
+        return total
+
+    def _tensor(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self.standard.centre.device)
+
 
 RISE = 0.05
 FLOOR = 0.1
@@ -174,3 +371,136 @@ class Descent:
 
 class NotFiniteError(BestforError):
     """A loss or gradient that is no number; the weights are those before it."""
+
+
+GAIN = 5e-4
+NOW, BEST, MOMENTS = "now.", "best.", "moments."
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a run ends.
+
+    Attributes:
+        passes: at most.
+        patience: passes without gain.
+        first: passes that the best weights took at least; 0 where those that it starts from may be best.
+        held: mean held-out loss of the run's present weights; None goes on to the end.
+    """
+
+    passes: int
+    patience: int = 1
+    first: int = 0
+    held: Callable[[], float] | None = None
+
+
+@dataclass
+class Part:
+    """Where a run's state is kept.
+
+    Attributes:
+        state: the fit's files; None keeps nothing.
+        name: of the run.
+        every: steps after which the state is written.
+    """
+
+    state: State | None
+    name: str
+    every: int
+
+
+@dataclass
+class _Best:
+    value: float = math.inf
+    passes: int = 0
+    weights: Tensors = field(default_factory=dict)
+
+
+def descend(run: Descent, limits: Limits, part: Part, shown: Callable[[int], None]) -> int:
+    """Train a run to its end; it then has its best weights.
+
+    Args:
+        run: from its first weights; goes on from where its state on disk is.
+        limits: when it ends.
+        part: where its state is kept.
+        shown: called with the labels of each step.
+
+    Returns:
+        The passes that its weights took.
+
+    Raises:
+        NotFiniteError: a loss that is no number; the state before it is on disk.
+    """
+    best, number, done = _restored(run, part)
+    if done:
+        return best.passes
+
+    def after(labels: int) -> None:
+        shown(labels)
+        if part.state is not None and run.step % part.every == 0:
+            _store(run, part, best, number)
+
+    if run.step == 0:
+        _judged(run, limits, best, 0)
+    while number < limits.passes:
+        try:
+            run.epoch(number, after)
+        except NotFiniteError:
+            _store(run, part, best, number)
+            raise
+        number += 1
+        if _judged(run, limits, best, number):
+            break
+    if best.weights:
+        _copy(best.weights, run)
+    else:
+        best.passes = number
+    _store(run, part, best, number, done=True)
+    return best.passes
+
+
+def _judged(run: Descent, limits: Limits, best: _Best, number: int) -> bool:
+    """Whether a run has gained nothing for too long after so many passes."""
+    if limits.held is None or number < limits.first:
+        return False
+    value = limits.held()
+    if value < best.value - GAIN:
+        best.value, best.passes = value, number
+        best.weights = {name: weight.detach().clone() for name, weight in run.weights.items()}
+    return number - best.passes >= limits.patience
+
+
+def _copy(tensors: Tensors, run: Descent) -> None:
+    with torch.no_grad():
+        for name, weight in run.weights.items():
+            weight.copy_(tensors[name])
+
+
+def _store(run: Descent, part: Part, best: _Best, number: int, *, done: bool = False) -> None:
+    if part.state is None:
+        return
+    tensors = {NOW + name: weight for name, weight in run.weights.items()}
+    if not done:
+        tensors |= {BEST + name: weight for name, weight in best.weights.items()}
+        tensors |= run.moments(MOMENTS)
+    tokens = run.context.device.tokens
+    notes = {"step": run.step, "number": number, "done": done, "passes": best.passes, "tokens": tokens}
+    part.state.put(part.name, tensors, {**notes, "best": best.value if math.isfinite(best.value) else None})
+
+
+def _restored(run: Descent, part: Part) -> tuple[_Best, int, bool]:
+    """The best so far, the pass it is in, and whether that was all; a run's weights and moments as they were."""
+    known = None if part.state is None else part.state.get(part.name)
+    if known is None:
+        return _Best(), 0, False
+    tensors, notes = known
+    _copy({name: tensors[NOW + name] for name in run.weights}, run)
+    run.step = notes["step"]
+    # what did not fit does not fit now
+    run.context.device.tokens = min(run.context.device.tokens, notes["tokens"])
+    run.restore({name: value for name, value in tensors.items() if name.startswith(MOMENTS)}, MOMENTS)
+    weights = {name.removeprefix(BEST): value for name, value in tensors.items() if name.startswith(BEST)}
+    value = math.inf if notes["best"] is None else notes["best"]
+    device = run.heads.mean.device
+    weights = {name: value.to(device) for name, value in weights.items()}
+    return _Best(value, notes["passes"], weights), notes["number"], notes["done"]

@@ -7,8 +7,8 @@ rated texts to unseen ones by their nearness K (meaning and spelling), and g_u i
 the choice where many people rate the same texts. n_j says how much of a taste an item's looks cannot tell; its
 defaults, w and K were chosen on inner folds of real votes. Where a candidate was rated by others in the fit part, their
 ratings speak directly. Variational Bayes; sources in :mod:`bestfor.rewards.tastes.factors`,
-:mod:`bestfor.rewards.tastes.person` and :mod:`bestfor.rewards._nearness`. Users without fit labels get h_0, and so do
-those whose labels say no more than it.
+:mod:`bestfor.rewards.tastes.person` and :mod:`bestfor.rewards.features.kernel`. Users without fit labels get h_0, and
+so do those whose labels say no more than it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,11 @@ from scipy import linalg, sparse
 from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Examples
 from bestfor.errors import InputError
-from bestfor.rewards._absorbing import AbsorbingModel
-from bestfor.rewards._encoder import check_signature, check_width
-from bestfor.rewards._items import Items, embed_items, list_items
-from bestfor.rewards._nearness import Looks, Nearness
-from bestfor.rewards._shared import JITTER, Shared, carry, learn_shared
 from bestfor.rewards.abstain import abstaining, left_out_levels
+from bestfor.rewards.features.kernel import Items, Looks, Nearness, embed_items, list_items
+from bestfor.rewards.features.space import check_signature, check_width
+from bestfor.rewards.model import AbsorbingModel
+from bestfor.rewards.tastes.factors import JITTER, Shared, carry, learn_shared
 from bestfor.rewards.tastes.person import Labels, Person, Variances, know, stranger
 from bestfor.types import FloatArray, IntArray, RewardEstimate
 
