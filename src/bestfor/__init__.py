@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from bestfor import moved
 from bestfor.version import __version__ as __version__
+
+moved.install()
 
 # Name -> module that holds it (and its name there, where that is another). Loaded at first use: the import stays light
 # and needs no optional package.

@@ -6,7 +6,7 @@ from scipy import stats
 
 from bestfor import rng
 from bestfor.rewards.linear.solver import (
-    INTERCEPT_VARIANCE,
+    USER_INTERCEPT_VARIANCE,
     Rows,
     build_blocks,
     choose_ratios,
@@ -31,7 +31,7 @@ def rows_of(users=4, queries=3, size=5, p=3, seed=0, slope=0.5):
 def test_evidence_is_the_full_normal():
     rows = rows_of()
     slope, query = 0.4, 0.8
-    prior = np.diag([slope, slope, INTERCEPT_VARIANCE])
+    prior = np.diag([slope, slope, USER_INTERCEPT_VARIANCE])
     same = rows.user[:, None] == rows.user[None, :]
     whole = rows.z @ prior @ rows.z.T * same + np.eye(len(rows.y)) + query * (rows.query[:, None] == rows.query)
     noise = rows.y @ np.linalg.solve(whole, rows.y) / len(rows.y)
@@ -47,7 +47,7 @@ def test_evidence_is_the_full_normal():
 def test_left_out_errors_are_those_of_the_other_rows(query):
     rows = rows_of(users=2, queries=2, size=3, seed=3)
     found = left_out_users(rows, build_blocks(rows), 0.4, query)
-    prior = np.diag([0.4, 0.4, INTERCEPT_VARIANCE])
+    prior = np.diag([0.4, 0.4, USER_INTERCEPT_VARIANCE])
     for row in range(len(rows.y)):
         others = np.flatnonzero((rows.user == rows.user[row]) & (np.arange(len(rows.y)) != row))
         level = query * (rows.query[:, None] == rows.query[None, others])

@@ -19,8 +19,8 @@ from bestfor.artifacts import write_bytes
 from bestfor.data.chunks import portions
 from bestfor.data.schema import UTILITIES, write
 from bestfor.errors import InputError
-from bestfor.metrics._parallel import measured
 from bestfor.metrics.base import Metric, Query
+from bestfor.metrics.parallel import measured
 from bestfor.pool import CandidatePool, content_hash
 from bestfor.types import FloatArray
 
