@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bestfor.encoders._batches import Batched, assemble, padded, plan
+from bestfor.encoders.batches import Batched, assemble, padded, plan
 
 LIMIT = 256
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bestfor import rng
-from bestfor.encoders import Encoder, SentenceEncoder, _hub, load_encoder, sentence
+from bestfor.encoders import Encoder, SentenceEncoder, hub, load_encoder, sentence
 from bestfor.errors import InputError, MissingExtraError
 
 WORDS = ["the", "council", "should", "not", "raise", "taxes", "on", "small", "shops", "parking", "is", "free"]
@@ -87,7 +87,7 @@ def test_a_name_may_say_the_backend(tmp_path):
 def test_absent_model_says_how_to_get_one(encoder, monkeypatch, tmp_path):
     with pytest.raises(InputError, match="no model in"):
         SentenceEncoder(str(tmp_path / "nothing"), name="nothing")
-    monkeypatch.setattr(_hub, "unreachable", lambda: "the hub does not answer")
+    monkeypatch.setattr(hub, "unreachable", lambda: "the hub does not answer")
     with pytest.raises(InputError, match=r"the hub does not answer.*bestfor\[demo\]"):
         SentenceEncoder("nobody/no-such-encoder", name="nobody/no-such-encoder")
 
@@ -102,11 +102,11 @@ def test_missing_extra_names_its_command(monkeypatch, module, backend, extra):
 
 
 def test_altered_package_is_refused(monkeypatch, encoder):
-    monkeypatch.setattr(_hub, "PACKAGED_SHA256", "0" * 64)
+    monkeypatch.setattr(hub, "PACKAGED_SHA256", "0" * 64)
     with pytest.raises(InputError, match="reinstall"):
-        _hub.packaged_folder()
+        hub.packaged_folder()
 
 
 def test_absent_package_is_none(monkeypatch):
-    monkeypatch.setattr(_hub, "PACKAGE", "no_such_package_here")
-    assert _hub.packaged_folder() is None
+    monkeypatch.setattr(hub, "PACKAGE", "no_such_package_here")
+    assert hub.packaged_folder() is None

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bestfor.endpoint import Budget, BudgetSpentError, Endpoint, EndpointConfig, Usage
-from bestfor.endpoint.budget import Bound, Ledger
+from bestfor.endpoint.budget import Account, Bound
 from bestfor.errors import InputError
 from servers import chat, error
 
@@ -77,18 +77,18 @@ def test_no_order_of_events_overruns_a_budget(requests, tokens, count, seed):
     budget = Budget(max_tokens=tokens, max_requests=count, input_price=1.0, output_price=3.0)
     shuffled = random.Random(seed)
 
-    async def one(ledger, prompt, completion, share, answered):
+    async def one(account, prompt, completion, share, answered):
         bound = Bound(prompt, completion)
-        await ledger.reserve(bound)
+        await account.reserve(bound)
         for _ in range(shuffled.randrange(4)):
             await asyncio.sleep(0)
         used = Bound(int(prompt * share), int(completion * share))
-        await ledger.settle(bound, used if answered else None, answered=answered)
+        await account.settle(bound, used if answered else None, answered=answered)
 
     async def work():
-        ledger = Ledger(budget)
-        outcomes = await asyncio.gather(*(one(ledger, *request) for request in requests), return_exceptions=True)
-        return ledger.usage, outcomes
+        account = Account(budget)
+        outcomes = await asyncio.gather(*(one(account, *request) for request in requests), return_exceptions=True)
+        return account.usage, outcomes
 
     usage, outcomes = asyncio.run(work())
     assert {type(one) for one in outcomes} <= {type(None), BudgetSpentError}

@@ -7,7 +7,7 @@ import pytest
 from bestfor.endpoint import Budget, EndpointConfig
 from bestfor.errors import BestforError, InputError
 from bestfor.metrics.base import Metric, Query
-from bestfor.metrics.judge import RUBRIC, Judge, JudgeConfig
+from bestfor.metrics.judge import RUBRIC, JudgeConfig, JudgeMetric
 from bestfor.runs.config import parse_config
 from servers import DROP, HALF, error
 from servers import chat as answered
@@ -37,7 +37,7 @@ def judge(scripted):
     def make(answer, *, cache=None, budget=None, **options):
         running = scripted(answer)
         server = EndpointConfig(base_url=running.url, backoff=0.001, retries=2, budget=budget or Budget())
-        made.append(Judge(JudgeConfig("m", server=server, **options), cache=cache))
+        made.append(JudgeMetric(JudgeConfig("m", server=server, **options), cache=cache))
         return made[-1], running
 
     yield make
@@ -57,7 +57,7 @@ def test_scores_are_expectations_and_missing_mass_is_reported(judge):
     values = made.measure(QUERY, ["a", "b", "a"])
     np.testing.assert_allclose(values, [13 / 3, 1.0, 13 / 3])
     assert len(server.requests) == 2, "equal texts are judged once"
-    assert made.tally.missing_mass == pytest.approx((0.25 + 0.1) / 2)
+    assert made.counts.missing_mass == pytest.approx((0.25 + 0.1) / 2)
     assert made.notes == ("m puts 0.17 of its probability on what is no score",)
     assert (made.usage.prompt_tokens, made.usage.completion_tokens) == (100, 2)
 
@@ -88,7 +88,7 @@ def test_without_probabilities_the_number_is_read(judge):
     made, _ = judge(lambda request: answered("Score: 4"))
     assert made.measure(QUERY, ["a"]).tolist() == [4.0]
     assert made.notes == ("1 scores of m are the number it wrote: it gave no probabilities",)
-    assert made.tally.missing_mass is None
+    assert made.counts.missing_mass is None
 
 
 def test_a_server_that_refuses_logprobs_is_asked_without(judge):
@@ -118,7 +118,7 @@ def test_what_is_no_score_is_missing_and_never_made_up(judge, fault):
     values = made.measure(QUERY, ["good", "bad", "fine", "bad"])
     np.testing.assert_array_equal(values, [3.0, np.nan, 3.0, np.nan])
     nonsense = fault in ("nonsense", "out of the scale", "nothing")
-    assert (made.tally.nonsense, made.tally.refused) == ((1, 0) if nonsense else (0, 1))
+    assert (made.counts.nonsense, made.counts.refused) == ((1, 0) if nonsense else (0, 1))
     assert made.notes[0].startswith("m gave no score for 1 of 4 texts")
 
 
@@ -144,7 +144,7 @@ def test_answers_are_kept_and_paid_for_once(judge, tmp_path):
     again, silent = judge(lambda request: error(401), cache=cache, identity="one")
     np.testing.assert_array_equal(again.measure(QUERY, ["b", "a"]), values[::-1])
     assert silent.requests == []
-    assert again.tally == first.tally
+    assert again.counts == first.counts
     other, asked = judge(lambda request: scored(1), cache=cache, identity="one", rubric="another")
     other.measure(QUERY, ["a"])
     assert len(asked.requests) == 1

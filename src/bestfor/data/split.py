@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from bestfor.data.schema import CANDIDATES, HISTORIES, QUERIES, UTILITIES
-from bestfor.data.text import composed
+from bestfor.data.text import nfc
 from bestfor.errors import InputError
 from bestfor.types import BoolArray, IntArray
 
@@ -21,7 +21,7 @@ By = Literal["text", "time", "user"]
 
 def text_id(text: str) -> str:
     """The identity of a text without one of its own: the sha256 of its NFC-normalised UTF-8 bytes."""
-    return hashlib.sha256(composed(text).encode()).hexdigest()
+    return hashlib.sha256(nfc(text).encode()).hexdigest()
 
 
 def fold_of(identity: str) -> int:
@@ -202,41 +202,46 @@ def _dataset(ratings: Ratings, config: SplitConfig, pool: IntArray, in_fit: Bool
 def _part(
     ratings: Ratings, pool: IntArray, rows: IntArray, names: tuple[str, str]
 ) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """Make the queries, candidates and utilities of one part from the rows of its ratings."""
     split, ending = names
-    # Rows in the order of (pool, text id): the same rows in any order in the source give the same tables.
+    rows = _in_order(ratings, pool, rows)
+    pools, start, size = np.unique(pool[rows], return_index=True, return_counts=True)
+    ids = pa.array([_query_id(ratings, int(code), ending) for code in pools], pa.string())
+    queries = {
+        "query_id": ids,
+        "user_id": [ratings.users[code // len(ratings.queries)] for code in pools],
+        "input": [ratings.queries[code % len(ratings.queries)] for code in pools],
+        "reference": pa.nulls(len(pools), pa.string()),
+        "split": pa.repeat(split, len(pools)),
+        "timestamp": pa.nulls(len(pools), pa.int64()),
+    }
+    keys = {
+        "query_id": ids.take(pa.array(np.repeat(np.arange(len(pools)), size))),
+        "candidate": pa.array(np.arange(len(rows)) - np.repeat(start, size), pa.int32()),
+    }
+    text = pa.array(ratings.text[rows])
+    candidates = keys | {
+        "text_id": pa.array(ratings.text_ids).take(text),
+        "text": pa.array(ratings.texts).take(text),
+        "logprob": pa.nulls(len(rows), pa.float64()),
+        "finish_reason": pa.repeat("human", len(rows)),
+        "policy": pa.repeat("human", len(rows)),
+        "seed": np.zeros(len(rows), dtype=np.int64),
+    }
+    utilities = keys | {"metric": pa.repeat("rating", len(rows)), "utility": ratings.rating[rows]}
+    return (
+        pa.table(queries, schema=QUERIES),
+        pa.table(candidates, schema=CANDIDATES),
+        pa.table(utilities, schema=UTILITIES),
+    )
+
+
+def _in_order(ratings: Ratings, pool: IntArray, rows: IntArray) -> IntArray:
+    """Sort rows by pool and text id: the same ratings in any order in the source give the same tables."""
     order = np.argsort(np.array(ratings.text_ids), kind="stable")
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
-    rows = rows[np.lexsort((rank[ratings.text[rows]], pool[rows]))]
-    pools, start, size = np.unique(pool[rows], return_index=True, return_counts=True)
-    index = np.arange(len(rows)) - np.repeat(start, size)
-    ids = [_query_id(ratings, int(code), ending) for code in pools]
-    users = [ratings.users[code // len(ratings.queries)] for code in pools]
-    inputs = [ratings.queries[code % len(ratings.queries)] for code in pools]
-    none = [None] * len(pools)
-    queries = pa.table([ids, users, inputs, none, [split] * len(pools), none], schema=QUERIES)
-    query_column = pa.array(ids).take(pa.array(np.repeat(np.arange(len(pools)), size)))
-    code = pa.array(ratings.text[rows])
-    count = len(rows)
-    candidates = pa.table(
-        [
-            query_column,
-            pa.array(index, pa.int32()),
-            pa.array(ratings.text_ids).take(code),
-            pa.array(ratings.texts).take(code),
-            pa.nulls(count, pa.float64()),
-            pa.array(["human"]).take(pa.array(np.zeros(count, dtype=np.int64))),
-            pa.array(["human"]).take(pa.array(np.zeros(count, dtype=np.int64))),
-            pa.array(np.zeros(count, dtype=np.int64)),
-        ],
-        schema=CANDIDATES,
-    )
-    metric = pa.array(["rating"]).take(pa.array(np.zeros(count, dtype=np.int64)))
-    utilities = pa.table(
-        [query_column, pa.array(index, pa.int32()), metric, pa.array(ratings.rating[rows], pa.float64())],
-        schema=UTILITIES,
-    )
-    return queries, candidates, utilities
+    return rows[np.lexsort((rank[ratings.text[rows]], pool[rows]))]
 
 
 def _query_id(ratings: Ratings, pool: int, ending: str) -> str:

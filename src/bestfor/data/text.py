@@ -1,7 +1,4 @@
-"""When two texts are one: the same characters however composed, the same words however spaced.
-
-Strings as 64-bit numbers, the same on every machine and in every run.
-"""
+"""Normalise strings (Unicode's NFC, single spaces) and hash them to 64-bit numbers, the same on every machine."""
 
 from __future__ import annotations
 
@@ -11,12 +8,26 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from bestfor.moved import renamed
+
 Hashes = npt.NDArray[np.uint64]
 
 _BASIS, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _FEW = 16
-"""So few strings go on one by one: what is left of the longest."""
+"""Below so many strings longer than a position, their remaining bytes are hashed string by string."""
+
+__getattr__ = renamed(__name__, {"composed": "nfc", "plain": "collapse_spaces"})
+
+
+def nfc(text: str) -> str:
+    """Compose a text's characters (Unicode's NFC, UAX #15), so that equal characters have equal codes."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def collapse_spaces(text: str) -> str:
+    """Compose a text's characters and put single spaces between its words: texts that differ in neither are equal."""
+    return " ".join(nfc(text).split())
 
 
 def hash_strings(strings: pa.Array) -> Hashes:
@@ -61,13 +72,3 @@ def join_hashes(first: Hashes, second: Hashes) -> Hashes:
     """Hashes of pairs; the order within a pair matters."""
     mixed = (first ^ (first >> np.uint64(31))) * _MIX
     return (mixed ^ second ^ (second >> np.uint64(29))) * _PRIME + mixed
-
-
-def composed(text: str) -> str:
-    """The text in Unicode's composed form (NFC, UAX #15): equal characters have equal codes."""
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
-
-
-def plain(text: str) -> str:
-    """The composed text with single spaces: what decides whether an item is a question that is asked."""
-    return " ".join(composed(text).split())

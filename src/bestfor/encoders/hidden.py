@@ -6,8 +6,8 @@ import hashlib
 import inspect
 from typing import Any, Literal
 
-from bestfor.encoders import _hub
-from bestfor.encoders._batches import VERSION, Batched, Features, Vectors, tokenized
+from bestfor.encoders import hub
+from bestfor.encoders.batches import VERSION, Batched, Features, Vectors, tokenized
 from bestfor.errors import InputError, nearest
 from bestfor.extras import require
 
@@ -57,8 +57,8 @@ class HiddenEncoder(Batched):
             model = library.AutoModel.from_pretrained(path, dtype=self._torch.float32, **files)
             return model, library.AutoTokenizer.from_pretrained(path, **files)
 
-        with _hub.quiet():
-            model, self._tokenizer = _hub.opened(path, "a transformers checkpoint", load)
+        with hub.quiet():
+            model, self._tokenizer = hub.opened(path, "a transformers checkpoint", load)
         config = model.config.get_text_config()
         if getattr(model.config, "is_encoder_decoder", False):
             model = model.get_encoder()
@@ -73,7 +73,7 @@ class HiddenEncoder(Batched):
         own = getattr(config, "max_position_embeddings", None)
         self.limit = min(limit, own) if isinstance(own, int) and own > 0 else limit
         marks = f"hidden {pooling} layer={layer} limit={self.limit} batches={VERSION}"
-        weights = _hub.content_hash(path, self._model)
+        weights = hub.content_hash(path, self._model)
         self.signature = hashlib.sha256(f"{weights} {marks}".encode()).hexdigest()
         self._size_batches(BATCH_TOKENS, self._torch.device(self._device).type)
 

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bestfor.artifacts import write_bytes
-from bestfor.encoders._hub import first_line, quiet, user_cache
+from bestfor.encoders.hub import first_line, quiet, user_cache
 from bestfor.errors import InputError
 from bestfor.extras import require
 

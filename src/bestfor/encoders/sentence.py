@@ -7,11 +7,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from bestfor.encoders import _hub
-from bestfor.encoders._batches import VERSION, Batched, Features, Vectors, tokenized
-from bestfor.encoders._hub import PACKAGED
+from bestfor.encoders import hub
 from bestfor.encoders.base import Encoder
+from bestfor.encoders.batches import VERSION, Batched, Features, Vectors, tokenized
 from bestfor.encoders.cache import CachedEncoder
+from bestfor.encoders.hub import PACKAGED
 from bestfor.errors import InputError, nearest
 from bestfor.extras import require
 
@@ -51,14 +51,14 @@ class SentenceEncoder(Batched):
         def load(local: bool) -> Any:  # noqa: ANN401 - an optional library's class
             return library.SentenceTransformer(path, device=device, local_files_only=local)
 
-        with _hub.quiet():
-            self._model: Any = _hub.opened(path, "a sentence-transformers model", load)
+        with hub.quiet():
+            self._model: Any = hub.opened(path, "a sentence-transformers model", load)
         self._model.eval()
         self.name, self.backend = name, backend
         self.dim = int(self._model.get_embedding_dimension() or 0)
         self.limit = int(self._model.max_seq_length or 512)
         self._prompt = (self._model.prompts or {}).get(self._model.default_prompt_name or "") or ""
-        weights = _hub.content_hash(path, self._model, f"limit={self.limit} prompt={self._prompt!r}")
+        weights = hub.content_hash(path, self._model, f"limit={self.limit} prompt={self._prompt!r}")
         self.signature = hashlib.sha256(f"{weights} backend={backend} batches={VERSION}".encode()).hexdigest()
         self._size_batches(BATCH_TOKENS[backend], self._model.device.type)
         self._body, self._rest = self._model[0], list(self._model)[1:]
@@ -110,7 +110,7 @@ def load_encoder(name: str = PACKAGED, *, cache: Path | None = None, device: str
 @lru_cache(maxsize=4)
 def _load(name: str, cache: str | None, device: str | None) -> CachedEncoder:
     kind, model = _parsed(name)
-    path = str((_hub.packaged_folder() if model == PACKAGED else None) or model)
+    path = str((hub.packaged_folder() if model == PACKAGED else None) or model)
     encoder: Encoder
     if kind in HIDDEN:
         from bestfor.encoders.hidden import HiddenEncoder

@@ -9,8 +9,11 @@ from typing import Any
 
 from bestfor.endpoint.failures import BudgetSpentError
 from bestfor.errors import InputError
+from bestfor.moved import renamed
 
 _MILLION = 1_000_000
+
+__getattr__ = renamed(__name__, {"Ledger": "Account"})
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ class Bound:
     completion: int
 
 
-class Ledger:
+class Account:
     """Keeps a budget; lives within one event loop.
 
     Args:

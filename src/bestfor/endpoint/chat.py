@@ -59,8 +59,8 @@ class Request:
     @property
     def name(self) -> str:
         """A hash of all that decides the answer."""
-        told = json.dumps([self.identity, dict(self.body), self.most], sort_keys=True)
-        return hashlib.sha256(told.encode(errors="surrogatepass")).hexdigest()
+        parts = json.dumps([self.identity, dict(self.body), self.most], sort_keys=True)
+        return hashlib.sha256(parts.encode(errors="surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Chat:
         self.server = server
         self._answers = Answers(cache)
         self._earlier = Usage()
-        self._asking: dict[str, asyncio.Future[Answer]] = {}
+        self._pending: dict[str, asyncio.Future[Answer]] = {}
         self._dropped: set[str] = set()
         self._limit = "max_tokens"
         self._over = ""
@@ -174,13 +174,13 @@ class Chat:
         known = self._answers.get(name)
         if known is not None and (known.value is None or reading.fits(known.value)):
             return known
-        if name in self._asking:
-            return await asyncio.shield(self._asking[name])
-        self._asking[name] = asyncio.ensure_future(self._fresh(request, reading))
+        if name in self._pending:
+            return await asyncio.shield(self._pending[name])
+        self._pending[name] = asyncio.ensure_future(self._fresh(request, reading))
         try:
-            return await self._asking[name]
+            return await self._pending[name]
         finally:
-            self._asking.pop(name, None)
+            self._pending.pop(name, None)
 
     async def _fresh(self, request: Request, reading: Reading) -> Answer:
         async with self._room:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from bestfor.endpoint._thread import LoopThread
 from bestfor.endpoint.address import OPENAI, Address, Secrets
-from bestfor.endpoint.budget import Bound, Budget, Ledger, Usage
+from bestfor.endpoint.budget import Account, Bound, Budget, Usage
 from bestfor.endpoint.failures import Failure, of_status
 from bestfor.errors import InputError
 from bestfor.extras import require
@@ -86,7 +86,7 @@ class Endpoint:
         self.address = Address.parse(config.base_url)
         self._openai: ModuleType = require("openai", "endpoint")
         self._secrets = Secrets(config.key_env, self.address)
-        self._ledger = Ledger(config.budget, earlier)
+        self._account = Account(config.budget, earlier)
         self._opening = threading.Lock()
         self._not_before = 0.0
         self._lost = 0
@@ -104,7 +104,7 @@ class Endpoint:
     @property
     def usage(self) -> Usage:
         """What this connection has spent so far."""
-        return self._ledger.usage
+        return self._account.usage
 
     def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Do asynchronous work on the connection's own thread and wait for it; callers in several threads may."""
@@ -154,7 +154,7 @@ class Endpoint:
                 deadline = deadline or clock() + self.config.patience
                 answer = await self._hold(deadline)
                 if answer is None:
-                    await self._ledger.reserve(bound)
+                    await self._account.reserve(bound)
                     answer = await self._counted(path, body, bound, deadline - clock())
             if isinstance(answer, dict):
                 return answer
@@ -198,7 +198,7 @@ class Endpoint:
             answered = isinstance(answer, dict)
             used = used_tokens(answer) if isinstance(answer, dict) else None
         finally:
-            await self._ledger.settle(bound, used, answered=answered)
+            await self._account.settle(bound, used, answered=answered)
         if answered:
             self._answered, self._lost = True, 0
         return answer
@@ -249,7 +249,7 @@ class Endpoint:
     @cached_property
     def _thread(self) -> LoopThread:
         self._slots = asyncio.Semaphore(self.config.concurrency)
-        self._ledger.open()
+        self._account.open()
         return LoopThread()
 
     @cached_property

@@ -17,7 +17,10 @@ from bestfor.endpoint.chat import Request, quoted
 from bestfor.errors import InputError
 from bestfor.metrics.base import Query
 from bestfor.metrics.score_tokens import Score, score_reading
+from bestfor.moved import renamed
 from bestfor.types import FloatArray
+
+__getattr__ = renamed(__name__, {"Judge": "JudgeMetric", "Tally": "JudgeCounts"})
 
 RUBRIC = (
     "You compare a text with what a certain author would have written. Judge how close it comes in what it says and in "
@@ -64,7 +67,7 @@ class JudgeConfig:
 
 
 @dataclass
-class Tally:
+class JudgeCounts:
     """What became of the texts that a judge was asked about.
 
     Attributes:
@@ -88,7 +91,7 @@ class Tally:
         return self.mass / count if count else None
 
 
-class Judge:
+class JudgeMetric:
     """Scores each text on a scale; texts without an answer, or with one that is no score, have none (NaN).
 
     Equal texts of a query are judged once. With a cache no answer is paid for twice, whatever happens meanwhile.
@@ -104,7 +107,7 @@ class Judge:
 
     def __init__(self, config: JudgeConfig, *, cache: str | Path | None = None) -> None:
         self.config = config
-        self.tally = Tally()
+        self.counts = JudgeCounts()
         self._chat = Chat(config.server, None if cache is None else Path(cache))
 
     @property
@@ -131,16 +134,18 @@ class Judge:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of the scores should know."""
-        tally, said = self.tally, list[str]()
-        if tally.refused or tally.nonsense:
+        counts, said = self.counts, list[str]()
+        if counts.refused or counts.nonsense:
             said.append(
-                f"{self.config.model} gave no score for {tally.refused + tally.nonsense} of {tally.asked} texts "
-                f"({tally.refused} without an answer, {tally.nonsense} with one that is no score): they are left out"
+                f"{self.config.model} gave no score for {counts.refused + counts.nonsense} of {counts.asked} texts "
+                f"({counts.refused} without an answer, {counts.nonsense} with one that is no score): they are left out"
             )
-        if tally.read and self.config.logprobs:
-            said.append(f"{tally.read} scores of {self.config.model} are the number it wrote: it gave no probabilities")
-        if tally.missing_mass is not None and tally.missing_mass > 0.05:
-            said.append(f"{self.config.model} puts {tally.missing_mass:.2f} of its probability on what is no score")
+        if counts.read and self.config.logprobs:
+            said.append(
+                f"{counts.read} scores of {self.config.model} are the number it wrote: it gave no probabilities"
+            )
+        if counts.missing_mass is not None and counts.missing_mass > 0.05:
+            said.append(f"{self.config.model} puts {counts.missing_mass:.2f} of its probability on what is no score")
         return tuple(said)
 
     def measure(self, query: Query, texts: Sequence[str]) -> FloatArray:
@@ -186,9 +191,9 @@ class Judge:
                 raise outcome
             scores.append(outcome)
         for score in scores:
-            self.tally.asked += 1
-            self.tally.read += score is not None and score.missing is None
-            self.tally.mass += (score.missing or 0.0) if score is not None else 0.0
+            self.counts.asked += 1
+            self.counts.read += score is not None and score.missing is None
+            self.counts.mass += (score.missing or 0.0) if score is not None else 0.0
         return scores
 
     async def _one(self, query: Query, text: str) -> Score | None:
@@ -202,8 +207,8 @@ class Judge:
         }
         request = Request(f"the judge of query '{query.query_id}'", body, config.max_tokens, self.signature)
         answer = await self._chat.ask(request, score_reading(config.low, config.high))
-        self.tally.refused += answer.refused
-        self.tally.nonsense += answer.value is None and not answer.refused
+        self.counts.refused += answer.refused
+        self.counts.nonsense += answer.value is None and not answer.refused
         return None if answer.value is None else Score(*answer.value)
 
     def _messages(self, query: Query, text: str) -> list[dict[str, str]]:

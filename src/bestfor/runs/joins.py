@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bestfor.data.candidates import Examples, History
-from bestfor.data.text import plain
+from bestfor.data.text import collapse_spaces
 from bestfor.errors import InputError
 from bestfor.policies.base import Prompt
 from bestfor.policies.feedback import Score
@@ -165,7 +165,7 @@ def build_history(histories: pa.Table, queries: pa.Table) -> History | None:
 
 
 def _tested(queries: Sequence[Mapping[str, Any]]) -> set[str]:
-    return {plain(row["input"]) for row in queries if row["split"] == "test"}
+    return {collapse_spaces(row["input"]) for row in queries if row["split"] == "test"}
 
 
 class _Written(Mapping[str, tuple[str, ...]]):
@@ -188,7 +188,7 @@ class _Written(Mapping[str, tuple[str, ...]]):
         if user != self._last[0]:
             rows = [row for at, count in self._slices[user] for row in self._histories.slice(at, count).to_pylist()]
             tested = self._tested.get(user, set())
-            own = [row for row in rows if plain(row["input"]) not in tested]
+            own = [row for row in rows if collapse_spaces(row["input"]) not in tested]
             if all(row["timestamp"] is not None for row in own):
                 own.sort(key=lambda row: (row["timestamp"], row["item_id"]))
             self._last = user, own
@@ -208,11 +208,15 @@ class _Written(Mapping[str, tuple[str, ...]]):
 
 def _seen(query: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> int:
     """How many of a user's items, oldest first, a query may see: those before the first that it may not."""
-    fit, when, asked = query["split"] == "fit", query["timestamp"], plain(query["input"])
+    fit, when, asked = query["split"] == "fit", query["timestamp"], collapse_spaces(query["input"])
     for place, item in enumerate(items):
         moment = item["timestamp"]
         late = when is not None and moment is not None and (moment >= when if fit else moment > when)
-        if late or f"{query['user_id']}/{item['item_id']}" == query["query_id"] or plain(item["input"]) == asked:
+        if (
+            late
+            or f"{query['user_id']}/{item['item_id']}" == query["query_id"]
+            or collapse_spaces(item["input"]) == asked
+        ):
             return place
     return len(items)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from bestfor.data.schema import HISTORIES, QUERIES
-from bestfor.data.text import plain
+from bestfor.data.text import collapse_spaces
 from bestfor.encoders.base import Encoder
 from bestfor.errors import InputError
 from bestfor.policies.base import Budgeted, Policy, Prompt
@@ -152,7 +152,7 @@ def users_of(histories: pa.Table, queries: pa.Table) -> Iterator[tuple[str, tupl
     """
     asked: dict[str, set[str]] = {}
     for user, text in zip(queries["user_id"].to_pylist(), queries["input"].to_pylist(), strict=True):
-        asked.setdefault(user, set()).add(plain(text))
+        asked.setdefault(user, set()).add(collapse_spaces(text))
     histories = histories.select(HISTORIES.names)
     for user, slices in slices_by_user(histories["user_id"]).items():
         rows = [row for start, count in slices for row in histories.slice(start, count).to_pylist()]
@@ -181,7 +181,7 @@ def _items(user: str, rows: list[dict[str, Any]], asked: set[str]) -> tuple[Item
     if without and len(without) < len(items):
         raise InputError(f"user '{user}'", f"item '{without[0]}' without a time among others with one", "all or none")
     timed = items if without else sorted(items, key=lambda item: (_time(item), item.item_id))
-    return tuple(item for item in timed if not asked or not item.input or plain(item.input) not in asked)
+    return tuple(item for item in timed if not asked or not item.input or collapse_spaces(item.input) not in asked)
 
 
 def _fit_question(user: str, items: Sequence[Item], index: int) -> tuple[dict[str, Any], int]:

@@ -22,8 +22,8 @@ import tomli_w
 
 from bestfor.data import schema
 from bestfor.data.candidates import Examples, History
-from bestfor.data.read.tables import load_ratings
 from bestfor.data.sources.benchmarks import TASKS
+from bestfor.data.sources.own import load_ratings
 from bestfor.data.sources.polis import load_polis
 from bestfor.data.split import Dataset, SplitConfig, split_ratings
 from bestfor.diagnostics import Diagnosis, Reward, Settings, combine_folds, diagnose_arrays

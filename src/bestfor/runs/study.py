@@ -13,8 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from bestfor.data import schema
 from bestfor.data.candidates import Examples
-from bestfor.data.read.tables import load_ratings
 from bestfor.data.sources.benchmarks import TASKS
+from bestfor.data.sources.own import load_ratings
 from bestfor.data.sources.polis import load_polis
 from bestfor.data.split import Dataset, Ratings
 from bestfor.diagnostics import Diagnosis, Reward, Settings, diagnose_arrays

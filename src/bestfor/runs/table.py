@@ -17,7 +17,7 @@ from typing import cast
 import numpy as np
 import pyarrow as pa
 
-from bestfor.data.read.stream import Block, QueryBlocks
+from bestfor.data.read.stream import QueryBlock, QueryBlocks
 from bestfor.data.read.tables import Batches, Columns, arrow_table, file_signature, read_table, roles_of
 from bestfor.diagnostics import Diagnosis, Reward, diagnose_arrays
 from bestfor.diagnostics.calibration import Calibration, FirstLook, Layout, Predictions, Tally, check_std, settle
@@ -259,7 +259,7 @@ class _Survey:
         return counts[counts > 0]
 
 
-def _survey(blocks: Iterable[Block], columns: Scores, where: str) -> _Survey:
+def _survey(blocks: Iterable[QueryBlock], columns: Scores, where: str) -> _Survey:
     found = _Survey()
     roles = {"utility": columns.utility} | {f"reward {name}": name for name in columns.rewards}
     for block in blocks:
@@ -288,7 +288,7 @@ def _survey(blocks: Iterable[Block], columns: Scores, where: str) -> _Survey:
     return found
 
 
-def _pools(block: Block, columns: Scores, scale: Scale) -> Iterator[Pools]:
+def _pools(block: QueryBlock, columns: Scores, scale: Scale) -> Iterator[Pools]:
     table = block.table
     rows = sort_rows(
         table["user"],
@@ -303,14 +303,16 @@ def _pools(block: Block, columns: Scores, scale: Scale) -> Iterator[Pools]:
         yield pools_of(rows, queries)
 
 
-def _look_at_stds(block: Block, columns: Scores, where: str, finite: BoolArray, looks: dict[str, FirstLook]) -> None:
+def _look_at_stds(
+    block: QueryBlock, columns: Scores, where: str, finite: BoolArray, looks: dict[str, FirstLook]
+) -> None:
     for name, column in columns.stds.items():
         check_std(f"{where}, column '{column}'", floats(block.table, f"std {name}"), block.number)
         looks.setdefault(name, FirstLook()).add(_predictions(block.table, name).take(finite))
 
 
 def _calibrate(
-    source: Iterable[Block], layouts: Mapping[str, Layout], columns: Scores, level: float
+    source: Iterable[QueryBlock], layouts: Mapping[str, Layout], columns: Scores, level: float
 ) -> dict[str, Calibration | None]:
     """One more pass, for tables with predicted standard deviations only."""
     tallies = {name: Tally(layout) for name, layout in layouts.items()}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from bestfor.endpoint import Usage
-from bestfor.metrics.judge import Judge, JudgeConfig
+from bestfor.metrics.judge import JudgeConfig, JudgeMetric
 from bestfor.policies.openai import OpenAIPolicy
 from bestfor.runs.config import JudgeTable, PolicyEndpoint
 from bestfor.runs.config import Policy as PolicyTable
@@ -38,9 +38,9 @@ def openai_policy(table: PolicyTable) -> OpenAIPolicy:
     )
 
 
-def judge_of(table: JudgeTable, cache: Path | None = None) -> Judge:
+def judge_of(table: JudgeTable, cache: Path | None = None) -> JudgeMetric:
     """The judge of ``[utility.judge]``, and where its answers are kept."""
-    return Judge(
+    return JudgeMetric(
         JudgeConfig(
             table.model,
             rubric=table.rubric or JudgeConfig.rubric,

@@ -1,28 +1,100 @@
-"""Rows of nested data, one at a time, from whatever file they lie in: JSON arrays, JSON lines or Parquet.
+"""Read objects (nested rows) one at a time from JSON arrays, JSON lines or Parquet, and check their fields.
 
-Fields of nested rows, checked: texts, lists of objects, and times.
-
-Long JSON arrays, one element at a time: a file may be larger than memory, an element may not.
+:func:`read_rows` gives each object with its place (file and row). :func:`text_of`, :func:`objects_of` and
+:func:`time_of` take a text, a list of objects or a moment out of a field; their errors name that place and the field.
 """
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bestfor.data.read.arrays import open_text, read_array
 from bestfor.errors import InputError
+
+Row = Mapping[str, object]
+
+KINDS = (".json", ".json.gz", ".jsonl", ".jsonl.gz", ".parquet")
+"""Endings of files that :func:`read_rows` reads."""
+
+_BATCH = 16
+"""Rows of a Parquet file at a time: each may hold a user's whole history."""
 
 _YEARS = 10_000
 _MILLISECONDS = 100_000_000_000
+
+
+def read_rows(path: str | Path) -> Iterator[tuple[str, Row]]:
+    """Read objects one after another; memory holds a few of them.
+
+    Args:
+        path: a file that ends in one of :data:`KINDS`.
+
+    Yields:
+        The place of each object, ``"<path>, row <number>"`` with numbers from 1, and the object.
+
+    Raises:
+        InputError: no file, another ending, or something unreadable; names the row.
+    """
+    path = Path(path)
+    if path.name.endswith((".json", ".json.gz")):
+        for number, row in read_array(path):
+            yield f"{path}, row {number}", row
+    elif path.name.endswith((".jsonl", ".jsonl.gz")):
+        yield from _lines(path)
+    elif path.suffix == ".parquet":
+        yield from _parquet(path)
+    else:
+        raise InputError(str(path), f"a file ending in '{path.suffix}'", "one of " + ", ".join(KINDS))
+
+
+def _lines(path: Path) -> Iterator[tuple[str, Row]]:
+    number = 0
+    try:
+        with open_text(path) as handle:
+            for line in handle:
+                if not line.strip():
+                    continue
+                number += 1
+                yield f"{path}, row {number}", _object(line, f"{path}, row {number}")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise unreadable(path, error, "JSON lines in UTF-8") from error
+
+
+def _object(line: str, where: str) -> Row:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(where, f"what is not JSON ({error})", "one JSON object a line") from None
+    if not isinstance(found, dict):
+        raise InputError(where, "no object", "one JSON object a line")
+    return found
+
+
+def _parquet(path: Path) -> Iterator[tuple[str, Row]]:
+    number = 0
+    try:
+        # A buffer keeps a column of a large row group from being read whole.
+        with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
+            for batch in file.iter_batches(batch_size=_BATCH):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{path}, row {number}", row
+    except (OSError, pa.ArrowException) as error:
+        raise unreadable(path, error, "a whole Parquet file") from error
+
+
+def unreadable(path: Path, error: Exception, expected: str) -> InputError:
+    """The error for a file that cannot be opened, or broke while it was read."""
+    lines = str(getattr(error, "strerror", None) or error).strip().splitlines()
+    return InputError(str(path), f"what cannot be read ({lines[0] if lines else type(error).__name__})", expected)
 
 
 def text_of(row: Mapping[str, object], name: str, where: str) -> str:
@@ -108,197 +180,3 @@ def _of_number(number: float) -> int:
 
 def _kind(value: object) -> str:
     return {dict: "an object", list: "a list", str: "a text", bool: "true or false"}.get(type(value), "a bare value")
-
-
-CHUNK = 1 << 20
-"""Characters read at a time."""
-
-_TAIL = 16
-"""An error this close to the end of what was read may only say that an element goes on."""
-
-_DECODER = json.JSONDecoder()
-Element = dict[str, object]
-
-
-def read_array(path: str | Path, chunk: int = CHUNK) -> Iterator[tuple[int, Element]]:
-    """Read a file that holds one array of objects; memory holds a few elements.
-
-    Args:
-        path: a .json file in UTF-8, or one packed by gzip (.json.gz).
-        chunk: characters read at a time; doubled within an element that is longer.
-
-    Yields:
-        Each element's number, from 1, and the element.
-
-    Raises:
-        InputError: no file, not JSON, no array, or an element that is no object; names the row.
-    """
-    path = Path(path)
-    try:
-        with _open_array(path) as handle:
-            yield from _elements(_Text(path, handle, chunk))
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise InputError(str(path), f"what cannot be read ({reason})", "a JSON file in UTF-8") from error
-
-
-def _open_array(path: Path) -> IO[str]:
-    if not path.is_file():
-        raise InputError(str(path), "a folder" if path.is_dir() else "no file", "a JSON file")
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig")
-    return path.open(encoding="utf-8-sig")
-
-
-class _Text:
-    """What was read and not used yet."""
-
-    def __init__(self, path: Path, handle: IO[str], chunk: int) -> None:
-        self.path, self._handle, self._chunk = path, handle, chunk
-        self.left, self.at, self.ended = "", 0, False
-
-    def more(self) -> bool:
-        """Read as much again as is left, a chunk at least; False at the end."""
-        fresh = self._handle.read(max(self._chunk, len(self.left) - self.at))
-        self.left, self.at, self.ended = self.left[self.at :] + fresh, 0, not fresh
-        return not self.ended
-
-    def peek(self) -> str:
-        """The next character that is no white space, "" at the end."""
-        while True:
-            while self.at < len(self.left) and self.left[self.at] in " \t\r\n":
-                self.at += 1
-            if self.at < len(self.left):
-                return self.left[self.at]
-            if not self.more():
-                return ""
-
-    def value(self, row: int) -> object:
-        """The next whole value."""
-        while True:
-            try:
-                found, self.at = _DECODER.raw_decode(self.left, self.at)
-            except RecursionError:
-                raise self.broken("what is nested too deeply", row) from None
-            except json.JSONDecodeError as error:
-                goes_on = error.msg.startswith("Unterminated") or error.pos >= len(self.left) - _TAIL
-                if not goes_on or not self.more():
-                    raise self.broken(f"what is not JSON ({error.msg})", row) from None
-            else:
-                return found
-
-    def broken(self, found: str, row: int) -> InputError:
-        """The error for a file that is no array of objects."""
-        return InputError(f"{self.path}, row {row}", found, "an array of objects, [{...}, ...]")
-
-
-def _elements(text: _Text) -> Iterator[tuple[int, Element]]:
-    first = text.peek()
-    if first != "[":
-        found = f"'{first}' at its beginning" if first else "an empty file"
-        raise InputError(str(text.path), found, "an array of objects, [{...}, ...]")
-    text.at += 1
-    row = 0
-    if text.peek() != "]":
-        while True:
-            row += 1
-            if text.peek() != "{":
-                raise text.broken(f"'{text.peek()}'" if text.peek() else "the end of the file", row)
-            yield row, _element(text, row)
-            mark = text.peek()
-            text.at += 1
-            if mark == "]":
-                break
-            if mark != ",":
-                raise text.broken(f"'{mark}' after the object" if mark else "the end of the file", row)
-    else:
-        text.at += 1
-    if text.peek():
-        raise text.broken("more after the array", row)
-
-
-def _element(text: _Text, row: int) -> Element:
-    found = text.value(row)
-    assert isinstance(found, dict)  # it begins with a brace
-    return found
-
-
-Row = Mapping[str, object]
-
-KINDS = (".json", ".json.gz", ".jsonl", ".jsonl.gz", ".parquet")
-"""Endings of files that :func:`read_rows` reads."""
-
-_BATCH = 16
-"""Rows of a Parquet file at a time: each may hold a user's whole history."""
-
-
-def read_rows(path: str | Path) -> Iterator[tuple[str, Row]]:
-    """Read objects one after another; memory holds a few of them.
-
-    Args:
-        path: a file that ends in one of :data:`KINDS`.
-
-    Yields:
-        The place of each object, ``"<path>, row <number>"`` with numbers from 1, and the object.
-
-    Raises:
-        InputError: no file, another ending, or something unreadable; names the row.
-    """
-    path = Path(path)
-    if path.name.endswith((".json", ".json.gz")):
-        for number, row in read_array(path):
-            yield f"{path}, row {number}", row
-    elif path.name.endswith((".jsonl", ".jsonl.gz")):
-        yield from _lines(path)
-    elif path.suffix == ".parquet":
-        yield from _parquet(path)
-    else:
-        raise InputError(str(path), f"a file ending in '{path.suffix}'", "one of " + ", ".join(KINDS))
-
-
-def _lines(path: Path) -> Iterator[tuple[str, Row]]:
-    number = 0
-    try:
-        with _open(path) as handle:
-            for line in handle:
-                if not line.strip():
-                    continue
-                number += 1
-                yield f"{path}, row {number}", _object(line, f"{path}, row {number}")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise unreadable(path, error, "JSON lines in UTF-8") from error
-
-
-def _open(path: Path):  # noqa: ANN202 (a text file of either kind)
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig")
-    return path.open(encoding="utf-8-sig")
-
-
-def _object(line: str, where: str) -> Row:
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(where, f"what is not JSON ({error})", "one JSON object a line") from None
-    if not isinstance(found, dict):
-        raise InputError(where, "no object", "one JSON object a line")
-    return found
-
-
-def _parquet(path: Path) -> Iterator[tuple[str, Row]]:
-    number = 0
-    try:
-        # A buffer keeps a column of a large row group from being read whole.
-        with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
-            for batch in file.iter_batches(batch_size=_BATCH):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{path}, row {number}", row
-    except (OSError, pa.ArrowException) as error:
-        raise unreadable(path, error, "a whole Parquet file") from error
-
-
-def unreadable(path: Path, error: Exception, expected: str) -> InputError:
-    """The error for a file that cannot be opened, or broke while it was read."""
-    lines = str(getattr(error, "strerror", None) or error).strip().splitlines()
-    return InputError(str(path), f"what cannot be read ({lines[0] if lines else type(error).__name__})", expected)

@@ -1,8 +1,8 @@
-"""A table of candidates as blocks of whole queries, however long it is and whatever the order of its rows.
+"""Read a table of candidates as blocks of whole queries, however long it is and whatever the order of its rows.
 
 Where the rows of each query follow one another the table is read straight through. Where they do not, its rows are
-first dealt out to temporary Parquet files by a hash of user and query, and each file is sorted in memory. Memory holds
-one batch or one such file, and 8 bytes a query; the disk holds a copy of the columns that are used.
+first partitioned into temporary Parquet files by a hash of user and query, and each file is sorted in memory. Memory
+holds one batch or one such file, and 8 bytes a query; the disk holds a copy of the columns that are used.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from bestfor.data.read.tables import Batches
 from bestfor.data.text import Hashes, hash_strings, join_hashes
 from bestfor.errors import InputError
+from bestfor.moved import renamed
 from bestfor.types import BoolArray, IntArray
 
 PART = 1 << 18
@@ -32,10 +33,11 @@ MOST_PARTS = 256
 NUMBER = "row number"
 
 Found = TypeVar("Found")
+__getattr__ = renamed(__name__, {"Block": "QueryBlock"})
 
 
 @dataclass(frozen=True)
-class Block:
+class QueryBlock:
     """Some whole queries.
 
     Attributes:
@@ -78,10 +80,10 @@ class QueryBlocks:
 
     @property
     def scattered(self) -> bool:
-        """Whether rows had to be dealt out to files."""
+        """True if the rows of some query were apart, so that rows were partitioned into files."""
         return bool(self._files)
 
-    def first_pass(self, look: Callable[[Iterable[Block]], Found]) -> Found:
+    def first_pass(self, look: Callable[[Iterable[QueryBlock]], Found]) -> Found:
         """Look at all blocks once and find out on the way whether queries are scattered.
 
         Args:
@@ -96,22 +98,22 @@ class QueryBlocks:
         try:
             return look(_grouped(self._batches, _Seen()))
         except _Scattered:
-            self._deal()
+            self._partition()
             return look(self)
 
-    def __iter__(self) -> Iterator[Block]:
+    def __iter__(self) -> Iterator[QueryBlock]:
         """The same blocks again; only after the first pass."""
         if not self._files:
             yield from _grouped(self._batches, None)
         for file in self._files:
             yield _sorted(pq.read_table(file))
 
-    def _deal(self) -> None:
+    def _partition(self) -> None:
         parts = min(max(self._batches.weight() // self._part, 1) + 1, MOST_PARTS)
         try:
             folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="bestfor-")))
             files = [folder / f"{part}.parquet" for part in range(parts)]
-            _deal(self._batches, files, self._part)
+            _write_parts(self._batches, files, self._part)
         except OSError as error:
             raise InputError(
                 f"temporary files in {tempfile.gettempdir()}", error.strerror or str(error),
@@ -141,7 +143,7 @@ class _Seen:
         self._new, self._checked = [keys], self._count
 
 
-def _grouped(batches: Batches, seen: _Seen | None) -> Iterator[Block]:
+def _grouped(batches: Batches, seen: _Seen | None) -> Iterator[QueryBlock]:
     """Blocks of whole queries, straight from the table; raises :class:`_Scattered` as soon as it is known."""
     held: list[tuple[int, pa.Table]] = []
     for first, table in batches:
@@ -165,10 +167,10 @@ def _grouped(batches: Batches, seen: _Seen | None) -> Iterator[Block]:
         seen.check()
 
 
-def _block(pieces: list[tuple[int, pa.Table]]) -> Block:
+def _block(pieces: list[tuple[int, pa.Table]]) -> QueryBlock:
     table = pa.concat_tables([piece for _, piece in pieces])
     number = np.arange(table.num_rows, dtype=np.int64) + pieces[0][0]
-    return Block(table, number, _starts(table))
+    return QueryBlock(table, number, _starts(table))
 
 
 def _changes(column: pa.ChunkedArray) -> BoolArray:
@@ -200,7 +202,7 @@ def _hashed(strings: pa.Array) -> Hashes:
     return hash_strings(coded.dictionary)[coded.indices.to_numpy(zero_copy_only=False)]
 
 
-def _deal(batches: Batches, files: list[Path], rows: int) -> None:
+def _write_parts(batches: Batches, files: list[Path], rows: int) -> None:
     """Deal rows out to files, in their order."""
     with ExitStack() as stack:
         writers: dict[int, pq.ParquetWriter] = {}
@@ -208,13 +210,13 @@ def _deal(batches: Batches, files: list[Path], rows: int) -> None:
             part = (_keys(table) >> np.uint64(32)) % np.uint64(len(files))
             order = np.argsort(part, kind="stable")
             bounds = np.searchsorted(part[order], np.arange(len(files) + 1))
-            dealt = table.take(pa.array(order))
+            ordered = table.take(pa.array(order))
             for place, (low, high) in enumerate(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)):
                 if low == high:
                     continue
                 if place not in writers:
-                    writers[place] = stack.enter_context(pq.ParquetWriter(files[place], dealt.schema))
-                writers[place].write_table(dealt.slice(low, high - low))
+                    writers[place] = stack.enter_context(pq.ParquetWriter(files[place], ordered.schema))
+                writers[place].write_table(ordered.slice(low, high - low))
 
 
 def _numbered(batches: Batches, rows: int) -> Iterator[pa.Table]:
@@ -230,9 +232,9 @@ def _numbered(batches: Batches, rows: int) -> Iterator[pa.Table]:
         yield pa.concat_tables(held).combine_chunks()
 
 
-def _sorted(table: pa.Table) -> Block:
+def _sorted(table: pa.Table) -> QueryBlock:
     user, query = (table[role].combine_chunks().dictionary_encode() for role in ("user", "query"))
     key = user.indices.to_numpy(zero_copy_only=False).astype(np.int64) * len(query.dictionary)
     order = np.argsort(key + query.indices.to_numpy(zero_copy_only=False), kind="stable")
     table = table.take(pa.array(order))
-    return Block(table.drop_columns([NUMBER]), table[NUMBER].to_numpy(), _starts(table))
+    return QueryBlock(table.drop_columns([NUMBER]), table[NUMBER].to_numpy(), _starts(table))

@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from bestfor.errors import InputError, nearest
+from bestfor.moved import renamed
 
+__getattr__ = renamed(__name__, {"Asking": "QuestionForm"})
 _SLOT = re.compile(r"\{(\w+)\}")
 
 
@@ -61,7 +63,7 @@ def _loosely(words: str) -> str:
 
 
 @dataclass(frozen=True)
-class Asking:
+class QuestionForm:
     """How one thing is asked: in the benchmark's words, and as a plain input without instruction.
 
     Attributes:
@@ -80,7 +82,7 @@ class Task:
     Attributes:
         name: as the benchmark's files of outputs name it.
         kind: names the template in our own words, see :mod:`bestfor.policies.prompts`.
-        askings: wordings of questions; the last is that of history items.
+        questions: wordings of questions; the last is that of history items.
         output: of an item's fields, what the user wrote.
         shown: an item within the benchmark's prompt.
         around: the benchmark's prompt of ``{items}`` and ``{question}``; empty where items are put into the question.
@@ -92,7 +94,7 @@ class Task:
 
     name: str
     kind: str
-    askings: tuple[Asking, ...]
+    questions: tuple[QuestionForm, ...]
     output: Wording
     shown: Wording
     around: Wording = field(default_factory=lambda: Wording("{items}. {question}"))
@@ -104,28 +106,28 @@ class Task:
     @property
     def fields(self) -> tuple[str, ...]:
         """The fields that an item must have."""
-        asked = self.askings[-1].plain.slots if self.labelled else ()
+        asked = self.questions[-1].plain.slots if self.labelled else ()
         return tuple(dict.fromkeys([*asked, *self.output.slots]))
 
     def plain(self, question: str) -> str:
         """A published question without its instruction; a question in other words as it is."""
-        for asking in self.askings:
-            values = asking.published.read(question)
+        for form in self.questions:
+            values = form.published.read(question)
             if values is not None:
-                return asking.plain.write(values)
+                return form.plain.write(values)
         return question
 
     def published(self, plain: str) -> str:
         """The benchmark's question of a plain input."""
-        for asking in self.askings:
-            values = asking.plain.read(plain)
+        for form in self.questions:
+            values = form.plain.read(plain)
             if values is not None:
-                return asking.published.write({"labels": ", ".join(self.labels), **values})
+                return form.published.write({"labels": ", ".join(self.labels), **values})
         return plain
 
     def item(self, values: Mapping[str, str]) -> tuple[str, str]:
         """Input and output of a history item of these fields; an item that was not asked for has an empty input."""
-        asked = self.askings[-1].plain.write(values) if self.labelled else ""
+        asked = self.questions[-1].plain.write(values) if self.labelled else ""
         return asked, self.output.write(values)
 
     def prompt(self, items: list[tuple[str, str]], plain: str) -> str:
@@ -141,12 +143,12 @@ class Task:
 
     def _shown(self, asked: str, wrote: str) -> str:
         values = dict.fromkeys(self.shown.slots, wrote)
-        values |= (self.askings[-1].plain.read(asked) or {}) if self.labelled else {}
+        values |= (self.questions[-1].plain.read(asked) or {}) if self.labelled else {}
         return self.shown.write(values | (self.output.read(wrote) or {}))
 
 
-def _asking(published: str, plain: str) -> Asking:
-    return Asking(Wording(published), Wording(plain))
+def _form(published: str, plain: str) -> QuestionForm:
+    return QuestionForm(Wording(published), Wording(plain))
 
 
 TAGS = (
@@ -170,7 +172,7 @@ _TASKS = (
         "LaMP_1",
         "citation",
         (
-            _asking(
+            _form(
                 'For an author who has written the paper with the title "{title}", which reference is related? Just '
                 'answer with [1] or [2] without explanation. [1]: "{first}" [2]: "{second}"',
                 "paper: {title}\n[1]: {first}\n[2]: {second}",
@@ -187,7 +189,7 @@ _TASKS = (
         "LaMP_2",
         "tag",
         (
-            _asking(
+            _form(
                 "Which tag does this movie relate to among the following tags? Just answer with the tag name without "
                 "further explanation. tags: [{labels}] description: {description}",
                 "{description}",
@@ -202,7 +204,7 @@ _TASKS = (
         "LaMP_2N",
         "category",
         (
-            _asking(
+            _form(
                 "Which category does this article relate to among the following categories? Just answer with the "
                 "category name without further explanation. categories: [{labels}] article: {text}",
                 "{text}",
@@ -217,7 +219,7 @@ _TASKS = (
         "LaMP_3",
         "rating",
         (
-            _asking(
+            _form(
                 "What is the score of the following review on a scale of 1 to 5? just answer with 1, 2, 3, 4, or 5 "
                 "without further explanation. review: {text}",
                 "{text}",
@@ -231,14 +233,14 @@ _TASKS = (
     Task(
         "LaMP_4",
         "headline",
-        (_asking("Generate a headline for the following article: {text}", "{text}"),),
+        (_form("Generate a headline for the following article: {text}", "{text}"),),
         Wording("{title}"),
         Wording('"{title}" is the title for "{text}" '),
     ),
     Task(
         "LaMP_5",
         "title",
-        (_asking("Generate a title for the following abstract of a paper: {abstract}", "{abstract}"),),
+        (_form("Generate a title for the following abstract of a paper: {abstract}", "{abstract}"),),
         Wording("{title}"),
         Wording('"{title}" is a title for "{abstract}" '),
         _PATTERNS,
@@ -246,14 +248,14 @@ _TASKS = (
     Task(
         "LaMP_6",
         "subject",
-        (_asking("Generate a subject for the following email: {text}", "{text}"),),
+        (_form("Generate a subject for the following email: {text}", "{text}"),),
         Wording("{title}"),
         Wording('"{title}" is the title for "{text}" '),
     ),
     Task(
         "LaMP_7",
         "tweet",
-        (_asking("Paraphrase the following tweet without any explanation before or after it: {tweet}", "{tweet}"),),
+        (_form("Paraphrase the following tweet without any explanation before or after it: {tweet}", "{tweet}"),),
         Wording("{text}"),
         Wording('"{text}" '),
         Wording("{items} are written by a person. Following the given patterns {question}"),
@@ -263,11 +265,11 @@ _TASKS = (
         "abstract_generation",
         "abstract",
         (
-            _asking(
+            _form(
                 'Generate an abstract for the title "{title}" using the following items: {items}',
                 "title: {title}\nitems: {items}",
             ),
-            _asking('Generate an abstract for the title "{title}"', "title: {title}"),
+            _form('Generate an abstract for the title "{title}"', "title: {title}"),
         ),
         Wording("{abstract}"),
         Wording('"{abstract}" is the abstract for the title "{title}"'),
@@ -280,7 +282,7 @@ _TASKS = (
     Task(
         "topic_writing",
         "post",
-        (_asking("Generate the content for a reddit post {summary}", "{summary}"),),
+        (_form("Generate the content for a reddit post {summary}", "{summary}"),),
         Wording("{content}"),
         Wording('"{summary}" is a summary for "{content}" '),
         Wording("{items}. Following the given patterns, {question}"),
@@ -289,7 +291,7 @@ _TASKS = (
     Task(
         "product_review",
         "review",
-        (_asking(_REVIEW, "rating: {overall}\nproduct: {description}\nsummary: {summary}"),),
+        (_form(_REVIEW, "rating: {overall}\nproduct: {description}\nsummary: {summary}"),),
         Wording("{reviewText}"),
         Wording(
             '"{overall}" is a rating for the product with description "{description}". "{summary}" is summary for '
@@ -302,10 +304,10 @@ _TASKS = (
         "email_generation",
         "email",
         (
-            _asking(
+            _form(
                 "Complete the text of the following email. title: {title}. text: {text}", "title: {title}\ntext: {text}"
             ),
-            _asking("Complete the text of the following email. title: {title}.", "title: {title}"),
+            _form("Complete the text of the following email. title: {title}.", "title: {title}"),
         ),
         Wording("{text}"),
         Wording('"{title}" is the title for "{text}" '),
@@ -343,9 +345,7 @@ def task_of_question(question: str, known: tuple[str, ...]) -> Task | None:
     """The task whose wording a question has, None where there is none."""
     for name in known:
         worded = [
-            asking.published
-            for asking in TASKS[name].askings
-            if asking.published.slots[0] != asking.published.text[1:-1]
+            form.published for form in TASKS[name].questions if form.published.slots[0] != form.published.text[1:-1]
         ]
         if any(wording.read(question) is not None for wording in worded):
             return TASKS[name]

@@ -18,7 +18,7 @@ from pathlib import Path
 from bestfor.data.read.objects import Row, objects_of, read_rows, text_of, time_of
 from bestfor.data.read.tables import file_signature
 from bestfor.data.sources.benchmarks import APART, Task, task_named, task_of_question
-from bestfor.data.sources.own import Collector, Entry, Questions, entries_of
+from bestfor.data.sources.histories import Collector, Entry, Questions, entries_of
 from bestfor.data.split import Dataset
 from bestfor.errors import InputError
 
@@ -186,7 +186,7 @@ class _Reader:
         self._asked.add((_named(name, split), user, plain, reference, split, when), where)
 
     def dataset(self, test: LampFiles, fit: LampFiles | None) -> Dataset:
-        self._items.left.without = sum(count == 0 for count in self._users.values())
+        self._items.omitted.without = sum(count == 0 for count in self._users.values())
         paths = [test.questions, test.outputs, *((fit.questions, fit.outputs) if fit else ())]
         parts = [self._task.name, str(self._most), *("" if path is None else file_signature(path) for path in paths)]
         signature = "sha256:" + hashlib.sha256("|".join(parts).encode()).hexdigest()
@@ -197,7 +197,7 @@ class _Reader:
             signature,
             histories,
             queries,
-            notes=self._items.left.notes(),
+            notes=self._items.omitted.notes(),
             task=self._task.name,
         )
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from bestfor.data.read.objects import KINDS, Row, read_rows, text_of, time_of
 from bestfor.data.read.tables import file_signature
 from bestfor.data.sources.benchmarks import LONGLAMP, TASKS, Task, task_named
-from bestfor.data.sources.own import Collector, Questions, entries_of
+from bestfor.data.sources.histories import Collector, Questions, entries_of
 from bestfor.data.split import Dataset
 from bestfor.errors import InputError
 from bestfor.extras import require
@@ -60,12 +60,12 @@ def load_longlamp(
             found[user] = found.get(user, 0) + len(entries)
             items.add(user, entries)
             asked.add(_query(known, row, (f"{file.name.split('.')[0]}-{number:06d}", user), where), where)
-    items.left.without = sum(count == 0 for count in found.values())
+    items.omitted.without = sum(count == 0 for count in found.values())
     parts = [known.name, str(users), *(file_signature(file) for file in files)]
     signature = "sha256:" + hashlib.sha256("|".join(parts).encode()).hexdigest()
     name = f"LongLaMP {known.name} ({Path(path).name})"
     queries, histories = asked.table(str(path)), items.table(asked.contents)
-    return Dataset(name, signature, histories, queries, notes=items.left.notes(), task=known.name)
+    return Dataset(name, signature, histories, queries, notes=items.omitted.notes(), task=known.name)
 
 
 def _query(

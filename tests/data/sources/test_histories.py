@@ -7,8 +7,8 @@ import tempfile
 import pytest
 
 from bestfor.data.schema import HISTORIES
-from bestfor.data.sources import own as histories
-from bestfor.data.sources.own import Collector, Entry
+from bestfor.data.sources import histories
+from bestfor.data.sources.histories import Collector, Entry
 from bestfor.errors import InputError
 
 
@@ -47,7 +47,7 @@ def test_no_room_for_temporary_files_is_one_line(monkeypatch, tmp_path):
 
 LIMITED = """
 import resource, sys
-from bestfor.data.sources import own as histories
+from bestfor.data.sources import histories
 from bestfor.data.sources.lamp import load_lamp
 
 small, large, room, batch, most = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])

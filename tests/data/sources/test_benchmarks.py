@@ -12,8 +12,8 @@ TEXT = st.text(st.characters(codec="utf-8", categories=["L", "N", "P"]), min_siz
 @given(st.data())
 def test_every_task_reads_back_what_it_words(data):
     task = TASKS[data.draw(st.sampled_from(sorted(TASKS)))]
-    asking = data.draw(st.sampled_from(task.askings))
-    plain = asking.plain.write({slot: data.draw(WORDS) for slot in asking.plain.slots})
+    form = data.draw(st.sampled_from(task.questions))
+    plain = form.plain.write({slot: data.draw(WORDS) for slot in form.plain.slots})
     assert task.plain(task.published(plain)) == plain
 
 

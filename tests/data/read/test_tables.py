@@ -4,7 +4,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bestfor.data.read.tables import Columns, load_ratings, read_table
+from bestfor.data.read.tables import Columns, read_table
+from bestfor.data.sources.own import load_ratings
 from bestfor.errors import InputError
 
 ROWS = [

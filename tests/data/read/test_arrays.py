@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bestfor.data.read.objects import read_array
+from bestfor.data.read.arrays import read_array
 from bestfor.errors import InputError
 
 SCALAR = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()

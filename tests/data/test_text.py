@@ -4,7 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bestfor.data.text import hash_strings, join_hashes
+from bestfor.data.text import collapse_spaces, hash_strings, join_hashes, nfc
+
+
+def test_composed_characters_are_one():
+    assert nfc("cafe\u0301") == nfc("caf\u00e9") == "caf\u00e9"
+
+
+@given(st.text(), st.text())
+def test_spaces_do_not_tell_texts_apart(left, right):
+    assert collapse_spaces(f" {left}\n\t{right}  ") == collapse_spaces(f"{left} {right}")
+    assert collapse_spaces(collapse_spaces(left)) == collapse_spaces(left)
 
 
 def one_by_one(text):

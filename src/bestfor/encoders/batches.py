@@ -33,7 +33,7 @@ Features = dict[str, npt.NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
-class Batch:
+class PaddedBatch:
     """Texts of one padded length.
 
     Attributes:
@@ -64,7 +64,7 @@ def padded(length: int, limit: int) -> int:
     return min(limit, -(-length // step) * step)
 
 
-def plan(lengths: Sequence[int], *, limit: int, tokens: int, most: int = ROWS) -> list[Batch]:
+def plan(lengths: Sequence[int], *, limit: int, tokens: int, most: int = ROWS) -> list[PaddedBatch]:
     """Cut texts into batches.
 
     Args:
@@ -79,14 +79,14 @@ def plan(lengths: Sequence[int], *, limit: int, tokens: int, most: int = ROWS) -
     groups: dict[int, list[int]] = {}
     for row, length in enumerate(lengths):
         groups.setdefault(padded(length, limit), []).append(row)
-    batches: list[Batch] = []
+    batches: list[PaddedBatch] = []
     for length in sorted(groups):
         rows, size = groups[length], max(1, min(most, tokens // length))
-        batches += [Batch(length, tuple(rows[start : start + size]), size) for start in range(0, len(rows), size)]
+        batches += [PaddedBatch(length, tuple(rows[start : start + size]), size) for start in range(0, len(rows), size)]
     return batches
 
 
-def assemble(batch: Batch, encoded: Mapping[str, Sequence[Sequence[int]]], fill: Mapping[str, int]) -> Features:
+def assemble(batch: PaddedBatch, encoded: Mapping[str, Sequence[Sequence[int]]], fill: Mapping[str, int]) -> Features:
     """Token arrays of a batch, each of shape (size, length), padded on the right.
 
     Args:
@@ -138,7 +138,7 @@ class Batched(ABC):
         lengths = [len(ids) for ids in encoded["input_ids"]]
         batches = plan(lengths, limit=self.limit, tokens=self.batch_tokens, most=self.batch_rows)
 
-        def run(batch: Batch) -> Vectors:
+        def run(batch: PaddedBatch) -> Vectors:
             return self._vectors(assemble(batch, encoded, fill))[: len(batch.rows)]
 
         for batch, found in track(_mapped(run, batches, self.workers), len(batches), len(distinct)):
@@ -173,7 +173,9 @@ def tokenized(tokenizer: Any, texts: list[str], limit: int) -> tuple[dict[str, l
     return encoded, {name: values[name] for name in encoded}
 
 
-def _mapped(run: Callable[[Batch], Vectors], batches: Sequence[Batch], workers: int) -> Iterator[tuple[Batch, Vectors]]:
+def _mapped(
+    run: Callable[[PaddedBatch], Vectors], batches: Sequence[PaddedBatch], workers: int
+) -> Iterator[tuple[PaddedBatch, Vectors]]:
     if workers < 2 or len(batches) < 2:
         yield from ((batch, run(batch)) for batch in batches)
         return
@@ -183,7 +185,9 @@ def _mapped(run: Callable[[Batch], Vectors], batches: Sequence[Batch], workers: 
         yield from zip(ordered, pool.map(run, ordered), strict=True)
 
 
-def track(work: Iterable[tuple[Batch, Vectors]], batches: int, texts: int) -> Iterator[tuple[Batch, Vectors]]:
+def track(
+    work: Iterable[tuple[PaddedBatch, Vectors]], batches: int, texts: int
+) -> Iterator[tuple[PaddedBatch, Vectors]]:
     """Pass work through, with a bar on a terminal where there are many batches."""
     if batches < SHOW_FROM or not sys.stderr.isatty():
         yield from work
