@@ -1,1 +1,1 @@
-"""Where people's texts, votes and histories come in: loaders, schemas, splits and the embedded world."""
+"""Data of a run: readers of files, loaders of data sets, table schemas, the split, and the embedded world."""

@@ -1,4 +1,4 @@
-"""Labelled or unlabelled candidates as arrays: what reward models fit on and predict for."""
+"""Candidates as coded arrays with their users' histories: the input of every reward model's fit and prediction."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bestfor.types import FloatArray, IntArray
 
 @dataclass(frozen=True)
 class History:
-    """What users wrote.
+    """Texts that users wrote, with how many of them each query may see.
 
     Attributes:
         texts: each user's texts, oldest first.
@@ -26,17 +26,17 @@ class History:
     tested: Mapping[str, int] = field(default_factory=dict)
 
     def before(self, user: str, query: str) -> tuple[str, ...]:
-        """The user's texts that came before a query: never the query's own, never a later one."""
+        """Give the user's texts that came before a query: never the query's own, never a later one."""
         return self.texts.get(user, ())[: self.seen.get(query)]
 
     def before_tests(self, user: str) -> tuple[str, ...]:
-        """The user's texts that every one of their test queries sees: what may be summed up once, at fit."""
+        """Give the user's texts that each of their test queries sees: these may be summarised once, at fit."""
         return self.texts.get(user, ())[: self.tested.get(user)]
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows are candidates; users, queries and texts are coded, so equal texts stand once.
+    """Candidates as rows; users, queries and texts are coded, so equal texts are stored once.
 
     Attributes:
         users: user ids; ``user`` indexes them.
@@ -68,7 +68,7 @@ class Examples:
         return len(self.user)
 
     def take(self, rows: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Examples:
-        """The same vocabulary with some rows only (an index or a mask)."""
+        """Select rows by an index or a mask; users, queries and texts keep their codes."""
         return Examples(
             self.users,
             self.queries,

@@ -1,4 +1,4 @@
-"""The five tables as Arrow schemas, and the one way they are written and read."""
+"""Arrow schemas of a run's five tables, and the one way they are written and read."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def read(path: Path, schema: pa.Schema) -> pa.Table:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The strings that :func:`write` stored beside a file's schema."""
+    """Read the strings that :func:`write` stored beside a file's schema."""
     stored = pq.read_schema(path).metadata or {}
     return {key.decode(): value.decode() for key, value in stored.items() if not key.startswith(b"ARROW")}
 

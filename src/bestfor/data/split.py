@@ -1,4 +1,4 @@
-"""Ratings by people, and their split into a fit part and a test part that never share a text or a query."""
+"""Split ratings into a fit part and a test part that never share a text or a query."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ By = Literal["text", "time", "user"]
 
 
 def text_id(text: str) -> str:
-    """The identity of a text without one of its own: the sha256 of its NFC-normalised UTF-8 bytes."""
+    """Identify a text that has no id of its own: the sha256 of its NFC-normalised UTF-8 bytes."""
     return hashlib.sha256(nfc(text).encode()).hexdigest()
 
 
 def fold_of(identity: str) -> int:
-    """Which of the three folds a text (or user) belongs to: its id's sha256 modulo 3."""
+    """Assign a text (or user) to one of three folds: the sha256 of its id modulo 3."""
     return int(hashlib.sha256(identity.encode()).hexdigest(), 16) % FOLDS
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a run starts from.
+    """Data of a run: histories, queries and, where people rated texts, candidates and utilities.
 
     Attributes:
         name: for titles.
@@ -56,7 +56,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Ratings:
-    """One rating a row: (n,) arrays of codes into users, queries and texts, and the rating.
+    """Ratings by people, one a row: (n,) arrays of codes into users, queries and texts, and the rating.
 
     Attributes:
         name: for titles.
@@ -90,7 +90,7 @@ class Ratings:
 
     @classmethod
     def build(cls, table: pa.Table, *, name: str, source: str, signature: str) -> Ratings:
-        """From a table with columns user, text, rating and perhaps query, text_id, timestamp.
+        """Build ratings from a table with columns user, text, rating and perhaps query, text_id, timestamp.
 
         Raises:
             InputError: no rated row; one user rated one text twice for a query.
@@ -118,18 +118,18 @@ class Ratings:
 
     @cached_property
     def text_fold(self) -> IntArray:
-        """Shape (number of texts,): the fold of every text."""
+        """Fold of every text: shape (number of texts,)."""
         return np.array([fold_of(identity) for identity in self.text_ids], dtype=np.int64)
 
     @cached_property
     def user_fold(self) -> IntArray:
-        """Shape (number of users,): the fold of every user."""
+        """Fold of every user: shape (number of users,)."""
         return np.array([fold_of(identity) for identity in self.users], dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """How ratings are split.
+    """Settings of a split of ratings.
 
     Attributes:
         by: text (texts of the fold are unseen), time (the latest third of the texts), user (users and texts unseen).
@@ -145,13 +145,13 @@ class SplitConfig:
 
 
 def split_ratings(ratings: Ratings, config: SplitConfig) -> Dataset:
-    """Make fit and test queries of ratings.
+    """Make fit and test queries, candidates and utilities of ratings.
 
     Every (user, query) gives a fit query with the ratings on fit texts and a test query with those on test texts. All
     users' fit ratings are there to learn from; test queries are those of users with enough of both.
 
     Raises:
-        InputError: no user qualifies.
+        InputError: no user has enough of both.
     """
     test_text = _test_texts(ratings, config)
     in_test = test_text[ratings.text]
@@ -172,7 +172,7 @@ def split_ratings(ratings: Ratings, config: SplitConfig) -> Dataset:
 
 
 def _nobody(ratings: Ratings, config: SplitConfig, fit: IntArray, test: IntArray) -> InputError:
-    """Nobody has enough; what is the most that there is (fit ratings and test pool of every test rating's user)?"""
+    """Build the error that nobody has enough, with the most fit ratings and the largest test pool that there are."""
     wanted = f"at least one user with {config.min_fit} fit ratings and a test pool of {config.min_test}"
     most = f"the most here are {fit.max(initial=0)} fit ratings and a test pool of {test.max(initial=0)}"
     both = fit[test >= config.min_test]

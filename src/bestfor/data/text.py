@@ -31,7 +31,7 @@ def collapse_spaces(text: str) -> str:
 
 
 def hash_strings(strings: pa.Array) -> Hashes:
-    """FNV-1a (Fowler, Noll & Vo) of every string's UTF-8 bytes, byte by byte for all strings at once.
+    """Hash every string's UTF-8 bytes by FNV-1a (Fowler, Noll & Vo), byte by byte for all strings at once.
 
     Args:
         strings: shape (n,), without nulls.
@@ -69,6 +69,6 @@ def _continued(value: int, rest: bytes) -> int:
 
 
 def join_hashes(first: Hashes, second: Hashes) -> Hashes:
-    """Hashes of pairs; the order within a pair matters."""
+    """Combine the hashes of pairs; the order within a pair matters."""
     mixed = (first ^ (first >> np.uint64(31))) * _MIX
     return (mixed ^ second ^ (second >> np.uint64(29))) * _PRIME + mixed

@@ -1,4 +1,4 @@
-"""Encoders turn texts into vectors: sentence-transformers, hidden states of any language model, and their cache."""
+"""Encode texts as vectors: sentence-transformers, hidden states of any language model, and a cache of embeddings."""
 
 from bestfor.encoders.base import Encoder
 from bestfor.encoders.cache import CachedEncoder

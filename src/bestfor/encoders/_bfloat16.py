@@ -1,4 +1,4 @@
-"""Linear layers in bfloat16 between float32 everything else: embeddings move by half a percent, not by five."""
+"""Run linear layers in bfloat16 and all else in float32: embeddings move by half a percent, not by five."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 
 class Linear16(nn.Module):
-    """A linear layer with 16-bit weights and inputs, sums in float32 and a float32 result."""
+    """Linear layer with 16-bit weights and inputs, sums in float32 and a float32 result."""
 
     weight: torch.Tensor
     bias: torch.Tensor | None
@@ -25,7 +25,7 @@ class Linear16(nn.Module):
 
 
 def lower(model: Any) -> None:  # noqa: ANN401 - an optional library's class
-    """Replace every plain linear layer of a module, in place."""
+    """Replace every plain linear layer of a module by a 16-bit one, in place."""
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is nn.Linear:

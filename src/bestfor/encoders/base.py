@@ -1,4 +1,4 @@
-"""What every encoder gives: vectors for texts, and a signature of what they depend on."""
+"""Protocol of encoders: vectors for texts, and a signature of all that they depend on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 @runtime_checkable
 class Encoder(Protocol):
-    """Anything that turns texts into vectors.
+    """Encoder of texts as vectors.
 
     Attributes:
         name: what a configuration calls it.
@@ -24,5 +24,5 @@ class Encoder(Protocol):
     dim: int
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Vectors of shape (len(texts), dim); equal texts get equal bits, whatever else is in the call."""
+        """Encode texts: shape (len(texts), dim); equal texts get equal bits, whatever else is in the call."""
         ...

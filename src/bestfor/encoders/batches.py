@@ -1,4 +1,4 @@
-"""Batches of one shape for texts of one length: little padding, and no text's vector depends on the others.
+"""Cut texts into batches of one shape per length: little padding, and no text's vector depends on the others.
 
 Matrix products choose their kernels by shape. A text's padded length is a function of its own length alone, and a
 batch's number of rows a function of the padded length alone, so the shape in which a text is encoded, and with it
@@ -48,7 +48,7 @@ class PaddedBatch:
 
 
 def padded(length: int, limit: int) -> int:
-    """Length in tokens at which a text is encoded: a multiple of 4 up to 32, then four steps to a doubling.
+    """Pad a length in tokens: to a multiple of 4 up to 32, then four steps to a doubling.
 
     Args:
         length: the text's own length, at least 0.
@@ -87,7 +87,7 @@ def plan(lengths: Sequence[int], *, limit: int, tokens: int, most: int = ROWS) -
 
 
 def assemble(batch: PaddedBatch, encoded: Mapping[str, Sequence[Sequence[int]]], fill: Mapping[str, int]) -> Features:
-    """Token arrays of a batch, each of shape (size, length), padded on the right.
+    """Build the token arrays of a batch, each of shape (size, length), padded on the right.
 
     Args:
         batch: what stands in it.
@@ -109,7 +109,7 @@ GPU_TOKENS, GPU_ROWS = 16384, 256
 
 
 class Batched(ABC):
-    """The common part of encoders that run a model here; a subclass says how texts become tokens and tokens vectors.
+    """Base class of encoders that run a model here; a subclass makes tokens of texts and vectors of tokens.
 
     Attributes:
         dim: length of a vector.
@@ -126,7 +126,7 @@ class Batched(ABC):
     workers: int = 1
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """Vectors of shape (n, dim); a bar is shown on a terminal where the work is long.
+        """Encode texts as vectors of shape (n, dim); a bar is shown on a terminal where the work is long.
 
         Equal texts get equal bits, whatever else is in the call; a text in it twice is encoded once.
         """
@@ -147,20 +147,20 @@ class Batched(ABC):
         return vectors if len(distinct) == len(texts) else vectors[[place[text] for text in texts]]
 
     def _size_batches(self, tokens: int, device: str) -> None:
-        """Batches of about so many tokens on a CPU, large ones elsewhere."""
+        """Choose batches of about so many tokens on a CPU, large ones elsewhere."""
         self.batch_tokens, self.batch_rows = (tokens, ROWS) if device == "cpu" else (GPU_TOKENS, GPU_ROWS)
 
     @abstractmethod
     def _tokens(self, texts: list[str]) -> tuple[dict[str, list[list[int]]], dict[str, int]]:
-        """What the tokenizer gives by name, without padding, and what pads each name."""
+        """Tokenize texts: ids and masks by name, without padding, and the value that pads each name."""
 
     @abstractmethod
     def _vectors(self, features: Features) -> Vectors:
-        """Vectors of shape (size, dim) of token arrays of shape (size, length)."""
+        """Compute vectors of shape (size, dim) from token arrays of shape (size, length)."""
 
 
 def tokenized(tokenizer: Any, texts: list[str], limit: int) -> tuple[dict[str, list[list[int]]], dict[str, int]]:  # noqa: ANN401 - an optional library's class
-    """Tokens of texts in one call of the tokenizer, and what pads them; a text without any gets one that pads."""
+    """Tokenize texts in one call, with the values that pad; a text without any token gets one that pads."""
     found = tokenizer(texts, truncation=True, max_length=limit)
     ids = tokenizer.pad_token_id
     spare = next((one for one in (ids, tokenizer.eos_token_id, tokenizer.bos_token_id) if one is not None), 0)

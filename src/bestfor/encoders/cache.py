@@ -1,4 +1,4 @@
-"""Embeddings kept by content: an equal text is encoded once, in this run and in the next.
+"""Cache embeddings by content: an equal text is encoded once, in this run and in the next.
 
 On disk a cache is a folder per encoder signature with shards that are only ever added. A shard's name is the hash of
 its bytes, so a torn or altered one is recognised and left aside: its texts are encoded again.
@@ -26,7 +26,7 @@ MERGE_SHARDS = 32
 
 
 class CachedEncoder:
-    """An encoder with a memory.
+    """Encoder behind a cache of embeddings.
 
     Args:
         encoder: the encoder behind.
@@ -41,7 +41,7 @@ class CachedEncoder:
         self._written: list[Path] = []
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Vectors of shape (n, dim); only texts never seen before reach the encoder, each once."""
+        """Encode texts, shape (n, dim); only texts never seen before reach the encoder, each once."""
         known = self._memory()
         keys = [text_key(text) for text in texts]
         absent = sorted({key: text for key, text in zip(keys, texts, strict=True) if key not in known}.items())
@@ -75,7 +75,7 @@ class CachedEncoder:
 
 
 def text_key(text: str) -> bytes:
-    """The cache's key: SHA-256 of the text's UTF-8 bytes (lone surrogates are kept apart)."""
+    """Hash a text to its key in the cache: SHA-256 of the UTF-8 bytes (lone surrogates are kept apart)."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 

@@ -1,4 +1,4 @@
-"""Hidden states of any transformers checkpoint as embeddings: a policy's own view of a text, for instance."""
+"""Encode texts by hidden states of any transformers checkpoint: a policy's own view of a text, for instance."""
 
 from __future__ import annotations
 

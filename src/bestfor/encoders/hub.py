@@ -1,4 +1,4 @@
-"""Where models come from: the packaged encoder, a folder, what is on this machine, and only then the hub."""
+"""Find and load models: the packaged encoder, a folder, a copy on this machine, and only then the hub."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _HASHED_SUFFIXES = (".json", ".txt", ".safetensors", ".bin", ".model")
 
 
 def packaged_folder() -> Path | None:
-    """Folder of the installed all-MiniLM-L6-v2, None where its package is absent.
+    """Find the folder of the installed all-MiniLM-L6-v2, None where its package is absent.
 
     Raises:
         InputError: the weights in the package are not the published ones.
@@ -45,7 +45,7 @@ def packaged_folder() -> Path | None:
 
 
 def opened(path: str, what: str, load: Callable[[bool], Any]) -> Any:  # noqa: ANN401 - an optional library's class
-    """What is on this machine first; the hub is asked only where it answers (its client retries for a minute).
+    """Load a model from this machine, else from the hub where it answers (its client retries for a minute).
 
     Args:
         path: a folder or a hub name.
@@ -71,7 +71,7 @@ def opened(path: str, what: str, load: Callable[[bool], Any]) -> Any:  # noqa: A
 
 
 def unreachable() -> str | None:
-    """Why the hub cannot be asked, None where it can."""
+    """Explain why the hub cannot be asked, None where it can."""
     constants = require("huggingface_hub.constants", "models")
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE forbids to ask the hub"
@@ -85,7 +85,7 @@ def unreachable() -> str | None:
 
 
 def content_hash(path: str, model: Any, *marks: str) -> str:  # noqa: ANN401 - an optional library's class
-    """Hash of a model's files (of its weights, where it is no folder) and of marks that change its vectors."""
+    """Hash a model's files (its weights, where it is no folder) and marks that change its vectors."""
     folder = Path(path)
     digest = hashlib.sha256()
     if folder.is_dir():
@@ -103,7 +103,7 @@ def content_hash(path: str, model: Any, *marks: str) -> str:  # noqa: ANN401 - a
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file; an unchanged one is read once."""
+    """Hash a file by SHA-256; an unchanged one is read once."""
     status = path.stat()
     return _file_hash(str(path), status.st_mtime_ns, status.st_size)
 
@@ -115,7 +115,7 @@ def _file_hash(path: str, _changed: int, _size: int) -> str:
 
 
 def user_cache() -> Path:
-    """Folder for what can be made again: ``bestfor`` in XDG_CACHE_HOME, or in ``~/.cache``."""
+    """Choose the folder for what can be made again: ``bestfor`` in XDG_CACHE_HOME, or in ``~/.cache``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bestfor"
 
 
@@ -151,5 +151,5 @@ def quiet() -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, cut to 200 characters."""
+    """Take the first line of an error's message, cut to 200 characters."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

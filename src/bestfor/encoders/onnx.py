@@ -1,4 +1,4 @@
-"""A transformer as an ONNX graph, run by onnxruntime: on CPUs a fifth faster than torch, with 8-bit weights twice.
+"""Run a transformer as an ONNX graph by onnxruntime: on CPUs a fifth faster than torch, with 8-bit weights twice.
 
 A graph is exported once for given weights and library versions and kept in the user's cache folder under the hash of
 its bytes, so a torn or altered file is recognised and made again. Before it is kept it is compared with the model.
@@ -36,7 +36,7 @@ Tokens = npt.NDArray[np.float32]
 
 
 class OnnxBody:
-    """Stands for a model's transformer: features in, ``token_embeddings`` added.
+    """Stand-in for a model's transformer: features in, ``token_embeddings`` added.
 
     Each call runs on one thread, so results do not depend on how many there are; calls may run side by side.
 

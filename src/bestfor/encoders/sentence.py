@@ -1,4 +1,4 @@
-"""Sentence encoders whose output for a text never depends on the company in which it was encoded."""
+"""Encode texts by sentence-transformers models; a text's vector never depends on the others in the call."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BATCH_TOKENS = {"torch": 256, "bfloat16": 512, "onnx": 128, "onnx-int8": 1}
 
 
 class SentenceEncoder(Batched):
-    """A sentence-transformers model.
+    """Encoder of a sentence-transformers model.
 
     Args:
         path: folder of the model, or a name that sentence-transformers resolves.
@@ -122,7 +122,7 @@ def _load(name: str, cache: str | None, device: str | None) -> CachedEncoder:
 
 
 def _parsed(name: str) -> tuple[str, str]:
-    """Backend and model of a name; a drive letter or a word that is no backend belongs to the model."""
+    """Split a name into backend and model; a drive letter or a word that is no backend belongs to the model."""
     kind, colon, model = name.partition(":")
     known = (*BACKENDS, *HIDDEN)
     if colon and kind in known:

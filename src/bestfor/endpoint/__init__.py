@@ -1,4 +1,4 @@
-"""The one OpenAI-compatible client: policies, metrics and judges share its retries, its budget and its discretion."""
+"""Client of OpenAI-compatible servers: policies, metrics and judges share its retries, its budget and its secrets."""
 
 from bestfor.endpoint.address import OPENAI, Address
 from bestfor.endpoint.budget import Budget, Usage

@@ -1,4 +1,4 @@
-"""An event loop on a thread of its own."""
+"""Run an event loop on a thread of its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Last = Callable[[], Coroutine[Any, Any, Any]]
 
 
 class LoopThread:
-    """Runs coroutines for callers in other threads; ends with :meth:`close` or its last reference.
+    """Thread with an event loop for coroutines of other threads; ends with :meth:`close` or its last reference.
 
     Attributes:
         last: awaited within the loop before it ends; must not refer to the owner of the thread.

@@ -1,4 +1,4 @@
-"""Where a server is, what may be said of it, and the key that must never be."""
+"""Parse a server's address, keep its secrets out of texts, and read the key from the environment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OPENAI_KEY = "OPENAI_API_KEY"
 
 @dataclass(frozen=True)
 class Address:
-    """A server's address without its secrets.
+    """Address of a server, its secrets apart.
 
     Attributes:
         url: scheme, host, port and path: what is asked.
@@ -34,7 +34,7 @@ class Address:
 
     @classmethod
     def parse(cls, base_url: str) -> Address:
-        """Take an address apart.
+        """Parse an address.
 
         Raises:
             InputError: no http address, or one whose credentials were replaced when it was written down.
@@ -56,7 +56,7 @@ class Address:
 
 
 def redact(base_url: str) -> str:
-    """An address as it may be shown: credentials and query values replaced, a fragment dropped."""
+    """Redact an address: credentials and query values are replaced, a fragment is dropped."""
     try:
         parts = urlsplit(base_url)
     except ValueError:
@@ -70,10 +70,10 @@ def redact(base_url: str) -> str:
 
 
 class Secrets:
-    """What authenticates a client, read from the environment, and the means to keep it out of texts.
+    """Credentials of a client, read from the environment, and the means to keep them out of texts.
 
     Without a variable's name only OpenAI's own address is sent ``OPENAI_API_KEY``: a key belongs to one server, and no
-    other is told it by accident.
+    other gets it by accident.
 
     Args:
         key_env: the environment variable that holds the key; "" for the above.
@@ -99,7 +99,7 @@ class Secrets:
 
     @property
     def key(self) -> str:
-        """What the client sends as bearer token; servers that ask for none ignore it."""
+        """Key that the client sends as bearer token; servers that ask for none ignore it."""
         return self._key or "none"
 
     @property
@@ -110,14 +110,14 @@ class Secrets:
         return {"Authorization": "Basic " + base64.b64encode(self._login.encode()).decode()}
 
     def scrub(self, text: str) -> str:
-        """A text without any spelling of the secrets."""
+        """Remove every spelling of the secrets from a text."""
         for secret in self._hidden:
             text = text.replace(secret, HIDDEN)
         return text
 
 
 def _spellings(key: str, login: str, query: Mapping[str, str]) -> list[str]:
-    """Secrets as servers and libraries may echo them, longest first; words too short to be secret are left alone."""
+    """List secrets as servers and libraries may repeat them, longest first; words under 4 letters are left alone."""
     password = login.partition(":")[2]
     plain = {key, login, password, *query.values()} - {""}
     encoded = {quote(word, safe="") for word in plain} | {urlencode({"": word})[1:] for word in plain}

@@ -1,4 +1,4 @@
-"""What requests may cost and have cost: counted as servers report it, bounded before it is spent."""
+"""Bound the cost of requests before it is spent, and count it as servers report it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __getattr__ = renamed(__name__, {"Ledger": "Account"})
 
 @dataclass(frozen=True)
 class Budget:
-    """How much may be spent, None for no limit.
+    """Limits of what may be spent, None for no limit.
 
     A request is sent only where its upper bound still fits beside all that is under way, so a limit is not overrun:
     a token is at least one byte of the prompt, and no candidate is longer than its limit.
@@ -49,18 +49,18 @@ class Budget:
 
     @property
     def priced(self) -> bool:
-        """Whether costs are known."""
+        """True where both prices are given, so that costs are known."""
         return self.input_price is not None and self.output_price is not None
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """What tokens cost; 0 without prices."""
+        """Price tokens; 0 without prices."""
         prices = (self.input_price or 0.0, self.output_price or 0.0)
         return (prompt_tokens * prices[0] + completion_tokens * prices[1]) / _MILLION
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What has been spent.
+    """Requests, tokens and cost that have been spent.
 
     Attributes:
         requests: requests sent.
@@ -95,18 +95,18 @@ class Usage:
         return ", ".join(said + ([] if self.cost is None else [f"cost {self.cost:.4f}"]))
 
     def to_dict(self) -> dict[str, int | float | None]:
-        """Plain values by name."""
+        """Give plain values by name."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Usage:
-        """The reverse of :meth:`to_dict`; what is absent is 0, other keys are left alone."""
+        """Reverse :meth:`to_dict`; what is absent is 0, other keys are left alone."""
         return cls(**{one.name: values[one.name] for one in fields(cls) if one.name in values})
 
 
 @dataclass(frozen=True)
 class Bound:
-    """The most that one request can use.
+    """Largest number of tokens that one request can use.
 
     Attributes:
         prompt: tokens of the prompt.
@@ -118,7 +118,7 @@ class Bound:
 
 
 class Account:
-    """Keeps a budget; lives within one event loop.
+    """Account of a budget: reservations and what was spent; lives within one event loop.
 
     Args:
         budget: what may be spent.
@@ -140,7 +140,7 @@ class Account:
 
     @property
     def usage(self) -> Usage:
-        """What has been spent so far, without what was spent before."""
+        """Usage so far, without what was spent before."""
         return self._spent
 
     async def reserve(self, bound: Bound) -> None:
@@ -185,7 +185,7 @@ class Account:
         self._spent += Usage(requests=1)
 
     def _over(self, bound: Bound) -> str | None:
-        """The limit that a request would break, None where it fits."""
+        """Name the limit that a request would break, None where it fits."""
         budget, spent = self._budget, self._earlier + self._spent
         prompt = spent.prompt_tokens + bound.prompt + sum(held.prompt for held in self._held)
         completion = spent.completion_tokens + bound.completion + sum(held.completion for held in self._held)

@@ -1,4 +1,4 @@
-"""Chat requests whose answers are kept: none is paid for twice, whatever happens meanwhile."""
+"""Send chat requests and keep their answers, so that none is paid for twice, whatever happens meanwhile."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WAITING = 2
 
 @dataclass(frozen=True)
 class Reading:
-    """How an answer is read.
+    """Reader of answers and check of values that were kept.
 
     Attributes:
         read: a choice of the answer -> what it says, as JSON; None where it is nonsense.
@@ -42,7 +42,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Request:
-    """One question.
+    """Chat request, named by a hash of all that decides its answer.
 
     Attributes:
         who: named in errors, such as ``the judge of query 'q'``.
@@ -58,14 +58,14 @@ class Request:
 
     @property
     def name(self) -> str:
-        """A hash of all that decides the answer."""
+        """Hash of all that decides the answer."""
         parts = json.dumps([self.identity, dict(self.body), self.most], sort_keys=True)
         return hashlib.sha256(parts.encode(errors="surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a request.
+    """Outcome of a request.
 
     Attributes:
         value: what the answer says, None where there is none or it is nonsense.
@@ -83,7 +83,7 @@ class Answer:
 
 
 class Answers:
-    """Answers by the name of their request, in a JSONL file of which every whole line counts.
+    """Store of answers by the name of their request, in a JSONL file of which every whole line counts.
 
     Args:
         path: the file, made where it is not there; None keeps answers in memory only.
@@ -95,7 +95,7 @@ class Answers:
         self._file: TextIO | None = None
 
     def get(self, name: str) -> Answer | None:
-        """What was answered, None where nothing was."""
+        """Find the answer to a request of this name, None where there is none."""
         return self._known.get(name)
 
     def keep(self, name: str, answer: Answer) -> None:
@@ -126,7 +126,7 @@ class Answers:
 
 
 class Chat:
-    """Asks a server and keeps what it says.
+    """Client of one chat server that keeps every answer.
 
     Args:
         server: the server and how it is treated.
@@ -144,7 +144,7 @@ class Chat:
 
     @property
     def usage(self) -> Usage:
-        """What this chat has spent so far; answers that were kept cost nothing."""
+        """Usage of this chat so far; answers that were kept cost nothing."""
         return self.__dict__["_endpoint"].usage if "_endpoint" in self.__dict__ else Usage()
 
     def charge(self, earlier: Usage) -> None:
@@ -222,7 +222,7 @@ class Chat:
         return await self._post(body, most)
 
     def _learn(self, refusal: RefusedError, said: Mapping[str, Any]) -> bool:
-        """Take a refusal to heart; whether asking again makes sense."""
+        """Change the parameters of later requests after a refusal; False where asking again makes no sense."""
         words = f"{refusal.parameter} {refusal.reason}"
         if "max_completion_tokens" in words and "max_tokens" in said:
             self._limit = "max_completion_tokens"
@@ -239,7 +239,7 @@ class Chat:
 
 
 def quoted(tag: str, text: str, tags: Sequence[str] = ()) -> str:
-    """A text as data between tags, out of which it cannot break: tags that it spells itself are bent.
+    """Quote a text as data between tags, out of which it cannot break: tags that it spells itself are bent.
 
     Args:
         tag: what stands around it.
@@ -252,14 +252,14 @@ def quoted(tag: str, text: str, tags: Sequence[str] = ()) -> str:
 
 
 def _beginning(choice: Mapping[str, Any]) -> str:
-    """The first words of a choice, or the reason why it has none."""
+    """Take the first words of a choice, or the reason why it has none."""
     message = choice.get("message")
     content = message.get("content") if isinstance(message, Mapping) else None
     return content[:_WORDS] if isinstance(content, str) and content else f"nothing: {choice.get('finish_reason')}"
 
 
 def _read(path: Path) -> dict[str, Answer]:
-    """Answers of earlier calls; a line that is torn was never kept."""
+    """Read answers of earlier calls; a line that is torn was never kept."""
     known: dict[str, Answer] = {}
     if not path.is_file():
         return known

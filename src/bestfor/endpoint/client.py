@@ -1,4 +1,4 @@
-"""Requests to an OpenAI-compatible server: bounded, retried, counted, and silent about the key."""
+"""Send requests to an OpenAI-compatible server: bounded, retried, counted, and silent about the key."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ACCOUNT = ("OpenAI-Organization", "OpenAI-Project")
 
 @dataclass(frozen=True)
 class EndpointConfig:
-    """A server and how it is treated.
+    """Settings of a server: its address, retries, limits and budget.
 
     Attributes:
         base_url: its address up to ``/v1``. A ``user:password@`` and query parameters are sent and never shown.
@@ -68,7 +68,7 @@ class EndpointConfig:
 
 
 class Endpoint:
-    """A connection to one server, with its own thread, so that it also serves callers within an event loop.
+    """Connection to one server, with its own thread, so that it also serves callers within an event loop.
 
     Use it as a context manager, or leave it to be closed with its last reference.
 
@@ -103,7 +103,7 @@ class Endpoint:
 
     @property
     def usage(self) -> Usage:
-        """What this connection has spent so far."""
+        """Usage of this connection so far."""
         return self._account.usage
 
     def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -126,11 +126,11 @@ class Endpoint:
             thread.close()
 
     def scrub(self, text: str) -> str:
-        """A text without any spelling of the key, whoever has repeated it."""
+        """Remove every spelling of the key from a text, whoever has repeated it."""
         return self._secrets.scrub(text)
 
     async def post(self, path: str, body: Mapping[str, Any], *, most: int) -> dict[str, Any]:
-        """Send one request, again where that may help.
+        """Send one request, with retries where they may help.
 
         Args:
             path: ``"/chat/completions"`` or ``"/completions"``.
@@ -183,7 +183,7 @@ class Endpoint:
         return failure.after + self.config.backoff * random.random() / 2
 
     def _final(self, failure: Failure) -> Failure:
-        """Whether it was this request or the server: three in a row that were lost speak of the server."""
+        """Decide if it was this request or the server: three in a row that were lost speak of the server."""
         if failure.again:
             self._lost += 1
             return replace(failure, hopeless=self._lost >= _LOST or not self._answered)
@@ -224,7 +224,7 @@ class Endpoint:
         return self._checked(answer)
 
     def _checked(self, answer: object) -> dict[str, Any] | Failure:
-        """The answer where it is one: half a JSON comes as text, and some servers send errors as answers."""
+        """Check an answer: half a JSON comes as text, and some servers send errors as answers."""
         if not isinstance(answer, dict):
             return Failure(_TORN)
         if answer.get("error"):
@@ -238,7 +238,7 @@ class Endpoint:
         return answer
 
     def _failure(self, status: int, headers: Mapping[str, str], body: object, text: str) -> Failure:
-        """An HTTP error with the server's own words, in one short line and without secrets."""
+        """Describe an HTTP error by the server's own words, in one short line and without secrets."""
         said: object = body.get("error", body) if isinstance(body, dict) else body
         if isinstance(said, dict):
             said = said.get("message") or said.get("detail") or json.dumps(said, ensure_ascii=False)
@@ -269,7 +269,7 @@ class Endpoint:
 
 
 def used_tokens(answer: Mapping[str, Any]) -> Bound | None:
-    """Tokens as the answer states them, or as it lists them: llama.cpp states those of the first choice alone."""
+    """Count an answer's tokens as stated or as listed: llama.cpp states those of the first choice alone."""
     usage = answer.get("usage")
     if not isinstance(usage, Mapping):
         return None
@@ -281,7 +281,7 @@ def used_tokens(answer: Mapping[str, Any]) -> Bound | None:
 
 
 def _listed(choice: object) -> int:
-    """How many tokens a choice lists with their log-probabilities; 0 where it lists none."""
+    """Count the tokens that a choice lists with their log-probabilities; 0 where it lists none."""
     held = choice.get("logprobs") if isinstance(choice, Mapping) else None
     if not isinstance(held, Mapping):
         return 0

@@ -1,4 +1,4 @@
-"""What may go wrong with a request, told in one line, and what to do about it."""
+"""Classify what goes wrong with a request: one line that tells it, and if and when to try again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SPENT = ("insufficient_quota", "billing_hard_limit_reached")
 
 
 class EndpointError(BestforError):
-    """A request that was not answered.
+    """Error of a request that was not answered.
 
     Attributes:
         hopeless: whether other requests to this server will fare no better.
@@ -29,7 +29,7 @@ class EndpointError(BestforError):
 
 
 class RefusedError(EndpointError):
-    """A request that the server will not take as it is.
+    """Error of a request that the server will not take as it is.
 
     Attributes:
         parameter: the parameter that the server names, "" where it names none.
@@ -42,7 +42,7 @@ class RefusedError(EndpointError):
 
 
 class BudgetSpentError(EndpointError):
-    """The next request might overrun the budget.
+    """Error of a request that might overrun the budget.
 
     Attributes:
         limit: the limit that it might break.
@@ -74,7 +74,7 @@ class Failure:
     hopeless: bool = False
 
     def error(self, shown: str, attempts: int) -> EndpointError:
-        """The failure as an error.
+        """Build the error of the failure.
 
         Args:
             shown: the server's address as it may be shown.
@@ -88,7 +88,7 @@ class Failure:
 
 
 def of_status(status: int, headers: Mapping[str, str], body: object, text: str) -> Failure:
-    """What an HTTP error means.
+    """Classify an HTTP error.
 
     Args:
         status: the HTTP status.

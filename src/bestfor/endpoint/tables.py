@@ -1,4 +1,4 @@
-"""A server as a table of a run's file says it, for whatever asks one: a policy, a metric or a reward model."""
+"""Parse a server's table in a run's file, for policies, metrics and reward models that ask one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bestfor.errors import InputError
 
 
 class EndpointTable(BaseModel):
-    """An OpenAI-compatible server; keys as in :class:`bestfor.endpoint.EndpointConfig` and its budget."""
+    """Table of an OpenAI-compatible server; keys as in :class:`bestfor.endpoint.EndpointConfig` and its budget."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -36,7 +36,7 @@ class EndpointTable(BaseModel):
         return redact(value)
 
     def config(self, where: str) -> EndpointConfig:
-        """The table as the client takes it.
+        """Convert the table to the client's settings.
 
         Raises:
             InputError: no address, or a budget in money without prices; ``where`` names the table.
@@ -51,7 +51,7 @@ class EndpointTable(BaseModel):
 
 
 def hidden(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of a run's file as they may be written down: addresses in them, however deep, without their secrets."""
+    """Redact the values of a run's file: addresses in them, however deep, lose their secrets."""
     shown: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):

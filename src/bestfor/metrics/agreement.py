@@ -1,4 +1,4 @@
-"""Exact match and absolute error: for tasks whose answer is a label or a number."""
+"""Score labels by exact match and numbers by absolute error."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from bestfor.metrics.base import AgainstReference, Query
 
 
 class Exact(AgainstReference):
-    """1 where a text is the user's own, outer space aside, else 0; its mean is the accuracy."""
+    """Score 1 where a text is the user's own, outer space aside, else 0; its mean is the accuracy."""
 
     name = "exact"
 
     @property
     def signature(self) -> dict[str, str | int | float | bool]:
-        """The metric."""
+        """Name of the metric."""
         return {"metric": self.name}
 
     def _scores(self, query: Query, reference: str, texts: list[str]) -> list[float]:
@@ -46,7 +46,7 @@ class AbsoluteError(AgainstReference):
 
     @property
     def signature(self) -> dict[str, str | int | float | bool]:
-        """The metric and its scale."""
+        """Name of the metric and its scale."""
         return {"metric": self.name, "low": self._low, "high": self._high}
 
     def _scores(self, query: Query, reference: str, texts: list[str]) -> list[float]:

@@ -1,4 +1,4 @@
-"""What every metric takes and gives: a query and texts in, a number for each text out."""
+"""Protocol of metrics: a query and texts in, a number for each text out; and the base class of comparisons."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bestfor.types import FloatArray
 
 @dataclass(frozen=True)
 class Query:
-    """What a text is measured against.
+    """Query that texts are measured against.
 
     Attributes:
         query_id: names the query.
@@ -34,7 +34,7 @@ class Query:
 
 @runtime_checkable
 class Metric(Protocol):
-    """Measures what we truly care about.
+    """Metric of what we truly care about.
 
     Three optional attributes say how it likes to be asked: ``processes = True`` that it can be sent to other processes
     and works there, ``many = True`` that it has ``measure_many(queries, texts)`` for several queries in one call, and
@@ -43,16 +43,16 @@ class Metric(Protocol):
 
     @property
     def name(self) -> str:
-        """What the column ``metric`` and the file of the utilities say."""
+        """Name in the column ``metric`` and of the file of the utilities."""
         ...
 
     @property
     def signature(self) -> dict[str, str | int | float | bool]:
-        """All that decides what it measures, as plain values."""
+        """Plain values of all that decides what it measures."""
         ...
 
     def measure(self, query: Query, texts: Sequence[str]) -> FloatArray:
-        """Utilities of texts for a query.
+        """Measure the utilities of texts for a query.
 
         Args:
             query: what was asked, by whom, and their own text.
@@ -68,13 +68,13 @@ class Metric(Protocol):
 
 
 class AgainstReference(ABC):
-    """The common part of metrics that compare a text with the user's own; a subclass says how."""
+    """Base class of metrics that compare a text with the user's own; a subclass says how."""
 
     name: str
     processes = True
 
     def measure(self, query: Query, texts: Sequence[str]) -> FloatArray:
-        """Nearness of texts to the query's reference.
+        """Measure how near texts are to the query's reference.
 
         Args:
             query: must have a reference.
@@ -93,11 +93,11 @@ class AgainstReference(ABC):
 
     @abstractmethod
     def _scores(self, query: Query, reference: str, texts: list[str]) -> Sequence[float]:
-        """A value for each of distinct texts."""
+        """Score distinct texts."""
 
 
 def reference_of(query: Query, metric: str) -> str:
-    """The user's own text.
+    """Take the user's own text.
 
     Raises:
         InputError: there is none.

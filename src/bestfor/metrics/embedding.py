@@ -1,4 +1,4 @@
-"""Nearness in meaning to the user's own text: the cosine of their embeddings."""
+"""Measure nearness in meaning to the user's own text: the cosine of their embeddings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class EmbeddingSimilarity:
 
     @property
     def encoder(self) -> Encoder:
-        """The encoder.
+        """Encoder, loaded when it is first needed.
 
         Raises:
             InputError: there is none of that name.
@@ -42,11 +42,11 @@ class EmbeddingSimilarity:
 
     @property
     def signature(self) -> dict[str, str | int | float | bool]:
-        """The metric and its encoder's name and content hash."""
+        """Name of the metric and its encoder's name and content hash."""
         return {"metric": self.name, "encoder": self.encoder.name, "content": self.encoder.signature}
 
     def measure(self, query: Query, texts: Sequence[str]) -> FloatArray:
-        """Cosines of texts with the query's reference.
+        """Compute cosines of texts with the query's reference.
 
         Args:
             query: must have a reference.
@@ -61,7 +61,7 @@ class EmbeddingSimilarity:
         return self.measure_many([query], [texts])[0]
 
     def measure_many(self, queries: Sequence[Query], texts: Sequence[Sequence[str]]) -> list[FloatArray]:
-        """The same for several queries, whose texts are encoded together."""
+        """Compute the cosines of several queries, whose texts are encoded together."""
         references = [reference_of(query, self.name) for query in queries]
         vectors = self.encoder.encode([*references, *(text for one in texts for text in one)]).astype(np.float64)
         length = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""A language model behind an OpenAI-compatible server that says how well a text matches what its author would write."""
+"""Ask a language model behind an OpenAI-compatible server how well a text matches what its author would write."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ RUBRIC = (
 
 @dataclass(frozen=True)
 class JudgeConfig:
-    """Who judges, and by what.
+    """Settings of a judge: its model, rubric, scale and server.
 
     Attributes:
         model: the name under which the server knows the model.
-        rubric: what the judge is told; ``{low}`` and ``{high}`` stand for the ends of the scale.
+        rubric: the instruction to the judge; ``{low}`` and ``{high}`` stand for the ends of the scale.
         low: the lowest score, 0 or more.
         high: the highest score, above ``low``.
         logprobs: whether to take the expectation over score tokens where the server gives their probabilities.
@@ -68,7 +68,7 @@ class JudgeConfig:
 
 @dataclass
 class JudgeCounts:
-    """What became of the texts that a judge was asked about.
+    """Counts of the texts that a judge was asked about, by what became of them.
 
     Attributes:
         asked: texts, those that were answered in an earlier call among them.
@@ -92,7 +92,7 @@ class JudgeCounts:
 
 
 class JudgeMetric:
-    """Scores each text on a scale; texts without an answer, or with one that is no score, have none (NaN).
+    """Score of a judge on a scale; texts without an answer, or with one that is no score, have none (NaN).
 
     Equal texts of a query are judged once. With a cache no answer is paid for twice, whatever happens meanwhile.
 
@@ -112,7 +112,7 @@ class JudgeMetric:
 
     @property
     def signature(self) -> dict[str, str | int | float | bool]:
-        """The judge, its rubric and its scale."""
+        """Name of the judge, its rubric and its scale."""
         config = self.config
         return {
             "metric": self.name,
@@ -128,12 +128,12 @@ class JudgeMetric:
 
     @property
     def usage(self) -> Usage:
-        """What this judge has spent so far."""
+        """Usage of this judge so far."""
         return self._chat.usage
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the scores should know."""
+        """Notes for a reader of the scores: what is missing, and why."""
         counts, said = self.counts, list[str]()
         if counts.refused or counts.nonsense:
             said.append(
@@ -149,7 +149,7 @@ class JudgeMetric:
         return tuple(said)
 
     def measure(self, query: Query, texts: Sequence[str]) -> FloatArray:
-        """Scores of texts for a query.
+        """Score texts for a query.
 
         Args:
             query: what was asked; the user's own text is shown to the judge where there is one.
@@ -166,7 +166,7 @@ class JudgeMetric:
         return self.measure_many([query], [texts])[0]
 
     def measure_many(self, queries: Sequence[Query], texts: Sequence[Sequence[str]]) -> list[FloatArray]:
-        """Scores of the texts of several queries, asked for side by side; see :meth:`measure`."""
+        """Score the texts of several queries, asked for side by side; see :meth:`measure`."""
         pairs = [(query, text) for query, own in zip(queries, texts, strict=True) for text in dict.fromkeys(own)]
         scores = iter(self._chat.run(lambda: self._all(pairs)))
         found: list[FloatArray] = []

@@ -1,4 +1,4 @@
-"""METEOR (Banerjee & Lavie 2005) as NLTK computes it: words match as they are, by their stem, or as synonyms."""
+"""Measure METEOR (Banerjee & Lavie 2005) as NLTK does: words match as they are, by their stem, or as synonyms."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Split = Callable[[str], list[str]]
 
 
 class MissingDataError(BestforError):
-    """Data of NLTK that is not on this machine; the message holds the command that gets it."""
+    """Error of NLTK data that is not on this machine; the message holds the command that gets it."""
 
     exit_code = 2
 
@@ -56,7 +56,7 @@ class Meteor(AgainstReference):
 
     @property
     def signature(self) -> dict[str, str | int | float | bool]:
-        """The metric, NLTK's version, and WordNet's (or that another one was given)."""
+        """Name of the metric, NLTK's version, and WordNet's (or that another one was given)."""
         wordnet = _wordnet().get_version() if self._wordnet is None else "given"
         return {"metric": self.name, "nltk": version("nltk"), "wordnet": str(wordnet), "split": self._split is None}
 

@@ -1,4 +1,4 @@
-"""BLEU (Papineni et al. 2002) and chrF (Popovic 2015) of single texts, as sacrebleu computes them."""
+"""Measure BLEU (Papineni et al. 2002) and chrF (Popovic 2015) of single texts, as sacrebleu does."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Ngrams(AgainstReference):
 
     @property
     def signature(self) -> dict[str, str | int | float | bool]:
-        """The metric and sacrebleu's own signature, its version included."""
+        """Name of the metric and sacrebleu's own signature, its version included."""
         scorer = _scorer(self.name)
         scorer.sentence_score("a", ["a"])
         return {"metric": self.name, "sacrebleu": str(scorer.get_signature())}

@@ -1,4 +1,4 @@
-"""Overlap with the user's own text: ROUGE (Lin 2004) with the values of the package rouge-score, faster."""
+"""Measure overlap with the user's own text: ROUGE (Lin 2004) with the values of rouge-score, faster."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Overlap(AgainstReference):
 
     @property
     def signature(self) -> dict[str, str | int | float | bool]:
-        """The metric, whether it stems, and the version of rouge-score whose values it gives."""
+        """Name of the metric, if it stems, and the version of rouge-score whose values it gives."""
         return {"metric": self.name, "stemmer": self._stemmer, "rouge-score": DEFINITION}
 
     def _scores(self, query: Query, reference: str, texts: list[str]) -> list[float]:
@@ -58,12 +58,12 @@ class Overlap(AgainstReference):
 
 
 def words(text: str) -> list[str]:
-    """Lower-cased runs of letters a-z and digits."""
+    """Split a text into lower-cased runs of letters a-z and digits."""
     return _WORD.findall(text.lower())
 
 
 def positions(tokens: Sequence[str]) -> dict[str, int]:
-    """For each word the places where it stands, as the bits of a number."""
+    """Index the places where each word stands, as the bits of a number."""
     found: dict[str, int] = {}
     for place, token in enumerate(tokens):
         found[token] = found.get(token, 0) | 1 << place
@@ -71,7 +71,7 @@ def positions(tokens: Sequence[str]) -> dict[str, int]:
 
 
 def common(places: dict[str, int], length: int, tokens: Sequence[str]) -> int:
-    """Length of the longest common subsequence, a column of the table at a time as bits (Hyyro 2004).
+    """Compute the length of the longest common subsequence, a column of the table at a time as bits (Hyyro 2004).
 
     Args:
         places: of the one sequence, from :func:`positions`.
@@ -106,7 +106,7 @@ def _f(precision: float, recall: float) -> float:
 
 
 class _Stemming:
-    """rouge-score's own tokenizer with stemming; a text is split once in a while and not once for every metric."""
+    """Tokenizer of rouge-score with stemming; a text is split once in a while and not once for every metric."""
 
     def __init__(self) -> None:
         self._plain = require("rouge_score.tokenizers", "metrics").DefaultTokenizer(use_stemmer=True)

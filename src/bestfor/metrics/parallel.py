@@ -1,4 +1,4 @@
-"""Queries measured in other processes, in chunks that come back in order."""
+"""Measure queries in other processes, in chunks that come back in order."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _metric: Metric | None = None
 
 
 def values(metric: Metric, chunk: Chunk) -> list[FloatArray]:
-    """Utilities of a chunk's texts, query by query."""
+    """Measure a chunk's texts, query by query."""
     if getattr(metric, "many", False):
         return list(_many(metric)([query for query, _ in chunk], [texts for _, texts in chunk]))
     return [metric.measure(query, texts) for query, texts in chunk]
 
 
 def measured(metric: Metric, chunks: Sequence[Chunk], workers: int) -> Iterator[list[FloatArray]]:
-    """Utilities of chunks, in their order whoever is done first.
+    """Measure chunks and give them in their order, whoever is done first.
 
     Args:
         metric: goes to the other processes once; it is asked here where it cannot go there.
@@ -81,7 +81,7 @@ def _receive(metric: Metric) -> None:
 
 @dataclass(frozen=True)
 class _Refused:
-    """An error about the input, as plain values: exceptions of several arguments do not travel between processes."""
+    """Error about the input as plain values: exceptions of several arguments do not travel between processes."""
 
     where: str
     found: str

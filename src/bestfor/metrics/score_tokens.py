@@ -1,4 +1,4 @@
-"""A score from a language model's answer: the expectation over its score tokens (Liu et al. 2023, G-Eval).
+"""Read a score from a language model's answer: the expectation over its score tokens (Liu et al. 2023, G-Eval).
 
 With p(s) the probability of score s at the place where the answer's number begins, the score is
 sum over s of s p(s) / sum over s of p(s), and 1 - sum over s of p(s) is the missing mass: what the model would rather
@@ -23,7 +23,7 @@ _PLAIN = re.compile(_LEAD + r"(-?[0-9]+(?:\.[0-9]+)?)\s*(?:(?:/|out of)\s*([0-9]
 
 @dataclass(frozen=True)
 class Score:
-    """A score as it was read.
+    """Score of an answer, with the probability of all that is none.
 
     Attributes:
         value: within the scale.
@@ -36,7 +36,7 @@ class Score:
 
 @dataclass(frozen=True)
 class _Token:
-    """A token of an answer.
+    """Token of an answer with its alternatives.
 
     Attributes:
         text: as it was written.
@@ -48,7 +48,7 @@ class _Token:
 
 
 def score_reading(low: int, high: int) -> Reading:
-    """Reads scores of a scale as ``[value, missing]``, and keeps them so."""
+    """Build the reader of scores of a scale, which are kept as ``[value, missing]``."""
 
     def read(choice: Mapping[str, Any]) -> list[float | None] | None:
         score = read_score(choice, low, high)
@@ -68,7 +68,7 @@ def _is_number(value: object) -> bool:
 
 
 def read_score(choice: Mapping[str, Any], low: int, high: int) -> Score | None:
-    """The score of a choice of a chat answer.
+    """Read the score of a choice of a chat answer.
 
     Args:
         choice: with ``message.content``, and perhaps ``logprobs.content`` with ``top_logprobs``.
@@ -95,7 +95,7 @@ def read_score(choice: Mapping[str, Any], low: int, high: int) -> Score | None:
 
 
 def read_number(text: str, low: int, high: int) -> tuple[float, int] | None:
-    """The score that a text states.
+    """Read the score that a text states.
 
     A text that is little more than a number (``4``, ``Score: 4/5``) states it; any other states a score only where it
     holds no second number, for which of two is meant cannot be known.
@@ -131,7 +131,7 @@ def _tokens(choice: Mapping[str, Any]) -> list[_Token]:
 
 
 def _from(tokens: Sequence[_Token], start: int) -> list[_Token]:
-    """The tokens from the one that holds a place of the text on."""
+    """Take the tokens from the one that holds a place of the text on."""
     at = 0
     for index, token in enumerate(tokens):
         at += len(token.text)
@@ -141,7 +141,7 @@ def _from(tokens: Sequence[_Token], start: int) -> list[_Token]:
 
 
 def _expectation(tokens: Sequence[_Token], low: int, high: int) -> Score | None:
-    """The expectation at the first token, which begins the number."""
+    """Compute the expectation at the first token, which begins the number."""
     if not tokens or not _DIGITS.fullmatch(tokens[0].text.strip()):
         return None
     mass = dict.fromkeys(range(low, high + 1), 0.0)
@@ -163,7 +163,7 @@ def _expectation(tokens: Sequence[_Token], low: int, high: int) -> Score | None:
 def _readings(
     digits: str, tokens: Sequence[_Token], spelled: Mapping[str, float], high: int
 ) -> list[tuple[int, float]]:
-    """The scores that a token may stand for, and their shares: ``1`` may begin ``10`` where tokens are single digits.
+    """List the scores that a token may begin, with shares: ``1`` may begin ``10`` where tokens are single digits.
 
     What was written next tells for the token that was chosen; for another one it is unknown, and its mass is missing.
     """

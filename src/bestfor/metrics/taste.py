@@ -1,4 +1,4 @@
-"""The embedded world's own metric: what a text is truly worth to a user, and the noisy labels that users give."""
+"""Measure the embedded world's true utility of a text to a user, and the noisy labels that users give."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Taste:
 
     @property
     def signature(self) -> dict[str, str | int | float | bool]:
-        """The metric and its world."""
+        """Name of the metric and its world."""
         return {"metric": self.name, "world": repr(sorted(asdict(self._world).items()))}
 
     def measure(self, query: Query, texts: Sequence[str]) -> FloatArray:
-        """Utilities of texts for a query of the world.
+        """Measure the utilities of texts for a query of the world.
 
         Args:
             query: by one of the world's users; no reference is needed.

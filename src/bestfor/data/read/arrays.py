@@ -60,7 +60,7 @@ def open_text(path: Path) -> IO[str]:
 
 
 class _Text:
-    """What was read and not used yet."""
+    """Buffer of the text that was read and not decoded yet."""
 
     def __init__(self, path: Path, handle: IO[str], chunk: int) -> None:
         self.path, self._handle, self._chunk = path, handle, chunk
@@ -73,7 +73,7 @@ class _Text:
         return not self.ended
 
     def peek(self) -> str:
-        """The next character that is no white space, "" at the end."""
+        """Skip white space and show the next character, "" at the end."""
         while True:
             while self.at < len(self.left) and self.left[self.at] in " \t\r\n":
                 self.at += 1
@@ -83,7 +83,7 @@ class _Text:
                 return ""
 
     def value(self, row: int) -> object:
-        """The next whole value."""
+        """Decode the next whole value."""
         while True:
             try:
                 found, self.at = _DECODER.raw_decode(self.left, self.at)
@@ -97,7 +97,7 @@ class _Text:
                 return found
 
     def broken(self, found: str, row: int) -> InputError:
-        """The error for a file that is no array of objects."""
+        """Build the error for a file that is no array of objects."""
         return InputError(f"{self.path}, row {row}", found, "an array of objects, [{...}, ...]")
 
 

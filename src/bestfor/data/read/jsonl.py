@@ -1,4 +1,4 @@
-"""JSON lines as columns: read by Arrow where all rows are alike, one by one where they are not."""
+"""Read JSON lines as columns: by Arrow where all rows are alike, one by one where they are not."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def read_jsonl(path: Path, texts: Sequence[str], numbers: Sequence[str]) -> tupl
 
 
 def first_row(path: Path) -> Row:
-    """The first row of a file.
+    """Read the first row of a file.
 
     Raises:
         InputError: there is none, or it is not a JSON object.
@@ -55,7 +55,7 @@ def first_row(path: Path) -> Row:
 
 
 def jsonl_blocks(path: Path, texts: Sequence[str], numbers: Sequence[str], size: int = BLOCK) -> Iterator[pa.Table]:
-    """The same columns as :func:`read_jsonl`, some bytes of the file at a time.
+    """Read the same columns as :func:`read_jsonl`, some bytes of the file at a time.
 
     Args:
         path: the file.
@@ -81,7 +81,7 @@ def jsonl_blocks(path: Path, texts: Sequence[str], numbers: Sequence[str], size:
 
 
 def _lines(path: Path, size: int) -> Iterator[bytes]:
-    """Whole lines, about so many bytes at a time."""
+    """Read whole lines, about so many bytes at a time."""
     with path.open("rb") as handle:
         rest = handle.read(3).removeprefix(b"\xef\xbb\xbf")
         while chunk := handle.read(size):
@@ -96,7 +96,7 @@ def _lines(path: Path, size: int) -> Iterator[bytes]:
 
 
 def _alike(source: Path | pa.NativeFile, first: Row, texts: Sequence[str], numbers: Sequence[str]) -> pa.Table | None:
-    """By Arrow, with the types of the first row; None where other rows differ."""
+    """Parse by Arrow with the types of the first row; None where other rows differ."""
     fields = [(name, pa.int64() if type(first.get(name)) is int else pa.string()) for name in texts]
     fields += [(name, pa.float64()) for name in numbers if name not in texts]
     parse = pajson.ParseOptions(explicit_schema=pa.schema(fields), unexpected_field_behavior="ignore")
@@ -107,7 +107,7 @@ def _alike(source: Path | pa.NativeFile, first: Row, texts: Sequence[str], numbe
 
 
 def _one_by_one(rows: Iterable[tuple[int, Row]], path: Path, texts: Sequence[str], numbers: Sequence[str]) -> pa.Table:
-    """Every value as text: what is no number is found, with its row, where numbers are read from it."""
+    """Parse row by row, every value as text, so that a cell that is no number is found later with its row."""
     columns: dict[str, list[str | None]] = {name: [] for name in (*texts, *numbers)}
     for row, found in rows:
         for name, column in columns.items():

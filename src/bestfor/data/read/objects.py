@@ -92,13 +92,13 @@ def _parquet(path: Path) -> Iterator[tuple[str, Row]]:
 
 
 def unreadable(path: Path, error: Exception, expected: str) -> InputError:
-    """The error for a file that cannot be opened, or broke while it was read."""
+    """Build the error for a file that cannot be opened, or broke while it was read."""
     lines = str(getattr(error, "strerror", None) or error).strip().splitlines()
     return InputError(str(path), f"what cannot be read ({lines[0] if lines else type(error).__name__})", expected)
 
 
 def text_of(row: Mapping[str, object], name: str, where: str) -> str:
-    """A field's text; numbers become their decimal text.
+    """Take the text of a field; numbers become their decimal text.
 
     Raises:
         InputError: the field is missing, or holds something else, or half of a surrogate pair.
@@ -115,7 +115,7 @@ def text_of(row: Mapping[str, object], name: str, where: str) -> str:
 
 
 def objects_of(row: Mapping[str, object], name: str, where: str) -> list[Mapping[str, object]]:
-    """A field's list of objects.
+    """Take the list of objects of a field.
 
     Raises:
         InputError: the field is missing, is no list, or holds something else.
@@ -143,7 +143,7 @@ def _transposed(columns: Mapping[str, object], where: str) -> object:
 
 
 def time_of(value: object, where: str) -> int | None:
-    """A date as seconds since 1970 (UTC): a year, a date or a moment in ISO 8601, or seconds or milliseconds.
+    """Convert a year, an ISO 8601 date or moment, seconds or milliseconds to seconds since 1970 (UTC).
 
     Raises:
         InputError: anything else.

@@ -38,7 +38,7 @@ __getattr__ = renamed(__name__, {"Block": "QueryBlock"})
 
 @dataclass(frozen=True)
 class QueryBlock:
-    """Some whole queries.
+    """Rows of some whole queries.
 
     Attributes:
         table: a column for every role; the rows of a query follow one another, in the order of the whole table.
@@ -52,14 +52,14 @@ class QueryBlock:
 
 
 class _Scattered(Exception):
-    """The rows of some query do not follow one another."""
+    """Signal that the rows of some query do not follow one another."""
 
 
 class QueryBlocks:
-    """The blocks of a table, for several passes; a context manager that removes its temporary files."""
+    """Blocks of whole queries of a table, for several passes; a context manager that removes its temporary files."""
 
     def __init__(self, batches: Batches, part: int = PART) -> None:
-        """Nothing is read yet.
+        """Take the table; nothing is read yet.
 
         Args:
             batches: of a table with the roles user and query.
@@ -84,7 +84,7 @@ class QueryBlocks:
         return bool(self._files)
 
     def first_pass(self, look: Callable[[Iterable[QueryBlock]], Found]) -> Found:
-        """Look at all blocks once and find out on the way whether queries are scattered.
+        """Look at all blocks once and find out on the way if the rows of some query are apart.
 
         Args:
             look: is called again from the start, with other blocks, where they are.
@@ -102,7 +102,7 @@ class QueryBlocks:
             return look(self)
 
     def __iter__(self) -> Iterator[QueryBlock]:
-        """The same blocks again; only after the first pass."""
+        """Give the same blocks again; only after the first pass."""
         if not self._files:
             yield from _grouped(self._batches, None)
         for file in self._files:
@@ -123,7 +123,7 @@ class QueryBlocks:
 
 
 class _Seen:
-    """The queries so far, by hash; two with the same hash only cost time."""
+    """Hashes of the queries so far; two queries with the same hash only cost time."""
 
     def __init__(self) -> None:
         self._new: list[Hashes] = []
@@ -144,7 +144,7 @@ class _Seen:
 
 
 def _grouped(batches: Batches, seen: _Seen | None) -> Iterator[QueryBlock]:
-    """Blocks of whole queries, straight from the table; raises :class:`_Scattered` as soon as it is known."""
+    """Cut the table into blocks of whole queries; raise :class:`_Scattered` as soon as that cannot be."""
     held: list[tuple[int, pa.Table]] = []
     for first, table in batches:
         start = _starts(table)
@@ -181,7 +181,7 @@ def _changes(column: pa.ChunkedArray) -> BoolArray:
 
 
 def _starts(table: pa.Table) -> IntArray:
-    """The first row of each run of one user and query."""
+    """Find the first row of each run of one user and query."""
     if not table.num_rows:
         return np.zeros(0, dtype=np.int64)
     return np.flatnonzero(np.r_[True, _changes(table["user"]) | _changes(table["query"])])
@@ -192,7 +192,7 @@ def _continues(before: pa.Table, after: pa.Table) -> bool:
 
 
 def _keys(table: pa.Table) -> Hashes:
-    """Every row's user and query as one number."""
+    """Hash every row's user and query to one number."""
     first, second = (_hashed(table[role].combine_chunks()) for role in ("user", "query"))
     return join_hashes(first, second)
 
@@ -203,7 +203,7 @@ def _hashed(strings: pa.Array) -> Hashes:
 
 
 def _write_parts(batches: Batches, files: list[Path], rows: int) -> None:
-    """Deal rows out to files, in their order."""
+    """Write each row to the file of its query's hash, in the table's order."""
     with ExitStack() as stack:
         writers: dict[int, pq.ParquetWriter] = {}
         for table in _numbered(batches, 2 * rows):
@@ -220,7 +220,7 @@ def _write_parts(batches: Batches, files: list[Path], rows: int) -> None:
 
 
 def _numbered(batches: Batches, rows: int) -> Iterator[pa.Table]:
-    """Batches joined to at least so many rows, with a column of row numbers."""
+    """Join batches to at least so many rows, with a column of row numbers."""
     held: list[pa.Table] = []
     for first, table in batches:
         number = pa.array(np.arange(table.num_rows, dtype=np.int64) + first)

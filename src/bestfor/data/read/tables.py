@@ -38,7 +38,7 @@ __getattr__ = renamed(__name__, {"load_ratings": "data.sources.own:load_ratings"
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns a table must have, by role.
+    """Columns that a table must have, by role.
 
     Attributes:
         text: roles read as strings, each with its column's name; numbers become their decimal text.
@@ -72,7 +72,7 @@ def read_table(path: str | Path, columns: Columns) -> pa.Table:
 
 
 def arrow_table(frame: object) -> pa.Table:
-    """Any DataFrame (pandas, polars, ...) or table that speaks the Arrow stream interface.
+    """Convert any DataFrame (pandas, polars, ...) or table that exports the Arrow stream interface.
 
     Raises:
         InputError: it does not.
@@ -115,7 +115,7 @@ def roles_of(table: pa.Table, columns: Columns, where: str, first: int = 1) -> p
 
 
 def file_signature(path: str | Path) -> str:
-    """The sha256 of a file's bytes, as ``sha256:<hex>``."""
+    """Hash a file's bytes by sha256, as ``sha256:<hex>``."""
     try:
         with Path(path).open("rb") as handle:
             return "sha256:" + hashlib.file_digest(handle, "sha256").hexdigest()
@@ -124,7 +124,7 @@ def file_signature(path: str | Path) -> str:
 
 
 def format_of(path: Path) -> str:
-    """csv, tsv, jsonl or parquet.
+    """Find a file's format by its ending: csv, tsv, jsonl or parquet.
 
     Raises:
         InputError: another ending, no file, or an empty one.
@@ -162,7 +162,7 @@ def _read_columns(path: Path, kind: str, columns: Columns) -> pa.Table:
 
 
 def unreadable(path: Path, kind: str, error: Exception) -> InputError:
-    """The error for a table that broke while it was read."""
+    """Build the error for a table that broke while it was read."""
     line = (str(error).strip() or type(error).__name__).splitlines()[0]
     expected = "a whole parquet file" if kind == "parquet" else f"a whole {kind} file in UTF-8"
     return InputError(str(path), f"an unreadable table ({line})", expected)
@@ -178,15 +178,15 @@ def require_columns(names: Sequence[str], columns: Columns, where: str) -> None:
 
 
 def _instead(name: str, names: Sequence[str], hint: str | None) -> str:
-    """What could stand for a column that is not there."""
+    """Name what could stand for a column that is not there."""
     near = nearest(name, names)
     listed = "" if hint is None or near.startswith("one of") else f"; its columns are {', '.join(names)}"
-    told = "" if hint is None else f" (say which with {hint})"
-    return textwrap.shorten(near, 300) + told + textwrap.shorten(listed, 300)
+    option = "" if hint is None else f" (say which with {hint})"
+    return textwrap.shorten(near, 300) + option + textwrap.shorten(listed, 300)
 
 
 def header_of(path: Path, kind: str) -> list[str]:
-    """The column names of a csv or tsv file that has rows too."""
+    """Read the column names of a csv or tsv file that has rows too."""
     mark = delimiter_of(kind)
     with path.open(encoding="utf-8-sig", newline="") as handle:
         names = next((row for row in csv.reader(handle, delimiter=mark) if row), [])
@@ -202,7 +202,7 @@ def header_of(path: Path, kind: str) -> list[str]:
 
 
 def delimiter_of(kind: str) -> str:
-    """What separates columns."""
+    """Character between the columns of a format."""
     return "\t" if kind == "tsv" else ","
 
 
@@ -223,7 +223,7 @@ def _read_csv(path: Path, kind: str, present: Sequence[str], texts: Mapping[str,
 
 
 def strings(column: pa.ChunkedArray, where: str, optional: bool, first: int) -> pa.ChunkedArray:
-    """A column as strings, numbers in decimal.
+    """Convert a column to strings, numbers in decimal.
 
     Args:
         column: of any type.
@@ -248,7 +248,7 @@ def strings(column: pa.ChunkedArray, where: str, optional: bool, first: int) -> 
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Without a dictionary; Arrow cannot cast one of string views, as polars' categories are."""
+    """Decode a dictionary column; Arrow cannot cast one of string views, as polars' categories are."""
     if not pa.types.is_dictionary(column.type):
         return column
     kind = pa.string() if pa.types.is_string_view(column.type.value_type) else column.type.value_type
@@ -256,7 +256,7 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _identifiers(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Floats as identifiers: NaN is none, and 3.0 is the 3 that a tool wrote as a float."""
+    """Write floats as identifiers: NaN is none, and 3.0 is the 3 that a tool wrote as a float."""
     values = column.to_numpy()
     whole = np.isfinite(values) & (np.floor(values) == values) & (np.abs(values) < 2**53)
     texts = pa.array(values, mask=np.isnan(values)).cast(pa.string())
@@ -265,7 +265,7 @@ def _identifiers(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def numbers(column: pa.ChunkedArray, where: str, first: int) -> pa.ChunkedArray:
-    """A column as float64, null where a cell is empty; arguments as in :func:`strings`.
+    """Convert a column to float64, null where a cell is empty; arguments as in :func:`strings`.
 
     Raises:
         InputError: a cell is not a number; the message names its row.
@@ -298,7 +298,7 @@ def _number(cell: str) -> float:
 
 @dataclass(frozen=True)
 class Batches:
-    """A table's columns by role, in batches.
+    """Columns of a table by role, read in batches as often as wanted.
 
     Attributes:
         source: a .csv, .tsv, .jsonl or .parquet file, or a table in memory.
@@ -315,7 +315,7 @@ class Batches:
     block: int = BLOCK
 
     def weight(self) -> int:
-        """About how many rows the table has: counted where that is free, else guessed from its bytes."""
+        """Estimate the number of rows: counted where that is free, else guessed from the bytes."""
         if not isinstance(self.source, Path):
             return self.source.num_rows
         kind = format_of(self.source)
@@ -327,7 +327,7 @@ class Batches:
             raise unreadable(self.source, kind, error) from error
 
     def __iter__(self) -> Iterator[tuple[int, pa.Table]]:
-        """The number of the batch's first row (the table's is 1) and a column for every role.
+        """Give each batch with the number of its first row (the table's is 1) and a column for every role.
 
         Raises:
             InputError: as :func:`~bestfor.data.read.tables.read_table`.
@@ -370,7 +370,7 @@ class Batches:
         return jsonl_blocks(path, texts, numbers, self.block)
 
     def _keys(self, path: Path) -> list[str]:
-        """Keys of the first row, and wanted ones that other rows have."""
+        """Find the keys of the first row, and wanted ones that other rows have."""
         names = dict.fromkeys(first_row(path))
         wanted = {*self.columns.text.values(), *self.columns.number.values()}
         blocks = self._jsonl(path) if wanted - names.keys() else iter(())

@@ -1,1 +1,1 @@
-"""Load data sets: Polis exports, LaMP, LongLaMP and histories of one's own."""
+"""Load data sets: Polis exports, LaMP, LongLaMP, and tables of one's own."""

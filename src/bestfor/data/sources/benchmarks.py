@@ -1,11 +1,9 @@
-"""The tasks of LaMP and LongLaMP: the wording of their questions, the fields of their items, and their prompts.
+"""Tasks of LaMP and LongLaMP: the wording of questions, the fields of items, and prompts, written and read back.
 
 All strings are the benchmarks' own, quoted as facts of their formats: questions and item fields from the data files and
 the repository LaMP-Benchmark/LaMP (Salemi et al. 2024, ``LaMP/prompts/prompts.py``), the seven tasks' names in
 ``eval/eval_task.py``, LongLaMP's from LongLaMP-benchmark/LongLaMP-Benchmark (Kumar et al. 2024: ``longLaMP/prompts``,
 the emails' wording from ``data/avocado/create_avocado_dataset.py``) and its files on the hub.
-
-How a benchmark words its questions and prompts, written and read back.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ _SLOT = re.compile(r"\{(\w+)\}")
 
 @dataclass(frozen=True)
 class Wording:
-    """A text with named slots, written and read back.
+    """Template with named slots that is written and read back.
 
     Attributes:
         text: for example ``"Generate a title for the following abstract of a paper: {abstract}"``.
@@ -42,7 +40,7 @@ class Wording:
         return _SLOT.sub(lambda slot: values[slot[1]], self.text)
 
     def read(self, text: str) -> dict[str, str] | None:
-        """What fills the slots of a text, None where it is worded otherwise; white space may differ."""
+        """Read the values of the slots from a text, None where it is worded otherwise; white space may differ."""
         found = self._pattern.fullmatch(text.strip())
         return None if found is None else found.groupdict()
 
@@ -54,7 +52,7 @@ class Wording:
 
 
 def _loosely(words: str) -> str:
-    """A pattern of words with any white space between them (a line's end stays one), and perhaps none at their end."""
+    """Build a pattern of words with any white space between (an end of line stays one), perhaps none at the end."""
     parts = re.split(r"(\s+)", words)
     spaces = [r"\s*\n\s*" if "\n" in part else r"\s+" for part in parts[1::2]]
     if spaces and parts[-1] == "" and spaces[-1] == r"\s+":
@@ -64,7 +62,7 @@ def _loosely(words: str) -> str:
 
 @dataclass(frozen=True)
 class QuestionForm:
-    """How one thing is asked: in the benchmark's words, and as a plain input without instruction.
+    """Wordings of one kind of question: the benchmark's, and a plain input without instruction.
 
     Attributes:
         published: the benchmark's wording of a question.
@@ -77,7 +75,7 @@ class QuestionForm:
 
 @dataclass(frozen=True)
 class Task:
-    """A task of a benchmark.
+    """Task of a benchmark: how its questions, its items and its prompts are worded.
 
     Attributes:
         name: as the benchmark's files of outputs name it.
@@ -105,12 +103,12 @@ class Task:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields that an item must have."""
+        """Fields that an item must have."""
         asked = self.questions[-1].plain.slots if self.labelled else ()
         return tuple(dict.fromkeys([*asked, *self.output.slots]))
 
     def plain(self, question: str) -> str:
-        """A published question without its instruction; a question in other words as it is."""
+        """Strip a published question of its instruction; a question in other words stays as it is."""
         for form in self.questions:
             values = form.published.read(question)
             if values is not None:
@@ -118,7 +116,7 @@ class Task:
         return question
 
     def published(self, plain: str) -> str:
-        """The benchmark's question of a plain input."""
+        """Word a plain input as the benchmark's question."""
         for form in self.questions:
             values = form.plain.read(plain)
             if values is not None:
@@ -131,7 +129,7 @@ class Task:
         return asked, self.output.write(values)
 
     def prompt(self, items: list[tuple[str, str]], plain: str) -> str:
-        """The benchmark's prompt: items, the one that matters most first, and the question."""
+        """Build the benchmark's prompt: items, the one that matters most first, and the question."""
         question = self.published(plain)
         if not items:
             return question
@@ -324,7 +322,7 @@ APART = (*LAMP, "email_generation")
 
 
 def task_named(name: str, known: tuple[str, ...], where: str) -> Task:
-    """A task by any spelling in use: ``LaMP_4``, ``LaMP-4``, ``lamp4``, ``LaMP_2M``, ``product_review_temporal``.
+    """Find a task by any spelling in use: ``LaMP_4``, ``LaMP-4``, ``lamp4``, ``LaMP_2M``, ``product_review_temporal``.
 
     Raises:
         InputError: none of these; ``where`` names the place.
@@ -342,7 +340,7 @@ def task_named(name: str, known: tuple[str, ...], where: str) -> Task:
 
 
 def task_of_question(question: str, known: tuple[str, ...]) -> Task | None:
-    """The task whose wording a question has, None where there is none."""
+    """Find the task by the wording of a question, None where there is none."""
     for name in known:
         worded = [
             form.published for form in TASKS[name].questions if form.published.slots[0] != form.published.text[1:-1]

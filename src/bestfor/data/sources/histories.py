@@ -40,7 +40,7 @@ __getattr__ = renamed(__name__, {"Left": "Omitted"})
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing that a user wrote.
+    """Item of a user's history: one text that the user wrote.
 
     Attributes:
         item_id: names it within the user's history.
@@ -56,14 +56,14 @@ class Entry:
 
     @cached_property
     def content(self) -> bytes:
-        """A hash of what was asked and written, in one form of Unicode and without regard to white space."""
+        """Hash of what was asked and written, in one form of Unicode and without regard to white space."""
         text = "\0".join(collapse_spaces(part) for part in (self.input, self.output))
         return hashlib.blake2b(text.encode(), digest_size=_DIGEST).digest()
 
 
 @dataclass
 class Omitted:
-    """What was left out, for the notes of a data set."""
+    """Counts of what was left out, for the notes of a data set."""
 
     repeated: int = 0
     empty: int = 0
@@ -72,7 +72,7 @@ class Omitted:
     other: list[str] = field(default_factory=list)
 
     def notes(self) -> tuple[str, ...]:
-        """In words."""
+        """Say in words what was left out."""
         said = [
             (self.repeated, "history items that repeat another of the same user were left out"),
             (self.empty, "history items without a text by the user were left out"),
@@ -83,7 +83,7 @@ class Omitted:
 
 
 class Collector:
-    """Takes users' items, once each, and gives the table.
+    """Collector of users' history items, once each, into one table.
 
     Args:
         most: characters to keep in memory; by default :data:`MOST_IN_MEMORY`.
@@ -101,7 +101,7 @@ class Collector:
         self._spill: _Spill | None = None
 
     def add(self, user: str, entries: Iterable[Entry]) -> None:
-        """Take items of a user; one that says the same as one that is there is left out.
+        """Add items of a user; one that says the same as an earlier one is left out.
 
         Different items of one name are told apart: the second ``a`` becomes ``a#2``.
 
@@ -131,7 +131,7 @@ class Collector:
             self._append((user, name, entry.input, entry.output, entry.timestamp))
 
     def forget(self, user: str) -> None:
-        """No more items of this user will come: what tells them apart can go."""
+        """Drop what tells this user's items apart: no more of them will come."""
         self._names.pop(user, None)
         self._texts.pop(user, None)
 
@@ -156,7 +156,7 @@ class Collector:
             self._spill.write(batch)
 
     def table(self, asked: Collection[bytes] = ()) -> pa.Table:
-        """All items, schema ``HISTORIES``, in the order they came.
+        """Build the table of all items, schema ``HISTORIES``, in the order they came.
 
         Args:
             asked: contents of test questions and what users wrote for them: such items are left out, whosever they
@@ -180,7 +180,7 @@ class Collector:
 
 
 class _Spill:
-    """A temporary file of batches, mapped into memory as they are needed and gone with the process."""
+    """Temporary file of batches, mapped into memory as they are needed and gone with the process."""
 
     def __init__(self, batches: Sequence[pa.RecordBatch]) -> None:
         try:
@@ -225,14 +225,14 @@ def _no_room(error: OSError) -> InputError:
 
 
 class Questions:
-    """Takes queries and gives the table."""
+    """Collector of queries into one table."""
 
     def __init__(self) -> None:
         self._rows: list[tuple[str, str, str, str | None, str, int | None]] = []
         self._seen: set[str] = set()
 
     def add(self, row: tuple[str, str, str, str | None, str, int | None], where: str) -> None:
-        """Take a row of schema ``QUERIES``.
+        """Add a row of schema ``QUERIES``.
 
         Raises:
             InputError: a query of this id is there already; ``where`` names the row.
@@ -244,12 +244,12 @@ class Questions:
 
     @property
     def contents(self) -> set[bytes]:
-        """The contents of test questions with what users wrote for them, see :attr:`Entry.content`."""
+        """Hashes of test questions with what users wrote for them, see :attr:`Entry.content`."""
         rows = (row for row in self._rows if row[4] == "test" and row[3] is not None)
         return {Entry(name, asked, wrote or "").content for name, _, asked, wrote, _, _ in rows}
 
     def table(self, where: str) -> pa.Table:
-        """All queries, schema ``QUERIES``, in the order they came.
+        """Build the table of all queries, schema ``QUERIES``, in the order they came.
 
         Raises:
             InputError: there are none to test.
@@ -266,7 +266,7 @@ TIMES = ("date", "timestamp", "year", "unixReviewTime")
 
 
 def entries_of(task: Task, row: Mapping[str, object], where: str) -> list[Entry]:
-    """The items of a row's profile; where some have no time, none has one, and their order counts.
+    """Read the items of a row's profile; where some have no time, none has one, and their order counts.
 
     Raises:
         InputError: no list of objects, or a field that is missing or of another kind; names the row and the field.

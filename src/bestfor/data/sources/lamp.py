@@ -1,4 +1,4 @@
-"""LaMP (Salemi et al. 2024): a file of questions, each with its user's profile, and a file of what users wrote.
+"""Load LaMP (Salemi et al. 2024): a file of questions, each with its user's profile, and a file of what users wrote.
 
 ``*_questions.json`` is an array of ``{id, input, profile: [{id, ...}]}``; ``*_outputs.json`` is ``{task, golds: [{id,
 output}]}``. The files of the split by user and of the split by time differ in the items' ``date`` only. The layout of
@@ -25,7 +25,7 @@ from bestfor.errors import InputError
 
 @dataclass(frozen=True)
 class LampFiles:
-    """A file of questions and that of its outputs.
+    """Paths of a file of questions and of its outputs.
 
     Attributes:
         questions: of LaMP, or OPPU's file of users; .json or .json.gz. It is read as a stream.
@@ -44,7 +44,7 @@ def load_lamp(
     users: int | None = None,
     fit: LampFiles | None = None,
 ) -> Dataset:
-    """Questions as test queries, profiles as histories.
+    """Load questions as test queries and profiles as histories.
 
     Inputs are kept without the benchmark's instruction (a headline's article, a title's abstract), of questions and
     items alike: prompts bring their own. A user is whom ``user_id`` names; where there is none, questions with the same
@@ -77,7 +77,7 @@ def load_lamp(
 
 @dataclass(frozen=True)
 class _Golds:
-    """What users wrote, by question."""
+    """Outputs that users wrote, by question."""
 
     outputs: dict[str, str] = field(default_factory=dict)
     task: str | None = None
@@ -103,7 +103,7 @@ class _Golds:
         return cls(outputs, text_of(top, "task", str(path)) if top.get("task") is not None else None, path)
 
     def of(self, question: Row, name: str, where: str) -> str | None:
-        """A question's output; that of the question itself where there is no file of outputs."""
+        """Find a question's output; that of the question itself where there is no file of outputs."""
         if self.path is None:
             own = next((key for key in ("output", "gold") if question.get(key) is not None), None)
             return None if own is None else text_of(question, own, where)
@@ -126,12 +126,12 @@ def _task_of(source: Path, golds: _Golds, task: str | None) -> Task:
 
 
 def _questions(row: Row, where: str) -> list[Row]:
-    """A row's questions: itself, or in OPPU's layout those of its user."""
+    """List a row's questions: itself, or in OPPU's layout those of its user."""
     return list(objects_of(row, "query", where)) if "query" in row else [row]
 
 
 class _Reader:
-    """Reads files of questions, row by row."""
+    """Reader of files of questions, row by row."""
 
     def __init__(self, task: Task, users: int | None) -> None:
         self._task, self._most = task, users
@@ -203,5 +203,5 @@ class _Reader:
 
 
 def _named(name: str, split: str) -> str:
-    """Ids count within a file: those of two files must not meet."""
+    """Prefix the id of a question of the fit files: ids count within a file, and those of two files must not meet."""
     return name if split == "test" else f"{split}-{name}"

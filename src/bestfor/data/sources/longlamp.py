@@ -1,4 +1,4 @@
-"""LongLaMP (Kumar et al. 2024): long texts (abstracts, posts, reviews, emails), a question and its profile in each row.
+"""Load LongLaMP (Kumar et al. 2024): abstracts, posts, reviews, emails; each row a question with its profile.
 
 Rows are ``{<user>, input, output, profile: [{...}]}``; the field that names the user is ``name`` for abstracts,
 ``author`` for posts and ``reviewerId`` for reviews. On the hub (``LongLaMP/LongLaMP``) each task and setting has a
@@ -27,7 +27,7 @@ SETTINGS = ("user", "temporal")
 def load_longlamp(
     path: str | Path, *, task: str | None = None, split: str = "test", users: int | None = None
 ) -> Dataset:
-    """Questions as test queries, profiles as histories; inputs are kept without the benchmark's instruction.
+    """Load questions as test queries and profiles as histories; inputs lose the benchmark's instruction.
 
     Rows of one user are merged: an item that is there already is not taken again.
 
@@ -114,7 +114,7 @@ def _within(folder: Path, task: str | None, split: str) -> Sequence[Path]:
 
 
 def _folders(task: str | None) -> list[str]:
-    """Folders that may hold a task's files: by the name given, else by the setting of new users."""
+    """List folders that may hold a task's files: by the name given, else by the setting of new users."""
     if task is None:
         return []
     if task.endswith(SETTINGS):

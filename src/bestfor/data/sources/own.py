@@ -22,7 +22,7 @@ QUERY_ROLES = ("query_id", "user_id", "input", "reference", "split", "timestamp"
 
 
 def load_ratings(path: str | Path, columns: Mapping[str, str] | None = None) -> Ratings:
-    """Scores that people gave to texts: user, text and rating; query, text_id and timestamp where there are any.
+    """Load scores that people gave to texts: user, text, rating, and perhaps query, text_id and timestamp.
 
     Args:
         path: a .csv, .tsv, .jsonl or .parquet file, one rating a row. An empty rating means not rated.
@@ -55,7 +55,7 @@ def load_ratings(path: str | Path, columns: Mapping[str, str] | None = None) -> 
 
 @dataclass(frozen=True)
 class _Cells:
-    """A row of a table by role, and where it stands."""
+    """Cells of a row by role, and where the row stands."""
 
     values: Mapping[str, str | None]
     where: str
@@ -67,7 +67,7 @@ class _Cells:
 def load_histories(
     histories: str | Path, queries: str | Path, *, columns: Mapping[str, str] | None = None, users: int | None = None
 ) -> Dataset:
-    """Read two tables; CSV, TSV, JSONL or Parquet, read in batches.
+    """Load histories and queries from two tables (CSV, TSV, JSONL or Parquet), read in batches.
 
     Args:
         histories: columns user_id, output, and where there are any item_id, input and timestamp. A text without an

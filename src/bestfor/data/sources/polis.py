@@ -1,4 +1,4 @@
-"""The Polis export format: votes of people on each other's statements.
+"""Load Polis exports: votes of people on each other's statements.
 
 A conversation is a folder with ``comments.csv`` (comment-id, author-id, moderated, timestamp, comment-body) and
 ``participants-votes.csv`` (participant, six counts, then one column per comment-id: -1 disagree, 0 pass, 1 agree,
@@ -23,7 +23,7 @@ _COUNTS = ("participant", "group-id", "n-comments", "n-votes", "n-agree", "n-dis
 
 
 def load_polis(path: str | Path) -> Ratings:
-    """Votes on moderated statements, without the votes on one's own.
+    """Load the votes on moderated statements, without votes on one's own.
 
     Args:
         path: the folder of an export.
@@ -75,7 +75,7 @@ def _comments(path: Path) -> dict[str, list]:
 
 
 def _votes(path: Path) -> tuple[list[str], list[str], np.ndarray]:
-    """Participants, the comment ids of the vote columns, and votes (participants x comments, NaN where none)."""
+    """Read participants, comment ids of the vote columns, and votes (participants x comments, NaN where none)."""
     if not path.is_file():
         raise InputError(str(path), "no file", "a Polis export's participants-votes.csv")
     try:

@@ -1,4 +1,4 @@
-"""The embedded world: users with known tastes, their texts, and the true utility of any text."""
+"""Simulate people: users with known tastes, their texts, and the true utility of any text."""
 
 from bestfor.data.world.world import (
     INSTRUCTIONS,

@@ -1,4 +1,4 @@
-"""Facts, their rendering as an input, and a combinatorial grammar that puts them into words in many moods."""
+"""Draw facts, render them as an input, and put them into words in many moods by a combinatorial grammar."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _KNOWN_PARTS = re.compile(r"^\s*(\w+)\s*:\s*(.+?)\s*$")
 
 @dataclass(frozen=True)
 class Facts:
-    """What a text is to be about.
+    """Facts that a text is to state.
 
     Attributes:
         task: ``"headline"`` or ``"review"``.
@@ -47,11 +47,11 @@ class Facts:
     values: tuple[tuple[str, str], ...]
 
     def render(self) -> str:
-        """The input of a query: ``"headline | place: Oakmere | event: harvest fair | ..."``."""
+        """Render the facts as a query's input: ``"headline | place: Oakmere | event: harvest fair | ..."``."""
         return " | ".join((self.task, *(f"{name}: {value}" for name, value in self.values)))
 
     def as_dict(self) -> dict[str, str]:
-        """The facts by name."""
+        """Give the facts by name."""
         return dict(self.values)
 
 
@@ -73,7 +73,7 @@ def parse(text: str) -> Facts:
 
 
 def draw_facts(task: Task, *, rng: np.random.Generator) -> Facts:
-    """Facts at random; a review's good and bad part always differ."""
+    """Draw facts at random; a review's good and bad part always differ."""
     values = {name: options[int(rng.integers(len(options)))] for name, options in FIELDS[task].items()}
     if task == "review" and values["good"] == values["bad"]:
         values["bad"] = phrases.PARTS[(phrases.PARTS.index(values["good"]) + 1) % len(phrases.PARTS)]
@@ -82,7 +82,7 @@ def draw_facts(task: Task, *, rng: np.random.Generator) -> Facts:
 
 @dataclass(frozen=True)
 class Mood:
-    """How a text is written: each field picks phrases."""
+    """Manner of a text: each field picks phrases."""
 
     register: Literal["formal", "plain", "casual"]
     energy: Literal["calm", "even", "keen"]
@@ -92,18 +92,18 @@ class Mood:
 
 
 def draw_mood(*, rng: np.random.Generator) -> Mood:
-    """A mood at random, as :func:`write` draws it."""
+    """Draw a mood at random, as :func:`write` draws it."""
     return _draw_mood(iter(rng.random(5).tolist()))
 
 
 def write(facts: Facts, *, rng: np.random.Generator, mood: Mood | None = None) -> str:
-    """One text about the facts, in the mood given or in one of its own."""
+    """Write one text about the facts, in the mood given or in one of its own."""
     writer = _Writer(facts.as_dict(), rng, mood)
     return writer.headline() if facts.task == "headline" else writer.review()
 
 
 class _Writer(dict[str, str]):
-    """Fills the slots of phrases on demand: one mood per text, one draw per slot."""
+    """Filler of the slots of phrases: one mood per text, one draw per slot."""
 
     def __init__(self, facts: dict[str, str], rng: np.random.Generator, mood: Mood | None) -> None:
         super().__init__(facts)

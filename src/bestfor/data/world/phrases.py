@@ -1,4 +1,4 @@
-"""The words of the embedded world: invented facts, phrases by mood, and the lexicons that measure style.
+"""Vocabulary of the embedded world: invented facts, phrases by mood, and the lexicons that measure style.
 
 Everything here was written for this project. Keys read ``slot.mood``; ``{names}`` in a phrase are slots that the
 grammar fills. The lexicons are what style is measured by, so a phrase carries a mood exactly because of its words.

@@ -1,4 +1,4 @@
-"""What a text of the embedded world is worth to a user: style measured from the text, fidelity, taste, noise.
+"""Compute the true utility of a text to a user of the embedded world from style, fidelity, taste and noise.
 
 All of it is a function of (input, text, taste), so it also holds for texts that no grammar would write.
 """
@@ -43,7 +43,7 @@ _KNOWN_LIMIT = 0.2
 
 @dataclass(frozen=True)
 class _Marks:
-    """What of a text is counted."""
+    """Counts of a text that style is computed from."""
 
     words: tuple[str, ...]
     formal: int
@@ -53,7 +53,7 @@ class _Marks:
 
 
 def draw_taste(silent: float, *, rng: np.random.Generator) -> FloatArray:
-    """One user's weights over ``AXES``: shape (5,), near zero for a share ``silent`` of the users."""
+    """Draw one user's weights over ``AXES``: shape (5,), near zero for a share ``silent`` of the users."""
     quiet = rng.random() < silent
     taste = SHARED + rng.standard_normal(3) @ LOADINGS + OWN * rng.standard_normal(5)
     taste = taste * (TASTE_NORM / np.linalg.norm(taste))
@@ -87,7 +87,7 @@ def style(text: str, task: str) -> FloatArray:
 
 
 def fidelity(text: str, facts: Facts) -> float:
-    """How far a text is about its facts and is well-formed.
+    """Measure how far a text states its facts and is well-formed.
 
     Core facts (event and place; thing, good and bad part) that are named count for it. Rival facts (another place,
     day, number, thing or part), words that the world does not know beyond a fifth of all, immediate repetitions and a
@@ -111,7 +111,7 @@ def fidelity(text: str, facts: Facts) -> float:
 
 
 def utility(text: str, facts: Facts, taste: FloatArray) -> float:
-    """``0.4 (2 fidelity - 1) + 0.6 fidelity tanh(taste . style)``, in [-1, 1].
+    """Compute ``0.4 (2 fidelity - 1) + 0.6 fidelity tanh(taste . style)``, in [-1, 1].
 
     Style counts as far as the text is faithful: a garbled text pleases nobody by being short.
     """
@@ -121,9 +121,9 @@ def utility(text: str, facts: Facts, taste: FloatArray) -> float:
 
 
 def noise_weight(text: str, task: str) -> float:
-    """Variance of a label on this text relative to the average where noise differs: long and funny texts are noisier.
+    """Variance of a label on this text relative to the average, where noise differs by text.
 
-    ``exp(-1.1 brevity + 0.9 humour)`` over its mean on texts of the grammar.
+    ``exp(-1.1 brevity + 0.9 humour)`` over its mean on texts of the grammar: long and funny texts are noisier.
     """
     axes = style(text, task)
     return float(np.exp(-1.1 * axes[0] + 0.9 * axes[3]) / NOISE_MEAN[task])
@@ -135,7 +135,7 @@ NOISE_MEAN = {"headline": 1.802, "review": 1.606}
 
 @lru_cache(maxsize=1)
 def vocabulary() -> frozenset[str]:
-    """All words that the grammar can write, in lower case."""
+    """Collect all words that the grammar can write, in lower case."""
     tables = (phrases.HEADLINE, phrases.REVIEW, phrases.QUIP)
     texts = [re.sub(r"\{\w+\}", " ", text) for table in tables for options in table.values() for text in options]
     texts += [value for fields in FIELDS.values() for options in fields.values() for value in options]

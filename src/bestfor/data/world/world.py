@@ -1,4 +1,4 @@
-"""The embedded world: users with known tastes, what they wrote, and the true utility of any text to any of them.
+"""Build the embedded world: users with known tastes, what they wrote, and the true utility of any text to them.
 
 Nothing here is sampled from people. Tastes, facts and texts are drawn by name (``rng.derive``), so a user's
 histories are the same however many users stand beside them, and utilities need only the input, the text and the user.
@@ -29,7 +29,7 @@ INSTRUCTIONS: dict[str, str] = {
     "review": "Write the review.",
     "mixed": "Write the text.",
 }
-"""What a policy is told to do with the inputs of each kind of world."""
+"""Instruction to a policy for the inputs of each kind of world."""
 
 OUTLIER_SHARE = 0.2
 OUTLIER_RATIO = 5.0
@@ -39,7 +39,7 @@ _DAY = 86_400
 
 @dataclass(frozen=True)
 class World:
-    """Which world to build.
+    """Settings of an embedded world.
 
     Attributes:
         seed: everything is derived from it.
@@ -87,7 +87,7 @@ class World:
 
 @dataclass(frozen=True)
 class WorldData:
-    """A built world.
+    """Histories and test queries of a built world.
 
     Attributes:
         config: what was asked for.
@@ -132,7 +132,7 @@ def build(config: World) -> WorldData:
 
 
 def build_steady(config: World) -> WorldData:
-    """Histories of other users, each of whom writes every text in one mood; there are no test queries.
+    """Write histories of other users, each of whom writes every text in one mood; there are no test queries.
 
     They have no taste, so nothing is worth anything to them: they teach a policy to follow a history.
     """
@@ -149,19 +149,19 @@ def build_steady(config: World) -> WorldData:
 
 
 def user_id(index: int) -> str:
-    """The name of the user at a position: ``"u0007"``."""
+    """Name the user at a position: ``"u0007"``."""
     return f"u{index:04d}"
 
 
 def history_length(config: World, user: str) -> int:
-    """How many items a user wrote: Pareto from the smallest, cut at the largest."""
+    """Draw how many items a user wrote: Pareto from the smallest, cut at the largest."""
     low, high = config.items
     draw = rng.derive(config.seed, "items", user).random()
     return min(high, int(low * (1.0 - draw) ** (-1.0 / 1.1)))
 
 
 def taste_of(config: World, user: str) -> FloatArray:
-    """A user's true weights over ``taste.AXES``, shape (5,).
+    """Draw a user's true weights over ``taste.AXES``, shape (5,).
 
     Raises:
         InputError: the world has no such user.
@@ -172,7 +172,7 @@ def taste_of(config: World, user: str) -> FloatArray:
 
 
 def true_utility(config: World, user: str, input: str, texts: Sequence[str]) -> FloatArray:
-    """What texts are truly worth to a user, without noise.
+    """Compute the utilities of texts to a user, without noise.
 
     Args:
         config: the world.
@@ -212,7 +212,7 @@ def noise_std(config: World, user: str, input: str, texts: Sequence[str]) -> Flo
 
 
 def noisy(config: World, user: str, input: str, texts: Sequence[str]) -> FloatArray:
-    """Labels as a user would give them: true utility plus normal noise, one draw per (user, input, text).
+    """Draw labels as a user would give them: true utility plus normal noise, one draw per (user, input, text).
 
     Returns:
         Shape (len(texts),), not bounded.
