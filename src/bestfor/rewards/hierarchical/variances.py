@@ -303,9 +303,11 @@ def learn_scales(
     if not personal:
         limits[:last] = np.log(_NONE)
     begin = np.clip(middle if start is None else pack(start), *limits.T)
+    bounds = [(float(low), float(high)) for low, high in limits / STEP]
     # the tolerance is relative to the value, which a normal density per label gives well enough
-    options = {"maxiter": 40, "ftol": tolerance / data.labels}
-    found: Any = optimize.minimize(loss, begin / STEP, jac=True, bounds=limits / STEP, options=options)
+    found: Any = optimize.minimize(
+        loss, begin / STEP, jac=True, bounds=bounds, options={"maxiter": 40, "ftol": tolerance / data.labels}
+    )
     return unpack(found.x * STEP)
 
 

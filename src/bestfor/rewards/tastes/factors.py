@@ -137,7 +137,7 @@ def update_users(votes: Votes, state: State) -> State:
 
 def _standardise(votes: Votes, state: State) -> State:
     """Move means into h_0 and give tastes unit covariance: the same fit, a faster climb."""
-    voters = sum_by(votes.owner, np.asarray(votes.present.sum(axis=1)), len(state.taste)) > 0
+    voters = sum_by(votes.owner, np.asarray(votes.present.sum(axis=1), dtype=np.float64), len(state.taste)) > 0
     centre = state.taste[voters].mean(axis=0)
     item, k = state.item.copy(), len(centre)
     item[:, 0] += item[:, 1:] @ centre + state.level.mean()
