@@ -85,3 +85,41 @@ def test_modules_at_their_old_path_are_found_and_warn(old, monkeypatch):
     public = [name for name in vars(new) if not name.startswith("_")]
     assert public or new.__file__.endswith("__init__.py")
     assert all(getattr(module, name) is getattr(new, name) for name in public)
+
+
+QUESTIONS = ("What ", "Where ", "Who ", "How ", "Whether ", "When ", "Which ")
+
+
+def documented(path, tree):
+    """Every module, class and function with a docstring, by its dotted name."""
+    yield name_of(path), tree
+    todo = [(name_of(path), tree)]
+    while todo:
+        name, node = todo.pop()
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                yield f"{name}:{child.name}", child
+                todo.append((f"{name}:{child.name}", child))
+            else:
+                todo.append((name, child))
+
+
+@pytest.mark.xfail(reason="the rooms are being renamed one after the other", strict=True)
+def test_first_lines_say_what_a_thing_does():
+    found = [(name, ast.get_docstring(node)) for path, tree in TREES.items() for name, node in documented(path, tree)]
+    first, rest = {}, {}
+    for name, text in found:
+        if text:
+            first[name], _, rest[name] = text.partition("\n")
+    assert len(first) > 1000
+    assert {name: line for name, line in first.items() if not line[0].isupper() or line[-1] not in ".:"} == {}
+    assert {name: line for name, line in first.items() if line.startswith(QUESTIONS)} == {}
+    assert {name: line for name, line in first.items() if rest[name].lstrip(" ")[:1].strip()} == {}
+
+
+def test_files_that_answer_the_twelve_questions_are_there():
+    page = (SOURCE.parent.parent / "docs" / "finding.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:-1] for line in page.splitlines() if line.startswith("|")][2:]
+    named = [answer.strip().strip("`") for _, answer in rows]
+    assert len(named) == 12
+    assert [name for name in named if not (SOURCE / name).is_file()] == []
