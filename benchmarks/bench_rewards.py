@@ -27,11 +27,11 @@ import sklearn
 from sklearn.linear_model import BayesianRidge
 
 from bestfor.diagnostics import best_of_n
-from bestfor.rewards.features.space import FeatureConfig, Space
+from bestfor.rewards.features import FeatureConfig, Space
 from bestfor.rewards.hierarchical import Config
 from bestfor.rewards.hierarchical.fit import Fitted, fit_rows, judge, predict_rows
 from bestfor.rewards.hierarchical.users import Scorer, means
-from bestfor.rewards.linear.solver import Rows
+from bestfor.rewards.rows import FeatureRows
 
 CANDIDATES, N = 30, 8
 SHARED, PERSONAL, LEVEL, NOISE = 0.25, 0.35, 0.1, 0.3
@@ -94,7 +94,7 @@ class World:
         y = np.einsum("ucp,up->uc", z[:, :, :-1], self.own[users] + self.shared.astype(np.float32))
         return z, y + self.level[users][:, None] + self.draw.normal(size=y.shape) * np.sqrt(NOISE)
 
-    def labels(self, each: int) -> Rows:
+    def labels(self, each: int) -> FeatureRows:
         """Labelled rows of all users, made some users at a time."""
         users, p = len(self.own), len(self.shared) + 1
         z, y = np.empty((users * each, p), dtype=np.float32), np.empty(users * each)
@@ -104,10 +104,10 @@ class World:
             rows, utilities = self.candidates(some, each)
             z[part], y[part] = rows.reshape(-1, p), utilities.ravel()
         user = np.repeat(np.arange(users), each)
-        return Rows(z, (y - y.mean()) / y.std(), user, user)
+        return FeatureRows(z, (y - y.mean()) / y.std(), user, user)
 
 
-def alone_users(rows: Rows, count: int, precision: type) -> tuple[Cost, dict[int, BayesianRidge]]:
+def alone_users(rows: FeatureRows, count: int, precision: type) -> tuple[Cost, dict[int, BayesianRidge]]:
     """Cost for all users, extrapolated, and the models of those fitted."""
     offsets = rows.segments()
     users = np.unique(np.linspace(0, len(offsets) - 2, count).astype(int)).tolist()

@@ -12,7 +12,7 @@ from bestfor.rewards import Hierarchical, Pooled
 from bestfor.rewards.hierarchical.labels import compact
 from bestfor.rewards.hierarchical.structure import Structure, choose, restore_structure, user_evidence
 from bestfor.rewards.hierarchical.variances import Learning, Prior, learn, learn_scales
-from bestfor.rewards.linear.solver import Rows
+from bestfor.rewards.rows import FeatureRows
 from bestfor.testing.rewards import LetterEncoder, RewardModelTests, assert_same, taste_examples
 
 GOLDEN = {
@@ -116,7 +116,7 @@ def test_every_structure_is_stored_updated_and_the_same_for_any_order(name, tmp_
 def test_evidence_of_a_user_is_the_normal_density():
     draw = rng.derive(32, "evidence")
     n = 24
-    rows = Rows(
+    rows = FeatureRows(
         np.column_stack([draw.normal(size=(n, 2)), np.ones(n)]),
         draw.normal(size=n),
         np.repeat([0, 1], 12),
@@ -147,7 +147,7 @@ def test_an_inverse_wishart_prior_is_where_few_users_leave_it():
     user = np.repeat(np.arange(users), n // users)
     theta = draw.normal(size=(users, 2)) @ draw.normal(size=(2, 5))
     y = np.sum(z * theta[user], axis=1) + 0.5 * draw.normal(size=n)
-    data = compact(Rows(z, y / y.std(), user, user), np.ones(n), levels=False)
+    data = compact(FeatureRows(z, y / y.std(), user, user), np.ones(n), levels=False)
     groups = np.array([0, 0, 0, 0, 1])
     scales = learn_scales(data, groups)
     away = []
@@ -171,7 +171,9 @@ def test_few_users_are_not_compared_and_dear_ones_are_sampled(monkeypatch):
 
 def test_where_there_is_nothing_to_tell_users_apart_nothing_free_is_chosen():
     """Users of a single label each, of texts that look alike."""
-    rows = Rows(np.tile([0.0, 1.0], (20, 1)), rng.derive(35, "labels").normal(size=20), np.arange(20), np.arange(20))
+    rows = FeatureRows(
+        np.tile([0.0, 1.0], (20, 1)), rng.derive(35, "labels").normal(size=20), np.arange(20), np.arange(20)
+    )
     data, groups = compact(rows, np.ones(20), levels=False), np.array([0, 1])
     found = choose(data, learn_scales(data, groups), Structure("isotropic", 60.0, 0.5, ("told",)), groups, rng=0)
     assert found.covariance in ("none", "isotropic")

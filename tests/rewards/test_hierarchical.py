@@ -9,10 +9,9 @@ import pytest
 from bestfor import artifacts, rng
 from bestfor.errors import BestforError, InputError
 from bestfor.rewards import Hierarchical
-from bestfor.rewards.features.kernel import fit_kernel, rational_quadratic
 from bestfor.rewards.hierarchical.fit import has_levels
 from bestfor.rewards.hierarchical.labels import Compact, round_single
-from bestfor.rewards.linear.solver import Rows
+from bestfor.rewards.rows import FeatureRows
 from bestfor.testing.rewards import LetterEncoder, RewardModelTests, assert_same, taste_examples
 
 
@@ -103,22 +102,6 @@ def test_a_kernel_sees_what_no_line_can():
     assert shares[1] > shares[0] + 0.1
 
 
-def test_kernel_features_are_the_kernel():
-    vectors = rng.derive(23, "vectors").normal(size=(30, 4))
-    fit = fit_kernel(vectors, 0.7, components=30, landmarks=30, rng=0)
-    features = fit.features(vectors) + fit.centre
-    exact = rational_quadratic(vectors, vectors, 0.7)
-    ratio = exact[0, 0] / float(features[0] @ features[0])
-    np.testing.assert_allclose(ratio * features @ features.T, exact, atol=1e-6)
-    np.testing.assert_allclose(fit.features(vectors).mean(axis=0), 0, atol=1e-12)
-    assert np.mean(fit.features(vectors).var(axis=0)) == pytest.approx(1)
-    some = fit_kernel(vectors, 0.7, components=5, landmarks=10, rng=0)
-    assert some.features(vectors[:3]).shape == (3, 5)
-    assert rational_quadratic(vectors[:1], vectors[1:2], 0.7)[0, 0] == pytest.approx(
-        1 / (1 + np.sum((vectors[0] - vectors[1]) ** 2) / (2 * 0.49))
-    )
-
-
 @pytest.mark.parametrize("kernel", ["linear", "rational_quadratic"])
 def test_scorer_gives_what_predict_gives(kernel):
     model, examples = fitted(kernel=kernel, style=False, answer=False)
@@ -182,7 +165,7 @@ def test_very_many_users_are_learned_from_by_sample(monkeypatch):
 
 
 def test_queries_have_levels_where_somebody_has_two():
-    rows = Rows(np.ones((4, 1)), np.zeros(4), np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1]))
+    rows = FeatureRows(np.ones((4, 1)), np.zeros(4), np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1]))
     assert not has_levels(rows)
     assert has_levels(replace(rows, query=np.array([0, 1, 2, 2])))
 

@@ -21,7 +21,7 @@ from bestfor.rewards.hierarchical.variances import (
     learn_scales,
     log_normal_variance,
 )
-from bestfor.rewards.linear.solver import Rows
+from bestfor.rewards.rows import FeatureRows
 
 GROUPS = np.array([0, 1, 2])
 
@@ -31,7 +31,7 @@ def small_rows(users=3, queries=2, size=4, p=3, seed=0):
     n = users * queries * size
     z = np.column_stack([draw.normal(size=(n, p - 1)), np.ones(n)])
     query = np.repeat(np.arange(users * queries), size)
-    return Rows(z, draw.normal(size=n), query // queries, query)
+    return FeatureRows(z, draw.normal(size=n), query // queries, query)
 
 
 def small_prior(p=3, ratio=0.7):
@@ -93,7 +93,7 @@ def test_a_diagonal_covariance_is_the_same_matrix():
 def test_golden_posterior_of_one_weight(size, mean, variance):
     """theta_0 held at one half: its own variance is nothing, and the labels are what is left of it."""
     x, y = np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 2.0])
-    rows = Rows(x[:, None], y - 0.5 * x, np.zeros(3, int), np.zeros(3, int))
+    rows = FeatureRows(x[:, None], y - 0.5 * x, np.zeros(3, int), np.zeros(3, int))
     prior = Prior(np.array([1.0]), np.array([1e-12]), noise=1.0, ratio=0.0)
     people = settle(compact(rows, np.array(size, dtype=float), levels=False), prior)
     assert 0.5 + people.weights[0, 0] == pytest.approx(mean, abs=1e-11)
@@ -188,7 +188,7 @@ def simulation(users=300, size=30, truth=None):
     theta = draw.multivariate_normal([0.3, -0.2, 0.1], truth, size=users)
     level = draw.normal(size=users * 3) * np.sqrt(0.5)
     y = np.sum(z * theta[user], axis=1) + level[query] + draw.normal(size=n) * np.sqrt(0.3)
-    return Rows(z, y, user, query)
+    return FeatureRows(z, y, user, query)
 
 
 @pytest.mark.parametrize("covariance", ["isotropic", "low_rank", "full"])
@@ -206,9 +206,9 @@ def test_learning_finds_the_variances_of_a_simulation(covariance):
 
 
 def labels_of(rows, mask, users):
-    """Rows of some labels with contiguous codes; users keep their place."""
+    """FeatureRows of some labels with contiguous codes; users keep their place."""
     query = np.unique(rows.query[mask], return_inverse=True)[1]
-    return Rows(rows.z[mask], rows.y[mask], np.searchsorted(users, rows.user[mask]), query)
+    return FeatureRows(rows.z[mask], rows.y[mask], np.searchsorted(users, rows.user[mask]), query)
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.7])
@@ -278,7 +278,7 @@ def test_noise_head_finds_who_is_noisy_and_its_gradient_is_right():
     columns = np.column_stack([draw.normal(size=(4000, 2)), np.ones(4000)])
     truth = np.array([0.8, 0.0, -1.0])
     user = np.zeros(4000, int)
-    rows = Rows(columns, np.sqrt(np.exp(columns @ truth) + 0.1) * draw.normal(size=4000), user, user)
+    rows = FeatureRows(columns, np.sqrt(np.exp(columns @ truth) + 0.1) * draw.normal(size=4000), user, user)
     prior = Prior(np.full(3, 1e-9), np.full(3, 1e-9), 1.0, 0.0)
     size = np.ones(4000)
     left = left_out(rows, size, settle(compact(rows, size, levels=False), prior))

@@ -10,7 +10,7 @@ from bestfor.rewards.hierarchical.labels import batches, compact, precisions, sl
 from bestfor.rewards.hierarchical.structure import choose_slopes
 from bestfor.rewards.hierarchical.users import absorb, compact_users, settle, variances
 from bestfor.rewards.hierarchical.variances import Prior, expect, learn_scales
-from bestfor.rewards.linear.solver import Rows
+from bestfor.rewards.rows import FeatureRows
 
 SLOPES = 1.3
 GROUPS = np.array([0, 0, 1])
@@ -21,7 +21,7 @@ def small_rows(users=3, sizes=(4, 1, 3), seed=0):
     draw, n = rng.derive(seed, "slopes"), users * sum(sizes)
     query = np.repeat(np.arange(users * len(sizes)), np.tile(sizes, users))
     z = np.column_stack([draw.normal(size=(n, 2)), np.ones(n)])
-    return Rows(z, draw.normal(size=n), query // len(sizes), query), draw.uniform(0.5, 2, size=n)
+    return FeatureRows(z, draw.normal(size=n), query // len(sizes), query), draw.uniform(0.5, 2, size=n)
 
 
 def small_prior():
@@ -92,7 +92,7 @@ def test_absorbed_labels_are_as_if_they_had_been_there():
     parts = []
     for kept in (~later, later):
         query = np.unique(rows.query[kept], return_inverse=True)[1]
-        part = Rows(rows.z[kept], rows.y[kept], rows.user[kept], query)
+        part = FeatureRows(rows.z[kept], rows.y[kept], rows.user[kept], query)
         parts.append(compact_users(part, size[kept], levels=True, slopes=SLOPES, chunk=2))
     people = absorb(settle(parts[0], prior), parts[1], np.arange(3))
     expected = settle(compact(rows, size, levels=True, slopes=SLOPES), prior)
@@ -109,7 +109,7 @@ def test_what_a_query_alone_asks_for_is_told_from_taste(truth):
     z = np.column_stack([draw.normal(size=(n, 4)), np.ones(n)])
     own = draw.normal(size=(users * queries, 4)) * np.sqrt(truth * 0.4 / 4)
     y = z[:, 0] + np.sum(z[:, :4] * own[query], axis=1) + np.sqrt(0.4) * draw.normal(size=n)
-    rows, groups = Rows(z, y, query // queries, query), np.array([0, 0, 0, 0, 1])
+    rows, groups = FeatureRows(z, y, query // queries, query), np.array([0, 0, 0, 0, 1])
     slopes, prior, notes = choose_slopes(rows, groups)
     assert slopes == (pytest.approx(truth, abs=1) if truth else 0)
     assert len(notes) == (truth > 0)

@@ -8,8 +8,9 @@ from bestfor import rng
 from bestfor.data.candidates import Examples
 from bestfor.errors import InputError
 from bestfor.rewards import Pooled, Tastes
-from bestfor.rewards.features.kernel import kernel, list_items
+from bestfor.rewards.features.nearness import unit_kernel
 from bestfor.rewards.tastes.factors import _standardise, _start, build_votes, fit_tastes, update_users
+from bestfor.rewards.tastes.items import list_items
 from bestfor.rewards.tastes.person import Labels, Variances, know
 from bestfor.testing.rewards import LETTERS, LetterEncoder, RewardModelTests, taste_examples
 
@@ -36,7 +37,7 @@ def votes_of(users=12, items=9, queries=2, seed=0):
 
 def priors_of(items, seed=0):
     vectors = rng.derive(seed, "vectors").normal(size=(items, 5))
-    near = kernel(*(vectors / np.linalg.norm(vectors, axis=1, keepdims=True),) * 2, length=0.7)
+    near = unit_kernel(*(vectors / np.linalg.norm(vectors, axis=1, keepdims=True),) * 2, length=0.7)
     return [near + noise * np.eye(items) for noise in (1.0, 3.0)]
 
 

@@ -24,8 +24,7 @@ from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Examples
 from bestfor.encoders import Encoder
 from bestfor.metrics.overlap import common, positions, words
-from bestfor.rewards.features.space import check_signature
-from bestfor.rewards.features.style import unit
+from bestfor.rewards.features import check_signature, unit_rows
 from bestfor.rewards.model import RewardModel
 from bestfor.types import FloatArray, RewardEstimate
 
@@ -116,7 +115,7 @@ def cosine_matrix(texts: Sequence[str], encoder: Encoder) -> FloatArray:
 
 
 def _vectors(texts: Sequence[str], encoder: Encoder) -> FloatArray:
-    return unit(encoder.encode(list(texts)).astype(np.float64))
+    return unit_rows(encoder.encode(list(texts)).astype(np.float64))
 
 
 def _cosines(vectors: FloatArray) -> FloatArray:

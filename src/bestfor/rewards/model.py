@@ -24,7 +24,7 @@ from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Examples
 from bestfor.encoders import Encoder, load_encoder
 from bestfor.errors import BestforError, InputError, nearest
-from bestfor.rewards.features.space import Design, FeatureConfig, Space, check_signature, fit_space, restore_space
+from bestfor.rewards.features import Design, FeatureConfig, Space, check_signature, fit_space, restore_space
 from bestfor.types import BoolArray, FloatArray, IntArray, RewardEstimate, Scale
 
 

@@ -18,8 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Examples
-from bestfor.rewards.features.space import check_signature, check_width
-from bestfor.rewards.features.style import unit
+from bestfor.rewards.features import check_signature, check_width, unit_rows
 from bestfor.rewards.model import RewardModel
 from bestfor.types import FloatArray, IntArray, RewardEstimate
 
@@ -80,14 +79,14 @@ class Similarity(RewardModel):
 
     def _sum_up(self) -> None:
         """Everybody's texts in one vector, for who has none."""
-        self._known = unit(self._vectors.astype(np.float64))
+        self._known = unit_rows(self._vectors.astype(np.float64))
         self._total = self._weights @ self._known[self._items] if len(self._items) else np.zeros(self._vectors.shape[1])
 
     def _predict(self, examples: Examples) -> RewardEstimate:
         encoder, codes = self._encoder_or_fail(), self._user_codes(examples)
         check_signature(encoder, self.config.encoder, self._signature)
         used, text = np.unique(examples.text, return_inverse=True)
-        vectors = unit(encoder.encode([examples.texts[code] for code in used]).astype(np.float64))
+        vectors = unit_rows(encoder.encode([examples.texts[code] for code in used]).astype(np.float64))
         mean = np.zeros(len(examples))
         pair = codes * len(examples.queries) + examples.query
         order = np.argsort(pair, kind="stable")

@@ -1,10 +1,8 @@
-"""What a text looks like to a reward model: its embedding's principal components, its style, how it answers the input.
+"""Map texts to features: principal components of the embedding, style, answer to the input, nearness to the history.
 
 Everything learned here (centre, principal axes, scales) is learned from the distinct texts of the fit part. Columns
 have mean 0 and, over these texts, variance 1, so one prior variance suits them all; components that are not whitened
 keep their ratios and have variance 1 on average.
-
-A fitted model is served by the encoder that it was fitted with, or not at all.
 """
 
 from __future__ import annotations
@@ -22,42 +20,17 @@ from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Examples
 from bestfor.encoders import Encoder
 from bestfor.errors import InputError
-from bestfor.rewards.features.style import ANSWER, HISTORY, STYLE, answer_features, history_features, style_features
+from bestfor.rewards.features.embeddings import check_signature
+from bestfor.rewards.features.history import HISTORY, history_features
+from bestfor.rewards.features.style import ANSWER, STYLE, answer_features, style_features
 from bestfor.types import FloatArray, IntArray
-
-
-def check_signature(encoder: Encoder | None, name: str, signature: str) -> None:
-    """Refuse an encoder whose content is not what a model was fitted with.
-
-    Raises:
-        InputError: the message names both signatures.
-    """
-    if encoder is None or encoder.signature != signature:
-        found = "no encoder" if encoder is None else f"'{encoder.name}' with signature {encoder.signature[:16]}"
-        raise InputError("encoder", found, f"'{name}' with signature {signature[:16]}")
-
-
-def check_width(vectors: npt.NDArray[np.floating], encoder: Encoder | None, parts: int = 1) -> None:
-    """Refuse stored vectors of another width than the encoder's, where one is at hand.
-
-    Args:
-        vectors: shape (n, parts * dim).
-        encoder: None is not asked.
-        parts: how many of the encoder's vectors lie side by side in a row.
-
-    Raises:
-        ValueError: the message has both.
-    """
-    if encoder is not None and vectors.shape[1:] != (parts * encoder.dim,):
-        raise ValueError(f"vectors of shape {vectors.shape} of an encoder of {encoder.dim} dimensions")
-
 
 CLIP = 5.0
 _TINY = 1e-9
 
 
 class FeatureConfig(BaseModel):
-    """Which features a model sees.
+    """Choose which features a model sees.
 
     Attributes:
         encoder: name of the sentence encoder.
@@ -114,7 +87,7 @@ class Space:
     """A fitted feature map.
 
     Attributes:
-        config: what it was asked for.
+        config: the choice of features.
         signature: content hash of the encoder, empty where none is used.
         centre: shape (dim,), mean embedding of the fit texts.
         axes: shape (dim, k), principal directions over their scales.
@@ -152,13 +125,13 @@ class Space:
 
     @cached_property
     def single(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Centre, axes and the limits of components in single precision, for a service in a hurry."""
+        """Centre, axes and the limits of components in single precision, for fast scoring of one user."""
         kept = (self.centre, self.axes, CLIP * self.spread)
         centre, axes, limit = (np.ascontiguousarray(values, dtype=np.float32) for values in kept)
         return centre, axes, limit
 
     def arrays(self) -> Arrays:
-        """What is stored as tensors."""
+        """Arrays to store."""
         return {
             "space.centre": self.centre,
             "space.axes": self.axes,
@@ -168,7 +141,7 @@ class Space:
         }
 
     def describe(self) -> dict[str, Any]:
-        """What is stored as JSON."""
+        """JSON values to store."""
         described = {"config": self.config.model_dump(), "signature": self.signature, "columns": self.columns}
         return {**described, "answers": self.answers, "history": self.history}
 
@@ -249,7 +222,7 @@ def fit_space(config: FeatureConfig, examples: Examples, encoder: Encoder | None
 
 
 def restore_space(described: dict[str, Any], arrays: Arrays) -> Space:
-    """The space that :meth:`Space.describe` and :meth:`Space.arrays` stored.
+    """Restore the space that :meth:`Space.describe` and :meth:`Space.arrays` stored.
 
     Raises:
         InputError: arrays are absent or their shapes do not belong together.
@@ -274,7 +247,7 @@ def restore_space(described: dict[str, Any], arrays: Arrays) -> Space:
 
 
 def _pairs(examples: Examples, *, answers: bool, history: bool) -> Pairs:
-    """What is told apart: texts, texts under an input, or, where users' histories count, texts under a query."""
+    """Distinct texts, texts under an input, or, where users' histories count, texts under a query."""
     if not (answers or history):
         text, row = np.unique(examples.text, return_inverse=True)
         return Pairs(text, np.zeros_like(text), row)
@@ -297,7 +270,7 @@ def _embed(encoder: Encoder | None, texts: Sequence[str]) -> FloatArray:
 
 
 def _principal(vectors: FloatArray, components: int, *, whiten: bool) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Centre, directions over their scales, and what spread that leaves; directions without variance are left out."""
+    """Centre, principal directions over their scales, and their spread then; none where there is no variance."""
     centre = vectors.mean(axis=0)
     _, singular, rotation = np.linalg.svd(vectors - centre, full_matrices=False)
     spread = singular / np.sqrt(max(len(vectors), 1))

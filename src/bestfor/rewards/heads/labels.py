@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from bestfor.data.candidates import Examples
+from bestfor.rewards.rows import share_texts
 from bestfor.types import FloatArray, IntArray
 
 Objective = Literal["squared", "pairwise", "nll", "beta_nll", "natural"]
@@ -60,9 +61,6 @@ class Training:
     def gaussian(self) -> bool:
         """Whether a variance is learned."""
         return self.objective in ("nll", "beta_nll", "natural")
-
-
-SHARED_FROM = 2.0
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,7 @@ def build_labels(values: FloatArray, examples: Examples, centre: float, unit: fl
         users=users,
         people=users,
         query_levels=len(pairs) > users,
-        text_levels=n >= SHARED_FROM * len(np.unique(examples.text)),
+        text_levels=share_texts(examples.text),
     )
 
 

@@ -19,7 +19,7 @@ from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Examples
 from bestfor.extras import require
 from bestfor.rewards.abstain import abstaining
-from bestfor.rewards.features.space import FeatureConfig
+from bestfor.rewards.features import FeatureConfig
 from bestfor.rewards.heads.labels import (
     LOG_LIMITS,
     UNIT_PRECISION,
@@ -29,8 +29,8 @@ from bestfor.rewards.heads.labels import (
     build_labels,
     with_everybody,
 )
-from bestfor.rewards.linear.solver import apply_rows
 from bestfor.rewards.model import RewardModel
+from bestfor.rewards.rows import apply_rows
 from bestfor.types import BoolArray, FloatArray, IntArray, RewardEstimate
 
 ROWS = 1 << 15

@@ -18,7 +18,6 @@ from scipy import optimize
 
 from bestfor import rng as random
 from bestfor.rewards.abstain import abstaining, left_out_levels
-from bestfor.rewards.heads.labels import SHARED_FROM
 from bestfor.rewards.hierarchical.labels import Compact, compact, precisions, round_single, slope_variances
 from bestfor.rewards.hierarchical.structure import ROUNDS, Structure, choose, choose_slopes
 from bestfor.rewards.hierarchical.users import (
@@ -32,7 +31,7 @@ from bestfor.rewards.hierarchical.users import (
     variances,
 )
 from bestfor.rewards.hierarchical.variances import Asked, Learning, Prior, learn
-from bestfor.rewards.linear.solver import Rows, apply_rows, sum_by, with_intercept
+from bestfor.rewards.rows import FeatureRows, apply_rows, share_texts, sum_by, with_intercept
 from bestfor.types import BoolArray, FloatArray, IntArray
 
 LOG_LIMITS = (-4.0, 4.0)
@@ -51,7 +50,7 @@ class LeftOut:
     variance: FloatArray
 
 
-def left_out(rows: Rows, size: FloatArray, people: People, slopes: float = 0.0) -> LeftOut:
+def left_out(rows: FeatureRows, size: FloatArray, people: People, slopes: float = 0.0) -> LeftOut:
     """Leave-one-out errors in closed form: e_i = [V^-1 r]_i / [V^-1]_ii with variance 1 / [V^-1]_ii.
 
     Args:
@@ -87,7 +86,7 @@ def left_out(rows: Rows, size: FloatArray, people: People, slopes: float = 0.0) 
     return LeftOut(solved / diagonal, 1 / diagonal)
 
 
-def _left_out_slopes(rows: Rows, size: FloatArray, people: People, slopes: float) -> LeftOut:
+def _left_out_slopes(rows: FeatureRows, size: FloatArray, people: People, slopes: float) -> LeftOut:
     prior, offsets = people.prior, rows.segments()
     error, diagonal = rows.y - means(people.weights, rows.z, rows.user), np.empty(len(size))
     pulled = np.empty(rows.z.shape, dtype=np.float64)
@@ -102,7 +101,7 @@ def _left_out_slopes(rows: Rows, size: FloatArray, people: People, slopes: float
     return LeftOut(error / diagonal, 1 / diagonal)
 
 
-def left_out_queries(rows: Rows, size: FloatArray, people: People, slopes: float) -> FloatArray:
+def left_out_queries(rows: FeatureRows, size: FloatArray, people: People, slopes: float) -> FloatArray:
     """Errors of each row under the model fitted to the user's other queries (theta_0 held), shape (n,).
 
     With q a query's rows: e_q = [V^-1]_qq^-1 [V^-1 r]_q.
@@ -206,7 +205,7 @@ class LeftOutUsers:
 
 
 def fit_rows(
-    rows: Rows,
+    rows: FeatureRows,
     groups: IntArray,
     options: Options,
     *,
@@ -242,7 +241,7 @@ def fit_rows(
 
 
 def _begin(
-    some: Rows, groups: IntArray, options: Options, structure: Structure | None, *, levels: bool
+    some: FeatureRows, groups: IntArray, options: Options, structure: Structure | None, *, levels: bool
 ) -> tuple[Prior | None, Structure, Asked]:
     """Where to start, the structure as far as it is known, and which shape is asked for."""
     if structure is not None:
@@ -257,7 +256,7 @@ def _begin(
 
 
 def _learn_noise(
-    some: Rows, learning: Learning, options: Options, slopes: float, prior: Prior | None, *, levels: bool
+    some: FeatureRows, learning: Learning, options: Options, slopes: float, prior: Prior | None, *, levels: bool
 ) -> tuple[Prior, FloatArray, Compact]:
     """Variances and the noise head, each learned anew where the other moved, and the rows under this noise."""
     k = head_features(options, some.z.shape[1])
@@ -278,7 +277,7 @@ def _learn_noise(
 
 
 def held_out_temperature(
-    rows: Rows, text: IntArray, groups: IntArray, options: Options, *, rng: int, structure: Structure
+    rows: FeatureRows, text: IntArray, groups: IntArray, options: Options, *, rng: int, structure: Structure
 ) -> float:
     """Mean squared error over predicted variance on a fifth of the labels, by a fit to the others (Laves et al. 2020).
 
@@ -294,13 +293,13 @@ def held_out_temperature(
         structure: of the fit whose variances are judged.
     """
     draw = random.derive(rng, "temperature")
-    shared = len(rows.y) >= SHARED_FROM * len(np.unique(text))
-    held = draw.random(int(text.max()) + 1)[text] < HELD_OUT if shared else draw.random(len(rows.y)) < HELD_OUT
+    by_text = share_texts(text)
+    held = draw.random(int(text.max()) + 1)[text] < HELD_OUT if by_text else draw.random(len(rows.y)) < HELD_OUT
     if int(held.sum()) < LEAST_HELD_OUT or int((~held).sum()) < LEAST_HELD_OUT:
         return 1.0
     users, user = np.unique(rows.user[~held], return_inverse=True)
     query = np.unique(rows.query[~held], return_inverse=True)[1]
-    kept = Rows(rows.z[~held], rows.y[~held], user, query)
+    kept = FeatureRows(rows.z[~held], rows.y[~held], user, query)
     fitted = fit_rows(kept, groups, options, rng=rng, structure=structure)
     place = np.full(int(rows.user.max()) + 1, -1, dtype=np.int64)
     place[users] = np.arange(len(users))
@@ -335,7 +334,7 @@ def predict_rows(fitted: Fitted, z: FloatArray, codes: IntArray) -> tuple[FloatA
     return fitted.centre + unit * mean, unit**2 * own, unit**2 * whole
 
 
-def judge(rows: Rows, fitted: Fitted) -> tuple[LeftOutUsers, BoolArray]:
+def judge(rows: FeatureRows, fitted: Fitted) -> tuple[LeftOutUsers, BoolArray]:
     """Leave-one-out errors of every user, and whose own labels say no more than everybody's.
 
     Both errors are weighted as the noise of their rows asks before they are compared. Where queries have weights of
@@ -361,12 +360,12 @@ def judge(rows: Rows, fitted: Fitted) -> tuple[LeftOutUsers, BoolArray]:
     return summary, abstaining(rows.user, own / root, shared / root)
 
 
-def has_levels(rows: Rows) -> bool:
+def has_levels(rows: FeatureRows) -> bool:
     """Whether a query's effect differs from its user's: somebody has two queries."""
     return len(np.unique(rows.query)) > len(np.unique(rows.user))
 
 
-def _sample(rows: Rows, rng: int) -> Rows:
+def _sample(rows: FeatureRows, rng: int) -> FeatureRows:
     """All users, or as many as may be learned from at acceptable cost."""
     offsets, p = rows.segments(), rows.z.shape[1]
     users, work = len(offsets) - 1, np.minimum(np.diff(offsets), p) * float(p) ** 2

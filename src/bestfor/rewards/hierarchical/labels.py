@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from bestfor.rewards.linear.solver import Rows, sum_by
+from bestfor.rewards.rows import FeatureRows, sum_by
 from bestfor.types import BoolArray, FloatArray, IntArray
 
 BLOCK = 1 << 19
@@ -52,7 +52,7 @@ class Block:
     log_det: float
 
 
-def blocks(rows: Rows, size: FloatArray, slopes: float) -> Iterator[Block]:
+def blocks(rows: FeatureRows, size: FloatArray, slopes: float) -> Iterator[Block]:
     """All queries of some rows.
 
     Args:
@@ -89,7 +89,9 @@ def slope_variances(z: FloatArray, slopes: float) -> FloatArray:
     return slopes / max(features.shape[1], 1) * np.einsum("np,np->n", features, features, dtype=np.float64)
 
 
-def precisions(rows: Rows, size: FloatArray, ratio: float, slopes: float) -> Iterator[tuple[IntArray, FloatArray]]:
+def precisions(
+    rows: FeatureRows, size: FloatArray, ratio: float, slopes: float
+) -> Iterator[tuple[IntArray, FloatArray]]:
     """Inverse of D + Z t Z' / p + k 11' of every query: rows (b, n) of queries of one size, and matrices (b, n, n).
 
     Args:
@@ -154,7 +156,7 @@ class Batch:
     used: BoolArray
 
 
-def compact(rows: Rows, size: FloatArray, *, levels: bool, slopes: float = 0.0) -> Compact:
+def compact(rows: FeatureRows, size: FloatArray, *, levels: bool, slopes: float = 0.0) -> Compact:
     """Compress labels.
 
     Args:
@@ -180,7 +182,7 @@ def compact(rows: Rows, size: FloatArray, *, levels: bool, slopes: float = 0.0) 
     return _join(rows, within, target, float(np.sum(np.log(size))), between)
 
 
-def _compact_slopes(rows: Rows, size: FloatArray, slopes: float) -> Compact:
+def _compact_slopes(rows: FeatureRows, size: FloatArray, slopes: float) -> Compact:
     queries, p = int(rows.query.max()) + 1, rows.z.shape[1]
     within, target = np.empty(rows.z.shape, dtype=np.float64), np.empty(len(size))
     mean_z, mean_y, weight, log_size = np.zeros((queries, p)), np.zeros(queries), np.zeros(queries), 0.0
@@ -197,7 +199,7 @@ def _compact_slopes(rows: Rows, size: FloatArray, slopes: float) -> Compact:
 
 
 def _join(
-    rows: Rows,
+    rows: FeatureRows,
     within: FloatArray,
     target: FloatArray,
     log_size: float,
@@ -235,7 +237,7 @@ def _triangle(rows: FloatArray, target: FloatArray) -> tuple[FloatArray, FloatAr
 
 
 def round_single(data: Compact) -> Compact:
-    """Rows in single precision, the other numbers rounded to it: what is stored is what predicts."""
+    """FeatureRows in single precision, the other numbers rounded to it: what is stored is what predicts."""
     target, level = (values.astype(np.float32).astype(np.float64) for values in (data.target, data.level))
     return replace(data, rows=data.rows.astype(np.float32, copy=False), target=target, level=level)
 

@@ -24,8 +24,8 @@ from pydantic import Field
 from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Examples
 from bestfor.errors import BestforError
+from bestfor.rewards.features import FeatureConfig, check_signature, check_width
 from bestfor.rewards.features.kernel import TextKernel, fit_kernel
-from bestfor.rewards.features.space import FeatureConfig, check_signature, check_width
 from bestfor.rewards.hierarchical.fit import (
     Fitted,
     LeftOutUsers,
@@ -40,8 +40,8 @@ from bestfor.rewards.hierarchical.labels import Compact, compact
 from bestfor.rewards.hierarchical.structure import Structure, restore_structure
 from bestfor.rewards.hierarchical.users import People, Scorer, absorb, settled_rows
 from bestfor.rewards.hierarchical.variances import Asked, Prior
-from bestfor.rewards.linear.solver import Rows, with_intercept
 from bestfor.rewards.model import AbsorbingModel
+from bestfor.rewards.rows import FeatureRows, with_intercept
 from bestfor.types import FloatArray, IntArray, RewardEstimate
 
 SHARED = ("normal", "right", "shared", "shared_covariance")
@@ -141,7 +141,7 @@ class Hierarchical(AbsorbingModel):
         order = np.argsort(codes[examples.user], kind="stable")
         user = np.searchsorted(np.sort(codes), codes[examples.user][order])
         target = (examples.utility[order] - fitted.centre) / fitted.unit
-        rows = Rows(z[order], target, user, examples.query[order])
+        rows = FeatureRows(z[order], target, user, examples.query[order])
         levels, slopes = fitted.people.prior.ratio > 0, fitted.structure.slopes
         extra = compact(rows, size[order], levels=levels, slopes=slopes)
         self._fitted_values = replace(fitted, people=absorb(fitted.people, extra, np.sort(codes)))
@@ -156,7 +156,7 @@ class Hierarchical(AbsorbingModel):
             self._signature = encoder.signature
         values = self.features(examples)
         centre, unit = float(np.mean(examples.utility)), float(np.std(examples.utility)) or 1.0
-        rows = Rows(with_intercept(values), (examples.utility - centre) / unit, examples.user, examples.query)
+        rows = FeatureRows(with_intercept(values), (examples.utility - centre) / unit, examples.user, examples.query)
         groups, config = self._groups(), self.config
         self._fitted_values = fit_rows(rows, groups, config, rng=rng, scale=(centre, unit))
         structure = self._fitted_values.structure

@@ -30,7 +30,7 @@ from bestfor.rewards.hierarchical.variances import (
     learn_scales,
     root_inverse,
 )
-from bestfor.rewards.linear.solver import Rows
+from bestfor.rewards.rows import FeatureRows
 from bestfor.types import FloatArray, IntArray
 
 GROUPS = 5
@@ -81,7 +81,7 @@ def restore_structure(state: dict[str, Any]) -> Structure:
     return Structure(covariance, shrinkage, slopes)
 
 
-def choose_slopes(rows: Rows, groups: IntArray) -> tuple[float, Prior, tuple[str, ...]]:
+def choose_slopes(rows: FeatureRows, groups: IntArray) -> tuple[float, Prior, tuple[str, ...]]:
     """The variance of queries' own weights, scales under it, and a note where it is not 0.
 
     Args:
@@ -92,7 +92,7 @@ def choose_slopes(rows: Rows, groups: IntArray) -> tuple[float, Prior, tuple[str
     if users > SLOPE_USERS:
         kept = np.isin(rows.user, np.linspace(0, users - 1, SLOPE_USERS).astype(np.int64))
         codes = [np.unique(codes[kept], return_inverse=True)[1] for codes in (rows.user, rows.query)]
-        rows = Rows(rows.z[kept], rows.y[kept], *codes)
+        rows = FeatureRows(rows.z[kept], rows.y[kept], *codes)
     plain, prior = _scaled(rows, groups, 0.0, None)
     best, slopes = plain, 0.0
     for tried in SLOPES:
@@ -106,7 +106,7 @@ def choose_slopes(rows: Rows, groups: IntArray) -> tuple[float, Prior, tuple[str
     return slopes, prior, (f"{told}: {best - plain:.0f} nats of evidence",)
 
 
-def _scaled(rows: Rows, groups: IntArray, slopes: float, start: Prior | None) -> tuple[float, Prior]:
+def _scaled(rows: FeatureRows, groups: IntArray, slopes: float, start: Prior | None) -> tuple[float, Prior]:
     data = compact(rows, np.ones(len(rows.y)), levels=True, slopes=slopes)
     prior = learn_scales(data, groups, start)
     return expect(data, list(batches(data)), prior).evidence, prior

@@ -23,12 +23,12 @@ import numpy as np
 import numpy.typing as npt
 
 from bestfor.errors import BestforError
+from bestfor.rewards.features import Space
 from bestfor.rewards.features.kernel import TextKernel
-from bestfor.rewards.features.space import Space
 from bestfor.rewards.hierarchical.labels import Batch, Compact, batches, compact, join, round_single
 from bestfor.rewards.hierarchical.variances import Prior, root_inverse, spread
-from bestfor.rewards.linear.solver import Rows
 from bestfor.rewards.model import rounded
+from bestfor.rewards.rows import FeatureRows
 from bestfor.types import FloatArray, IntArray
 
 
@@ -220,7 +220,9 @@ def by_user(codes: IntArray) -> Iterator[tuple[int, IntArray]]:
         yield int(code), rows
 
 
-def compact_users(rows: Rows, size: FloatArray, *, levels: bool, slopes: float = 0.0, chunk: int = 256) -> Compact:
+def compact_users(
+    rows: FeatureRows, size: FloatArray, *, levels: bool, slopes: float = 0.0, chunk: int = 256
+) -> Compact:
     """Compact rows in single precision, made some users at a time so that little stands in memory twice."""
     offsets, parts = rows.segments(), []
     if not levels and int(np.diff(offsets).max()) <= rows.z.shape[1]:
@@ -233,12 +235,12 @@ def compact_users(rows: Rows, size: FloatArray, *, levels: bool, slopes: float =
     return join(parts, np.float32)
 
 
-def take_users(rows: Rows, users: IntArray, offsets: IntArray) -> Rows:
+def take_users(rows: FeatureRows, users: IntArray, offsets: IntArray) -> FeatureRows:
     """The rows of some users, coded anew."""
     place = np.concatenate([np.arange(int(offsets[user]), int(offsets[user + 1])) for user in users])
     query = np.unique(rows.query[place], return_inverse=True)[1]
     user = np.repeat(np.arange(len(users)), np.diff(offsets)[users])
-    return Rows(rows.z[place], rows.y[place], user, query)
+    return FeatureRows(rows.z[place], rows.y[place], user, query)
 
 
 def _gain(batch: Batch, prior: Prior) -> tuple[FloatArray, FloatArray]:

@@ -39,7 +39,7 @@ from bestfor.encoders import Encoder
 from bestfor.endpoint import Chat
 from bestfor.endpoint.chat import Answer, Message, Reading, quoted
 from bestfor.errors import InputError, nearest
-from bestfor.rewards.features.style import unit
+from bestfor.rewards.features import unit_rows
 from bestfor.rewards.judge.questions import TAGS, Manner, Tally, bar, describing, together
 from bestfor.types import BoolArray, FloatArray, IntArray
 
@@ -464,11 +464,11 @@ def user_vectors(texts: Sequence[Sequence[str]], encoder: Encoder) -> FloatArray
     if not names:
         return vectors
     place = {name: code for code, name in enumerate(names)}
-    known = unit(encoder.encode(names).astype(np.float64))
+    known = unit_rows(encoder.encode(names).astype(np.float64))
     for user, own in enumerate(texts):
         if own:
             vectors[user] = known[[place[text] for text in own]].mean(axis=0)
-    return unit(vectors)
+    return unit_rows(vectors)
 
 
 def nearest_users(vectors: FloatArray, able: BoolArray, count: int) -> list[list[tuple[int, float]]]:

@@ -1,29 +1,245 @@
 """Pooled: one linear reward for everybody, the reference that personal models must beat.
 
-    y = b + x'w + c_q + v_t + e,   w ~ N(0, gI),  c_q ~ N(0, t_q),  v_t ~ N(0, t_v),  e ~ N(0, s2)
+    y = z'w + c_q + v_t + e,   w ~ N(0, s2 G),  c_q ~ N(0, s2 k),  v_t ~ N(0, s2 m),  e ~ N(0, s2)
 
-c_q is the level of a query (or of a rater) and v_t what a shared text has beyond its features. Weights and all
-variances by marginal likelihood: Bayesian ridge regression (MacKay 1992) with random effects (Laird & Ware 1982).
+z are the features and an intercept, c_q is the level of a query (or of a rater) and v_t what a shared text has beyond
+its features: many people rating one text err together, and without v_t a few hundred texts would count as many thousand
+facts about w. Only texts of at least two queries get a v_t. Weights and all variances by marginal likelihood: Bayesian
+ridge regression (MacKay 1992) with random effects (Laird & Ware 1982).
+
+Queries are summed out by the identity of Sherman and Morrison (:mod:`bestfor.rewards.linear.ridge`), texts are columns
+of their own. With H = B'V^-1 B + prior precision, B = [Z, T], and theta = H^-1 B'V^-1 y
+
+    -2 log p(y) = n log s2 + log|V| + log|H| - log|prior precision|,    s2 = (y'V^-1 y - theta'B'V^-1 y) / n,
+
+and a normal prior on each log ratio keeps it off the boundary (Rasmussen & Williams 2006, chapter 5).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import linalg, optimize, sparse
 
 from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Examples
-from bestfor.rewards.features.space import FeatureConfig
-from bestfor.rewards.linear.solver import fit_pool, restore_pool
+from bestfor.errors import InputError
+from bestfor.rewards.features import FeatureConfig
 from bestfor.rewards.model import RewardModel
-from bestfor.types import RewardEstimate
+from bestfor.rewards.rows import FeatureRows, apply_rows, sum_by, with_intercept
+from bestfor.types import FloatArray, IntArray, RewardEstimate
+
+INTERCEPT_VARIANCE = 100.0
+MOST_TEXTS = 2000
+"""Texts at most that get an effect of their own, those of most queries first."""
+PRIOR_SD = 2.0
+"""Standard deviation of the prior on the logarithm of each ratio of variances."""
+LIMIT = 12.0
+"""Largest absolute logarithm of a ratio."""
+DENSE_SHARE = 0.05
+SLICE = 4096
 
 
 class Config(FeatureConfig):
     """Features only: everything else is estimated. Components keep their natural scale unless told otherwise."""
 
     whiten: bool = False
+
+
+@dataclass(frozen=True)
+class RidgeSolution:
+    """Posterior of the weights, and the variances that maximise the marginal likelihood.
+
+    Attributes:
+        weights: shape (p,), posterior mean of w; the last is the intercept.
+        covariance: shape (p, p), posterior covariance of w.
+        slope: prior variance of a weight.
+        noise: variance of e.
+        query: variance of c_q, 0 where it cannot be told from noise.
+        text: variance of v_t, 0 where no text is shared.
+        evidence: log marginal likelihood at these values, without the prior on them.
+    """
+
+    weights: FloatArray
+    covariance: FloatArray
+    slope: float
+    noise: float
+    query: float
+    text: float
+    evidence: float
+
+
+@dataclass(frozen=True)
+class RidgeSums:
+    """RidgeSums over rows, enough for any variances: columns are p features (the last is the intercept), then texts."""
+
+    features: int
+    rows: int
+    gram: FloatArray
+    moment: FloatArray
+    square: float
+    query_sum: sparse.csr_array
+    query_y: FloatArray
+    query_count: FloatArray
+
+
+def solve_ridge(rows: FeatureRows, text: IntArray) -> RidgeSolution:
+    """Fit weights and variances.
+
+    Args:
+        rows: n labelled rows; the last column of ``z`` is the intercept.
+        text: shape (n,), code of each row's text.
+    """
+    sums = build_sums(rows, text)
+    names = ["slope"]
+    if sums.query_count.max() > 1 and len(sums.query_count) > 1:
+        names.append("query")
+    if len(sums.moment) > sums.features:
+        names.append("text")
+    centres = {"slope": -np.log(10.0 * sums.features), "query": -1.0, "text": -2.0}
+    start = np.array([centres[name] for name in names])
+
+    def loss(logs: FloatArray) -> float:
+        ratios = dict(zip(names, np.exp(np.clip(logs, -LIMIT, LIMIT)), strict=True))
+        return -posterior(sums, complete=False, **ratios).evidence + 0.5 * float(
+            np.sum(((logs - start) / PRIOR_SD) ** 2)
+        )
+
+    found = optimize.minimize(loss, start, method="Nelder-Mead", options={"xatol": 0.02, "fatol": 0.02, "maxfev": 150})
+    return posterior(sums, **dict(zip(names, np.exp(np.clip(found.x, -LIMIT, LIMIT)), strict=True)))
+
+
+def build_sums(rows: FeatureRows, text: IntArray) -> RidgeSums:
+    """Normal equations before the queries are summed out."""
+    columns = _text_columns(rows.query, text)
+    n, p, queries = len(rows.y), rows.z.shape[1], int(rows.query.max()) + 1
+    member = np.flatnonzero(columns >= 0)
+    texts = int(columns.max()) + 1 if len(member) else 0
+    by_text = sparse.csr_array((np.ones(len(member)), (member, columns[member])), shape=(n, texts))
+    by_query = sparse.csr_array((np.ones(n), (np.arange(n), rows.query)), shape=(n, queries))
+    cross = np.asarray(by_text.T @ rows.z)
+    gram = np.zeros((p + texts, p + texts))
+    gram[:p, :p] = rows.z.T @ rows.z
+    gram[p:, :p], gram[:p, p:] = cross, cross.T
+    gram[range(p, p + texts), range(p, p + texts)] = np.bincount(columns[member], minlength=texts)
+    moment = np.concatenate([rows.z.T @ rows.y, np.asarray(by_text.T @ rows.y)])
+    query_sum = sparse.csr_array(sparse.hstack([sparse.csr_array(by_query.T @ rows.z), by_query.T @ by_text]))
+    counts = sum_by(rows.query, np.ones(n), queries)
+    totals = sum_by(rows.query, rows.y, queries)
+    return RidgeSums(p, n, gram, moment, float(rows.y @ rows.y), query_sum, totals, counts)
+
+
+def posterior(
+    sums: RidgeSums, *, slope: float, query: float = 0.0, text: float = 0.0, complete: bool = True
+) -> RidgeSolution:
+    """Weights for given ratios of variances to the noise variance, which is profiled out.
+
+    Args:
+        sums: from :func:`build_sums`.
+        slope: ratio of a weight's prior variance.
+        query: ratio k of the query effect.
+        text: ratio m of the text effect; must be positive where texts have columns.
+        complete: whether the weights' covariance is wanted (else it is empty).
+    """
+    p, size = sums.features, len(sums.moment)
+    shrink = query / (1 + query * sums.query_count)
+    gram = sums.gram - _weighted_gram(sums.query_sum, shrink)
+    moment = sums.moment - sums.query_sum.T @ (shrink * sums.query_y)
+    square = sums.square - float(np.sum(shrink * sums.query_y**2))
+    precision = np.full(size, 1 / max(text, 1e-12))
+    precision[: p - 1], precision[p - 1] = 1 / slope, 1 / INTERCEPT_VARIANCE
+    factor = linalg.cho_factor(gram + np.diag(precision), lower=True)
+    weights = linalg.cho_solve(factor, moment)
+    noise = max((square - float(weights @ moment)) / sums.rows, 1e-12)
+    log_det = 2 * float(np.sum(np.log(np.diag(factor[0])))) - float(np.sum(np.log(precision)))
+    log_det += float(np.sum(np.log1p(query * sums.query_count)))
+    evidence = -0.5 * (sums.rows * (np.log(2 * np.pi * noise) + 1) + log_det)
+    covariance = np.zeros((0, 0))
+    if complete:
+        corner = np.zeros((size, p))
+        corner[:p] = np.eye(p)
+        covariance = noise * linalg.cho_solve(factor, corner)[:p]
+    return RidgeSolution(weights[:p], covariance, slope * noise, noise, query * noise, text * noise, evidence)
+
+
+def _weighted_gram(query_sum: sparse.csr_array, weight: FloatArray) -> FloatArray:
+    """``query_sum' diag(weight) query_sum``: by dense products in slices where many entries are filled, else sparse."""
+    queries, size = query_sum.shape  # pyright: ignore[reportGeneralTypeIssues]
+    if query_sum.nnz < DENSE_SHARE * queries * size:
+        scaled = query_sum.multiply(np.sqrt(weight)[:, None]).tocsr()
+        return (scaled.T @ scaled).toarray()
+    total = np.zeros((size, size))
+    for start in range(0, queries, SLICE):
+        part = query_sum[start : start + SLICE].toarray() * np.sqrt(weight[start : start + SLICE])[:, None]
+        total += part.T @ part
+    return total
+
+
+def _text_columns(query: IntArray, text: IntArray) -> IntArray:
+    """Column of each row's text among the texts of at least two queries, -1 elsewhere."""
+    pairs = np.unique(np.column_stack([text, query]), axis=0)
+    queries = np.bincount(pairs[:, 0], minlength=int(text.max()) + 1)
+    kept = np.argsort(-queries, kind="stable")[:MOST_TEXTS]
+    kept = np.sort(kept[queries[kept] >= 2])
+    column = np.full(len(queries), -1, dtype=np.int64)
+    column[kept] = np.arange(len(kept))
+    return column[text]
+
+
+class PooledRidge:
+    """Predict on the utility's own scale.
+
+    Args:
+        ridge: fitted on (y - centre) / unit.
+        centre: mean utility of the fit rows.
+        unit: their standard deviation.
+    """
+
+    def __init__(self, ridge: RidgeSolution, centre: float, unit: float) -> None:
+        self.ridge, self.centre, self.unit = ridge, centre, unit
+
+    def predict(self, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Mean and predictive variance, each (n,), of feature rows (n, p - 1)."""
+        noise = self.ridge.noise + self.ridge.query + self.ridge.text
+        mean = self.centre + self.unit * apply_rows(with_intercept(values), self.ridge.weights)
+        return mean, self.mean_variance(values) + self.unit**2 * noise
+
+    def mean_variance(self, values: FloatArray) -> FloatArray:
+        """Posterior variance of the mean alone, shape (n,)."""
+        z = with_intercept(values)
+        return self.unit**2 * np.maximum(apply_rows(z @ self.ridge.covariance, z), 0.0)
+
+    def state(self) -> tuple[dict[str, Any], Arrays]:
+        """JSON values and arrays to store."""
+        ridge = self.ridge
+        names = ("slope", "noise", "query", "text", "evidence")
+        values = {name: float(getattr(ridge, name)) for name in names}
+        values |= {"centre": self.centre, "unit": self.unit}
+        return values, {"pool.weights": ridge.weights, "pool.covariance": ridge.covariance}
+
+
+def fit_pool(values: FloatArray, examples: Examples) -> PooledRidge:
+    """Fit the pooled ridge.
+
+    Args:
+        values: shape (n, p - 1), features of the rows.
+        examples: the n labelled rows.
+    """
+    centre, unit = float(np.mean(examples.utility)), float(np.std(examples.utility)) or 1.0
+    rows = FeatureRows(with_intercept(values), (examples.utility - centre) / unit, examples.user, examples.query)
+    return PooledRidge(solve_ridge(rows, examples.text), centre, unit)
+
+
+def restore_pool(state: dict[str, Any], arrays: Arrays) -> PooledRidge:
+    """Restore the ridge that :meth:`PooledRidge.state` stored."""
+    weights, covariance = arrays["pool.weights"], arrays["pool.covariance"]
+    if weights.ndim != 1 or covariance.shape != (len(weights), len(weights)):
+        raise InputError("saved model", f"weights {weights.shape}, covariance {covariance.shape}", "p and (p, p)")
+    names = ("slope", "noise", "query", "text", "evidence")
+    ridge = RidgeSolution(weights, covariance, **{name: float(state[name]) for name in names})
+    return PooledRidge(ridge, float(state["centre"]), float(state["unit"]))
 
 
 class Pooled(RewardModel):

@@ -6,32 +6,40 @@ Users share nothing but the two ratios g and k (and the features), which maximis
 likelihoods; each user's weights are then the closed-form ridge solution (Hoerl & Kennard 1970). It is the exact limit
 of kind ``point`` without sharing: with few labels it collapses or turns against its user. Users without fit labels get
 the pooled ridge, and with ``abstain`` so do those whose leave-one-out errors are not below its own.
+
+Rows of one query have a common random effect c_q ~ N(0, k s2) beside noise s2 D, so their covariance is
+s2 (D + k 11'). By Sherman and Morrison its inverse needs nothing but sums:
+
+    (D + k 11')^-1 = D^-1 - k/(1 + k 1'D^-1 1) D^-1 11' D^-1,    log|D + k 11'| = log|D| + log(1 + k 1'D^-1 1).
+
+:class:`UserSums` holds these sums per user and per query; :func:`normal_equations` has the equations for any k.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 from pydantic import Field
+from scipy import optimize
 
 from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Examples
 from bestfor.rewards.abstain import abstaining, left_out_levels
-from bestfor.rewards.features.space import FeatureConfig
-from bestfor.rewards.linear.solver import (
-    Rows,
-    apply_rows,
-    build_blocks,
-    choose_ratios,
-    fit_pool,
-    left_out_users,
-    predict_users,
-    restore_pool,
-    solve_users,
-    with_intercept,
-)
+from bestfor.rewards.features import FeatureConfig
+from bestfor.rewards.linear.pooled import PooledRidge, fit_pool, restore_pool
 from bestfor.rewards.model import RewardModel
-from bestfor.types import RewardEstimate
+from bestfor.rewards.rows import FeatureRows, apply_rows, sum_by, with_intercept
+from bestfor.types import FloatArray, IntArray, RewardEstimate
+
+USER_INTERCEPT_VARIANCE = 10.0
+SLOPE_LIMITS = (-14.0, 3.0)
+"""Limits of log g."""
+QUERY_LIMITS = (-8.0, 4.0)
+"""Limits of log k."""
 
 
 class Config(FeatureConfig):
@@ -47,6 +55,188 @@ class Config(FeatureConfig):
     abstain: bool = False
 
 
+@dataclass(frozen=True)
+class UserSums:
+    """Sums over rows, enough for every model that is linear in the same columns.
+
+    Attributes:
+        gram: shape (users, p, p), Z'D^-1 Z of each user.
+        moment: shape (users, p), Z'D^-1 y.
+        square: shape (users,), y'D^-1 y.
+        log_weight: shape (users,), log|D| of each user.
+        count: shape (users,), rows of each user.
+        query_sum: shape (queries, p), 1'D^-1 Z of each query.
+        query_y: shape (queries,), 1'D^-1 y.
+        query_weight: shape (queries,), 1'D^-1 1.
+        owner: shape (queries,), user of each query.
+    """
+
+    gram: FloatArray
+    moment: FloatArray
+    square: FloatArray
+    log_weight: FloatArray
+    count: FloatArray
+    query_sum: FloatArray
+    query_y: FloatArray
+    query_weight: FloatArray
+    owner: IntArray
+
+    @property
+    def has_query_effect(self) -> bool:
+        """Whether a query's effect differs from its user's: somebody has two queries."""
+        return len(self.owner) > len(np.unique(self.owner))
+
+
+@dataclass(frozen=True)
+class NormalEquations:
+    """Equations of every user given k, noise variance 1: H = Z'V^-1 Z, h = Z'V^-1 y, q = y'V^-1 y, log|V|."""
+
+    gram: FloatArray
+    moment: FloatArray
+    square: FloatArray
+    log_det: FloatArray
+
+
+def sum_users(rows: FeatureRows, noise: FloatArray | None = None) -> UserSums:
+    """Sum rows by user and by query.
+
+    Args:
+        rows: n labelled rows sorted by user.
+        noise: shape (n,), the diagonal of D; None means ones.
+    """
+    size = np.ones(len(rows.y)) if noise is None else noise
+    weighted = rows.z / size[:, None]
+    offsets = rows.segments()
+    users, p = len(offsets) - 1, rows.z.shape[1]
+    gram, moment = np.zeros((users, p, p)), np.zeros((users, p))
+    for user in range(users):
+        part = slice(offsets[user], offsets[user + 1])
+        gram[user] = weighted[part].T @ rows.z[part]
+        moment[user] = weighted[part].T @ rows.y[part]
+    queries = int(rows.query.max()) + 1
+    query_sum = np.zeros((queries, p))
+    np.add.at(query_sum, rows.query, weighted)
+    owner = np.zeros(queries, dtype=np.int64)
+    owner[rows.query] = rows.user
+    return UserSums(
+        gram=gram,
+        moment=moment,
+        square=sum_by(rows.user, rows.y**2 / size, users),
+        log_weight=sum_by(rows.user, np.log(size), users),
+        count=sum_by(rows.user, np.ones(len(size)), users),
+        query_sum=query_sum,
+        query_y=sum_by(rows.query, rows.y / size, queries),
+        query_weight=sum_by(rows.query, 1 / size, queries),
+        owner=owner,
+    )
+
+
+def normal_equations(sums: UserSums, ratio: float) -> NormalEquations:
+    """Normal equations of every user for one ratio k of query-effect variance to noise variance."""
+    if ratio <= 0:
+        return NormalEquations(sums.gram, sums.moment, sums.square, sums.log_weight)
+    users = len(sums.square)
+    shrink = ratio / (1 + ratio * sums.query_weight)
+    scaled = sums.query_sum * np.sqrt(shrink)[:, None]
+    order = np.argsort(sums.owner, kind="stable")
+    offsets = np.searchsorted(sums.owner[order], np.arange(users + 1))
+    gram = sums.gram.copy()
+    for user in range(users):
+        own = scaled[order[offsets[user] : offsets[user + 1]]]
+        gram[user] -= own.T @ own
+    moment = sums.moment.copy()
+    np.add.at(moment, sums.owner, -sums.query_sum * (shrink * sums.query_y)[:, None])
+    taken = sum_by(sums.owner, shrink * sums.query_y**2, users)
+    widened = sum_by(sums.owner, np.log1p(ratio * sums.query_weight), users)
+    return NormalEquations(gram, moment, sums.square - taken, sums.log_weight + widened)
+
+
+def _query_levels(rows: FeatureRows, weighted_error: FloatArray, query_weight: FloatArray, ratio: float) -> FloatArray:
+    """Posterior mean of c_q at each row, shape (n,): k / (1 + k 1'D^-1 1) times the query's sum of D^-1 errors."""
+    total = sum_by(rows.query, weighted_error, len(query_weight))
+    return (ratio / (1 + ratio * query_weight) * total)[rows.query]
+
+
+def choose_ratios(sums: UserSums, slope: float | None) -> tuple[float, float]:
+    """Ratios g and k that maximise the summed evidence of the users; k is 0 where nobody has two queries."""
+
+    def best_slope(query: float) -> tuple[float, float]:
+        if slope is not None:
+            return slope, -evidence(sums, slope, query)
+        log, value = _line_minimum(lambda log: -evidence(sums, float(np.exp(log)), query), SLOPE_LIMITS, 0.1)
+        return float(np.exp(log)), value
+
+    if not sums.has_query_effect:
+        return best_slope(0.0)[0], 0.0
+    query = float(np.exp(_line_minimum(lambda log: best_slope(float(np.exp(log)))[1], QUERY_LIMITS, 0.2)[0]))
+    return best_slope(query)[0], query
+
+
+def evidence(sums: UserSums, slope: float, query: float) -> float:
+    """Log marginal likelihood of all users' independent ridges, the common noise variance profiled out."""
+    normal = normal_equations(sums, query)
+    penalty = _prior_precision(sums.gram.shape[1], slope)
+    matrices = normal.gram + np.diag(penalty)
+    weights = np.linalg.solve(matrices, normal.moment[:, :, None])[:, :, 0]
+    rows = float(sums.count.sum())
+    noise = max(float(np.sum(normal.square - np.sum(weights * normal.moment, axis=1))) / rows, 1e-12)
+    log_det = np.linalg.slogdet(matrices)[1] - np.sum(np.log(penalty)) + normal.log_det
+    return -0.5 * (rows * (np.log(2 * np.pi * noise) + 1) + float(np.sum(log_det)))
+
+
+def solve_users(sums: UserSums, slope: float, query: float) -> FloatArray:
+    """Each user's weights, shape (users, p)."""
+    normal = normal_equations(sums, query)
+    matrices = normal.gram + np.diag(_prior_precision(sums.gram.shape[1], slope))
+    return np.asarray(np.linalg.solve(matrices, normal.moment[:, :, None])[:, :, 0], dtype=np.float64)
+
+
+def left_out_errors(rows: FeatureRows, sums: UserSums, slope: float, query: float) -> FloatArray:
+    """Errors of each row under the ridge of its user's other rows, shape (n,): [C^-1 y]_i / [C^-1]_ii.
+
+    C = I + k 11' + Z P^-1 Z' is the rows' covariance over the noise's, so that C^-1 = V^-1 - V^-1 Z H^-1 Z'V^-1.
+
+    Args:
+        rows: the n rows.
+        sums: their sums, all rows weighing 1.
+        slope: ratio g.
+        query: ratio k.
+    """
+    normal, offsets = normal_equations(sums, query), rows.segments()
+    inverse = np.linalg.inv(normal.gram + np.diag(_prior_precision(rows.z.shape[1], slope)))
+    weights = np.einsum("uij,uj->ui", inverse, normal.moment)
+    shrink = query / (1 + query * sums.query_weight)
+    error = rows.y - apply_rows(rows.z, weights[rows.user])
+    solved = error - _query_levels(rows, error, sums.query_weight, query)
+    plain = rows.z - (shrink[:, None] * sums.query_sum)[rows.query]
+    diagonal = 1 - shrink[rows.query]
+    for user, (start, end) in enumerate(pairwise(offsets)):
+        part = slice(start, end)
+        diagonal[part] -= np.sum((plain[part] @ inverse[user]) * plain[part], axis=1)
+    return solved / np.maximum(diagonal, 1e-9)
+
+
+def predict_users(weights: FloatArray, pool: PooledRidge, values: FloatArray, codes: IntArray) -> FloatArray:
+    """Means of n rows: the user's own weights where ``codes`` >= 0, the pool's elsewhere; both on the pool's unit."""
+    known = codes >= 0
+    every = np.tile(pool.ridge.weights, (len(codes), 1))
+    every[known] = weights[codes[known]]
+    return pool.centre + pool.unit * apply_rows(with_intercept(values), every)
+
+
+def _prior_precision(columns: int, slope: float) -> FloatArray:
+    """Prior precisions over the noise's; the last column is the intercept."""
+    values = np.full(columns, 1 / slope)
+    values[-1] = 1 / USER_INTERCEPT_VARIANCE
+    return values
+
+
+def _line_minimum(loss: Callable[[float], float], bounds: tuple[float, float], tolerance: float) -> tuple[float, float]:
+    """Where a function of one variable is least within bounds, and its value there (Brent's bounded search)."""
+    found: Any = optimize.minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": tolerance})
+    return float(found.x), float(found.fun)
+
+
 class Ridge(RewardModel):
     """One ridge per user."""
 
@@ -58,15 +248,15 @@ class Ridge(RewardModel):
         values = self._design(examples).rows()
         self._pool = fit_pool(values, examples)
         target = (examples.utility - self._pool.centre) / self._pool.unit
-        rows = Rows(with_intercept(values), target, examples.user, examples.query)
-        blocks = build_blocks(rows)
-        slope, query = choose_ratios(blocks, self.config.slope)
+        rows = FeatureRows(with_intercept(values), target, examples.user, examples.query)
+        sums = sum_users(rows)
+        slope, query = choose_ratios(sums, self.config.slope)
         self._ratios = {"slope": slope, "query": query}
-        self._weights = solve_users(blocks, slope, query)
+        self._weights = solve_users(sums, slope, query)
         if self.config.abstain:
             ridge = self._pool.ridge.weights
             shared = left_out_levels(target - apply_rows(rows.z, ridge), examples.query)
-            self._abstained = abstaining(examples.user, left_out_users(rows, blocks, slope, query), shared)
+            self._abstained = abstaining(examples.user, left_out_errors(rows, sums, slope, query), shared)
 
     def _predict(self, examples: Examples) -> RewardEstimate:
         design, codes = self._design(examples), self._user_codes(examples)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from bestfor.artifacts import Arrays
 from bestfor.rewards.heads.labels import LOG_LIMITS
-from bestfor.rewards.linear.solver import apply_rows
+from bestfor.rewards.rows import apply_rows
 from bestfor.types import FloatArray, IntArray
 
 DIGEST = 32

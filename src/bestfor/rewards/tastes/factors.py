@@ -24,7 +24,7 @@ import numpy as np
 from scipy import linalg, sparse
 
 from bestfor import rng as random
-from bestfor.rewards.linear.solver import sum_by
+from bestfor.rewards.rows import sum_by
 from bestfor.types import FloatArray, IntArray
 
 POWER_STEPS = 6

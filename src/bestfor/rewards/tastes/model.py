@@ -23,10 +23,11 @@ from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Examples
 from bestfor.errors import InputError
 from bestfor.rewards.abstain import abstaining, left_out_levels
-from bestfor.rewards.features.kernel import Items, Looks, Nearness, embed_items, list_items
-from bestfor.rewards.features.space import check_signature, check_width
+from bestfor.rewards.features import check_signature, check_width
+from bestfor.rewards.features.nearness import ItemVectors, Nearness
 from bestfor.rewards.model import AbsorbingModel
 from bestfor.rewards.tastes.factors import JITTER, Shared, carry, learn_shared
+from bestfor.rewards.tastes.items import RatedItems, embed_items, list_items
 from bestfor.rewards.tastes.person import Labels, Person, Variances, know, stranger
 from bestfor.types import FloatArray, IntArray, RewardEstimate
 
@@ -89,7 +90,7 @@ class Tastes(AbsorbingModel):
         self._unit = float(np.std(examples.utility)) or 1.0
         self._keys, self._with_inputs = items.keys, items.with_inputs
         self._signature = self._encoder_or_fail().signature
-        self._nearness = Nearness.learn(items.texts, self.config.length, self.config.spelling)
+        self._nearness = Nearness.fit(items.texts, self.config.length, self.config.spelling)
         self._looks = self._look(items)
         target = (examples.utility - self._centre) / self._unit
         tastes = max(min(self.config.tastes, len(items.keys) - 1, len(self._users) - 1), 0)
@@ -144,7 +145,7 @@ class Tastes(AbsorbingModel):
         std = self._unit * np.sqrt(wide + shared.noise - own + shared.level_scale)
         return RewardEstimate(self._centre + self._unit * reward, std, self._unit * np.sqrt(wide))
 
-    def _items(self, items: Items) -> tuple[FloatArray, FloatArray, FloatArray]:
+    def _items(self, items: RatedItems) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Mean and variance of h at each item, and its kernel to the items that are known.
 
         Items of the fit part are as believed, others as their looks tell.
@@ -162,7 +163,7 @@ class Tastes(AbsorbingModel):
             mean[fresh], variance[fresh] = carry(self._shared, self._factors, near[fresh], noises)
         return mean, variance, near
 
-    def _remember(self, items: Items) -> IntArray:
+    def _remember(self, items: RatedItems) -> IntArray:
         """Where each item stands among those that are known; new ones are added as their looks tell."""
         place = {key: code for code, key in enumerate(self._keys)}
         fresh = np.flatnonzero([key not in place for key in items.keys])
@@ -175,10 +176,10 @@ class Tastes(AbsorbingModel):
             place |= {key: len(place) + code for code, key in enumerate(added.keys)}
         return np.array([place[key] for key in items.keys], dtype=np.int64)
 
-    def _look(self, items: Items) -> Looks:
+    def _look(self, items: RatedItems) -> ItemVectors:
         encoder = self._encoder_or_fail()
         check_signature(encoder, self.config.encoder, self._signature)
-        return self._nearness.look(items.texts, embed_items(items, encoder, self._with_inputs))
+        return self._nearness.represent(items.texts, embed_items(items, encoder, self._with_inputs))
 
     def _prepare(self, near: FloatArray) -> None:
         """Factors of h's priors at the fitted items."""
@@ -226,7 +227,7 @@ class Tastes(AbsorbingModel):
         count, vectors, ends = len(self._keys), arrays["vectors"], arrays["user.item.ends"]
         spelled = (arrays["spelled.data"], arrays["spelled.indices"], arrays["spelled.indptr"])
         width = max(len(arrays["rarity"]), 1)
-        self._looks = Looks(vectors, sparse.csr_array(spelled, shape=(count, width)))
+        self._looks = ItemVectors(vectors, sparse.csr_array(spelled, shape=(count, width)))
         self._looks.spelled.check_format()
         scalars = (float(state["noise"]), float(state["level_scale"]), int(state["fitted"]))
         self._shared = Shared(arrays["item"], arrays["item_variance"], arrays["scale"], *scalars)

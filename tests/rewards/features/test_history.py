@@ -7,8 +7,7 @@ import pytest
 
 from bestfor.data.candidates import History
 from bestfor.rewards import build
-from bestfor.rewards.features.space import FeatureConfig, fit_space, restore_space
-from bestfor.rewards.features.style import history_features
+from bestfor.rewards.features import FeatureConfig, fit_space, history_features, restore_space
 from bestfor.testing.rewards import LetterEncoder, taste_examples
 
 ENCODER = LetterEncoder()

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bestfor.rewards.features.style import ANSWER, STYLE, answer_features, style_features
+from bestfor.rewards.features import ANSWER, STYLE, answer_features, style_features
 
 
 def test_style_of_a_known_text():

@@ -1,20 +1,34 @@
-"""Independent ridges per user: weights, evidence and the choice of ratios, by brute force."""
+"""Ridges of each user alone: conformance; weights, evidence and the choice of ratios by brute force."""
+
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from bestfor import rng
-from bestfor.rewards.linear.solver import (
+from bestfor.rewards import Ridge
+from bestfor.rewards.linear.ridge import (
     USER_INTERCEPT_VARIANCE,
-    Rows,
-    build_blocks,
     choose_ratios,
-    condition,
     evidence,
-    left_out_users,
+    left_out_errors,
+    normal_equations,
     solve_users,
+    sum_users,
 )
+from bestfor.rewards.rows import FeatureRows
+from bestfor.testing.rewards import RewardModelTests
+
+
+class TestRidge(RewardModelTests):
+    model = Ridge
+    options: ClassVar = {"components": 8}
+
+
+class TestCautious(RewardModelTests):
+    model = Ridge
+    options: ClassVar = {"components": 8, "abstain": True}
 
 
 def rows_of(users=4, queries=3, size=5, p=3, seed=0, slope=0.5):
@@ -25,7 +39,7 @@ def rows_of(users=4, queries=3, size=5, p=3, seed=0, slope=0.5):
     user = query // queries
     weights = draw.normal(size=(users, p)) * np.sqrt(slope)
     level = draw.normal(size=users * queries)
-    return Rows(z, np.sum(z * weights[user], axis=1) + level[query] + draw.normal(size=n), user, query)
+    return FeatureRows(z, np.sum(z * weights[user], axis=1) + level[query] + draw.normal(size=n), user, query)
 
 
 def test_evidence_is_the_full_normal():
@@ -36,8 +50,8 @@ def test_evidence_is_the_full_normal():
     whole = rows.z @ prior @ rows.z.T * same + np.eye(len(rows.y)) + query * (rows.query[:, None] == rows.query)
     noise = rows.y @ np.linalg.solve(whole, rows.y) / len(rows.y)
     expected = stats.multivariate_normal(np.zeros(len(rows.y)), noise * whole).logpdf(rows.y)
-    assert evidence(build_blocks(rows), slope, query) == pytest.approx(expected, abs=1e-8)
-    weights = solve_users(build_blocks(rows), slope, query)
+    assert evidence(sum_users(rows), slope, query) == pytest.approx(expected, abs=1e-8)
+    weights = solve_users(sum_users(rows), slope, query)
     mine = rows.user == 2
     part = whole[np.ix_(mine, mine)]
     np.testing.assert_allclose(weights[2], prior @ rows.z[mine].T @ np.linalg.solve(part, rows.y[mine]), atol=1e-10)
@@ -46,7 +60,7 @@ def test_evidence_is_the_full_normal():
 @pytest.mark.parametrize("query", [0.0, 0.8])
 def test_left_out_errors_are_those_of_the_other_rows(query):
     rows = rows_of(users=2, queries=2, size=3, seed=3)
-    found = left_out_users(rows, build_blocks(rows), 0.4, query)
+    found = left_out_errors(rows, sum_users(rows), 0.4, query)
     prior = np.diag([0.4, 0.4, USER_INTERCEPT_VARIANCE])
     for row in range(len(rows.y)):
         others = np.flatnonzero((rows.user == rows.user[row]) & (np.arange(len(rows.y)) != row))
@@ -58,21 +72,21 @@ def test_left_out_errors_are_those_of_the_other_rows(query):
 
 def test_ratios_are_near_those_of_the_simulation():
     rows = rows_of(users=150, queries=4, size=8, slope=0.5)
-    slope, query = choose_ratios(build_blocks(rows), None)
+    slope, query = choose_ratios(sum_users(rows), None)
     assert slope == pytest.approx(0.5, rel=0.3)
     assert query == pytest.approx(1.0, rel=0.3)
-    assert choose_ratios(build_blocks(rows), 0.1)[0] == 0.1
+    assert choose_ratios(sum_users(rows), 0.1)[0] == 0.1
 
 
 def test_one_query_per_user_has_no_query_effect():
     rows = rows_of(queries=1)
-    assert choose_ratios(build_blocks(rows), None)[1] == 0.0
+    assert choose_ratios(sum_users(rows), None)[1] == 0.0
 
 
 def test_normal_equations_are_those_of_the_inverse_covariance():
     rows = rows_of(users=2, queries=2, size=3)
     size = rng.derive(1, "size").uniform(0.5, 2, size=len(rows.y))
-    found = condition(build_blocks(rows, size), 0.6)
+    found = normal_equations(sum_users(rows, size), 0.6)
     for user in range(2):
         mine = rows.user == user
         z, y, query = rows.z[mine], rows.y[mine], rows.query[mine]

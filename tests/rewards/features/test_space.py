@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bestfor.errors import InputError
-from bestfor.rewards.features.space import CLIP, FeatureConfig, fit_space, restore_space
+from bestfor.rewards.features import CLIP, FeatureConfig, fit_space, restore_space
 from bestfor.testing.rewards import LetterEncoder, taste_examples
 
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from bestfor.rewards.features.kernel import Nearness, kernel
+from bestfor.rewards.features.nearness import Nearness, unit_kernel
 
 TEXTS = ("Ban plastic bags", "ban the plastic bag", "More buses to the airport", "Taxes", "")
 
@@ -16,31 +16,31 @@ def vectors(count, seed=0):
 
 def test_kernel_is_the_rational_quadratic():
     left, right = np.array([[1.0, 0.0]]), np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
-    np.testing.assert_allclose(kernel(left, right, 0.5)[0], [1, 1 / (1 + 2 / 0.5), 1 / (1 + 4 / 0.5)])
+    np.testing.assert_allclose(unit_kernel(left, right, 0.5)[0], [1, 1 / (1 + 2 / 0.5), 1 / (1 + 4 / 0.5)])
 
 
 def test_spelling_is_the_cosine_of_weighted_letter_groups():
     """Hashing into 2^15 buckets may merge a few groups, so agreement is close, not exact."""
-    nearness = Nearness.learn(TEXTS, 0.5, 1.0)
-    looks = nearness.look(TEXTS, vectors(5))
-    spelled = 2 * nearness.between(looks, looks) - kernel(looks.vectors, looks.vectors, 0.5)
+    nearness = Nearness.fit(TEXTS, 0.5, 1.0)
+    looks = nearness.represent(TEXTS, vectors(5))
+    spelled = 2 * nearness.between(looks, looks) - unit_kernel(looks.vectors, looks.vectors, 0.5)
     reference = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True).fit_transform(TEXTS)
     np.testing.assert_allclose(spelled, (reference @ reference.T).toarray(), atol=0.02)
     assert spelled[0, 1] > 0.3 > spelled[0, 2]
 
 
 def test_without_weight_spelling_is_not_looked_at():
-    plain = Nearness.learn(TEXTS, 0.5, 0.0)
-    looks = plain.look(TEXTS, vectors(5))
-    np.testing.assert_array_equal(plain.between(looks, looks), kernel(looks.vectors, looks.vectors, 0.5))
+    plain = Nearness.fit(TEXTS, 0.5, 0.0)
+    looks = plain.represent(TEXTS, vectors(5))
+    np.testing.assert_array_equal(plain.between(looks, looks), unit_kernel(looks.vectors, looks.vectors, 0.5))
     assert looks.spelled.nnz == 0
 
 
 @settings(deadline=None, max_examples=25)
 @given(st.lists(st.text(max_size=30), min_size=2, max_size=6), st.floats(0.1, 2))
 def test_the_kernel_is_a_kernel(texts, weight):
-    nearness = Nearness.learn(texts, 0.5, weight)
-    looks = nearness.look(texts, vectors(len(texts)))
+    nearness = Nearness.fit(texts, 0.5, weight)
+    looks = nearness.represent(texts, vectors(len(texts)))
     near = nearness.between(looks, looks)
     assert near.min() >= -1e-12
     assert near.max() <= 1 + 1e-9
@@ -52,8 +52,8 @@ def test_the_kernel_is_a_kernel(texts, weight):
 
 
 def test_fit_texts_alone_weigh_the_groups():
-    nearness = Nearness.learn(TEXTS, 0.5, 0.3)
+    nearness = Nearness.fit(TEXTS, 0.5, 0.3)
     before = nearness.rarity.copy()
-    nearness.look(("zebra crossing",), vectors(1))
+    nearness.represent(("zebra crossing",), vectors(1))
     np.testing.assert_array_equal(nearness.rarity, before)
     assert nearness.rarity.max() == pytest.approx(np.log(6) + 1)

@@ -1,4 +1,6 @@
-"""The pooled ridge against scikit-learn and the full normal distribution."""
+"""The pooled ridge: conformance, scikit-learn and the full normal distribution."""
+
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -7,7 +9,15 @@ from sklearn.linear_model import BayesianRidge
 from sklearn.linear_model import Ridge as Reference
 
 from bestfor import rng
-from bestfor.rewards.linear.solver import INTERCEPT_VARIANCE, Rows, build_sums, posterior, solve_ridge
+from bestfor.rewards import Pooled
+from bestfor.rewards.linear.pooled import INTERCEPT_VARIANCE, build_sums, posterior, solve_ridge
+from bestfor.rewards.rows import FeatureRows
+from bestfor.testing.rewards import RewardModelTests
+
+
+class TestPooled(RewardModelTests):
+    model = Pooled
+    options: ClassVar = {"components": 8}
 
 
 def rows_of(n=60, p=4, queries=6, seed=0):
@@ -16,7 +26,7 @@ def rows_of(n=60, p=4, queries=6, seed=0):
     query = np.sort(draw.integers(queries, size=n))
     query = np.unique(query, return_inverse=True)[1]
     y = z @ draw.normal(size=p) + draw.normal(size=n)
-    return Rows(z, y, query, query), draw
+    return FeatureRows(z, y, query, query), draw
 
 
 def test_weights_are_those_of_scikit_learn():
@@ -54,7 +64,7 @@ def test_estimated_variances_are_near_those_of_bayesian_ridge():
     draw = rng.derive(3, "bayes")
     z = np.column_stack([draw.normal(size=(400, 20)), np.ones(400)])
     y = z[:, :-1] @ draw.normal(size=20) * 0.5 + draw.normal(size=400)
-    found = solve_ridge(Rows(z, y, np.arange(400), np.arange(400)), np.arange(400))
+    found = solve_ridge(FeatureRows(z, y, np.arange(400), np.arange(400)), np.arange(400))
     reference = BayesianRidge().fit(z[:, :-1], y)
     assert found.noise == pytest.approx(1 / reference.alpha_, rel=0.05)
     assert found.slope == pytest.approx(1 / reference.lambda_, rel=0.25)
@@ -70,7 +80,7 @@ def test_shared_texts_are_not_counted_as_many_facts():
     user, text = np.repeat(np.arange(users), texts), np.tile(np.arange(texts), users)
     y = quality[text] + draw.normal(size=len(user))
     z = np.column_stack([features[text], np.ones(len(user))])
-    found = solve_ridge(Rows(z, y, user, user), text)
+    found = solve_ridge(FeatureRows(z, y, user, user), text)
     assert found.text == pytest.approx(1.0, rel=0.5)
     assert found.noise == pytest.approx(1.0, rel=0.05)
     # forty texts cannot say much about ten weights, although eight thousand rows seem to

@@ -1,0 +1,70 @@
+"""List what was rated: a text, or a text under an input, each once."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bestfor.data.candidates import Examples
+from bestfor.encoders import Encoder
+from bestfor.rewards.features import unit_rows
+from bestfor.types import FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class RatedItems:
+    """Distinct items of some rows.
+
+    Attributes:
+        keys: identity of each item, a hash of input and text.
+        texts: aligned with ``keys``.
+        inputs: aligned with ``keys``; empty where texts are rated bare.
+        row: shape (n,), item of each row.
+    """
+
+    keys: tuple[str, ...]
+    texts: tuple[str, ...]
+    inputs: tuple[str, ...]
+    row: IntArray
+
+    @property
+    def with_inputs(self) -> bool:
+        """Whether anything is inputs_used."""
+        return any(given.strip() for given in self.inputs)
+
+    def take(self, codes: IntArray) -> RatedItems:
+        """Some of the items, each as one row."""
+        keys, texts, inputs = (tuple(names[code] for code in codes) for names in (self.keys, self.texts, self.inputs))
+        return RatedItems(keys, texts, inputs, np.arange(len(codes)))
+
+
+def list_items(examples: Examples) -> RatedItems:
+    """RatedItems in the order of their keys."""
+    inputs_used, input_code = np.unique(np.array(examples.inputs, dtype=object), return_inverse=True)
+    pair = input_code[examples.query] * len(examples.texts) + examples.text
+    distinct, row = np.unique(pair, return_inverse=True)
+    texts = [examples.texts[code % len(examples.texts)] for code in distinct]
+    inputs = [str(inputs_used[code // len(examples.texts)]) for code in distinct]
+    keys = [_key(given, text) for given, text in zip(inputs, texts, strict=True)]
+    order = sorted(range(len(keys)), key=lambda code: keys[code])
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    unsorted = RatedItems(tuple(keys), tuple(texts), tuple(inputs), row)
+    return replace(unsorted.take(np.array(order)), row=rank[row])
+
+
+def embed_items(items: RatedItems, encoder: Encoder, with_inputs: bool) -> FloatArray:
+    """Unit vectors, shape (items, dim), or (items, 2 dim) of text and input together."""
+    vectors = unit_rows(encoder.encode(items.texts).astype(np.float64))
+    if not with_inputs:
+        return vectors
+    return np.hstack([vectors, unit_rows(encoder.encode(items.inputs).astype(np.float64))]) / np.sqrt(2.0)
+
+
+def _key(given: str, text: str) -> str:
+    digest = hashlib.sha256(given.encode("utf-8", "surrogatepass"))
+    digest.update(b"\0")
+    digest.update(text.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:32]
