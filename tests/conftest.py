@@ -7,23 +7,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-import importlib.util
 import shutil
-import sys
 from pathlib import Path
 
 import hypothesis
 import pytest
 
+from support.servers import Scripted
+
 # A slow machine is no failure; on CI the same examples are tried every time.
 hypothesis.settings.register_profile("bestfor", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("bestfor")
-
-# Helpers that tests of several folders share.
-for name in ("servers", "forking"):
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[name])
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
@@ -64,7 +58,9 @@ def chromium() -> str:
 def forks(tmp_path_factory):
     """Runs scripts in children of a process that has loaded torch and transformers already."""
     pytest.importorskip("torch")
-    started = sys.modules["forking"].Forks(tmp_path_factory.mktemp("forks"))
+    from support.forking import Forks
+
+    started = Forks(tmp_path_factory.mktemp("forks"))
     yield started
     started.close()
 
@@ -75,9 +71,18 @@ def scripted():
     started = []
 
     def start(answer):
-        started.append(sys.modules["servers"].Scripted(answer))
+        started.append(Scripted(answer))
         return started[-1]
 
     yield start
     for server in started:
         server.close()
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """The folder of a random Qwen3 of 30,000 weights."""
+    pytest.importorskip("torch")
+    from support import tiny
+
+    return tiny.save(tmp_path_factory.mktemp("checkpoint"))

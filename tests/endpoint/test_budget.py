@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from bestfor.endpoint import Budget, BudgetSpentError, Endpoint, EndpointConfig, Usage
 from bestfor.endpoint.budget import Account, Bound
 from bestfor.errors import InputError
-from servers import chat, error
+from support.servers import chat, error
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
 

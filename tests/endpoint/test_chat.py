@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from bestfor.endpoint import Chat, EndpointConfig
 from bestfor.endpoint.chat import Answer, Answers, Reading, Request, quoted
 from bestfor.errors import BestforError
-from servers import DROP, HALF, chat, error
+from support.servers import DROP, HALF, chat, error
 
 WORDS = Reading(lambda choice: choice["message"]["content"], lambda value: isinstance(value, str))
 

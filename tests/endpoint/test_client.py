@@ -8,7 +8,7 @@ import pytest
 
 from bestfor.endpoint import Budget, BudgetSpentError, Endpoint, EndpointConfig, EndpointError, RefusedError
 from bestfor.errors import InputError
-from servers import DROP, HALF, RESET, STALL, Reply, chat, error
+from support.servers import DROP, HALF, RESET, STALL, Reply, chat, error
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
 

@@ -13,7 +13,7 @@ from bestfor.errors import InputError
 from bestfor.policies.base import Prompt
 from bestfor.policies.openai import OpenAIPolicy
 from bestfor.runs.config import parse_config
-from servers import HALF, Reply, chat, error
+from support.servers import HALF, Reply, chat, error
 
 KEY = "sk-Very+Secret/0123456789="
 BODY = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}

@@ -9,8 +9,8 @@ from bestfor.errors import BestforError, InputError
 from bestfor.metrics.base import Metric, Query
 from bestfor.metrics.judge import RUBRIC, JudgeConfig, JudgeMetric
 from bestfor.runs.config import parse_config
-from servers import DROP, HALF, error
-from servers import chat as answered
+from support.servers import DROP, HALF, error
+from support.servers import chat as answered
 
 QUERY = Query("q", "ann", "Write a title.", "The author's own title")
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 import torch
+
+from support import tiny
 
 pytest.importorskip("peft")
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-import tiny
 import tomli_w
 from transformers import Qwen2Config
 
@@ -17,7 +16,8 @@ from bestfor.policies.transformers import TransformersPolicy
 from bestfor.rng import derive
 from bestfor.runs.config import load_config, parse_config
 from bestfor.runs.run import run
-from servers import sampling
+from support import tiny
+from support.servers import sampling
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "examples" / "paper"
 FILES = sorted(FOLDER.glob("*.toml"))

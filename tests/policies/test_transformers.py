@@ -2,7 +2,6 @@ import shutil
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from scipy import stats
 from transformers import BloomConfig, GPT2Config, MistralConfig
@@ -11,6 +10,7 @@ from bestfor.lm import batching
 from bestfor.lm import checkpoint as _checkpoint
 from bestfor.policies.base import Budgeted, Policy, Prompt
 from bestfor.policies.transformers import TransformersPolicy, noise_of
+from support import tiny
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 

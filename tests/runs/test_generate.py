@@ -1,7 +1,5 @@
-import importlib.util
 import signal
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -242,16 +240,6 @@ policy = TransformersPolicy(checkpoint, max_new_tokens=6, chunk=4)
 sampling = Sampling(n=6, fit_n=3, fit_items=2, prompting=Prompting(INSTRUCTIONS["headline"], 1))
 generate(policy, world.histories, world.queries, CandidatePool(folder), sampling)
 """
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    pytest.importorskip("torch")
-    path = Path(__file__).parent.parent / "policies" / "tiny.py"
-    spec = importlib.util.spec_from_file_location("tiny", path)
-    tiny = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tiny)
-    return tiny.save(tmp_path_factory.mktemp("checkpoint"))
 
 
 def test_a_run_that_was_killed_goes_on_to_the_same_bytes(checkpoint, forks, tmp_path):

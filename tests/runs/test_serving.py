@@ -13,7 +13,7 @@ from bestfor.rng import derive
 from bestfor.runs.config import Diagnosis, parse_config
 from bestfor.runs.run import run
 from bestfor.runs.usage import notes_of, openai_policy
-from servers import chat, error
+from support.servers import chat, error
 
 KEY = "sk-run-secret-0123456789"
 WORDS = ["calm", "bright", "river", "mayor", "llama", "garden", "today", "again"]

@@ -6,11 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scoring_tools import KINDS, RAGGED, adapter, only, packs_of, plain, start_of
 
 from bestfor.errors import InputError
 from bestfor.lm.packing import Pack, additive, states_behind, states_repeated
 from bestfor.lm.states import Backbone, plan, states_of
+from support.backbones import KINDS, RAGGED, adapter, only, packs_of, plain, start_of
 
 
 @pytest.mark.parametrize("tokens", [1, 24, 10_000])

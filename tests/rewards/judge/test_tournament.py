@@ -27,7 +27,7 @@ from bestfor.rewards.judge.tournament import (
     usual_rounds,
 )
 from bestfor.testing.rewards import LetterEncoder, RewardModelTests, taste_examples
-from servers import error, judging, marked
+from support.servers import error, judging, marked
 
 QUICK = {"concurrency": 8, "timeout": 5, "retries": 0}
 

@@ -1,10 +1,10 @@
 """What servers do with a request, as far as it differs from server to server."""
 
 import pytest
-from answers import asked, prompts, single
 
 from bestfor.policies.base import UnfinishedError
-from servers import Reply, chat, error
+from support.answers import asked, prompts, single
+from support.servers import Reply, chat, error
 
 
 def test_a_server_without_n_is_noticed_fanned_out_to_and_remembered(policy):

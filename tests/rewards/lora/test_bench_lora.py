@@ -12,7 +12,7 @@ SMALL = {"prompt": 6, "text": 4, "pack": 2, "packs": 2, "candidates": 3, "querie
 @pytest.fixture
 def bench(monkeypatch):
     """The benchmark, whose scripts are no package."""
-    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    monkeypatch.syspath_prepend(Path(__file__).parents[3] / "benchmarks")
     return importlib.import_module("bench_lora"), importlib.import_module("lora_models")
 
 

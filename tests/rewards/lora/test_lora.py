@@ -1,8 +1,8 @@
 import pytest
-from lora_tools import SHORT
 
 from bestfor.rewards import Lora
 from bestfor.testing.rewards import RewardModelTests
+from support.lora import SHORT
 
 
 class TestLora(RewardModelTests):

@@ -8,12 +8,12 @@ import sys
 
 import pytest
 import torch
-from gguf_of import convert
 
 from bestfor.lm.location import locate
 from bestfor.policies.base import Prompt
 from bestfor.policies.openai import OpenAIPolicy
 from bestfor.policies.transformers import TransformersPolicy
+from support.gguf_of import convert
 
 pytest.importorskip("xllamacpp")
 pytest.importorskip("gguf")

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from lora_tools import SHORT, fitting
 
 from bestfor.errors import BestforError
 from bestfor.lm import checkpoint as _checkpoint
@@ -16,6 +15,7 @@ from bestfor.rewards import Lora
 from bestfor.rewards.lora import training as _lora_stopping
 from bestfor.rewards.lora.attach import Adapted
 from bestfor.testing.rewards import assert_same, taste_examples
+from support.lora import SHORT, fitting
 
 EXAMPLES = taste_examples(users=3, queries=6, candidates=4, seed=3)
 OPTIONS = SHORT | {

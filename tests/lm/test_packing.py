@@ -1,9 +1,9 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from scoring_tools import packs_of
 
 from bestfor.lm.packing import PADDING, PROMPT, bucketed, one_by_one, side_by_side, split_packs
+from support.backbones import packs_of
 
 SHAPES = st.lists(
     st.tuples(st.integers(0, 5), st.lists(st.integers(1, 6), min_size=1, max_size=4)), min_size=1, max_size=5

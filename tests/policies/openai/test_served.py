@@ -19,7 +19,7 @@ from bestfor.lm.location import locate
 from bestfor.policies.base import Prompt, UnfinishedError
 from bestfor.policies.openai import OpenAIPolicy
 from bestfor.policies.transformers import TransformersPolicy
-from servers import DROP, HALF, error, sampling
+from support.servers import DROP, HALF, error, sampling
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"

@@ -12,7 +12,7 @@ import pytest
 from bestfor import rewards
 from bestfor.errors import BestforError
 from bestfor.testing.rewards import taste_examples
-from servers import DROP, HALF, RESET, STALL, Reply, chat, error, judging
+from support.servers import DROP, HALF, RESET, STALL, Reply, chat, error, judging
 
 QUICK = {"timeout": 5, "retries": 1}
 TORN = Reply(body=b'{"choices": [{"mess')

@@ -11,7 +11,7 @@ from bestfor.errors import InputError
 from bestfor.rewards.judge import Judge
 from bestfor.rewards.judge.personas import FOLDER, Profile, file_name, read_edited, write_files, written_by_model
 from bestfor.testing.rewards import taste_examples
-from servers import error, judging, parts, persona
+from support.servers import error, judging, parts, persona
 
 TEXT = st.text(min_size=1, max_size=40).filter(lambda text: text.strip())
 IDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)

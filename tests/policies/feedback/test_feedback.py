@@ -6,8 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from answers import prompts
-from reader import kind_of, obedient, quiet
 
 from bestfor.data.world import INSTRUCTIONS
 from bestfor.diagnostics import best_by_tokens
@@ -18,7 +16,9 @@ from bestfor.policies.feedback import FeedbackPolicy, talkative
 from bestfor.policies.feedback.prompts import fitted, revision
 from bestfor.policies.replay import ReplayPolicy
 from bestfor.policies.transformers import TransformersPolicy
-from servers import chat
+from support.answers import prompts
+from support.reader import kind_of, obedient, quiet
+from support.servers import chat
 
 
 def test_it_is_a_policy(feedback):

@@ -13,7 +13,7 @@ from bestfor.rewards.judge.personas import FOLDER
 from bestfor.runs.config import load_config, parse_config
 from bestfor.runs.folder import describe_rewards
 from bestfor.runs.run import run, write_run
-from servers import error, judging, parts
+from support.servers import error, judging, parts
 
 QUICK = {"timeout": 5, "retries": 1}
 

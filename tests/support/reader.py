@@ -1,7 +1,7 @@
 """A scripted model that takes advice, and reward models for it: its drafts differ in their exclamation marks."""
 
 from bestfor.policies.feedback.prompts import REVIEWER
-from servers import chat
+from support.servers import chat
 
 
 def marks(asked, texts):

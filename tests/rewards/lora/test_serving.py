@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from lora_tools import SHORT, bert, qwen, save
 
 from bestfor.data.candidates import History
 from bestfor.errors import InputError
@@ -14,6 +13,7 @@ from bestfor.lm.adapters import SHARED, file_of
 from bestfor.rewards import Lora, load
 from bestfor.rewards.lora import fit as held
 from bestfor.testing.rewards import assert_same, taste_examples
+from support.lora import SHORT, bert, qwen, save
 
 EXAMPLES = taste_examples(users=4, queries=3, candidates=6, seed=5)
 SURE = {"held_out": 0.0, "user_epochs": 2, "user_rate": 0.02, "rate": 0.02}

@@ -1,13 +1,13 @@
 from dataclasses import replace
 
 import pytest
-from answers import asked, honest, prompts, single
 
 from bestfor.endpoint import Budget, EndpointConfig
 from bestfor.errors import InputError
 from bestfor.policies.base import Policy, Resumable, UnfinishedError
 from bestfor.policies.openai import OpenAIPolicy
-from servers import chat, error
+from support.answers import asked, honest, prompts, single
+from support.servers import chat, error
 
 
 def test_it_is_a_policy(policy):

@@ -3,7 +3,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from lora_tools import SHORT, fitting
 
 from bestfor import rng
 from bestfor.lm.packing import Pack
@@ -11,6 +10,7 @@ from bestfor.rewards.lora.attach import OWN, SHARED
 from bestfor.rewards.lora.heads import Heads
 from bestfor.rewards.lora.training import Body, Descent, Stage
 from bestfor.testing.rewards import taste_examples
+from support.lora import SHORT, fitting
 
 EXAMPLES = taste_examples(users=3, queries=3, candidates=4, seed=3)
 

@@ -8,7 +8,7 @@ from bestfor.data.candidates import History
 from bestfor.runs.config import parse_config
 from bestfor.runs.joins import build_history
 from bestfor.runs.run import folds, run
-from servers import chat, judging, parts
+from support.servers import chat, judging, parts
 
 ITEMS = [("ann", at, f"ask {at}", f"ann wrote {at}") for at in range(1, 7)]
 ITEMS += [("bob", at, f"ask {at}", f"bob wrote {at}") for at in range(1, 4)]

@@ -1,11 +1,11 @@
 from dataclasses import replace
 
 import numpy as np
-from judge_tools import small, with_history, writing
 
 from bestfor.data.candidates import History
 from bestfor.rewards.judge import Judge
-from servers import judging, parts, persona
+from support.judges import small, with_history, writing
+from support.servers import judging, parts, persona
 
 
 def test_what_the_judge_is_told(judge):

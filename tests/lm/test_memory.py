@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from scoring_tools import RAGGED, adapter, only, packs_of, start_of
 
 from bestfor.errors import InputError
 from bestfor.lm.states import plan, states_of
+from support.backbones import RAGGED, adapter, only, packs_of, start_of
 
 FAULTS = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),

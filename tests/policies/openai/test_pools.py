@@ -2,7 +2,6 @@ import threading
 
 import pyarrow as pa
 import pytest
-from answers import asked, honest, single
 
 from bestfor.data.schema import HISTORIES, QUERIES
 from bestfor.endpoint import EndpointConfig
@@ -10,7 +9,8 @@ from bestfor.errors import BestforError, InputError
 from bestfor.pool import CandidatePool
 from bestfor.runs.prompts import Prompting
 from bestfor.runs.sampling import Sampling, generate
-from servers import STALL, error
+from support.answers import asked, honest, single
+from support.servers import STALL, error
 
 HISTORY = pa.Table.from_pylist([], schema=HISTORIES)
 

@@ -1,9 +1,9 @@
 from dataclasses import replace
 
 import pytest
-from scoring_tools import packs_of
 
 from bestfor.lm.states import Costs, states_of
+from support.backbones import packs_of
 
 
 def cheapest(costs, pack, tokens, packs=1):

@@ -1,7 +1,7 @@
 """What scripted servers answer, and what is asked of them."""
 
 from bestfor.policies.base import Prompt
-from servers import chat
+from support.servers import chat
 
 
 def prompts(*names):

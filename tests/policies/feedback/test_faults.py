@@ -6,10 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
-from answers import prompts
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reader import kind_of, marks, obedient
 
 from bestfor.data.schema import HISTORIES, QUERIES
 from bestfor.endpoint import Budget, EndpointConfig
@@ -19,7 +17,9 @@ from bestfor.policies.feedback import FeedbackPolicy
 from bestfor.pool import CandidatePool
 from bestfor.runs.prompts import Prompting
 from bestfor.runs.sampling import Sampling, generate
-from servers import Reply, chat, error
+from support.answers import prompts
+from support.reader import kind_of, marks, obedient
+from support.servers import Reply, chat, error
 
 SCORES = {
     "tie": lambda asked, texts: [[1.0] * len(one) for one in texts],

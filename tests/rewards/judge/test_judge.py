@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from judge_tools import QUICK, small, with_history, writing
 
 from bestfor import rewards
 from bestfor.data.candidates import History
@@ -16,7 +15,8 @@ from bestfor.rewards.judge import Config, Judge
 from bestfor.rewards.judge.personas import Shown, cost, material
 from bestfor.runs.config import parse_config
 from bestfor.testing.rewards import LetterEncoder, RewardModelTests, taste_examples
-from servers import error, judging, marked, persona
+from support.judges import QUICK, small, with_history, writing
+from support.servers import error, judging, marked, persona
 
 
 class TestJudge(RewardModelTests):
