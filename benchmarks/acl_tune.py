@@ -18,7 +18,7 @@ import typer
 from acl_corpus import TITLE
 from acl_titles import DATA
 from bestfor.data.sources.lamp import load_lamp
-from bestfor.lm.adapters import worn
+from bestfor.lm.adapters import attached
 from bestfor.policies.adapters import Example, Lora, encode_examples, train_adapters
 from bestfor.policies.finetune.training import weighted_loss
 from bestfor.policies.transformers import TransformersPolicy
@@ -54,7 +54,7 @@ def loss(policy: TransformersPolicy, texts: dict[str, list[Example]]) -> float:
     for user, examples in sorted(texts.items()):
         rows = encode_examples(checkpoint, examples, 2048)
         updates = {} if policy.adapters is None else policy._adapters.of(user)
-        with torch.inference_mode(), worn(checkpoint.model, [updates] * len(rows)):
+        with torch.inference_mode(), attached(checkpoint.model, [updates] * len(rows)):
             total, weight = weighted_loss(checkpoint.model, rows)
         found.append(float(total) / weight)
     return sum(found) / len(found)

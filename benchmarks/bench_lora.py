@@ -30,7 +30,7 @@ import typer
 
 from bestfor import rng
 from bestfor.lm.packing import Pack
-from bestfor.lm.states import states_of
+from bestfor.lm.passes import states_of
 from bestfor.policies.adapters import Trainer
 from bestfor.policies.finetune.corpus import Encoded
 from bestfor.policies.finetune.settings import Lora

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from bestfor.errors import InputError
-from bestfor.lm.states import plan, states_of
+from bestfor.lm.passes import plan, states_of
 from support.backbones import RAGGED, adapter, only, packs_of, start_of
 
 FAULTS = [
@@ -46,7 +46,7 @@ def test_what_does_not_fit_in_memory_goes_in_halves(backbones, shrunk, fault):
     adapters = [adapter(backbone.model, "qwen2", seed) for seed in range(4)]
     expected = states_of(backbone, packs, adapters, tokens=10_000)
     sizes, told = shrunk(backbone, 16, fault), []
-    found = states_of(backbone, packs, adapters, tokens=10_000, tell=told.append)
+    found = states_of(backbone, packs, adapters, tokens=10_000, note=told.append)
     np.testing.assert_allclose(found, expected, atol=2e-5)
     assert told[0] == "A batch of 14 texts (84 tokens) did not fit in memory and goes in halves."
     # what is as large as what did not fit is not tried again
@@ -62,7 +62,7 @@ def test_rows_that_do_not_fit_in_memory_go_in_halves(backbones, shrunk, name):
     expected = states_of(backbone, packs, [{}] * 5, tokens=10_000)
     shrunk(backbone, 25, FAULTS[0])
     told = []
-    found = states_of(backbone, packs, [{}] * 5, tokens=10_000, tell=told.append)
+    found = states_of(backbone, packs, [{}] * 5, tokens=10_000, note=told.append)
     np.testing.assert_allclose(found, expected, atol=2e-5)
     assert told
 
@@ -77,7 +77,7 @@ def test_passes_behind_a_cache_get_shorter(backbones, shrunk, monkeypatch, way):
     (batch,) = plan(backbone, packs, 480)
     sizes, told = shrunk(backbone, 24, FAULTS[0]), []
     assert batch.way == way
-    found = states_of(backbone, packs, [{}], tokens=480, tell=told.append)
+    found = states_of(backbone, packs, [{}], tokens=480, note=told.append)
     np.testing.assert_allclose(found, expected, atol=2e-5)
     assert told
     assert max(size for size in sizes if size <= 24) == 24

@@ -2,8 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bestfor.lm.packing import PADDING, PROMPT, bucketed, one_by_one, side_by_side, split_packs
-from support.backbones import packs_of
+from bestfor.lm.packing import PADDING, PROMPT, bucket, one_by_one, side_by_side, split_packs
+from support.backbones import packs_of, visible
 
 SHAPES = st.lists(
     st.tuples(st.integers(0, 5), st.lists(st.integers(1, 6), min_size=1, max_size=4)), min_size=1, max_size=5
@@ -13,7 +13,7 @@ SHAPES = st.lists(
 def read(layout, token):
     """Ids and positions of what a token sees, in order."""
     row, column = divmod(int(token), layout.ids.shape[1])
-    seen = np.flatnonzero(layout.visible()[row, column])
+    seen = np.flatnonzero(visible(layout)[row, column])
     return layout.ids[row, seen].tolist(), layout.positions[row, seen].tolist()
 
 
@@ -39,7 +39,7 @@ def test_rows_know_their_packs_and_padding(shapes):
         assert layout.seen.any(axis=0).all()
         assert set(np.unique(layout.owner)) <= {PADDING, PROMPT, *range(4)}
         # attention over nothing is no number
-        assert layout.visible().any(axis=2).all()
+        assert visible(layout).any(axis=2).all()
 
 
 @given(shapes=SHAPES, tokens=st.integers(1, 12))
@@ -56,7 +56,7 @@ def test_split_packs_lose_nothing(shapes, tokens):
 @given(shapes=SHAPES, tokens=st.integers(1, 60))
 def test_batches_hold_every_pack_once_and_little_padding(shapes, tokens):
     packs = packs_of(shapes)
-    groups = bucketed(packs, tokens)
+    groups = bucket(packs, tokens)
     assert sorted(index for group in groups for index in group) == list(range(len(packs)))
     lengths = [[packs[index].length for index in group] for group in groups]
     assert all(len(some) * max(some) <= tokens or len(some) == 1 for some in lengths)

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from bestfor.lm.states import Costs, states_of
+from bestfor.lm.passes import Costs, states_of
 from support.backbones import packs_of
 
 

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bestfor.errors import InputError
-from bestfor.lm.packing import Pack, additive, states_behind, states_repeated
-from bestfor.lm.states import Backbone, plan, states_of
-from support.backbones import KINDS, RAGGED, adapter, only, packs_of, plain, start_of
+from bestfor.lm.packing import Pack, attention_mask, states_behind, states_repeated
+from bestfor.lm.passes import plan, states_of
+from bestfor.lm.states import Backbone
+from support.backbones import KINDS, RAGGED, adapter, only, packs_of, plain, start_of, visible
 
 
 @pytest.mark.parametrize("tokens", [1, 24, 10_000])
@@ -174,8 +175,8 @@ def test_nothing_to_score(backbones):
 def test_the_mask_is_that_of_the_layout(backbones):
     backbone = backbones("qwen2")
     layout = backbone.layout(packs_of(RAGGED))
-    mask = additive(layout.owner, layout.owner.shape[1], torch.zeros(0))
-    assert np.array_equal((mask == 0).numpy()[:, 0], layout.visible())
+    mask = attention_mask(layout.owner, layout.owner.shape[1], torch.zeros(0))
+    assert np.array_equal((mask == 0).numpy()[:, 0], visible(layout))
 
 
 def test_gradients_and_modes_are_left_as_they_were(backbones):

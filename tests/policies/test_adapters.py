@@ -16,8 +16,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, BloomConfig, GPT2Config
 
 from bestfor.errors import InputError
-from bestfor.lm import adapters as _lora
-from bestfor.lm.adapters import AdapterFolder, file_of, worn
+from bestfor.lm import adapter_files
+from bestfor.lm.adapter_files import AdapterFolder, file_of
+from bestfor.lm.adapters import attached
 from bestfor.lm.location import fingerprint
 from bestfor.policies import adapters as _personal
 from bestfor.policies.adapters import Example, Lora, export, train_adapters
@@ -99,7 +100,7 @@ def test_a_base_with_dropout_makes_no_difference(tmp_path):
 
 
 def test_few_users_are_kept_in_memory(trained, monkeypatch):
-    monkeypatch.setattr(_lora, "KEPT", 2)
+    monkeypatch.setattr(adapter_files, "KEPT", 2)
     folder = AdapterFolder(trained[0], trained[1]["base"])
     first = [folder.of(user) for user in EXAMPLES]
     assert len(folder._read) < len(EXAMPLES)
@@ -144,7 +145,7 @@ def test_a_mixed_batch_is_what_peft_computes_for_each_user(checkpoint, kind, req
     users = ["ann", "bob", "c/../ünï"]
     with torch.inference_mode():
         plain = model(input_ids=torch.tensor([ids] * 3)).logits
-        with worn(model, [found.of(user) for user in users]):
+        with attached(model, [found.of(user) for user in users]):
             mixed = model(input_ids=torch.tensor([ids] * 3)).logits
         assert torch.equal(plain, model(input_ids=torch.tensor([ids] * 3)).logits)
     assert (mixed - plain).abs().max() > 0.5

@@ -66,6 +66,18 @@ def packs_of(shapes, seed=0):
     ]
 
 
+def visible(layout):
+    """Whether a token (second axis) sees another one (third): the prompt and its own text before it."""
+    from bestfor.lm.packing import PROMPT
+
+    t = layout.owner.shape[1]
+    before = np.tril(np.ones((t, t), dtype=np.bool_))
+    own = layout.owner[:, :, None] == layout.owner[:, None, :]
+    prompt = (layout.owner == PROMPT)[:, None, :]
+    read = (own | prompt) & before & layout.seen[:, None, :] & layout.seen[:, :, None]
+    return read | np.eye(t, dtype=np.bool_)
+
+
 def adapter(model, name, seed, rank=2):
     """A random update of some layers."""
     import torch
@@ -105,14 +117,14 @@ def plain(backbone, name, packs, adapters):
 
 def start_of(patch, start):
     """Let passes cost so many tokens beyond their own."""
-    from bestfor.lm.states import Costs
+    from bestfor.lm.passes import Costs
 
     patch.setattr(Costs, "of", lambda backbone: Costs(attention=0.1, start=start))
 
 
 def only(patch, way):
     """Let another way than this one cost too much."""
-    from bestfor.lm.states import Costs
+    from bestfor.lm.passes import Costs
 
     plain = Costs.ways
 

@@ -40,14 +40,14 @@ def save(model, folder: Path, *, tokenizer=None, seed: int = 0, sharpness: float
     """Save a checkpoint with weights large enough for states to differ."""
     import torch
 
-    from bestfor.lm.checkpoint import no_bars
+    from bestfor.lm.loading import progress_hidden
 
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weights in model.parameters():
             if weights.dim() > 1:
                 weights.normal_(0.0, sharpness, generator=generator)
-    with no_bars():
+    with progress_hidden():
         model.save_pretrained(folder)
     (tokenizer or words()).save_pretrained(folder)
     return folder

@@ -12,7 +12,7 @@ PADDED = 2
 
 
 def buckets(lengths: Sequence[int]) -> list[list[int]]:
-    """Rows of similar length, which are padded to the longest of them: at most ``PADDED`` times the shortest."""
+    """Group rows of similar length, which are padded to the longest of them: at most ``PADDED`` times the shortest."""
     groups: list[list[int]] = []
     for row in sorted(range(len(lengths)), key=lambda row: (lengths[row], row)):
         if not groups or lengths[row] > PADDED * lengths[groups[-1][0]]:
@@ -22,5 +22,5 @@ def buckets(lengths: Sequence[int]) -> list[list[int]]:
 
 
 def rule() -> str:
-    """What decides batches beside the chunk, for signatures."""
+    """State what decides batches beside the chunk, for signatures."""
     return f"prompts up to {PADDED} times as long, {SIDE_BY_SIDE} candidates side by side"

@@ -1,4 +1,4 @@
-"""Put chats into a language model's words: turns, the chat of a query with earlier items, and its token ids."""
+"""Build prompts: the chat of a query with the user's earlier items, its text, and its token ids."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ if TYPE_CHECKING:
 
 Message = dict[str, str]
 """One turn of a chat: ``{"role": "system" | "user" | "assistant", "content": text}``."""
-
 
 Item = tuple[str, str]
 """An earlier input of the user ("" where the user wrote unasked) and what the user wrote for it."""
@@ -24,7 +23,7 @@ CHAT_TEMPLATE = (
 
 
 def messages(task_instruction: str, items: Sequence[Item], query_input: str) -> list[Message]:
-    """The chat for one query, in our own words.
+    """Build the chat for one query, in our own words.
 
     Args:
         task_instruction: what to do, the system's turn; left out where it is empty.
@@ -32,37 +31,48 @@ def messages(task_instruction: str, items: Sequence[Item], query_input: str) -> 
         query_input: what is asked now.
 
     Returns:
-        The instruction, each item as a pair of turns (the first item last), and the query. Items that nothing was asked
-        for stand before the query in its own turn: turns have to take turns.
+        The instruction, each item as a pair of turns (the first item last), and the query. Items
+        without an input stand before the query in its own turn: turns have to take turns.
     """
     chat = [turn("system", task_instruction)] if task_instruction else []
-    unasked: list[str] = []
-    for asked, wrote in reversed(items):
-        if asked:
-            chat += [turn("user", asked), turn("assistant", wrote)]
+    alone: list[str] = []
+    for given, wrote in reversed(items):
+        if given:
+            chat += [turn("user", given), turn("assistant", wrote)]
         else:
-            unasked.append(wrote)
-    shown = "".join(f"Written earlier: {wrote}\n\n" for wrote in unasked)
-    return [*chat, turn("user", shown + query_input)]
+            alone.append(wrote)
+    before = "".join(f"Written earlier: {wrote}\n\n" for wrote in alone)
+    return [*chat, turn("user", before + query_input)]
 
 
-def asked_ids(tokenizer: PreTrainedTokenizerBase, chat: list[Message]) -> list[int]:
-    """Token ids of a chat, up to where the model's text begins.
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, chat: Sequence[Message], *, end: str = "") -> list[int]:
+    """Encode a chat, up to where the model's text begins.
 
-    Models without a chat template read the contents, separated by blank lines. Templates that know a thinking mode are
-    asked to leave it out: a candidate is the answer.
+    Models without a chat template read :func:`contents`. Templates that know a thinking mode are asked to leave it out:
+    a candidate is the answer.
+
+    Args:
+        tokenizer: the model's.
+        chat: the turns.
+        end: what follows the contents, where there are any and no template.
     """
     if tokenizer.chat_template:
         return tokenizer(prompt_text(tokenizer, chat), add_special_tokens=False)["input_ids"]
-    return tokenizer("\n\n".join(message["content"] for message in chat))["input_ids"]
+    text = contents(chat)
+    return tokenizer(text + end if text else text)["input_ids"]
 
 
-def prompt_text(tokenizer: PreTrainedTokenizerBase, chat: list[Message]) -> str:
-    """The text of a chat through the tokenizer's template, up to where the model's answer begins."""
-    text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, enable_thinking=False)
+def prompt_text(tokenizer: PreTrainedTokenizerBase, chat: Sequence[Message]) -> str:
+    """Render a chat through the tokenizer's template, up to where the model's answer begins."""
+    text = tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True, enable_thinking=False)
     return str(text)
 
 
+def contents(chat: Sequence[Message]) -> str:
+    """Join the turns' contents by empty lines: what models without a chat template read."""
+    return "\n\n".join(message["content"] for message in chat)
+
+
 def turn(role: str, content: str) -> Message:
-    """One turn of a chat."""
+    """Make one turn of a chat."""
     return {"role": role, "content": content}

@@ -1,31 +1,24 @@
-"""A loaded causal language model: prompts to tokens, tokens to texts, and how it is best run."""
+"""Run a causal language model that writes: prompts to token ids, token ids to candidates, candidates to texts."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
-from transformers.utils import logging as hub_logging
 
-from bestfor.errors import InputError
-from bestfor.lm import batching
-from bestfor.lm import sampling as _sampler
-from bestfor.lm.adapters import Pair, Worn, worn
-from bestfor.lm.chat import Message, asked_ids
+from bestfor.lm import batching, sampling
+from bestfor.lm.adapters import Attached, Pair, attached
+from bestfor.lm.chat import Message, prompt_ids
+from bestfor.lm.loading import LOCAL, agrees, device_of, dtype_of, progress_hidden, usable
 from bestfor.lm.sampling import Drawn, Ends, Repeated, SharedPrefix
 from bestfor.types import BoolArray, FloatArray, IntArray
-
-LOCAL = {"local_files_only": True, "trust_remote_code": False}
-"""How what lies in a folder is read: code in it is never executed, and nobody is asked whether it may be."""
 
 
 class Checkpoint:
@@ -55,7 +48,7 @@ class Checkpoint:
         Raises:
             InputError: they cannot be loaded.
         """
-        with usable(self._folder), no_bars():
+        with usable(self._folder), progress_hidden():
             # a pickle may hold code, and no fingerprint covers it
             model = AutoModelForCausalLM.from_pretrained(self._folder, dtype=self._dtype, use_safetensors=True, **LOCAL)
         return cast(Any, model).to(self._device).eval()
@@ -66,8 +59,8 @@ class Checkpoint:
         return getattr(self._config.get_text_config(), "max_position_embeddings", None)
 
     def encode(self, messages: list[Message]) -> list[int]:
-        """Token ids of a chat, up to where the candidate begins: :func:`asked_ids`."""
-        return asked_ids(self.tokenizer, messages)
+        """Token ids of a chat, up to where the candidate begins: :func:`bestfor.lm.chat.prompt_ids`."""
+        return prompt_ids(self.tokenizer, messages)
 
     def run(
         self,
@@ -93,12 +86,12 @@ class Checkpoint:
             What was drawn, shape (b, n) and (b, n, t).
         """
         rule = {"ends": self._ends(stop), "temperature": temperature, "top_p": top_p}
-        shares = self.shares  # probed before anything is worn
-        with worn(self.model, adapters or [{}] * len(prompts)) as batch:
+        shares = self.shares  # probed before anything is attached
+        with attached(self.model, adapters or [{}] * len(prompts)) as batch:
             return self._run(prompts, uniforms, rule, shares, batch)
 
     def _run(
-        self, prompts: Sequence[list[int]], uniforms: FloatArray, rule: dict[str, Any], shares: bool, batch: Worn
+        self, prompts: Sequence[list[int]], uniforms: FloatArray, rule: dict[str, Any], shares: bool, batch: Attached
     ) -> Drawn:
         width = batching.SIDE_BY_SIDE
         starts = range(0, uniforms.shape[1], width)
@@ -106,22 +99,22 @@ class Checkpoint:
             parts: list[Drawn] = []
             groups = batching.buckets([len(ids) for ids in prompts])
             for group in groups:
-                batch.only(group)
+                batch.select(group)
                 engine = SharedPrefix(self.model, self._cache(), [prompts[row] for row in group])
-                drawn = [_sampler.run(engine, uniforms[group, k : k + width], **rule) for k in starts]
+                drawn = [sampling.run(engine, uniforms[group, k : k + width], **rule) for k in starts]
                 parts.append(_joined(drawn, 1))
-            return _ordered(_joined(parts, 0), [row for group in groups for row in group])
+            return _restored(_joined(parts, 0), [row for group in groups for row in group])
         # One prompt at a time needs no padding, which models with recurrent states do not all support.
         rows: list[Drawn] = []
         for row, ids in enumerate(prompts):
-            batch.only([row])
+            batch.select([row])
             noise = [uniforms[row : row + 1, k : k + width] for k in starts]
             engines = (Repeated(self.model, self._cache(), ids, part.shape[1]) for part in noise)
-            rows.append(_joined([_sampler.run(e, part, **rule) for e, part in zip(engines, noise, strict=True)], 1))
+            rows.append(_joined([sampling.run(e, part, **rule) for e, part in zip(engines, noise, strict=True)], 1))
         return _joined(rows, 0)
 
     def decode(self, drawn: Drawn, stop: tuple[str, ...]) -> list[list[str]]:
-        """Texts of shape (b, n), cut before the first stop text, without special tokens and outer space."""
+        """Decode texts, shape (b, n), cut before the first stop text, without special tokens and outer space."""
         b, n, _ = drawn.tokens.shape
         ids = [
             drawn.tokens[row, column, : drawn.count[row, column]].tolist() for row in range(b) for column in range(n)
@@ -135,15 +128,10 @@ class Checkpoint:
         layers = getattr(self._cache(), "layers", [])
         if not layers or any(type(layer) is not DynamicLayer for layer in layers):
             return False
-        try:
-            return self._probe()
-        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError) as error:
-            if is_full(error):
-                raise  # says nothing about the model
-            return False
+        return agrees(self._probe, self.model.dtype)
 
-    def _probe(self) -> bool:
-        """Compare two prompts with two candidates each, side by side, with plain passes over each whole sequence."""
+    def _probe(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits of two prompts with two candidates each, side by side and in plain passes over each sequence."""
         prompts = [[1, 2, 3, 4, 5], [3, 1]]
         tokens = np.array([[[6, 7], [7, 2]], [[2, 6], [5, 5]]]) % self.model.get_input_embeddings().num_embeddings
         with torch.inference_mode():
@@ -155,8 +143,7 @@ class Checkpoint:
             whole = [[*prompts[row], *tokens[row, column].tolist()] for row in range(2) for column in range(2)]
             ids = [torch.tensor([sequence], device=self.model.device) for sequence in whole]
             expected = torch.cat([self.model(input_ids=sequence).logits[:, -1] for sequence in ids]).float()
-        slack = 1e-3 if self.model.dtype == torch.float32 else 5e-2
-        return bool((found - expected).abs().max() <= slack * (1.0 + expected.abs().max()))
+        return found, expected
 
     def _cache(self) -> DynamicCache:
         return DynamicCache(config=self.model.config)
@@ -189,8 +176,8 @@ class Checkpoint:
         return self.tokenizer.batch_decode([[index] for index in range(size)])
 
 
-def _ordered(drawn: Drawn, rows: Sequence[int]) -> Drawn:
-    """Back to the order of the prompts: row i of what was drawn is prompt ``rows[i]``."""
+def _restored(drawn: Drawn, rows: Sequence[int]) -> Drawn:
+    """Restore the order of the prompts: row i of what was drawn is prompt ``rows[i]``."""
     back = np.argsort(np.array(rows))
     return Drawn(drawn.tokens[back], drawn.count[back], drawn.logprob[back], drawn.stopped[back])
 
@@ -198,61 +185,6 @@ def _ordered(drawn: Drawn, rows: Sequence[int]) -> Drawn:
 def _joined(parts: Sequence[Drawn], axis: int) -> Drawn:
     names = ("tokens", "count", "logprob", "stopped")
     return Drawn(*(np.concatenate([getattr(part, name) for part in parts], axis=axis) for name in names))
-
-
-@contextmanager
-def no_bars() -> Iterator[None]:
-    """Loading weights is no step of a run: keep its bars off the terminal."""
-    shown = hub_logging.is_progress_bar_enabled()
-    hub_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            hub_logging.enable_progress_bar()
-
-
-@contextmanager
-def usable(folder: Path, expected: str = "a causal language model") -> Iterator[None]:
-    """Whatever transformers cannot make a model of is bad input."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(str(folder), f"no usable model ({reason})", expected) from error
-
-
-FULL = ("out of memory", "not enough memory", "can't allocate", "alloc_failed")
-"""What allocators of processors and devices say in a RuntimeError of no kind of its own."""
-
-
-def is_full(error: Exception) -> bool:
-    """Whether an error says that memory does not suffice: allocators have no common kind for it."""
-    text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in text for words in FULL)
-
-
-def device_of(name: str) -> torch.device:
-    """Choose the device that a name means; ``"auto"`` is CUDA where it is there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        # Draws are accumulated in float64, which not every kind of device has.
-        torch.empty(0, device=device, dtype=torch.float64)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise InputError("device", f"'{name}' ({str(error).splitlines()[0]})", "cpu, cuda or auto") from error
-    return device
-
-
-def dtype_of(name: str, device: str) -> torch.dtype | str:
-    """Choose the weights' type; ``"auto"`` is float32 on a CPU and the checkpoint's own elsewhere."""
-    if name == "auto":
-        return torch.float32 if device == "cpu" else "auto"
-    kind = getattr(torch, name, None)
-    if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
-        raise InputError("dtype", f"'{name}'", "auto, float32, bfloat16 or float16")
-    return kind
 
 
 def _cut(text: str, stop: tuple[str, ...]) -> str:

@@ -1,4 +1,4 @@
-"""Locate a checkpoint: the shipped model, a folder, or the hub's local cache; and tell what it depends on."""
+"""Find a checkpoint without torch: the shipped model, a folder, or the hub's local cache; and hash its files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EMBEDDED = "embedded"
 
 
 def locate(model: str | Path, what: str = "policy") -> Path:
-    """The folder of a checkpoint: the shipped one, a local one, or the hub's local cache (filled where there is a net).
+    """Find a checkpoint's folder: the shipped one, a local one, or the hub's local cache (filled where there is a net).
 
     Args:
         model: ``"embedded"``, a folder, or a hub name.
@@ -52,7 +52,7 @@ def _from_hub(name: str, what: str) -> Path:
 
 
 def fingerprint(folder: Path) -> str:
-    """Hash of the files that decide what a checkpoint writes; notes on its training are none of them."""
+    """Hash the files that decide what a checkpoint writes; notes on its training are none of them."""
     kinds = ("model*.safetensors*", "*config.json", "token*.json", "*tokens*.json", "vocab*", "merges*", "*.jinja")
     digest = hashlib.sha256()
     for path in sorted({path for kind in kinds for path in folder.glob(kind)} | {*folder.glob("tokenizer.model")}):

@@ -1,4 +1,4 @@
-"""Candidates of a query in one sequence behind their prompt, which is read once for all of them.
+"""Pack candidates of a query behind their prompt, which is read once for all of them.
 
     [ prompt | text 0 | text 1 | ... ]
 
@@ -6,10 +6,10 @@ Every text stands at the positions that follow the prompt, and a mask lets it se
 those of each pair alone, for a fraction of the tokens. It holds for causal models with full attention; other models
 get a row for each pair.
 
-Candidates behind the cache of their prompt: it is read once, and they follow in passes of some texts side by side.
-
 In one sequence every token is held against all texts before it, seen or not: the work grows with the square of their
-number. Behind a cache a pass meets the prompt and its own texts alone.
+number. Behind a key-value cache of the prompt, texts follow in passes of some of them side by side, and a pass meets
+the prompt and its own texts alone (:func:`states_behind`); models that take no masks of ours get a copy of the cache
+for each text (:func:`states_repeated`).
 """
 
 from __future__ import annotations
@@ -76,21 +76,9 @@ class Layout:
         """What is no padding, shape (rows, t)."""
         return self.owner != PADDING
 
-    def visible(self) -> BoolArray:
-        """Whether a token (second axis) sees another one (third): the prompt and its own text before it.
-
-        Padding sees itself, since softmax over nothing is no number.
-        """
-        t = self.owner.shape[1]
-        before = np.tril(np.ones((t, t), dtype=np.bool_))
-        own = self.owner[:, :, None] == self.owner[:, None, :]
-        prompt = (self.owner == PROMPT)[:, None, :]
-        read = (own | prompt) & before & self.seen[:, None, :] & self.seen[:, :, None]
-        return read | np.eye(t, dtype=np.bool_)
-
 
 def side_by_side(packs: Sequence[Pack], pad: int) -> Layout:
-    """One row for each pack."""
+    """Lay out one row for each pack."""
     width = max(pack.length for pack in packs)
     shape = (len(packs), width)
     ids, positions = np.full(shape, pad, dtype=np.int64), np.zeros(shape, dtype=np.int64)
@@ -112,7 +100,7 @@ def side_by_side(packs: Sequence[Pack], pad: int) -> Layout:
 
 
 def one_by_one(packs: Sequence[Pack], pad: int) -> Layout:
-    """One row for each text, behind a prompt of its own."""
+    """Lay out one row for each text, behind a prompt of its own."""
     alone = [Pack(pack.prompt, (text,), pack.rows[:1]) for pack in packs for text in pack.texts]
     owners = np.repeat(np.arange(len(packs)), [len(pack.texts) for pack in packs])
     found = side_by_side(alone, pad)
@@ -120,7 +108,7 @@ def one_by_one(packs: Sequence[Pack], pad: int) -> Layout:
 
 
 def split_packs(packs: Sequence[Pack], tokens: int) -> list[Pack]:
-    """Packs whose texts have at most so many tokens together; a longer text is a pack of its own."""
+    """Split packs into ones whose texts have at most so many tokens together; a longer text is a pack of its own."""
     found: list[Pack] = []
     for pack in packs:
         start, size = 0, 0
@@ -133,8 +121,8 @@ def split_packs(packs: Sequence[Pack], tokens: int) -> list[Pack]:
     return found
 
 
-def bucketed(packs: Sequence[Pack], tokens: int) -> list[list[int]]:
-    """Indices of packs in batches of similar length whose padded size is at most ``tokens``; shortest first.
+def bucket(packs: Sequence[Pack], tokens: int) -> list[list[int]]:
+    """Group packs of similar length, by their indices, so that padded sizes are at most ``tokens``; shortest first.
 
     A pack that is longer is a batch of its own.
     """
@@ -146,12 +134,34 @@ def bucketed(packs: Sequence[Pack], tokens: int) -> list[list[int]]:
     return groups
 
 
+def attention_mask(owner: IntArray, q: int, like: torch.Tensor) -> torch.Tensor:
+    """Build what attention adds to its scores so that a token sees the prompt and its own text up to itself.
+
+    Padding sees itself, since softmax over nothing is no number.
+
+    Args:
+        owner: shape (rows, keys), whose the tokens are, as in :class:`Layout`.
+        q: how many of them, the last ones, look; the others are in a cache.
+        like: has the type and the device.
+
+    Returns:
+        Shape (rows, 1, q, keys).
+    """
+    keys = torch.from_numpy(owner).to(like.device)
+    looks = keys[:, -q:, None]
+    place = torch.arange(keys.shape[1], device=like.device)
+    at = place[-q:, None]
+    real = (keys != PADDING)[:, None, :] & (looks != PADDING)
+    seen = ((looks == keys[:, None, :]) | (keys == PROMPT)[:, None, :]) & real & (place <= at) | (place == at)
+    return like.new_zeros(seen.shape).masked_fill_(~seen, torch.finfo(like.dtype).min)[:, None]
+
+
 Pooling = Literal["last", "mean"]
 """What stands for a text: the state of its last token, or the mean of its tokens' states."""
 
 
-def pooled(states: torch.Tensor, layout: Layout, pooling: Pooling) -> torch.Tensor:
-    """The state of every text, shape (texts, hidden) in float32, from those of all tokens, (rows, t, hidden)."""
+def pool(states: torch.Tensor, layout: Layout, pooling: Pooling) -> torch.Tensor:
+    """Pool the states of all tokens, (rows, t, hidden), to one of every text, (texts, hidden) in float32."""
     flat = states.flatten(0, 1)
     last = torch.from_numpy(layout.last).to(states.device)
     if pooling == "last":
@@ -165,7 +175,7 @@ def pooled(states: torch.Tensor, layout: Layout, pooling: Pooling) -> torch.Tens
 def states_behind(
     model: PreTrainedModel, packs: Sequence[Pack], tokens: int, pad: int, pooling: Pooling = "last"
 ) -> torch.Tensor:
-    """The state of every text, shape (texts, hidden) in float32, in the order of the packs' texts.
+    """Compute the state of every text, behind its prompt's cache; (texts, hidden) in float32, in the packs' order.
 
     Args:
         model: causal, with full attention.
@@ -186,14 +196,14 @@ def states_behind(
         owner = np.concatenate([prompts.owner, layout.owner], axis=1)
         states = _pass(model, cache, layout.ids, layout.positions + starts, owner)
         cache.crop(-layout.ids.shape[1])
-        ends = pooled(states, layout, pooling)
+        ends = pool(states, layout, pooling)
         for row, part in enumerate(ends.split([len(texts) for texts in now])):
             found[row].append(part)
     return torch.cat([part for row in found for part in row])
 
 
 def states_repeated(model: PreTrainedModel, pack: Pack, pad: int, pooling: Pooling = "last") -> torch.Tensor:
-    """The same, of one pack, each text behind a copy of the prompt's cache: for models that take no masks of ours.
+    """Compute the states of one pack, each text behind a copy of the prompt's cache, without a mask of ours.
 
     Padding stands right of a text, where nothing that counts sees it.
 
@@ -210,29 +220,7 @@ def states_repeated(model: PreTrainedModel, pack: Pack, pad: int, pooling: Pooli
     layout = side_by_side([Pack((), (text,), pack.rows[:1]) for text in pack.texts], pad)
     ids = torch.from_numpy(layout.ids).to(model.device)
     states = model(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state
-    return pooled(states, layout, pooling)
-
-
-def additive(owner: IntArray, q: int, like: torch.Tensor) -> torch.Tensor:
-    """What attention adds to its scores so that a token sees the prompt and its own text up to itself.
-
-    Padding sees itself, since softmax over nothing is no number.
-
-    Args:
-        owner: shape (rows, keys), whose the tokens are, as in :class:`bestfor.lm.packing.Layout`.
-        q: how many of them, the last ones, look; the others are in a cache.
-        like: has the type and the device.
-
-    Returns:
-        Shape (rows, 1, q, keys).
-    """
-    keys = torch.from_numpy(owner).to(like.device)
-    looks = keys[:, -q:, None]
-    place = torch.arange(keys.shape[1], device=like.device)
-    at = place[-q:, None]
-    real = (keys != PADDING)[:, None, :] & (looks != PADDING)
-    seen = ((looks == keys[:, None, :]) | (keys == PROMPT)[:, None, :]) & real & (place <= at) | (place == at)
-    return like.new_zeros(seen.shape).masked_fill_(~seen, torch.finfo(like.dtype).min)[:, None]
+    return pool(states, layout, pooling)
 
 
 def _pass(
@@ -241,7 +229,7 @@ def _pass(
     device = model.device
     output = model(
         input_ids=torch.from_numpy(ids).to(device),
-        attention_mask=additive(owner, ids.shape[1], next(model.parameters())),
+        attention_mask=attention_mask(owner, ids.shape[1], next(model.parameters())),
         position_ids=torch.from_numpy(positions).to(device),
         past_key_values=cache,
         use_cache=True,

@@ -1,11 +1,11 @@
-"""The sampling loop: n candidates from prompts that are encoded once.
+"""Draw n candidates from prompts that are encoded once.
 
 Two ways to run a model, with the same distribution:
 
 - :class:`SharedPrefix` keeps one key-value cache for a prompt and lays its candidates side by side along the sequence:
   a step feeds one token of every candidate, at the same position, and a mask lets each candidate see the prompt and its
   own tokens only. Nothing is copied n-fold, so memory traffic is what one sequence costs.
-- :class:`Repeated` repeats the cache of one prompt n times and asks nothing unusual of the model.
+- :class:`Repeated` repeats the cache of one prompt n times and needs nothing unusual of the model.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
+from bestfor.lm.packing import PADDING, PROMPT, attention_mask
 from bestfor.types import BoolArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -29,12 +30,12 @@ BLOCK = 1 << 21
 
 @dataclass(frozen=True)
 class Ends:
-    """What ends a text.
+    """Rules that end a text.
 
     Attributes:
         tokens: ids of the end tokens.
         triggers: shape (vocabulary,), the tokens that could complete a stop text, None where there is none.
-        complete: says of all tokens of a candidate, the last of them a trigger, whether they hold a stop text.
+        complete: tells of all tokens of a candidate, the last of them a trigger, whether they hold a stop text.
     """
 
     tokens: frozenset[int]
@@ -44,7 +45,7 @@ class Ends:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What the loop drew for b prompts, n candidates each, at most t tokens.
+    """Candidates that the loop drew for b prompts, n candidates each, at most t tokens.
 
     Attributes:
         tokens: shape (b, n, t), token ids; only the first ``count`` are meant.
@@ -60,12 +61,12 @@ class Drawn:
 
 
 class Engine(Protocol):
-    """Runs a model for b prompts whose candidates are addressed by (prompt, slot)."""
+    """A way to run a model for b prompts whose candidates are addressed by (prompt, slot)."""
 
     compacts: bool
 
     def first(self) -> torch.Tensor:
-        """Logits of the first token, shape (b, vocabulary)."""
+        """Read the prompts; logits of the first token, shape (b, vocabulary)."""
         ...
 
     def advance(self, tokens: IntArray, slots: IntArray) -> torch.Tensor:
@@ -96,13 +97,13 @@ class SharedPrefix:
             self._seen[row, width - len(prompt) :] = 1
         self._ids = ids
         self._next = self._seen.sum(axis=1)
-        self._owner = np.where(self._seen == 1, -1, -2)
+        self._owner = np.where(self._seen == 1, PROMPT, PADDING)
         self._first: torch.Tensor | None = None
 
     def first(self) -> torch.Tensor:
-        """As :class:`Engine` says; asked again, it goes back to the prompts for further candidates."""
+        """Read the prompts as :class:`Engine` says; called again, go back to them for further candidates."""
         if self._first is not None:
-            self._forget()
+            self._rewind()
             return self._first
         device = self._model.device
         output = self._model(
@@ -117,7 +118,7 @@ class SharedPrefix:
         self._first = logits
         return logits
 
-    def _forget(self) -> None:
+    def _rewind(self) -> None:
         width = self._seen.shape[1]
         self._cache.crop(width - self._owner.shape[1])
         self._owner = self._owner[:, :width]
@@ -127,12 +128,10 @@ class SharedPrefix:
         """Read one more token of every candidate; logits of the next, shape (candidates, vocabulary)."""
         device = self._model.device
         self._owner = np.concatenate([self._owner, slots], axis=1)
-        hidden = (self._owner[:, None, :] != slots[:, :, None]) & (self._owner != -1)[:, None, :]
-        mask = torch.zeros(hidden.shape, dtype=self._model.dtype, device=device)
-        mask.masked_fill_(torch.from_numpy(hidden).to(device), torch.finfo(self._model.dtype).min)
+        like = torch.empty(0, dtype=self._model.dtype, device=device)
         output = self._model(
             input_ids=torch.from_numpy(tokens).to(device),
-            attention_mask=mask[:, None],
+            attention_mask=attention_mask(self._owner, tokens.shape[1], like),
             position_ids=torch.from_numpy(np.repeat(self._next[:, None], tokens.shape[1], axis=1)).to(device),
             past_key_values=self._cache,
             use_cache=True,
@@ -254,7 +253,7 @@ def run(engine: Engine, uniforms: FloatArray, ends: Ends, *, temperature: float,
 
 
 def _ended(texts: IntArray, ends: Ends) -> BoolArray:
-    """Which rows of tokens, shape (rows, tokens so far), are finished by their last token."""
+    """Find which rows of tokens, shape (rows, tokens so far), are finished by their last token."""
     last = texts[:, -1]
     ended = np.isin(last, list(ends.tokens)) if ends.tokens else np.zeros(len(last), dtype=np.bool_)
     if ends.triggers is not None and ends.complete is not None:
@@ -264,7 +263,7 @@ def _ended(texts: IntArray, ends: Ends) -> BoolArray:
 
 
 def _slots(stopped: BoolArray, slots: IntArray) -> IntArray:
-    """Living candidates first, as many columns as the liveliest prompt needs; ended ones fill the rest."""
+    """Put candidates that go on first, in as many columns as the prompt with most of them needs; ended ones follow."""
     width = int((~stopped).sum(axis=1).max())
     gone = np.take_along_axis(stopped, slots, axis=1)
     order = np.argsort(gone, axis=1, kind="stable")[:, :width]

@@ -1,51 +1,37 @@
-"""A language model as the back of a reward model: an input and a text in, a state that stands for the text out.
+"""Read an input and a text with a language model: a state stands for the text.
 
 Decoders read the input as their chat template puts it to them, and the text with the end token behind it, as a policy
 would have written it. Encoders read the pair as their tokenizer joins two texts, and the mean state stands for it.
-
-How candidates are read, from what passes cost: which of them together, and in what way.
-
-together   texts side by side behind their prompt in one sequence
-behind     in several passes behind the prompt's cache, side by side within a pass
-apart      each behind a prompt of its own: what models get that cannot do otherwise
-
-States of many candidates at once: a query's prompt is read once, and users with adapters of their own share batches.
-
-Without gradients. How texts are read, :mod:`bestfor.lm.states` decides; what memory does not hold goes in halves.
+Probes find out whether texts may lie side by side, follow a cache, or need a row each; :mod:`bestfor.lm.passes` plans
+by them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from threading import RLock
 from typing import Any, Literal, cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from bestfor.errors import InputError
-from bestfor.lm.adapters import Pair, worn
-from bestfor.lm.chat import messages
-from bestfor.lm.checkpoint import LOCAL, device_of, dtype_of, is_full, no_bars, usable
+from bestfor.lm.chat import messages, prompt_ids
+from bestfor.lm.loading import LOCAL, agrees, device_of, dtype_of, progress_hidden, usable
 from bestfor.lm.location import fingerprint, locate
 from bestfor.lm.packing import (
     Layout,
     Pack,
     Pooling,
     Tokens,
-    additive,
-    bucketed,
+    attention_mask,
     one_by_one,
-    pooled,
+    pool,
     side_by_side,
-    split_packs,
     states_behind,
     states_repeated,
 )
@@ -105,7 +91,7 @@ class Backbone:
         self.shortened: set[str] = set()
         """Inputs that were cut at their end to leave room for a text."""
         self.lock = RLock()
-        """Held by who changes what the model wears."""
+        """Held by whoever changes what is attached to the model."""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -120,7 +106,7 @@ class Backbone:
             InputError: they cannot be loaded, or not with this attention.
         """
         try:
-            with usable(self.folder, MODEL), no_bars():
+            with usable(self.folder, MODEL), progress_hidden():
                 more: dict[str, Any] = {"attn_implementation": self._attention, "use_safetensors": True}
                 model = AutoModel.from_pretrained(self.folder, dtype=self._dtype, **more, **LOCAL)
         except ImportError as error:
@@ -141,7 +127,7 @@ class Backbone:
 
     @cached_property
     def causal(self) -> bool:
-        """Whether a state depends on nothing that comes after it: a probe tells."""
+        """Whether a state depends on nothing that comes after it, by a probe."""
         with torch.no_grad():
             first, other = (self._plain([[1, 2, 3, last]])[:, 0] for last in (4, 5))
         return bool(torch.equal(first, other))
@@ -159,13 +145,13 @@ class Backbone:
 
     @cached_property
     def caches(self) -> bool:
-        """Whether texts may follow the cache of their prompt side by side, too: a probe tells."""
+        """Whether texts may also follow the cache of their prompt side by side, by a probe."""
         probe = [Pack((1, 2, 3), ((4, 5), (2, 1, 3), (5,)), np.arange(3)), Pack((3,), ((3, 1),), np.arange(1))]
         return self.packs and self._agrees(probe, lambda: states_behind(self.model, probe, 4, self.pad, self.pooling))
 
     @cached_property
     def repeats(self) -> bool:
-        """Whether texts may follow copies of their prompt's cache, in rows; a probe tells, too."""
+        """Whether texts may follow copies of their prompt's cache, in rows, by a probe."""
         layers = DynamicCache(config=self.model.config).layers if self.causal else []
         if not layers or any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers):
             return False
@@ -173,24 +159,20 @@ class Backbone:
         return self._agrees(probe, lambda: states_repeated(self.model, probe[0], self.pad, self.pooling))
 
     def _agrees(self, probe: Sequence[Pack], work: Callable[[], torch.Tensor]) -> bool:
-        try:
+        def both() -> tuple[torch.Tensor, torch.Tensor]:
             with torch.no_grad():
-                found, alone = work(), self._states(one_by_one(probe, self.pad), packed=False)
-        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
-            if is_full(error):
-                raise  # says nothing about the model
-            return False
-        slack = 1e-3 if self.model.dtype == torch.float32 else 5e-2
-        return bool((found - alone).abs().max() <= slack * (1 + alone.abs().max()))
+                return work(), self._states(one_by_one(probe, self.pad), packed=False)
 
-    def encode(self, query: str, asked: str, texts: Sequence[str], shown: Sequence[str] = ()) -> tuple[Tokens, ...]:
-        """A prompt and texts in tokens; an input that is too long is cut at its end and counted.
+        return agrees(both, self.model.dtype)
+
+    def encode(self, query: str, given: str, texts: Sequence[str], earlier: Sequence[str] = ()) -> tuple[Tokens, ...]:
+        """Encode a prompt and texts; an input that is too long is cut at its end and counted.
 
         Args:
             query: names the query in errors.
-            asked: what the texts answer; may be empty.
+            given: the input that the texts answer; may be empty.
             texts: the candidates.
-            shown: texts of the user, the one that matters most first.
+            earlier: texts of the user, the one that matters most first.
 
         Returns:
             The prompt, then every text.
@@ -198,9 +180,9 @@ class Backbone:
         Raises:
             InputError: a text that leaves no room for a prompt.
         """
-        prompt = self._prompt(asked, shown)
+        prompt = self._prompt(given, earlier)
         end = self._end()
-        wrote = [(*self._ids(text, special=False), *end) for text in texts]
+        wrote = [(*self._ids(text), *end) for text in texts]
         wrote = [text or (self.pad,) for text in wrote]
         room = self.limit - max((len(text) for text in wrote), default=0)
         if room < min(len(prompt), ROOM):
@@ -210,25 +192,26 @@ class Backbone:
             )
         if len(prompt) > room:
             self.shortened.add(query)
-            prompt = self._fitted(asked, shown, len(prompt) - room, room)
+            prompt = self._shorten(given, earlier, len(prompt) - room, room)
         return prompt, *wrote
 
     def layout(self, packs: Sequence[Pack]) -> Layout:
-        """How packs lie in a batch: ``layout.pack`` says which of them a row of the batch belongs to."""
+        """Lay out packs in a batch: ``layout.pack`` says which of them a row of the batch belongs to."""
         return (side_by_side if self.packs else one_by_one)(packs, self.pad)
 
     def states(self, layout: Layout) -> torch.Tensor:
-        """The state of every text, shape (texts, hidden) in float32; gradients flow where they are wanted."""
+        """Compute the state of every text, shape (texts, hidden) in float32; gradients flow where they are wanted."""
         return self._states(layout, packed=self.packs)
 
     def _states(self, layout: Layout, *, packed: bool) -> torch.Tensor:
         device = self.device
         ids = torch.from_numpy(layout.ids).to(device)
         if packed:
-            mask = additive(layout.owner, layout.owner.shape[1], torch.empty(0, dtype=self.model.dtype, device=device))
+            like = torch.empty(0, dtype=self.model.dtype, device=device)
+            mask = attention_mask(layout.owner, layout.owner.shape[1], like)
             positions = torch.from_numpy(layout.positions).to(device)
             output = self.model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False)
-            return pooled(output.last_hidden_state, layout, self.pooling)
+            return pool(output.last_hidden_state, layout, self.pooling)
         seen = torch.from_numpy(layout.seen.astype(np.int64)).to(device)
         more: dict[str, Any] = {"use_cache": False}
         if not self.causal:
@@ -237,7 +220,7 @@ class Backbone:
             more = {"token_type_ids": segments} if kinds > 1 else {}
         states = self.model(input_ids=ids, attention_mask=seen, **more).last_hidden_state
         if self.causal:
-            return pooled(states, layout, self.pooling)
+            return pool(states, layout, self.pooling)
         share = seen[:, :, None].float()
         return (states.float() * share).sum(dim=1) / share.sum(dim=1)
 
@@ -245,22 +228,16 @@ class Backbone:
         ids = torch.tensor(rows, device=self.device)
         return self.model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
 
-    def _prompt(self, asked: str, shown: Sequence[str]) -> Tokens:
-        chat = messages("", [("", text) for text in shown], asked)
-        if self.tokenizer.chat_template:
-            text = self.tokenizer.apply_chat_template(
-                chat, tokenize=False, add_generation_prompt=True, enable_thinking=False
-            )
-            return self._ids(text, special=False)
-        content = chat[-1]["content"]
-        return self._ids(f"{content}\n\n" if content and self.causal else content, special=True)
+    def _prompt(self, given: str, earlier: Sequence[str]) -> Tokens:
+        gap = "\n\n" if not self.tokenizer.chat_template and self.causal else ""
+        return tuple(prompt_ids(self.tokenizer, messages("", [("", text) for text in earlier], given), end=gap))
 
-    def _fitted(self, asked: str, shown: Sequence[str], over: int, room: int) -> Tokens:
-        """The prompt with fewer earlier texts, or with a shorter input, until it fits."""
-        if shown:
-            prompt = self._prompt(asked, shown[:-1])
-            return prompt if len(prompt) <= room else self._fitted(asked, shown[:-1], len(prompt) - room, room)
-        ids = self._ids(asked, special=False)
+    def _shorten(self, given: str, earlier: Sequence[str], over: int, room: int) -> Tokens:
+        """Make the prompt with fewer earlier texts, or with a shorter input, until it fits."""
+        if earlier:
+            prompt = self._prompt(given, earlier[:-1])
+            return prompt if len(prompt) <= room else self._shorten(given, earlier[:-1], len(prompt) - room, room)
+        ids = self._ids(given)
         kept = len(ids) - over
         while kept > 0:
             prompt = self._prompt(self.tokenizer.decode(list(ids[:kept])), ())
@@ -269,302 +246,10 @@ class Backbone:
             kept -= len(prompt) - room
         return self._prompt("", ())[-room:] if room else ()
 
-    def _ids(self, text: str, *, special: bool) -> Tokens:
-        return tuple(self.tokenizer(text, add_special_tokens=special)["input_ids"])
+    def _ids(self, text: str) -> Tokens:
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _end(self) -> Tokens:
         tokenizer = self.tokenizer
         end = tokenizer.eos_token_id if self.causal else getattr(tokenizer, "sep_token_id", None)
         return () if end is None else (end,)
-
-
-Way = Literal["together", "behind", "repeated", "apart"]
-
-WEIGHTS, KERNELS = 32, 2.8e7
-"""What a pass costs beyond its tokens, measured with the shipped model on one core: as many tokens, for reading the
-weights, and as many operations for each layer, for starting its kernels."""
-GPU_WEIGHTS, GPU_KERNELS = 128, 2e11
-"""The same on a GPU: estimates, from 400 TFLOP/s, 3 TB/s, and half a millisecond a layer."""
-DENSE = 1.5
-"""How much longer a multiplication of attention under a mask takes than one of the weights."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Packs that are read together.
-
-    Attributes:
-        packs: their ``rows`` are rows of the result and their ``user`` a place among the adapters.
-        way: in which; texts that are apart are packs of one.
-        chunk: tokens of a pack's texts in one pass behind the prompt's cache.
-    """
-
-    packs: tuple[Pack, ...]
-    way: Way = "together"
-    chunk: int = 0
-
-    def __str__(self) -> str:
-        texts = sum(len(pack.texts) for pack in self.packs)
-        return f"A batch of {texts} text{'s' * (texts > 1)} ({self.size:,} tokens)"
-
-    @property
-    def alone(self) -> bool:
-        """Whether it holds one text."""
-        return len(self.packs) == 1 and len(self.packs[0].texts) == 1
-
-    @property
-    def size(self) -> int:
-        """Padded tokens of its largest pass, those in the cache included."""
-        rows = len(self.packs[0].texts) if self.way == "repeated" else len(self.packs)
-        return rows * max(self._width(pack) for pack in self.packs)
-
-    def _width(self, pack: Pack) -> int:
-        sizes = [len(text) for text in pack.texts]
-        if self.way == "repeated":
-            return len(pack.prompt) + max(sizes)
-        total = min(sum(sizes), max(self.chunk, *sizes)) if self.way == "behind" else sum(sizes)
-        return len(pack.prompt) + total
-
-    def halves(self) -> list[Batch]:
-        """Half of the packs each; half of its texts each where there is one pack."""
-        half = len(self.packs) // 2
-        if half:
-            return [replace(self, packs=self.packs[:half]), replace(self, packs=self.packs[half:])]
-        (pack,) = self.packs
-        middle, chunk = len(pack.texts) // 2, max(1, self.chunk // 2)
-        return [Batch((_part(pack, part),), self.way, chunk) for part in (slice(middle), slice(middle, None))]
-
-
-@dataclass(frozen=True)
-class Costs:
-    """What passes cost, in tokens that go through the weights.
-
-    Attributes:
-        attention: of a token held against another one.
-        start: of a pass as such.
-    """
-
-    attention: float
-    start: float
-
-    @classmethod
-    def of(cls, backbone: Backbone) -> Costs:
-        """Two operations a weight and token; four a layer, pair of tokens, and channel of the heads."""
-        model = backbone.model
-        shape = model.config.get_text_config()
-        embedded = sum(weight.numel() for weight in cast(Any, model).get_input_embeddings().parameters())
-        token = 2 * (sum(weight.numel() for weight in model.parameters()) - embedded)
-        layers, heads = shape.num_hidden_layers, shape.num_attention_heads
-        channels = heads * (getattr(shape, "head_dim", None) or shape.hidden_size // heads)
-        weights, kernels = (WEIGHTS, KERNELS) if backbone.device.type == "cpu" else (GPU_WEIGHTS, GPU_KERNELS)
-        return cls(DENSE * 4 * layers * channels / token, weights + layers * kernels / token)
-
-    def ways(self, pack: Pack, tokens: int, packs: int = 1) -> dict[Way, tuple[float, int]]:
-        """What each way costs that fits, and its chunk: tokens of texts in a pass, rows where the cache is repeated.
-
-        With P tokens of a prompt, T of texts and n passes behind the prompt's cache, texts are held against
-        T (P + T / n) tokens, where one sequence costs (P + T)^2: the best n is T sqrt(attention / start).
-
-        Args:
-            pack: some texts.
-            tokens: padded tokens of a pass.
-            packs: how many there are, which may share the passes of some ways.
-        """
-        sizes = [len(text) for text in pack.texts]
-        prompt, total, longest, count = len(pack.prompt), sum(sizes), max(sizes), len(sizes)
-        shared = self.start / max(1, min(packs, tokens // (prompt + total)))
-        room = max(tokens - prompt, longest)
-        passes = max(2, round(total * (self.attention / shared) ** 0.5), -(-total // room))
-        rows = max(1, min(count, tokens // (prompt + longest)))
-        groups = -(-count // rows)
-        found: dict[Way, tuple[float, int]] = {
-            "behind": (
-                self._cost(prompt + total, prompt**2 + total * (prompt + total / passes)) + shared * (passes + 1),
-                # the last text of a pass seldom ends where it should
-                min(max(longest, total // passes + longest // 2), room),
-            ),
-            "repeated": (
-                self._cost(groups * prompt + count * longest, groups * prompt**2 + count * longest * (prompt + longest))
-                + 2 * self.start * groups,
-                rows,
-            ),
-            "apart": (self._cost(count * prompt + total, count * (prompt + longest) ** 2) + shared * groups, 1),
-        }
-        if prompt + total <= tokens:
-            found["together"] = self._cost(prompt + total, (prompt + total) ** 2) + shared, total
-        return found
-
-    def _cost(self, tokens: float, pairs: float) -> float:
-        return tokens + self.attention * pairs
-
-
-def plan(backbone: Backbone, packs: Sequence[Pack], tokens: int) -> list[Batch]:
-    """How packs are read: batches of similar length, each of at most so many padded tokens where texts allow it.
-
-    Args:
-        backbone: says what it can do.
-        packs: candidates by query; in the batches, ``rows`` count their texts on and ``user`` is the pack's place.
-        tokens: of the sequences of a pass, with padding and with what they see in a cache.
-    """
-    offsets = np.cumsum([0, *(len(pack.texts) for pack in packs)])
-    numbered = [
-        replace(pack, rows=np.arange(offsets[place], offsets[place + 1]), user=place)
-        for place, pack in enumerate(packs)
-        if pack.texts
-    ]
-    costs = Costs.of(backbone) if backbone.packs or backbone.repeats else None
-    whole: list[Pack] = []
-    behind: list[tuple[int, int, Pack]] = []
-    batches: list[Batch] = []
-    for pack in numbered:
-        way, chunk = _way(backbone, costs.ways(pack, tokens, len(numbered)), pack) if costs else ("apart", 1)
-        if way == "together":
-            whole.append(pack)
-        elif way == "behind":
-            behind.append((len(split_packs([pack], chunk)), chunk, pack))
-        elif way == "repeated":
-            batches += [Batch((part,), way) for part in _rows(pack, chunk)]
-        else:
-            whole += _rows(pack, 1)
-    return [*_whole(whole, tokens), *_behind(behind, tokens), *batches]
-
-
-def _way(backbone: Backbone, ways: dict[Way, tuple[float, int]], pack: Pack) -> tuple[Way, int]:
-    """The cheapest that the backbone can do."""
-    cached = len(pack.prompt) > 0
-    able: dict[Way, bool] = {
-        "together": backbone.packs,
-        "behind": cached and backbone.caches,
-        "repeated": cached and backbone.repeats,
-        "apart": True,
-    }
-    if len(pack.texts) == 1:
-        return "apart", 1
-    found: list[Way] = [way for way in ways if able[way]]
-    best = min(found, key=lambda way: ways[way][0])
-    return best, ways[best][1]
-
-
-def _rows(pack: Pack, rows: int) -> list[Pack]:
-    """Texts of similar length, so many at a time."""
-    order = sorted(range(len(pack.texts)), key=lambda row: len(pack.texts[row]))
-    parts = [order[start : start + rows] for start in range(0, len(order), rows)]
-    return [replace(pack, texts=tuple(pack.texts[row] for row in part), rows=pack.rows[part]) for part in parts]
-
-
-def _whole(packs: Sequence[Pack], tokens: int) -> list[Batch]:
-    groups = bucketed(packs, tokens) if packs else []
-    return [Batch(tuple(packs[index] for index in group)) for group in groups]
-
-
-def _behind(packs: Sequence[tuple[int, int, Pack]], tokens: int) -> list[Batch]:
-    """Packs of as many passes and similar prompts share batches."""
-    groups: list[tuple[int, Batch]] = []
-    for passes, chunk, pack in sorted(packs, key=lambda one: (one[0], len(one[2].prompt) + one[1], one[2].user)):
-        if groups and groups[-1][0] == passes:
-            last = groups[-1][1]
-            more = Batch((*last.packs, pack), "behind", max(last.chunk, chunk))
-            if more.size <= tokens:
-                groups[-1] = (passes, more)
-                continue
-        groups.append((passes, Batch((pack,), "behind", chunk)))
-    return [batch for _, batch in groups]
-
-
-def _part(pack: Pack, part: slice) -> Pack:
-    return replace(pack, texts=pack.texts[part], rows=pack.rows[part])
-
-
-StateArray = npt.NDArray[np.float32]
-
-
-def states_of(
-    backbone: Backbone,
-    packs: Sequence[Pack],
-    adapters: Sequence[Mapping[str, Pair]],
-    *,
-    tokens: int,
-    tell: Callable[[str], None] | None = None,
-) -> StateArray:
-    """The state of every text.
-
-    Equal batches give equal bits; another split into batches changes rounding alone. Threads that share a backbone take
-    turns, since what a batch wears hangs on its layers.
-
-    Args:
-        backbone: the model.
-        packs: candidates by query.
-        adapters: what each pack's user wears; asked for when the pack's turn comes, so it may read them lazily.
-        tokens: padded tokens of a pass, those of the cache it sees included; a longer pair goes alone.
-        tell: takes a sentence where a batch does not fit in memory and goes in halves.
-
-    Returns:
-        Shape (texts, hidden) in float32, in the order of the packs' texts.
-
-    Raises:
-        InputError: a pair for which there is no memory, or an adapter of layers that the backbone does not have.
-    """
-    found = np.zeros((sum(len(pack.texts) for pack in packs), backbone.hidden), dtype=np.float32)
-    refused: float = np.inf
-    with backbone.lock, torch.no_grad(), _evaluating(backbone.model):
-        waiting = plan(backbone, packs, tokens)[::-1]
-        while waiting:
-            batch = waiting.pop()
-            states = _tried(backbone, batch, adapters) if batch.size < refused or batch.alone else None
-            if states is not None:
-                found[np.concatenate([pack.rows for pack in batch.packs])] = states
-                continue
-            if batch.alone:
-                raise _too_long(backbone, batch.packs[0])
-            if batch.size < refused and tell is not None:
-                tell(f"{batch} did not fit in memory and goes in halves.")
-            refused = min(refused, batch.size)
-            waiting.extend(reversed(batch.halves()))
-    return found
-
-
-def _tried(backbone: Backbone, batch: Batch, adapters: Sequence[Mapping[str, Pair]]) -> StateArray | None:
-    """The states of a batch; None where memory does not hold it."""
-    try:
-        return _read(backbone, batch, adapters)
-    except (RuntimeError, MemoryError) as error:
-        if not is_full(error):
-            raise
-    # out of the handler, so that what the error held is free
-    if backbone.device.type == "cuda":
-        torch.cuda.empty_cache()
-    return None
-
-
-def _read(backbone: Backbone, batch: Batch, adapters: Sequence[Mapping[str, Pair]]) -> StateArray:
-    asked = [adapters[pack.user] for pack in batch.packs]
-    distinct = {id(one): one for one in asked}
-    places = {key: place for place, key in enumerate(distinct)}
-    with worn(backbone.model, list(distinct.values())) as now:
-        layout = backbone.layout(batch.packs) if batch.way == "together" else None
-        of_pack = np.array([places[id(one)] for one in asked])
-        rows = of_pack if layout is None else of_pack[layout.pack]
-        # the only one is every row's, without copies
-        now.only(rows.tolist() if len(distinct) > 1 else [0])
-        if layout is not None:
-            states = backbone.states(layout)
-        elif batch.way == "behind":
-            states = states_behind(backbone.model, batch.packs, batch.chunk, backbone.pad, backbone.pooling)
-        else:
-            states = states_repeated(backbone.model, batch.packs[0], backbone.pad, backbone.pooling)
-        return states.cpu().numpy()
-
-
-def _too_long(backbone: Backbone, pack: Pack) -> InputError:
-    found = f"no memory for a text of {len(pack.texts[0])} tokens behind a prompt of {len(pack.prompt)}"
-    return InputError(f"backbone '{backbone.name}'", found, "a lower limit of tokens, or a device with more memory")
-
-
-@contextmanager
-def _evaluating(model: torch.nn.Module) -> Iterator[None]:
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)

@@ -31,7 +31,7 @@ from safetensors.torch import load_file, save_file
 
 from bestfor import rng
 from bestfor.errors import InputError
-from bestfor.lm.adapters import DOWN, INDEX, NOTES, PREFIX, SHARED, UP, AdapterFolder, file_of, notes_of
+from bestfor.lm.adapter_files import DOWN, INDEX, NOTES, PREFIX, SHARED, UP, AdapterFolder, file_of, notes_of
 from bestfor.lm.chat import Message
 from bestfor.lm.checkpoint import Checkpoint
 from bestfor.lm.location import fingerprint, locate

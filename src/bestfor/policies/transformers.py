@@ -22,7 +22,7 @@ from bestfor.rng import derive
 from bestfor.types import FloatArray
 
 if TYPE_CHECKING:
-    from bestfor.lm.adapters import AdapterFolder
+    from bestfor.lm.adapter_files import AdapterFolder
     from bestfor.lm.checkpoint import Checkpoint
 
 
@@ -111,7 +111,7 @@ class TransformersPolicy:
 
     @cached_property
     def _adapters(self) -> AdapterFolder:
-        from bestfor.lm.adapters import AdapterFolder
+        from bestfor.lm.adapter_files import AdapterFolder
 
         return AdapterFolder(Path(self.adapters or ""), fingerprint(locate(self.model)))
 

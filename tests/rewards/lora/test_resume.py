@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bestfor.errors import BestforError
-from bestfor.lm import checkpoint as _checkpoint
+from bestfor.lm import loading as _loading
 from bestfor.rewards import Lora
 from bestfor.rewards.lora import training as _lora_stopping
 from bestfor.rewards.lora.attach import Adapted
@@ -156,8 +156,8 @@ def test_memory_for_nothing_is_an_error_in_one_line(small, monkeypatch):
     monkeypatch.setattr(Adapted, "states", none)
     with pytest.raises(BestforError, match=r"out of memory with .* tokens"):
         Lora(backbone=small, **OPTIONS).fit(EXAMPLES, rng=0)
-    assert _checkpoint.is_full(torch.OutOfMemoryError("x"))
-    assert not _checkpoint.is_full(RuntimeError("another"))
+    assert _loading.is_full(torch.OutOfMemoryError("x"))
+    assert not _loading.is_full(RuntimeError("another"))
 
 
 KILLED = """

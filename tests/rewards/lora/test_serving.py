@@ -9,7 +9,7 @@ import torch
 
 from bestfor.data.candidates import History
 from bestfor.errors import InputError
-from bestfor.lm.adapters import SHARED, file_of
+from bestfor.lm.adapter_files import SHARED, file_of
 from bestfor.rewards import Lora, load
 from bestfor.rewards.lora import fit as held
 from bestfor.testing.rewards import assert_same, taste_examples

@@ -12,7 +12,7 @@ import pyarrow as pa
 from bestfor import rng
 from bestfor.data import schema
 from bestfor.errors import InputError
-from bestfor.lm.chat import CHAT_TEMPLATE, SPECIAL, Item, asked_ids, messages, prompt_text
+from bestfor.lm.chat import CHAT_TEMPLATE, SPECIAL, Item, messages, prompt_ids, prompt_text
 from bestfor.types import IntArray
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _apart(tokenizer: PreTrainedTokenizerBase, talk: Conversation, limit: int) -
         answer = [*tokenizer(wrote, add_special_tokens=False)["input_ids"], *end]
         for first in range(index + 1):
             chat = messages(talk.instruction, talk.items[first:index][::-1], asked)
-            prompt = asked_ids(tokenizer, chat)
+            prompt = prompt_ids(tokenizer, chat)
             if len(prompt) + len(answer) <= limit:
                 target = np.repeat([0, 1], [len(prompt), len(answer)])
                 yield Encoded(np.array([*prompt, *answer], dtype=np.int64), target.astype(np.int64))

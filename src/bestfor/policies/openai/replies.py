@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bestfor.endpoint import EndpointError, RefusedError
-from bestfor.lm.chat import Message
+from bestfor.lm.chat import Message, contents
 from bestfor.policies.base import Sampled
 
 _SPARED = ("logprobs", "seed", "top_p", "stop")
@@ -142,7 +142,7 @@ class Seen:
 
 def completion_prompt(messages: Sequence[Message]) -> str:
     """A chat as plain text, for models that continue a text: its turns, parted by empty lines."""
-    return "\n\n".join(message["content"] for message in messages) + "\n\n"
+    return contents(messages) + "\n\n"
 
 
 def read(answer: Mapping[str, Any], stop: Sequence[str], scrub: Callable[[str], str]) -> list[Sampled]:

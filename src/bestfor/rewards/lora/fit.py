@@ -31,9 +31,10 @@ from rich.text import Text
 
 from bestfor import rng
 from bestfor.data.candidates import Examples
-from bestfor.lm.adapters import AdaptersOf, AdapterStore, file_of
+from bestfor.lm.adapter_files import AdapterStore, LazyAdapters, file_of
 from bestfor.lm.packing import Pack
-from bestfor.lm.states import Backbone, states_of
+from bestfor.lm.passes import states_of
+from bestfor.lm.states import Backbone
 from bestfor.rewards.abstain import abstaining, left_out_levels
 from bestfor.rewards.lora.attach import OWN, SHARED, Adapted, adapted, wears
 from bestfor.rewards.lora.config import Config
@@ -446,7 +447,7 @@ def fit(examples: Examples, config: Config, backbone: Backbone, root: Path, seed
     pairwise = config.loss == "bradley_terry"
     rows = encode_rows(examples, backbone, items=config.items, pairwise=pairwise, centre=centre, unit=unit)
     state = State(root, identity(rows, examples, config, backbone, seed))
-    states = states_of(backbone, rows.packs, [{}] * len(rows.packs), tokens=config.tokens, tell=tell)
+    states = states_of(backbone, rows.packs, [{}] * len(rows.packs), tokens=config.tokens, note=tell)
     base = _by_number(rows, states)
     device = Device(config.tokens, backbone.packs, tell)
     context = Context(config, Standard.of(base, backbone.device), device, seed)
@@ -501,8 +502,8 @@ def score(
     names = [ordered.users[pack.user] for pack in packs]
     made, owners, place = merged(packs, [wearer.get(name, -1) for name in names])
     ids = {code: name for name, code in wearer.items()}
-    worn = AdaptersOf(store, [ids.get(owner) for owner in owners])
-    states = states_of(backbone, made, worn, tokens=config.tokens, tell=tell)
+    worn = LazyAdapters(store, [ids.get(owner) for owner in owners])
+    states = states_of(backbone, made, worn, tokens=config.tokens, note=tell)
     state = np.empty(len(examples), dtype=np.int64)
     state[ordered.utility.astype(np.int64)] = place[text]
     return states, state

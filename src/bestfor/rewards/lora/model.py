@@ -37,7 +37,7 @@ from bestfor.rewards.model import RewardModel
 from bestfor.types import RewardEstimate
 
 if TYPE_CHECKING:
-    from bestfor.lm.adapters import AdapterStore
+    from bestfor.lm.adapter_files import AdapterStore
     from bestfor.lm.states import Backbone
     from bestfor.rewards.lora.training import State
 
@@ -159,7 +159,7 @@ class Lora(RewardModel):
 
     def _copy(self, source: Path, target: Path) -> None:
         """Put the adapters where they belong; the folder's name is that of their content."""
-        from bestfor.lm.adapters import SHARED, file_of
+        from bestfor.lm.adapter_files import SHARED, file_of
 
         if target.is_dir() and target.samefile(source):
             return
@@ -175,7 +175,7 @@ class Lora(RewardModel):
 
     def _open_store(self, folder: Path) -> None:
         require("torch", "models")
-        from bestfor.lm.adapters import AdapterStore
+        from bestfor.lm.adapter_files import AdapterStore
 
         self._store = AdapterStore(folder, base=self._base, most=self.config.memory << 20)
         for code, user in [(None, None), *enumerate(self._users)]:

@@ -35,8 +35,8 @@ from torch import Tensor
 from bestfor import rng
 from bestfor.artifacts import write_bytes
 from bestfor.errors import BestforError
-from bestfor.lm.adapters import NOTES
-from bestfor.lm.checkpoint import is_full
+from bestfor.lm.adapter_files import NOTES
+from bestfor.lm.loading import is_full
 from bestfor.lm.packing import Pack
 from bestfor.rewards.lora.config import Config
 from bestfor.rewards.lora.heads import Heads, Objective, Standard, total_loss

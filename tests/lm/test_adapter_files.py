@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from bestfor.errors import InputError
-from bestfor.lm.adapters import SHARED, AdaptersOf, AdapterStore, file_of
+from bestfor.lm.adapter_files import SHARED, AdapterStore, LazyAdapters, file_of
 
 BASE = "0123456789abcdef"
 LAYER = "layers.0.self_attn.q_proj"
@@ -87,7 +87,7 @@ def test_equal_updates_make_equal_files(tmp_path):
 def test_files_are_read_when_asked_for_and_once(tmp_path, reads):
     store = written(tmp_path, ["ann", "bob", "eve"])
     assert reads == []
-    lent = AdaptersOf(store, ["ann", "bob", "ann", None])
+    lent = LazyAdapters(store, ["ann", "bob", "ann", None])
     assert len(lent) == 4
     assert len(lent[1:]) == 3
     assert reads == []
