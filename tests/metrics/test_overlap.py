@@ -12,7 +12,7 @@ from rouge_score.tokenizers import DefaultTokenizer
 from bestfor.errors import InputError, MissingExtraError
 from bestfor.metrics import overlap
 from bestfor.metrics.base import Metric, Query
-from bestfor.metrics.overlap import NAMES, Overlap, common, positions, words
+from bestfor.metrics.overlap import NAMES, Overlap, subsequences, words
 
 PACKAGE = {stemmer: RougeScorer(list(NAMES), use_stemmer=stemmer) for stemmer in (False, True)}
 
@@ -74,10 +74,31 @@ def by_table(left, right):
     return table[-1, -1]
 
 
+def by_bits(left, right):
+    """A column of the table at a time as bits of a number (Hyyro 2004)."""
+    places = {}
+    for place, token in enumerate(left):
+        places[token] = places.get(token, 0) | 1 << place
+    column = whole = (1 << len(left)) - 1
+    for token in right:
+        here = column & places.get(token, 0)
+        column = (column + here | column - here) & whole
+    return len(left) - column.bit_count()
+
+
 @given(st.lists(st.sampled_from("abc"), max_size=90), st.lists(st.sampled_from("abcd"), max_size=90))
 @settings(max_examples=60)
 def test_subsequences_by_bits_are_as_long_as_by_the_table(left, right):
-    assert common(positions(left), len(left), right) == by_table(left, right)
+    assert by_bits(left, right) == by_table(left, right)
+
+
+sequences = st.lists(st.sampled_from([f"w{k}" for k in range(40)]), max_size=300)
+
+
+@given(sequences, st.lists(sequences, max_size=4))
+@settings(max_examples=100)
+def test_the_librarys_subsequences_are_as_long_as_by_bits(left, others):
+    assert subsequences(left, others) == [by_bits(left, right) for right in others]
 
 
 def test_stemming_is_off_and_says_so():
@@ -97,6 +118,9 @@ def test_what_is_missing_is_named(monkeypatch):
         Overlap("rougeL").measure(Query("q", "u", "what?"), ["x"])
     with pytest.raises(InputError, match="'rouge-l'; expected 'rougeL'"):
         Overlap("rouge-l")
+    monkeypatch.setitem(sys.modules, "rapidfuzz.distance", None)
+    with pytest.raises(MissingExtraError, match=r"bestfor\[metrics\]"):
+        Overlap("rougeL")
     overlap._stemming.cache_clear()
     monkeypatch.setitem(sys.modules, "rouge_score.tokenizers", None)
     with pytest.raises(MissingExtraError, match=r"bestfor\[metrics\]"):

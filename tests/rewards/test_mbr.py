@@ -1,3 +1,4 @@
+import sys
 from dataclasses import replace
 from typing import ClassVar
 
@@ -5,9 +6,9 @@ import numpy as np
 import pytest
 
 from bestfor.diagnostics import best_of_n, mbr_curve
-from bestfor.errors import InputError
+from bestfor.errors import InputError, MissingExtraError
 from bestfor.metrics import Query
-from bestfor.metrics.overlap import Overlap
+from bestfor.metrics.overlap import Overlap, words
 from bestfor.rewards import Mbr
 from bestfor.rewards.mbr import cosine_matrix, rouge_matrix
 from bestfor.testing.rewards import LetterEncoder, OtherEncoder, RewardModelTests, assert_same, taste_examples
@@ -32,9 +33,9 @@ class TestMbrByCosine(RewardModelTests):
 def phrases(users=3, queries=2, candidates=6):
     """Queries whose candidates share words, each text of its own row."""
     examples = taste_examples(users=users, queries=queries, candidates=candidates)
-    words = ["the", "quiet", "river", "runs", "under", "an", "old", "stone", "bridge", "at", "night"]
+    vocabulary = ["the", "quiet", "river", "runs", "under", "an", "old", "stone", "bridge", "at", "night"]
     draw = np.random.default_rng(0)
-    texts = tuple(" ".join(draw.choice(words, draw.integers(2, 7))) for _ in range(len(examples)))
+    texts = tuple(" ".join(draw.choice(vocabulary, draw.integers(2, 7))) for _ in range(len(examples)))
     return replace(examples, texts=texts, text=draw.permutation(len(examples)))
 
 
@@ -88,10 +89,45 @@ def test_matrices_are_symmetric_and_of_texts_without_words_0():
     np.testing.assert_array_equal(cosines[3], 0)
 
 
+def pair_by_pair(texts):
+    """ROUGE-L of each pair by the bits of a number (Hyyro 2004)."""
+    split = [words(text) for text in texts]
+    found = np.zeros((len(split), len(split)))
+    for row, left in enumerate(split):
+        for column, right in enumerate(split):
+            rest = whole = (1 << len(left)) - 1
+            for token in right:
+                here = rest & sum(1 << place for place, word in enumerate(left) if word == token)
+                rest = (rest + here | rest - here) & whole
+            length = len(left) + len(right)
+            found[row, column] = 2 * (len(left) - rest.bit_count()) / length if length else 0.0
+    return found
+
+
+@pytest.mark.parametrize("length", [5, 70, 200])
+def test_matrices_have_the_bits_of_pairs_one_at_a_time(length):
+    draw = np.random.default_rng(length)
+    texts = [" ".join(draw.choice([*"abcdefgh"], draw.integers(0, length + 1))) for _ in range(12)] + ["...", "a b"]
+    np.testing.assert_array_equal(rouge_matrix([*texts, texts[3]]), pair_by_pair([*texts, texts[3]]))
+
+
+def test_matrices_of_little_have_their_shapes():
+    assert rouge_matrix([]).shape == (0, 0)
+    np.testing.assert_array_equal(rouge_matrix(["a b"]), [[1.0]])
+    np.testing.assert_array_equal(rouge_matrix([""]), [[0.0]])
+
+
+def test_a_missing_library_is_named_before_anything_is_done(monkeypatch):
+    monkeypatch.setitem(sys.modules, "rapidfuzz.distance", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'bestfor\[metrics\]'"):
+        Mbr().ready()
+    Mbr(by="cosine", encoder=LetterEncoder()).ready()
+
+
 def test_by_words_no_encoder_is_needed_and_by_cosine_only_its_own_serves(tmp_path):
     examples = phrases()
-    words = Mbr(encoder="no such encoder").fit(examples, rng=0)
-    assert np.isfinite(words.predict(examples).mean).all()
+    model = Mbr(encoder="no such encoder").fit(examples, rng=0)
+    assert np.isfinite(model.predict(examples).mean).all()
     Mbr(by="cosine", encoder=LetterEncoder()).fit(examples, rng=0).save(tmp_path)
     with pytest.raises(InputError, match="letters-2"):
         Mbr.load(tmp_path, encoder=OtherEncoder()).predict(examples)

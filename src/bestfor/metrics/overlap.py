@@ -6,6 +6,7 @@ import functools
 import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from bestfor.errors import InputError, nearest
 from bestfor.extras import require
@@ -32,7 +33,7 @@ class Overlap(AgainstReference):
 
     Raises:
         InputError: an unknown name.
-        MissingExtraError: stemming without rouge-score installed.
+        MissingExtraError: rougeL without rapidfuzz installed, or stemming without rouge-score.
     """
 
     def __init__(self, name: str = "rougeL", *, stemmer: bool = False) -> None:
@@ -40,6 +41,8 @@ class Overlap(AgainstReference):
             raise InputError("metric", f"'{name}'", nearest(name, NAMES))
         if stemmer:
             _stemming()
+        if name == "rougeL":
+            lcs()
         self.name, self._stemmer = name, stemmer
 
     @property
@@ -51,8 +54,9 @@ class Overlap(AgainstReference):
         split = _stemming().tokenize if self._stemmer else words
         target, order = split(reference), NAMES.index(self.name) + 1
         if self.name == "rougeL":
-            places = positions(target)
-            return [_subsequence(target, places, split(text)) for text in texts]
+            found = [split(text) for text in texts]
+            shared = subsequences(target, found)
+            return [_subsequence(target, tokens, length) for tokens, length in zip(found, shared, strict=True)]
         grams = Counter(_grams(target, order))
         return [_shared(grams, Counter(_grams(split(text), order))) for text in texts]
 
@@ -62,34 +66,31 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
-def positions(tokens: Sequence[str]) -> dict[str, int]:
-    """Index the places where each word stands, as the bits of a number."""
-    found: dict[str, int] = {}
-    for place, token in enumerate(tokens):
-        found[token] = found.get(token, 0) | 1 << place
-    return found
+def subsequences(target: Sequence[str], others: Sequence[Sequence[str]]) -> list[int]:
+    """Measure the lengths of the longest common subsequences of one sequence of words with each of others.
 
-
-def common(places: dict[str, int], length: int, tokens: Sequence[str]) -> int:
-    """Compute the length of the longest common subsequence, a column of the table at a time as bits (Hyyro 2004).
-
-    Args:
-        places: of the one sequence, from :func:`positions`.
-        length: its length.
-        tokens: the other sequence.
+    Raises:
+        MissingExtraError: rapidfuzz is not installed.
     """
-    column = whole = (1 << length) - 1
-    for token in tokens:
-        here = column & places.get(token, 0)
-        column = (column + here | column - here) & whole
-    return length - column.bit_count()
+    similarity = lcs().similarity
+    codes = {word: code for code, word in enumerate(dict.fromkeys(target))}
+    left = [codes[word] for word in target]
+    return [similarity(left, [codes[word] for word in tokens if word in codes]) for tokens in others]
 
 
-def _subsequence(target: list[str], places: dict[str, int], tokens: list[str]) -> float:
-    if not target or not tokens:
-        return 0.0
-    shared = common(places, len(target), tokens)
-    return _f(shared / len(tokens), shared / len(target))
+def lcs() -> Any:  # noqa: ANN401 - a module of an optional library
+    """Import rapidfuzz's longest common subsequence.
+
+    Numbers go in, not words: it compares items by their hash, and numbers alone never share one.
+
+    Raises:
+        MissingExtraError: rapidfuzz is not installed.
+    """
+    return require("rapidfuzz.distance", "metrics").LCSseq
+
+
+def _subsequence(target: list[str], tokens: list[str], shared: int) -> float:
+    return _f(shared / len(tokens), shared / len(target)) if target and tokens else 0.0
 
 
 def _grams(tokens: list[str], order: int) -> list[tuple[str, ...]]:

@@ -15,6 +15,7 @@ the matrices of :func:`rouge_matrix` or :func:`cosine_matrix`. The two agree at 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -23,7 +24,8 @@ from pydantic import BaseModel, ConfigDict
 from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Examples
 from bestfor.encoders import Encoder
-from bestfor.metrics.overlap import common, positions, words
+from bestfor.extras import require
+from bestfor.metrics.overlap import lcs, words
 from bestfor.rewards.features import check_signature, unit_rows
 from bestfor.rewards.model import RewardModel
 from bestfor.types import FloatArray, RewardEstimate
@@ -49,6 +51,11 @@ class Mbr(RewardModel):
     kind = "mbr"
     scale = "arbitrary"
     Config = Config
+
+    def ready(self) -> None:
+        """Look for the library that compares words."""
+        if self.config.by == "rougeL":
+            lcs()
 
     def _fit(self, examples: Examples, rng: int) -> None:
         self._signature = self._encoder_or_fail().signature if self.config.by == "cosine" else ""
@@ -94,19 +101,22 @@ def rouge_matrix(texts: Sequence[str]) -> FloatArray:
 
     Returns:
         Shape (m, m), symmetric, in [0, 1]; 0 where a text has no word (also on the diagonal).
+
+    Raises:
+        MissingExtraError: rapidfuzz is not installed.
     """
     distinct = list(dict.fromkeys(texts))
     split = [words(text) for text in distinct]
-    found = np.zeros((len(split), len(split)))
-    for row, left in enumerate(split):
-        places = positions(left)
-        for column, right in enumerate(split[: row + 1]):
-            length = len(left) + len(right)
-            value = 2 * common(places, len(left), right) / length if length else 0.0
-            found[row, column] = found[column, row] = value
+    codes = {word: code for code, word in enumerate(dict.fromkeys(chain.from_iterable(split)))}
+    coded = [[codes[word] for word in tokens] for tokens in split]
+    compare = require("rapidfuzz.process", "metrics").cdist
+    shared = compare(coded, coded, scorer=lcs().similarity, dtype=np.int64)
+    lengths = np.array([len(tokens) for tokens in split])
+    total = lengths[:, None] + lengths
+    found = np.divide(2 * shared, total, out=np.zeros(total.shape), where=total > 0)
     place = {text: code for code, text in enumerate(distinct)}
-    codes = [place[text] for text in texts]
-    return found[np.ix_(codes, codes)]
+    rows = [place[text] for text in texts]
+    return found[np.ix_(rows, rows)]
 
 
 def cosine_matrix(texts: Sequence[str], encoder: Encoder) -> FloatArray:
