@@ -28,11 +28,12 @@ from bestfor.report._values import (
 )
 from bestfor.report.outlook import Outlook, read_outlook
 from bestfor.report.predictive import Predictive, read_predictive
+from bestfor.rewards.kinds import KINDS
 
 LAWS = ("bound", "normal", "reward", "pool")
 LEDGER = ("growth", "alpha", "sigma", "covariance", "shape", "leakage")
-BASELINES = frozenset({"length", "logprob", "random", "constant", "baseline", "first", "shortest", "longest"})
-"""Names that stand for "no reward model at all": drawn quietly, never the headline model."""
+NAIVE = frozenset({"random", "constant", "baseline", "first", "shortest", "longest"})
+"""What tables call rewards that learn nothing, beside kinds that say so: drawn quietly, never the headline model."""
 
 
 @dataclass(frozen=True)
@@ -288,4 +289,6 @@ def _last(series: Series) -> float:
 
 
 def _is_quiet(name: str, entry: object) -> bool:
-    return name.lower() in BASELINES or (isinstance(entry, Mapping) and entry.get("baseline") is True)
+    kind = KINDS.builtin.get(name.lower())
+    learns_nothing = name.lower() in NAIVE or (kind is not None and KINDS[name.lower()].baseline)
+    return learns_nothing or (isinstance(entry, Mapping) and entry.get("baseline") is True)

@@ -44,6 +44,7 @@ class LogprobConfig(BaseModel):
 
 class _Baseline(RewardModel):
     scale = "arbitrary"
+    baseline = True
 
     def _fit(self, examples: Examples, rng: int) -> None:
         pass

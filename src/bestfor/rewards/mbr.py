@@ -49,6 +49,7 @@ class Mbr(RewardModel):
     """Likeness to the query's other candidates."""
 
     kind = "mbr"
+    alone = False
     scale = "arbitrary"
     Config = Config
 

@@ -17,14 +17,16 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bestfor import artifacts
 from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Examples
 from bestfor.encoders import Encoder, load_encoder
 from bestfor.errors import BestforError, InputError, nearest
+from bestfor.rewards.check import check_class, check_estimate
 from bestfor.rewards.features import Design, FeatureConfig, Space, check_signature, fit_space, restore_space
+from bestfor.rewards.kinds import KINDS
 from bestfor.types import BoolArray, FloatArray, IntArray, RewardEstimate, Scale
 
 
@@ -146,6 +148,12 @@ def _inner(model: type[BaseModel], path: list[str]) -> type[BaseModel]:
     return model
 
 
+class NoOptions(BaseModel):
+    """The configuration of a kind that has nothing to choose."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
 class RewardModel(ABC):
     """A model that learns from measured utilities and predicts rewards.
 
@@ -160,10 +168,24 @@ class RewardModel(ABC):
     """
 
     kind: ClassVar[str]
+    """The name by which it is asked for; ``module:Class`` where a class says none."""
+
     scale: Scale = "utility"
     """What rewards are measured in; where the configuration decides it, the model's own says so."""
 
-    Config: ClassVar[type[BaseModel]]
+    alone = True
+    """Whether a candidate is judged by itself, so that its reward does not depend on the query's other candidates."""
+
+    has_std = False
+    """Whether every reward has a standard deviation; where the configuration decides it, the model's own says so."""
+
+    learns: ClassVar[bool] = False
+    """Whether :meth:`update` takes further labels without another fit."""
+
+    baseline: ClassVar[bool] = False
+    """Whether it learns nothing and is there to be compared with: reports draw it in grey."""
+
+    Config: ClassVar[type[BaseModel]] = NoOptions
     sliced: ClassVar[bool] = False
     """Whether every stored array with rows of users is named ``user.*``, so that one user is read without the rest."""
 
@@ -175,6 +197,20 @@ class RewardModel(ABC):
 
     _signature: str = ""
     """Content hash of the encoder whose vectors are kept beside the features."""
+
+    def __init_subclass__(cls, **how: Any) -> None:  # noqa: ANN401 - whatever other bases take
+        super().__init_subclass__(**how)
+        if ":" in str(getattr(cls, "kind", ":")):
+            cls.kind = f"{cls.__module__}:{cls.__qualname__}"
+
+    def __new__(cls, *given: object, **options: object) -> Self:
+        """Check the class before Python's own words about abstract methods.
+
+        Raises:
+            InputError: a method is missing, or an attribute is of another type than it has to be.
+        """
+        check_class(cls)
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -232,6 +268,7 @@ class RewardModel(ABC):
         Raises:
             InputError: there are no rows, or a utility is NaN or infinite.
         """
+        self._check_made()
         if len(examples) == 0:
             raise InputError(f"fit of '{self.kind}'", "no examples", "labelled examples")
         self._check_labels(examples, "fit")
@@ -269,7 +306,11 @@ class RewardModel(ABC):
         """Rewards of n rows, rounded to 9 significant digits; utilities in the rows are not looked at.
 
         Finite, but for kinds that are ``partial``: their mean is NaN where there is no reward.
+
+        Raises:
+            InputError: the kind gives something else than it promises.
         """
+        self._check_made()
         if not self._fitted:
             raise BestforError(f"'{self.kind}' predicts after fit or load")
         self._predict_notes = []
@@ -277,6 +318,7 @@ class RewardModel(ABC):
             return RewardEstimate(np.zeros(0), None)
         self._check_asked(tuple(examples.users[code] for code in np.unique(examples.user)))
         estimate = self._predict(examples)
+        check_estimate(self, estimate, len(examples))
         std = None if estimate.std is None else rounded(estimate.std)
         std_mean = None if estimate.std_mean is None else rounded(estimate.std_mean)
         return RewardEstimate(rounded(estimate.mean), std, std_mean)
@@ -288,7 +330,7 @@ class RewardModel(ABC):
         if self._abstained is not None:
             arrays = {**arrays, "user.abstained": self._abstained.astype(np.uint8)}
         config: dict[str, Any] = {
-            "kind": self.kind,
+            "kind": KINDS.name_of(type(self)),
             "config": self.config.model_dump(mode="json"),
             "notes": self._fit_notes,
             "state": state,
@@ -316,7 +358,7 @@ class RewardModel(ABC):
             InputError: the folder is damaged, holds another kind of model, or its encoder is not the one here.
         """
         stored = artifacts.read(Path(folder), users=[user] if user is not None and cls.sliced else None)
-        if stored.config.get("kind") != cls.kind:
+        if not is_kind(cls, str(stored.config.get("kind"))):
             raise InputError(str(folder), f"a model of kind '{stored.config.get('kind')}'", f"kind '{cls.kind}'")
         try:
             config = parse(cls.Config, cls.kind, dict(stored.config["config"]))
@@ -393,6 +435,11 @@ class RewardModel(ABC):
             found = f"utility {examples.utility[bad[0]]} ({len(bad)} such rows)"
             raise InputError(where, found, "finite utilities; leave unlabelled candidates out")
 
+    def _check_made(self) -> None:
+        if "config" not in self.__dict__:
+            expected = "super().__init__(config, encoder=encoder, cache=cache, **options) in its __init__"
+            raise InputError(f"reward model '{type(self).__qualname__}'", "no 'config'", expected)
+
     def _check_whole(self) -> None:
         """Refuse to save what was not fitted, or was loaded for one user."""
         if not self._fitted or self._asked is not None:
@@ -415,6 +462,13 @@ class RewardModel(ABC):
             self._predict_notes.append(f"{subject} served by {served}")
 
 
+def is_kind(cls: type[RewardModel], stored: str) -> bool:
+    """Whether a saved model's kind is this class; one at a dotted path may have moved to another module since."""
+    known = KINDS.name_of(cls)
+    dotted = ":" in stored and ":" in known
+    return stored == known or (dotted and stored.partition(":")[2] == known.partition(":")[2])
+
+
 def _refuse_nan(arrays: Arrays) -> None:
     for name, values in arrays.items():
         if values.dtype.kind == "f" and np.isnan(values).any():
@@ -423,6 +477,8 @@ def _refuse_nan(arrays: Arrays) -> None:
 
 class AbsorbingModel(RewardModel):
     """A reward model whose users can learn from further labels without another fit."""
+
+    learns = True
 
     def update(self, examples: Examples) -> Self:
         """Absorb further labels of known or new users in closed form; edits and returns this model.

@@ -22,7 +22,8 @@ from pydantic import (
 
 from bestfor.endpoint.tables import EndpointTable, hidden
 from bestfor.errors import InputError, nearest
-from bestfor.rewards import KINDS
+from bestfor.rewards import kind_class
+from bestfor.rewards.check import check_class
 from bestfor.rewards.model import complaint
 
 
@@ -64,8 +65,8 @@ class Reward(Section):
 
     @property
     def label(self) -> str:
-        """The model's name in tables and folders: its own, or its kind."""
-        return self.name or self.kind
+        """The model's name in tables and folders: its own, or its kind, of a dotted one the class."""
+        return self.name or self.kind.rpartition(":")[2]
 
     @property
     def options(self) -> dict[str, Any]:
@@ -311,12 +312,12 @@ def _check_servers(config: RunConfig, where: str) -> None:
 
 
 def _check_reward(reward: Reward, where: str) -> None:
-    if reward.kind not in KINDS:
-        raise InputError(where, f"kind '{reward.kind}'", nearest(reward.kind, KINDS))
+    kind = kind_class(reward.kind, where)
+    check_class(kind)
     try:
-        options = KINDS[reward.kind].Config.model_validate(reward.options)
+        options = kind.Config.model_validate(reward.options)
     except ValidationError as error:
-        wrong = complaint(error, KINDS[reward.kind].Config)
+        wrong = complaint(error, kind.Config)
         raise InputError(f"{where}, {wrong.place}" if wrong.place else where, wrong.found, wrong.expected) from None
     endpoint = getattr(options, "endpoint", None)
     if isinstance(endpoint, EndpointTable):

@@ -18,7 +18,7 @@ from bestfor.data.text import collapse_spaces
 from bestfor.errors import InputError
 from bestfor.policies.base import Prompt
 from bestfor.policies.feedback import Score
-from bestfor.rewards import Mbr, RewardModel
+from bestfor.rewards import RewardModel
 from bestfor.runs.prompts import slices_by_user
 from bestfor.types import FloatArray, IntArray
 
@@ -38,10 +38,9 @@ def scorer(model: RewardModel, queries: pa.Table, history: History | None = None
         InputError: the model compares a query's candidates with each other; or, when it is called, a prompt of an
             unknown query.
     """
-    if isinstance(model, Mbr):
-        raise InputError(
-            "scorer", "kind 'mbr', which needs all candidates at once", "a model that judges each by itself"
-        )
+    if not model.alone:
+        found = f"kind '{model.kind}', which needs all candidates at once"
+        raise InputError("scorer", found, "a model that judges each by itself")
     rows = queries.select(["query_id", "user_id", "input"]).to_pylist()
     known = {row["query_id"]: (row["user_id"], row["input"]) for row in rows}
 

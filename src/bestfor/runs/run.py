@@ -31,7 +31,7 @@ from bestfor.diagnostics.diagnose import choose_n
 from bestfor.errors import InputError
 from bestfor.metrics import METRICS
 from bestfor.pool import CandidatePool
-from bestfor.rewards import KINDS, RewardModel
+from bestfor.rewards import RewardModel, kind_class
 from bestfor.rewards import load as load_model
 from bestfor.runs.config import PolisData, RunConfig, TableData
 from bestfor.runs.config import Reward as RewardConfig
@@ -266,7 +266,7 @@ class Stages:
         """
         for spec in self.config.reward:
             if not (self.folder / "models" / spec.label).is_dir():
-                KINDS[spec.kind](cache=self._cache, **spec.options).ready()
+                kind_class(spec.kind)(cache=self._cache, **spec.options).ready()
 
     def fit(self, spec: RewardConfig) -> str:
         """Fit a reward model; the hash of its files.
@@ -276,7 +276,7 @@ class Stages:
         """
 
         def work() -> None:
-            model = KINDS[spec.kind](cache=self._cache, **spec.options)
+            model = kind_class(spec.kind)(cache=self._cache, **spec.options)
             with self._accounted(spec, model):
                 model.fit(self._labelled, rng=self.config.seed).save(self.folder / "models" / spec.label)
 
@@ -297,7 +297,8 @@ class Stages:
             examples = build_examples(tables.queries, tables.candidates, tables.utilities, "test", self._history)
             blind = examples.take(np.arange(len(examples)))
             blind.utility[:] = np.nan
-            model = load_model(self.folder / "models" / spec.label, cache=self._cache)
+            kinds = [kind_class(spec.kind)]
+            model = load_model(self.folder / "models" / spec.label, cache=self._cache, kinds=kinds)
             if isinstance(model, AsksServer):
                 # A model on disk does not hold the credentials of its server's address.
                 model.reach(spec.options.get("endpoint", {}))

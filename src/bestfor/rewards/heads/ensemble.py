@@ -52,6 +52,7 @@ class Ensemble(RewardModel):
     """Mean and disagreement of several models."""
 
     kind = "ensemble"
+    has_std = True
     Config = Config
     sliced = True
 

@@ -206,6 +206,11 @@ class HeadModel(RewardModel):
     sliced = True
     Config = HeadsConfig
 
+    @property
+    def has_std(self) -> bool:
+        """Whether rewards are means with a learned variance."""
+        return self.scale == "utility" and self._training().gaussian
+
     @abstractmethod
     def _training(self) -> Training:
         """Settings, the objective among them."""

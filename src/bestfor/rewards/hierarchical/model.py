@@ -94,6 +94,7 @@ class Hierarchical(AbsorbingModel):
     """Personal weights under a learned prior."""
 
     kind = "hierarchical"
+    has_std = True
     Config = Config
     sliced = True
     _left_out: LeftOutUsers | None = None

@@ -210,6 +210,11 @@ class Judge(RewardModel):
     _spent = Usage()
 
     @property
+    def alone(self) -> bool:
+        """Whether candidates are scored one by one, not compared with each other."""
+        return self.config.mode == "pointwise"
+
+    @property
     def usage(self) -> Usage:
         """What this object has spent so far, failed attempts among it; answers that were kept cost nothing."""
         return self._spent + (Usage() if self._talk is None else self._talk.usage)

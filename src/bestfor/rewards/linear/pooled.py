@@ -246,6 +246,7 @@ class Pooled(RewardModel):
     """One ridge for all users."""
 
     kind = "pooled"
+    has_std = True
     Config = Config
 
     def _fit(self, examples: Examples, rng: int) -> None:

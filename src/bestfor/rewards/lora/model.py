@@ -87,6 +87,11 @@ class Lora(RewardModel):
 
         return open_backbone(self.config)
 
+    @property
+    def has_std(self) -> bool:
+        """Whether rewards are means with a learned variance."""
+        return self.config.loss == "gaussian"
+
     def ready(self) -> None:
         """Look for the backbone and what it is to run on."""
         _ = self.backbone

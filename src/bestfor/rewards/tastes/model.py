@@ -68,6 +68,7 @@ class Tastes(AbsorbingModel):
     """Low-rank tastes with a Gaussian process on texts."""
 
     kind = "tastes"
+    has_std = True
     Config = Config
     sliced = True
 
