@@ -13,7 +13,7 @@ from bestfor import rewards
 from bestfor.errors import BestforError, InputError
 from bestfor.registry import Registry, declared
 from bestfor.rewards import ArrayModel, RewardModel
-from bestfor.rewards.features.space import FeatureConfig
+from bestfor.rewards.features import FeatureConfig
 from bestfor.testing.rewards import LetterEncoder, RewardModelTests, taste_examples
 from bestfor.types import RewardEstimate
 
