@@ -1,4 +1,4 @@
-"""bestfor: sample N, answer with the one this user would pick, and know beforehand whether it pays."""
+"""Sample N, answer with the one this user would pick, and know beforehand whether it pays."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ ENDS = ".ends"
 
 
 def is_personal(name: str) -> bool:
-    """Whether an array is read by user (rows of users, or the index of users)."""
+    """True where an array is read by user (rows of users, or the index of users)."""
     return name.startswith((PERSONAL, INDEX))
 
 
@@ -179,7 +179,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class Artifact:
-    """What a model folder holds.
+    """Contents of a model folder.
 
     Attributes:
         config: the JSON object that was stored.

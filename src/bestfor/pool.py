@@ -109,7 +109,7 @@ class CandidatePool:
             raise InputError(str(path), "an unreadable plan", "one written by generate: run it again") from error
 
     def path(self, key: str) -> Path:
-        """Where a part lies.
+        """Path of a part.
 
         Raises:
             InputError: the key is not made of letters, digits, ``-`` and ``_``.
@@ -283,7 +283,7 @@ def _distinct(rows: pa.Table, folder: Path) -> pa.Table:
 
 
 def alive(process: int) -> bool:
-    """Whether a process of this id runs."""
+    """True where a process of this id runs."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

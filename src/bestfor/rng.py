@@ -14,7 +14,7 @@ Key = str | int
 
 
 def key(seed: int, *names: Key) -> int:
-    """128 bits that stand for a seed and a path of names.
+    """Derive 128 bits from a seed and a path of names.
 
     Args:
         seed: the run's seed.

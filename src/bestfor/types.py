@@ -38,7 +38,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class RewardEstimate:
-    """What a reward model predicts for candidates.
+    """Reward model's prediction for candidates.
 
     Attributes:
         mean: shape (n,), the predicted utility, or a score of arbitrary scale; NaN where a model has none to give.

@@ -1,1 +1,1 @@
-"""What writes candidates: language models conditioned on or tuned to a user."""
+"""Write candidates by language models, conditioned on or tuned to a user."""

@@ -1,4 +1,4 @@
-"""What every policy takes and gives: prompts in, n candidates for each of them out."""
+"""Protocols of policies: prompts in, n candidates for each of them out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bestfor.lm.chat import Message
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a policy is asked to write.
+    """Request to a policy: messages of one query.
 
     Attributes:
         query_id: names the query; the noise of its candidates is keyed by it.
@@ -50,12 +50,12 @@ class Policy(Protocol):
 
     @property
     def name(self) -> str:
-        """What the column ``policy`` of the candidates says."""
+        """Name in the column ``policy`` of the candidates."""
         ...
 
     @property
     def chunk(self) -> int:
-        """How many queries, neighbours in the sorted order of their ids, are sampled together."""
+        """Number of queries, neighbours in the sorted order of their ids, that are sampled together."""
         ...
 
     @property
@@ -100,12 +100,12 @@ class Resumable(Protocol):
 
     @property
     def name(self) -> str:
-        """What the column ``policy`` of the candidates says."""
+        """Name in the column ``policy`` of the candidates."""
         ...
 
     @property
     def parallel(self) -> int:
-        """How many chunks are worth asking for at once."""
+        """Number of chunks that are worth asking for at once."""
         ...
 
     def interrupt(self) -> None:

@@ -1,4 +1,4 @@
-"""Which of a user's earlier items go into a prompt: the nearest in words or in meaning, the latest, or none."""
+"""Choose a user's earlier items for a prompt: the nearest in words or in meaning, the latest, or none."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def retrieve(
 
 
 def passage(item: Item) -> str:
-    """What of an item is compared with a query."""
+    """Text of an item that is compared with a query."""
     return f"{item.input} {item.output}"
 
 

@@ -1,4 +1,4 @@
-"""What is said to a model that reviews its own drafts: critique, advice and revision, in our own words.
+"""Word the prompts to a model that reviews its own drafts: critique, advice and revision, in our own words.
 
 A chat keeps to its budget by leaving out whole earlier turns of the request, the furthest from the query first; what
 does not fit even so is not asked. Nothing is cut within.

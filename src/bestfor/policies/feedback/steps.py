@@ -52,7 +52,7 @@ class Session:
 
     @property
     def hopeless(self) -> bool:
-        """Whether further calls would fare no better."""
+        """True where further calls would fare no better."""
         return any(failure.hopeless for failure in self.failures)
 
     def run(self, works: Sequence[Work], n: int, width: int) -> None:
@@ -152,7 +152,7 @@ class Session:
     def _ask(
         self, policy: Policy, prompts: Sequence[Prompt], n: int, have: Sequence[Mapping[int, Sampled]]
     ) -> list[Mapping[int, Sampled]]:
-        """What a policy writes, as far as it does; a failure is noted."""
+        """Ask a policy and take what it writes, as far as it does; a failure is noted."""
         if not prompts or self.hopeless:
             return [{}] * len(prompts)
         try:
@@ -167,7 +167,7 @@ class Session:
 
 
 def compare(scores: Mapping[int, float], contrast: bool) -> Step:
-    """Which drafts a critique is about.
+    """Choose the drafts that a critique is about.
 
     Args:
         scores: of the candidates so far, by index; NaN where there is none.

@@ -1,4 +1,4 @@
-"""What textual feedback did for a query: candidates in the order written, critiques between them, and their tokens."""
+"""Record of textual feedback for a query: candidates in the order written, critiques between them, and their tokens."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PLAIN = {
 
 @dataclass(frozen=True)
 class Step:
-    """What led to one step's candidates.
+    """Drafts, critique and advice that led to one step's candidates.
 
     Attributes:
         best: index of the candidate that was revised, None where none was.
@@ -149,7 +149,7 @@ class Tally:
             self.plain[step.plain] += 1
 
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the results should know."""
+        """Notes for a reader of the results."""
         said = [f"feedback: {self.answers} tokens of candidates, {self.feedback} of critiques and advice"]
         said += [
             f"feedback: {count} of {self.steps} steps, {PLAIN[reason]}, sampled the request anew"

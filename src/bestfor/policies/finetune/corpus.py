@@ -1,4 +1,4 @@
-"""What a policy is fine-tuned on: conversations of one user each, in tokens, with the user's own texts as targets."""
+"""Build the conversations that a policy is fine-tuned on, one user each, with the user's own texts as targets."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def _encode(tokenizer: PreTrainedTokenizerBase, talks: Sequence[Conversation]) -
 
 
 def _adds(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether a chat's text begins with that of its beginning."""
+    """Find out if a chat's text begins with that of its beginning."""
     if not tokenizer.chat_template:
         return False
     try:

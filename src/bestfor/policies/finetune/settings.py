@@ -1,4 +1,4 @@
-"""How to fine-tune: the shape of a new model, and the settings of a training or of adapters."""
+"""Settings of fine-tuning: the shape of a new model, a training, and adapters."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Finetune:
-    """How to fine-tune.
+    """Settings of a training.
 
     Attributes:
         out: folder of the finished checkpoint; the state of a training under way is kept in its ``resume`` folder.
@@ -90,7 +90,7 @@ def plain(config: Finetune) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Lora:
-    """How adapters are shaped and trained.
+    """Shape and training of adapters.
 
     Attributes:
         rank: of the update of a matrix.

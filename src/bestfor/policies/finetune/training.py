@@ -156,7 +156,7 @@ class Training:
 
 
 class Pace(Protocol):
-    """What decides the order of batches and the learning rate."""
+    """Settings of the order of batches and of the learning rate."""
 
     @property
     def seed(self) -> int:

@@ -126,12 +126,12 @@ class OpenAIPolicy:
 
     @property
     def usage(self) -> Usage:
-        """What has been spent so far."""
+        """Usage so far."""
         return self.__dict__["endpoint"].usage if "endpoint" in self.__dict__ else Usage()
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was seen of the server that a reader of the results should know."""
+        """Notes on the server for a reader of the results."""
         return (*self._seen.notes(self.model), *self._dialect.notes(self.model))
 
     @property

@@ -1,4 +1,4 @@
-"""What a server makes of a request: which parameters it honours, and the candidates in its answers."""
+"""Read a server's answers: the parameters that it honours, and the candidates."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MANY = re.compile(r"""['"`]n['"`]|\bn\b\s*(?:must|should|is|=|>|<|parameter|val
 
 @dataclass
 class Dialect:
-    """What a server has shown of itself.
+    """Parameters and limits of a server, as its answers have shown them.
 
     Attributes:
         most: choices that it gives to one request at most, None where it has always given all.
@@ -37,7 +37,7 @@ class Dialect:
     bare: set[str] = field(default_factory=set)
 
     def size(self, owed: int) -> int:
-        """How many choices to ask for in one request."""
+        """Number of choices to ask for in one request."""
         return owed if self.most is None else min(owed, self.most)
 
     def spoken(self, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class Dialect:
         self.silent |= logprobs and any(one.logprob is None for one in choices)
 
     def notes(self, model: str) -> list[str]:
-        """What a reader of the results should know."""
+        """Notes for a reader of the results."""
         said: list[str] = []
         if self.most is not None:
             said.append(
@@ -122,7 +122,7 @@ class Seen:
         self.echoed += sum(len(asked) >= _LONG and asked in one.text for one in candidates)
 
     def notes(self, model: str) -> list[str]:
-        """What a reader of the results should know."""
+        """Notes for a reader of the results."""
         said: list[str] = []
         if self.same:
             said.append(
