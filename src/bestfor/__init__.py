@@ -19,6 +19,7 @@ _FACE = {
     "Estimate": "bestfor.types",
     "InputError": "bestfor.errors",
     "OpenAIPolicy": "bestfor.policies.openai",
+    "Pick": "bestfor.selection",
     "Reward": "bestfor.diagnostics",
     "RewardEstimate": "bestfor.types",
     "RunConfig": "bestfor.runs.config",
@@ -36,6 +37,7 @@ _FACE = {
     "parse_config": "bestfor.runs.config",
     "rule_curve": "bestfor.diagnostics",
     "run": "bestfor.runs.run",
+    "select": "bestfor.selection",
     "split_ratings": "bestfor.data.split",
     "write_html": "bestfor.report",
 }
@@ -47,6 +49,7 @@ __all__ = [
     "Estimate",
     "InputError",
     "OpenAIPolicy",
+    "Pick",
     "Reward",
     "RewardEstimate",
     "RunConfig",
@@ -64,6 +67,7 @@ __all__ = [
     "parse_config",
     "rule_curve",
     "run",
+    "select",
     "split_ratings",
     "write_html",
 ]
@@ -82,6 +86,7 @@ if TYPE_CHECKING:
     from bestfor.runs.run import run
     from bestfor.runs.study import generate, load, measure
     from bestfor.runs.table import Scores, diagnose_table
+    from bestfor.selection import Pick, select
     from bestfor.types import Estimate, RewardEstimate
 
 

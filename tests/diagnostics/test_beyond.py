@@ -18,7 +18,7 @@ from bestfor.diagnostics import (
 )
 from bestfor.diagnostics.beyond import sample as sampling
 from bestfor.diagnostics.beyond.budget import draws_until, shrink
-from bestfor.diagnostics.beyond.gather import fixed_grid
+from bestfor.diagnostics.beyond.measure import fixed_grid
 
 
 def world(slopes, queries, candidates, seed=0):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bestfor.diagnostics import diagnose_arrays, pools_from_rows
-from bestfor.diagnostics.blocks import study
+from bestfor.diagnostics.blocks import measure_blocks
 from bestfor.diagnostics.table.pools import pools_of
 from bestfor.diagnostics.table.rows import sort_rows
 from bestfor.errors import InputError
@@ -26,8 +26,8 @@ def test_blocks_of_arrays_are_alike_in_size_and_change_nothing():
     for block in blocks:
         assert len(block) * rows.size[block].max() <= 2 * rows.size[block].sum()
     n = np.array([1, 2, 3])
-    one = study(lambda: [pools_from_rows(user, query, utility, {"x": reward})], n)
-    many = study(lambda: (pools_of(rows, block) for block in rows.blocks(300)), n)
+    one = measure_blocks(lambda: [pools_from_rows(user, query, utility, {"x": reward})], n)
+    many = measure_blocks(lambda: (pools_of(rows, block) for block in rows.blocks(300)), n)
     assert one.queries.user_ids == many.queries.user_ids
     back = np.argsort(many.queries.key)[np.argsort(np.argsort(one.queries.key))]
     np.testing.assert_array_equal(one.queries.key, many.queries.key[back])
@@ -71,7 +71,7 @@ def test_large_pools_are_fetched_cut_and_always_to_the_same_candidates():
     user, query, utility, reward = arrays(rng, sizes)
     rows = sort_rows(user, query, utility, {"x": reward})
     n = np.array([1, 2])
-    found = study(lambda: (pools_of(rows, block) for block in rows.blocks(20)), n)
+    found = measure_blocks(lambda: (pools_of(rows, block) for block in rows.blocks(20)), n)
     asked = np.array([4, 0, 1])
     whole, cut = found.pools_at((asked, None), (asked, 12))
     assert cut.size.tolist() == [12, 5, 12]

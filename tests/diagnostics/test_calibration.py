@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bestfor.diagnostics import Reward, Settings, combine_folds, diagnose_arrays
-from bestfor.diagnostics.calibration import FirstLook, Layout, Predictions, Tally, calibrate, pool_calibrations, settle
+from bestfor.diagnostics.calibration import (
+    Binning,
+    BinningPass,
+    Predictions,
+    SummingPass,
+    calibrate,
+    calibration_from_sums,
+    pool_calibrations,
+)
 from bestfor.diagnostics.wire import calibration_json
 from bestfor.errors import InputError
 
@@ -204,15 +212,15 @@ def test_units_order_blocks_and_doubling_change_nothing(seed, power, cuts):
     assert shuffled.temperature.value == pytest.approx(plain.temperature.value)
     assert shuffled.ence.value == pytest.approx(plain.ence.value)
     blocks = [slice(low, high) for low, high in zip([0, *sorted(cuts)], [*sorted(cuts), 240], strict=True)]
-    look = FirstLook()
+    look = BinningPass()
     whole = Predictions(utility, mean, std)
     for block in blocks:
         look.add(whole.take(block))
-    tally = Tally(look.layout())
+    tally = SummingPass(look.binning())
     for block in blocks:
         names, codes = np.unique(user[block], return_inverse=True)
         tally.add([str(name) for name in names], codes.astype(np.int64), whole.take(block))
-    in_blocks = settle(tally.sums())
+    in_blocks = calibration_from_sums(tally.sums())
     assert in_blocks.temperature.low == pytest.approx(plain.temperature.low)
     assert in_blocks.reliability.candidates.tolist() == plain.reliability.candidates.tolist()
     assert in_blocks.reliability.high == pytest.approx(plain.reliability.high)
@@ -233,7 +241,7 @@ def test_folds_with_fewer_bins_are_put_together_by_rank():
     apart = fine.evidence.parts.sum(axis=0)[:4] + coarse.evidence.parts.sum(axis=0)[:4]
     assert both.evidence.parts.sum(axis=0)[:4] == pytest.approx(apart)
     assert pool_calibrations([fine, None]) is None
-    assert Layout(np.zeros(0, dtype=np.int64), None, 0).bins == 1
+    assert Binning(np.zeros(0, dtype=np.int64), None, 0).bins == 1
 
 
 def rewards_of(seed):

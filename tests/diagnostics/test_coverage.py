@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bestfor.diagnostics.evidence import gather_evidence
+from bestfor.diagnostics.evidence import evidence_of_pools
 from bestfor.diagnostics.intervals.clustered import Panel
 from bestfor.diagnostics.table.pools import Reward, pools_from_rows
 
@@ -44,7 +44,7 @@ def simulated(repetitions, texts, n, **world):
         user, text, utility, reward = people(np.random.default_rng([77, seed]), texts=texts, **world)
         noisy = reward + 0.5 * np.random.default_rng([78, seed]).standard_normal(len(reward))
         rewards = {"x": Reward(reward), "y": Reward(noisy)}
-        yield gather_evidence(pools_from_rows(user, user, utility, rewards, text=text), n, "user").curves
+        yield evidence_of_pools(pools_from_rows(user, user, utility, rewards, text=text), n, "user").curves
 
 
 @pytest.mark.slow
@@ -81,7 +81,7 @@ def test_the_mean_of_three_folds_covers():
         for fold in range(3):
             here = text % 3 == fold
             pools = pools_from_rows(user[here], user[here], utility[here], {"x": reward[here]}, text=text[here])
-            folds.append(gather_evidence(pools.with_at_least(4), np.array([1, 4]), "user").curves)
+            folds.append(evidence_of_pools(pools.with_at_least(4), np.array([1, 4]), "user").curves)
         panel = Panel(folds)
         values.append(panel.value(*forms(4)))
         intervals.append(panel.interval(*forms(4)))
@@ -101,7 +101,7 @@ def test_t_and_ratio_intervals_cover_with_users_alone(users):
         reward = skill[:, None] * utility + np.sqrt(1 - skill[:, None] ** 2) * noise
         query = np.repeat(np.arange(2 * users), 12)
         pools = pools_from_rows(query // 2, query, utility.ravel(), {"x": reward.ravel()})
-        panel = Panel([gather_evidence(pools, np.array([1, 8]), "user").curves])
+        panel = Panel([evidence_of_pools(pools, np.array([1, 8]), "user").curves])
         gains.append(panel)
         ratios.append(panel)
     assert coverage(gains, forms(8)[0], {("one", 0): 1.0}) == pytest.approx(0.95, abs=0.02)
@@ -118,7 +118,7 @@ def test_beta_and_rho_intervals_cover(users, queries):
         reward = rho[:, None] * utility + np.sqrt(1 - rho[:, None] ** 2) * noise
         query = np.repeat(np.arange(users * queries), 16)
         pools = pools_from_rows(query // queries, query, utility.ravel(), {"x": reward.ravel()})
-        panels.append(Panel([gather_evidence(pools, np.array([1, 2]), "user").quantities]))
+        panels.append(Panel([evidence_of_pools(pools, np.array([1, 2]), "user").quantities]))
     active, negative = {("active:x", 0): 1.0}, {("negative:x", 0): 1.0}
     truth = np.mean([panel.value(negative, active) for panel in panels])
     shares = [panel.share(negative, active) for panel in panels]

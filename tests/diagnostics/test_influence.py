@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bestfor.diagnostics.curves.best_of_n import best_of_n
-from bestfor.diagnostics.evidence import gather_evidence
+from bestfor.diagnostics.evidence import evidence_of_pools
 from bestfor.diagnostics.intervals.clustered import Panel
 from bestfor.diagnostics.intervals.influence import leave_one_out, leave_one_out_mean, shares_texts
 from bestfor.diagnostics.table.pools import pools_from_rows
@@ -63,7 +63,7 @@ def captured(user, utility, reward, n):
 def test_text_effects_equal_removing_the_text_from_every_pool(n, ties):
     user, text, utility, reward = table(np.random.default_rng(4), ties=ties)
     pools = pools_from_rows(user, user, utility, {"x": reward}, text=text)
-    curves = gather_evidence(pools, np.array([1, n]), "user").curves
+    curves = evidence_of_pools(pools, np.array([1, n]), "user").curves
     assert curves.texts is not None
     gain, headroom = (curves.form({(name, n): 1.0, ("mean", 0): -1.0}) for name in ("model:x", "oracle"))
     full = captured(user, utility, reward, n)
@@ -85,7 +85,7 @@ def test_text_effects_equal_removing_the_text_from_every_pool(n, ties):
 def test_user_moves_equal_leaving_each_user_out():
     user, _, utility, reward = table(np.random.default_rng(5))
     pools = pools_from_rows(user, user, utility, {"x": reward})
-    curves = gather_evidence(pools, np.array([1, 2]), "user").curves
+    curves = evidence_of_pools(pools, np.array([1, 2]), "user").curves
     gain, headroom = captured(user, utility, reward, 2)
     moves = []
     for one in np.unique(user):
@@ -104,6 +104,6 @@ def test_texts_count_only_where_users_share_them():
     assert not shares_texts(pools_from_rows(*rows, text=["a", "a", "b", "c"]))
     assert not shares_texts(pools_from_rows(*rows))
     assert (
-        gather_evidence(pools_from_rows(*rows, text=["a", "a", "b", "c"]), np.array([1, 2]), "user").curves.texts
+        evidence_of_pools(pools_from_rows(*rows, text=["a", "a", "b", "c"]), np.array([1, 2]), "user").curves.texts
         is None
     )

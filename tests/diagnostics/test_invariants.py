@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bestfor.diagnostics import Panel, Settings, best_of_n, diagnose_arrays, normal_growth, pools_from_rows
-from bestfor.diagnostics.evidence import gather
+from bestfor.diagnostics.evidence import facts_of_pools
 from bestfor.diagnostics.intervals.clustered import wilson
 
 N = np.array([1, 2, 3])
@@ -37,7 +37,7 @@ def measured(table, averaging="user"):
     pools = pools_from_rows(
         table["user"], table["query"], table["utility"], rewards, candidate=table["candidate"]
     ).with_at_least(3)
-    return gather(pools, N, averaging)
+    return facts_of_pools(pools, N, averaging)
 
 
 def curve(table, averaging="user"):
@@ -178,8 +178,8 @@ def test_a_whole_diagnosis_does_not_depend_on_the_order_of_rows(table):
 @given(tables())
 def test_another_model_beside_it_changes_nothing(table):
     args = (table["user"], table["query"], table["utility"])
-    alone = gather(pools_from_rows(*args, {"x": table["reward"]}), N, "user")[1]["x"]
-    beside = gather(pools_from_rows(*args, {"y": -table["reward"], "x": table["reward"]}), N, "user")[1]["x"]
+    alone = facts_of_pools(pools_from_rows(*args, {"x": table["reward"]}), N, "user")[1]["x"]
+    beside = facts_of_pools(pools_from_rows(*args, {"y": -table["reward"], "x": table["reward"]}), N, "user")[1]["x"]
     assert asdict(alone.ledger) == asdict(beside.ledger)
     assert repr(alone.suspects) == repr(beside.suspects)
 

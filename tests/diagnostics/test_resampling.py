@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from bestfor.diagnostics import Panel, Resampling, Reward, Settings, combine_folds, diagnose_arrays, pools_from_rows
-from bestfor.diagnostics.evidence import gather_evidence
+from bestfor.diagnostics.evidence import evidence_of_pools
 from bestfor.diagnostics.intervals import clustered as module
 from bestfor.diagnostics.intervals.clustered import resampled_means
 from bestfor.diagnostics.intervals.influence import user_influences
@@ -141,7 +141,7 @@ def test_the_bootstrap_covers(users, repetitions, tolerance):
     found = {name: [] for name in FORMS}
     for seed in range(repetitions):
         pools = pools_of_users(np.random.default_rng([81, seed]), users, 2)
-        evidence = gather_evidence(pools, np.array([1, 8]), "user")
+        evidence = evidence_of_pools(pools, np.array([1, 8]), "user")
         panels = {
             name: Panel([getattr(evidence, name)], resampling=Resampling(600, seed))
             for name in ("curves", "quantities")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bestfor.diagnostics import Sampling, best_of_n, named_rule, rule_curve, soft_best_of_n
+from bestfor.diagnostics.curves.rules import chance_table
 from bestfor.errors import InputError
 
 few = settings(max_examples=40)
@@ -137,7 +138,7 @@ def test_an_increasing_map_of_rewards_leaves_rank_rules_and_every_curve_stays_in
 @pytest.mark.parametrize("m", [9, 60, 400])
 def test_ranks_of_large_pools_are_scipys_hypergeometric(m):
     n, k = np.array([1, 2, m // 2, m]), 2
-    table = named_rule(f"rank:{k + 1}").table(m, n)
+    table = chance_table(named_rule(f"rank:{k + 1}"), m, n)
     rank = np.arange(m)
     for column, drawn in enumerate(n.tolist()):
         if drawn > k:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bestfor.diagnostics import Panel, Reward, Settings, diagnose_arrays, pools_from_rows
-from bestfor.diagnostics.evidence import gather_evidence
+from bestfor.diagnostics.evidence import evidence_of_pools
 from bestfor.diagnostics.quantities.queries import collapse, within_queries
 
 N = np.array([1, 2])
@@ -37,7 +37,7 @@ def by_hand(rows, collapsed):
 def test_effects_equal_leaving_each_text_out_of_each_pool(scale, ties):
     user, text, utility, reward = table(3, ties=ties)
     pools = pools_from_rows(user, user, utility, {"x": Reward(reward, scale)}, text=text)
-    quantities = gather_evidence(pools, N, "user").quantities
+    quantities = evidence_of_pools(pools, N, "user").quantities
     assert quantities.texts is not None
     users = len(np.unique(user))
     verdict = collapse(within_queries(pools, "x"), pools.user, users, scale).collapsed
@@ -69,7 +69,7 @@ def test_effects_equal_leaving_each_text_out_of_each_pool(scale, ties):
 def test_verdicts_of_collapse_equal_leaving_each_text_out_of_each_pool():
     user, text, utility, reward = table(3)
     pools = pools_from_rows(user, user, utility, {"x": Reward(reward, "utility")}, text=text)
-    quantities = gather_evidence(pools, N, "user").quantities
+    quantities = evidence_of_pools(pools, N, "user").quantities
     effect = quantities.texts.effect[:, quantities.columns.index(("collapsed:x", 0))]
     expected = dict.fromkeys(quantities.texts.ids, 0.0)
     flips = 0
@@ -86,7 +86,7 @@ def test_verdicts_of_collapse_equal_leaving_each_text_out_of_each_pool():
     assert flips >= 1
     np.testing.assert_allclose(effect, list(expected.values()), atol=1e-12)
     arbitrary = pools_from_rows(user, user, utility, {"x": reward}, text=text)
-    other = gather_evidence(arbitrary, N, "user").quantities
+    other = evidence_of_pools(arbitrary, N, "user").quantities
     alone, size = str(text[user == 0][0]), (user == 0).sum()
     effect = other.texts.effect[:, other.columns.index(("collapsed:x", 0))]
     change = -np.sqrt((size - 1) / size) * (1 - 1 / size) / 8
@@ -130,7 +130,7 @@ def test_intervals_of_rho_and_beta_cover_where_texts_are_shared(users, texts):
     for seed in range(500):
         user, text, utility, reward = votes(np.random.default_rng([91, seed]), users, texts, 24)
         pools = pools_from_rows(user, user, utility, {"x": reward}, text=text)
-        quantities = gather_evidence(pools, N, "user").quantities
+        quantities = evidence_of_pools(pools, N, "user").quantities
         both, only = Panel([quantities]), Panel([replace(quantities, texts=None)])
         for name, form in forms.items():
             values[name].append(both.value(*form))

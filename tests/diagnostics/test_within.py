@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bestfor.diagnostics.quantities.queries import Within, collapse, query_weights, within_queries
+from bestfor.diagnostics.quantities.queries import QueryStatistics, collapse, query_weights, within_queries
 from bestfor.diagnostics.table.pools import Reward, pools_from_rows
 
 
@@ -38,28 +38,30 @@ def test_extreme_scales_neither_vanish_nor_overflow(size):
 
 
 def test_collapse_on_the_utilitys_scale():
-    within = Within(np.zeros(5), np.array([0.049, 0.049, 0.051, 0.0, 0.2]), np.array([1.0, 1.0, 1.0, 0.0, 0.0]))
+    within = QueryStatistics(
+        np.zeros(5), np.array([0.049, 0.049, 0.051, 0.0, 0.2]), np.array([1.0, 1.0, 1.0, 0.0, 0.0])
+    )
     found = collapse(within, np.array([0, 0, 1, 2, 3]), 4, "utility")
     assert found.collapsed.tolist() == [True, False, True, False]
     np.testing.assert_allclose(found.ratio, [0.049, 0.051, np.nan, np.nan])
 
 
 def test_a_users_spread_is_the_root_mean_square_over_queries():
-    within = Within(np.zeros(2), np.array([0.0, 0.3]), np.array([3.0, 4.0]))
+    within = QueryStatistics(np.zeros(2), np.array([0.0, 0.3]), np.array([3.0, 4.0]))
     found = collapse(within, np.array([0, 0]), 1, "utility")
     assert found.ratio[0] == pytest.approx(0.3 / 5)
 
 
 def test_collapse_on_an_arbitrary_scale_survives_when_most_users_have_collapsed():
     spread = np.r_[np.zeros(13), 0.1, 4.0, 4.0, 4.0, 5.0, 5.0, 5.0]
-    within = Within(np.zeros(20), spread, np.ones(20))
+    within = QueryStatistics(np.zeros(20), spread, np.ones(20))
     found = collapse(within, np.arange(20), 20, "arbitrary")
     assert np.percentile(spread, 75) == 4.0
     assert found.collapsed.tolist() == [True] * 14 + [False] * 6
 
 
 def test_all_constant_is_all_collapsed_on_any_scale():
-    within = Within(np.full(3, np.nan), np.zeros(3), np.ones(3))
+    within = QueryStatistics(np.full(3, np.nan), np.zeros(3), np.ones(3))
     for scale in ("utility", "arbitrary"):
         assert collapse(within, np.arange(3), 3, scale).collapsed.all()
 

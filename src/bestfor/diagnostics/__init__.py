@@ -17,7 +17,7 @@ from bestfor.diagnostics.beyond.outlook import Outlook
 from bestfor.diagnostics.beyond.tokens import TokenCurve, best_by_tokens
 from bestfor.diagnostics.calibration import Calibration, Coverage, Reliability, calibrate
 from bestfor.diagnostics.curves.best_of_n import best_of_n, subset_variance
-from bestfor.diagnostics.curves.rules import Rule, named_rule, soft_best_of_n
+from bestfor.diagnostics.curves.rules import soft_best_of_n
 from bestfor.diagnostics.curves.subsets import Chooser, PlaceChooser, RuleCurve, Sampling, place_curve, rule_curve
 from bestfor.diagnostics.diagnose import Diagnosis, Settings, diagnose_arrays
 from bestfor.diagnostics.folds import combine_folds
@@ -38,6 +38,7 @@ from bestfor.diagnostics.result import (
     Suspect,
 )
 from bestfor.diagnostics.table.pools import Dropped, Pools, Reward, pools_from_rows
+from bestfor.selection import Rule, named_rule
 
 __all__ = [
     "Beliefs",

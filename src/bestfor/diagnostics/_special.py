@@ -1,4 +1,4 @@
-"""Special functions with types."""
+"""Compute SciPy's special functions, with types."""
 
 # pyright: basic
 # (SciPy ships no types)
@@ -12,27 +12,27 @@ from bestfor.types import FloatArray
 
 
 def ndtr(x: FloatArray) -> FloatArray:
-    """The standard normal distribution function."""
+    """Compute the standard normal distribution function."""
     return np.asarray(special.ndtr(x), dtype=np.float64)
 
 
 def log_ndtr(x: FloatArray) -> FloatArray:
-    """Its logarithm, accurate in the tails."""
+    """Compute the logarithm of the standard normal distribution function, accurate in the tails."""
     return np.asarray(special.log_ndtr(x), dtype=np.float64)
 
 
 def log_gamma(x: float) -> float:
-    """The logarithm of the gamma function."""
+    """Compute the logarithm of the gamma function."""
     return float(special.gammaln(x))
 
 
 def binomial(n: FloatArray, k: int) -> FloatArray:
-    """Binomial coefficients C(n, k)."""
+    """Compute binomial coefficients C(n, k)."""
     return np.asarray(special.binom(n, k), dtype=np.float64)
 
 
 def log_binomial(n: FloatArray, k: FloatArray | float) -> FloatArray:
-    """The logarithm of C(n, k); minus infinity where k < 0 or k > n."""
+    """Compute the logarithm of C(n, k); minus infinity where k < 0 or k > n."""
     inside = (np.asarray(k) >= 0) & (n >= k)
     above, below = np.where(inside, n, 0.0), np.where(inside, k, 0.0)
     log = special.gammaln(above + 1) - special.gammaln(below + 1) - special.gammaln(above - below + 1)
@@ -40,20 +40,20 @@ def log_binomial(n: FloatArray, k: FloatArray | float) -> FloatArray:
 
 
 def normal_quantile(probability: float) -> float:
-    """The standard normal quantile."""
+    """Compute the standard normal quantile."""
     return float(special.ndtri(probability))
 
 
 def normal_cdf(x: float) -> float:
-    """The standard normal distribution function of one number."""
+    """Compute the standard normal distribution function of one number."""
     return float(special.ndtr(x))
 
 
 def student_quantile(probability: float, freedom: float) -> float:
-    """The quantile of Student's t, also for a fractional number of degrees of freedom."""
+    """Compute the quantile of Student's t, also for a fractional number of degrees of freedom."""
     return float(special.stdtrit(freedom, probability))
 
 
 def student_cdf(x: float, freedom: float) -> float:
-    """The distribution function of Student's t, also for a fractional number of degrees of freedom."""
+    """Compute the distribution function of Student's t, also for a fractional number of degrees of freedom."""
     return float(special.stdtr(freedom, x))

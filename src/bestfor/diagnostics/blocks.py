@@ -1,11 +1,12 @@
-"""Pools in blocks: measured one after the other, what is kept of them put together again.
+"""Measure pools block by block, and put together what is kept of them.
 
-A pass over the blocks gives the facts of every query. Another one is needed for the effects of texts, whose weights
-depend on how many queries each user has, and one for pools that are wanted whole. In memory are one block, the facts
-of all queries (16 bytes, and 9 a model), sums by user, and 8 bytes a text and mean.
-
-Whether two users share a text, found block by block.
+A pass over the blocks gives the statistics of every query. Another one is needed for the effects of texts, whose
+weights depend on how many queries each user has, and one for pools that are wanted whole. In memory are one block, the
+statistics of all queries (16 bytes, and 9 a model), sums by user, and 8 bytes a text and mean.
 """
+
+# pyright: basic
+# (pyarrow ships no types)
 
 from __future__ import annotations
 
@@ -18,20 +19,172 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from bestfor.data.text import Hashes, hash_strings
-from bestfor.diagnostics.curves.rules import Rule
 from bestfor.diagnostics.evidence import BlockEffects
 from bestfor.diagnostics.intervals.influence import Texts
-from bestfor.diagnostics.quantities.queries import ModelQueries, Queries, Statistic, Sums, measure_queries
+from bestfor.diagnostics.quantities.queries import ModelQueries, Queries, Statistic, UserSums, measure_queries
 from bestfor.diagnostics.table.pools import Pools, cut_pools, join_pools
+from bestfor.moved import renamed
+from bestfor.selection import Rule
 from bestfor.types import IntArray, Scale
 
-# pyright: basic
-# (pyarrow ships no types)
+__getattr__ = renamed(__name__, {"Sharing": "SharedTextFinder", "Study": "MeasuredBlocks"})
 
 
-class Sharing:
-    """Remembers 16 bytes a text and block until a shared text is found, and nothing after that.
+Blocks = Callable[[], Iterable[Pools]]
+"""Starts a pass over all pools, block by block, the same in every pass. Every query stands in one block."""
 
+
+@dataclass(frozen=True)
+class MeasuredBlocks:
+    """Queries measured block by block.
+
+    Attributes:
+        queries: those with at least the largest N candidates, in the order of the blocks.
+        too_few_candidates: how many others there are.
+        shared: whether users share texts.
+        blocks: starts another pass.
+        fewest: candidates that a query needs to count.
+    """
+
+    queries: Queries
+    too_few_candidates: int
+    shared: bool
+    blocks: Blocks
+    fewest: int
+
+    def texts(self, effects: BlockEffects) -> tuple[Texts, ...] | None:
+        """Compute what texts do to the means by one more pass; None where no two users share one.
+
+        Args:
+            effects: a block, and its queries' users among all -> what its texts do, several times over.
+        """
+        if not self.shared:
+            return None
+        user = self.queries.user
+        parts = [effects(pools, user[low : low + len(pools)]) for low, pools in self._pass()]
+        return tuple(join_texts(part) for part in zip(*parts, strict=True))
+
+    def pools_at(self, *wanted: tuple[IntArray, int | None]) -> list[Pools]:
+        """Fetch some queries' pools by one more pass.
+
+        Args:
+            wanted: places in ``queries``, each once, and the candidates that larger pools are cut to at random (always
+                the same ones; Best-of-N from a random part of a pool has the same expectation), None for whole pools.
+
+        Returns:
+            The pools of each, in the order asked for.
+        """
+        orders = [np.argsort(rows) for rows, _ in wanted]
+        ranked = [rows[order] for (rows, _), order in zip(wanted, orders, strict=True)]
+        parts: list[list[Pools]] = [[] for _ in wanted]
+        for low, pools in self._pass():
+            for k, (_, most) in enumerate(wanted):
+                first, last = np.searchsorted(ranked[k], [low, low + len(pools)]).tolist()
+                if first < last:
+                    found = pools.take(ranked[k][first:last] - low)
+                    if not self.shared:
+                        found = replace(found, text=None, text_ids=())
+                    parts[k].append(found if most is None else cut_pools(found, most))
+        return [join_pools(part, order) for part, order in zip(parts, orders, strict=True)]
+
+    def _pass(self) -> Iterator[tuple[int, Pools]]:
+        """Iterate over blocks without queries that are too small, with the place of the first query of each."""
+        done = 0
+        for pools in self.blocks():
+            kept = pools.with_at_least(self.fewest)
+            if len(kept):
+                yield done, kept
+                done += len(kept)
+
+
+def measure_blocks(
+    blocks: Blocks, n: IntArray, rules: Sequence[Rule] = (), users: Sequence[str] | None = None
+) -> MeasuredBlocks:
+    """Measure all queries with at least the largest N candidates.
+
+    Args:
+        blocks: of pools.
+        n: shape (K,), increasing; at least one query has that many candidates.
+        rules: other rules whose curves are wanted.
+        users: all users in the order in which they are reported; sorted where None.
+    """
+    fewest, few = int(n[-1]), 0
+    codes: dict[str, int] = {}
+    builder = _QueryBuilder()
+    shared = SharedTextFinder()
+    for pools in blocks():
+        enough = pools.size >= fewest
+        few += int((~enough).sum())
+        if not enough.any():
+            continue
+        kept = pools.with_at_least(fewest)
+        code = np.array([codes.setdefault(user, len(codes)) for user in kept.user_ids], dtype=np.int64)
+        shared.add(kept, code)
+        builder.add(measure_queries(kept, n, rules), code)
+    return MeasuredBlocks(
+        builder.joined(codes, sorted(codes) if users is None else users),
+        few,
+        shared.found(),
+        blocks,
+        fewest,
+    )
+
+
+class _QueryBuilder:
+    """Queries of the blocks so far: columns that are joined at the end, each let go then, and sums that grow."""
+
+    def __init__(self) -> None:
+        self._columns: dict[tuple[str, str], list[npt.NDArray[Any]]] = {}
+        self._scales: dict[str, Scale] = {}
+        self._layout: Mapping[Statistic, slice] = {}
+        self._sums = np.zeros((0, 0))
+
+    def add(self, block: Queries, code: IntArray) -> None:
+        """Take a block; code: shape (users of the block,), their codes among all users."""
+        self._scales, self._layout = block.scales, block.sums.layout
+        self._keep("", "user", code[block.user].astype(np.int32))
+        self._keep("", "size", block.size)
+        self._keep("", "key", block.key)
+        for model, one in block.models.items():
+            self._keep(model, "correlation", one.correlation)
+            self._keep(model, "worse", one.worse)
+        rows, width = int(code.max()) + 1, int(block.sums.values.shape[1])
+        if rows > len(self._sums):
+            larger = np.zeros((2 * rows, width))
+            larger[: len(self._sums)] = self._sums.reshape(-1, width)
+            self._sums = larger
+        self._sums[code] += block.sums.values
+
+    def _keep(self, model: str, name: str, values: npt.NDArray[Any]) -> None:
+        self._columns.setdefault((model, name), []).append(values)
+
+    def joined(self, codes: Mapping[str, int], users: Sequence[str]) -> Queries:
+        """Join all queries in the order of the blocks, users in the order given. Only once: columns are let go."""
+        user_ids = tuple(user for user in users if user in codes)
+        ranked = np.array([codes[user] for user in user_ids], dtype=np.int64)
+        place = np.empty(len(user_ids), dtype=np.int32)
+        place[ranked] = np.arange(len(user_ids))
+
+        def column(model: str, name: str) -> npt.NDArray[Any]:
+            return np.concatenate(self._columns.pop((model, name)))
+
+        return Queries(
+            user=place[column("", "user")],
+            user_ids=user_ids,
+            key=column("", "key"),
+            size=column("", "size"),
+            models={
+                model: ModelQueries(column(model, "correlation"), column(model, "worse")) for model in self._scales
+            },
+            scales=self._scales,
+            sums=UserSums(self._layout, self._sums[ranked]),
+        )
+
+
+class SharedTextFinder:
+    """Find out whether two users share a text, block by block.
+
+    Remembers 16 bytes a text and block until a shared text is found, and nothing after that.
     Texts are told apart by 64-bit hashes: among ten million, two are taken for one once in 400,000 tables.
     """
 
@@ -41,7 +194,7 @@ class Sharing:
         self._users: list[IntArray] = []
 
     def add(self, pools: Pools, user: IntArray) -> None:
-        """Look at the texts of a block.
+        """Take the texts of a block.
 
         Args:
             pools: of the block.
@@ -71,157 +224,8 @@ class Sharing:
         return bool((user[1:] != user[:-1])[same].any())
 
 
-Blocks = Callable[[], Iterable[Pools]]
-"""Starts a pass over all pools, block by block, the same in every pass. Every query stands in one block."""
-
-
-@dataclass(frozen=True)
-class Study:
-    """Queries measured block by block.
-
-    Attributes:
-        queries: those with at least the largest N candidates, in the order of the blocks.
-        too_few_candidates: how many others there are.
-        shared: whether users share texts.
-        blocks: starts another pass.
-        fewest: candidates that a query needs to count.
-    """
-
-    queries: Queries
-    too_few_candidates: int
-    shared: bool
-    blocks: Blocks
-    fewest: int
-
-    def texts(self, effects: BlockEffects) -> tuple[Texts, ...] | None:
-        """What texts do to the means, by one more pass; None where no two users share one.
-
-        Args:
-            effects: a block, and its queries' users among all -> what its texts do, several times over.
-        """
-        if not self.shared:
-            return None
-        user = self.queries.user
-        parts = [effects(pools, user[low : low + len(pools)]) for low, pools in self._pass()]
-        return tuple(join_texts(part) for part in zip(*parts, strict=True))
-
-    def pools_at(self, *wanted: tuple[IntArray, int | None]) -> list[Pools]:
-        """Some queries' pools, fetched by one more pass.
-
-        Args:
-            wanted: places in ``queries``, each once, and the candidates that larger pools are cut to at random (always
-                the same ones; Best-of-N from a random part of a pool has the same expectation), None for whole pools.
-
-        Returns:
-            The pools of each, in the order asked for.
-        """
-        orders = [np.argsort(rows) for rows, _ in wanted]
-        ranked = [rows[order] for (rows, _), order in zip(wanted, orders, strict=True)]
-        parts: list[list[Pools]] = [[] for _ in wanted]
-        for low, pools in self._pass():
-            for k, (_, most) in enumerate(wanted):
-                first, last = np.searchsorted(ranked[k], [low, low + len(pools)]).tolist()
-                if first < last:
-                    found = pools.take(ranked[k][first:last] - low)
-                    if not self.shared:
-                        found = replace(found, text=None, text_ids=())
-                    parts[k].append(found if most is None else cut_pools(found, most))
-        return [join_pools(part, order) for part, order in zip(parts, orders, strict=True)]
-
-    def _pass(self) -> Iterator[tuple[int, Pools]]:
-        """Blocks without the queries that are too small, and the place of the first of each."""
-        done = 0
-        for pools in self.blocks():
-            kept = pools.with_at_least(self.fewest)
-            if len(kept):
-                yield done, kept
-                done += len(kept)
-
-
-def study(blocks: Blocks, n: IntArray, rules: Sequence[Rule] = (), users: Sequence[str] | None = None) -> Study:
-    """Measure all queries with at least the largest N candidates.
-
-    Args:
-        blocks: of pools.
-        n: shape (K,), increasing; at least one query has that many candidates.
-        rules: other rules whose curves are wanted.
-        users: all users in the order in which they are told; sorted where None.
-    """
-    fewest, few = int(n[-1]), 0
-    codes: dict[str, int] = {}
-    kept_facts = _Facts()
-    sharing = Sharing()
-    for pools in blocks():
-        enough = pools.size >= fewest
-        few += int((~enough).sum())
-        if not enough.any():
-            continue
-        kept = pools.with_at_least(fewest)
-        code = np.array([codes.setdefault(user, len(codes)) for user in kept.user_ids], dtype=np.int64)
-        sharing.add(kept, code)
-        kept_facts.add(measure_queries(kept, n, rules), code)
-    return Study(
-        kept_facts.joined(codes, sorted(codes) if users is None else users),
-        few,
-        sharing.found(),
-        blocks,
-        fewest,
-    )
-
-
-class _Facts:
-    """Facts of the blocks so far: columns that are joined in the end, each let go then, and sums that grow."""
-
-    def __init__(self) -> None:
-        self._columns: dict[tuple[str, str], list[npt.NDArray[Any]]] = {}
-        self._scales: dict[str, Scale] = {}
-        self._layout: Mapping[Statistic, slice] = {}
-        self._sums = np.zeros((0, 0))
-
-    def add(self, block: Queries, code: IntArray) -> None:
-        """Take a block; code: shape (users of the block,), their codes among all users."""
-        self._scales, self._layout = block.scales, block.sums.layout
-        self._keep("", "user", code[block.user].astype(np.int32))
-        self._keep("", "size", block.size)
-        self._keep("", "key", block.key)
-        for model, one in block.models.items():
-            self._keep(model, "correlation", one.correlation)
-            self._keep(model, "worse", one.worse)
-        rows, width = int(code.max()) + 1, int(block.sums.values.shape[1])
-        if rows > len(self._sums):
-            larger = np.zeros((2 * rows, width))
-            larger[: len(self._sums)] = self._sums.reshape(-1, width)
-            self._sums = larger
-        self._sums[code] += block.sums.values
-
-    def _keep(self, model: str, name: str, values: npt.NDArray[Any]) -> None:
-        self._columns.setdefault((model, name), []).append(values)
-
-    def joined(self, codes: Mapping[str, int], users: Sequence[str]) -> Queries:
-        """All queries, in the order of the blocks; users as they are to be told. Only once: columns are let go."""
-        told = tuple(user for user in users if user in codes)
-        ranked = np.array([codes[user] for user in told], dtype=np.int64)
-        place = np.empty(len(told), dtype=np.int32)
-        place[ranked] = np.arange(len(told))
-
-        def column(model: str, name: str) -> npt.NDArray[Any]:
-            return np.concatenate(self._columns.pop((model, name)))
-
-        return Queries(
-            user=place[column("", "user")],
-            user_ids=told,
-            key=column("", "key"),
-            size=column("", "size"),
-            models={
-                model: ModelQueries(column(model, "correlation"), column(model, "worse")) for model in self._scales
-            },
-            scales=self._scales,
-            sums=Sums(self._layout, self._sums[ranked]),
-        )
-
-
 def join_texts(parts: Iterable[Texts]) -> Texts:
-    """Effects of several blocks as one: those of a text add up."""
+    """Add up the effects of several blocks, text by text."""
     rows: dict[str, int] = {}
     effect, cells = np.zeros((0, 0)), np.zeros((0, 0))
     for part in parts:

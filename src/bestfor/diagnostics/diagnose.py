@@ -1,8 +1,8 @@
-"""The diagnosis of reward models on a table of candidates: who gains from Best-of-N, how much, and why not more.
+"""Diagnose reward models on a table of candidates: who gains from Best-of-N, how much, and why not more.
 
-From evidence to a diagnosis: intervals, comparisons, the best N, findings; over one data set or several folds.
-
-How a diagnosis is made: everything about it that is not data.
+:class:`Settings` holds everything about a diagnosis that is not data. :func:`diagnose_arrays` takes a table that is in
+memory, :func:`diagnose_blocks` pools block by block; :func:`assemble` puts intervals, comparisons, the best N, findings
+and a headline on the evidence of one data set or of several folds.
 """
 
 from __future__ import annotations
@@ -17,14 +17,22 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bestfor.diagnostics.beyond.gather import Beyond, Known, gather_beyond, outlook, pools_used
-from bestfor.diagnostics.beyond.outlook import AIM, Outlook, Precision, precision, share_needed
-from bestfor.diagnostics.beyond.sample import choose, draw
-from bestfor.diagnostics.blocks import Blocks, study
+from bestfor.diagnostics.beyond.measure import SampleMeasurements, measure_sample
+from bestfor.diagnostics.beyond.outlook import (
+    AIM,
+    ExactCurve,
+    Outlook,
+    PrecisionNeeded,
+    outlook,
+    pools_used,
+    precision,
+    share_needed,
+)
+from bestfor.diagnostics.beyond.sample import sample_pools, sample_queries
+from bestfor.diagnostics.blocks import Blocks, measure_blocks
 from bestfor.diagnostics.calibration import calibrations
-from bestfor.diagnostics.curves.rules import Rule, named_rule
-from bestfor.diagnostics.evidence import EDGES, ModelFacts, conclude
-from bestfor.diagnostics.intervals.clustered import Form, Panel, Resampling
+from bestfor.diagnostics.evidence import EDGES, ModelFacts, facts_of_queries
+from bestfor.diagnostics.intervals.clustered import LinearForm, Panel, Resampling
 from bestfor.diagnostics.quantities.mixture import negative_by_chance
 from bestfor.diagnostics.result import (
     BestN,
@@ -38,280 +46,35 @@ from bestfor.diagnostics.result import (
     Quantities,
 )
 from bestfor.diagnostics.table.pools import Dropped, Reward, pools_of
-from bestfor.diagnostics.table.rows import Ids, Rows, check_sizes, pick, sort_rows
+from bestfor.diagnostics.table.rows import Ids, SortedRows, check_sizes, decode, sort_rows
 from bestfor.diagnostics.wire import Json, diagnosis_json
 from bestfor.diagnostics.words import findings, headline, reasons_for, summary
 from bestfor.errors import InputError
+from bestfor.moved import renamed
+from bestfor.selection import Rule, named_rule
 from bestfor.types import Averaging, Estimate, FloatArray, IntArray
 
+__getattr__ = renamed(__name__, {"Frame": "Header", "Measured": "Panels"})
+
+
 COSTS = (0.005, 0.01, 0.02, 0.05)
-"""Costs of doubling N, in utility units, for which the best N is told."""
+"""Costs of doubling N, in utility units, for which the best N is found."""
 
 HALF_WIDTHS = (0.1, 0.05, 0.02)
-"""Half-widths of captured's interval for which the number of users is told."""
+"""Half-widths of captured's interval for which the number of users is found."""
 
-ONE: Form = {("one", 0): 1.0}
-MEAN: Form = {("mean", 0): 1.0}
+MOST_CANDIDATES = 1024
+"""Larger pools are cut at random for what lies beyond the curves."""
 
-
-@dataclass(frozen=True)
-class Diagnosis(DiagnosisResult):
-    """Whether Best-of-N pays, for which model, for whom, and why; attributes as of :class:`DiagnosisResult`."""
-
-    def to_dict(self) -> Json:
-        """The object of docs/diagnosis.md: plain values, None for what cannot be had, never NaN."""
-        return diagnosis_json(self)
-
-    def __str__(self) -> str:
-        return summary(self)
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What a diagnosis says about its data, before any model."""
-
-    name: str
-    signature: Mapping[str, Any]
-    averaging: Averaging
-    level: float
-    queries: int
-    users: int
-    candidates: int
-    dropped: Dropped
-    resampling: Resampling | None = None
-    rules: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What every model's part is made of."""
-
-    frame: Frame
-    n: IntArray
-    curves: Panel
-    quantities: Panel
-    beyond: tuple[Beyond, ...]
-
-
-def assemble(frame: Frame, n: IntArray, evidence: tuple[Evidence, ...], facts: Mapping[str, ModelFacts]) -> Diagnosis:
-    """Put intervals, comparisons, findings and a headline on what was measured.
-
-    Args:
-        frame: what the data are.
-        n: shape (K,).
-        evidence: one a fold.
-        facts: each model's facts, already averaged over the folds.
-
-    Returns:
-        The diagnosis, without its folds.
-    """
-    curves = Panel([one.curves for one in evidence], frame.level, frame.resampling)
-    quantities = Panel([one.quantities for one in evidence], frame.level, frame.resampling)
-    measured = Measured(frame, n, curves, quantities, tuple(one.beyond for one in evidence if one.beyond is not None))
-    models = {name: _model(name, measured, one) for name, one in facts.items()}
-    best = max(models, key=lambda name: _rank(models[name]))
-    diagnosis = Diagnosis(
-        name=frame.name,
-        signature=frame.signature,
-        averaging=frame.averaging,
-        level=frame.level,
-        queries=frame.queries,
-        users=frame.users,
-        candidates=frame.candidates,
-        dropped=frame.dropped,
-        pool_mean=curves.interval(MEAN, ONE),
-        oracle=_curve(n, [curves.interval({("oracle", drawn): 1.0}, ONE) for drawn in n.tolist()]),
-        models=models,
-        comparisons=_comparisons(best, models, n, curves),
-        headline="",
-        evidence=evidence,
-        pools_used=pools_used(measured.beyond) if measured.beyond else None,
-        resampling=frame.resampling,
-    )
-    told = {name: replace(model, findings=findings(diagnosis, name)) for name, model in models.items()}
-    diagnosis = replace(diagnosis, models=told)
-    return replace(diagnosis, headline=headline(diagnosis, best))
-
-
-def _model(name: str, measured: Measured, facts: ModelFacts) -> ModelDiagnosis:
-    n, curves, column = measured.n, measured.curves, f"model:{name}"
-    drawn = n.tolist()
-    gains = [curves.interval({(column, one): 1.0, ("mean", 0): -1.0}, ONE) for one in drawn]
-    captured = [_captured(curves, {(column, one): 1.0, ("mean", 0): -1.0}, one, facts) for one in drawn]
-    gain = _curve(n, gains)
-    utility = _curve(n, [curves.interval({(column, one): 1.0}, ONE) for one in drawn])
-    quantities = _quantities(name, measured, facts)
-    needed = _needed(curves, column, n, captured[-1])
-    peak = drawn[int(gain.value.argmax())]
-    return ModelDiagnosis(
-        scale=facts.scale,
-        utility=utility,
-        gain=gain,
-        captured=_curve(n, captured),
-        peak=peak,
-        drop=curves.interval({(column, drawn[-1]): 1.0, (column, peak): -1.0} if peak != drawn[-1] else {}, ONE),
-        interval=curves.clusters,
-        quantities=quantities,
-        law=facts.law,
-        law_error={law: _relative(values, gain.value) for law, values in facts.law.items()},
-        ledger=facts.ledger,
-        best_n=tuple(BestN(cost, best_n(curves, column, cost)) for cost in COSTS),
-        users_needed=needed,
-        findings=(),
-        per_user=facts.per_user,
-        edges=EDGES,
-        counts=facts.counts,
-        suspects=facts.suspects,
-        rules=tuple(_other_rule(curves, name, rule, n) for rule in measured.frame.rules),
-        outlook=_outlook(name, measured, utility, _precisions(name, measured, quantities, captured[-1], needed)),
-    )
-
-
-def _other_rule(curves: Panel, name: str, rule: str, n: IntArray) -> OtherRule:
-    column, best, drawn = f"rule {rule}:{name}", f"model:{name}", n.tolist()
-    utility = [curves.interval({(column, one): 1.0}, ONE) for one in drawn]
-    difference = [curves.interval({(column, one): 1.0, (best, one): -1.0}, ONE) for one in drawn]
-    return OtherRule(rule, _curve(n, utility), _curve(n, difference))
-
-
-def _outlook(name: str, measured: Measured, utility: Curve, needed: tuple[Precision, ...]) -> Outlook | None:
-    if not measured.beyond:
-        return None
-    frame = measured.frame
-    known = Known(measured.n, utility.value, measured.curves.value(MEAN, ONE), frame.level, frame.resampling)
-    return outlook(name, measured.beyond, known, needed)
-
-
-def _precisions(
-    name: str, measured: Measured, quantities: Quantities, captured: Estimate, needed: tuple[Needed, ...]
-) -> tuple[Precision, ...]:
-    panel, present = measured.quantities, (measured.frame.users, measured.frame.queries)
-    alpha, beta = share_needed(panel, _alpha(name), AIM), share_needed(panel, _beta(name), AIM)
-    users = next((one.users for one in needed if one.half_width == AIM), None)
-    return (
-        precision("captured", captured, users, present),
-        precision("alpha", quantities.alpha, alpha, present),
-        precision("beta", quantities.beta, beta, present),
-    )
-
-
-def _needed(curves: Panel, column: str, n: IntArray, captured: Estimate) -> tuple[Needed, ...]:
-    if captured.low is None:
-        return tuple(Needed(half, None) for half in HALF_WIDTHS)
-    drawn = int(n[-1])
-    gain: Form = {(column, drawn): 1.0, ("mean", 0): -1.0}
-    return tuple(Needed(half, curves.users_needed(gain, _headroom(drawn), half)) for half in HALF_WIDTHS)
-
-
-def _alpha(name: str) -> tuple[Form, Form]:
-    return {(f"collapsed:{name}", 0): 1.0}, {(f"judged:{name}", 0): 1.0}
-
-
-def _beta(name: str) -> tuple[Form, Form]:
-    return {(f"negative:{name}", 0): 1.0}, {(f"active:{name}", 0): 1.0}
-
-
-def _quantities(name: str, measured: Measured, facts: ModelFacts) -> Quantities:
-    panel, frame = measured.quantities, measured.frame
-    active, negative = (f"active:{name}", 0), (f"negative:{name}", 0)
-    plus, minus = (f"plus:{name}", 0), (f"minus:{name}", 0)
-    rho, alpha = panel.interval({plus: 1.0, minus: 1.0}, {active: 1.0}), panel.share(*_alpha(name))
-    rho_plus = panel.pooled({plus: 1.0}, {active: 1.0, negative: -1.0})
-    rho_minus = panel.pooled({minus: 1.0}, {negative: 1.0})
-    missing = {"alpha": alpha.value, "rho": rho.value, "rho_plus": rho_plus, "rho_minus": rho_minus}
-    return Quantities(
-        alpha=alpha,
-        alpha_other_scale=panel.value({(f"other:{name}", 0): 1.0}, _alpha(name)[1]),
-        beta=panel.share(*_beta(name)),
-        rho_plus=rho_plus,
-        rho_minus=rho_minus,
-        rho=rho,
-        reasons=reasons_for({what for what, value in missing.items() if np.isnan(value)}, facts),
-        leakage_gain=facts.ledger.leakage,
-        active_queries=facts.active_queries,
-        corrected=facts.corrected,
-        beta_by_chance=negative_by_chance(rho.value, frame.candidates / frame.queries),
-    )
-
-
-def best_n(curves: Panel, column: str, cost: float) -> int:
-    """The N beyond which doubling gains less than a cost, or its interval holds 0.
-
-    Walks 1, 2, 4, ... (and from the last power of two to the largest N) and stops at the first step that does not pay.
-
-    Args:
-        curves: with the column at every power of two up to the largest N.
-        column: ``"model:<name>"``.
-        cost: of one doubling, in utility units.
-
-    Returns:
-        The last N that pays; 1 where nothing does.
-    """
-    grid = sorted(drawn for name, drawn in curves.folds[0].columns if name == column)
-    steps = [drawn for drawn in grid if drawn & (drawn - 1) == 0 or drawn == grid[-1]]
-    for before, after in pairwise(steps):
-        step = curves.interval({(column, after): 1.0, (column, before): -1.0}, ONE)
-        if step.value <= cost or (step.low is not None and step.low <= 0):
-            return before
-    return steps[-1]
-
-
-def _comparisons(best: str, models: Mapping[str, ModelDiagnosis], n: IntArray, curves: Panel) -> tuple[Comparison, ...]:
-    if not _headroom_known(next(iter(models.values()))):
-        return ()
-    ranked = [best, *sorted((name for name in models if name != best), key=lambda name: -_rank(models[name]))]
-    return tuple(
-        Comparison(better, other, drawn, _difference(curves, better, other, drawn))
-        for better, other in combinations(ranked, 2)
-        for drawn in n.tolist()
-        if drawn > 1
-    )
-
-
-def _difference(curves: Panel, model: str, other: str, drawn: int) -> Estimate:
-    return curves.interval({(f"model:{model}", drawn): 1.0, (f"model:{other}", drawn): -1.0}, _headroom(drawn))
-
-
-def _headroom(drawn: int) -> Form:
-    return {("oracle", drawn): 1.0, ("mean", 0): -1.0}
-
-
-def _headroom_known(model: ModelDiagnosis) -> bool:
-    return bool(np.isfinite(model.captured.value).any())
-
-
-def _captured(curves: Panel, gain: Form, drawn: int, facts: ModelFacts) -> Estimate:
-    if drawn == 1 or not (facts.per_user.headroom[np.isfinite(facts.per_user.captured)] > 0).any():
-        return Estimate(float("nan"))
-    return curves.interval(gain, _headroom(drawn))
-
-
-def _rank(model: ModelDiagnosis) -> float:
-    value = float(model.captured.value[-1])
-    return value if np.isfinite(value) else float(model.gain.value[-1])
-
-
-def _relative(law: FloatArray, observed: FloatArray) -> FloatArray:
-    error = np.full(len(law), np.nan)
-    np.divide(law - observed, observed, out=error, where=np.abs(observed) > 1e-12)
-    return error
-
-
-def _curve(n: IntArray, estimates: list[Estimate]) -> Curve:
-    value, low, high = (
-        np.array([np.nan if x is None else x for x in column], dtype=np.float64)
-        for column in zip(*((one.value, one.low, one.high) for one in estimates), strict=True)
-    )
-    return Curve(n, value, low, high)
-
-
+ONE: LinearForm = {("one", 0): 1.0}
+MEAN: LinearForm = {("mean", 0): 1.0}
 Interval = Literal["t", "bootstrap"]
 """``"t"``: Student's t on user means, two-way where users share texts. ``"bootstrap"``: users drawn again."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a diagnosis is made and what it is called.
+    """Settings of a diagnosis.
 
     Attributes:
         n: values of N; None takes powers of two up to the common pool size, and that size (the largest that nine
@@ -322,7 +85,7 @@ class Settings:
         resamples: of the bootstrap.
         seed: of the bootstrap.
         rules: other rules whose curves stand beside that of the highest reward, by name (see
-            :func:`~bestfor.diagnostics.curves.rules.named_rule`) or as rules.
+            :func:`~bestfor.selection.named_rule`) or as rules.
         signature: what the caller knows of the data and the models; version, averaging and level are added.
         name: of the run.
 
@@ -354,7 +117,7 @@ class Settings:
             raise InputError("rules", ", ".join(names), "each of them once")
 
     def all_rules(self) -> tuple[Rule, ...]:
-        """The other rules, each with an exact curve on a table of rewards alone."""
+        """Resolve the other rules, each with an exact curve on a table of rewards alone."""
         rules = tuple(named_rule(one) if isinstance(one, str) else one for one in self.rules)
         for rule in rules:
             if rule.temperature is not None:
@@ -364,19 +127,27 @@ class Settings:
         return rules
 
     def resampling(self) -> Resampling | None:
-        """How users are drawn again; None for t intervals."""
+        """Settings of bootstrap intervals; None for t intervals."""
         return Resampling(self.resamples, self.seed) if self.interval == "bootstrap" else None
 
-    def told(self) -> dict[str, Any]:
-        """What the signature says about this."""
+    def signature_entries(self) -> dict[str, Any]:
+        """Collect the signature's entries: what the caller knows, and these settings."""
         known: dict[str, Any] = {**self.signature, "averaging": self.averaging, "level": self.level}
         if self.interval == "bootstrap":
             known |= {"interval": "bootstrap", "resamples": self.resamples, "bootstrap_seed": self.seed}
         return known | ({"rules": [rule.name for rule in self.all_rules()]} if self.rules else {})
 
 
-MOST_CANDIDATES = 1024
-"""Larger pools are cut at random for what lies beyond the curves."""
+@dataclass(frozen=True)
+class Diagnosis(DiagnosisResult):
+    """Whether Best-of-N pays, for which model, for whom, and why; attributes as of :class:`DiagnosisResult`."""
+
+    def to_dict(self) -> Json:
+        """Convert to the object of docs/diagnosis.md: plain values, None for what cannot be had, never NaN."""
+        return diagnosis_json(self)
+
+    def __str__(self) -> str:
+        return summary(self)
 
 
 def diagnose_arrays(
@@ -436,37 +207,37 @@ def diagnose_blocks(
         n: shape (K,), from :func:`choose_n`.
         not_finite: rows that were left out of the pools.
         settings: how.
-        users: all users in the order in which they are told; sorted where None.
+        users: all users in the order in which they are reported; sorted where None.
     """
     rules = settings.all_rules()
-    found = study(blocks, n, rules, users)
-    queries = found.queries
-    frame = Frame(
+    measured = measure_blocks(blocks, n, rules, users)
+    queries = measured.queries
+    header = Header(
         name=settings.name,
-        signature={"version": version("bestfor"), "rule": "argmax", **settings.told()},
+        signature={"version": version("bestfor"), "rule": "argmax", **settings.signature_entries()},
         averaging=settings.averaging,
         level=settings.level,
         queries=len(queries),
         users=len(queries.user_ids),
         candidates=int(queries.size.sum()),
-        dropped=Dropped(found.too_few_candidates, not_finite),
+        dropped=Dropped(measured.too_few_candidates, not_finite),
         resampling=settings.resampling(),
         rules=tuple(rule.name for rule in rules),
     )
-    concluded = conclude(queries, n, settings.averaging, found.texts, rules)
-    chosen, suspected = choose(queries, settings.averaging), concluded.suspected()
-    wanted: list[tuple[IntArray, int | None]] = [(chosen.rows, max(MOST_CANDIDATES, int(n[-1])))]
+    facts = facts_of_queries(queries, n, settings.averaging, measured.texts, rules)
+    sampled, suspected = sample_queries(queries, settings.averaging), facts.suspected()
+    wanted: list[tuple[IntArray, int | None]] = [(sampled.rows, max(MOST_CANDIDATES, int(n[-1])))]
     if len(suspected):
         wanted.append((suspected, None))
-    sampled, *others = found.pools_at(*wanted)
+    pools, *others = measured.pools_at(*wanted)
     if others:
-        concluded = concluded.with_suspects(others[0])
-    beyond = gather_beyond(queries, n, settings.averaging, draw(chosen, sampled))
-    return assemble(frame, n, (replace(concluded.evidence, beyond=beyond),), concluded.models)
+        facts = facts.with_suspects(others[0])
+    beyond = measure_sample(queries, n, settings.averaging, sample_pools(sampled, pools))
+    return assemble(header, n, (replace(facts.evidence, beyond=beyond),), facts.models)
 
 
 def choose_n(n: Sequence[int] | npt.NDArray[np.integer[Any]] | None, size: IntArray) -> IntArray:
-    """The values of N that are reported.
+    """Choose the values of N that are reported.
 
     Args:
         n: wanted values; None takes powers of two up to the common pool size, and that size (the largest that nine
@@ -493,17 +264,256 @@ def choose_n(n: Sequence[int] | npt.NDArray[np.integer[Any]] | None, size: IntAr
     return drawn.astype(np.int64)
 
 
-def _digest(rows: Rows, queries: IntArray) -> str:
-    """SHA-256 over ids, utilities and rewards, whatever order the rows came in."""
+def _digest(rows: SortedRows, queries: IntArray) -> str:
+    """Hash ids, utilities and rewards, whatever order the rows came in (SHA-256)."""
     size = rows.size[queries]
     kept = np.repeat(rows.start[queries] - np.cumsum(size) + size, size) + np.arange(int(size.sum()))
     source = rows.order[kept]
     first = rows.order[rows.start[queries]]
     users, user = np.unique(rows.user[first], return_inverse=True)
     digest = hashlib.sha256()
-    for names in (pick(rows.user_names, users), pick(rows.query_names, rows.query[first])):
+    for names in (decode(rows.user_names, users), decode(rows.query_names, rows.query[first])):
         digest.update("\x1f".join(names).encode())
     digest.update(user.astype(np.int64).tobytes() + size.tobytes() + rows.index[kept].tobytes())
     for values in (rows.utility, *(rows.rewards[name] for name in sorted(rows.rewards))):
         digest.update(values[source].tobytes())
     return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a diagnosis states before any model: its data, and how means and intervals are taken."""
+
+    name: str
+    signature: Mapping[str, Any]
+    averaging: Averaging
+    level: float
+    queries: int
+    users: int
+    candidates: int
+    dropped: Dropped
+    resampling: Resampling | None = None
+    rules: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Panels:
+    """Means with their influences over all folds, from which every model's intervals come."""
+
+    header: Header
+    n: IntArray
+    curves: Panel
+    quantities: Panel
+    beyond: tuple[SampleMeasurements, ...]
+
+
+def assemble(header: Header, n: IntArray, evidence: tuple[Evidence, ...], facts: Mapping[str, ModelFacts]) -> Diagnosis:
+    """Put intervals, comparisons, findings and a headline on what was panels.
+
+    Args:
+        header: of the diagnosis.
+        n: shape (K,).
+        evidence: one a fold.
+        facts: each model's facts, already averaged over the folds.
+
+    Returns:
+        The diagnosis, without its folds.
+    """
+    curves = Panel([one.curves for one in evidence], header.level, header.resampling)
+    quantities = Panel([one.quantities for one in evidence], header.level, header.resampling)
+    panels = Panels(header, n, curves, quantities, tuple(one.beyond for one in evidence if one.beyond is not None))
+    models = {name: _model(name, panels, one) for name, one in facts.items()}
+    best = max(models, key=lambda name: _rank(models[name]))
+    diagnosis = Diagnosis(
+        name=header.name,
+        signature=header.signature,
+        averaging=header.averaging,
+        level=header.level,
+        queries=header.queries,
+        users=header.users,
+        candidates=header.candidates,
+        dropped=header.dropped,
+        pool_mean=curves.interval(MEAN, ONE),
+        oracle=_curve(n, [curves.interval({("oracle", drawn): 1.0}, ONE) for drawn in n.tolist()]),
+        models=models,
+        comparisons=_comparisons(best, models, n, curves),
+        headline="",
+        evidence=evidence,
+        pools_used=pools_used(panels.beyond) if panels.beyond else None,
+        resampling=header.resampling,
+    )
+    with_findings = {name: replace(model, findings=findings(diagnosis, name)) for name, model in models.items()}
+    diagnosis = replace(diagnosis, models=with_findings)
+    return replace(diagnosis, headline=headline(diagnosis, best))
+
+
+def _model(name: str, panels: Panels, facts: ModelFacts) -> ModelDiagnosis:
+    n, curves, column = panels.n, panels.curves, f"model:{name}"
+    drawn = n.tolist()
+    gains = [curves.interval({(column, one): 1.0, ("mean", 0): -1.0}, ONE) for one in drawn]
+    captured = [_captured(curves, {(column, one): 1.0, ("mean", 0): -1.0}, one, facts) for one in drawn]
+    gain = _curve(n, gains)
+    utility = _curve(n, [curves.interval({(column, one): 1.0}, ONE) for one in drawn])
+    quantities = _quantities(name, panels, facts)
+    needed = _needed(curves, column, n, captured[-1])
+    peak = drawn[int(gain.value.argmax())]
+    return ModelDiagnosis(
+        scale=facts.scale,
+        utility=utility,
+        gain=gain,
+        captured=_curve(n, captured),
+        peak=peak,
+        drop=curves.interval({(column, drawn[-1]): 1.0, (column, peak): -1.0} if peak != drawn[-1] else {}, ONE),
+        interval=curves.clusters,
+        quantities=quantities,
+        law=facts.law,
+        law_error={law: _relative(values, gain.value) for law, values in facts.law.items()},
+        ledger=facts.ledger,
+        best_n=tuple(BestN(cost, best_n(curves, column, cost)) for cost in COSTS),
+        users_needed=needed,
+        findings=(),
+        per_user=facts.per_user,
+        edges=EDGES,
+        counts=facts.counts,
+        suspects=facts.suspects,
+        rules=tuple(_other_rule(curves, name, rule, n) for rule in panels.header.rules),
+        outlook=_outlook(name, panels, utility, _precisions(name, panels, quantities, captured[-1], needed)),
+    )
+
+
+def _other_rule(curves: Panel, name: str, rule: str, n: IntArray) -> OtherRule:
+    column, best, drawn = f"rule {rule}:{name}", f"model:{name}", n.tolist()
+    utility = [curves.interval({(column, one): 1.0}, ONE) for one in drawn]
+    difference = [curves.interval({(column, one): 1.0, (best, one): -1.0}, ONE) for one in drawn]
+    return OtherRule(rule, _curve(n, utility), _curve(n, difference))
+
+
+def _outlook(name: str, panels: Panels, utility: Curve, needed: tuple[PrecisionNeeded, ...]) -> Outlook | None:
+    if not panels.beyond:
+        return None
+    header = panels.header
+    known = ExactCurve(panels.n, utility.value, panels.curves.value(MEAN, ONE), header.level, header.resampling)
+    return outlook(name, panels.beyond, known, needed)
+
+
+def _precisions(
+    name: str, panels: Panels, quantities: Quantities, captured: Estimate, needed: tuple[Needed, ...]
+) -> tuple[PrecisionNeeded, ...]:
+    panel, present = panels.quantities, (panels.header.users, panels.header.queries)
+    alpha, beta = share_needed(panel, _alpha(name), AIM), share_needed(panel, _beta(name), AIM)
+    users = next((one.users for one in needed if one.half_width == AIM), None)
+    return (
+        precision("captured", captured, users, present),
+        precision("alpha", quantities.alpha, alpha, present),
+        precision("beta", quantities.beta, beta, present),
+    )
+
+
+def _needed(curves: Panel, column: str, n: IntArray, captured: Estimate) -> tuple[Needed, ...]:
+    if captured.low is None:
+        return tuple(Needed(half, None) for half in HALF_WIDTHS)
+    drawn = int(n[-1])
+    gain: LinearForm = {(column, drawn): 1.0, ("mean", 0): -1.0}
+    return tuple(Needed(half, curves.users_needed(gain, _headroom(drawn), half)) for half in HALF_WIDTHS)
+
+
+def _alpha(name: str) -> tuple[LinearForm, LinearForm]:
+    return {(f"collapsed:{name}", 0): 1.0}, {(f"judged:{name}", 0): 1.0}
+
+
+def _beta(name: str) -> tuple[LinearForm, LinearForm]:
+    return {(f"negative:{name}", 0): 1.0}, {(f"active:{name}", 0): 1.0}
+
+
+def _quantities(name: str, panels: Panels, facts: ModelFacts) -> Quantities:
+    panel, header = panels.quantities, panels.header
+    active, negative = (f"active:{name}", 0), (f"negative:{name}", 0)
+    plus, minus = (f"plus:{name}", 0), (f"minus:{name}", 0)
+    rho, alpha = panel.interval({plus: 1.0, minus: 1.0}, {active: 1.0}), panel.share(*_alpha(name))
+    rho_plus = panel.pooled({plus: 1.0}, {active: 1.0, negative: -1.0})
+    rho_minus = panel.pooled({minus: 1.0}, {negative: 1.0})
+    missing = {"alpha": alpha.value, "rho": rho.value, "rho_plus": rho_plus, "rho_minus": rho_minus}
+    return Quantities(
+        alpha=alpha,
+        alpha_other_scale=panel.value({(f"other:{name}", 0): 1.0}, _alpha(name)[1]),
+        beta=panel.share(*_beta(name)),
+        rho_plus=rho_plus,
+        rho_minus=rho_minus,
+        rho=rho,
+        reasons=reasons_for({what for what, value in missing.items() if np.isnan(value)}, facts),
+        leakage_gain=facts.ledger.leakage,
+        active_queries=facts.active_queries,
+        corrected=facts.corrected,
+        beta_by_chance=negative_by_chance(rho.value, header.candidates / header.queries),
+    )
+
+
+def best_n(curves: Panel, column: str, cost: float) -> int:
+    """Find the N beyond which doubling gains less than a cost, or its interval holds 0.
+
+    Walks 1, 2, 4, ... (and from the last power of two to the largest N) and stops at the first step that does not pay.
+
+    Args:
+        curves: with the column at every power of two up to the largest N.
+        column: ``"model:<name>"``.
+        cost: of one doubling, in utility units.
+
+    Returns:
+        The last N that pays; 1 where nothing does.
+    """
+    grid = sorted(drawn for name, drawn in curves.folds[0].columns if name == column)
+    steps = [drawn for drawn in grid if drawn & (drawn - 1) == 0 or drawn == grid[-1]]
+    for before, after in pairwise(steps):
+        step = curves.interval({(column, after): 1.0, (column, before): -1.0}, ONE)
+        if step.value <= cost or (step.low is not None and step.low <= 0):
+            return before
+    return steps[-1]
+
+
+def _comparisons(best: str, models: Mapping[str, ModelDiagnosis], n: IntArray, curves: Panel) -> tuple[Comparison, ...]:
+    if not _headroom_known(next(iter(models.values()))):
+        return ()
+    ranked = [best, *sorted((name for name in models if name != best), key=lambda name: -_rank(models[name]))]
+    return tuple(
+        Comparison(better, other, drawn, _difference(curves, better, other, drawn))
+        for better, other in combinations(ranked, 2)
+        for drawn in n.tolist()
+        if drawn > 1
+    )
+
+
+def _difference(curves: Panel, model: str, other: str, drawn: int) -> Estimate:
+    return curves.interval({(f"model:{model}", drawn): 1.0, (f"model:{other}", drawn): -1.0}, _headroom(drawn))
+
+
+def _headroom(drawn: int) -> LinearForm:
+    return {("oracle", drawn): 1.0, ("mean", 0): -1.0}
+
+
+def _headroom_known(model: ModelDiagnosis) -> bool:
+    return bool(np.isfinite(model.captured.value).any())
+
+
+def _captured(curves: Panel, gain: LinearForm, drawn: int, facts: ModelFacts) -> Estimate:
+    if drawn == 1 or not (facts.per_user.headroom[np.isfinite(facts.per_user.captured)] > 0).any():
+        return Estimate(float("nan"))
+    return curves.interval(gain, _headroom(drawn))
+
+
+def _rank(model: ModelDiagnosis) -> float:
+    value = float(model.captured.value[-1])
+    return value if np.isfinite(value) else float(model.gain.value[-1])
+
+
+def _relative(law: FloatArray, observed: FloatArray) -> FloatArray:
+    error = np.full(len(law), np.nan)
+    np.divide(law - observed, observed, out=error, where=np.abs(observed) > 1e-12)
+    return error
+
+
+def _curve(n: IntArray, estimates: list[Estimate]) -> Curve:
+    value, low, high = (
+        np.array([np.nan if x is None else x for x in column], dtype=np.float64)
+        for column in zip(*((one.value, one.low, one.high) for one in estimates), strict=True)
+    )
+    return Curve(n, value, low, high)

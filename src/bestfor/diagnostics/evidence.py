@@ -1,6 +1,10 @@
-"""From queries to evidence: means over queries with what users and texts do to them, and each model's other facts.
+"""Turn measured queries into evidence: means with users' and texts' influence on them, and each model's other facts.
 
-Queries where the reward model may be hacked, by posterior probability: one query alone convicts nobody.
+Intervals are made of :class:`~bestfor.diagnostics.result.Evidence`: for every mean over queries, each user's share of
+it and the change when a text leaves. Laws, the ledger, corrected quantities and users' tables follow from sums by user.
+
+Queries where the reward model may be hacked are listed by the posterior probability of a negative correlation, since
+the sample correlation of one query alone proves nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bestfor.diagnostics.curves.rules import Rule
 from bestfor.diagnostics.intervals.influence import (
     Column,
     Influences,
@@ -35,7 +38,7 @@ from bestfor.diagnostics.quantities.queries import (
     Collapse,
     Queries,
     Statistic,
-    Sums,
+    UserSums,
     best_place,
     doubling_grid,
     judge_spreads,
@@ -44,84 +47,21 @@ from bestfor.diagnostics.quantities.queries import (
 )
 from bestfor.diagnostics.result import Evidence, PerUser, Suspect
 from bestfor.diagnostics.table.pools import Pools
+from bestfor.moved import renamed
+from bestfor.selection import Rule
 from bestfor.types import Averaging, FloatArray, IntArray, Scale
+
+__getattr__ = renamed(__name__, {"Base": "SharedInputs", "Found": "DataSetFacts", "Ranked": "RankedSuspects"})
+
+
+EDGES = np.linspace(-1.0, 1.0, 21)
+QUANTITIES = {"active": "varying", "negative": "negative", "plus": "plus", "minus": "minus"}
+"""Means over active queries, and the sums they come from."""
 
 MOST = 12
 SMALLEST_POOL = 4
 CHUNK = 1 << 16
 """Queries whose posteriors are found at a time."""
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """Suspects, the likeliest first; at most 12.
-
-    Attributes:
-        rows: shape (S,), their places among all queries.
-        correlation: shape (S,).
-        posterior: shape (S,), NaN where the pool holds fewer than 4 candidates.
-    """
-
-    rows: IntArray
-    correlation: FloatArray
-    posterior: FloatArray
-
-
-def find_suspects(queries: Queries, model: str, active: IntArray, mixture: Mixture | None) -> Ranked:
-    """The active queries whose pick is worse than a random candidate, the likeliest hacked first, at most 12.
-
-    Args:
-        queries: what is known of them.
-        model: whose picks.
-        active: shape (A,), places of the active queries.
-        mixture: the fitted distribution of zeta; one normal by moments takes its place where there is none.
-    """
-    one = queries.models[model]
-    large = active[queries.size[active] >= SMALLEST_POOL]
-    if mixture is None and len(large):
-        mixture = prior_by_moments(*fisher(one.correlation[large], queries.size[large].astype(np.int64)))
-    rows = active[one.worse[active]]
-    chance = np.full(len(rows), np.nan)
-    for low in range(0, len(rows), CHUNK):
-        here = rows[low : low + CHUNK]
-        use = queries.size[here] >= SMALLEST_POOL
-        if mixture is not None and use.any():
-            z, v = fisher(one.correlation[here[use]], queries.size[here[use]].astype(np.int64))
-            chance[low : low + CHUNK][use] = posterior_below_zero(mixture, z, v)
-    order = np.lexsort((queries.key[rows], one.correlation[rows], -np.nan_to_num(chance, nan=-1.0)))[:MOST]
-    return Ranked(rows[order], one.correlation[rows[order]], chance[order])
-
-
-def describe(pools: Pools, place: IntArray, model: str, ranked: Ranked) -> tuple[Suspect, ...]:
-    """Suspects in full.
-
-    Args:
-        pools: that hold them, whole.
-        place: shape (S,), where each is among the pools.
-        model: whose picks.
-        ranked: the same suspects.
-    """
-    pick, best = best_place(pools, pools.rewards[model]), best_place(pools, pools.utility)
-    told: list[Suspect] = []
-    rows: list[int] = place.tolist()
-    for k, row in enumerate(rows):
-        size, chosen, top = int(pools.size[row]), int(pick[row]), int(best[row])
-        told.append(
-            Suspect(
-                query=pools.query_ids[row],
-                user=pools.user_ids[int(pools.user[row])],
-                size=size,
-                correlation=float(ranked.correlation[k]),
-                posterior=float(ranked.posterior[k]),
-                pick=int(pools.candidate[row, chosen]),
-                pick_utility=float(pools.utility[row, chosen]),
-                best=int(pools.candidate[row, top]),
-                best_utility=float(pools.utility[row, top]),
-                mean_utility=float(pools.utility[row, :size].mean()),
-            )
-        )
-    return tuple(told)
-
 
 BlockEffects = Callable[[Pools, npt.NDArray[np.integer[Any]]], tuple[Texts, ...]]
 """Pools, and their users' codes among all users -> what their texts do to the means."""
@@ -129,17 +69,12 @@ BlockEffects = Callable[[Pools, npt.NDArray[np.integer[Any]]], tuple[Texts, ...]
 TextEffects = Callable[[BlockEffects], tuple[Texts, ...] | None]
 """Finds the effects of all texts block by block, None where no two users share one."""
 
-EDGES = np.linspace(-1.0, 1.0, 21)
-
 Collapses = dict[str, tuple[Collapse, Collapse]]
-
-QUANTITIES = {"active": "varying", "negative": "negative", "plus": "plus", "minus": "minus"}
-"""Means over active queries, and the sums they come from."""
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What one data set says about one model, besides its curve.
+    """Facts of one model on one data set, besides its curve and intervals.
 
     Attributes:
         scale: of the rewards.
@@ -163,8 +98,52 @@ class ModelFacts:
 
 
 @dataclass(frozen=True)
-class Base:
-    """What all models of a data set share.
+class RankedSuspects:
+    """Suspects, the likeliest first; at most 12.
+
+    Attributes:
+        rows: shape (S,), their places among all queries.
+        correlation: shape (S,).
+        posterior: shape (S,), NaN where the pool holds fewer than 4 candidates.
+    """
+
+    rows: IntArray
+    correlation: FloatArray
+    posterior: FloatArray
+
+
+@dataclass(frozen=True)
+class DataSetFacts:
+    """Evidence and facts of one data set.
+
+    Attributes:
+        evidence: what intervals are made of.
+        models: each model's other facts, suspects left out.
+        suspects: name of a model -> the queries to show, once their pools are fetched.
+    """
+
+    evidence: Evidence
+    models: dict[str, ModelFacts]
+    suspects: dict[str, RankedSuspects]
+
+    def suspected(self) -> IntArray:
+        """List the places of all suspects, each once, increasing."""
+        return np.unique(np.concatenate([one.rows for one in self.suspects.values()]))
+
+    def with_suspects(self, pools: Pools) -> DataSetFacts:
+        """Complete the facts with described suspects; pools: those of :meth:`suspected`, in that order."""
+        rows = self.suspected()
+        described = {
+            name: describe_suspects(pools, np.searchsorted(rows, one.rows), name, one)
+            for name, one in self.suspects.items()
+        }
+        models = {name: replace(facts, suspects=described[name]) for name, facts in self.models.items()}
+        return replace(self, models=models)
+
+
+@dataclass(frozen=True)
+class SharedInputs:
+    """Inputs that all models of a data set share.
 
     Attributes:
         n: shape (K,), the values of N that are reported.
@@ -179,35 +158,27 @@ class Base:
     rules: tuple[Rule, ...]
 
 
-@dataclass(frozen=True)
-class Found:
-    """What follows from the queries.
+def facts_of_queries(
+    queries: Queries, n: IntArray, averaging: Averaging, texts: TextEffects, rules: Sequence[Rule] = ()
+) -> DataSetFacts:
+    """Compute evidence and facts from measured queries.
 
-    Attributes:
-        evidence: what intervals are made of.
-        models: each model's other facts, suspects left out.
-        suspects: name of a model -> the queries to show, once their pools are fetched.
+    Args:
+        queries: measured at the same n.
+        n: shape (K,), increasing.
+        averaging: whether users or queries weigh the same.
+        texts: finds the effects of texts, which need the candidates.
+        rules: other rules, that the queries were measured with.
     """
-
-    evidence: Evidence
-    models: dict[str, ModelFacts]
-    suspects: dict[str, Ranked]
-
-    def suspected(self) -> IntArray:
-        """Places of all suspects, each once, increasing."""
-        return np.unique(np.concatenate([one.rows for one in self.suspects.values()]))
-
-    def with_suspects(self, pools: Pools) -> Found:
-        """The facts complete; pools: those of :meth:`suspected`, in that order."""
-        rows = self.suspected()
-        told = {
-            name: describe(pools, np.searchsorted(rows, one.rows), name, one) for name, one in self.suspects.items()
-        }
-        models = {name: replace(facts, suspects=told[name]) for name, facts in self.models.items()}
-        return replace(self, models=models)
+    shared, collapses = _shared_inputs(queries, n, averaging, rules), _collapses(queries)
+    facts: dict[str, ModelFacts] = {}
+    suspects: dict[str, RankedSuspects] = {}
+    for name, (own, _) in collapses.items():
+        facts[name], suspects[name] = _facts(queries, name, shared, own)
+    return DataSetFacts(_evidence(queries, shared, collapses, texts), facts, suspects)
 
 
-def gather(pools: Pools, n: IntArray, averaging: Averaging) -> tuple[Evidence, dict[str, ModelFacts]]:
+def facts_of_pools(pools: Pools, n: IntArray, averaging: Averaging) -> tuple[Evidence, dict[str, ModelFacts]]:
     """Measure every model on the same pools.
 
     Args:
@@ -218,52 +189,32 @@ def gather(pools: Pools, n: IntArray, averaging: Averaging) -> tuple[Evidence, d
     Returns:
         What intervals are made of, and each model's other facts.
     """
-    found = conclude(measure_queries(pools, n), n, averaging, _texts_of(pools))
+    found = facts_of_queries(measure_queries(pools, n), n, averaging, _texts_of(pools))
     rows = found.suspected()
     if len(rows):
         found = found.with_suspects(pools.take(rows))
     return found.evidence, found.models
 
 
-def gather_evidence(pools: Pools, n: IntArray, averaging: Averaging) -> Evidence:
-    """Only what intervals are made of; arguments as for :func:`gather`."""
+def evidence_of_pools(pools: Pools, n: IntArray, averaging: Averaging) -> Evidence:
+    """Measure only what intervals are made of; arguments as for :func:`facts_of_pools`."""
     queries = measure_queries(pools, n)
-    return _evidence(queries, _base(queries, n, averaging), _collapses(queries), _texts_of(pools))
-
-
-def conclude(
-    queries: Queries, n: IntArray, averaging: Averaging, texts: TextEffects, rules: Sequence[Rule] = ()
-) -> Found:
-    """What follows from the queries.
-
-    Args:
-        queries: measured at the same n.
-        n: shape (K,), increasing.
-        averaging: whether users or queries weigh the same.
-        texts: finds the effects of texts, which need the candidates.
-        rules: other rules, that the queries were measured with.
-    """
-    base, collapses = _base(queries, n, averaging, rules), _collapses(queries)
-    facts: dict[str, ModelFacts] = {}
-    suspects: dict[str, Ranked] = {}
-    for name, (own, _) in collapses.items():
-        facts[name], suspects[name] = _facts(queries, name, base, own)
-    return Found(_evidence(queries, base, collapses, texts), facts, suspects)
+    return _evidence(queries, _shared_inputs(queries, n, averaging), _collapses(queries), _texts_of(pools))
 
 
 def _texts_of(pools: Pools) -> TextEffects:
     return lambda effects: effects(pools, pools.user) if shares_texts(pools) else None
 
 
-def _base(queries: Queries, n: IntArray, averaging: Averaging, rules: Sequence[Rule] = ()) -> Base:
-    return Base(n, doubling_grid(n), user_weights(queries.sums.one("queries"), averaging), tuple(rules))
+def _shared_inputs(queries: Queries, n: IntArray, averaging: Averaging, rules: Sequence[Rule] = ()) -> SharedInputs:
+    return SharedInputs(n, doubling_grid(n), user_weights(queries.sums.one("queries"), averaging), tuple(rules))
 
 
-def _evidence(queries: Queries, base: Base, collapses: Collapses, texts: TextEffects) -> Evidence:
-    curves, quantities = _curve_influences(queries, base), _quantity_influences(queries, base, collapses)
+def _evidence(queries: Queries, shared: SharedInputs, collapses: Collapses, texts: TextEffects) -> Evidence:
+    curves, quantities = _curve_influences(queries, shared), _quantity_influences(queries, shared, collapses)
     sums = queries.sums
     spread = UserSpread(
-        weight=base.weight,
+        weight=shared.weight,
         judged=sums.one("judged"),
         variance=sums.one("variance"),
         rewards={name: sums.one("variance", name) for name in collapses},
@@ -272,7 +223,7 @@ def _evidence(queries: Queries, base: Base, collapses: Collapses, texts: TextEff
     )
     found = texts(
         lambda pools, user: (
-            text_effects(pools, base.weight[user], curves.columns, base.grid, base.rules),
+            text_effects(pools, shared.weight[user], curves.columns, shared.grid, shared.rules),
             quantity_effects(pools, user, spread),
         )
     )
@@ -282,7 +233,7 @@ def _evidence(queries: Queries, base: Base, collapses: Collapses, texts: TextEff
 
 
 def _collapses(queries: Queries) -> Collapses:
-    """Every model's collapse by the rule of its own scale, and by the other one."""
+    """Judge every model's collapse by the rule of its own scale, and by the other one."""
     sums = queries.sums
     utility, judged = sums.one("variance"), sums.one("judged")
     result: Collapses = {}
@@ -293,31 +244,31 @@ def _collapses(queries: Queries) -> Collapses:
     return result
 
 
-def _curve_influences(queries: Queries, base: Base) -> Influences:
-    sums, grid = queries.sums, base.grid.tolist()
+def _curve_influences(queries: Queries, shared: SharedInputs) -> Influences:
+    sums, grid = queries.sums, shared.grid.tolist()
     columns: list[Column] = [("one", 0), ("mean", 0), *(("oracle", one) for one in grid)]
     parts = [sums.all("queries"), sums.all("mean"), sums.all("oracle")]
     for what, place in curve_statistics(sums.layout):
         columns += [(place, one) for one in grid]
         parts.append(sums.all(*what))
-    users = base.weight[:, None] * np.concatenate(parts, axis=1)
+    users = shared.weight[:, None] * np.concatenate(parts, axis=1)
     return Influences(tuple(columns), users.sum(axis=0), queries.user_ids, users, None)
 
 
 def curve_statistics(layout: Iterable[Statistic]) -> list[tuple[Statistic, str]]:
-    """The sums that are curves of models, each as (statistic, model), and the name of their means."""
+    """List the sums that are curves of models, each as (statistic, model), and the name of their means."""
     known = [(what, model) for model, what in layout if model]
     curves = [((what, model), f"model:{model}") for what, model in known if what == "curve"]
     return curves + [((what, model), f"{what}:{model}") for what, model in known if what.startswith("rule ")]
 
 
-def _quantity_influences(queries: Queries, base: Base, collapses: Collapses) -> Influences:
+def _quantity_influences(queries: Queries, shared: SharedInputs, collapses: Collapses) -> Influences:
     sums = queries.sums
     columns: list[Column] = []
     parts: list[FloatArray] = []
     for name, (own, other) in collapses.items():
         each = own.judged / max(int(own.judged.sum()), 1)
-        active = base.weight * ~own.collapsed
+        active = shared.weight * ~own.collapsed
         values = {"judged": each, "collapsed": each * own.collapsed, "other": each * other.collapsed}
         values |= {what: active * sums.one(part, name) for what, part in QUANTITIES.items()}
         columns += [(f"{what}:{name}", 0) for what in values]
@@ -326,17 +277,17 @@ def _quantity_influences(queries: Queries, base: Base, collapses: Collapses) -> 
     return Influences(tuple(columns), users.sum(axis=0), queries.user_ids, users, None)
 
 
-def _facts(queries: Queries, name: str, base: Base, own: Collapse) -> tuple[ModelFacts, Ranked]:
-    sums = _law_sums(queries.sums, name, base, own)
+def _facts(queries: Queries, name: str, shared: SharedInputs, own: Collapse) -> tuple[ModelFacts, RankedSuspects]:
+    sums = _law_sums(queries.sums, name, shared, own)
     active = np.flatnonzero(np.isfinite(queries.models[name].correlation) & ~own.collapsed[queries.user])
     r = queries.models[name].correlation[active]
-    fitted = correct(r, queries.size[active].astype(np.int64), base.weight[queries.user[active]])
+    fitted = correct(r, queries.size[active].astype(np.int64), shared.weight[queries.user[active]])
     facts = ModelFacts(
         scale=queries.scales[name],
         law=laws(sums),
         ledger=ledger(sums),
         corrected=None if fitted is None else fitted[0],
-        per_user=_per_user(queries, name, base, own),
+        per_user=_per_user(queries, name, shared, own),
         counts=np.histogram(r, EDGES)[0].astype(np.int64),
         suspects=(),
         active_queries=len(active),
@@ -344,29 +295,85 @@ def _facts(queries: Queries, name: str, base: Base, own: Collapse) -> tuple[Mode
     return facts, find_suspects(queries, name, active, None if fitted is None else fitted[1])
 
 
-def _law_sums(sums: Sums, name: str, base: Base, own: Collapse) -> LawSums:
-    w, judged = base.weight, int(own.judged.sum())
-    awake, fallen = w * ~own.collapsed, w * own.collapsed
+def _law_sums(sums: UserSums, name: str, shared: SharedInputs, own: Collapse) -> LawSums:
+    w, judged = shared.weight, int(own.judged.sum())
+    active, collapsed = w * ~own.collapsed, w * own.collapsed
     return LawSums(
-        n=base.n,
+        n=shared.n,
         alpha=float(own.collapsed.sum()) / judged if judged else 0.0,
         sigma=float(w @ sums.one("sigma")),
-        active=float(awake @ sums.one("varying", name)),
-        r=float(awake @ sums.one("plus", name) + awake @ sums.one("minus", name)),
-        sigma_active=float(awake @ sums.one("sigma", name)),
-        growth=awake @ sums.all("growth", name),
-        reward=awake @ sums.all("reward", name),
-        pool=awake @ sums.all("pool", name),
-        gain=awake @ sums.all("gain", name),
-        leakage=fallen @ sums.all("gain", name) + w @ sums.all("rest", name),
+        active=float(active @ sums.one("varying", name)),
+        r=float(active @ sums.one("plus", name) + active @ sums.one("minus", name)),
+        sigma_active=float(active @ sums.one("sigma", name)),
+        growth=active @ sums.all("growth", name),
+        reward=active @ sums.all("reward", name),
+        pool=active @ sums.all("pool", name),
+        gain=active @ sums.all("gain", name),
+        leakage=collapsed @ sums.all("gain", name) + w @ sums.all("rest", name),
     )
 
 
-def _per_user(queries: Queries, name: str, base: Base, own: Collapse) -> PerUser:
+def _per_user(queries: Queries, name: str, shared: SharedInputs, own: Collapse) -> PerUser:
     sums = queries.sums
     count = sums.one("queries")
     gain = (sums.all("gain", name) + sums.all("rest", name))[:, -1] / count
     headroom = sums.all("headroom")[:, -1] / count
     captured = np.full(len(count), np.nan)
-    np.divide(gain, headroom, out=captured, where=(sums.one("sigma") > 0) & (base.n[-1] > 1))
+    np.divide(gain, headroom, out=captured, where=(sums.one("sigma") > 0) & (shared.n[-1] > 1))
     return PerUser(queries.user_ids, count.astype(np.int64), gain, headroom, captured, own.ratio, own.collapsed)
+
+
+def find_suspects(queries: Queries, model: str, active: IntArray, mixture: Mixture | None) -> RankedSuspects:
+    """List active queries whose pick is worse than a random candidate, the likeliest hacked first, at most 12.
+
+    Args:
+        queries: what is known of them.
+        model: whose picks.
+        active: shape (A,), places of the active queries.
+        mixture: the fitted distribution of zeta; one normal by moments takes its place where there is none.
+    """
+    one = queries.models[model]
+    large = active[queries.size[active] >= SMALLEST_POOL]
+    if mixture is None and len(large):
+        mixture = prior_by_moments(*fisher(one.correlation[large], queries.size[large].astype(np.int64)))
+    rows = active[one.worse[active]]
+    chance = np.full(len(rows), np.nan)
+    for low in range(0, len(rows), CHUNK):
+        here = rows[low : low + CHUNK]
+        use = queries.size[here] >= SMALLEST_POOL
+        if mixture is not None and use.any():
+            z, v = fisher(one.correlation[here[use]], queries.size[here[use]].astype(np.int64))
+            chance[low : low + CHUNK][use] = posterior_below_zero(mixture, z, v)
+    order = np.lexsort((queries.key[rows], one.correlation[rows], -np.nan_to_num(chance, nan=-1.0)))[:MOST]
+    return RankedSuspects(rows[order], one.correlation[rows[order]], chance[order])
+
+
+def describe_suspects(pools: Pools, place: IntArray, model: str, ranked: RankedSuspects) -> tuple[Suspect, ...]:
+    """Describe suspects in full.
+
+    Args:
+        pools: that hold them, whole.
+        place: shape (S,), where each is among the pools.
+        model: whose picks.
+        ranked: the same suspects.
+    """
+    pick, best = best_place(pools, pools.rewards[model]), best_place(pools, pools.utility)
+    described: list[Suspect] = []
+    rows: list[int] = place.tolist()
+    for k, row in enumerate(rows):
+        size, chosen, top = int(pools.size[row]), int(pick[row]), int(best[row])
+        described.append(
+            Suspect(
+                query=pools.query_ids[row],
+                user=pools.user_ids[int(pools.user[row])],
+                size=size,
+                correlation=float(ranked.correlation[k]),
+                posterior=float(ranked.posterior[k]),
+                pick=int(pools.candidate[row, chosen]),
+                pick_utility=float(pools.utility[row, chosen]),
+                best=int(pools.candidate[row, top]),
+                best_utility=float(pools.utility[row, top]),
+                mean_utility=float(pools.utility[row, :size].mean()),
+            )
+        )
+    return tuple(described)

@@ -1,4 +1,4 @@
-"""The mean over folds as a diagnosis of its own: users come again in every fold, texts do not."""
+"""Combine the diagnoses of folds into their mean: users come again in every fold, texts do not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bestfor.diagnostics.calibration import pool_calibrations
-from bestfor.diagnostics.diagnose import Diagnosis, Frame, assemble
+from bestfor.diagnostics.diagnose import Diagnosis, Header, assemble
 from bestfor.diagnostics.evidence import MOST, ModelFacts
 from bestfor.diagnostics.quantities.laws import LAWS, Ledger
 from bestfor.diagnostics.quantities.mixture import Corrected
@@ -24,7 +24,7 @@ _TERMS = ("law", "growth", "alpha", "sigma", "covariance", "shape", "leakage", "
 def combine_folds(
     folds: Sequence[Diagnosis], *, name: str | None = None, signature: Mapping[str, Any] | None = None
 ) -> Diagnosis:
-    """The mean of the folds, each weighing the same.
+    """Average folds, each weighing the same.
 
     Curves, captured, laws, the ledger and the quantities are means of the folds' values. Intervals come from each
     user's and each text's influence on that mean: users shared by folds are matched by id, so are texts.
@@ -43,9 +43,9 @@ def combine_folds(
     if not folds:
         raise InputError("folds", "none", "at least one diagnosis")
     for place, fold in enumerate(folds[1:], start=2):
-        _same(folds[0], fold, place)
+        _check_same(folds[0], fold, place)
     first = folds[0]
-    frame = Frame(
+    header = Header(
         name=first.name if name is None else name,
         signature=_agreed(folds) if signature is None else {**_settings(first), **signature},
         averaging=first.averaging,
@@ -61,17 +61,17 @@ def combine_folds(
     )
     facts = {model: _mean_facts([fold.models[model] for fold in folds]) for model in first.models}
     evidence = tuple(one for fold in folds for one in fold.evidence)
-    whole = assemble(frame, first.n, evidence, facts)
+    whole = assemble(header, first.n, evidence, facts)
     notes = {
         model: tuple(dict.fromkeys(note for fold in folds for note in fold.models[model].notes)) for model in facts
     }
     calibrations = {
-        model: pool_calibrations([fold.models[model].calibration for fold in folds], frame.level) for model in facts
+        model: pool_calibrations([fold.models[model].calibration for fold in folds], header.level) for model in facts
     }
     return replace(whole.with_notes(notes).with_calibration(calibrations), folds=tuple(folds))
 
 
-def _same(first: Diagnosis, other: Diagnosis, place: int) -> None:
+def _check_same(first: Diagnosis, other: Diagnosis, place: int) -> None:
     pairs = {
         "N": (first.n.tolist(), other.n.tolist()),
         "models": (sorted(first.models), sorted(other.models)),
@@ -143,7 +143,7 @@ def _mean_corrected(folds: Sequence[Corrected | None]) -> Corrected | None:
 
 
 def pool_users(tables: Sequence[PerUser]) -> PerUser:
-    """Each user over all folds, every fold in which the user stands weighing the same.
+    """Pool each user over all folds, every fold in which the user stands weighing the same.
 
     Returns:
         Queries summed, gain and headroom averaged, captured their ratio; collapsed in at least half of the folds.

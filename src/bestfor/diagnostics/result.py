@@ -1,4 +1,4 @@
-"""What a diagnosis holds: frozen values, NumPy inside."""
+"""Hold the values of a diagnosis: frozen dataclasses, NumPy inside."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-from bestfor.diagnostics.beyond.gather import Beyond
+from bestfor.diagnostics.beyond.measure import SampleMeasurements
 from bestfor.diagnostics.beyond.outlook import Outlook, PoolsUsed
 from bestfor.diagnostics.calibration import Calibration
 from bestfor.diagnostics.intervals.clustered import Resampling
@@ -28,7 +28,7 @@ class Curve:
     high: FloatArray
 
     def at(self, n: int) -> Estimate:
-        """The value at one N (which must be in ``n``) with its interval, None where there is none."""
+        """Look up the value at one N (which must be in ``n``) with its interval, None where there is none."""
         k = self.n.tolist().index(n)
         low, high = float(self.low[k]), float(self.high[k])
         return Estimate(float(self.value[k]), None if math.isnan(low) else low, None if math.isnan(high) else high)
@@ -122,7 +122,7 @@ class Needed:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How much more of the headroom one model captures than another, at one N."""
+    """Difference in captured headroom of one model and another, at one N."""
 
     model: str
     against: str
@@ -132,7 +132,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class OtherRule:
-    """What another rule than the highest reward earns with the same rewards.
+    """Curve of another rule than the highest reward, with the same rewards.
 
     Attributes:
         rule: its name.
@@ -147,7 +147,7 @@ class OtherRule:
 
 @dataclass(frozen=True)
 class ModelDiagnosis:
-    """Everything about one reward model; arrays over N have shape (K,).
+    """Diagnosis of one reward model; arrays over N have shape (K,).
 
     Attributes:
         scale: of its rewards.
@@ -200,11 +200,11 @@ class ModelDiagnosis:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What intervals are computed from: influences on the curves and on the quantities, and a sample's own."""
+    """Evidence of one data set, from which intervals are computed: influences on curves, quantities and a sample."""
 
     curves: Influences
     quantities: Influences
-    beyond: Beyond | None = None
+    beyond: SampleMeasurements | None = None
 
 
 @dataclass(frozen=True)
@@ -251,18 +251,18 @@ class DiagnosisResult:
 
     @property
     def n(self) -> IntArray:
-        """Shape (K,): the candidates drawn."""
+        """Candidates drawn, shape (K,)."""
         return self.oracle.n
 
     def with_notes(self, notes: Mapping[str, tuple[str, ...]]) -> Self:
-        """The same diagnosis with notes on some models, by name."""
+        """Add notes on some models, by name."""
         models = {
             name: replace(model, notes=(*model.notes, *notes.get(name, ()))) for name, model in self.models.items()
         }
         return replace(self, models=models)
 
     def with_calibration(self, found: Mapping[str, Calibration | None]) -> Self:
-        """The same diagnosis with the calibration of some models, by name."""
+        """Set the calibration of some models, by name."""
         models = {
             name: replace(model, calibration=found.get(name, model.calibration)) for name, model in self.models.items()
         }

@@ -1,7 +1,4 @@
-"""A diagnosis as JSON values, exactly as docs/diagnosis.md lays them out.
-
-A calibration as JSON values.
-"""
+"""Convert a diagnosis to JSON values, exactly as docs/diagnosis.md lays them out."""
 
 from __future__ import annotations
 
@@ -18,42 +15,16 @@ from bestfor.types import Estimate
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-    from bestfor.diagnostics.beyond.outlook import Outlook, PerUserN, Stopped
+    from bestfor.diagnostics.beyond.outlook import Outlook, PerUserN, StoppingReplay
     from bestfor.diagnostics.calibration import Calibration
     from bestfor.diagnostics.result import Comparison, DiagnosisResult, ModelDiagnosis, OtherRule, PerUser, Quantities
 
-
-def calibration_json(calibration: Calibration | None) -> dict[str, Any] | None:
-    """A calibration as docs/diagnosis.md lays it out, arrays and NaN still in it."""
-    if calibration is None:
-        return None
-    told: dict[str, Any] = {}
-    for name in ("temperature", "ence", "nll", "gain", "tempered_gain"):
-        one: Estimate = getattr(calibration, name)
-        told |= {name: one.value, f"{name}_low": one.low, f"{name}_high": one.high}
-    return {
-        "candidates": calibration.candidates,
-        "users": calibration.users,
-        "left_out": calibration.left_out,
-        "values": calibration.values,
-        **told,
-        "ence_by_noise": calibration.ence_by_noise,
-        "nll_constant": calibration.nll_constant,
-        "coverage": [
-            {"level": one.level, "share": one.share.value, "low": one.share.low, "high": one.share.high}
-            for one in calibration.coverage
-        ],
-        "reliability": asdict(calibration.reliability),
-        "pit": calibration.pit,
-        "verdict": calibrated(calibration),
-    }
-
-
 Json = dict[str, Any]
+OUTLOOK = ("three_draw", "soft", "extrapolation", "best_fixed_n", "per_user_n", "stopping", "needed")
 
 
 def diagnosis_json(diagnosis: DiagnosisResult) -> Json:
-    """A diagnosis as JSON values."""
+    """Convert a diagnosis to JSON values."""
     oracle = diagnosis.oracle
     result = {
         "signature": dict(diagnosis.signature),
@@ -106,7 +77,7 @@ def _model(model: ModelDiagnosis) -> Json:
 
 
 def flat(record: DataclassInstance, **renamed: str) -> Json:
-    """A record's fields by name; an estimate becomes its value and, under ``_low`` and ``_high``, its interval.
+    """Collect a record's fields by name; an estimate becomes its value and, under ``_low`` and ``_high``, its interval.
 
     Args:
         record: a dataclass.
@@ -133,10 +104,10 @@ def _per_user(table: PerUser) -> Ready:
 
 
 def _other_rule(one: OtherRule) -> Json:
-    told: Json = {"rule": one.rule, "n": one.utility.n}
+    entry: Json = {"rule": one.rule, "n": one.utility.n}
     for key, curve in (("utility", one.utility), ("difference", one.difference)):
-        told |= {key: curve.value, f"{key}_low": curve.low, f"{key}_high": curve.high}
-    return told
+        entry |= {key: curve.value, f"{key}_low": curve.low, f"{key}_high": curve.high}
+    return entry
 
 
 def _comparison(comparison: Comparison) -> Json:
@@ -144,11 +115,8 @@ def _comparison(comparison: Comparison) -> Json:
     return {**one, "low": one.pop("captured_difference_low"), "high": one.pop("captured_difference_high")}
 
 
-OUTLOOK = ("three_draw", "soft", "extrapolation", "best_fixed_n", "per_user_n", "stopping", "needed")
-
-
 def _outlook(outlook: Outlook | None) -> Json:
-    """The keys that an outlook adds to its model; each is None where there was no sample."""
+    """Collect the keys that an outlook adds to its model; each is None where there was no sample."""
     if outlook is None:
         return dict.fromkeys(OUTLOOK)
     reach, renamed = outlook.extrapolation, {"low": "difference_low", "high": "difference_high"}
@@ -163,10 +131,36 @@ def _outlook(outlook: Outlook | None) -> Json:
     }
 
 
-def _or_reason(found: PerUserN | Stopped, what: str) -> Json:
+def _or_reason(found: PerUserN | StoppingReplay, what: str) -> Json:
     if found.reason:
         return {"cost_per_candidate": found.cost_per_candidate, what: None, "reason": found.reason}
     return {**flat(found), "reason": None}
+
+
+def calibration_json(calibration: Calibration | None) -> dict[str, Any] | None:
+    """Lay out a calibration as docs/diagnosis.md does, arrays and NaN still in it."""
+    if calibration is None:
+        return None
+    numbers: dict[str, Any] = {}
+    for name in ("temperature", "ence", "nll", "gain", "tempered_gain"):
+        one: Estimate = getattr(calibration, name)
+        numbers |= {name: one.value, f"{name}_low": one.low, f"{name}_high": one.high}
+    return {
+        "candidates": calibration.candidates,
+        "users": calibration.users,
+        "left_out": calibration.left_out,
+        "values": calibration.values,
+        **numbers,
+        "ence_by_noise": calibration.ence_by_noise,
+        "nll_constant": calibration.nll_constant,
+        "coverage": [
+            {"level": one.level, "share": one.share.value, "low": one.share.low, "high": one.share.high}
+            for one in calibration.coverage
+        ],
+        "reliability": asdict(calibration.reliability),
+        "pit": calibration.pit,
+        "verdict": calibrated(calibration),
+    }
 
 
 class Ready:
@@ -177,7 +171,7 @@ class Ready:
 
 
 def plain(value: object) -> Any:  # noqa: ANN401
-    """Arrays as lists, tuples as lists, and what is not finite as None, all the way down."""
+    """Convert arrays and tuples to lists and what is not finite to None, all the way down."""
     if isinstance(value, Ready):
         return value.values
     if isinstance(value, Mapping):

@@ -1,10 +1,6 @@
-"""Plain sentences: what was seen, what causes it, what to do next.
+"""Write the sentences of a diagnosis: findings, headline, advice, reasons, and a summary in a few lines of text.
 
-Plain sentences on what to do next: draw more, stop earlier, give users their own N.
-
-A diagnosis as a few lines of text.
-
-Why a quantity cannot be had.
+A finding says what was seen, what causes it and what to do next.
 """
 
 from __future__ import annotations
@@ -34,196 +30,17 @@ NATS = 0.002
 CLOSE = 1.05
 """Errors within 5 % of the predicted standard deviation are as predicted."""
 
-
-def larger_pools(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
-    """Whether more candidates than the largest N would pay, where doubling still does."""
-    largest, outlook = int(diagnosis.n[-1]), model.outlook
-    still = next(one.n for one in model.best_n if one.cost_in_utility_units == COST) == largest
-    if outlook is None or not still or largest == 1:
-        return None
-    reach, gain = outlook.extrapolation, model.gain.at(largest).value
-    pays = f"The last doubling, to N = {largest}, gained more than {COST}"
-    if reach.smallest_pool >= 2 * largest:
-        return f"{pays}, and every pool holds {reach.smallest_pool} candidates: ask for a larger N."
-    if reach.trusted_to is None or reach.trusted_to <= largest:
-        why = reach.verdict.removeprefix("not extrapolable: ")
-        return f"{pays}, but what lies beyond is not extrapolable ({why}). Sample larger pools for some queries first."
-    step = next(step for step in reach.steps if step.n == reach.trusted_to)
-    low, high = sorted((step.order_2.value, step.gao.value))
-    return (
-        f"{pays}: the gain of {gain:.3f} should grow to between {low:.3f} and {high:.3f} at N = {reach.trusted_to}, "
-        "by two predictions that agree. Draw more if that is worth their cost."
-    )
-
-
-def stop_early(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
-    """Whether a stopping rule earned more than the best fixed N."""
-    if model.outlook is None or not model.outlook.stopping.pays:
-        return None
-    told = model.outlook.stopping
-    return (
-        f"{told.verdict[:-1]} ({told.cost_per_candidate:g} each). Candidates differ enough early on; "
-        "replay the rule on fresh logs before turning it on."
-    )
-
-
-def own_n(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
-    """Whether users should get their own N."""
-    chosen = None if model.outlook is None else model.outlook.per_user_n
-    if chosen is None or chosen.gain.low is None or chosen.gain.low <= 0:
-        return None
-    return (
-        f"Users differ in what a candidate is worth to them: one N for each ({chosen.own_n:.1f} on average) earns "
-        f"{chosen.gain.value:.3f} more than N = {chosen.common_n:.0f} for all, on queries that did not choose it. "
-        "Give users with weak rewards fewer candidates."
-    )
-
-
-def calibrated(found: Calibration) -> str:
-    """Whether a predicted standard deviation can be believed, and what to do where it cannot."""
-    factor, t = math.sqrt(found.temperature.value), found.temperature
-    if t.low is None or t.high is None:
-        size = f"errors are {factor:.2f} times what its std says; one user alone carries no interval"
-    elif t.low > 1 and factor > CLOSE:
-        size = f"it is too sure: errors are {factor:.2f} times what its std says; multiply its std by that"
-    elif t.high < 1 and factor < 1 / CLOSE:
-        size = f"it is not sure enough: errors are only {factor:.2f} times what its std says; multiply its std by that"
-    else:
-        size = f"its std has the right size (errors are {factor:.2f} times what it says)"
-    return f"{size}; {_knows(found)}. Picks use the mean alone, so this changes no curve."
-
-
-def _knows(found: Calibration) -> str:
-    gain = found.tempered_gain
-    if len(found.reliability.candidates) == 1:
-        return "it is the same for nearly all candidates, so it cannot tell sure predictions from unsure ones"
-    if abs(gain.value) < NATS:
-        return "it tells sure predictions from unsure ones no better than one constant std"
-    if gain.low is not None and gain.low > 0:
-        return f"it tells sure predictions from unsure ones ({gain.value:.3f} nats better than one constant std)"
-    if gain.high is not None and gain.high < 0:
-        return f"one constant std would be better ({-gain.value:.3f} nats): it points at the wrong candidates"
-    return "it is not shown to tell sure predictions from unsure ones better than one constant std"
-
-
 WIDTH = 100
+MOST = 6
+AIM = 0.1
+WORTH_SAYING = 0.05
+"""Shares and relative errors below this are not worth a sentence."""
 
-
-def summary(diagnosis: DiagnosisResult) -> str:
-    """The headline, a table of curves, the quantities and the findings, at most 100 characters wide."""
-    n = diagnosis.n.tolist()
-    title = f"{diagnosis.name or 'diagnosis'}: {_count(diagnosis)}"
-    lines = [title, *_wrapped(diagnosis.headline, ""), "", "utility".ljust(24) + _cells([f"N={one}" for one in n])]
-    lines.append(_row("oracle", diagnosis.oracle))
-    lines += [_row(name, model.utility) for name, model in diagnosis.models.items()]
-    lines += ["", "captured".ljust(24) + _cells([f"N={one}" for one in n])]
-    lines += [_row(name, model.captured) for name, model in diagnosis.models.items()]
-    for name, model in diagnosis.models.items():
-        lines += ["", f"{name} ({model.scale} scale, interval over {model.interval})", *_quantities(model)]
-        for finding in model.findings:
-            lines += _wrapped(finding, "  - ")
-    return "\n".join(lines)
-
-
-def _count(diagnosis: DiagnosisResult) -> str:
-    folds = f", mean of {len(diagnosis.folds)} folds" if diagnosis.folds else ""
-    return f"{diagnosis.users} users, {diagnosis.queries} queries, {diagnosis.candidates} candidates{folds}"
-
-
-def _quantities(model: ModelDiagnosis) -> list[str]:
-    q, ledger = model.quantities, model.ledger
-    captured = model.captured.at(ledger.n)
-    best = ", ".join(f"{one.n} at {one.cost_in_utility_units:g}" for one in model.best_n)
-    lines = [
-        f"  captured at N={ledger.n}: {_estimate(captured)}{_beyond_one(captured)}",
-        f"  alpha {_estimate(q.alpha)}   beta {_estimate(q.beta)}   rho {_estimate(q.rho)}",
-    ]
-    if q.corrected is not None:
-        c = q.corrected
-        lines.append(f"  without noise: beta {c.beta:.3f}  rho+ {c.rho_plus:.3f}  rho- {c.rho_minus:.3f}")
-    lines.append(f"  law {ledger.law:.3f} -> observed {ledger.observed:.3f} at N={ledger.n}")
-    lines.append(f"  N that pays where each doubling costs something: {best}")
-    for other in model.rules:
-        utility, difference = _estimate(other.utility.at(ledger.n)), _estimate(other.difference.at(ledger.n))
-        lines.append(f"  rule {other.rule} at N={ledger.n}: utility {utility}, {difference} over the highest reward")
-    if model.outlook is not None:
-        lines += _outlook(model.outlook)
-    if model.calibration is not None:
-        lines += _wrapped(f"std: {calibrated(model.calibration)}", "  ")
-    return lines
-
-
-def _outlook(outlook: Outlook) -> list[str]:
-    noisy = [(n, sd) for n, sd in zip(outlook.three_draw.n.tolist(), outlook.three_draw.sd.tolist(), strict=True) if sd]
-    fixed = ", ".join(f"{one.n} at {one.cost_per_candidate:g}" for one in outlook.best_fixed_n)
-    lines = [f"  N that pays where each candidate costs something: {fixed}"]
-    lines += _wrapped(f"beyond the pool: {outlook.extrapolation.verdict}", "  ")
-    if noisy:
-        n, sd = noisy[-1]
-        lines.append(f"  the usual 3-draw estimate would carry +-{sd:.4f} at N={n}; the curve here carries none")
-    return lines
-
-
-def _estimate(estimate: Estimate) -> str:
-    if math.isnan(estimate.value):
-        return "-"
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.3f}"
-    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
-
-
-def _beyond_one(share: Estimate) -> str:
-    return "" if share.high is None or share.high <= 1 else " (nothing captures more than 1: a t interval is symmetric)"
-
-
-def _row(name: str, curve: Curve) -> str:
-    label = name if len(name) < 24 else name[:20] + "..."
-    return label.ljust(24) + _cells(["-" if math.isnan(value) else f"{value:.3f}" for value in curve.value.tolist()])
-
-
-def _cells(cells: list[str]) -> str:
-    return "".join(cell.rjust(9) for cell in cells)
-
-
-def _wrapped(text: str, bullet: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, initial_indent=bullet, subsequent_indent=" " * len(bullet))
-
-
+ONE_USER = "One user alone carries no interval and says nothing about other users."
 ONE_CANDIDATE = "every query has one candidate: within a query nothing can vary"
 NO_ACTIVE = "no active query: rewards or utilities are constant in every query, or their users have collapsed"
 SIGNS = {"rho_plus": "every correlation is negative", "rho_minus": "no correlation is negative"}
 FEW = f"needs {FEWEST_QUERIES} active queries with {SMALLEST_POOL} candidates or more (in every fold)"
-
-
-def reasons_for(missing: set[str], facts: ModelFacts) -> dict[str, str]:
-    """A reason for each quantity that cannot be had.
-
-    Args:
-        missing: of alpha, rho, rho_plus and rho_minus, those that are NaN.
-        facts: of the model.
-    """
-    reasons: dict[str, str] = {}
-    if "alpha" in missing:
-        reasons |= dict.fromkeys(("alpha", "alpha_other_scale"), ONE_CANDIDATE)
-    if not facts.active_queries:
-        why = ONE_CANDIDATE if "alpha" in missing else NO_ACTIVE
-        reasons |= dict.fromkeys(("beta", "beta_by_chance", "rho", "rho_plus", "rho_minus"), why)
-    else:
-        reasons |= {what: why for what, why in SIGNS.items() if what in missing}
-    if facts.corrected is None:
-        reasons["corrected"] = FEW
-    return reasons
-
-
-HEADLINE_COST = COST
-MOST = 6
-AIM = 0.1
-ONE_USER = "One user alone carries no interval and says nothing about other users."
-WORTH_SAYING = 0.05
-"""Shares and relative errors below this are not worth a sentence."""
-
-Rule = Callable[["DiagnosisResult", "ModelDiagnosis"], str | None]
-
 _TERMS = {
     "growth": (
         "the rewards have heavier tails than normal ones: read the 'reward' law instead",
@@ -250,10 +67,11 @@ _TERMS = {
         "the picks for users counted as collapsed are worse than random ones: serve them one candidate",
     ),
 }
+Finding = Callable[["DiagnosisResult", "ModelDiagnosis"], str | None]
 
 
 def findings(diagnosis: DiagnosisResult, name: str) -> tuple[str, ...]:
-    """What stands out about one model, each with its cause and the next step.
+    """List what stands out about one model, each with its cause and the next step.
 
     Args:
         diagnosis: complete but for findings and headline.
@@ -263,7 +81,7 @@ def findings(diagnosis: DiagnosisResult, name: str) -> tuple[str, ...]:
         At most six sentences, the most pressing first; one that says all is well where nothing stands out.
     """
     model = diagnosis.models[name]
-    troubles: tuple[Rule, ...] = (
+    troubles: tuple[Finding, ...] = (
         _one_user,
         _no_headroom,
         _no_gain,
@@ -276,16 +94,16 @@ def findings(diagnosis: DiagnosisResult, name: str) -> tuple[str, ...]:
         _left_out,
         _few_users,
     )
-    advice: tuple[Rule, ...] = (larger_pools, own_n, stop_early)
-    found = [sentence for rule in troubles if (sentence := rule(diagnosis, model))]
+    advice: tuple[Finding, ...] = (larger_pools, own_n, stop_early)
+    found = [sentence for finding in troubles if (sentence := finding(diagnosis, model))]
     if not found:
         found = ["Nothing stands out: the curve grows as the law says, and no user has collapsed."]
-    found += [sentence for rule in advice if (sentence := rule(diagnosis, model))]
+    found += [sentence for finding in advice if (sentence := finding(diagnosis, model))]
     return tuple(found[:MOST])
 
 
 def headline(diagnosis: DiagnosisResult, best: str) -> str:
-    """One sentence in plain words on the best model."""
+    """Write one sentence in plain words on the best model."""
     model, n = diagnosis.models[best], int(diagnosis.n[-1])
     headroom = diagnosis.oracle.value[-1] - diagnosis.pool_mean.value
     if n == 1:
@@ -313,16 +131,16 @@ def _earned(model: ModelDiagnosis, best: str, headroom: float, level: float) -> 
 
 
 def _worth(model: ModelDiagnosis, n: int) -> str:
-    """How many candidates pay, at a price told both ways: of one doubling, and of one candidate."""
-    best = next(one.n for one in model.best_n if one.cost_in_utility_units == HEADLINE_COST)
+    """Say how many candidates pay, at a price of one doubling and of one candidate."""
+    best = next(one.n for one in model.best_n if one.cost_in_utility_units == COST)
     fixed = () if model.outlook is None else model.outlook.best_fixed_n
-    each = next((one.n for one in fixed if one.cost_per_candidate == HEADLINE_COST), None)
+    each = next((one.n for one in fixed if one.cost_per_candidate == COST), None)
     if best == 1:
-        return f"more than one candidate does not pay where each doubling costs {HEADLINE_COST}{_doubtful(model)}."
+        return f"more than one candidate does not pay where each doubling costs {COST}{_doubtful(model)}."
     if best == n:
-        text = f"every doubling up to N = {n} pays where it costs {HEADLINE_COST}"
+        text = f"every doubling up to N = {n} pays where it costs {COST}"
     else:
-        text = f"more than N = {best} does not pay where each doubling costs {HEADLINE_COST}"
+        text = f"more than N = {best} does not pay where each doubling costs {COST}"
     return f"{text}." if each is None else f"{text}; N = {each} is best where each candidate costs that."
 
 
@@ -338,7 +156,7 @@ def _range(estimate: Estimate, level: float) -> str:
 
 
 def _share_range(estimate: Estimate, level: float) -> str:
-    """The interval of a share, which cannot exceed 1 while its t interval can."""
+    """Write the interval of a share, which cannot exceed 1 while its t interval can."""
     if estimate.low is None or estimate.high is None:
         return ""
     capped = ", capped" if estimate.high > 1 else ""
@@ -351,6 +169,12 @@ def _counted(some: int, users: int) -> str:
 
 def _largest(diagnosis: DiagnosisResult) -> int:
     return int(diagnosis.n[-1])
+
+
+def _one_user(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
+    if diagnosis.users > 1:
+        return None
+    return f"{ONE_USER} Nothing below is told from chance: add rows of other users before deciding anything."
 
 
 def _no_headroom(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
@@ -483,12 +307,6 @@ def _left_out(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     return f"Left out: {' and '.join(parts)}. Ask for a smaller largest N, or complete the pools."
 
 
-def _one_user(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
-    if diagnosis.users > 1:
-        return None
-    return f"{ONE_USER} Nothing below is told from chance: add rows of other users before deciding anything."
-
-
 def _few_users(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     captured = model.captured.at(_largest(diagnosis))
     if captured.low is None or captured.high is None or captured.high - captured.low <= 0.3:
@@ -498,3 +316,174 @@ def _few_users(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     if needed is None:
         return f"{known}; more users alone will not bring it to +-{AIM}: the texts are too few."
     return f"{known}; +-{AIM} would take about {needed} users like these."
+
+
+def larger_pools(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
+    """Say whether more candidates than the largest N would pay, where doubling still does."""
+    largest, outlook = int(diagnosis.n[-1]), model.outlook
+    last_n_pays = next(one.n for one in model.best_n if one.cost_in_utility_units == COST) == largest
+    if outlook is None or not last_n_pays or largest == 1:
+        return None
+    reach, gain = outlook.extrapolation, model.gain.at(largest).value
+    pays = f"The last doubling, to N = {largest}, gained more than {COST}"
+    if reach.smallest_pool >= 2 * largest:
+        return f"{pays}, and every pool holds {reach.smallest_pool} candidates: ask for a larger N."
+    if reach.trusted_to is None or reach.trusted_to <= largest:
+        why = reach.verdict.removeprefix("not extrapolable: ")
+        return f"{pays}, but what lies beyond is not extrapolable ({why}). Sample larger pools for some queries first."
+    step = next(step for step in reach.steps if step.n == reach.trusted_to)
+    low, high = sorted((step.order_2.value, step.gao.value))
+    return (
+        f"{pays}: the gain of {gain:.3f} should grow to between {low:.3f} and {high:.3f} at N = {reach.trusted_to}, "
+        "by two predictions that agree. Draw more if that is worth their cost."
+    )
+
+
+def own_n(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
+    """Say whether users should get their own N."""
+    chosen = None if model.outlook is None else model.outlook.per_user_n
+    if chosen is None or chosen.gain.low is None or chosen.gain.low <= 0:
+        return None
+    return (
+        f"Users differ in what a candidate is worth to them: one N for each ({chosen.own_n:.1f} on average) earns "
+        f"{chosen.gain.value:.3f} more than N = {chosen.common_n:.0f} for all, on queries that did not choose it. "
+        "Give users with weak rewards fewer candidates."
+    )
+
+
+def stop_early(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
+    """Say whether a stopping rule earned more than the best fixed N."""
+    if model.outlook is None or not model.outlook.stopping.pays:
+        return None
+    replay = model.outlook.stopping
+    return (
+        f"{replay.verdict[:-1]} ({replay.cost_per_candidate:g} each). Candidates differ enough early on; "
+        "replay the rule on fresh logs before turning it on."
+    )
+
+
+def calibrated(found: Calibration) -> str:
+    """Say whether a predicted standard deviation can be believed, and what to do where it cannot."""
+    factor, t = math.sqrt(found.temperature.value), found.temperature
+    if t.low is None or t.high is None:
+        size = f"errors are {factor:.2f} times what its std says; one user alone carries no interval"
+    elif t.low > 1 and factor > CLOSE:
+        size = f"it is too sure: errors are {factor:.2f} times what its std says; multiply its std by that"
+    elif t.high < 1 and factor < 1 / CLOSE:
+        size = f"it is not sure enough: errors are only {factor:.2f} times what its std says; multiply its std by that"
+    else:
+        size = f"its std has the right size (errors are {factor:.2f} times what it says)"
+    return f"{size}; {_knows(found)}. Picks use the mean alone, so this changes no curve."
+
+
+def _knows(found: Calibration) -> str:
+    gain = found.tempered_gain
+    if len(found.reliability.candidates) == 1:
+        return "it is the same for nearly all candidates, so it cannot tell sure predictions from unsure ones"
+    if abs(gain.value) < NATS:
+        return "it tells sure predictions from unsure ones no better than one constant std"
+    if gain.low is not None and gain.low > 0:
+        return f"it tells sure predictions from unsure ones ({gain.value:.3f} nats better than one constant std)"
+    if gain.high is not None and gain.high < 0:
+        return f"one constant std would be better ({-gain.value:.3f} nats): it points at the wrong candidates"
+    return "it is not shown to tell sure predictions from unsure ones better than one constant std"
+
+
+def reasons_for(missing: set[str], facts: ModelFacts) -> dict[str, str]:
+    """Give a reason for each quantity that cannot be had.
+
+    Args:
+        missing: of alpha, rho, rho_plus and rho_minus, those that are NaN.
+        facts: of the model.
+    """
+    reasons: dict[str, str] = {}
+    if "alpha" in missing:
+        reasons |= dict.fromkeys(("alpha", "alpha_other_scale"), ONE_CANDIDATE)
+    if not facts.active_queries:
+        why = ONE_CANDIDATE if "alpha" in missing else NO_ACTIVE
+        reasons |= dict.fromkeys(("beta", "beta_by_chance", "rho", "rho_plus", "rho_minus"), why)
+    else:
+        reasons |= {what: why for what, why in SIGNS.items() if what in missing}
+    if facts.corrected is None:
+        reasons["corrected"] = FEW
+    return reasons
+
+
+def summary(diagnosis: DiagnosisResult) -> str:
+    """Summarise a diagnosis: the headline, a table of curves, quantities and findings, at most 100 characters wide."""
+    n = diagnosis.n.tolist()
+    title = f"{diagnosis.name or 'diagnosis'}: {_count(diagnosis)}"
+    lines = [title, *_wrapped(diagnosis.headline, ""), "", "utility".ljust(24) + _cells([f"N={one}" for one in n])]
+    lines.append(_row("oracle", diagnosis.oracle))
+    lines += [_row(name, model.utility) for name, model in diagnosis.models.items()]
+    lines += ["", "captured".ljust(24) + _cells([f"N={one}" for one in n])]
+    lines += [_row(name, model.captured) for name, model in diagnosis.models.items()]
+    for name, model in diagnosis.models.items():
+        lines += ["", f"{name} ({model.scale} scale, interval over {model.interval})", *_quantities(model)]
+        for finding in model.findings:
+            lines += _wrapped(finding, "  - ")
+    return "\n".join(lines)
+
+
+def _count(diagnosis: DiagnosisResult) -> str:
+    folds = f", mean of {len(diagnosis.folds)} folds" if diagnosis.folds else ""
+    return f"{diagnosis.users} users, {diagnosis.queries} queries, {diagnosis.candidates} candidates{folds}"
+
+
+def _quantities(model: ModelDiagnosis) -> list[str]:
+    q, ledger = model.quantities, model.ledger
+    captured = model.captured.at(ledger.n)
+    best = ", ".join(f"{one.n} at {one.cost_in_utility_units:g}" for one in model.best_n)
+    lines = [
+        f"  captured at N={ledger.n}: {_estimate(captured)}{_beyond_one(captured)}",
+        f"  alpha {_estimate(q.alpha)}   beta {_estimate(q.beta)}   rho {_estimate(q.rho)}",
+    ]
+    if q.corrected is not None:
+        c = q.corrected
+        lines.append(f"  without noise: beta {c.beta:.3f}  rho+ {c.rho_plus:.3f}  rho- {c.rho_minus:.3f}")
+    lines.append(f"  law {ledger.law:.3f} -> observed {ledger.observed:.3f} at N={ledger.n}")
+    lines.append(f"  N that pays where each doubling costs something: {best}")
+    for other in model.rules:
+        utility, difference = _estimate(other.utility.at(ledger.n)), _estimate(other.difference.at(ledger.n))
+        lines.append(f"  rule {other.rule} at N={ledger.n}: utility {utility}, {difference} over the highest reward")
+    if model.outlook is not None:
+        lines += _outlook(model.outlook)
+    if model.calibration is not None:
+        lines += _wrapped(f"std: {calibrated(model.calibration)}", "  ")
+    return lines
+
+
+def _outlook(outlook: Outlook) -> list[str]:
+    noisy = [(n, sd) for n, sd in zip(outlook.three_draw.n.tolist(), outlook.three_draw.sd.tolist(), strict=True) if sd]
+    fixed = ", ".join(f"{one.n} at {one.cost_per_candidate:g}" for one in outlook.best_fixed_n)
+    lines = [f"  N that pays where each candidate costs something: {fixed}"]
+    lines += _wrapped(f"beyond the pool: {outlook.extrapolation.verdict}", "  ")
+    if noisy:
+        n, sd = noisy[-1]
+        lines.append(f"  the usual 3-draw estimate would carry +-{sd:.4f} at N={n}; the curve here carries none")
+    return lines
+
+
+def _estimate(estimate: Estimate) -> str:
+    if math.isnan(estimate.value):
+        return "-"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.3f}"
+    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+
+
+def _beyond_one(share: Estimate) -> str:
+    return "" if share.high is None or share.high <= 1 else " (nothing captures more than 1: a t interval is symmetric)"
+
+
+def _row(name: str, curve: Curve) -> str:
+    label = name if len(name) < 24 else name[:20] + "..."
+    return label.ljust(24) + _cells(["-" if math.isnan(value) else f"{value:.3f}" for value in curve.value.tolist()])
+
+
+def _cells(cells: list[str]) -> str:
+    return "".join(cell.rjust(9) for cell in cells)
+
+
+def _wrapped(text: str, bullet: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=bullet, subsequent_indent=" " * len(bullet))

@@ -20,7 +20,15 @@ import pyarrow as pa
 from bestfor.data.read.stream import QueryBlock, QueryBlocks
 from bestfor.data.read.tables import Batches, Columns, arrow_table, file_signature, read_table, roles_of
 from bestfor.diagnostics import Diagnosis, Reward, diagnose_arrays
-from bestfor.diagnostics.calibration import Calibration, FirstLook, Layout, Predictions, Tally, check_std, settle
+from bestfor.diagnostics.calibration import (
+    Binning,
+    BinningPass,
+    Calibration,
+    Predictions,
+    SummingPass,
+    calibration_from_sums,
+    check_std,
+)
 from bestfor.diagnostics.diagnose import Interval, Settings, choose_n, diagnose_blocks
 from bestfor.diagnostics.table.pools import Pools, pools_of
 from bestfor.diagnostics.table.rows import IN_RANGE, encode, largest_size, out_of_range, sort_rows
@@ -231,7 +239,7 @@ def diagnose_stream(batches: Batches, columns: Scores, *, scale: Scale, settings
                 yield from _pools(block, columns, scale)
 
         found = diagnose_blocks(pools, drawn, survey.rows - survey.finite, settings)
-        layouts = {name: look.layout() for name, look in survey.looks.items()}
+        layouts = {name: look.binning() for name, look in survey.looks.items()}
         return found.with_calibration(_calibrate(source, layouts, columns, settings.level) if layouts else {})
 
 
@@ -251,7 +259,7 @@ class _Survey:
     finite: int = 0
     counts: list[IntArray] = field(default_factory=list)
     largest: dict[str, tuple[float, float, int]] = field(default_factory=dict)
-    looks: dict[str, FirstLook] = field(default_factory=dict)
+    looks: dict[str, BinningPass] = field(default_factory=dict)
 
     def sizes(self) -> IntArray:
         """Candidates of every query that has any."""
@@ -304,25 +312,25 @@ def _pools(block: QueryBlock, columns: Scores, scale: Scale) -> Iterator[Pools]:
 
 
 def _look_at_stds(
-    block: QueryBlock, columns: Scores, where: str, finite: BoolArray, looks: dict[str, FirstLook]
+    block: QueryBlock, columns: Scores, where: str, finite: BoolArray, looks: dict[str, BinningPass]
 ) -> None:
     for name, column in columns.stds.items():
         check_std(f"{where}, column '{column}'", floats(block.table, f"std {name}"), block.number)
-        looks.setdefault(name, FirstLook()).add(_predictions(block.table, name).take(finite))
+        looks.setdefault(name, BinningPass()).add(_predictions(block.table, name).take(finite))
 
 
 def _calibrate(
-    source: Iterable[QueryBlock], layouts: Mapping[str, Layout], columns: Scores, level: float
+    source: Iterable[QueryBlock], layouts: Mapping[str, Binning], columns: Scores, level: float
 ) -> dict[str, Calibration | None]:
     """One more pass, for tables with predicted standard deviations only."""
-    tallies = {name: Tally(layout) for name, layout in layouts.items()}
+    tallies = {name: SummingPass(layout) for name, layout in layouts.items()}
     for block in source:
         codes, names = encode("user", block.table["user"])
         roles = ("utility", *(f"reward {name}" for name in columns.rewards))
         finite = np.logical_and.reduce([np.isfinite(floats(block.table, role)) for role in roles])
         for name, tally in tallies.items():
             tally.add(names, codes[finite], _predictions(block.table, name).take(finite))
-    return {name: settle(tally.sums(), level) for name, tally in tallies.items()}
+    return {name: calibration_from_sums(tally.sums(), level) for name, tally in tallies.items()}
 
 
 def _predictions(table: pa.Table, name: str) -> Predictions:

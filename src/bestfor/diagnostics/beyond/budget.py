@@ -1,20 +1,19 @@
-"""How many candidates to draw when each costs something.
+"""Choose how many candidates to draw when each costs something: one N, one for each user, or a stopping rule.
 
-One N for each user: their own slope, shrunk towards everybody's as far as it is noise.
+A fixed N maximises the exact curve minus N times the cost, or by the normal law e_N - k N.
 
-User u's slope b_u is the mean of rho sigma over the user's queries, with noise variance v_u = s^2 / n_u, s^2 pooled
-over users. With t^2 the variance between users by moments (DerSimonian & Laird 1986) and b the mean,
+One N for each user rests on their own slope, shrunk towards everybody's as far as it is noise. User u's slope b_u is
+the mean of rho sigma over the user's queries, with noise variance v_u = s^2 / n_u, s^2 pooled over users. With t^2 the
+variance between users by moments (DerSimonian & Laird 1986) and b the mean,
 
     shrunk_u = b + t^2 / (t^2 + v_u) (b_u - b),        N_u = argmax_N  (shrunk_u / b) gain(N) - cost N
 
 so that everybody gets the best common N where users do not differ. Each half of a user's queries is judged with the N
 that the other halves chose.
 
-Replay a stopping rule on a logged pool before anybody turns it on.
-
-A rule looks at the rewards drawn so far and says when to stop. Where rewards are normal, stopping by expected
-improvement earns more than the best fixed N; where they are skewed it can earn much less. So fixed N is the default,
-and a rule has to earn its place on the pools at hand.
+A stopping rule looks at the rewards drawn so far and says when to stop; :func:`replay` tries it on a logged pool before
+anybody turns it on. Where rewards are normal, stopping by expected improvement earns more than the best fixed N; where
+they are skewed it can earn much less. So fixed N is the default, and a rule has to earn its place on the pools at hand.
 """
 
 from __future__ import annotations
@@ -31,150 +30,11 @@ from bestfor.diagnostics.intervals.influence import user_influences
 from bestfor.diagnostics.quantities.laws import normal_growths
 from bestfor.diagnostics.quantities.queries import query_weights
 from bestfor.diagnostics.table.pools import Pools
+from bestfor.moved import renamed
 from bestfor.rng import derive
 from bestfor.types import Averaging, BoolArray, Estimate, FloatArray, IntArray
 
-ALONE = "each user has one query here: a user's own N cannot be judged on queries that did not choose it"
-FLAT = "on average utility does not rise with the reward: one candidate is best for everybody"
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What candidates earn and cost.
-
-    Attributes:
-        curve: shape (Q, G), each query's exact Best-of-N.
-        grid: shape (G,), the values of N.
-        weight: shape (Q,), of the queries in a mean.
-        cost: of one candidate, in utility units.
-    """
-
-    curve: FloatArray
-    grid: IntArray
-    weight: FloatArray
-    cost: float
-
-
-@dataclass(frozen=True)
-class Personal:
-    """What a sample says about one N for each user.
-
-    Attributes:
-        columns: ``"judged"`` (1 where a query was), ``"own"`` and ``"common"`` (net utility), ``"own_n"`` and
-            ``"common_n"``, each of shape (Q,); empty where nothing could be judged.
-        users: with two queries or more.
-        trust: mean weight of a user's own slope.
-        n: shape (D,), values of N that users get when all their queries are used.
-        share: shape (D,), of the users.
-        reason: why nothing could be judged; empty where it was.
-    """
-
-    columns: dict[str, FloatArray]
-    users: int
-    trust: float
-    n: IntArray
-    share: FloatArray
-    reason: str
-
-
-def personal_n(pools: Pools, slope: FloatArray, budget: Budget) -> Personal:
-    """Choose N for each user and judge the choice.
-
-    Args:
-        pools: for their users.
-        slope: shape (Q,), each query's rho sigma.
-        budget: what candidates earn and cost.
-    """
-    users = len(pools.user_ids)
-    count = np.bincount(pools.user, minlength=users)
-    several = count > 1
-    if not several.any():
-        return _nothing(ALONE)
-    noise = _noise(slope, pools.user, count)
-    half = _halves(pools.user, count)
-    columns = {name: np.zeros(len(pools)) for name in ("judged", "own", "common", "own_n", "common_n")}
-    for judged in (0, 1):
-        learn, judge = half == 1 - judged, np.flatnonzero(half == judged)
-        chosen = _choose(pools.user, slope, learn, noise, budget)
-        if chosen is None:
-            return _nothing(FLAT)
-        own, common, _ = chosen
-        columns["judged"][judge] = 1.0
-        for name, place in (("own", own[pools.user[judge]]), ("common", np.full(len(judge), common))):
-            columns[f"{name}_n"][judge] = budget.grid[place]
-            columns[name][judge] = budget.curve[judge, place] - budget.cost * budget.grid[place]
-    whole = _choose(pools.user, slope, np.ones(len(pools), dtype=np.bool_), noise, budget)
-    if whole is None:
-        return _nothing(FLAT)
-    n, given = np.unique(budget.grid[whole[0]], return_counts=True)
-    return Personal(columns, int(several.sum()), whole[2], n, given / users, "")
-
-
-def shrink(mean: FloatArray, variance: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Normal means shrunk towards their common mean.
-
-    Args:
-        mean: shape (U,).
-        variance: shape (U,), known noise of each, positive.
-
-    Returns:
-        The shrunk means and the weight of each user's own mean, both of shape (U,).
-    """
-    weight = 1.0 / variance
-    centre = float(weight @ mean / weight.sum())
-    excess = float(weight @ (mean - centre) ** 2) - (len(mean) - 1)
-    scale = float(weight.sum() - (weight**2).sum() / weight.sum())
-    between = max(excess / scale, 0.0) if scale > 0 else 0.0
-    trust = between / (between + variance)
-    total = 1.0 / (between + variance)
-    centre = float(total @ mean / total.sum())
-    return centre + trust * (mean - centre), trust
-
-
-def _choose(
-    user: IntArray, slope: FloatArray, learn: BoolArray, noise: float, budget: Budget
-) -> tuple[IntArray, int, float] | None:
-    """Places in the grid of each user's N and of the common one, and the mean trust; None where no slope is positive.
-
-    Users without a query to learn from get the common N.
-    """
-    users = int(user.max()) + 1
-    count = np.bincount(user[learn], minlength=users)
-    known = count > 0
-    weight = budget.weight * learn
-    gain = weight @ budget.curve / weight.sum()
-    gain = gain - gain[0]
-    common = int((gain - budget.cost * budget.grid).argmax())
-    own = np.bincount(user[learn], slope[learn], users)[known] / count[known]
-    variance = np.maximum(noise / count[known], 1e-12 * float((own**2).max()))
-    if not variance.all():
-        return None
-    shrunk, trust = shrink(own, variance)
-    centre = float(shrunk.mean())
-    if centre <= 0:
-        return None
-    place = np.full(users, common)
-    place[known] = ((shrunk / centre)[:, None] * gain - budget.cost * budget.grid).argmax(axis=1)
-    return place, common, float(trust.mean())
-
-
-def _noise(slope: FloatArray, user: IntArray, count: IntArray) -> float:
-    """Variance of slopes between the queries of one user, pooled."""
-    mean = np.bincount(user, slope) / count
-    return float(((slope - mean[user]) ** 2).sum()) / int((count - 1).sum())
-
-
-def _halves(user: IntArray, count: IntArray) -> IntArray:
-    """Each query's half among its user's queries, 0 or 1 in turn; -1 for a user's only query."""
-    order = np.argsort(user, kind="stable")
-    start = np.cumsum(count) - count
-    place = np.empty(len(user), dtype=np.int64)
-    place[order] = np.arange(len(user)) - start[user[order]]
-    return np.where(count[user] > 1, place % 2, -1)
-
-
-def _nothing(reason: str) -> Personal:
-    return Personal({}, 0, float("nan"), np.zeros(0, dtype=np.int64), np.zeros(0), reason)
+__getattr__ = renamed(__name__, {"Budget": "CostedCurve", "Personal": "PerUserChoice"})
 
 
 @dataclass(frozen=True)
@@ -197,7 +57,7 @@ class FixedN:
 def best_fixed_n(
     pools: Pools, model: str, cost: float, *, averaging: Averaging = "user", level: float = 0.95
 ) -> FixedN:
-    """The N that maximises exact Best-of-N minus N x cost, among those that every pool reaches.
+    """Find the N that maximises exact Best-of-N minus N x cost, among those that every pool reaches.
 
     The maximum of an estimated curve is a little optimistic; the interval does not know that N was chosen.
 
@@ -218,7 +78,7 @@ def best_fixed_n(
 
 
 def best_fixed_n_by_law(relative_cost: float, largest: int = 2000) -> int:
-    """The N that maximises e_N - k N, with k = cost / (rho sigma): the normal law, for any N.
+    """Find the N that maximises e_N - k N, with k = cost / (rho sigma): the normal law, for any N.
 
     Args:
         relative_cost: k, the cost of a candidate over the gain of one standard deviation, above 0.
@@ -240,36 +100,157 @@ def best_fixed_n_by_law(relative_cost: float, largest: int = 2000) -> int:
     return low
 
 
+ONE_QUERY_EACH = "each user has one query here: a user's own N cannot be judged on queries that did not choose it"
+NO_SLOPE = "on average utility does not rise with the reward: one candidate is best for everybody"
+
+
+@dataclass(frozen=True)
+class CostedCurve:
+    """Best-of-N by query with the cost of a candidate.
+
+    Attributes:
+        curve: shape (Q, G), each query's exact Best-of-N.
+        grid: shape (G,), the values of N.
+        weight: shape (Q,), of the queries in a mean.
+        cost: of one candidate, in utility units.
+    """
+
+    curve: FloatArray
+    grid: IntArray
+    weight: FloatArray
+    cost: float
+
+
+@dataclass(frozen=True)
+class PerUserChoice:
+    """One N for each user, and what that earned on queries that did not choose it.
+
+    Attributes:
+        columns: ``"judged"`` (1 where a query was), ``"own"`` and ``"common"`` (net utility), ``"own_n"`` and
+            ``"common_n"``, each of shape (Q,); empty where nothing could be judged.
+        users: with two queries or more.
+        trust: mean weight of a user's own slope.
+        n: shape (D,), values of N that users get when all their queries are used.
+        share: shape (D,), of the users.
+        reason: why nothing could be judged; empty where it was.
+    """
+
+    columns: dict[str, FloatArray]
+    users: int
+    trust: float
+    n: IntArray
+    share: FloatArray
+    reason: str
+
+
+def personal_n(pools: Pools, slope: FloatArray, costed: CostedCurve) -> PerUserChoice:
+    """Choose N for each user, and judge the choice on the other half of the user's queries.
+
+    Args:
+        pools: for their users.
+        slope: shape (Q,), each query's rho sigma.
+        costed: what candidates earn and cost.
+    """
+    users = len(pools.user_ids)
+    count = np.bincount(pools.user, minlength=users)
+    several = count > 1
+    if not several.any():
+        return _no_choice(ONE_QUERY_EACH)
+    noise = _noise(slope, pools.user, count)
+    half = _halves(pools.user, count)
+    columns = {name: np.zeros(len(pools)) for name in ("judged", "own", "common", "own_n", "common_n")}
+    for judged in (0, 1):
+        learn, judge = half == 1 - judged, np.flatnonzero(half == judged)
+        chosen = _choose(pools.user, slope, learn, noise, costed)
+        if chosen is None:
+            return _no_choice(NO_SLOPE)
+        own, common, _ = chosen
+        columns["judged"][judge] = 1.0
+        for name, place in (("own", own[pools.user[judge]]), ("common", np.full(len(judge), common))):
+            columns[f"{name}_n"][judge] = costed.grid[place]
+            columns[name][judge] = costed.curve[judge, place] - costed.cost * costed.grid[place]
+    whole = _choose(pools.user, slope, np.ones(len(pools), dtype=np.bool_), noise, costed)
+    if whole is None:
+        return _no_choice(NO_SLOPE)
+    n, given = np.unique(costed.grid[whole[0]], return_counts=True)
+    return PerUserChoice(columns, int(several.sum()), whole[2], n, given / users, "")
+
+
+def shrink(mean: FloatArray, variance: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Shrink normal means towards their common mean.
+
+    Args:
+        mean: shape (U,).
+        variance: shape (U,), known noise of each, positive.
+
+    Returns:
+        The shrunk means and the weight of each user's own mean, both of shape (U,).
+    """
+    weight = 1.0 / variance
+    centre = float(weight @ mean / weight.sum())
+    excess = float(weight @ (mean - centre) ** 2) - (len(mean) - 1)
+    scale = float(weight.sum() - (weight**2).sum() / weight.sum())
+    between = max(excess / scale, 0.0) if scale > 0 else 0.0
+    trust = between / (between + variance)
+    total = 1.0 / (between + variance)
+    centre = float(total @ mean / total.sum())
+    return centre + trust * (mean - centre), trust
+
+
+def _choose(
+    user: IntArray, slope: FloatArray, learn: BoolArray, noise: float, costed: CostedCurve
+) -> tuple[IntArray, int, float] | None:
+    """Choose each user's N and a common one, as places in the grid; None where no slope is positive.
+
+    The third number returned is the mean weight of users' own slopes. Users without a query to learn from get the
+    common N.
+    """
+    users = int(user.max()) + 1
+    count = np.bincount(user[learn], minlength=users)
+    known = count > 0
+    weight = costed.weight * learn
+    gain = weight @ costed.curve / weight.sum()
+    gain = gain - gain[0]
+    common = int((gain - costed.cost * costed.grid).argmax())
+    own = np.bincount(user[learn], slope[learn], users)[known] / count[known]
+    variance = np.maximum(noise / count[known], 1e-12 * float((own**2).max()))
+    if not variance.all():
+        return None
+    shrunk, trust = shrink(own, variance)
+    centre = float(shrunk.mean())
+    if centre <= 0:
+        return None
+    place = np.full(users, common)
+    place[known] = ((shrunk / centre)[:, None] * gain - costed.cost * costed.grid).argmax(axis=1)
+    return place, common, float(trust.mean())
+
+
+def _noise(slope: FloatArray, user: IntArray, count: IntArray) -> float:
+    """Pool over users the variance of slopes between the queries of one user."""
+    mean = np.bincount(user, slope) / count
+    return float(((slope - mean[user]) ** 2).sum()) / int((count - 1).sum())
+
+
+def _halves(user: IntArray, count: IntArray) -> IntArray:
+    """Assign each query to half 0 or 1 of its user's queries in turn; -1 for a user's only query."""
+    order = np.argsort(user, kind="stable")
+    start = np.cumsum(count) - count
+    place = np.empty(len(user), dtype=np.int64)
+    place[order] = np.arange(len(user)) - start[user[order]]
+    return np.where(count[user] > 1, place % 2, -1)
+
+
+def _no_choice(reason: str) -> PerUserChoice:
+    return PerUserChoice({}, 0, float("nan"), np.zeros(0, dtype=np.int64), np.zeros(0), reason)
+
+
 StoppingRule = Callable[[FloatArray], BoolArray]
 """Rewards drawn so far, shape (B, k) -> shape (B,), True where drawing stops."""
 
 
 @dataclass(frozen=True)
-class Replay:
-    """What a stopping rule would have earned.
-
-    Attributes:
-        cost: of one candidate, in utility units.
-        drawn: mean number of candidates.
-        utility: mean utility of the picks.
-        net: utility minus cost x drawn.
-        fixed: the best fixed N at the same cost, on the same pools.
-        advantage: net minus the fixed N's net, paired, with a t interval over users.
-        pays: whether the advantage is above 0 by more than its interval.
-    """
-
-    cost: float
-    drawn: Estimate
-    utility: Estimate
-    net: Estimate
-    fixed: FixedN
-    advantage: Estimate
-    pays: bool
-
-
-@dataclass(frozen=True)
 class Beliefs:
-    """What is known of rewards before any is drawn: R = mean + N(0, between^2) per query + N(0, within^2)."""
+    """Prior of rewards before any is drawn: R = mean + N(0, between^2) per query + N(0, within^2)."""
 
     mean: float
     between: float
@@ -277,7 +258,9 @@ class Beliefs:
 
 
 def beliefs_from(pools: Pools, model: str) -> Beliefs:
-    """Beliefs by analysis of variance over the pools (of the fit part, if the rule is to be judged on the test part).
+    """Estimate the prior of rewards by analysis of variance over pools.
+
+    Take the pools of the fit part if the rule is to be judged on the test part.
 
     Raises:
         ValueError: fewer than two pools, or none with two candidates.
@@ -312,7 +295,7 @@ def expected_improvement(cost: float, beliefs: Beliefs, slope: float = 1.0) -> S
 
 
 def improvement(beliefs: Beliefs, drawn: IntArray, mean: FloatArray, best: FloatArray) -> FloatArray:
-    """What one more candidate is expected to add to the highest reward, as in :func:`expected_improvement`.
+    """Compute what one more candidate is expected to add to the highest reward, as in :func:`expected_improvement`.
 
     Args:
         beliefs: what is known before the first draw.
@@ -329,7 +312,7 @@ def improvement(beliefs: Beliefs, drawn: IntArray, mean: FloatArray, best: Float
 
 
 def draws_until(rewards: FloatArray, cost: float, beliefs: Beliefs, slope: float) -> IntArray:
-    """How many candidates :func:`expected_improvement` draws, for whole orders at once.
+    """Count the candidates that :func:`expected_improvement` draws, for whole orders at once.
 
     Args:
         rewards: shape (B, m), in the order of drawing.
@@ -346,6 +329,29 @@ def draws_until(rewards: FloatArray, cost: float, beliefs: Beliefs, slope: float
     stop = slope * improvement(beliefs, drawn, mean, best) < cost
     stop[:, -1] = True
     return stop.argmax(axis=1).astype(np.int64) + 1
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A stopping rule's earnings on logged pools, beside the best fixed N.
+
+    Attributes:
+        cost: of one candidate, in utility units.
+        drawn: mean number of candidates.
+        utility: mean utility of the picks.
+        net: utility minus cost x drawn.
+        fixed: the best fixed N at the same cost, on the same pools.
+        advantage: net minus the fixed N's net, paired, with a t interval over users.
+        pays: whether the advantage is above 0 by more than its interval.
+    """
+
+    cost: float
+    drawn: Estimate
+    utility: Estimate
+    net: Estimate
+    fixed: FixedN
+    advantage: Estimate
+    pays: bool
 
 
 def replay(
@@ -374,13 +380,13 @@ def replay(
     """
     drawn, utility = _drawn(pools, model, rule, seed, orders)
     fixed = best_fixed_n(pools, model, cost, averaging=averaging)
-    still = best_of_n(pools.rewards[model], pools.utility, pools.size, np.array([fixed.n]))[:, 0] - cost * fixed.n
+    fixed_net = best_of_n(pools.rewards[model], pools.utility, pools.size, np.array([fixed.n]))[:, 0] - cost * fixed.n
     columns = {
         ("one", 0): np.ones(len(pools)),
         ("drawn", 0): drawn,
         ("utility", 0): utility,
         ("net", 0): utility - cost * drawn,
-        ("fixed", 0): still,
+        ("fixed", 0): fixed_net,
     }
     weight = query_weights(pools.user, len(pools.user_ids), averaging)
     panel = Panel([user_influences(columns, weight, pools.user, pools.user_ids)])
@@ -398,7 +404,7 @@ def replay(
 
 
 def _drawn(pools: Pools, model: str, rule: StoppingRule, seed: int, orders: int) -> tuple[FloatArray, FloatArray]:
-    """Candidates drawn and utility earned, means over the orders, each of shape (Q,)."""
+    """Average candidates drawn and utility earned over the orders, each of shape (Q,)."""
     drawn, utility = np.zeros(len(pools)), np.zeros(len(pools))
     for rows, m in chunks(pools.size):
         places = np.arange(len(pools))[rows]
@@ -411,7 +417,7 @@ def _drawn(pools: Pools, model: str, rule: StoppingRule, seed: int, orders: int)
 
 
 def _orders(pools: Pools, places: IntArray, m: int, seed: int, orders: int) -> IntArray:
-    """Shape (orders, B, m): random orders, the same for a query whatever else is replayed."""
+    """Draw random orders, the same for a query whatever else is replayed; shape (orders, B, m)."""
     result = np.empty((orders, len(places), m), dtype=np.int64)
     for row, place in enumerate(places):
         rng = derive(seed, "replay", pools.user_ids[int(pools.user[place])], pools.query_ids[int(place)])
@@ -420,7 +426,10 @@ def _orders(pools: Pools, places: IntArray, m: int, seed: int, orders: int) -> I
 
 
 def _run(rewards: FloatArray, utility: FloatArray, rule: StoppingRule) -> tuple[FloatArray, FloatArray]:
-    """Candidates drawn and utility earned for pools in a given order; of equal rewards the first drawn is picked."""
+    """Replay the rule on pools in a given order: candidates drawn and utility earned.
+
+    Of equal rewards the first drawn is picked.
+    """
     rows, m = int(rewards.shape[0]), int(rewards.shape[1])
     drawn = np.full(rows, m, dtype=np.int64)
     going: IntArray = np.arange(rows)

@@ -1,4 +1,4 @@
-"""Best-of-N beyond the pool, two ways that know nothing of each other; where they disagree, nobody knows.
+"""Extrapolate Best-of-N beyond the pool, in two independent ways; where they disagree, neither is trusted.
 
 Concomitants (David & Nagaraja 2003): with the reward's rank scale made normal, E[U | Z] = sum_j h_j He_j(Z). The mean
 utility at rank k of M is then sum_j h_j E[He_j(Z_(k:M))]; regressing it on these gives h, and Best-of-N gains
@@ -93,11 +93,11 @@ def extrapolate(
     def predicted(kind: str, one: int) -> Estimate:
         return panel.interval(prediction(kind, one), {("one", 0): 1.0})
 
-    return [judge(predicted("order_2", one), predicted("gao", one), one, smallest) for one in drawn]
+    return [compare_predictions(predicted("order_2", one), predicted("gao", one), one, smallest) for one in drawn]
 
 
 def coefficients(pools: Pools, model: str, orders: IntArray | None = None) -> dict[str, FloatArray]:
-    """What each query says about the gain beyond its pool; predictions are linear in it (see :func:`prediction`).
+    """Fit each query's coefficients of the gain beyond its pool; predictions are linear in them (:func:`prediction`).
 
     Args:
         pools: each with at least 8 candidates.
@@ -127,7 +127,7 @@ def coefficients(pools: Pools, model: str, orders: IntArray | None = None) -> di
 
 
 def prediction(kind: str, n: int) -> dict[Column, float]:
-    """The gain at N as a linear form in the means of the coefficients of one kind.
+    """Express the gain at N as a linear form in the means of the coefficients of one kind.
 
     Args:
         kind: a key of :func:`coefficients`.
@@ -238,8 +238,8 @@ def _rounded(size: IntArray) -> IntArray:
     return np.where(size <= _ALL_SIZES, size, steps[np.searchsorted(steps, size, side="right") - 1])
 
 
-def judge(first: Estimate, second: Estimate, n: int, smallest: int) -> Extrapolation:
-    """Whether two predictions of the gain at N can be trusted, and if not, why.
+def compare_predictions(first: Estimate, second: Estimate, n: int, smallest: int) -> Extrapolation:
+    """Decide whether two predictions of the gain at N agree, and if not, say why.
 
     Args:
         first: by concomitants of order 2.

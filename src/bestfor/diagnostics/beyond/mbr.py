@@ -1,4 +1,4 @@
-"""The curve of minimum Bayes risk: of N drawn candidates the one that is most like the others drawn.
+"""Compute the curve of minimum Bayes risk: of N drawn candidates the one that is most like the others drawn.
 
     pick(S) = argmax over i in S of sum over j in S, j != i, of L[i, j]        estimate(N) = mean over N-subsets S of U
 
@@ -34,7 +34,7 @@ def mbr_curve(
     size: npt.ArrayLike | None = None,
     sampling: Sampling | None = None,
 ) -> RuleCurve:
-    """Expected utility of the candidate most like the others among N drawn without replacement; ties at random.
+    """Compute the expected utility of the candidate most like the others drawn, N without replacement; ties at random.
 
     Args:
         likeness: Q matrices of shape (m, m) or larger, of any scale; row i holds what the candidate i is worth beside
@@ -63,7 +63,7 @@ def mbr_curve(
 
 
 def _others(matrix: FloatArray, m: int) -> FloatArray:
-    """The matrix of m candidates, 0 on the diagonal."""
+    """Cut the matrix to m candidates and set its diagonal to 0."""
     if matrix.ndim != 2 or min(matrix.shape) < m:
         raise InputError("likeness", f"a matrix of shape {matrix.shape}", f"at least ({m}, {m})")
     found = matrix[:m, :m].copy()
@@ -74,7 +74,7 @@ def _others(matrix: FloatArray, m: int) -> FloatArray:
 
 
 def _most_alike(likeness: FloatArray, places: IntArray) -> FloatArray:
-    """Chances of the members of subsets, shape (B, N): those with the largest sum share."""
+    """Compute the chances of the members of subsets, shape (B, N): those with the largest sum share."""
     rows, m = len(places), len(likeness)
     chances = np.empty(places.shape)
     slack = TIED * float(np.abs(likeness).max(initial=0.0)) * max(int(places.shape[1]) - 1, 1)

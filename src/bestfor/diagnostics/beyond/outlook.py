@@ -1,21 +1,58 @@
-"""What follows from a diagnosis besides its curve: other rules, other budgets, larger pools, more data.
+"""Estimate what lies beyond the curve: soft picks, larger pools, one N at a cost, stopping early, more users.
 
-How many more users, or queries, it takes to know a number well enough.
+Means of :mod:`bestfor.diagnostics.beyond.measure`, over one or several folds, become estimates with intervals and
+verdicts in words; and the users needed to know a number to within a half-width follow from its present variance.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from bestfor.diagnostics.intervals.clustered import Form, Panel, wilson
+from bestfor.diagnostics.beyond.extrapolate import FARTHEST, SMALLEST_POOL, compare_predictions, prediction
+from bestfor.diagnostics.beyond.measure import COST, TEMPERATURES, ModelMeasurements, SampleMeasurements
+from bestfor.diagnostics.intervals.clustered import LinearForm, Panel, Resampling, wilson
+from bestfor.diagnostics.intervals.influence import Column
+from bestfor.moved import renamed
 from bestfor.types import Estimate, FloatArray, IntArray
+
+__getattr__ = renamed(
+    __name__,
+    {
+        "Known": "ExactCurve",
+        "Precision": "PrecisionNeeded",
+        "Reach": "ExtrapolatedCurve",
+        "Soft": "SoftCurve",
+        "Step": "ExtrapolationStep",
+        "Stopped": "StoppingReplay",
+    },
+)
+
+
+DRAWS = 3
+"""Random subsets a query that the usual protocol averages over."""
+
+CANDIDATE_COSTS = (0.005, 0.01, 0.02, 0.05)
+"""Costs of one candidate, in utility units, for which the best fixed N is found."""
+
+REACHES = (1.0, 1.5, 2.0, 2.5, 3.0)
+"""Values of N that are predicted, over the smallest pool."""
+
+ROUNDING = 1e-6
+"""Standard deviations below this share of the largest are rounding."""
+
+AIM = 0.05
+"""Half-width of the interval that is aimed at."""
+
+_MOST = 10_000_000
+ONE: LinearForm = {("one", 0): 1.0}
 
 
 @dataclass(frozen=True)
 class PoolsUsed:
-    """On how many queries what is told beyond the curves rests: a sample by the hash of their ids where less than all.
+    """How many queries the estimates beyond the curves rest on: a sample by the hash of ids where less than all.
 
     Attributes:
         queries: sampled.
@@ -30,7 +67,7 @@ class PoolsUsed:
 
 @dataclass(frozen=True)
 class ThreeDraw:
-    """How much the usual protocol (three random N-subsets a query, averaged) wobbles around the exact curve.
+    """Noise of the usual protocol (three random N-subsets a query, averaged) around the exact curve.
 
     Attributes:
         n: shape (K,).
@@ -42,7 +79,7 @@ class ThreeDraw:
 
 
 @dataclass(frozen=True)
-class Soft:
+class SoftCurve:
     """Soft Best-of-N at one temperature.
 
     Attributes:
@@ -65,7 +102,7 @@ class Soft:
 
 
 @dataclass(frozen=True)
-class Step:
+class ExtrapolationStep:
     """Predicted gain at one N.
 
     Attributes:
@@ -88,8 +125,8 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Reach:
-    """The curve beyond the pool.
+class ExtrapolatedCurve:
+    """Gains beyond the pool, and how far they can be trusted.
 
     Attributes:
         smallest_pool: candidates of the smallest pool.
@@ -103,7 +140,7 @@ class Reach:
     farthest: int
     trusted_to: int | None
     verdict: str
-    steps: tuple[Step, ...]
+    steps: tuple[ExtrapolationStep, ...]
 
 
 @dataclass(frozen=True)
@@ -151,7 +188,7 @@ class PerUserN:
 
 
 @dataclass(frozen=True)
-class Stopped:
+class StoppingReplay:
     """Expected improvement replayed on the pools, against the best fixed N at the same cost.
 
     Attributes:
@@ -180,14 +217,14 @@ class Stopped:
 
 
 @dataclass(frozen=True)
-class Precision:
+class PrecisionNeeded:
     """How much more is needed to know a quantity to within a half-width.
 
     Attributes:
         quantity: ``"captured"``, ``"alpha"`` or ``"beta"``.
         half_width: aimed at.
         now: half of the present interval, None where there is none.
-        users: needed in all, each with as many queries; None where no number is enough or nothing is known.
+        users: needed in all, each with as many queries; None where no number is enough or nothing is curve.
         more_users: beyond the present ones.
         more_queries: that these users would bring.
     """
@@ -202,7 +239,7 @@ class Precision:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What one model's rewards say beyond the curve.
+    """What follows from one model's rewards beyond its curve.
 
     Attributes:
         three_draw: the noise of the usual protocol.
@@ -215,22 +252,200 @@ class Outlook:
     """
 
     three_draw: ThreeDraw
-    soft: tuple[Soft, ...]
-    extrapolation: Reach
+    soft: tuple[SoftCurve, ...]
+    extrapolation: ExtrapolatedCurve
     best_fixed_n: tuple[BestFixed, ...]
     per_user_n: PerUserN
-    stopping: Stopped
-    needed: tuple[Precision, ...]
+    stopping: StoppingReplay
+    needed: tuple[PrecisionNeeded, ...]
 
 
-AIM = 0.05
-"""Half-width of the interval that is aimed at."""
+@dataclass(frozen=True)
+class ExactCurve:
+    """A model's exact curve, and how intervals are made.
 
-_MOST = 10_000_000
+    Attributes:
+        n: shape (K,).
+        utility: shape (K,), the exact curve.
+        mean: pool mean.
+        level: nominal coverage.
+        resampling: of bootstrap intervals; None for t intervals.
+    """
+
+    n: IntArray
+    utility: FloatArray
+    mean: float
+    level: float
+    resampling: Resampling | None = None
 
 
-def share_needed(panel: Panel, forms: tuple[Form, Form], half_width: float) -> int | None:
-    """Users needed to bring the interval of a share to a half-width, if more are like these.
+def outlook(
+    name: str, beyond: Sequence[SampleMeasurements], curve: ExactCurve, needed: tuple[PrecisionNeeded, ...]
+) -> Outlook:
+    """Estimate what lies beyond one model's curve.
+
+    Args:
+        name: of the model.
+        beyond: one a fold.
+        curve: the model's exact one.
+        needed: more data for the curves and quantities.
+    """
+    models = [one.models[name] for one in beyond]
+    panel = Panel([model.values for model in models], curve.level, curve.resampling)
+    smallest = min(one.smallest for one in beyond)
+    return Outlook(
+        three_draw=ThreeDraw(curve.n, _protocol_sd([one.noise[name] for one in beyond])),
+        soft=_soft_estimates(models, curve, sum(one.soft_queries for one in beyond)),
+        extrapolation=_reach(panel, curve, smallest),
+        best_fixed_n=tuple(_fixed(panel, cost) for cost in CANDIDATE_COSTS),
+        per_user_n=_per_user(panel, models),
+        stopping=_stopped(panel, models),
+        needed=needed,
+    )
+
+
+def pools_used(beyond: Sequence[SampleMeasurements]) -> PoolsUsed:
+    """Add up how large the samples were, over all folds."""
+    return PoolsUsed(
+        sum(one.queries for one in beyond), sum(one.of for one in beyond), sum(one.users for one in beyond)
+    )
+
+
+def _protocol_sd(noise: list[FloatArray]) -> FloatArray:
+    sd = np.sqrt(np.sum(noise, axis=0) / DRAWS) / len(noise)
+    return np.where(sd > ROUNDING * sd.max(), sd, 0.0)  # where N is the whole pool there is nothing to draw
+
+
+def _soft_estimates(models: list[ModelMeasurements], curve: ExactCurve, queries: int) -> tuple[SoftCurve, ...]:
+    if not all(model.spread > 0 for model in models):
+        return ()
+    panel = Panel([model.soft for model in models], curve.level, curve.resampling)
+    shared = _shared(panel)
+    curves: list[SoftCurve] = []
+    for k, share in enumerate(TEMPERATURES):
+        columns = [(f"soft_{k}", one) for one in curve.n.tolist()]
+        each = [
+            panel.interval({column: 1.0}, ONE) if column in shared else Estimate(float("nan")) for column in columns
+        ]
+        difference = np.array([one.value for one in each])
+        low, high = (np.array([np.nan if end is None else end for end in ends]) for ends in _ends(each))
+        temperature = share * float(np.mean([model.spread for model in models]))
+        curves.append(SoftCurve(share, temperature, curve.utility + difference, difference, low, high, queries))
+    return tuple(curves)
+
+
+def _shared(panel: Panel) -> set[Column]:
+    """Names of the means that every fold has."""
+    shared = set(panel.folds[0].columns)
+    for fold in panel.folds[1:]:
+        shared &= set(fold.columns)
+    return shared
+
+
+def _ends(estimates: list[Estimate]) -> tuple[list[float | None], list[float | None]]:
+    return [one.low for one in estimates], [one.high for one in estimates]
+
+
+def _reach(panel: Panel, curve: ExactCurve, smallest: int) -> ExtrapolatedCurve:
+    farthest = FARTHEST * smallest
+    if smallest < SMALLEST_POOL:
+        verdict = f"not extrapolable: the smallest pool has {smallest} candidates; {SMALLEST_POOL} are needed"
+        return ExtrapolatedCurve(smallest, farthest, None, verdict, ())
+    steps = tuple(_step(panel, curve, round(share * smallest), smallest) for share in REACHES)
+    trusted = None
+    for step in steps:
+        if not step.trusted:
+            break
+        trusted = step.n
+    if trusted is None or trusted == smallest:
+        verdict = next(step.verdict for step in steps if not step.trusted)
+        return ExtrapolatedCurve(smallest, farthest, None, verdict, steps)
+    last = next(step for step in steps if step.n == trusted)
+    verdict = (
+        f"extrapolable to N = {trusted}: the two predictions of the gain, {last.order_2.value:.3f} and "
+        f"{last.gao.value:.3f}, agree"
+    )
+    if trusted < steps[-1].n:
+        verdict += f"; at N = {steps[-1].n} they do not"
+    return ExtrapolatedCurve(smallest, farthest, trusted, verdict, steps)
+
+
+def _step(panel: Panel, curve: ExactCurve, n: int, smallest: int) -> ExtrapolationStep:
+    second, gao = (panel.interval(prediction(kind, n), ONE) for kind in ("order_2", "gao"))
+    first, third = (panel.value(prediction(kind, n), ONE) for kind in ("order_1", "order_3"))
+    judged = compare_predictions(second, gao, n, smallest)
+    return ExtrapolationStep(n, first, second, third, gao, curve.mean + second.value, judged.trusted, judged.verdict)
+
+
+def _fixed(panel: Panel, cost: float) -> BestFixed:
+    tried = sorted(n for kind, n in _shared(panel) if kind == "fixed")
+    net = [panel.value({("fixed", n): 1.0}, ONE) - cost * n for n in tried]
+    best = tried[int(np.argmax(net))]
+    estimate = panel.interval({("fixed", best): 1.0, ("one", 0): -cost * best}, ONE)
+    return BestFixed(cost, best, estimate, best == tried[-1])
+
+
+def _per_user(panel: Panel, models: list[ModelMeasurements]) -> PerUserN:
+    reason = next((model.personal.reason for model in models if model.personal.reason), "")
+    nothing = float("nan")
+    if reason:
+        none = np.zeros(0, dtype=np.int64)
+        return PerUserN(COST, 0, nothing, none, np.zeros(0), nothing, nothing, Estimate(nothing), reason)
+    given = np.unique(np.concatenate([model.personal.n for model in models]))
+    share = np.zeros(len(given))
+    for model in models:
+        share[np.searchsorted(given, model.personal.n)] += model.personal.share / len(models)
+    judged: LinearForm = {("judged", 0): 1.0}
+    return PerUserN(
+        cost_per_candidate=COST,
+        users=max(model.personal.users for model in models),
+        trust=float(np.mean([model.personal.trust for model in models])),
+        n=given,
+        share=share,
+        own_n=panel.value({("own_n", 0): 1.0}, judged),
+        common_n=panel.value({("common_n", 0): 1.0}, judged),
+        gain=panel.interval({("own", 0): 1.0, ("common", 0): -1.0}, judged),
+        reason="",
+    )
+
+
+def _stopped(panel: Panel, models: list[ModelMeasurements]) -> StoppingReplay:
+    reason = next((model.unstopped for model in models if model.unstopped), "")
+    nothing = float("nan")
+    if reason:
+        return StoppingReplay(COST, nothing, nothing, nothing, None, nothing, Estimate(nothing), False, "", reason)
+    fixed = _fixed(panel, COST)
+    net: LinearForm = {("stopped", 0): 1.0, ("drawn", 0): -COST}
+    drawn = panel.value({("drawn", 0): 1.0}, ONE)
+    advantage = panel.interval({**net, ("still", 0): -1.0}, ONE)
+    pays = advantage.low is not None and advantage.low > 0
+    return StoppingReplay(
+        cost_per_candidate=COST,
+        drawn=drawn,
+        utility=panel.value({("stopped", 0): 1.0}, ONE),
+        net=panel.value(net, ONE),
+        fixed_n=fixed.n,
+        fixed_net=panel.value({("still", 0): 1.0}, ONE),
+        advantage=advantage,
+        pays=pays,
+        verdict=_verdict(advantage, drawn, fixed.n),
+        reason="",
+    )
+
+
+def _verdict(advantage: Estimate, drawn: float, fixed: int) -> str:
+    seen = f"it draws {drawn:.1f} candidates on average where the best fixed N is {fixed}"
+    if advantage.low is None or advantage.high is None:
+        return f"Stopping early: {seen}; too few users to tell whether it earns more. Keep N fixed."
+    if advantage.low > 0:
+        return f"Stopping early pays: {seen}, and earns {advantage.value:.3f} more, the cost of candidates paid."
+    if advantage.high < 0:
+        return f"Stopping early loses {-advantage.value:.3f}, the cost of candidates paid: {seen}. Keep N fixed."
+    return f"Stopping early earns nothing that can be told from zero: {seen}. Keep N fixed."
+
+
+def share_needed(panel: Panel, forms: tuple[LinearForm, LinearForm], half_width: float) -> int | None:
+    """Count the users needed to bring the interval of a share to a half-width, if more are like these.
 
     Wilson's interval on the effective number of users, which grows in proportion to the users.
 
@@ -255,8 +470,8 @@ def share_needed(panel: Panel, forms: tuple[Form, Form], half_width: float) -> i
     return low if low < _MOST else None
 
 
-def precision(quantity: str, estimate: Estimate, users: int | None, present: tuple[int, int]) -> Precision:
-    """What is needed in all as what is needed in addition.
+def precision(quantity: str, estimate: Estimate, users: int | None, present: tuple[int, int]) -> PrecisionNeeded:
+    """State what is needed in all as what is needed in addition.
 
     Args:
         quantity: its name.
@@ -266,6 +481,6 @@ def precision(quantity: str, estimate: Estimate, users: int | None, present: tup
     """
     now = None if estimate.low is None or estimate.high is None else (estimate.high - estimate.low) / 2
     if users is None:
-        return Precision(quantity, AIM, now, None, None, None)
+        return PrecisionNeeded(quantity, AIM, now, None, None, None)
     more = max(users - present[0], 0)
-    return Precision(quantity, AIM, now, users, more, round(more * present[1] / present[0]))
+    return PrecisionNeeded(quantity, AIM, now, users, more, round(more * present[1] / present[0]))

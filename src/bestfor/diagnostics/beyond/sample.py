@@ -1,4 +1,4 @@
-"""A bounded, named sample of queries for what would cost too much on all of them."""
+"""Sample queries by the hash of their ids, for what would cost too much on all of them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ import numpy as np
 
 from bestfor.diagnostics.quantities.queries import Queries, user_weights
 from bestfor.diagnostics.table.pools import Pools
+from bestfor.moved import renamed
 from bestfor.rng import derive, key
 from bestfor.types import Averaging, FloatArray, IntArray
+
+__getattr__ = renamed(__name__, {"Chosen": "SampledQueries"})
+
 
 MOST_QUERIES = 4000
 MOST_CANDIDATES = 600_000
@@ -25,7 +29,7 @@ ORDERS = 4
 
 @dataclass(frozen=True)
 class Sample:
-    """Whole users, up to a number of queries each; all queries where they are few.
+    """A sample of pools: whole users, up to a number of queries each; all queries where they are few.
 
     Attributes:
         pools: the sampled ones.
@@ -41,8 +45,8 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """Which queries are sampled.
+class SampledQueries:
+    """Places and weights of the sampled queries.
 
     Attributes:
         rows: shape (Q,), their places among all queries.
@@ -55,8 +59,8 @@ class Chosen:
     of: int
 
 
-def choose(queries: Queries, averaging: Averaging) -> Chosen:
-    """Take queries by the hash of their user's and their own id, so that the order of rows changes nothing.
+def sample_queries(queries: Queries, averaging: Averaging) -> SampledQueries:
+    """Choose queries by the hash of their user's and their own id, so that the order of rows changes nothing.
 
     Args:
         queries: all of them.
@@ -66,13 +70,13 @@ def choose(queries: Queries, averaging: Averaging) -> Chosen:
         At most 4,000 queries and 600,000 candidates, or 200 queries where pools are very large.
     """
     most = min(MOST_QUERIES, max(FEWEST, MOST_CANDIDATES // int(queries.size.max())))
-    rows, expansion = _chosen(queries, most)
+    rows, expansion = _sampled_rows(queries, most)
     weight = expansion * user_weights(queries.sums.one("queries"), averaging)[queries.user[rows]]
-    return Chosen(rows, weight / weight.sum(), len(queries))
+    return SampledQueries(rows, weight / weight.sum(), len(queries))
 
 
-def draw(chosen: Chosen, pools: Pools) -> Sample:
-    """The sample, from the chosen queries' pools; sorted by user and query, in whatever order these came."""
+def sample_pools(chosen: SampledQueries, pools: Pools) -> Sample:
+    """Make the sample of the chosen queries' pools, sorted by user and query, in whatever order these came."""
     users: list[int] = pools.user.tolist()
     names = [(pools.user_ids[user], query) for user, query in zip(users, pools.query_ids, strict=True)]
     order = np.array(sorted(range(len(names)), key=names.__getitem__), dtype=np.int64)
@@ -80,8 +84,8 @@ def draw(chosen: Chosen, pools: Pools) -> Sample:
     return Sample(pools, chosen.of, chosen.weight[order], _orders(pools))
 
 
-def _chosen(queries: Queries, most: int) -> tuple[IntArray, FloatArray]:
-    """The queries taken and how many each stands for."""
+def _sampled_rows(queries: Queries, most: int) -> tuple[IntArray, FloatArray]:
+    """Choose rows, and count how many queries each stands for."""
     users = len(queries.user_ids)
     if len(queries) <= most:
         return np.arange(len(queries), dtype=np.int64), np.ones(len(queries))

@@ -1,4 +1,4 @@
-"""Utility against generated tokens: what a method that writes one candidate after another answers with, had it stopped.
+"""Compute utility against generated tokens, for a method that writes one candidate after another and may stop.
 
 A method writes candidates 1, 2, ... of a query, has generated s_k tokens once the k-th is there (whatever it wrote in
 between included), and answers with the best scored so far, of utility V_k. At a budget of T tokens
@@ -7,7 +7,7 @@ between included), and answers with the best scored so far, of utility V_k. At a
 
 which is going on to the k+1-th with the chance a that makes the expected number of tokens T: methods are compared at
 equal numbers of tokens, and none is held to what lies below its next step. Below s_1 the first candidate counts, beyond
-the last the last; ``used`` tells what was spent.
+the last the last; ``used`` is what was spent.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def best_by_tokens(
     *,
     size: npt.ArrayLike | None = None,
 ) -> TokenCurve:
-    """What the best scored candidate within a budget of tokens is worth; ties at random.
+    """Compute the expected utility of the best scored candidate within a budget of tokens; ties at random.
 
     Args:
         reward: shape (Q, M), or (M,) for one query; in the order in which the candidates were written.
@@ -84,7 +84,7 @@ def best_by_tokens(
 
 
 def _answers(reward: FloatArray, utility: FloatArray) -> FloatArray:
-    """Utility of the best scored of the first k, k = 1 .. m; the mean of those that tie."""
+    """Compute the utility of the best scored of the first k, k = 1 .. m; the mean of those that tie."""
     best, total, tied = -np.inf, 0.0, 0
     found = np.empty(len(reward))
     for place, (score, value) in enumerate(zip(reward.tolist(), utility.tolist(), strict=True)):

@@ -1,4 +1,4 @@
-"""Exact Best-of-N from a finite pool, for every N at once.
+"""Compute exact Best-of-N from a finite pool, for every N at once.
 
 The expectation over a uniformly random N-subset of a pool of m candidates, ties broken at random. Sort the rewards
 descending, j = 0 the top:
@@ -29,7 +29,7 @@ LARGEST_TABLE = 1 << 20
 
 
 def weights(m: int, n: IntArray) -> FloatArray:
-    """The chance that a random N-subset's best candidate is the one of rank j.
+    """Compute the chance that a random N-subset's best candidate is the one of rank j.
 
     By recursion down the ranks: w_N(0) = N / m and w_N(j + 1) = w_N(j) (m - j - N) / (m - 1 - j); the relative error
     is below 1e-13 at m = 1000.
@@ -61,12 +61,12 @@ _kept_weights = lru_cache(maxsize=512)(_weights)
 
 
 def times_weights(ranked: FloatArray, m: int, n: IntArray) -> FloatArray:
-    """Utilities by descending reward, shape (B, m), times the weights of every N: shape (B, K)."""
+    """Multiply utilities by descending reward, shape (B, m), by the weights of every N: shape (B, K)."""
     return times_table(ranked, m, n, weights)
 
 
 def times_table(ranked: FloatArray, m: int, n: IntArray, table: Callable[[int, IntArray], FloatArray]) -> FloatArray:
-    """Utilities by descending reward times a table of chances; one too large to hold is made in parts.
+    """Multiply utilities by descending reward by a table of chances; one too large to hold is made in parts.
 
     Args:
         ranked: shape (B, m).
@@ -85,7 +85,7 @@ def times_table(ranked: FloatArray, m: int, n: IntArray, table: Callable[[int, I
 
 
 def best_of_n(reward: FloatArray, utility: FloatArray, size: IntArray, n: IntArray) -> FloatArray:
-    """Expected utility of the candidate with the highest reward among N drawn without replacement.
+    """Compute the expected utility of the candidate with the highest reward among N drawn without replacement.
 
     Args:
         reward: shape (Q, M), what selects; ties are broken at random.
@@ -106,7 +106,7 @@ def best_of_n(reward: FloatArray, utility: FloatArray, size: IntArray, n: IntArr
 
 
 def subset_variance(reward: FloatArray, utility: FloatArray, size: IntArray, n: IntArray) -> FloatArray:
-    """Variance of the utility of one random N-subset's best candidate: sum_j w V2_j - estimate^2, at least 0.
+    """Compute the variance of one random N-subset's best utility: sum_j w V2_j - estimate^2, at least 0.
 
     V2_j is the mean squared utility of j's tied group. A protocol that draws S subsets and averages has this variance
     over S on top of the exact curve, and needs it at none.
@@ -126,7 +126,7 @@ def subset_variance(reward: FloatArray, utility: FloatArray, size: IntArray, n: 
 def pool_curves(
     reward: FloatArray, utility: FloatArray, size: IntArray, n: IntArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """What one sort of each pool gives.
+    """Compute from one sort of each pool its curve, highest rewards and subset variance.
 
     Args:
         reward: shape (Q, M).
@@ -153,7 +153,7 @@ def pool_curves(
 
 
 def chunks(size: IntArray, rows: int = ROWS) -> Iterator[tuple[IntArray | slice, int]]:
-    """Blocks of pools that have the same size, as (rows, size); a plain slice where all pools have one size."""
+    """Iterate over blocks of pools of the same size, as (rows, size); a plain slice where all pools have one size."""
     if len(size) and int(size.min()) == int(size.max()):
         for start in range(0, len(size), rows):
             yield slice(start, start + rows), int(size[0])
@@ -173,7 +173,7 @@ def _cut(matrix: FloatArray, rows: IntArray | slice, m: int) -> FloatArray:
 
 
 def sort_by_reward(reward: FloatArray, utility: FloatArray) -> tuple[FloatArray, IntArray, IntArray]:
-    """Utilities by descending reward, each replaced by the mean of those that tie with it.
+    """Sort utilities by descending reward, each replaced by the mean of those that tie with it.
 
     Args:
         reward: shape (B, m), no padding.
@@ -191,7 +191,7 @@ def sort_by_reward(reward: FloatArray, utility: FloatArray) -> tuple[FloatArray,
 
 
 class _Ranking:
-    """Candidates by descending reward; ``new``, shape (B, m), tells where a tied group begins, None without ties."""
+    """Candidates by descending reward; ``new``, shape (B, m), is True where a tied group begins, None without ties."""
 
     def __init__(self, reward: FloatArray) -> None:
         self.order = np.argsort(-reward, axis=1)  # ties are averaged, so the fast unstable sort will do
@@ -210,11 +210,11 @@ class _Ranking:
             self._count = np.diff(np.r_[self._first, len(self._members)])
 
     def ranked(self, values: FloatArray) -> FloatArray:
-        """Values of the candidates in this order."""
+        """Put values of the candidates into this order."""
         return np.take(values.ravel(), self._place)
 
     def shared(self, ranked: FloatArray) -> FloatArray:
-        """Values in this order, each replaced in place by the mean of its tied group."""
+        """Replace values in this order, in place, by the mean of their tied group."""
         if self.new is not None:
             flat = ranked.reshape(-1)
             means = np.add.reduceat(flat[self._members], self._first) / self._count

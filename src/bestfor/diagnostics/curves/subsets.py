@@ -1,9 +1,9 @@
-"""Rules that are any function of a subset: all subsets where they are few, a seeded sample where not.
+"""Compute the curve of any rule: named, built, or any function of a subset.
 
-Most look at the subset's rewards (:data:`Chooser`). Those that compare candidates with each other are told which ones
-were drawn (:data:`PlaceChooser`) and look up what they know of pairs.
-
-The curve of any rule: named, built, or any function of a subset's rewards.
+Named rules have exact curves (:mod:`bestfor.diagnostics.curves.rules`). Functions are averaged over all subsets where
+these are few, over a seeded sample where they are not. Most look at the subset's rewards (:data:`Chooser`); those that
+compare candidates with each other are given which ones were drawn (:data:`PlaceChooser`) and look up what they know of
+pairs.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bestfor.diagnostics.curves.best_of_n import sort_by_reward
-from bestfor.diagnostics.curves.rules import Rule, curve_by_rule, named_rule
+from bestfor.diagnostics.curves.rules import curve_by_rule
 from bestfor.diagnostics.table.rows import IN_RANGE, largest_size, out_of_range
 from bestfor.errors import InputError
 from bestfor.rng import derive
+from bestfor.selection import Rule, named_rule
 from bestfor.types import BoolArray, FloatArray, IntArray
 
 Chooser = Callable[[FloatArray], npt.NDArray[np.generic]]
@@ -39,7 +40,7 @@ BLOCK = 1 << 16
 
 @dataclass(frozen=True)
 class Sampling:
-    """When subsets are drawn instead of listed, and how many.
+    """Limits beyond which subsets are drawn instead of listed.
 
     Attributes:
         most: subsets of one pool and N that are listed, each of them; more are drawn at random.
@@ -69,104 +70,13 @@ class RuleCurve:
     exact: BoolArray
 
     def mean(self, weight: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
-        """The mean over pools and its standard error from the draws alone, each of shape (K,).
+        """Average over pools, with the standard error from the draws alone; each of shape (K,).
 
         Args:
             weight: shape (Q,), summing to 1; all alike where None.
         """
         share = np.full(len(self.utility), 1 / len(self.utility)) if weight is None else weight
         return share @ self.utility, np.sqrt(share**2 @ self.standard_error**2)
-
-
-def any_rule(
-    pools: tuple[FloatArray, FloatArray, IntArray], n: IntArray, choose: Chooser, sampling: Sampling
-) -> RuleCurve:
-    """The curve of a function of rewards.
-
-    Args:
-        pools: rewards and utilities, shape (Q, M), and sizes, shape (Q,).
-        n: shape (K,).
-        choose: picks from subsets.
-        sampling: when subsets are drawn.
-    """
-    reward, utility, size = pools
-
-    def pool(row: int, m: int) -> tuple[FloatArray, Picks]:
-        values, order, _ = sort_by_reward(reward[row : row + 1, :m], utility[row : row + 1, :m])
-        scores = reward[row, order[0]]
-        return values[0], lambda places: choose(scores[places])
-
-    return _averaged(size, n, pool, sampling)
-
-
-def place_rule(utility: FloatArray, size: IntArray, n: IntArray, choose: PlaceChooser, sampling: Sampling) -> RuleCurve:
-    """The curve of a rule that is told which candidates were drawn.
-
-    Args:
-        utility: shape (Q, M).
-        size: shape (Q,).
-        n: shape (K,).
-        choose: picks from subsets; ties are its own to break, by chances.
-        sampling: when subsets are drawn; the same ones for every rule.
-    """
-
-    def pool(row: int, m: int) -> tuple[FloatArray, Picks]:
-        return utility[row, :m], lambda places: choose(row, places)
-
-    return _averaged(size, n, pool, sampling)
-
-
-def _averaged(
-    size: IntArray, n: IntArray, pool: Callable[[int, int], tuple[FloatArray, Picks]], sampling: Sampling
-) -> RuleCurve:
-    """The mean over subsets; ``pool`` gives a row's utilities and picks, from its row and size."""
-    shape = (len(size), len(n))
-    curve, error, exact = np.full(shape, np.nan), np.full(shape, np.nan), np.ones(shape, dtype=np.bool_)
-    for row, m in enumerate(size.tolist()):
-        values, choose = pool(row, m)
-        for column, drawn in enumerate(n.tolist()):
-            if drawn > m:
-                continue
-            listed = comb(m, drawn) <= sampling.most
-            subsets = _all_subsets(m, drawn) if listed else _some_subsets(m, drawn, sampling, row)
-            picks = _picked(values, subsets, choose)
-            exact[row, column] = listed
-            curve[row, column] = picks.mean()
-            error[row, column] = 0.0 if listed else picks.std(ddof=1) / len(picks) ** 0.5
-    return RuleCurve(n, curve, error, exact)
-
-
-@lru_cache(maxsize=32)
-def _all_subsets(m: int, drawn: int) -> IntArray:
-    places = np.fromiter((one for subset in combinations(range(m), drawn) for one in subset), dtype=np.int64)
-    return places.reshape(-1, drawn)
-
-
-def _some_subsets(m: int, drawn: int, sampling: Sampling, row: int) -> IntArray:
-    rng = derive(sampling.seed, "rule", str(row), str(drawn))
-    keys = rng.random((max(sampling.draws, 2), m))
-    return np.sort(np.argpartition(keys, drawn - 1, axis=1)[:, :drawn], axis=1).astype(np.int64)
-
-
-def _picked(values: FloatArray, subsets: IntArray, choose: Picks) -> FloatArray:
-    """Expected utility of the pick from every subset; shape (B,)."""
-    drawn = int(subsets.shape[1])
-    result = np.empty(len(subsets))
-    for low in range(0, len(subsets), BLOCK):
-        here = subsets[low : low + BLOCK]
-        told = np.asarray(choose(here))
-        if told.shape == here.shape and np.issubdtype(told.dtype, np.floating):
-            chances = told.astype(np.float64)
-            if not ((chances >= 0).all() and np.allclose(chances.sum(axis=1), 1.0, atol=1e-9)):
-                raise InputError("rule", "chances that do not sum to 1", f"{drawn} chances a subset")
-            result[low : low + BLOCK] = (chances * values[here]).sum(axis=1)
-            continue
-        place = told.astype(np.int64) if np.issubdtype(told.dtype, np.integer) else np.full(0, -1)
-        if place.shape != (len(here),) or not ((place >= 0) & (place < drawn)).all():
-            found = f"{told.dtype} of shape {told.shape}"
-            raise InputError("rule", found, f"a place from 0 to {drawn - 1} for each of {len(here)} subsets")
-        result[low : low + BLOCK] = values[here[np.arange(len(here)), place]]
-    return result
 
 
 def rule_curve(
@@ -179,7 +89,7 @@ def rule_curve(
     std: npt.ArrayLike | None = None,
     sampling: Sampling | None = None,
 ) -> RuleCurve:
-    """Expected utility when a rule picks one of N candidates drawn without replacement; ties broken at random.
+    """Compute the expected utility when a rule picks one of N drawn without replacement; ties broken at random.
 
     Args:
         reward: shape (Q, M), or (M,) for one pool.
@@ -219,7 +129,7 @@ def place_curve(
     size: npt.ArrayLike | None = None,
     sampling: Sampling | None = None,
 ) -> RuleCurve:
-    """Expected utility when a rule is told which N candidates were drawn and picks one of them.
+    """Compute the expected utility when a rule is given which N candidates were drawn and picks one of them.
 
     For rules that compare candidates with each other, so that no table of rewards says what they do.
 
@@ -242,6 +152,97 @@ def place_curve(
     return place_rule(values, counts, drawn, choose, sampling or Sampling())
 
 
+def any_rule(
+    pools: tuple[FloatArray, FloatArray, IntArray], n: IntArray, choose: Chooser, sampling: Sampling
+) -> RuleCurve:
+    """Compute the curve of a function of rewards.
+
+    Args:
+        pools: rewards and utilities, shape (Q, M), and sizes, shape (Q,).
+        n: shape (K,).
+        choose: picks from subsets.
+        sampling: when subsets are drawn.
+    """
+    reward, utility, size = pools
+
+    def pool(row: int, m: int) -> tuple[FloatArray, Picks]:
+        values, order, _ = sort_by_reward(reward[row : row + 1, :m], utility[row : row + 1, :m])
+        scores = reward[row, order[0]]
+        return values[0], lambda places: choose(scores[places])
+
+    return _averaged(size, n, pool, sampling)
+
+
+def place_rule(utility: FloatArray, size: IntArray, n: IntArray, choose: PlaceChooser, sampling: Sampling) -> RuleCurve:
+    """Compute the curve of a rule that is given which candidates were drawn.
+
+    Args:
+        utility: shape (Q, M).
+        size: shape (Q,).
+        n: shape (K,).
+        choose: picks from subsets; ties are its own to break, by chances.
+        sampling: when subsets are drawn; the same ones for every rule.
+    """
+
+    def pool(row: int, m: int) -> tuple[FloatArray, Picks]:
+        return utility[row, :m], lambda places: choose(row, places)
+
+    return _averaged(size, n, pool, sampling)
+
+
+def _averaged(
+    size: IntArray, n: IntArray, pool: Callable[[int, int], tuple[FloatArray, Picks]], sampling: Sampling
+) -> RuleCurve:
+    """Average over subsets; ``pool`` gives a row's utilities and picks, from its row and size."""
+    shape = (len(size), len(n))
+    curve, error, exact = np.full(shape, np.nan), np.full(shape, np.nan), np.ones(shape, dtype=np.bool_)
+    for row, m in enumerate(size.tolist()):
+        values, choose = pool(row, m)
+        for column, drawn in enumerate(n.tolist()):
+            if drawn > m:
+                continue
+            listed = comb(m, drawn) <= sampling.most
+            subsets = _all_subsets(m, drawn) if listed else _some_subsets(m, drawn, sampling, row)
+            picks = _picked(values, subsets, choose)
+            exact[row, column] = listed
+            curve[row, column] = picks.mean()
+            error[row, column] = 0.0 if listed else picks.std(ddof=1) / len(picks) ** 0.5
+    return RuleCurve(n, curve, error, exact)
+
+
+@lru_cache(maxsize=32)
+def _all_subsets(m: int, drawn: int) -> IntArray:
+    places = np.fromiter((one for subset in combinations(range(m), drawn) for one in subset), dtype=np.int64)
+    return places.reshape(-1, drawn)
+
+
+def _some_subsets(m: int, drawn: int, sampling: Sampling, row: int) -> IntArray:
+    rng = derive(sampling.seed, "rule", str(row), str(drawn))
+    keys = rng.random((max(sampling.draws, 2), m))
+    return np.sort(np.argpartition(keys, drawn - 1, axis=1)[:, :drawn], axis=1).astype(np.int64)
+
+
+def _picked(values: FloatArray, subsets: IntArray, choose: Picks) -> FloatArray:
+    """Compute the expected utility of the pick from every subset; shape (B,)."""
+    drawn = int(subsets.shape[1])
+    result = np.empty(len(subsets))
+    for low in range(0, len(subsets), BLOCK):
+        here = subsets[low : low + BLOCK]
+        answer = np.asarray(choose(here))
+        if answer.shape == here.shape and np.issubdtype(answer.dtype, np.floating):
+            chances = answer.astype(np.float64)
+            if not ((chances >= 0).all() and np.allclose(chances.sum(axis=1), 1.0, atol=1e-9)):
+                raise InputError("rule", "chances that do not sum to 1", f"{drawn} chances a subset")
+            result[low : low + BLOCK] = (chances * values[here]).sum(axis=1)
+            continue
+        place = answer.astype(np.int64) if np.issubdtype(answer.dtype, np.integer) else np.full(0, -1)
+        if place.shape != (len(here),) or not ((place >= 0) & (place < drawn)).all():
+            found = f"{answer.dtype} of shape {answer.shape}"
+            raise InputError("rule", found, f"a place from 0 to {drawn - 1} for each of {len(here)} subsets")
+        result[low : low + BLOCK] = values[here[np.arange(len(here)), place]]
+    return result
+
+
 def _drawn(n: npt.ArrayLike) -> IntArray:
     drawn = np.atleast_1d(np.asarray(n)).astype(np.int64)
     if not len(drawn) or int(drawn.min()) < 1:
@@ -250,7 +251,7 @@ def _drawn(n: npt.ArrayLike) -> IntArray:
 
 
 def sizes_of(values: FloatArray, size: npt.ArrayLike | None) -> IntArray:
-    """Candidates in each pool: as told, or as many as there are columns."""
+    """Count the candidates in each pool: as given, or as many as there are columns."""
     rows, m = int(values.shape[0]), int(values.shape[1])
     return np.full(rows, m, dtype=np.int64) if size is None else np.asarray(size, dtype=np.int64)
 

@@ -1,4 +1,4 @@
-"""Intervals for ratios of means, clustered by user, or by user and text; over one data set or the mean of folds.
+"""Compute intervals of ratios of means, clustered by user, or by user and text; over one data set or the mean of folds.
 
 The estimate of a fold is theta = a / b, with a and b linear forms in its means. When user u leaves, theta moves by
 D_u = (a_u - theta b_u) / (b - b_u), exactly; likewise D_t when a text leaves. With U users the jackknife's
@@ -8,14 +8,13 @@ V_users = (U-1)/U sum D_u^2; for theta = a mean over users this is the t interva
 
 since the noise of one text in one pool is counted among users and among texts (two-way clustering after Cameron,
 Gelbach & Miller 2011, and Owen 2007). The quantile is Student's with Welch and Satterthwaite's degrees of freedom over
-the two. Simulated coverage of 95 % intervals is stated and checked in tests/diagnostics/test_coverage.py.
+the two. Simulated coverage of 95 % intervals is stated and checked in tests/diagnostics/intervals/test_clustered.py.
 
-Users drawn again with replacement: intervals that need no linearisation and may be lopsided.
-
-A resample counts user u c_u times. Every mean is a sum over users, so each resample's means are c' X with X the users'
-shares: the resamples work on these sufficient statistics and never on candidates, and all numbers see the same draws.
-The interval is BCa (Efron 1987): with z0 the normal quantile of the share of resamples below the estimate and a = sum
-D^3 / (6 (sum D^2)^1.5) from the exact changes D_u when a user leaves, its ends are the quantiles at
+Bootstrap intervals draw users again with replacement; they need no linearisation and may be lopsided. A resample counts
+user u c_u times. Every mean is a sum over users, so each resample's means are c' X with X the users' shares: the
+resamples work on these sufficient statistics and never on candidates, and all numbers see the same draws. The interval
+is BCa (Efron 1987): with z0 the normal quantile of the share of resamples below the estimate and a = sum D^3 / (6 (sum
+D^2)^1.5) from the exact changes D_u when a user leaves, its ends are the quantiles at
 
     Phi(z0 + (z0 + z) / (1 - a (z0 + z)))       z = -+ sqrt(U / (U - 1)) t_{U-1}(level)
 
@@ -33,16 +32,26 @@ import numpy as np
 
 from bestfor.diagnostics._special import normal_cdf, normal_quantile, student_quantile
 from bestfor.diagnostics.intervals.influence import Column, Influences
+from bestfor.moved import renamed
 from bestfor.rng import derive
 from bestfor.types import Estimate, FloatArray, IntArray
+
+__getattr__ = renamed(__name__, {"Form": "LinearForm"})
+
 
 CELLS = 1 << 22
 """Counts that are held at a time: resamples x users."""
 
+ROUNDING = 1e-13
+"""Sums that cancel to less than this share of their terms are 0."""
+
+LinearForm = Mapping[Column, float]
+"""A linear form in the means of :class:`~bestfor.diagnostics.intervals.influence.Influences`."""
+
 
 @dataclass(frozen=True)
 class Resampling:
-    """How often users are drawn again.
+    """Settings of the bootstrap over users.
 
     Attributes:
         resamples: how often.
@@ -53,68 +62,9 @@ class Resampling:
     seed: int = 0
 
 
-def resampled_means(
-    folds: Sequence[tuple[FloatArray, IntArray]], users: int, resampling: Resampling
-) -> list[FloatArray]:
-    """Every fold's means in every resample of the users, who are the same in all folds.
-
-    Args:
-        folds: users' shares, shape (users of the fold, S), and the places of these users among all.
-        users: how many there are in all.
-        resampling: how often.
-
-    Returns:
-        For each fold, shape (resamples, S).
-    """
-    rng = derive(resampling.seed, "resampled users")
-    means = [np.empty((resampling.resamples, int(shares.shape[1]))) for shares, _ in folds]
-    step = max(CELLS // max(users, 1), 1)
-    even = np.full(users, 1 / users)
-    for low in range(0, resampling.resamples, step):
-        counts = rng.multinomial(users, even, size=min(step, resampling.resamples - low)).astype(np.float64)
-        for mean, (shares, place) in zip(means, folds, strict=True):
-            mean[low : low + len(counts)] = counts[:, place] @ shares
-    return means
-
-
-def bca_interval(value: float, resamples: FloatArray, moves: FloatArray, level: float) -> tuple[float, float]:
-    """The bias-corrected and accelerated interval.
-
-    Args:
-        value: the estimate.
-        resamples: shape (B,), the estimate in every resample, at least one of them finite.
-        moves: shape (U,), how far it moves when each of the U users that carry it leaves, at least two.
-        level: nominal coverage.
-
-    Returns:
-        Lower and upper end.
-    """
-    known = resamples[np.isfinite(resamples)]
-    users = len(moves)
-    below = float((known < value).mean() + (known == value).mean() / 2)
-    bias = normal_quantile(min(max(below, 0.5 / len(known)), 1 - 0.5 / len(known)))
-    centred = moves - moves.mean()
-    spread = float((centred**2).sum())
-    skew = float((centred**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
-    reach = (users / (users - 1)) ** 0.5 * student_quantile(0.5 + level / 2, users - 1)
-    ends: list[float] = []
-    for z in (-reach, reach):
-        away = 1 - skew * (bias + z)
-        place = normal_cdf(bias + (bias + z) / away) if away > 0 else float(z > 0)
-        ends.append(float(np.quantile(known, place)))
-    return ends[0], ends[1]
-
-
-ROUNDING = 1e-13
-"""Sums that cancel to less than this share of their terms are 0."""
-
-Form = Mapping[Column, float]
-"""A linear form in the means of :class:`~bestfor.diagnostics.intervals.influence.Influences`."""
-
-
 @dataclass(frozen=True)
 class Spread:
-    """The estimate and what its variance is made of.
+    """An estimate with its variance and degrees of freedom.
 
     Attributes:
         value: the ratio, averaged over the folds; NaN where a denominator is 0.
@@ -134,7 +84,7 @@ class Spread:
 
 
 class Panel:
-    """Folds of influences with their users and texts matched by id, so that any ratio of means gets an interval."""
+    """Influences of several folds with users and texts matched by id, so that any ratio of means gets an interval."""
 
     def __init__(self, folds: Sequence[Influences], level: float = 0.95, resampling: Resampling | None = None) -> None:
         """Match users and texts.
@@ -163,19 +113,19 @@ class Panel:
         """What intervals count as random, in words."""
         return "users, bootstrap" if self.resampling else "two-way users x texts" if self.two_way else "users"
 
-    def value(self, numerator: Form, denominator: Form) -> float:
-        """The ratio of two forms, averaged over the folds; NaN where a denominator is 0."""
+    def value(self, numerator: LinearForm, denominator: LinearForm) -> float:
+        """Compute the ratio of two forms, averaged over the folds; NaN where a denominator is 0."""
         pairs = [(fold, fold.form(numerator), fold.form(denominator)) for fold in self.folds]
         return float(np.mean([_ratio(fold, a, b, size) for (fold, a, b), size in zip(pairs, self._sizes, strict=True)]))
 
-    def pooled(self, numerator: Form, denominator: Form) -> float:
-        """The ratio of the sums over all folds, for what not every fold has; NaN where the denominator is 0."""
+    def pooled(self, numerator: LinearForm, denominator: LinearForm) -> float:
+        """Compute the ratio of the sums over all folds, for what not every fold has; NaN where the denominator is 0."""
         above = sum(float(fold.total @ fold.form(numerator)) for fold in self.folds)
         below = sum(float(fold.total @ fold.form(denominator)) for fold in self.folds)
         return above / below if below != 0 else float("nan")
 
-    def spread(self, numerator: Form, denominator: Form) -> Spread:
-        """The ratio of two forms with its variance.
+    def spread(self, numerator: LinearForm, denominator: LinearForm) -> Spread:
+        """Compute the ratio of two forms with its variance.
 
         Args:
             numerator: coefficients of a.
@@ -207,8 +157,8 @@ class Panel:
         variance, freedom = _two_way(by_user, count - 1.0, text / folds, cells / folds**2)
         return Spread(value, variance, freedom, count, variance - by_user, moves)
 
-    def users_needed(self, numerator: Form, denominator: Form, half_width: float) -> int | None:
-        """How many users, as varied as these and on as many texts, would bring the interval to +- this half-width.
+    def users_needed(self, numerator: LinearForm, denominator: LinearForm, half_width: float) -> int | None:
+        """Count users, as varied as these and on as many texts, that bring the interval to +- this half-width.
 
         The users' part of the variance shrinks as 1/U, the texts' part stays. Student's quantile is that of the
         present degrees of freedom.
@@ -230,8 +180,8 @@ class Panel:
             return None
         return max(2, ceil(spread.users * (spread.variance - spread.of_texts) / left - 1e-9))
 
-    def interval(self, numerator: Form, denominator: Form) -> Estimate:
-        """The ratio of two forms with a t interval, or a bootstrap one.
+    def interval(self, numerator: LinearForm, denominator: LinearForm) -> Estimate:
+        """Estimate the ratio of two forms with a t interval, or a bootstrap one.
 
         Returns:
             The estimate; without an interval where fewer than two users carry it.
@@ -244,8 +194,8 @@ class Panel:
         half = student_quantile(0.5 + self.level / 2, spread.freedom) * spread.variance**0.5
         return Estimate(spread.value, spread.value - half, spread.value + half, self.level)
 
-    def share(self, numerator: Form, denominator: Form) -> Estimate:
-        """A share (a ratio in [0, 1]) with Wilson's interval on the effective number of users, or a bootstrap one.
+    def share(self, numerator: LinearForm, denominator: LinearForm) -> Estimate:
+        """Estimate a share (in [0, 1]) with Wilson's interval on the effective number of users, or a bootstrap one.
 
         The effective number is U p (1-p) / (U-1) / variance: U itself for a plain share of users. Where the share is 0
         or 1 it is U. (Wilson 1927; the design effect as in Korn & Graubard 1998.) Resamples of a share of 0 or 1 are
@@ -264,7 +214,7 @@ class Panel:
         low, high = wilson(p, size, self.level)
         return Estimate(p, low, high, self.level)
 
-    def _bootstrap(self, spread: Spread, numerator: Form, denominator: Form) -> tuple[float, float]:
+    def _bootstrap(self, spread: Spread, numerator: LinearForm, denominator: LinearForm) -> tuple[float, float]:
         assert self.resampling is not None
         if self._resamples is None:
             shares = [(fold.users, place) for fold, place in zip(self.folds, self._user_maps, strict=True)]
@@ -281,7 +231,7 @@ class Panel:
 
 
 def wilson(share: float, size: float, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval (1927) for a share.
+    """Compute Wilson's score interval (1927) for a share.
 
     Args:
         share: in [0, 1].
@@ -299,6 +249,58 @@ def wilson(share: float, size: float, level: float = 0.95) -> tuple[float, float
     return low, high
 
 
+def bca_interval(value: float, resamples: FloatArray, moves: FloatArray, level: float) -> tuple[float, float]:
+    """Compute the bias-corrected and accelerated bootstrap interval.
+
+    Args:
+        value: the estimate.
+        resamples: shape (B,), the estimate in every resample, at least one of them finite.
+        moves: shape (U,), how far it moves when each of the U users that carry it leaves, at least two.
+        level: nominal coverage.
+
+    Returns:
+        Lower and upper end.
+    """
+    known = resamples[np.isfinite(resamples)]
+    users = len(moves)
+    below = float((known < value).mean() + (known == value).mean() / 2)
+    bias = normal_quantile(min(max(below, 0.5 / len(known)), 1 - 0.5 / len(known)))
+    centred = moves - moves.mean()
+    spread = float((centred**2).sum())
+    skew = float((centred**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
+    reach = (users / (users - 1)) ** 0.5 * student_quantile(0.5 + level / 2, users - 1)
+    ends: list[float] = []
+    for z in (-reach, reach):
+        away = 1 - skew * (bias + z)
+        place = normal_cdf(bias + (bias + z) / away) if away > 0 else float(z > 0)
+        ends.append(float(np.quantile(known, place)))
+    return ends[0], ends[1]
+
+
+def resampled_means(
+    folds: Sequence[tuple[FloatArray, IntArray]], users: int, resampling: Resampling
+) -> list[FloatArray]:
+    """Compute every fold's means in every resample of the users, who are the same in all folds.
+
+    Args:
+        folds: users' shares, shape (users of the fold, S), and the places of these users among all.
+        users: how many there are in all.
+        resampling: how often.
+
+    Returns:
+        For each fold, shape (resamples, S).
+    """
+    rng = derive(resampling.seed, "resampled users")
+    means = [np.empty((resampling.resamples, int(shares.shape[1]))) for shares, _ in folds]
+    step = max(CELLS // max(users, 1), 1)
+    even = np.full(users, 1 / users)
+    for low in range(0, resampling.resamples, step):
+        counts = rng.multinomial(users, even, size=min(step, resampling.resamples - low)).astype(np.float64)
+        for mean, (shares, place) in zip(means, folds, strict=True):
+            mean[low : low + len(counts)] = counts[:, place] @ shares
+    return means
+
+
 def _match(folds: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], list[IntArray]]:
     if len(folds) == 1:
         return folds[0], [np.arange(len(folds[0]), dtype=np.int64)]
@@ -308,7 +310,7 @@ def _match(folds: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], list[IntA
 
 
 def _ratio(fold: Influences, numerator: FloatArray, denominator: FloatArray, size: FloatArray) -> float:
-    """The ratio; exactly 0 where the numerator is rounding noise, so that nothing is never found significant."""
+    """Compute the ratio; exactly 0 where the numerator is rounding noise, which must never be found significant."""
     below = float(fold.total @ denominator)
     if below == 0:
         return float("nan")
@@ -317,14 +319,14 @@ def _ratio(fold: Influences, numerator: FloatArray, denominator: FloatArray, siz
 
 
 def _moves(parts: FloatArray, difference: FloatArray, denominator: FloatArray, weight: float) -> FloatArray:
-    """How far the ratio moves when each user (or text) leaves; to first order where nothing would be left."""
+    """Compute how far the ratio moves when each user (or text) leaves; to first order where nothing would be left."""
     left = weight - parts @ denominator
     left[np.abs(left) < 1e-9 * abs(weight)] = weight
     return (parts @ difference) / left
 
 
 def _two_way(by_user: float, users: float, texts: FloatArray, cells: float) -> tuple[float, float]:
-    """Variance and degrees of freedom; never a smaller variance than what the users alone give.
+    """Join the variances of users and texts, and their degrees of freedom; never less than the users' own.
 
     A sum V of squares D^2 of T independent effects has about 2 V^2 / (sum D^4 - V^2 / T) degrees of freedom: T where
     they are normal, fewer where a few texts do most. The two sources are joined as by Welch and Satterthwaite.

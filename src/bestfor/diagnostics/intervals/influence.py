@@ -1,43 +1,47 @@
-"""How much every user and every text moves each mean: what intervals are made of.
+"""Compute how much every user and every text moves each mean: what intervals are made of.
 
 All reported numbers are ratios of linear forms in a few means over queries: the pool mean, the oracle at every N, each
-model at every N. For every such mean this module keeps its total, each user's share of it, and the exact change when a
-text leaves all pools that hold it. Two-way intervals come from these values and not from resampled texts: a resampled
-pool holds duplicates, and Best-of-N from a pool with duplicates is biased low.
+model at every N, and the means behind alpha, beta and rho. For every such mean this module keeps its total, each
+user's share of it, and the exact change when a text leaves all pools that hold it. Two-way intervals come from these
+values and not from resampled texts: a resampled pool holds duplicates, and Best-of-N from a pool with duplicates is
+biased low.
 
-What a text does to the quantities: how correlations, their signs and collapse change when it leaves the pools.
-
-With deviations u_i, r_i from a pool's means and k = m / (m - 1), leaving candidate i out turns each sum of products S
-into S - k times i's own product, so every correlation and variance without one candidate has a closed form. A sign or
-a verdict that flips counts as a whole change; over many pools these jumps average to a slope. As for curves each
-pool's part is scaled by sqrt((m - 1) / m) and centred, so that squares sum to the variance of a mean.
+When a text leaves, correlations, their signs and collapse change too. With deviations u_i, r_i from a pool's means and
+k = m / (m - 1), leaving candidate i out turns each sum of products S into S - k times i's own product, so every
+correlation and variance without one candidate has a closed form. A sign or a verdict that flips counts as a whole
+change; over many pools these jumps average to a slope. As for curves each pool's part is scaled by sqrt((m - 1) / m)
+and centred, so that squares sum to the variance of a mean.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from bestfor.diagnostics.curves.best_of_n import chunks, sort_by_reward, weights
-from bestfor.diagnostics.curves.rules import Rule
+from bestfor.diagnostics.curves.rules import chance_table
 from bestfor.diagnostics.quantities.queries import COLLAPSE, Collapse
-from bestfor.diagnostics.quantities.queries import ROUNDING as NONE
+from bestfor.diagnostics.quantities.queries import ROUNDING as SMALLEST_CORRELATION
 from bestfor.diagnostics.table.pools import Pools
-from bestfor.diagnostics.table.rows import pick
+from bestfor.diagnostics.table.rows import decode
+from bestfor.selection import Rule
 from bestfor.types import BoolArray, FloatArray, IntArray
+
+ROWS = 512
+ROUNDING = 1e-12
+"""Sums of squares that fall below this share are constant without the candidate."""
 
 Column = tuple[str, int]
 """A mean's name and N: ("one", 0) the weights themselves, ("mean", 0) the pool mean, ("oracle", N), ("model:x", N)."""
 
-ROWS = 512
-
 
 @dataclass(frozen=True)
 class Texts:
-    """What the texts do to the means; T texts, S means.
+    """Effects of texts on the means; T texts, S means.
 
     Attributes:
         ids: the texts.
@@ -70,7 +74,7 @@ class Influences:
     texts: Texts | None
 
     def form(self, parts: Mapping[Column, float]) -> FloatArray:
-        """Coefficients of a linear form in the means, shape (S,)."""
+        """Lay out the coefficients of a linear form in the means, shape (S,)."""
         place = {column: index for index, column in enumerate(self.columns)}
         coefficients = np.zeros(len(self.columns))
         for column, coefficient in parts.items():
@@ -98,7 +102,7 @@ def user_influences(
 def sum_by_user(
     values: Iterable[tuple[Column, FloatArray]], weight: FloatArray, user: IntArray, user_ids: tuple[str, ...]
 ) -> Influences:
-    """As :func:`user_influences`, from pairs that are made one after the other, so that one is in memory at a time."""
+    """Sum as :func:`user_influences`, from pairs made one after the other, so that one is in memory at a time."""
     names: list[Column] = []
     sums: list[FloatArray] = []
     for name, column in values:
@@ -125,7 +129,7 @@ def shares_texts(pools: Pools) -> bool:
 def text_effects(
     pools: Pools, weight: FloatArray, columns: tuple[Column, ...], n: IntArray, rules: Sequence[Rule] = ()
 ) -> Texts:
-    """The exact change of every mean when one text leaves the pools.
+    """Compute the exact change of every mean when one text leaves the pools.
 
     Args:
         pools: with texts.
@@ -151,16 +155,18 @@ def text_effects(
         effect[text[order][first]] += np.add.reduceat(flat[order], first, axis=0)
         present[text] = True
     kept = np.flatnonzero(present)
-    return Texts(pick(pools.text_ids, kept), effect[kept], cells)
+    return Texts(decode(pools.text_ids, kept), effect[kept], cells)
 
 
 def _block(pools: Pools, rows: IntArray | slice, m: int, n: IntArray, rules: Sequence[Rule]) -> FloatArray:
-    """Shape (B, m, S): for some pools of one size, the change of every mean when a candidate leaves."""
+    """Compute the change of every mean when a candidate leaves, for pools of one size; shape (B, m, S)."""
     utility = pools.utility[rows, :m]
     mean = leave_one_out_mean(utility)[:, :, None]
     parts = [np.zeros_like(mean), mean]
     ranked = [(reward[rows, :m], weights) for reward in (pools.utility, *pools.rewards.values())]
-    ranked += [(one.ranked(reward[rows, :m]), one.table) for reward in pools.rewards.values() for one in rules]
+    ranked += [
+        (one.ranked(reward[rows, :m]), partial(chance_table, one)) for reward in pools.rewards.values() for one in rules
+    ]
     for values, table in ranked:
         effect = leave_one_out(values, utility, n, table)
         effect[:, :, n == 1] = mean
@@ -169,7 +175,7 @@ def _block(pools: Pools, rows: IntArray | slice, m: int, n: IntArray, rules: Seq
 
 
 def leave_one_out_mean(utility: FloatArray) -> FloatArray:
-    """The pool mean minus the mean without each candidate: (U_i - mean) / (m - 1); shape (B, m), 0 where m = 1."""
+    """Compute the pool mean minus that without each candidate: (U_i - mean) / (m - 1); shape (B, m), 0 where m = 1."""
     m = int(utility.shape[1])
     return (utility - utility.mean(axis=1, keepdims=True)) / max(m - 1, 1)
 
@@ -177,7 +183,7 @@ def leave_one_out_mean(utility: FloatArray) -> FloatArray:
 def leave_one_out(
     reward: FloatArray, utility: FloatArray, n: IntArray, chances: Callable[[int, IntArray], FloatArray] = weights
 ) -> FloatArray:
-    """Best-of-N from a pool minus Best-of-N from the pool without each candidate, exactly and for all at once.
+    """Compute Best-of-N from a pool minus that without each candidate, exactly and for all at once.
 
     Ranks above the leaver keep their weight w_N(j) of a pool of m - 1, ranks below move up by one, and the leaver's
     own tied group loses a member and changes its mean: prefix sums over ranks, one term for the group. Where N = m the
@@ -222,7 +228,7 @@ def _has_ties(start: IntArray) -> BoolArray:
 def _without_tied(
     values: FloatArray, ranked: FloatArray, start: IntArray, sums: tuple[FloatArray, FloatArray], table: FloatArray
 ) -> FloatArray:
-    """Best-of-N without each candidate where groups tie: what is above, the group without it, what is below."""
+    """Compute Best-of-N without each candidate where groups tie: what is above, the group without it, what is below."""
     above, below = sums
     m = int(start.shape[1])
     position: IntArray = np.arange(m)
@@ -241,13 +247,9 @@ def _without_tied(
     )
 
 
-ROUNDING = 1e-12
-"""Sums of squares that fall below this share are constant without the candidate."""
-
-
 @dataclass(frozen=True)
 class UserSpread:
-    """Sums by user that tell who has collapsed; U users.
+    """Sums by user that decide who has collapsed; U users.
 
     Attributes:
         weight: shape (U,), the weight of each query of a user.
@@ -267,7 +269,7 @@ class UserSpread:
 
 
 def quantity_effects(pools: Pools, user: npt.NDArray[np.integer], spread: UserSpread) -> Texts:
-    """The change of every mean behind alpha, beta and rho when one text leaves the pools.
+    """Compute the change of every mean behind alpha, beta and rho when one text leaves the pools.
 
     Args:
         pools: with texts.
@@ -290,43 +292,43 @@ def quantity_effects(pools: Pools, user: npt.NDArray[np.integer], spread: UserSp
         np.add.at(effect, text, flat)
         present[text] = True
     kept = np.flatnonzero(present)
-    return Texts(pick(pools.text_ids, kept), effect[kept], cells)
+    return Texts(decode(pools.text_ids, kept), effect[kept], cells)
 
 
 def _text_block(
     pools: Pools, rows: IntArray | slice, m: int, users: tuple[npt.NDArray[np.integer], UserSpread]
 ) -> FloatArray:
-    """Shape (B, m, columns): what a pool adds to each mean, with the candidate minus without it."""
+    """Compute what a pool adds to each mean, with the candidate minus without it; shape (B, m, columns)."""
     user, spread = users
-    utility = _Without(pools.utility[rows, :m])
+    utility = _LeaveOneOut(pools.utility[rows, :m])
     result = np.zeros((len(user), m, 7 * len(pools.rewards)))
     if m < 2:
         return result
     weight, each = spread.weight[user][:, None], 1.0 / max(float((spread.judged > 0).sum()), 1.0)
     for k, (name, reward) in enumerate(pools.rewards.items()):
         own, other = spread.collapses[name]
-        scores = _Without(reward[rows, :m])
+        scores = _LeaveOneOut(reward[rows, :m])
         collapsed = [
             each * _flips(scores, utility if on_utility else None, user, (spread, name, verdict))
             for verdict, on_utility in ((own, spread.on_utility[name]), (other, not spread.on_utility[name]))
         ]
         result[:, :, 7 * k + 1], result[:, :, 7 * k + 2] = collapsed
-        awake = weight * ~own.collapsed[user][:, None]
+        active = weight * ~own.collapsed[user][:, None]
         before, known = _correlation(scores.total, utility.total, (scores.unit * utility.unit).sum(axis=1))
         cross = (scores.unit * utility.unit).sum(axis=1)[:, None] - scores.factor * scores.unit * utility.unit
-        after, still = _correlation(scores.left, utility.left, cross)
+        after, known_left = _correlation(scores.left, utility.left, cross)
         parts = (
-            (known[:, None].astype(np.float64), still.astype(np.float64)),
-            (((before < 0) & known)[:, None].astype(np.float64), ((after < 0) & still).astype(np.float64)),
+            (known[:, None].astype(np.float64), known_left.astype(np.float64)),
+            (((before < 0) & known)[:, None].astype(np.float64), ((after < 0) & known_left).astype(np.float64)),
             (np.maximum(before, 0.0)[:, None], np.maximum(after, 0.0)),
             (np.minimum(before, 0.0)[:, None], np.minimum(after, 0.0)),
         )
         for place, (all_in, one_out) in enumerate(parts):
-            result[:, :, 7 * k + 3 + place] = awake * (all_in - one_out)
+            result[:, :, 7 * k + 3 + place] = active * (all_in - one_out)
     return result
 
 
-class _Without:
+class _LeaveOneOut:
     """Deviations of pools of one size in units of the largest one, and sums of squares with and without a candidate."""
 
     def __init__(self, values: FloatArray) -> None:
@@ -343,24 +345,27 @@ class _Without:
         self._m = m
 
     def variances(self) -> tuple[FloatArray, FloatArray]:
-        """Of the whole pool, shape (B, 1), and without each candidate, shape (B, m); ddof 1."""
+        """Compute the variance of the whole pool, shape (B, 1), and without each candidate, shape (B, m); ddof 1."""
         square = self.scale[:, None] ** 2
         return square * self.total[:, None] / (self._m - 1), square * self.left / max(self._m - 2, 1)
 
 
 def _correlation(first: FloatArray, second: FloatArray, cross: FloatArray) -> tuple[FloatArray, BoolArray]:
-    """Correlations, 0 where either sum of squares is 0, and where neither is."""
+    """Compute correlations, 0 where either sum of squares is 0, and where neither is."""
     known = (first > 0) & (second > 0)
     result = np.zeros(cross.shape)
     np.divide(cross, np.sqrt(np.where(known, first * second, 1.0)), out=result, where=known)
-    result[np.abs(result) < NONE] = 0.0
+    result[np.abs(result) < SMALLEST_CORRELATION] = 0.0
     return np.clip(result, -1.0, 1.0), known
 
 
 def _flips(
-    scores: _Without, utility: _Without | None, user: npt.NDArray[np.integer], found: tuple[UserSpread, str, Collapse]
+    scores: _LeaveOneOut,
+    utility: _LeaveOneOut | None,
+    user: npt.NDArray[np.integer],
+    found: tuple[UserSpread, str, Collapse],
 ) -> FloatArray:
-    """Collapsed as found minus collapsed without each candidate, shape (B, m); an arbitrary scale's threshold stays."""
+    """Compute collapsed minus collapsed without each candidate, shape (B, m); arbitrary scales keep their threshold."""
     spread, name, verdict = found
     judged = spread.judged[user][:, None]
     whole, left = scores.variances()
@@ -377,7 +382,7 @@ def _flips(
 
 
 def _threshold(variance: FloatArray, judged: FloatArray, verdict: Collapse) -> float:
-    """What users' spreads are compared with on an arbitrary scale."""
+    """Recover what users' spreads are compared with on an arbitrary scale."""
     known = np.flatnonzero(np.isfinite(verdict.ratio) & (verdict.ratio > 0))
     if not len(known):
         return 0.0

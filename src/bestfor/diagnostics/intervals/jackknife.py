@@ -1,4 +1,4 @@
-"""Intervals for any statistic of sums that add up over users, by letting one user after the other leave.
+"""Compute intervals of any statistic of sums that add up over users, by letting one user after the other leave.
 
 With theta the statistic of all sums and theta_u that without user u, the variance is (U-1)/U sum (theta_u - theta)^2
 over the U users whose leaving moves it, and the interval Student's with U - 1 degrees of freedom (Efron & Stein 1981).
@@ -23,7 +23,7 @@ _CHUNK = 1 << 14
 
 
 def jackknife(parts: FloatArray, statistic: Statistic) -> tuple[FloatArray, FloatArray, IntArray]:
-    """Values with their standard errors when one user after the other leaves.
+    """Compute values with their standard errors when one user after the other leaves.
 
     Args:
         parts: shape (users, columns), sums that add up over users.
@@ -49,12 +49,12 @@ def jackknife(parts: FloatArray, statistic: Statistic) -> tuple[FloatArray, Floa
 
 
 def half_width(error: float, users: int, level: float) -> float:
-    """Half of an interval: Student's quantile times a standard error; NaN where there is none."""
+    """Compute half of an interval: Student's quantile times a standard error; NaN where there is none."""
     return student_quantile(0.5 + level / 2, users - 1.0) * float(error) if np.isfinite(error) else math.nan
 
 
 def interval(parts: FloatArray, statistic: Statistic, level: float) -> Estimate:
-    """The first output of a statistic with its interval; none where fewer than two users move it."""
+    """Estimate the first output of a statistic with its interval; none where fewer than two users move it."""
     values, errors, carried = jackknife(parts, statistic)
     known = float(values[0])
     half = half_width(float(errors[0]), int(carried[0]), level)
@@ -64,13 +64,13 @@ def interval(parts: FloatArray, statistic: Statistic, level: float) -> Estimate:
 
 
 def exponential(estimate: Estimate) -> Estimate:
-    """The exponential of an estimate and of its interval."""
+    """Take the exponential of an estimate and of its interval."""
     low, high = (None if end is None else float(np.exp(end)) for end in (estimate.low, estimate.high))
     return Estimate(float(np.exp(estimate.value)), low, high, estimate.level)
 
 
 def share(parts: FloatArray, column: int, count: int, level: float) -> Estimate:
-    """A share with Wilson's interval (1927) on the effective number of users.
+    """Estimate a share with Wilson's interval (1927) on the effective number of users.
 
     Args:
         parts: shape (users, columns).

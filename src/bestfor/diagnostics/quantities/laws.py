@@ -1,4 +1,4 @@
-"""What Best-of-N should gain: growth terms, four laws, and the exact ledger from a law to the curve.
+"""Predict what Best-of-N should gain: growth terms, four laws, and the exact ledger from a law to the curve.
 
 Weights w_q >= 0 sum to 1. C = queries of collapsed users, alpha = share of collapsed users, A = active queries (not in
 C, sd R > 0, sd U > 0), W = sum_A w, sigma_q = sd U (ddof 1), r_q = correlation, gain_q = exact gain over the pool
@@ -28,7 +28,7 @@ _REACH = 13.0
 
 @dataclass(frozen=True)
 class LawInputs:
-    """What the laws need; Q queries, K values of N.
+    """Inputs of the laws, query by query; Q queries, K values of N.
 
     Attributes:
         n: shape (K,).
@@ -99,7 +99,7 @@ class Ledger:
 
 
 def normal_growth(n: int) -> float:
-    """e_N, the expected maximum of N standard normals: the integral over x > 0 of 1 - Phi(x)^N - Phi(-x)^N.
+    """Compute e_N, the expected maximum of N standard normals: the integral over x > 0 of 1 - Phi(x)^N - Phi(-x)^N.
 
     By Gauss-Legendre quadrature; the relative error is below 1e-12 for N up to a million.
 
@@ -122,17 +122,17 @@ def _normal_growth(n: int) -> float:
 
 
 def normal_growths(n: IntArray) -> FloatArray:
-    """e_N for every N, shape (K,)."""
+    """Compute e_N for every N, shape (K,)."""
     return np.array([normal_growth(one) for one in n.tolist()], dtype=np.float64)
 
 
 def bound_growths(n: IntArray) -> FloatArray:
-    """sqrt(2 ln N), shape (K,): an upper bound for sub-Gaussian utilities, not the value."""
+    """Compute sqrt(2 ln N), shape (K,): an upper bound for sub-Gaussian utilities, not the value."""
     return np.sqrt(2.0 * np.log(n))
 
 
 def free_bound(sigma: float, n: IntArray) -> FloatArray:
-    """No distribution with this standard deviation gains more (Gumbel 1954, Hartley & David 1954).
+    """Bound the gain of any distribution with this standard deviation (Gumbel 1954, Hartley & David 1954).
 
     sigma (N - 1) / sqrt(2 N - 1), for independent candidates.
 
@@ -147,7 +147,7 @@ def free_bound(sigma: float, n: IntArray) -> FloatArray:
 
 
 def sum_inputs(inputs: LawInputs) -> LawSums:
-    """Sum over queries."""
+    """Sum the laws' inputs over queries."""
     active, w = inputs.active, inputs.weight[inputs.active]
     r, sigma, growth = inputs.correlation[active], inputs.sigma[active], inputs.growth[active]
     return LawSums(
@@ -166,7 +166,7 @@ def sum_inputs(inputs: LawInputs) -> LawSums:
 
 
 def laws(sums: LawSums) -> dict[str, FloatArray]:
-    """The gain over the pool mean that each law predicts.
+    """Predict the gain over the pool mean by each law.
 
     `bound` and `normal`: g sigma_Q (1 - alpha) r_A. `reward`: sum_A w G sigma r. `pool`: sum_A w r x oracle gain.
 
@@ -183,7 +183,7 @@ def laws(sums: LawSums) -> dict[str, FloatArray]:
 
 
 def ledger(sums: LawSums, column: int = -1) -> Ledger:
-    """Where the normal law and the exact curve part, as a sum that telescopes: law + six terms = observed.
+    """Split the difference of normal law and exact curve into a telescoping sum: law + six terms = observed.
 
     growth (G_A - g) sigma_Q (1-alpha) r_A; alpha G_A sigma_Q (W - (1-alpha)) r_A; sigma G_A (sigma_A - sigma_Q) W r_A;
     covariance W [mean_A(G sigma r) - G_A sigma_A r_A]; shape W mean_A(gain - G sigma r); leakage: gain outside A.
@@ -217,7 +217,7 @@ def _mean(total: float, weight: float) -> float:
 
 
 def l_moments(reward: FloatArray, utility: FloatArray, order: int) -> FloatArray:
-    """L-moments of the utility along the reward's rank (L-comoments in the sense of Serfling & Xiao 2007).
+    """Compute L-moments of the utility along the reward's rank (L-comoments in the sense of Serfling & Xiao 2007).
 
     l_r = sum_k (-1)^(r-k) C(r, k) C(r+k, k) b_k with b_k = mean_i [C(rank_i - 1, k) / C(m - 1, k)] U_i, rank 1 the
     lowest reward. The binomials alternate in sign, so orders beyond about 15 lose precision.
@@ -242,7 +242,7 @@ def l_moments(reward: FloatArray, utility: FloatArray, order: int) -> FloatArray
 
 
 def gain_from_l_moments(moments: FloatArray, n: int) -> float:
-    """Exact gain at N: sum_{r=1}^{N-1} (2r + 1) prod_{i<=r} [(N - i) / (N + i)] l_r.
+    """Compute the exact gain at N: sum_{r=1}^{N-1} (2r + 1) prod_{i<=r} [(N - i) / (N + i)] l_r.
 
     Args:
         moments: shape (at least N,), from :func:`l_moments`.

@@ -1,4 +1,4 @@
-"""Correlations without their sampling noise: a normal mixture on Fisher's scale.
+"""Take the sampling noise out of correlations by a normal mixture on Fisher's scale.
 
 A query's correlation r from M candidates is a noisy look at its true rho, and noise alone makes many r negative. With
 z = atanh(r) - r / (2 (M - 1)) (Hotelling 1953) and v = 1 / (M - 3),
@@ -64,7 +64,7 @@ class Corrected:
 
 
 def fisher(correlation: FloatArray, size: IntArray) -> tuple[FloatArray, FloatArray]:
-    """Bias-corrected Fisher transform and its variance.
+    """Compute the bias-corrected Fisher transform and its variance.
 
     Args:
         correlation: shape (Q,), cut to +-0.999999 so that it stays finite.
@@ -90,7 +90,7 @@ def fit_mixture(z: FloatArray, v: FloatArray, weight: FloatArray) -> Mixture:
         The mixture with the lowest BIC.
     """
     queries = float(weight.sum()) ** 2 / float((weight**2).sum())
-    z, v, weight = _gather(z, v, weight * (queries / weight.sum()))
+    z, v, weight = _merge_similar(z, v, weight * (queries / weight.sum()))
     best, lowest = None, np.inf
     for components, starts in _STARTS.items():
         fits = [_em(z, v, weight, _start(z, np.array(start)), (200, 3e-3)) for start in starts]
@@ -103,7 +103,7 @@ def fit_mixture(z: FloatArray, v: FloatArray, weight: FloatArray) -> Mixture:
 
 
 def correct(correlation: FloatArray, size: IntArray, weight: FloatArray) -> tuple[Corrected, Mixture] | None:
-    """Quantities of the true correlations.
+    """Estimate quantities of the true correlations.
 
     Args:
         correlation: shape (Q,), of active queries.
@@ -124,7 +124,9 @@ def correct(correlation: FloatArray, size: IntArray, weight: FloatArray) -> tupl
 
 
 def negative_by_chance(rho: float, candidates: float) -> float:
-    """P(r < 0) of a sample correlation: T_(M-1)(-sqrt(M - 1) rho / sqrt(1 - rho^2)), for normal rewards and utilities.
+    """Compute P(r < 0) of a sample correlation, for normal rewards and utilities.
+
+    It is T_(M-1)(-sqrt(M - 1) rho / sqrt(1 - rho^2)) with T Student's distribution function.
 
     Args:
         rho: the true correlation.
@@ -141,12 +143,12 @@ def negative_by_chance(rho: float, candidates: float) -> float:
 
 
 def below(mixture: Mixture, zeta: float) -> float:
-    """P(zeta_q < zeta)."""
+    """Compute P(zeta_q < zeta)."""
     return float(mixture.share @ ndtr((zeta - mixture.mean) / mixture.sd))
 
 
 def moments_by_sign(mixture: Mixture) -> tuple[float, float]:
-    """E[tanh zeta | zeta < 0] and E[tanh zeta | zeta >= 0], by quadrature; 0 where that sign has no mass."""
+    """Compute E[tanh zeta | zeta < 0] and E[tanh zeta | zeta >= 0], by quadrature; 0 where that sign has no mass."""
     nodes, node_weights = np.polynomial.legendre.leggauss(200)
     sides: list[float] = []
     for sign in (-1.0, 1.0):
@@ -165,13 +167,13 @@ def moments_by_sign(mixture: Mixture) -> tuple[float, float]:
 
 
 def posterior_below_zero(mixture: Mixture, z: FloatArray, v: FloatArray) -> FloatArray:
-    """P(rho_q < 0 | z_q) for every query, shape (Q,)."""
+    """Compute P(rho_q < 0 | z_q) for every query, shape (Q,)."""
     weight, centre, spread = _posterior(mixture, z, v)
     return (weight * ndtr(-centre / np.sqrt(spread))).sum(axis=1)
 
 
 def prior_by_moments(z: FloatArray, v: FloatArray) -> Mixture:
-    """One normal by moments (DerSimonian & Laird 1986), for data too thin for a mixture."""
+    """Fit one normal by moments (DerSimonian & Laird 1986), for data too thin for a mixture."""
     weight = 1.0 / v
     mean = float(weight @ z / weight.sum())
     excess = float(weight @ (z - mean) ** 2) - (len(z) - 1)
@@ -180,8 +182,8 @@ def prior_by_moments(z: FloatArray, v: FloatArray) -> Mixture:
     return Mixture(np.ones(1), np.array([mean]), np.array([max(variance**0.5, _FLOOR)]))
 
 
-def _gather(z: FloatArray, v: FloatArray, weight: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Queries with the same noise and nearly the same z as one: the fit's cost no longer grows with their number."""
+def _merge_similar(z: FloatArray, v: FloatArray, weight: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Merge queries of the same noise and nearly the same z, so that the fit's cost is bounded."""
     if len(z) <= 250:
         return z, v, weight
     noise, level = np.unique(v, return_inverse=True)
@@ -192,7 +194,7 @@ def _gather(z: FloatArray, v: FloatArray, weight: FloatArray) -> tuple[FloatArra
 
 
 def _posterior(mixture: Mixture, z: FloatArray, v: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Responsibilities, posterior means and posterior variances of zeta, each of shape (Q, K)."""
+    """Compute responsibilities, posterior means and posterior variances of zeta, each of shape (Q, K)."""
     prior = mixture.sd**2
     total = prior + v[:, None]
     gap = z[:, None] - mixture.mean
@@ -212,7 +214,7 @@ def _log_likelihood(mixture: Mixture, z: FloatArray, v: FloatArray, weight: Floa
 
 
 def _start(z: FloatArray, quantiles: FloatArray) -> Mixture:
-    """Equal components with means at these quantiles of z."""
+    """Start from equal components with means at these quantiles of z."""
     components = len(quantiles)
     spread = max(float(z.std()) / components, _FLOOR)
     return Mixture(np.full(components, 1 / components), np.quantile(z, quantiles), np.full(components, spread))
@@ -221,7 +223,7 @@ def _start(z: FloatArray, quantiles: FloatArray) -> Mixture:
 def _em(
     z: FloatArray, v: FloatArray, weight: FloatArray, mixture: Mixture, stop: tuple[int, float]
 ) -> tuple[Mixture, float]:
-    """Expectation-maximisation for at most so many steps, or until ten of them add less than so much likelihood."""
+    """Run expectation-maximisation for at most so many steps, or until ten of them add less than so much likelihood."""
     previous = -np.inf
     for step in range(stop[0]):
         chance, centre, variance = _posterior(mixture, z, v)

@@ -1,11 +1,10 @@
-"""What is kept once the candidates are forgotten: a few numbers a query, and sums by user.
+"""Measure every query, and keep of its candidates only a few numbers and sums by user.
 
-A query's weight in every mean is its user's, and whether a user has collapsed is known of the user, so all curves,
-laws, ledgers and quantities follow from sums over each user's queries. Only what depends on single queries is kept of
-them: sizes, correlations, and whether the pick is worse than a random candidate. A table of any length can be read in
-blocks, and memory grows with the number of queries by little more than their ids.
-
-What happens inside each query: spreads, correlations, weights, and whose reward model has collapsed.
+Within a query: spreads and correlation of reward and utility. By user: the weight of a query in every mean, and whether
+the reward model has collapsed (its rewards hardly differ between a query's candidates). So all curves, laws, ledgers
+and quantities follow from sums over each user's queries. Only what depends on single queries is kept of them: sizes,
+correlations, and whether the pick is worse than a random candidate. A table of any length can be read in blocks, and
+memory grows with the number of queries by little more than their ids.
 """
 
 from __future__ import annotations
@@ -18,10 +17,15 @@ import numpy.typing as npt
 
 from bestfor.data.text import join_hashes
 from bestfor.diagnostics.curves.best_of_n import best_of_n, pool_curves
-from bestfor.diagnostics.curves.rules import Rule, curve_by_rule
+from bestfor.diagnostics.curves.rules import curve_by_rule
 from bestfor.diagnostics.table.pools import Pools
 from bestfor.diagnostics.table.rows import hash_ids
+from bestfor.moved import renamed
+from bestfor.selection import Rule
 from bestfor.types import Averaging, BoolArray, FloatArray, IntArray, Scale
+
+__getattr__ = renamed(__name__, {"Sums": "UserSums", "Within": "QueryStatistics"})
+
 
 COLLAPSE = 0.05
 """A spread below this share of what it is compared with counts as collapse."""
@@ -32,9 +36,15 @@ ROUNDING = 1e-14
 QUARTILE = 75.0
 """The percentile of the users' spreads that stands for a healthy one where the scale is arbitrary."""
 
+Counts = npt.NDArray[np.int32]
+"""Small whole numbers, half the size of the usual ones."""
+
+Statistic = tuple[str, str]
+"""A model's name, empty for what models share, and what is summed."""
+
 
 @dataclass(frozen=True)
-class Within:
+class QueryStatistics:
     """Per-query statistics of one reward model against the utility; Q queries.
 
     Attributes:
@@ -48,23 +58,16 @@ class Within:
     utility_sd: FloatArray
 
 
-@dataclass(frozen=True)
-class Collapse:
-    """Which users' predictions are near-constant; U users.
-
-    Attributes:
-        ratio: shape (U,), the user's spread over what it is compared with; NaN where that is 0.
-        collapsed: shape (U,), True where the ratio is below 0.05 or the rewards are exactly constant in every query.
-        judged: shape (U,), whether the user has a query with two candidates: one alone cannot vary.
-    """
-
-    ratio: FloatArray
-    collapsed: BoolArray
-    judged: BoolArray
+def within_queries(pools: Pools, model: str) -> QueryStatistics:
+    """Compute correlation and spreads of one model in every query."""
+    mask = pools.mask
+    utility, utility_sd = centred(pools.utility, mask, pools.size)
+    reward, reward_sd = centred(pools.rewards[model], mask, pools.size)
+    return QueryStatistics(correlations(utility, reward), reward_sd, utility_sd)
 
 
 def centred(values: FloatArray, mask: BoolArray, size: IntArray) -> tuple[FloatArray, FloatArray]:
-    """Deviations from each pool's mean, as unit vectors, and the standard deviations (ddof 1).
+    """Compute deviations from each pool's mean, as unit vectors, and the standard deviations (ddof 1).
 
     Args:
         values: shape (Q, M).
@@ -88,7 +91,7 @@ def centred(values: FloatArray, mask: BoolArray, size: IntArray) -> tuple[FloatA
 
 
 def correlations(first: FloatArray, second: FloatArray) -> FloatArray:
-    """Pearson's r of every pool from unit vectors; NaN where either is 0, and exactly 0 where it is but for rounding.
+    """Compute Pearson's r of every pool from unit vectors; NaN where either is 0, exactly 0 where it is but rounding.
 
     Args:
         first: shape (Q, M), from :func:`centred`.
@@ -100,16 +103,23 @@ def correlations(first: FloatArray, second: FloatArray) -> FloatArray:
     return result
 
 
-def within_queries(pools: Pools, model: str) -> Within:
-    """Correlation and spreads of one model in every query."""
-    mask = pools.mask
-    utility, utility_sd = centred(pools.utility, mask, pools.size)
-    reward, reward_sd = centred(pools.rewards[model], mask, pools.size)
-    return Within(correlations(utility, reward), reward_sd, utility_sd)
+@dataclass(frozen=True)
+class Collapse:
+    """Which users' predictions are near-constant; U users.
+
+    Attributes:
+        ratio: shape (U,), the user's spread over what it is compared with; NaN where that is 0.
+        collapsed: shape (U,), True where the ratio is below 0.05 or the rewards are exactly constant in every query.
+        judged: shape (U,), whether the user has a query with two candidates: one alone cannot vary.
+    """
+
+    ratio: FloatArray
+    collapsed: BoolArray
+    judged: BoolArray
 
 
-def collapse(within: Within, user: IntArray, users: int, scale: Scale) -> Collapse:
-    """Users whose rewards hardly differ between a query's candidates.
+def collapse(within: QueryStatistics, user: IntArray, users: int, scale: Scale) -> Collapse:
+    """Find users whose rewards hardly differ between a query's candidates.
 
     s_u = sqrt(mean over the user's queries of the within-query variance of R). On the utility's scale a user has
     collapsed where kappa_u = s_u / (the same for U) < 0.05; on an arbitrary scale, where s_u < 0.05 x the 75th
@@ -132,7 +142,7 @@ def collapse(within: Within, user: IntArray, users: int, scale: Scale) -> Collap
 
 
 def judge_spreads(reward: FloatArray, utility: FloatArray, judged: FloatArray, scale: Scale) -> Collapse:
-    """:func:`collapse` from sums by user.
+    """Find collapsed users from sums by user, as :func:`collapse` does.
 
     Args:
         reward: shape (U,), sums of the within-query variances of the reward.
@@ -152,7 +162,7 @@ def judge_spreads(reward: FloatArray, utility: FloatArray, judged: FloatArray, s
 
 
 def user_weights(queries: FloatArray, averaging: Averaging) -> FloatArray:
-    """The weight that each query of a user has in a mean.
+    """Compute the weight that each query of a user has in a mean.
 
     Args:
         queries: shape (U,), how many each user has, at least 1.
@@ -167,7 +177,7 @@ def user_weights(queries: FloatArray, averaging: Averaging) -> FloatArray:
 
 
 def query_weights(user: IntArray, users: int, averaging: Averaging) -> FloatArray:
-    """Each query's weight in a mean, summing to 1: 1/n per query, or 1/(users n_u) per user.
+    """Compute each query's weight in a mean, summing to 1: 1/n per query, or 1/(users n_u) per user.
 
     Args:
         user: shape (Q,), each query's user.
@@ -182,14 +192,7 @@ def query_weights(user: IntArray, users: int, averaging: Averaging) -> FloatArra
     return 1.0 / (users * np.bincount(user, minlength=users)[user])
 
 
-Counts = npt.NDArray[np.int32]
-"""Small whole numbers, half the size of the usual ones."""
-
-Statistic = tuple[str, str]
-"""A model's name, empty for what models share, and what is summed."""
-
-
-class Sums:
+class UserSums:
     """Sums over each user's queries.
 
     Shared by all models, each of width 1 or as said (K values of N, G of the grid): ``queries``; ``judged``, queries of
@@ -213,11 +216,11 @@ class Sums:
         self.values = values
 
     def all(self, what: str, model: str = "") -> FloatArray:
-        """All columns of a statistic, shape (U, width)."""
+        """Return all columns of a statistic, shape (U, width)."""
         return self.values[:, self.layout[model, what]]
 
     def one(self, what: str, model: str = "") -> FloatArray:
-        """A statistic of one column, shape (U,)."""
+        """Return a statistic of one column, shape (U,)."""
         return self.values[:, self.layout[model, what].start]
 
 
@@ -254,14 +257,14 @@ class Queries:
     size: Counts
     models: dict[str, ModelQueries]
     scales: dict[str, Scale]
-    sums: Sums
+    sums: UserSums
 
     def __len__(self) -> int:
         return len(self.size)
 
 
 def doubling_grid(n: IntArray) -> IntArray:
-    """The values of N and every power of two up to the largest."""
+    """Join the values of N and every power of two up to the largest."""
     powers = 2 ** np.arange(int(n[-1]).bit_length(), dtype=np.int64)
     return np.union1d(n, powers)
 
@@ -274,11 +277,11 @@ def measure_queries(pools: Pools, n: IntArray, rules: Sequence[Rule] = ()) -> Qu
         n: shape (K,), increasing.
         rules: other rules whose curves are wanted.
     """
-    shared = _share(pools, n)
+    shared = _utility_statistics(pools, n)
     parts: dict[Statistic, FloatArray] = {("", what): values for what, values in shared.statistics(pools).items()}
     models: dict[str, ModelQueries] = {}
     for name, reward in pools.rewards.items():
-        r, one = _measure(pools, reward, shared, rules)
+        r, one = _model_statistics(pools, reward, shared, rules)
         parts |= {(name, what): values for what, values in one.items()}
         picked = pools.utility[np.arange(len(pools)), best_place(pools, reward)]
         models[name] = ModelQueries(r, picked < shared.mean)
@@ -290,13 +293,13 @@ def measure_queries(pools: Pools, n: IntArray, rules: Sequence[Rule] = ()) -> Qu
         size=pools.size.astype(np.int32),
         models=models,
         scales=dict(pools.scales),
-        sums=Sums(layout, sums),
+        sums=UserSums(layout, sums),
     )
 
 
 @dataclass(frozen=True)
-class _Shared:
-    """What the utilities alone say; Q queries, G values of the grid, K of them asked for.
+class _UtilityStatistics:
+    """Statistics of the utilities alone; Q queries, G values of the grid, K of them asked for.
 
     Attributes:
         grid: shape (G,), values of N.
@@ -320,7 +323,7 @@ class _Shared:
         return self.oracle[:, self.at] - self.mean[:, None]
 
     def statistics(self, pools: Pools) -> dict[str, FloatArray]:
-        """Those of :class:`Sums` that models share, query by query."""
+        """List the statistics of :class:`UserSums` that models share, query by query."""
         return {
             "queries": np.ones(len(pools)),
             "judged": (pools.size > 1).astype(np.float64),
@@ -332,24 +335,24 @@ class _Shared:
         }
 
 
-def _share(pools: Pools, n: IntArray) -> _Shared:
+def _utility_statistics(pools: Pools, n: IntArray) -> _UtilityStatistics:
     grid = doubling_grid(n)
     mean = np.where(pools.mask, pools.utility, 0.0).sum(axis=1) / pools.size
     oracle = best_of_n(pools.utility, pools.utility, pools.size, grid)
     unit, sigma = centred(pools.utility, pools.mask, pools.size)
-    _flatten(oracle, mean, sigma == 0)
-    return _Shared(grid, np.searchsorted(grid, n), mean, unit, sigma, oracle)
+    _set_constant(oracle, mean, sigma == 0)
+    return _UtilityStatistics(grid, np.searchsorted(grid, n), mean, unit, sigma, oracle)
 
 
-def _measure(
-    pools: Pools, reward: FloatArray, shared: _Shared, rules: Sequence[Rule]
+def _model_statistics(
+    pools: Pools, reward: FloatArray, shared: _UtilityStatistics, rules: Sequence[Rule]
 ) -> tuple[FloatArray, dict[str, FloatArray]]:
-    """A model's correlations, shape (Q,), and its statistics of :class:`Sums`, query by query."""
+    """Compute a model's correlations, shape (Q,), and its statistics of :class:`UserSums`, query by query."""
     mean, sigma, at = shared.mean, shared.sigma, shared.at
     curve, highest, noise = pool_curves(reward, pools.utility, pools.size, shared.grid)
     reward_unit, reward_sd = centred(reward, pools.mask, pools.size)
     constant = (reward_sd == 0) | (sigma == 0)
-    _flatten(curve, mean, constant)
+    _set_constant(curve, mean, constant)
     r = correlations(shared.unit, reward_unit)
     varying = np.isfinite(r)
     known = np.where(varying, r, 0.0)
@@ -374,12 +377,12 @@ def _measure(
     }
     for rule in rules:
         one[f"rule {rule.name}"] = curve_by_rule(rule.ranked(reward), pools.utility, pools.size, shared.grid, rule)
-        _flatten(one[f"rule {rule.name}"], mean, constant)
+        _set_constant(one[f"rule {rule.name}"], mean, constant)
     return r, one
 
 
 def best_place(pools: Pools, score: FloatArray) -> IntArray:
-    """The place of the highest score in each pool, the first of those that tie; shape (Q,)."""
+    """Find the place of the highest score in each pool, the first of those that tie; shape (Q,)."""
     return np.where(pools.mask, score, -np.inf).argmax(axis=1).astype(np.int64)
 
 
@@ -404,7 +407,7 @@ def _sum_by_user(
     return layout, sums
 
 
-def _flatten(curve: FloatArray, mean: FloatArray, constant: BoolArray) -> None:
-    """Exactly the pool mean where nothing is drawn or nothing can be told apart, not up to rounding."""
+def _set_constant(curve: FloatArray, mean: FloatArray, constant: BoolArray) -> None:
+    """Set a curve to exactly the pool mean where nothing is drawn or nothing can be told apart, not up to rounding."""
     curve[:, 0] = mean
     curve[constant] = mean[constant, None]

@@ -1,4 +1,4 @@
-"""Ragged pools of candidates: one padded matrix per quantity, every query a row."""
+"""Hold ragged pools of candidates: one padded matrix per quantity, every query a row."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bestfor.diagnostics.table.rows import Ids, Reward, Rows, pick, sort_rows
+from bestfor.diagnostics.table.rows import Ids, Reward, SortedRows, decode, sort_rows
 from bestfor.errors import InputError
 from bestfor.rng import derive
 from bestfor.types import BoolArray, FloatArray, IntArray, Scale
@@ -17,7 +17,7 @@ from bestfor.types import BoolArray, FloatArray, IntArray, Scale
 
 @dataclass(frozen=True)
 class Dropped:
-    """What a diagnosis had to leave out.
+    """Counts of what a diagnosis had to leave out.
 
     Attributes:
         too_few_candidates: queries with fewer candidates than the largest N.
@@ -68,7 +68,7 @@ class Pools:
         return place < self.size[:, None]
 
     def with_at_least(self, candidates: int) -> Pools:
-        """Only the pools of this size or more; the others are added to ``dropped.too_few_candidates``."""
+        """Keep only the pools of this size or more; the others are added to ``dropped.too_few_candidates``."""
         keep = np.flatnonzero(self.size >= candidates)
         if len(keep) == len(self):
             return self
@@ -76,7 +76,7 @@ class Pools:
         return replace(self.take(keep), dropped=replace(self.dropped, too_few_candidates=lost))
 
     def take(self, queries: IntArray) -> Pools:
-        """Only these pools, in this order; users without any are left out."""
+        """Take only these pools, in this order; users without any are left out."""
         users, user = np.unique(self.user[queries], return_inverse=True)
         return replace(
             self,
@@ -86,8 +86,8 @@ class Pools:
             text=None if self.text is None else self.text[queries],
             candidate=self.candidate[queries],
             rewards={name: reward[queries] for name, reward in self.rewards.items()},
-            user_ids=pick(self.user_ids, users),
-            query_ids=pick(self.query_ids, queries),
+            user_ids=decode(self.user_ids, users),
+            query_ids=decode(self.query_ids, queries),
         )
 
 
@@ -127,8 +127,8 @@ def pools_from_rows(
     return replace(pools, dropped=Dropped(not_finite=rows.not_finite))
 
 
-def pools_of(rows: Rows, queries: IntArray) -> Pools:
-    """Some queries of sorted rows as pools; nothing is counted as dropped.
+def pools_of(rows: SortedRows, queries: IntArray) -> Pools:
+    """Make pools of some queries of sorted rows; nothing is counted as dropped.
 
     Args:
         rows: from :func:`~bestfor.diagnostics.table.rows.sort_rows`.
@@ -156,9 +156,9 @@ def pools_of(rows: Rows, queries: IntArray) -> Pools:
         candidate=padded(rows.index[kept], -1),
         rewards={name: padded(column[source], 0.0) for name, column in rows.rewards.items()},
         scales=rows.scales,
-        user_ids=pick(rows.user_names, users),
-        query_ids=pick(rows.query_names, rows.query[first]),
-        text_ids=() if texts is None else pick(rows.text_names, texts),
+        user_ids=decode(rows.user_names, users),
+        query_ids=decode(rows.query_names, rows.query[first]),
+        text_ids=() if texts is None else decode(rows.text_names, texts),
         dropped=Dropped(),
     )
 
@@ -193,7 +193,7 @@ def cut_pools(pools: Pools, most: int) -> Pools:
 
 
 def join_pools(parts: Sequence[Pools], order: IntArray) -> Pools:
-    """Pools of several blocks as one; nothing is counted as dropped.
+    """Join pools of several blocks; nothing is counted as dropped.
 
     Args:
         parts: at least one, with the same models, all with texts or all without.
@@ -225,14 +225,14 @@ def join_pools(parts: Sequence[Pools], order: IntArray) -> Pools:
         rewards={name: stacked([part.rewards[name] for part in parts], 0.0) for name in parts[0].rewards},
         scales=parts[0].scales,
         user_ids=tuple(names),
-        query_ids=pick(queries, back),
+        query_ids=decode(queries, back),
         text_ids=text_ids,
         dropped=Dropped(),
     )
 
 
 def _joined_texts(parts: Sequence[Pools]) -> tuple[tuple[str, ...], list[IntArray]]:
-    """The distinct texts of all parts, sorted, and each part's codes into them; nothing where texts are unknown."""
+    """Join the distinct texts of all parts, sorted, with each part's codes; nothing where texts are unknown."""
     known = [part.text for part in parts if part.text is not None]
     if not known:
         return (), []

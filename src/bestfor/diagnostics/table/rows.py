@@ -1,7 +1,7 @@
-"""Flat rows, one a candidate and in any order, checked and sorted by user, query and candidate.
+"""Check flat rows, one a candidate in any order, sort them by user, query and candidate, and code ids as integers."""
 
-Ids of any kind as integer codes.
-"""
+# pyright: basic
+# (pyarrow ships no types)
 
 from __future__ import annotations
 
@@ -16,18 +16,182 @@ import pyarrow.compute as pc
 
 from bestfor.data.text import hash_strings
 from bestfor.errors import InputError
+from bestfor.moved import renamed
 from bestfor.types import BoolArray, FloatArray, IntArray, Scale
 
-# pyright: basic
-# (pyarrow ships no types)
+__getattr__ = renamed(__name__, {"Rows": "SortedRows"})
 
 
+BLOCK = 1 << 17
+"""Rows that are worked on at a time: their matrices take a few megabytes."""
+
+LARGEST = 1e60
+"""Largest size of a number, and the inverse of the smallest: variances of variances need fourth powers."""
+
+IN_RANGE = f"numbers whose largest lies between {1 / LARGEST:g} and {LARGEST:g} in size (rescale them)"
 Ids = Sequence[str] | Sequence[int] | npt.NDArray[Any]
 """One id a row: strings or integers, in a list, a NumPy array or an Arrow array."""
 
 
+@dataclass(frozen=True)
+class Reward:
+    """Predictions of one reward model for every row.
+
+    Attributes:
+        mean: shape (rows,), the predicted mean; only this selects.
+        scale: ``"utility"`` where the mean is in the utility's units, ``"arbitrary"`` where only its order counts.
+        std: shape (rows,), the predictive standard deviation where there is one; it is judged, and selects nothing.
+    """
+
+    mean: FloatArray
+    scale: Scale = "arbitrary"
+    std: FloatArray | None = None
+
+
+@dataclass(frozen=True)
+class SortedRows:
+    """Rows in the order of their queries; R rows, of which K are finite and kept, Q queries.
+
+    Attributes:
+        user: shape (R,), codes into ``user_names``.
+        query: shape (R,), codes into ``query_names``.
+        text: shape (R,), codes into ``text_names``, None where texts are unknown.
+        utility: shape (R,).
+        rewards: name of a model -> shape (R,).
+        scales: name of a model -> the scale of its rewards.
+        user_names, query_names, text_names: the distinct ids, sorted.
+        order: shape (K,), the kept rows, sorted by user, query and candidate.
+        index: shape (K,), their candidates' indices.
+        size: shape (Q,), kept rows of each query.
+        start: shape (Q,), where each query begins in ``order``.
+    """
+
+    user: IntArray
+    query: IntArray
+    text: IntArray | None
+    utility: FloatArray
+    rewards: dict[str, FloatArray]
+    scales: dict[str, Scale]
+    user_names: list[str]
+    query_names: list[str]
+    text_names: list[str]
+    order: IntArray
+    index: IntArray
+    size: IntArray
+    start: IntArray
+
+    @property
+    def not_finite(self) -> int:
+        """How many rows were dropped."""
+        return len(self.utility) - len(self.order)
+
+    def blocks(self, rows: int = BLOCK) -> Iterator[IntArray]:
+        """Iterate over queries in blocks of about so many rows, of alike sizes where padding would be wasteful.
+
+        Yields:
+            Indices of queries; every query stands in one block.
+        """
+        low, queries = 0, len(self.size)
+        while low < queries:
+            high = int(np.searchsorted(self.start, int(self.start[low]) + rows, side="left"))
+            high = min(max(high, low + 1), queries)
+            block = np.arange(low, high, dtype=np.int64)
+            size = self.size[block]
+            if len(block) * int(size.max()) <= 2 * int(size.sum()):
+                yield block
+            else:
+                doublings: IntArray = np.log2(size).astype(np.int64)
+                for one in sorted(set(doublings.tolist())):
+                    yield block[doublings == one]
+            low = high
+
+
+def sort_rows(
+    user: Ids,
+    query: Ids,
+    utility: npt.ArrayLike,
+    rewards: Mapping[str, Reward | npt.ArrayLike],
+    *,
+    text: Ids | None = None,
+    candidate: Ids | None = None,
+    number: IntArray | None = None,
+) -> SortedRows:
+    """Check columns and sort their rows by user, query and candidate; rows that are not finite are left out.
+
+    Args:
+        user: shape (R,), user ids.
+        query: shape (R,), query ids; the same id under two users makes two queries.
+        utility: shape (R,).
+        rewards: name of a model -> its rewards, each of shape (R,); bare arrays are of arbitrary scale.
+        text: shape (R,), ids of the texts.
+        candidate: shape (R,), integers that tell candidates of a query apart; the order of the rows where None.
+        number: shape (R,), the rows' numbers in a larger table, for errors; 1 .. R where None.
+
+    Returns:
+        The rows; without queries where no row is finite.
+
+    Raises:
+        InputError: no rows, columns of different lengths, ids that are missing, or a candidate that stands twice.
+    """
+    if not rewards:
+        raise InputError("rewards", "no reward model", "at least one column of rewards")
+    columns = {name: _floats(f"rewards '{name}'", _mean(reward)) for name, reward in rewards.items()}
+    utilities = _floats("utility", utility)
+    _check_lengths({"user": user, "query": query, "utility": utilities, "text": text, "candidate": candidate})
+    _check_lengths({"utility": utilities, **{f"rewards '{name}'": column for name, column in columns.items()}})
+    users, user_names = encode("user", user)
+    queries, query_names = encode("query", query)
+    texts, text_names = (None, []) if text is None else encode("text", text)
+    indices = None if candidate is None else _integers("candidate", candidate)
+    order, pool, index = _order(users * len(query_names) + queries, indices, number)
+    keep = _finite(utilities, *columns.values())[order]
+    order, pool, index = order[keep], pool[keep], index[keep]
+    start = _starts(pool)
+    return SortedRows(
+        user=users,
+        query=queries,
+        text=texts,
+        utility=utilities,
+        rewards=columns,
+        scales={name: reward.scale if isinstance(reward, Reward) else "arbitrary" for name, reward in rewards.items()},
+        user_names=user_names,
+        query_names=query_names,
+        text_names=text_names,
+        order=order,
+        index=index,
+        size=np.diff(np.r_[start, len(pool)]).astype(np.int64),
+        start=start,
+    )
+
+
+def check_sizes(rows: SortedRows) -> None:
+    """Refuse numbers whose fourth powers overflow or vanish.
+
+    Raises:
+        InputError: a column's largest finite number is beyond 1e60 in size, or below 1e-60 and not 0.
+    """
+    columns = {"utility": rows.utility} | {f"rewards '{name}'": column for name, column in rows.rewards.items()}
+    for name, column in columns.items():
+        largest, row = largest_size(column)
+        if out_of_range(largest):
+            raise InputError(f"{name}, row {row + 1}", f"{column[row]:g}", IN_RANGE)
+
+
+def largest_size(column: FloatArray) -> tuple[float, int]:
+    """Find the largest size of the finite numbers (0 where there are none) and its row."""
+    size = np.abs(column)
+    size[~np.isfinite(size)] = 0.0
+    row = int(size.argmax())
+    return float(size[row]), row
+
+
+def out_of_range(largest: float) -> bool:
+    """Whether fourth powers of a column whose largest size this is would overflow or vanish."""
+    return largest > 0 and not 1 / LARGEST <= largest <= LARGEST
+
+
 def encode(where: str, ids: Ids) -> tuple[IntArray, list[str]]:
-    """Ids as codes.
+    """Code ids as integers.
 
     Args:
         where: the column's name, for errors.
@@ -73,182 +237,15 @@ def _coded(array: pa.Array) -> tuple[IntArray, list[str]]:
     return place[coded.indices.to_numpy(zero_copy_only=False)], [str(names[code]) for code in order]
 
 
-def pick(names: Sequence[str], codes: IntArray) -> tuple[str, ...]:
-    """The names that the codes stand for."""
+def decode(names: Sequence[str], codes: IntArray) -> tuple[str, ...]:
+    """Look up the names that codes stand for."""
     places: list[int] = codes.tolist()
     return tuple([names[place] for place in places])
 
 
 def hash_ids(ids: Sequence[str]) -> npt.NDArray[np.uint64]:
-    """64-bit hashes, the same on every machine."""
+    """Hash ids to 64 bits, the same on every machine."""
     return hash_strings(pa.array(ids, pa.large_string()))
-
-
-BLOCK = 1 << 17
-"""Rows that are worked on at a time: their matrices take a few megabytes."""
-
-LARGEST = 1e60
-"""Largest size of a number, and the inverse of the smallest: variances of variances need fourth powers."""
-
-
-@dataclass(frozen=True)
-class Reward:
-    """What one reward model predicted for every row.
-
-    Attributes:
-        mean: shape (rows,), the predicted mean; only this selects.
-        scale: ``"utility"`` where the mean is in the utility's units, ``"arbitrary"`` where only its order counts.
-        std: shape (rows,), the predictive standard deviation where there is one; it is judged, and selects nothing.
-    """
-
-    mean: FloatArray
-    scale: Scale = "arbitrary"
-    std: FloatArray | None = None
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Rows in the order of their queries; R rows, of which K are finite and kept, Q queries.
-
-    Attributes:
-        user: shape (R,), codes into ``user_names``.
-        query: shape (R,), codes into ``query_names``.
-        text: shape (R,), codes into ``text_names``, None where texts are unknown.
-        utility: shape (R,).
-        rewards: name of a model -> shape (R,).
-        scales: name of a model -> the scale of its rewards.
-        user_names, query_names, text_names: the distinct ids, sorted.
-        order: shape (K,), the kept rows, sorted by user, query and candidate.
-        index: shape (K,), their candidates' indices.
-        size: shape (Q,), kept rows of each query.
-        start: shape (Q,), where each query begins in ``order``.
-    """
-
-    user: IntArray
-    query: IntArray
-    text: IntArray | None
-    utility: FloatArray
-    rewards: dict[str, FloatArray]
-    scales: dict[str, Scale]
-    user_names: list[str]
-    query_names: list[str]
-    text_names: list[str]
-    order: IntArray
-    index: IntArray
-    size: IntArray
-    start: IntArray
-
-    @property
-    def not_finite(self) -> int:
-        """How many rows were dropped."""
-        return len(self.utility) - len(self.order)
-
-    def blocks(self, rows: int = BLOCK) -> Iterator[IntArray]:
-        """Queries in blocks of about so many rows; sizes within a block are alike where padding would be wasteful.
-
-        Yields:
-            Indices of queries; every query stands in one block.
-        """
-        low, queries = 0, len(self.size)
-        while low < queries:
-            high = int(np.searchsorted(self.start, int(self.start[low]) + rows, side="left"))
-            high = min(max(high, low + 1), queries)
-            block = np.arange(low, high, dtype=np.int64)
-            size = self.size[block]
-            if len(block) * int(size.max()) <= 2 * int(size.sum()):
-                yield block
-            else:
-                doublings: IntArray = np.log2(size).astype(np.int64)
-                for one in sorted(set(doublings.tolist())):
-                    yield block[doublings == one]
-            low = high
-
-
-def sort_rows(
-    user: Ids,
-    query: Ids,
-    utility: npt.ArrayLike,
-    rewards: Mapping[str, Reward | npt.ArrayLike],
-    *,
-    text: Ids | None = None,
-    candidate: Ids | None = None,
-    number: IntArray | None = None,
-) -> Rows:
-    """Check columns and sort their rows by user, query and candidate; rows that are not finite are left out.
-
-    Args:
-        user: shape (R,), user ids.
-        query: shape (R,), query ids; the same id under two users makes two queries.
-        utility: shape (R,).
-        rewards: name of a model -> its rewards, each of shape (R,); bare arrays are of arbitrary scale.
-        text: shape (R,), ids of the texts.
-        candidate: shape (R,), integers that tell candidates of a query apart; the order of the rows where None.
-        number: shape (R,), the rows' numbers in a larger table, for errors; 1 .. R where None.
-
-    Returns:
-        The rows; without queries where no row is finite.
-
-    Raises:
-        InputError: no rows, columns of different lengths, ids that are missing, or a candidate that stands twice.
-    """
-    if not rewards:
-        raise InputError("rewards", "no reward model", "at least one column of rewards")
-    columns = {name: _floats(f"rewards '{name}'", _mean(reward)) for name, reward in rewards.items()}
-    utilities = _floats("utility", utility)
-    _check_lengths({"user": user, "query": query, "utility": utilities, "text": text, "candidate": candidate})
-    _check_lengths({"utility": utilities, **{f"rewards '{name}'": column for name, column in columns.items()}})
-    users, user_names = encode("user", user)
-    queries, query_names = encode("query", query)
-    texts, text_names = (None, []) if text is None else encode("text", text)
-    indices = None if candidate is None else _integers("candidate", candidate)
-    order, pool, index = _order(users * len(query_names) + queries, indices, number)
-    keep = _finite(utilities, *columns.values())[order]
-    order, pool, index = order[keep], pool[keep], index[keep]
-    start = _starts(pool)
-    return Rows(
-        user=users,
-        query=queries,
-        text=texts,
-        utility=utilities,
-        rewards=columns,
-        scales={name: reward.scale if isinstance(reward, Reward) else "arbitrary" for name, reward in rewards.items()},
-        user_names=user_names,
-        query_names=query_names,
-        text_names=text_names,
-        order=order,
-        index=index,
-        size=np.diff(np.r_[start, len(pool)]).astype(np.int64),
-        start=start,
-    )
-
-
-def check_sizes(rows: Rows) -> None:
-    """Refuse numbers whose fourth powers overflow or vanish.
-
-    Raises:
-        InputError: a column's largest finite number is beyond 1e60 in size, or below 1e-60 and not 0.
-    """
-    columns = {"utility": rows.utility} | {f"rewards '{name}'": column for name, column in rows.rewards.items()}
-    for name, column in columns.items():
-        largest, row = largest_size(column)
-        if out_of_range(largest):
-            raise InputError(f"{name}, row {row + 1}", f"{column[row]:g}", IN_RANGE)
-
-
-IN_RANGE = f"numbers whose largest lies between {1 / LARGEST:g} and {LARGEST:g} in size (rescale them)"
-
-
-def largest_size(column: FloatArray) -> tuple[float, int]:
-    """The largest size of the finite numbers (0 where there are none) and its row."""
-    size = np.abs(column)
-    size[~np.isfinite(size)] = 0.0
-    row = int(size.argmax())
-    return float(size[row]), row
-
-
-def out_of_range(largest: float) -> bool:
-    """Whether fourth powers of a column whose largest size this is would overflow or vanish."""
-    return largest > 0 and not 1 / LARGEST <= largest <= LARGEST
 
 
 def _starts(sorted_key: IntArray) -> IntArray:
@@ -296,7 +293,7 @@ def _check_lengths(columns: Mapping[str, Sequence[Any] | npt.NDArray[Any] | None
 
 
 def _order(key: IntArray, candidate: IntArray | None, number: IntArray | None) -> tuple[IntArray, IntArray, IntArray]:
-    """Rows sorted by pool and candidate: their order, the sorted pool keys and the candidate indices."""
+    """Sort rows by pool and candidate: their order, the sorted pool keys and the candidate indices."""
     if candidate is None and (key[1:] >= key[:-1]).all():
         order: IntArray = np.arange(len(key), dtype=np.int64)
     else:

@@ -1,0 +1,235 @@
+"""Measure on a sample of pools what lies beyond the curve, query by query, so that means, folds and intervals follow.
+
+Soft Best-of-N, predictions for larger pools, fixed N at a cost, one N for each user and a stopping rule are all means
+over queries of something known query by query once a few choices are made (a temperature, a rule's prior, a user's N),
+and choices are judged on queries that did not make them. :mod:`bestfor.diagnostics.beyond.outlook` makes estimates and
+sentences of these means.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bestfor.diagnostics.beyond.budget import CostedCurve, PerUserChoice, beliefs_from, draws_until, personal_n
+from bestfor.diagnostics.beyond.extrapolate import SMALLEST_POOL, coefficients
+from bestfor.diagnostics.beyond.sample import Sample
+from bestfor.diagnostics.curves.best_of_n import best_of_n
+from bestfor.diagnostics.curves.rules import soft_best_of_n
+from bestfor.diagnostics.intervals.influence import Column, Influences, user_influences
+from bestfor.diagnostics.quantities.queries import Queries, user_weights
+from bestfor.diagnostics.table.pools import Pools
+from bestfor.types import Averaging, BoolArray, FloatArray, IntArray
+
+TEMPERATURES = (0.25, 0.5, 1.0)
+"""Of soft Best-of-N, over the spread of rewards within a query."""
+
+COST = 0.01
+"""Of one candidate, in utility units, where one cost has to be chosen."""
+
+SOFT_WORK, SOFT_POOL = 120_000, 128
+"""Queries x candidates x N that soft Best-of-N is computed on, and the candidates that a pool is cut to for it."""
+
+DENSE = 64
+"""Every N up to this is tried for the best fixed one; beyond, steps of 5 %."""
+
+
+@dataclass(frozen=True)
+class SampleMeasurements:
+    """What was measured on one data set's sample.
+
+    Attributes:
+        smallest: candidates of the smallest sampled pool.
+        queries: how many were sampled.
+        of: of how many.
+        users: with a sampled query.
+        soft_queries: that the soft values rest on.
+        noise: name -> shape (K,), variance that one random subset a query would add to the curve, from all queries.
+        models: name -> what was measured of it.
+    """
+
+    smallest: int
+    queries: int
+    of: int
+    users: int
+    soft_queries: int
+    noise: dict[str, FloatArray]
+    models: dict[str, ModelMeasurements]
+
+
+@dataclass(frozen=True)
+class ModelMeasurements:
+    """What was measured of one model on a data set's sample.
+
+    Attributes:
+        values: the means ("one", 0); ("fixed", N) for each N of the grid; ("order_2", j) and its like, see
+            :func:`~bestfor.diagnostics.beyond.extrapolate.coefficients`; ("drawn", 0), ("stopped", 0), ("still", 0) of
+            the stopping rule; ("judged", 0), ("own", 0), ("common", 0), ("own_n", 0), ("common_n", 0) of one N a user.
+        soft: ("one", 0) and, for the k-th temperature, (f"soft_{k}", N): its difference from the highest reward.
+        spread: root mean square of the rewards' standard deviations within queries.
+        personal: how many candidates users get.
+        unstopped: why no stopping rule could be replayed; empty where one was.
+    """
+
+    values: Influences
+    soft: Influences
+    spread: float
+    personal: PerUserChoice
+    unstopped: str
+
+
+def measure_sample(queries: Queries, n: IntArray, averaging: Averaging, sample: Sample) -> SampleMeasurements:
+    """Measure every model on a sample of pools.
+
+    Args:
+        queries: all of them, each with at least the largest N candidates.
+        n: shape (K,), the values of N that are reported.
+        averaging: whether users or queries weigh the same.
+        sample: of them.
+    """
+    squares = user_weights(queries.sums.one("queries"), averaging) ** 2
+    few = _few(sample, int(n[-1]))
+    return SampleMeasurements(
+        smallest=int(sample.pools.size.min()),
+        queries=len(sample.pools),
+        of=sample.of,
+        users=len(sample.pools.user_ids),
+        soft_queries=len(few[0]),
+        noise={name: squares @ queries.sums.all("noise", name) for name in queries.models},
+        models={name: _model(sample, name, n, few) for name in sample.pools.rewards},
+    )
+
+
+def _model(sample: Sample, name: str, n: IntArray, few: tuple[Pools, FloatArray]) -> ModelMeasurements:
+    pools, smallest = sample.pools, int(sample.pools.size.min())
+    grid = fixed_grid(smallest)
+    curve = best_of_n(pools.rewards[name], pools.utility, pools.size, grid)
+    slope, reward_sd = slopes(pools, name)
+    spread = float(np.sqrt(sample.weight @ reward_sd**2))
+    costed = CostedCurve(curve, grid, sample.weight, COST)
+    personal = personal_n(pools, slope, costed)
+    stopped, unstopped = _stopping(sample, name, costed)
+    parts = stopped | personal.columns
+    if smallest >= SMALLEST_POOL:
+        parts |= coefficients(pools, name, sample.orders[0])
+    columns: dict[Column, FloatArray] = {("one", 0): np.ones(len(pools))}
+    columns |= {("fixed", one): curve[:, k] for k, one in enumerate(grid.tolist())}
+    for kind, part in parts.items():
+        matrix = part.reshape(len(part), -1)
+        columns |= {(kind, j): matrix[:, j] for j in range(int(matrix.shape[1]))}
+    soft = user_influences(_soft(few[0], name, n, spread), few[1], few[0].user, few[0].user_ids)
+    values = user_influences(columns, sample.weight, pools.user, pools.user_ids)
+    return ModelMeasurements(values, soft, spread, personal, unstopped)
+
+
+def fixed_grid(largest: int) -> IntArray:
+    """Make a grid of N: every one up to 64, then steps of 5 %, up to the largest."""
+    if largest <= DENSE:
+        return np.arange(1, largest + 1, dtype=np.int64)
+    steps = np.geomspace(DENSE, largest, int(np.log(largest / DENSE) / np.log(1.05)) + 2)
+    return np.unique(np.r_[np.arange(1, DENSE), steps.round()]).astype(np.int64)
+
+
+def slopes(pools: Pools, name: str) -> tuple[FloatArray, FloatArray]:
+    """Compute each query's rho sigma = cov(R, U) / sd R, the gain of one sd of the reward, and sd R (ddof 1).
+
+    Returns:
+        Both of shape (Q,), 0 where the reward is constant.
+    """
+    mask, freedom = pools.mask, np.maximum(pools.size - 1, 1)
+    reward = _centred(pools.rewards[name], mask, pools.size)
+    utility = _centred(pools.utility, mask, pools.size)
+    sd = np.sqrt((reward**2).sum(axis=1) / freedom)
+    covariance = (reward * utility).sum(axis=1) / freedom
+    slope = np.zeros(len(pools))
+    np.divide(covariance, sd, out=slope, where=sd > 0)
+    return slope, sd
+
+
+def _centred(values: FloatArray, mask: BoolArray, size: IntArray) -> FloatArray:
+    mean = np.where(mask, values, 0.0).sum(axis=1) / size
+    deviation = np.where(mask, values - mean[:, None], 0.0)
+    constant = np.where(mask, values, -np.inf).max(axis=1) == np.where(mask, values, np.inf).min(axis=1)
+    deviation[constant] = 0.0  # rounding of the mean must not look like a spread
+    return deviation
+
+
+def _few(sample: Sample, largest: int) -> tuple[Pools, FloatArray]:
+    """Take few queries, spread over the sample, and cut their pools at random to one bounded size."""
+    pools = sample.pools
+    width = min(int(pools.size.min()), SOFT_POOL)
+    count = min(len(pools), max(SOFT_WORK // (width * min(largest, width)), 32))
+    rows = np.unique(np.linspace(0, len(pools) - 1, count).round().astype(np.int64))
+    few = pools.take(rows)
+    places = np.arange(len(rows))[:, None]
+    order = sample.orders[0][rows][:, :width]
+    weight = sample.weight[rows]
+    cut = replace(
+        few,
+        size=np.full(len(rows), width, dtype=np.int64),
+        utility=few.utility[places, order],
+        candidate=few.candidate[places, order],
+        rewards={name: reward[places, order] for name, reward in few.rewards.items()},
+    )
+    return cut, weight / weight.sum()
+
+
+def _soft(few: Pools, name: str, n: IntArray, spread: float) -> dict[Column, FloatArray]:
+    result: dict[Column, FloatArray] = {("one", 0): np.ones(len(few))}
+    n = n[n <= int(few.size.min())]
+    if spread == 0 or not len(n):
+        return result
+    reward = few.rewards[name]
+    hard = best_of_n(reward, few.utility, few.size, n)
+    for k, share in enumerate(TEMPERATURES):
+        difference = soft_best_of_n(reward, few.utility, few.size, n, share * spread, quick=True) - hard
+        difference[:, n == 1] = 0.0
+        result |= {(f"soft_{k}", one): difference[:, place] for place, one in enumerate(n.tolist())}
+    return result
+
+
+def _stopping(sample: Sample, name: str, costed: CostedCurve) -> tuple[dict[str, FloatArray], str]:
+    """Replay expected improvement beside the best fixed N, both learnt from the other half of the users."""
+    pools, curve, cost = sample.pools, costed.curve, costed.cost * costed.grid
+    group = pools.user if len(pools.user_ids) > 1 else np.arange(len(pools), dtype=np.int64)
+    if len(np.unique(group)) < 4:
+        return {}, "fewer than four users: nothing could be judged on users that did not teach the rule"
+    if int(pools.size.min()) < 2:
+        return {}, "a pool has one candidate: there is nothing to stop"
+    drawn, stopped, fixed = (np.zeros(len(pools)) for _ in range(3))
+    for half in (0, 1):
+        learn, judge = np.flatnonzero(group % 2 != half), np.flatnonzero(group % 2 == half)
+        learnt_from = pools.take(learn)
+        weight = sample.weight[learn] / sample.weight[learn].sum()
+        place = int((weight @ curve[learn] - cost).argmax())
+        fixed[judge] = curve[judge, place] - cost[place]
+        drawn[judge], stopped[judge] = _replayed(sample, judge, name, learnt_from)
+    return {"drawn": drawn, "stopped": stopped, "still": fixed}, ""
+
+
+def _replayed(sample: Sample, judge: IntArray, name: str, learnt_from: Pools) -> tuple[FloatArray, FloatArray]:
+    """Average candidates drawn and utility earned over a few random orders; shape (B,) each."""
+    beliefs, gain = beliefs_from(learnt_from, name), _gain_per_unit(learnt_from, name)
+    drawn, earned = np.zeros(len(judge)), np.zeros(len(judge))
+    sizes = sample.pools.size[judge]
+    for m in (int(size) for size in np.unique(sizes)):
+        own = np.flatnonzero(sizes == m)
+        rows = judge[own]
+        for order in sample.orders[:, rows, :m]:
+            reward = sample.pools.rewards[name][rows[:, None], order]
+            count = draws_until(reward, COST, beliefs, gain)
+            place: IntArray = np.arange(m)
+            pick = np.where(place < count[:, None], reward, -np.inf).argmax(axis=1)
+            drawn[own] += count / len(sample.orders)
+            earned[own] += sample.pools.utility[rows, order[np.arange(len(rows)), pick]] / len(sample.orders)
+    return drawn, earned
+
+
+def _gain_per_unit(pools: Pools, name: str) -> float:
+    """Compute the utility gained per unit of reward: the slope of utility on reward within queries."""
+    mask = pools.mask
+    reward = _centred(pools.rewards[name], mask, pools.size)
+    utility = _centred(pools.utility, mask, pools.size)
+    spread = float((reward**2).sum())
+    return float((reward * utility).sum()) / spread if spread > 0 else 0.0
