@@ -1,4 +1,4 @@
-"""Whether Best-of-N pays: exact curves, quantities, laws and intervals on plain arrays."""
+"""Diagnose whether Best-of-N pays: exact curves, quantities, laws and intervals on plain arrays."""
 
 from bestfor.diagnostics.beyond.budget import (
     Beliefs,

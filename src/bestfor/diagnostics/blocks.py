@@ -214,7 +214,7 @@ class SharedTextFinder:
         self._users.append(user[one])
 
     def found(self) -> bool:
-        """Whether any text stood in the pools of two users."""
+        """Decide whether any text stood in the pools of two users."""
         if self._found or len(self._texts) < 2:
             return self._found
         text, user = np.concatenate(self._texts), np.concatenate(self._users)

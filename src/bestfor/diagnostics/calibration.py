@@ -263,7 +263,7 @@ class Binning:
 
     @property
     def bins(self) -> int:
-        """How many bins there are."""
+        """Number of bins."""
         return len(self.edges) + 1
 
 

@@ -140,7 +140,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Diagnosis(DiagnosisResult):
-    """Whether Best-of-N pays, for which model, for whom, and why; attributes as of :class:`DiagnosisResult`."""
+    """Diagnosis of Best-of-N: does it pay, for which model, for whom, and why; attributes of :class:`DiagnosisResult`."""
 
     def to_dict(self) -> Json:
         """Convert to the object of docs/diagnosis.md: plain values, None for what cannot be had, never NaN."""
@@ -282,7 +282,7 @@ def _digest(rows: SortedRows, queries: IntArray) -> str:
 
 @dataclass(frozen=True)
 class Header:
-    """What a diagnosis states before any model: its data, and how means and intervals are taken."""
+    """Header of a diagnosis: its data, and how means and intervals are taken."""
 
     name: str
     signature: Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""Numbers and lists as they stand in JSON: whatever is not finite becomes None."""
+"""Read numbers and lists from JSON: whatever is not finite becomes None."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Band:
 
 
 def band(entry: Mapping[str, Any], value: str, prefix: str, n: tuple[int, ...], where: str) -> Band:
-    """A curve with its interval under the keys ``<prefix>low`` and ``<prefix>high``."""
+    """Read a curve with its interval under the keys ``<prefix>low`` and ``<prefix>high``."""
     keys = (value, f"{prefix}low", f"{prefix}high")
     return Band(*(series(entry.get(key), n, f"{where}.{key}") for key in keys))
 
 
 def series(values: Sequence[Any] | None, n: tuple[int, ...], where: str) -> Series:
-    """One value for each N; all None where the list is absent or empty."""
+    """Read one value for each N; all None where the list is absent or empty."""
     if not values:
         return (None,) * len(n)
     if len(values) != len(n):
@@ -39,7 +39,7 @@ def series(values: Sequence[Any] | None, n: tuple[int, ...], where: str) -> Seri
 
 
 def grid(entry: Mapping[str, Any], where: str) -> tuple[int, ...]:
-    """The values of N, from few candidates to many."""
+    """Read the values of N, from few candidates to many."""
     n = entry.get("n")
     if not isinstance(n, Sequence) or isinstance(n, str):
         raise InputError(f"{where}.n", type(n).__name__, "a list of whole numbers")
@@ -50,7 +50,7 @@ def grid(entry: Mapping[str, Any], where: str) -> tuple[int, ...]:
 
 
 def records(entry: Mapping[str, Any], key: str, where: str) -> list[Mapping[str, Any]]:
-    """A list of objects; an absent one is empty."""
+    """Read a list of objects; an absent one is empty."""
     found = entry.get(key) or []
     if isinstance(found, str | Mapping) or not all(isinstance(item, Mapping) for item in found):
         raise InputError(f"{where}.{key}", "something else than objects", "a list of objects")
@@ -58,7 +58,7 @@ def records(entry: Mapping[str, Any], key: str, where: str) -> list[Mapping[str,
 
 
 def mapping(entry: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
-    """A required object."""
+    """Read a required object."""
     value = entry.get(key)
     if not isinstance(value, Mapping):
         raise InputError(where, f"no '{key}'" if value is None else f"'{key}' of another kind", EXPECTED)
@@ -66,30 +66,30 @@ def mapping(entry: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]
 
 
 def numbers(entry: object) -> dict[str, float | None] | None:
-    """An object of numbers, or None."""
+    """Read an object of numbers, or None."""
     return None if not isinstance(entry, Mapping) else {str(key): number(value) for key, value in entry.items()}
 
 
 def number(value: object) -> float | None:
-    """A finite number, or None."""
+    """Read a finite number, or None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if math.isfinite(value) else None
 
 
 def count(value: object) -> int:
-    """A whole number, 0 where there is none."""
+    """Read a whole number, 0 where there is none."""
     known = number(value)
     return 0 if known is None else int(known)
 
 
 def index(value: object) -> int | None:
-    """A whole number, or None."""
+    """Read a whole number, or None."""
     known = number(value)
     return None if known is None else int(known)
 
 
 def mapping_or_none(entry: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:
-    """An optional object; anything else counts as absent."""
+    """Read an optional object; anything else counts as absent."""
     value = entry.get(key)
     return value if isinstance(value, Mapping) else None

@@ -1,4 +1,4 @@
-"""What a diagnosis says beyond its curve, as read back from its JSON."""
+"""Read back from a diagnosis' JSON what lies beyond its curve."""
 
 from __future__ import annotations
 
@@ -6,13 +6,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bestfor.moved import renamed
 from bestfor.report._values import Series, count, index, mapping_or_none, number, records, series
+
+__getattr__ = renamed(
+    __name__,
+    {
+        "Fixed": "FixedView",
+        "Needed": "NeededView",
+        "Numbers": "NumbersView",
+        "Other": "OtherRuleView",
+        "Outlook": "OutlookView",
+        "Soft": "SoftView",
+        "Step": "StepView",
+    },
+)
+
 
 METHODS = ("order_2", "gao", "order_1", "order_3")
 
 
 @dataclass(frozen=True)
-class Soft:
+class SoftView:
     """Soft Best-of-N at one temperature, over the model's N."""
 
     temperature: float | None
@@ -25,7 +40,7 @@ class Soft:
 
 
 @dataclass(frozen=True)
-class Other:
+class OtherRuleView:
     """Another rule in place of the highest reward: its utility, and how it differs, over the model's N."""
 
     rule: str
@@ -36,7 +51,7 @@ class Other:
 
 
 @dataclass(frozen=True)
-class Step:
+class StepView:
     """Predicted gains at one N; ``values`` holds the methods and, where known, their ``_low`` and ``_high``."""
 
     n: int
@@ -45,7 +60,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Fixed:
+class FixedView:
     """The best fixed N at a cost of one candidate."""
 
     cost: float | None
@@ -57,8 +72,8 @@ class Fixed:
 
 
 @dataclass(frozen=True)
-class Needed:
-    """How many more users or queries a quantity needs."""
+class NeededView:
+    """Count of more users or queries a quantity needs."""
 
     quantity: str
     half_width: float | None
@@ -69,7 +84,7 @@ class Needed:
 
 
 @dataclass(frozen=True)
-class Numbers:
+class NumbersView:
     """A part that is one set of numbers: values, the distribution over N if any, and words."""
 
     values: Mapping[str, float | None]
@@ -80,29 +95,29 @@ class Numbers:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class OutlookView:
     """One model's outlook; parts that the diagnosis lacks are empty or None."""
 
     three_draw: Series
-    soft: tuple[Soft, ...]
-    others: tuple[Other, ...]
+    soft: tuple[SoftView, ...]
+    others: tuple[OtherRuleView, ...]
     smallest_pool: int
     trusted_to: int | None
     verdict: str
-    steps: tuple[Step, ...]
-    fixed: tuple[Fixed, ...]
-    per_user: Numbers | None
-    stopping: Numbers | None
-    needed: tuple[Needed, ...]
+    steps: tuple[StepView, ...]
+    fixed: tuple[FixedView, ...]
+    per_user: NumbersView | None
+    stopping: NumbersView | None
+    needed: tuple[NeededView, ...]
 
     @property
     def known(self) -> bool:
-        """Whether there is anything to show."""
+        """True where there is anything to show."""
         parts = (self.steps, self.verdict, self.fixed, self.soft, self.others, self.per_user, self.stopping)
         return any(parts)
 
 
-def read_outlook(entry: Mapping[str, Any], n: tuple[int, ...], where: str) -> Outlook:
+def read_outlook(entry: Mapping[str, Any], n: tuple[int, ...], where: str) -> OutlookView:
     """Check a model's outlook; a diagnosis without one gives an empty one.
 
     Args:
@@ -115,7 +130,7 @@ def read_outlook(entry: Mapping[str, Any], n: tuple[int, ...], where: str) -> Ou
     """
     reach = mapping_or_none(entry, "extrapolation") or {}
     draws = mapping_or_none(entry, "three_draw") or {}
-    return Outlook(
+    return OutlookView(
         three_draw=series(draws.get("sd"), n, f"{where}.three_draw.sd"),
         soft=tuple(_soft(one, n, where) for one in records(entry, "soft", where)),
         others=tuple(_other(one, n, where) for one in records(entry, "rules", where)),
@@ -130,42 +145,42 @@ def read_outlook(entry: Mapping[str, Any], n: tuple[int, ...], where: str) -> Ou
     )
 
 
-def _soft(item: Mapping[str, Any], n: tuple[int, ...], where: str) -> Soft:
+def _soft(item: Mapping[str, Any], n: tuple[int, ...], where: str) -> SoftView:
     curves = (
         series(item.get(key), n, f"{where}.soft.{key}")
         for key in ("utility", "difference", "difference_low", "difference_high")
     )
     temperatures = number(item.get("temperature")), number(item.get("temperature_in_sd"))
-    return Soft(*temperatures, *curves, queries=count(item.get("queries_used")))
+    return SoftView(*temperatures, *curves, queries=count(item.get("queries_used")))
 
 
-def _other(item: Mapping[str, Any], n: tuple[int, ...], where: str) -> Other:
+def _other(item: Mapping[str, Any], n: tuple[int, ...], where: str) -> OtherRuleView:
     keys = ("utility", "difference", "difference_low", "difference_high")
-    return Other(str(item.get("rule", "")), *(series(item.get(key), n, f"{where}.rules.{key}") for key in keys))
+    return OtherRuleView(str(item.get("rule", "")), *(series(item.get(key), n, f"{where}.rules.{key}") for key in keys))
 
 
-def _step(item: Mapping[str, Any]) -> Step:
+def _step(item: Mapping[str, Any]) -> StepView:
     keys = [key for method in METHODS for key in (method, f"{method}_low", f"{method}_high")]
-    return Step(count(item.get("n")), {key: number(item.get(key)) for key in keys}, item.get("trusted") is True)
+    return StepView(count(item.get("n")), {key: number(item.get(key)) for key in keys}, item.get("trusted") is True)
 
 
-def _fixed(item: Mapping[str, Any]) -> Fixed:
+def _fixed(item: Mapping[str, Any]) -> FixedView:
     cost, n = number(item.get("cost_per_candidate")), index(item.get("n"))
     net, low, high = (number(item.get(key)) for key in ("net", "net_low", "net_high"))
-    return Fixed(cost, n, net, low, high, item.get("at_edge") is True)
+    return FixedView(cost, n, net, low, high, item.get("at_edge") is True)
 
 
-def _needed(item: Mapping[str, Any]) -> Needed:
+def _needed(item: Mapping[str, Any]) -> NeededView:
     width, now = number(item.get("half_width")), number(item.get("now"))
     counts = (index(item.get(key)) for key in ("users", "more_users", "more_queries"))
-    return Needed(str(item.get("quantity", "")), width, now, *counts)
+    return NeededView(str(item.get("quantity", "")), width, now, *counts)
 
 
-def _numbers(item: Mapping[str, Any] | None) -> Numbers | None:
+def _numbers(item: Mapping[str, Any] | None) -> NumbersView | None:
     if item is None:
         return None
     sizes, shares = item.get("n") or (), item.get("share") or ()
-    return Numbers(
+    return NumbersView(
         values={str(key): number(value) for key, value in item.items()},
         n=tuple(count(size) for size in sizes),
         share=tuple(number(share) or 0.0 for share in shares),

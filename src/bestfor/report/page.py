@@ -1,8 +1,7 @@
-"""One self-contained page: no script, no network, both colour schemes; the choice of a model is plain CSS.
+"""Render a diagnosis as one self-contained page: no script, no network, both colour schemes.
 
-Suspicious queries as cards: what was asked, the reward's pick and the best candidate side by side.
-
-What the page shows of one model: its charts, tables and sentences, ready for the templates.
+The choice of a model is plain CSS. Of each model the page shows its charts, tables and sentences, and its suspicious
+queries as cards: what was asked, the reward's pick and the best candidate side by side.
 """
 
 from __future__ import annotations
@@ -18,12 +17,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from bestfor.moved import renamed
 from bestfor.report import tables, view, words
-from bestfor.report import tables as tables_beyond
-from bestfor.report import tables as tables_calibration
-from bestfor.report.charts import draw as charts
-from bestfor.report.charts import draw as charts_beyond
-from bestfor.report.charts import draw as charts_calibration
+from bestfor.report.charts import draw
 from bestfor.report.charts.plots import (
     NAMES,
     BeyondPlot,
@@ -36,16 +32,44 @@ from bestfor.report.charts.plots import (
     WaterfallPlot,
 )
 from bestfor.report.outlook import METHODS
-from bestfor.report.predictive import Predictive
+from bestfor.report.predictive import CalibrationView
+
+__getattr__ = renamed(
+    __name__,
+    {
+        "Beyond": "BeyondSection",
+        "Calibration": "CalibrationSection",
+        "Panel": "ModelPanel",
+    },
+)
+
 
 Texts = Mapping[tuple[str, int], str]
+SECTIONS = (
+    ("curves", "Curve"),
+    ("law", "Law & ledger"),
+    ("spread", "Users"),
+    ("pairs", "Models"),
+    ("suspects", "Queries"),
+    ("beyond", "Beyond the pool"),
+    ("calibration", "Calibration"),
+    ("quantities", "Quantities"),
+    ("findings", "Findings"),
+    ("folds", "Folds"),
+    ("again", "Signature"),
+)
+"""Anchors and names of the sections, as the list at the top of the page shows them."""
+
+SUSPECTS = 10
+"""Queries shown for a model; the others are in the JSON."""
+
 FOLD_AT = 420
 """Longer texts are folded, their beginning shown."""
 
 
 @dataclass(frozen=True)
 class Excerpt:
-    """A text as shown: ``preview`` is empty where the whole stands open."""
+    """Text as shown: ``preview`` is empty where the whole stands open."""
 
     whole: str
     preview: str
@@ -75,63 +99,8 @@ class SuspectCard:
     marks: tuple[tuple[str, str, float], ...]
 
 
-def card(suspect: view.Suspect, texts: Texts, inputs: Mapping[str, str], limit: int) -> SuspectCard:
-    """One suspect with whatever texts are known; texts longer than ``limit`` characters are cut, and say so."""
-    places = words.decimals([suspect.pick_utility, suspect.best_utility, suspect.mean_utility])
-
-    def side(title: str, candidate: int | None, utility: float | None) -> Side:
-        text = None if candidate is None else texts.get((suspect.query, candidate))
-        return Side(title, candidate, words.number(utility, places), None if text is None else excerpt(text, limit))
-
-    asked = inputs.get(suspect.query)
-    facts = [f"correlation {words.number(suspect.correlation, 2)}"]
-    if suspect.posterior is not None:
-        facts.append(f"reversed with probability {words.number(suspect.posterior, 2)}")
-    facts.append(words.plural(suspect.size, "candidate"))
-    if suspect.mean_utility is not None:
-        facts.append(f"mean utility {words.number(suspect.mean_utility, places)}")
-    return SuspectCard(
-        query=suspect.query,
-        user=suspect.user,
-        facts=tuple(facts),
-        asked=excerpt(asked, limit) if asked else None,
-        sides=(
-            side("The reward's pick", suspect.pick, suspect.pick_utility),
-            side("Best candidate", suspect.best, suspect.best_utility),
-        ),
-        marks=_marks(suspect, places),
-    )
-
-
-def _marks(suspect: view.Suspect, places: int) -> tuple[tuple[str, str, float], ...]:
-    given = [
-        ("pick", suspect.pick_utility),
-        ("mean", suspect.mean_utility),
-        ("best", suspect.best_utility),
-    ]
-    known = [(name, value) for name, value in given if value is not None]
-    low, high = min((v for _, v in known), default=0.0), max((v for _, v in known), default=0.0)
-    if high == low:
-        return ()
-    return tuple(
-        (name, words.number(value, places), round(100 * (value - low) / (high - low), 1)) for name, value in known
-    )
-
-
-def excerpt(text: str, limit: int) -> Excerpt:
-    """A text ready to show: cleaned, cut at the limit, with a preview where it is to be folded."""
-    whole = words.clean(text)
-    shown = whole[:limit]
-    preview = words.clip(shown, 300) if len(shown) > FOLD_AT else ""
-    return Excerpt(shown, preview, len(whole), len(whole) > limit)
-
-
-SUSPECTS = 10
-"""Queries shown for a model; the others are in the JSON."""
-
-
 @dataclass(frozen=True)
-class Beyond:
+class BeyondSection:
     """The part of the page that looks beyond the pool, for one model."""
 
     chart: Markup | None
@@ -150,7 +119,7 @@ class Beyond:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibrationSection:
     """The part of the page that judges a model's predicted standard deviations."""
 
     verdict: str
@@ -164,10 +133,10 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class Panel:
-    """Everything on the page that belongs to one model."""
+class ModelPanel:
+    """Part of the page that belongs to one model."""
 
-    model: view.Model
+    model: view.ModelView
     tiles: list[tables.Tile]
     law_chart: Markup | None
     law_names: tuple[str, ...]
@@ -183,170 +152,8 @@ class Panel:
     unlucky: list[SuspectCard]
     more_suspects: int
     protocol: str
-    beyond: Beyond | None
-    calibration: Calibration | None
-
-
-def build_panel(report: view.Report, model: view.Model, texts: Texts, inputs: Mapping[str, str], limit: int) -> Panel:
-    """Everything on the page that belongs to one model; ``limit``: characters of a text that are shown."""
-    law = LawPlot.of(report, model)
-    ledger = WaterfallPlot.of(model)
-    users = UsersPlot.of(model)
-    correlation = CorrelationPlot.of(model)
-    shown = model.suspects[:SUSPECTS]
-    return Panel(
-        model=model,
-        tiles=tables.tiles(report, model),
-        law_chart=None if law is None else _law_chart(law, model),
-        law_names=() if law is None else tuple(law.laws),
-        law_rows=[] if law is None else tables.law_rows(model, law),
-        ledger=[] if ledger is None else tables.ledger_rows(ledger),
-        ledger_n=0 if ledger is None else ledger.n,
-        users_chart=_users_chart(users, model) if len(users.names) > 1 else None,
-        users_note=_users_note(users),
-        users_rows=_users_rows(users),
-        correlation_chart=None if correlation is None else _correlation_chart(correlation, model),
-        correlation_rows=[] if correlation is None else _correlation_rows(correlation),
-        suspects=[card(suspect, texts, inputs, limit) for suspect in shown if not _is_unlucky(suspect)],
-        unlucky=[card(suspect, texts, inputs, limit) for suspect in shown if _is_unlucky(suspect)],
-        more_suspects=len(model.suspects) - len(shown),
-        protocol=tables_beyond.protocol_line(model),
-        beyond=_beyond(model) if model.outlook.known else None,
-        calibration=None if model.predictive is None else _calibration(model, model.predictive),
-    )
-
-
-def _beyond(model: view.Model) -> Beyond:
-    plot = BeyondPlot.of(model)
-    return Beyond(
-        chart=None if plot is None else _beyond_chart(plot, model),
-        swatches=[(method.replace("_", "-"), NAMES[method]) for method in METHODS],
-        methods=tables_beyond.names(tables_beyond.MAIN),
-        steps=tables_beyond.steps(model),
-        other_methods=tables_beyond.names(tables_beyond.OTHERS),
-        other_steps=tables_beyond.steps(model, tables_beyond.OTHERS),
-        costs=tables_beyond.costs(model),
-        soft=tables_beyond.soft(model),
-        others=tables_beyond.others(model),
-        per_user=tables_beyond.per_user(model),
-        distribution=tables_beyond.distribution(model.outlook.per_user),
-        stopping=tables_beyond.stopping(model),
-        needed=tables_beyond.needed(model),
-    )
-
-
-def _beyond_chart(plot: BeyondPlot, model: view.Model) -> Markup:
-    trusted = "none of it to be trusted" if plot.trusted_to is None else f"to be trusted up to N = {plot.trusted_to}"
-    description = f"Exact gain, and four predictions up to N = {plot.far[-1]}, {trusted}. Values in the table."
-    caption = charts.Caption(f"beyond-{model.index}", f"Gain beyond the pool: {_short(model)}", description)
-    return charts.both(lambda size: charts_beyond.beyond(plot, size), caption)
-
-
-def _calibration(model: view.Model, found: Predictive) -> Calibration:
-    bins, pit = ReliabilityPlot.of(model), PitPlot.of(model)
-    return Calibration(
-        verdict=found.verdict,
-        chart=None if bins is None else _reliability_chart(bins, model),
-        pit=None if pit is None else _pit_chart(pit, model),
-        pit_rows=[] if pit is None else tables_calibration.pit_rows(pit),
-        bins=tables_calibration.bins(found),
-        numbers=tables_calibration.numbers(found),
-        coverage=tables_calibration.coverage(found),
-        notes=tables_calibration.notes(found),
-    )
-
-
-def _reliability_chart(plot: ReliabilityPlot, model: view.Model) -> Markup:
-    description = (
-        f"Error observed by standard deviation predicted, in {len(plot.candidates)} bins beside the diagonal. "
-        "Values in the table."
-    )
-    caption = charts.Caption(f"std-{model.index}", f"Reliability of the predicted std: {_short(model)}", description)
-    return charts.both(lambda size: charts_calibration.reliability(plot, size, model.index), caption)
-
-
-def _pit_chart(plot: PitPlot, model: view.Model) -> Markup:
-    description = (
-        f"Share of the candidates by where their utility falls in its predicted distribution, from "
-        f"{words.percent(float(plot.share.min()), 1)} to {words.percent(float(plot.share.max()), 1)} a bar; "
-        f"{words.percent(1 / len(plot.share))} everywhere is right."
-    )
-    caption = charts.Caption(f"pit-{model.index}", f"PIT histogram: {_short(model)}", description)
-    return charts.both(lambda size: charts_calibration.pit(plot, size), caption)
-
-
-def _is_unlucky(suspect: view.Suspect) -> bool:
-    return suspect.posterior is not None and suspect.posterior < 0.5
-
-
-def _law_chart(plot: LawPlot, model: view.Model) -> Markup:
-    description = f"Observed gain over the pool mean beside the laws {', '.join(plot.laws)}. Values in the table."
-    caption = charts.Caption(f"law-{model.index}", f"Law over curve: {_short(model)}", description)
-    return charts.both(lambda size: charts.law(plot, size), caption)
-
-
-def _users_chart(plot: UsersPlot, model: view.Model) -> Markup:
-    description = f"Captured shares of {len(plot.names)} users, {int(plot.collapsed.sum())} of them collapsed."
-    caption = charts.Caption(f"users-{model.index}", f"Captured share per user: {_short(model)}", description)
-    return charts.both(lambda size: charts.users(plot, size), caption)
-
-
-def _correlation_chart(plot: CorrelationPlot, model: view.Model) -> Markup:
-    below = int(plot.counts[plot.negative].sum())
-    description = f"{int(plot.counts.sum())} queries, {below} of them in bins below zero."
-    caption = charts.Caption(f"rho-{model.index}", f"Within-query correlation: {_short(model)}", description)
-    return charts.both(lambda size: charts.correlations(plot, size), caption)
-
-
-def _short(model: view.Model) -> str:
-    return words.clip(words.clean(model.name), 60)
-
-
-def _users_note(plot: UsersPlot) -> str:
-    if len(plot.names) == 1:
-        return f"One user, {plot.names[0]}: {words.percent(float(plot.captured[0]))} captured."
-    said = [f"{words.plural(plot.absent, 'user')} without headroom left out."] if plot.absent else []
-    beyond = int((abs(plot.captured) > 1.0).sum())
-    if beyond:
-        said.append(f"{words.plural(beyond, 'user')} beyond ±100% shown at the edge (little headroom).")
-    flat = int(plot.collapsed.sum())
-    if flat:
-        how = "hollow" if len(plot.names) <= charts.SORTED_AT_MOST else "in grey"
-        said.append(f"{words.plural(flat, 'user')} collapsed, drawn {how}.")
-    return " ".join(said)
-
-
-def _users_rows(plot: UsersPlot) -> list[tuple[str, int, int]]:
-    edges, counts, collapsed = plot.histogram()
-    return [
-        (f"{words.percent(low)} to {words.percent(high)}", int(every), int(flat))
-        for low, high, every, flat in zip(edges, edges[1:], counts, collapsed, strict=False)
-        if every
-    ]
-
-
-def _correlation_rows(plot: CorrelationPlot) -> list[tuple[str, int]]:
-    return [
-        (f"{words.number(low, 2)} to {words.number(high, 2)}", int(count))
-        for low, high, count in zip(plot.edges, plot.edges[1:], plot.counts, strict=False)
-        if count
-    ]
-
-
-SECTIONS = (
-    ("curves", "Curve"),
-    ("law", "Law & ledger"),
-    ("spread", "Users"),
-    ("pairs", "Models"),
-    ("suspects", "Queries"),
-    ("beyond", "Beyond the pool"),
-    ("calibration", "Calibration"),
-    ("quantities", "Quantities"),
-    ("findings", "Findings"),
-    ("folds", "Folds"),
-    ("again", "Signature"),
-)
-"""Anchors and names of the sections, as the list at the top of the page shows them."""
+    beyond: BeyondSection | None
+    calibration: CalibrationSection | None
 
 
 def render_html(
@@ -356,7 +163,7 @@ def render_html(
     inputs: Mapping[str, str] | None = None,
     title: str = "",
 ) -> str:
-    """A diagnosis as one HTML page that needs nothing else.
+    """Render a diagnosis as one HTML page that needs nothing else.
 
     Args:
         diagnosis: the object of ``diagnosis.json``, also with ``folds``.
@@ -373,7 +180,7 @@ def render_html(
     report = view.read(diagnosis)
     captured = CurvesPlot.captured(report)
     limit = 4000 if len(report.models) <= 3 else 1500
-    pairs, zero = tables.comparisons(report)
+    pairs, zero = tables.comparison_bars(report)
     page = _environment().get_template("page.html.j2")
     return page.render(
         report=report,
@@ -385,16 +192,16 @@ def render_html(
         captured_chart=_curves_chart(captured, "curves-captured") if len(captured.n) else None,
         intervals=any(value is not None for model in report.models for value in model.utility.low),
         places=_places(report),
-        quantities=tables.quantities(report),
+        quantities=tables.quantity_rows(report),
         terms=words.TERMS,
         laws=words.LAWS,
         beyond_words=words.BEYOND,
         calibration_words=words.CALIBRATION,
         comparisons=pairs,
-        comparison_sizes=tables.comparisons_by_n(report),
+        comparison_sizes=tables.comparison_rows(report),
         comparison_zero=zero,
-        folds=tables.folds(report),
-        dropped=tables.dropped(report),
+        folds=tables.fold_rows(report),
+        dropped=tables.dropped_sentences(report),
         signature=json.dumps(dict(report.signature), indent=2, ensure_ascii=False, sort_keys=True),
     )
 
@@ -457,5 +264,204 @@ def _curves_chart(plot: CurvesPlot, ident: str) -> Markup:
     description = (
         f"One curve a model over N from {plot.n[0]} to {plot.n[-1]}: {names}{beside}. Values in the table below."
     )
-    caption = charts.Caption(ident, f"{what} by number of candidates", description)
-    return charts.both(lambda size: charts.curves(plot, size), caption)
+    caption = draw.Caption(ident, f"{what} by number of candidates", description)
+    return draw.both(lambda size: draw.curves(plot, size), caption)
+
+
+def build_panel(
+    report: view.Report, model: view.ModelView, texts: Texts, inputs: Mapping[str, str], limit: int
+) -> ModelPanel:
+    """Build the part of the page that belongs to one model; ``limit``: characters of a text that are shown."""
+    law = LawPlot.of(report, model)
+    ledger = WaterfallPlot.of(model)
+    users = UsersPlot.of(model)
+    correlation = CorrelationPlot.of(model)
+    shown = model.suspects[:SUSPECTS]
+    return ModelPanel(
+        model=model,
+        tiles=tables.tiles(report, model),
+        law_chart=None if law is None else _law_chart(law, model),
+        law_names=() if law is None else tuple(law.laws),
+        law_rows=[] if law is None else tables.law_rows(model, law),
+        ledger=[] if ledger is None else tables.ledger_bars(ledger),
+        ledger_n=0 if ledger is None else ledger.n,
+        users_chart=_users_chart(users, model) if len(users.names) > 1 else None,
+        users_note=_users_note(users),
+        users_rows=_users_rows(users),
+        correlation_chart=None if correlation is None else _correlation_chart(correlation, model),
+        correlation_rows=[] if correlation is None else _correlation_rows(correlation),
+        suspects=[suspect_card(suspect, texts, inputs, limit) for suspect in shown if not _is_unlucky(suspect)],
+        unlucky=[suspect_card(suspect, texts, inputs, limit) for suspect in shown if _is_unlucky(suspect)],
+        more_suspects=len(model.suspects) - len(shown),
+        protocol=tables.protocol_line(model),
+        beyond=_beyond(model) if model.outlook.known else None,
+        calibration=None if model.predictive is None else _calibration(model, model.predictive),
+    )
+
+
+def _law_chart(plot: LawPlot, model: view.ModelView) -> Markup:
+    description = f"Observed gain over the pool mean beside the laws {', '.join(plot.laws)}. Values in the table."
+    caption = draw.Caption(f"law-{model.index}", f"Law over curve: {_short(model)}", description)
+    return draw.both(lambda size: draw.law(plot, size), caption)
+
+
+def _users_chart(plot: UsersPlot, model: view.ModelView) -> Markup:
+    description = f"Captured shares of {len(plot.names)} users, {int(plot.collapsed.sum())} of them collapsed."
+    caption = draw.Caption(f"users-{model.index}", f"Captured share per user: {_short(model)}", description)
+    return draw.both(lambda size: draw.users(plot, size), caption)
+
+
+def _users_note(plot: UsersPlot) -> str:
+    if len(plot.names) == 1:
+        return f"One user, {plot.names[0]}: {words.percent(float(plot.captured[0]))} captured."
+    said = [f"{words.plural(plot.absent, 'user')} without headroom left out."] if plot.absent else []
+    beyond = int((abs(plot.captured) > 1.0).sum())
+    if beyond:
+        said.append(f"{words.plural(beyond, 'user')} beyond ±100% shown at the edge (little headroom).")
+    flat = int(plot.collapsed.sum())
+    if flat:
+        how = "hollow" if len(plot.names) <= draw.SORTED_AT_MOST else "in grey"
+        said.append(f"{words.plural(flat, 'user')} collapsed, drawn {how}.")
+    return " ".join(said)
+
+
+def _users_rows(plot: UsersPlot) -> list[tuple[str, int, int]]:
+    edges, counts, collapsed = plot.histogram()
+    return [
+        (f"{words.percent(low)} to {words.percent(high)}", int(every), int(flat))
+        for low, high, every, flat in zip(edges, edges[1:], counts, collapsed, strict=False)
+        if every
+    ]
+
+
+def _correlation_chart(plot: CorrelationPlot, model: view.ModelView) -> Markup:
+    below = int(plot.counts[plot.negative].sum())
+    description = f"{int(plot.counts.sum())} queries, {below} of them in bins below zero."
+    caption = draw.Caption(f"rho-{model.index}", f"Within-query correlation: {_short(model)}", description)
+    return draw.both(lambda size: draw.correlations(plot, size), caption)
+
+
+def _correlation_rows(plot: CorrelationPlot) -> list[tuple[str, int]]:
+    return [
+        (f"{words.number(low, 2)} to {words.number(high, 2)}", int(count))
+        for low, high, count in zip(plot.edges, plot.edges[1:], plot.counts, strict=False)
+        if count
+    ]
+
+
+def _beyond(model: view.ModelView) -> BeyondSection:
+    plot = BeyondPlot.of(model)
+    return BeyondSection(
+        chart=None if plot is None else _beyond_chart(plot, model),
+        swatches=[(method.replace("_", "-"), NAMES[method]) for method in METHODS],
+        methods=tables.method_names(tables.MAIN_METHODS),
+        steps=tables.extrapolation_rows(model),
+        other_methods=tables.method_names(tables.OTHER_METHODS),
+        other_steps=tables.extrapolation_rows(model, tables.OTHER_METHODS),
+        costs=tables.price_rows(model),
+        soft=tables.soft_rows(model),
+        others=tables.other_rule_rows(model),
+        per_user=tables.per_user_sentence(model),
+        distribution=tables.per_user_rows(model.outlook.per_user),
+        stopping=tables.stopping_sentence(model),
+        needed=tables.needed_rows(model),
+    )
+
+
+def _beyond_chart(plot: BeyondPlot, model: view.ModelView) -> Markup:
+    trusted = "none of it to be trusted" if plot.trusted_to is None else f"to be trusted up to N = {plot.trusted_to}"
+    description = f"Exact gain, and four predictions up to N = {plot.far[-1]}, {trusted}. Values in the table."
+    caption = draw.Caption(f"beyond-{model.index}", f"Gain beyond the pool: {_short(model)}", description)
+    return draw.both(lambda size: draw.beyond(plot, size), caption)
+
+
+def _calibration(model: view.ModelView, found: CalibrationView) -> CalibrationSection:
+    bins, pit = ReliabilityPlot.of(model), PitPlot.of(model)
+    return CalibrationSection(
+        verdict=found.verdict,
+        chart=None if bins is None else _reliability_chart(bins, model),
+        pit=None if pit is None else _pit_chart(pit, model),
+        pit_rows=[] if pit is None else tables.pit_rows(pit),
+        bins=tables.reliability_rows(found),
+        numbers=tables.calibration_rows(found),
+        coverage=tables.coverage_rows(found),
+        notes=tables.calibration_notes(found),
+    )
+
+
+def _reliability_chart(plot: ReliabilityPlot, model: view.ModelView) -> Markup:
+    description = (
+        f"Error observed by standard deviation predicted, in {len(plot.candidates)} bins beside the diagonal. "
+        "Values in the table."
+    )
+    caption = draw.Caption(f"std-{model.index}", f"Reliability of the predicted std: {_short(model)}", description)
+    return draw.both(lambda size: draw.reliability(plot, size, model.index), caption)
+
+
+def _pit_chart(plot: PitPlot, model: view.ModelView) -> Markup:
+    description = (
+        f"Share of the candidates by where their utility falls in its predicted distribution, from "
+        f"{words.percent(float(plot.share.min()), 1)} to {words.percent(float(plot.share.max()), 1)} a bar; "
+        f"{words.percent(1 / len(plot.share))} everywhere is right."
+    )
+    caption = draw.Caption(f"pit-{model.index}", f"PIT histogram: {_short(model)}", description)
+    return draw.both(lambda size: draw.pit(plot, size), caption)
+
+
+def _short(model: view.ModelView) -> str:
+    return words.clip(words.clean(model.name), 60)
+
+
+def suspect_card(suspect: view.SuspectView, texts: Texts, inputs: Mapping[str, str], limit: int) -> SuspectCard:
+    """Build the card of one suspect with the texts that are known, cut at ``limit`` characters."""
+    places = words.decimals([suspect.pick_utility, suspect.best_utility, suspect.mean_utility])
+
+    def side(title: str, candidate: int | None, utility: float | None) -> Side:
+        text = None if candidate is None else texts.get((suspect.query, candidate))
+        return Side(title, candidate, words.number(utility, places), None if text is None else excerpt(text, limit))
+
+    asked = inputs.get(suspect.query)
+    facts = [f"correlation {words.number(suspect.correlation, 2)}"]
+    if suspect.posterior is not None:
+        facts.append(f"reversed with probability {words.number(suspect.posterior, 2)}")
+    facts.append(words.plural(suspect.size, "candidate"))
+    if suspect.mean_utility is not None:
+        facts.append(f"mean utility {words.number(suspect.mean_utility, places)}")
+    return SuspectCard(
+        query=suspect.query,
+        user=suspect.user,
+        facts=tuple(facts),
+        asked=excerpt(asked, limit) if asked else None,
+        sides=(
+            side("The reward's pick", suspect.pick, suspect.pick_utility),
+            side("Best candidate", suspect.best, suspect.best_utility),
+        ),
+        marks=_marks(suspect, places),
+    )
+
+
+def _is_unlucky(suspect: view.SuspectView) -> bool:
+    return suspect.posterior is not None and suspect.posterior < 0.5
+
+
+def _marks(suspect: view.SuspectView, places: int) -> tuple[tuple[str, str, float], ...]:
+    given = [
+        ("pick", suspect.pick_utility),
+        ("mean", suspect.mean_utility),
+        ("best", suspect.best_utility),
+    ]
+    known = [(name, value) for name, value in given if value is not None]
+    low, high = min((v for _, v in known), default=0.0), max((v for _, v in known), default=0.0)
+    if high == low:
+        return ()
+    return tuple(
+        (name, words.number(value, places), round(100 * (value - low) / (high - low), 1)) for name, value in known
+    )
+
+
+def excerpt(text: str, limit: int) -> Excerpt:
+    """Make a text ready to show: cleaned, cut at the limit, with a preview where it is to be folded."""
+    whole = words.clean(text)
+    shown = whole[:limit]
+    preview = words.clip(shown, 300) if len(shown) > FOLD_AT else ""
+    return Excerpt(shown, preview, len(whole), len(whole) > limit)

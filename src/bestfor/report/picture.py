@@ -1,6 +1,6 @@
-"""The pictures of a diagnosis as data: each holds its arrays and draws itself on a matplotlib Axes.
+"""Save a picture of a diagnosis by matplotlib: curves, captured shares, law over curve, within-query correlations.
 
-The page draws the same data by itself; these are for papers and for ``report.png``. matplotlib is imported only when
+The page draws the same plots by itself; these are for papers and for ``report.png``. matplotlib is imported only when
 something is drawn, never through pyplot, so no global figure or backend is touched.
 """
 
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bestfor.errors import InputError
 from bestfor.report import view, words
-from bestfor.report.charts import plots as _style
 from bestfor.report.charts.plots import (
     BeyondPlot,
     ComparisonsPlot,
@@ -26,6 +25,7 @@ from bestfor.report.charts.plots import (
     ReliabilityPlot,
     UsersPlot,
     WaterfallPlot,
+    plain,
 )
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def save(path: str | Path, diagnosis: Mapping[str, Any], *, model: str | None = 
         partial.unlink(missing_ok=True)
 
 
-def _figure(report: view.Report, model: view.Model, title: str) -> Figure:
+def _figure(report: view.Report, model: view.ModelView, title: str) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -115,8 +115,8 @@ def _figure(report: view.Report, model: view.Model, title: str) -> Figure:
         legend = axes.get_legend()
         if legend is not None and isinstance(part, CurvesPlot) and part.share:
             legend.remove()  # the panel beside it names the same lines
-        axes.set_title(_style.plain(name), fontsize=10, loc="left")
-    figure.suptitle(_style.plain(_wrap(title or report.headline)), fontsize=11)
+        axes.set_title(plain(name), fontsize=10, loc="left")
+    figure.suptitle(plain(_wrap(title or report.headline)), fontsize=11)
     return figure
 
 

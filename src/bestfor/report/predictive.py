@@ -1,4 +1,4 @@
-"""How far a model's predicted standard deviations can be believed, as read back from a diagnosis' JSON."""
+"""Read back from a diagnosis' JSON how far a model's predicted standard deviations can be believed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from bestfor.errors import InputError
+from bestfor.moved import renamed
 from bestfor.report._values import Series, count, index, mapping_or_none, number, records
+
+__getattr__ = renamed(
+    __name__,
+    {
+        "Covered": "CoverageView",
+        "Predictive": "CalibrationView",
+    },
+)
 
 
 @dataclass(frozen=True)
-class Covered:
+class CoverageView:
     """The share of utilities inside a central predictive interval, and the level it should have."""
 
     level: float
@@ -21,7 +30,7 @@ class Covered:
 
 
 @dataclass(frozen=True)
-class Predictive:
+class CalibrationView:
     """One model's calibration; ``numbers`` holds temperature, ence, nll and gains with their ``_low`` and ``_high``."""
 
     candidates: int
@@ -29,7 +38,7 @@ class Predictive:
     left_out: int
     values: int | None
     numbers: Mapping[str, float | None]
-    coverage: tuple[Covered, ...]
+    coverage: tuple[CoverageView, ...]
     sizes: tuple[int, ...]
     predicted: Series
     observed: Series
@@ -39,7 +48,7 @@ class Predictive:
     verdict: str
 
 
-def read_predictive(entry: Mapping[str, Any], where: str) -> Predictive | None:
+def read_predictive(entry: Mapping[str, Any], where: str) -> CalibrationView | None:
     """Check a model's calibration; None where the diagnosis has none.
 
     Args:
@@ -57,7 +66,7 @@ def read_predictive(entry: Mapping[str, Any], where: str) -> Predictive | None:
     lengths = {len(values) for values in lists.values()}
     if len(lengths) > 1:
         raise InputError(f"{where}.calibration.reliability", f"lists of {sorted(lengths)} values", "equally many bins")
-    return Predictive(
+    return CalibrationView(
         candidates=count(found.get("candidates")),
         users=count(found.get("users")),
         left_out=count(found.get("left_out")),
@@ -74,6 +83,6 @@ def read_predictive(entry: Mapping[str, Any], where: str) -> Predictive | None:
     )
 
 
-def _covered(item: Mapping[str, Any]) -> Covered:
+def _covered(item: Mapping[str, Any]) -> CoverageView:
     share, low, high = (number(item.get(key)) for key in ("share", "low", "high"))
-    return Covered(number(item.get("level")) or 0.0, share, low, high)
+    return CoverageView(number(item.get("level")) or 0.0, share, low, high)

@@ -1,4 +1,4 @@
-"""A diagnosis in a terminal: the headline, one line a model, what the findings say."""
+"""Print a diagnosis in a terminal: the headline, one line a model, what the findings say."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from bestfor.report import tables, view, words
-from bestfor.report import tables as tables_beyond
-from bestfor.report import tables as tables_calibration
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,7 +46,7 @@ def print_summary(diagnosis: Mapping[str, Any], console: Console) -> None:
         console.print(_folds(report))
     for model in sorted(report.models, key=lambda model: model is not report.chosen):
         _print_findings(report, model, console)
-    about = [*map(words.clean, report.shared_notes), *(f"{line}." for line in tables.dropped(report))]
+    about = [*map(words.clean, report.shared_notes), *(f"{line}." for line in tables.dropped_sentences(report))]
     if about:
         console.print()
     for line in about:
@@ -58,7 +56,7 @@ def print_summary(diagnosis: Mapping[str, Any], console: Console) -> None:
 
 
 def sparkline(series: view.Series, low: float, high: float) -> str:
-    """A curve in block characters between two values; a dot where there is no value."""
+    """Draw a curve in block characters between two values; a dot where there is no value."""
     top = len(BLOCKS) - 1
     drawn: list[str] = []
     for value in series:
@@ -110,7 +108,7 @@ def _models(report: view.Report, width: int) -> Table:
     return table
 
 
-def _pays(model: view.Model) -> str:
+def _pays(model: view.ModelView) -> str:
     each = tables.pays_each(model)
     return words.count(tables.pays(model)[1]) + (f" / {words.count(each.n)}" if each is not None else "")
 
@@ -121,9 +119,9 @@ def _range(report: view.Report) -> tuple[float, float]:
 
 
 def _key(report: view.Report) -> str:
-    """What the columns mean, one sentence each."""
+    """Explain the columns, one sentence each."""
     corrected = any(model.corrected for model in report.models)
-    told = [
+    explained = [
         "captured: share of what a perfect picker gains over a random candidate",
         f"interval: {words.percent(report.level)}, of captured",
         "α: users whose rewards hardly differ (collapsed)",
@@ -136,10 +134,10 @@ def _key(report: view.Report) -> str:
         cost = f"{tables.pays(priced)[0]:g}"
         each = tables.pays_each(priced)
         other = "" if each is None else " / if each candidate does (the highest utility less N times that)"
-        told.append(
+        explained.append(
             f"pays: N worth drawing if each doubling costs {cost} (from N to 2N gains less, or nothing sure){other}"
         )
-    return "\n".join(f"{line}." for line in told)
+    return "\n".join(f"{line}." for line in explained)
 
 
 def _comparisons(report: view.Report, width: int) -> Table:
@@ -179,12 +177,12 @@ def _folds(report: view.Report) -> Table:
     for index in range(len(report.folds)):
         table.add_column(f"fold {index}", justify="right", no_wrap=True)
     table.add_column("mean", justify="right", no_wrap=True)
-    for row, model in zip(tables.folds(report), report.models, strict=True):
+    for row, model in zip(tables.fold_rows(report), report.models, strict=True):
         table.add_row(_name(row.label), *(cell.text for cell in row.cells), style="dim" if model.quiet else "")
     return table
 
 
-def _print_findings(report: view.Report, model: view.Model, console: Console) -> None:
+def _print_findings(report: view.Report, model: view.ModelView, console: Console) -> None:
     from rich.padding import Padding
     from rich.text import Text
 
@@ -201,20 +199,20 @@ def _print_findings(report: view.Report, model: view.Model, console: Console) ->
     more = len(model.findings) + len(notes) - len(lines)
     if more:
         console.print(Text(f"  … and {more} more in the report", style="dim"))
-    for line in _beyond(model) if first else filter(None, [tables_calibration.line(model)]):
+    for line in _beyond(model) if first else filter(None, [tables.calibration_line(model)]):
         console.print(Padding(Text(words.clean(line), style="dim"), (0, 0, 0, 2), expand=False))
 
 
-def _beyond(model: view.Model) -> list[str]:
-    """What the outlook and the calibration say, in a few lines."""
+def _beyond(model: view.ModelView) -> list[str]:
+    """Say what the outlook and the calibration found, in a few lines."""
     verdict = model.outlook.verdict
     lines = [f"beyond the pool: {verdict}"] if verdict else []
-    lines += [_prices(model), _others(model), tables_beyond.protocol_line(model), tables_calibration.line(model)]
+    lines += [_prices(model), _others(model), tables.protocol_line(model), tables.calibration_line(model)]
     return [line for line in lines if line]
 
 
-def _prices(model: view.Model) -> str:
-    rows = tables_beyond.costs(model)
+def _prices(model: view.ModelView) -> str:
+    rows = tables.price_rows(model)
     if not rows:
         return ""
     doubling, each = (", ".join(row.cells[place].text for row in rows) for place in (0, 1))
@@ -222,13 +220,15 @@ def _prices(model: view.Model) -> str:
     return f"N that pays at a price of {price}: {doubling} if that is for a doubling; {each} if it is for a candidate"
 
 
-def _others(model: view.Model) -> str:
-    told = [
+def _others(model: view.ModelView) -> str:
+    differences = [
         f"{row.label} {row.cells[-1].text}" + (f" ({row.cells[-1].interval})" if row.cells[-1].interval else "")
-        for row in tables_beyond.others(model)
+        for row in tables.other_rule_rows(model)
         if row.cells
     ]
-    return f"other rules against the highest reward at N = {model.n[-1]}: {'; '.join(told)}" if told else ""
+    return (
+        f"other rules against the highest reward at N = {model.n[-1]}: {'; '.join(differences)}" if differences else ""
+    )
 
 
 def _signature(report: view.Report) -> str:

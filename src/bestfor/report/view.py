@@ -1,4 +1,4 @@
-"""A diagnosis as read back from its JSON: checked once, then the same for page, picture and terminal.
+"""Read a diagnosis back from its JSON: checked once, then the same for page, picture and terminal.
 
 Absent and null numbers are None throughout; lists that a model lacks are empty. Nothing is estimated here.
 """
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bestfor.errors import InputError
+from bestfor.moved import renamed
 from bestfor.report._values import (
     EXPECTED,
     Band,
@@ -26,9 +27,20 @@ from bestfor.report._values import (
     records,
     series,
 )
-from bestfor.report.outlook import Outlook, read_outlook
-from bestfor.report.predictive import Predictive, read_predictive
+from bestfor.report.outlook import OutlookView, read_outlook
+from bestfor.report.predictive import CalibrationView, read_predictive
 from bestfor.rewards.kinds import KINDS
+
+__getattr__ = renamed(
+    __name__,
+    {
+        "Comparison": "ComparisonView",
+        "Model": "ModelView",
+        "Suspect": "SuspectView",
+        "User": "UserView",
+    },
+)
+
 
 LAWS = ("bound", "normal", "reward", "pool")
 LEDGER = ("growth", "alpha", "sigma", "covariance", "shape", "leakage")
@@ -37,7 +49,7 @@ NAIVE = frozenset({"random", "constant", "baseline", "first", "shortest", "longe
 
 
 @dataclass(frozen=True)
-class User:
+class UserView:
     """One user's share of the gain."""
 
     user: str
@@ -49,7 +61,7 @@ class User:
 
 
 @dataclass(frozen=True)
-class Suspect:
+class SuspectView:
     """A query whose reward probably points away from its utility."""
 
     query: str
@@ -65,7 +77,7 @@ class Suspect:
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelView:
     """One reward model's part of a diagnosis; ``index`` is its colour and its anchor."""
 
     name: str
@@ -86,21 +98,21 @@ class Model:
     best_n: tuple[tuple[float, int | None], ...]
     findings: tuple[str, ...]
     notes: tuple[str, ...]
-    users: tuple[User, ...]
+    users: tuple[UserView, ...]
     edges: tuple[float, ...]
     counts: tuple[int, ...]
-    suspects: tuple[Suspect, ...]
-    outlook: Outlook
-    predictive: Predictive | None
+    suspects: tuple[SuspectView, ...]
+    outlook: OutlookView
+    predictive: CalibrationView | None
 
     @property
     def has_law(self) -> bool:
-        """Whether any law has a value at any N."""
+        """True where any law has a value at any N."""
         return any(value is not None for series in self.law.values() for value in series)
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparisonView:
     """A paired difference in captured share."""
 
     model: str
@@ -115,7 +127,7 @@ class Comparison:
 class Report:
     """A whole diagnosis, its models with baselines last, and its folds (empty where there are none).
 
-    ``sampled`` tells how many queries what lies beyond the curves rests on, and of how many; 0 of 0 where unknown.
+    ``sampled`` is how many queries what lies beyond the curves rests on, and of how many; 0 of 0 where unknown.
     """
 
     name: str
@@ -127,21 +139,21 @@ class Report:
     pool_mean: float | None
     n: tuple[int, ...]
     oracle: Band
-    models: tuple[Model, ...]
-    comparisons: tuple[Comparison, ...]
+    models: tuple[ModelView, ...]
+    comparisons: tuple[ComparisonView, ...]
     signature: Mapping[str, Any]
     level: float
     sampled: tuple[int, int]
     folds: tuple[Report, ...] = field(default=())
 
     @property
-    def chosen(self) -> Model | None:
+    def chosen(self) -> ModelView | None:
         """The model shown first: the largest captured share at the largest N, baselines only where nothing else is."""
         loud = [model for model in self.models if not model.quiet] or list(self.models)
         return max(loud, key=lambda model: _last(model.captured.value), default=None)
 
     @property
-    def decisive(self) -> tuple[Comparison, ...]:
+    def decisive(self) -> tuple[ComparisonView, ...]:
         """The first (that is, the best) model's comparisons that have a value, at the largest N among them."""
         known = [pair for pair in self.comparisons if pair.difference is not None]
         known = [pair for pair in known if pair.model == known[0].model]
@@ -155,11 +167,11 @@ class Report:
             return ()
         return tuple(note for note in self.models[0].notes if all(note in model.notes for model in self.models))
 
-    def own_notes(self, model: Model) -> tuple[str, ...]:
+    def own_notes(self, model: ModelView) -> tuple[str, ...]:
         """A model's notes without those that all have."""
         return tuple(note for note in model.notes if note not in self.shared_notes)
 
-    def model(self, name: str) -> Model | None:
+    def model(self, name: str) -> ModelView | None:
         """The model of this name, or None."""
         return next((model for model in self.models if model.name == name), None)
 
@@ -200,7 +212,7 @@ def read(diagnosis: Mapping[str, Any]) -> Report:
     )
 
 
-def _model(name: str, index: int, entry: Mapping[str, Any]) -> Model:
+def _model(name: str, index: int, entry: Mapping[str, Any]) -> ModelView:
     where = f"models.{name}"
     if not isinstance(entry, Mapping):
         raise InputError(where, type(entry).__name__, EXPECTED)
@@ -209,7 +221,7 @@ def _model(name: str, index: int, entry: Mapping[str, Any]) -> Model:
     corrected = quantities.get("corrected")
     ledger = entry.get("ledger")
     correlations = entry.get("correlations") or {}
-    return Model(
+    return ModelView(
         name=str(name),
         index=index,
         quiet=_is_quiet(name, entry),
@@ -237,8 +249,8 @@ def _model(name: str, index: int, entry: Mapping[str, Any]) -> Model:
     )
 
 
-def _user(item: Mapping[str, Any]) -> User:
-    return User(
+def _user(item: Mapping[str, Any]) -> UserView:
+    return UserView(
         user=str(item.get("user", "")),
         queries=count(item.get("queries")),
         gain=number(item.get("gain")),
@@ -248,8 +260,8 @@ def _user(item: Mapping[str, Any]) -> User:
     )
 
 
-def _suspect(item: Mapping[str, Any]) -> Suspect:
-    return Suspect(
+def _suspect(item: Mapping[str, Any]) -> SuspectView:
+    return SuspectView(
         query=str(item.get("query", "")),
         user=str(item.get("user", "")),
         size=count(item.get("size")),
@@ -263,8 +275,8 @@ def _suspect(item: Mapping[str, Any]) -> Suspect:
     )
 
 
-def _comparison(item: Mapping[str, Any]) -> Comparison:
-    return Comparison(
+def _comparison(item: Mapping[str, Any]) -> ComparisonView:
+    return ComparisonView(
         model=str(item.get("model", "")),
         against=str(item.get("against", "")),
         n=count(item.get("n")),

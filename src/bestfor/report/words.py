@@ -1,4 +1,4 @@
-"""Numbers as people read them, and one sentence for every term and every number that cannot be had."""
+"""Write numbers as people read them, and one sentence for every term and every number that cannot be had."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ NO_SUCH = "no such query"
 
 
 def decimals(values: Iterable[float | None]) -> int:
-    """Places after the point that show about three significant digits of the largest of some values."""
+    """Count the places after the point that show about three significant digits of the largest of some values."""
     largest = max((abs(value) for value in values if value is not None), default=0.0)
     if largest == 0.0:
         return 3
@@ -87,7 +87,7 @@ def decimals(values: Iterable[float | None]) -> int:
 
 
 def number(value: float | None, places: int = 3, *, signed: bool = False) -> str:
-    """A number with a true minus sign; an en dash where there is none."""
+    """Write a number with a true minus sign; an en dash where there is none."""
     if value is None:
         return NONE
     text = f"{abs(value):,.{places}f}"
@@ -99,7 +99,7 @@ def number(value: float | None, places: int = 3, *, signed: bool = False) -> str
 
 
 def percent(value: float | None, places: int | None = None, *, signed: bool = False) -> str:
-    """A share in percent: whole numbers, one decimal below ten unless ``places`` says."""
+    """Write a share in percent: whole numbers, one decimal below ten unless ``places`` says."""
     if value is None:
         return NONE
     share = 100.0 * value
@@ -109,7 +109,7 @@ def percent(value: float | None, places: int | None = None, *, signed: bool = Fa
 
 
 def span(low: float | None, high: float | None, show: str = "percent", places: int = 3) -> str:
-    """An interval as ``31% to 42%``, or an empty string where there is none."""
+    """Write an interval as ``31% to 42%``, or an empty string where there is none."""
     if low is None or high is None:
         return ""
     if show == "percent":
@@ -121,23 +121,23 @@ def span(low: float | None, high: float | None, show: str = "percent", places: i
 
 
 def capped(low: float | None, high: float | None) -> str:
-    """An interval of a share that cannot exceed 1: an end beyond is shown as 100% and said to be capped."""
+    """Write an interval of a share that cannot exceed 1: an end beyond is shown as 100% and said to be capped."""
     beyond = high is not None and high > 1.0
     return span(low, 1.0 if beyond else high) + (" (capped)" if beyond and low is not None else "")
 
 
 def count(value: float | None) -> str:
-    """A whole number with thousands separators."""
+    """Write a whole number with thousands separators."""
     return NONE if value is None else f"{int(value):,}"
 
 
 def plural(value: int, noun: str, many: str = "") -> str:
-    """``1 user``, ``2 users``, ``1,096 queries``."""
+    """Count a noun: ``1 user``, ``2 users``, ``1,096 queries``."""
     return f"{value:,} {noun if value == 1 else many or noun + 's'}"
 
 
 def clip(text: str, width: int) -> str:
-    """A text no longer than this, its end replaced by an ellipsis."""
+    """Clip a text to this width, its end replaced by an ellipsis."""
     return text if len(text) <= width else text[: max(width - 1, 1)].rstrip() + "…"
 
 
@@ -146,5 +146,5 @@ _REPLACED = dict.fromkeys(_UNSEEN, "\N{REPLACEMENT CHARACTER}")
 
 
 def clean(text: str) -> str:
-    """A text that any page and any terminal can hold: lone surrogates and control characters replaced."""
+    """Replace lone surrogates and control characters, so that any page and any terminal can hold a text."""
     return text.replace("\r\n", "\n").replace("\r", "\n").translate(_REPLACED)

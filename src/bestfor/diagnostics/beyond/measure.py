@@ -37,7 +37,7 @@ DENSE = 64
 
 @dataclass(frozen=True)
 class SampleMeasurements:
-    """What was measured on one data set's sample.
+    """Measurements of one data set's sample.
 
     Attributes:
         smallest: candidates of the smallest sampled pool.
@@ -60,7 +60,7 @@ class SampleMeasurements:
 
 @dataclass(frozen=True)
 class ModelMeasurements:
-    """What was measured of one model on a data set's sample.
+    """Measurements of one model on a data set's sample.
 
     Attributes:
         values: the means ("one", 0); ("fixed", N) for each N of the grid; ("order_2", j) and its like, see

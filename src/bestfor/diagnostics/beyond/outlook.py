@@ -52,7 +52,7 @@ ONE: LinearForm = {("one", 0): 1.0}
 
 @dataclass(frozen=True)
 class PoolsUsed:
-    """How many queries the estimates beyond the curves rest on: a sample by the hash of ids where less than all.
+    """Number of queries that the estimates beyond the curves rest on: a sample by the hash of ids where less than all.
 
     Attributes:
         queries: sampled.
@@ -218,7 +218,7 @@ class StoppingReplay:
 
 @dataclass(frozen=True)
 class PrecisionNeeded:
-    """How much more is needed to know a quantity to within a half-width.
+    """Users and queries needed to know a quantity to within a half-width.
 
     Attributes:
         quantity: ``"captured"``, ``"alpha"`` or ``"beta"``.
@@ -239,7 +239,7 @@ class PrecisionNeeded:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What follows from one model's rewards beyond its curve.
+    """Estimates for one model beyond its curve.
 
     Attributes:
         three_draw: the noise of the usual protocol.

@@ -105,12 +105,12 @@ class Panel:
 
     @property
     def two_way(self) -> bool:
-        """Whether texts count as random too."""
+        """True where texts count as random too."""
         return self.resampling is None and any(fold.texts is not None for fold in self.folds)
 
     @property
     def clusters(self) -> str:
-        """What intervals count as random, in words."""
+        """Clusters that intervals count as random, in words."""
         return "users, bootstrap" if self.resampling else "two-way users x texts" if self.two_way else "users"
 
     def value(self, numerator: LinearForm, denominator: LinearForm) -> float:

@@ -113,7 +113,7 @@ def sum_by_user(
 
 
 def shares_texts(pools: Pools) -> bool:
-    """Whether any text stands in the pools of two users."""
+    """Decide whether any text stands in the pools of two users."""
     if pools.text is None or len(pools.user_ids) < 2:
         return False
     mask = pools.mask

@@ -105,7 +105,7 @@ def correlations(first: FloatArray, second: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class Collapse:
-    """Which users' predictions are near-constant; U users.
+    """Users whose predictions are near-constant; U users.
 
     Attributes:
         ratio: shape (U,), the user's spread over what it is compared with; NaN where that is 0.

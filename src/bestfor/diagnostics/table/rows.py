@@ -82,7 +82,7 @@ class SortedRows:
 
     @property
     def not_finite(self) -> int:
-        """How many rows were dropped."""
+        """Number of rows that were dropped."""
         return len(self.utility) - len(self.order)
 
     def blocks(self, rows: int = BLOCK) -> Iterator[IntArray]:
@@ -186,7 +186,7 @@ def largest_size(column: FloatArray) -> tuple[float, int]:
 
 
 def out_of_range(largest: float) -> bool:
-    """Whether fourth powers of a column whose largest size this is would overflow or vanish."""
+    """Decide whether fourth powers of a column whose largest size this is would overflow or vanish."""
     return largest > 0 and not 1 / LARGEST <= largest <= LARGEST
 
 

@@ -1,9 +1,4 @@
-"""The page's charts: the plots of :mod:`bestfor.report.picture` as inline SVG, each once wide and once narrow.
-
-The page's chart of the curve beyond the pool.
-
-The page's charts of a predicted standard deviation.
-"""
+"""Draw the plots of :mod:`bestfor.report.charts.plots` as inline SVG for the page, each once wide and once narrow."""
 
 from __future__ import annotations
 
@@ -13,6 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from bestfor.moved import renamed
 from bestfor.report import words
 from bestfor.report.charts import svg
 from bestfor.report.charts.plots import (
@@ -27,13 +23,21 @@ from bestfor.report.charts.plots import (
     UsersPlot,
 )
 
+__getattr__ = renamed(
+    __name__,
+    {
+        "Size": "ChartSize",
+    },
+)
+
+
 SORTED_AT_MOST = 60
 """Above this many users a histogram shows more than sorted dots."""
 
 
 @dataclass(frozen=True)
-class Size:
-    """A format of every chart, with the most room for labels on the right; the window's width shows one of them."""
+class ChartSize:
+    """Format of every chart, with the most room for labels on the right; the window's width shows one of them."""
 
     name: str
     width: int
@@ -41,29 +45,29 @@ class Size:
     right: int
 
 
-WIDE = Size("wide", 580, 360, 132)
-NARROW = Size("narrow", 350, 290, 12)
+WIDE = ChartSize("wide", 580, 360, 132)
+NARROW = ChartSize("narrow", 350, 290, 12)
 
 
 @dataclass(frozen=True)
 class Caption:
-    """What a chart says to those who do not see it, and the key of its identifiers."""
+    """Title and description for those who do not see a chart, and the key of its identifiers."""
 
     ident: str
     title: str
     description: str
 
 
-def both(draw: Callable[[Size], svg.Canvas], caption: Caption) -> Markup:
-    """A chart in both formats; each has its own identifiers."""
+def both(draw: Callable[[ChartSize], svg.Canvas], caption: Caption) -> Markup:
+    """Draw a chart in both formats; each has its own identifiers."""
     return Markup("").join(
         draw(size).render(caption.title, caption.description, f"{caption.ident}-{size.name}", size.name)
         for size in (WIDE, NARROW)
     )
 
 
-def curves(plot: CurvesPlot, size: Size) -> svg.Canvas:
-    """All models; each curve's class is its model's, so that the choice of a model can bring it forward."""
+def curves(plot: CurvesPlot, size: ChartSize) -> svg.Canvas:
+    """Draw all models; each curve's class is its model's, so that the choice of a model can bring it forward."""
     reference = [] if plot.oracle is None else [float(value) for value in plot.oracle]
     floor = [] if plot.floor is None else [plot.floor]
     values = [v for line in plot.lines for v in (*line.value, *line.low, *line.high)]
@@ -91,8 +95,8 @@ def curves(plot: CurvesPlot, size: Size) -> svg.Canvas:
     return canvas
 
 
-def law(plot: LawPlot, size: Size) -> svg.Canvas:
-    """The observed gain with its band, and a dashed line for each law."""
+def law(plot: LawPlot, size: ChartSize) -> svg.Canvas:
+    """Draw the observed gain with its band, and a dashed line for each law."""
     n = plot.n.tolist()
     line = plot.observed
     values = [*line.value, *line.low, *line.high, 0.0]
@@ -111,25 +115,12 @@ def law(plot: LawPlot, size: Size) -> svg.Canvas:
     return canvas
 
 
-def users(plot: UsersPlot, size: Size) -> svg.Canvas:
-    """Sorted dots for few users, a histogram for many; shares beyond [-1, 1] stand at the edge."""
+def users(plot: UsersPlot, size: ChartSize) -> svg.Canvas:
+    """Draw sorted dots for few users, a histogram for many; shares beyond [-1, 1] stand at the edge."""
     return _user_dots(plot, size) if len(plot.names) <= SORTED_AT_MOST else _user_bars(plot, size)
 
 
-def correlations(plot: CorrelationPlot, size: Size) -> svg.Canvas:
-    """Bars, those of negative correlation in the colour of harm."""
-    canvas = _bars_canvas(size, float(plot.edges[0]), float(plot.edges[-1]), int(plot.counts.max()), "queries")
-    for low, high, count, negative in zip(plot.edges, plot.edges[1:], plot.counts, plot.negative, strict=False):
-        label = f"{words.number(low, 2)} to {words.number(high, 2)}: {words.plural(int(count), 'query', 'queries')}"
-        bar(canvas, (float(low), float(high)), (0, int(count)), "bad" if negative else "good", label)
-    steps = svg.ticks(float(plot.edges[0]), float(plot.edges[-1]), 9 if size is WIDE else 5)
-    canvas.columns(steps, lambda value: words.number(value, svg.places(steps)))
-    _zero(canvas)
-    bottom(canvas, size, "correlation of reward and utility within a query")
-    return canvas
-
-
-def _user_dots(plot: UsersPlot, size: Size) -> svg.Canvas:
+def _user_dots(plot: UsersPlot, size: ChartSize) -> svg.Canvas:
     shares = [min(max(float(share), -1.0), 1.0) for share in plot.captured]
     low, high = min(svg.padded(shares)[0], -0.05), max(svg.padded(shares)[1], 0.05)
     canvas = plain_canvas(size, (1.0, float(max(len(shares), 2))), (low, high), right=16)
@@ -149,7 +140,7 @@ def _user_dots(plot: UsersPlot, size: Size) -> svg.Canvas:
     return canvas
 
 
-def _user_bars(plot: UsersPlot, size: Size) -> svg.Canvas:
+def _user_bars(plot: UsersPlot, size: ChartSize) -> svg.Canvas:
     edges, counts, collapsed = plot.histogram()
     canvas = _bars_canvas(size, -1.0, 1.0, int(counts.max()), "users")
     for low, high, every, flat in zip(edges, edges[1:], counts, collapsed, strict=False):
@@ -164,115 +155,21 @@ def _user_bars(plot: UsersPlot, size: Size) -> svg.Canvas:
     return canvas
 
 
-def plain_canvas(
-    size: Size, x: tuple[float, float], y: tuple[float, float], *, right: int, log: bool = False
-) -> svg.Canvas:
-    """Axes without ticks, ``right`` pixels free on the right."""
-    across = svg.Axis(x[0], x[1], 52.0, float(size.width - right), log=log)
-    up = svg.Axis(y[0], y[1], float(size.height - 46), 26.0)
-    return svg.Canvas(size.width, size.height, across, up)
-
-
-def samples_canvas(size: Size, n: list[int], values: Iterable[float], names: list[str], what: str) -> svg.Canvas:
-    """Axes for something over N; the names are those of the longest labels on the right."""
-    low, high = svg.padded(values)
-    first, last = (float(n[0]), float(n[-1])) if n else (1.0, 2.0)
-    room = 24 + math.ceil(svg.CHARACTER * max((len(name) for name in names), default=0))
-    canvas = plain_canvas(size, (first, last), (low, high), right=min(room, size.right), log=True)
-    steps = svg.ticks(low, high)
-    decimals = svg.places(steps)
-    canvas.rows(steps, _percent(steps) if "share" in what else lambda value: words.number(value, decimals))
-    canvas.columns([float(value) for value in n], lambda value: str(int(value)))
-    heading(canvas, what)
-    bottom(canvas, size, "N, candidates drawn")
+def correlations(plot: CorrelationPlot, size: ChartSize) -> svg.Canvas:
+    """Draw bars, those of negative correlation in the colour of harm."""
+    canvas = _bars_canvas(size, float(plot.edges[0]), float(plot.edges[-1]), int(plot.counts.max()), "queries")
+    for low, high, count, negative in zip(plot.edges, plot.edges[1:], plot.counts, plot.negative, strict=False):
+        label = f"{words.number(low, 2)} to {words.number(high, 2)}: {words.plural(int(count), 'query', 'queries')}"
+        bar(canvas, (float(low), float(high)), (0, int(count)), "bad" if negative else "good", label)
+    steps = svg.ticks(float(plot.edges[0]), float(plot.edges[-1]), 9 if size is WIDE else 5)
+    canvas.columns(steps, lambda value: words.number(value, svg.places(steps)))
+    _zero(canvas)
+    bottom(canvas, size, "correlation of reward and utility within a query")
     return canvas
 
 
-def _percent(steps: list[float]) -> Callable[[float], str]:
-    decimals = max(svg.places(steps) - 2, 0)
-    return lambda value: words.percent(value, decimals)
-
-
-def _bars_canvas(size: Size, low: float, high: float, most: int, noun: str) -> svg.Canvas:
-    canvas = plain_canvas(size, (low, high), (0.0, most * 1.06 or 1.0), right=22)
-    steps = [step for step in svg.ticks(0.0, most * 1.06 or 1.0, 5) if step == int(step)]
-    canvas.rows(steps, words.count)
-    heading(canvas, noun)
-    return canvas
-
-
-def heading(canvas: svg.Canvas, text: str) -> None:
-    """What the vertical axis shows, above it."""
-    canvas.text(0, 13, text, class_="axis")
-
-
-def bottom(canvas: svg.Canvas, size: Size, text: str, *, ticks: bool = True) -> None:
-    """What the horizontal axis shows, below it."""
-    below = size.height - (6 if ticks else 22)
-    canvas.text((canvas.x.start + canvas.x.end) / 2, below, text, anchor="middle", class_="axis")
-
-
-def _zero(canvas: svg.Canvas) -> None:
-    x = svg.coordinate(canvas.x(0.0))
-    canvas.add("path", d=f"M{x} {svg.coordinate(canvas.y.start)}V{svg.coordinate(canvas.y.end)}", class_="zero")
-
-
-def bar(canvas: svg.Canvas, x: tuple[float, float], y: tuple[float, float], class_: str, note: str) -> None:
-    """One bar of a histogram; nothing where it has no height."""
-    left, right = canvas.x(x[0]) + 0.75, canvas.x(x[1]) - 0.75
-    top, bottom = canvas.y(y[1]), canvas.y(y[0])
-    if bottom > top:
-        title = svg.tag("title", note)
-        box = {"x": left, "y": top, "width": max(right - left, 0.5), "height": bottom - top}
-        canvas.add("rect", hover(canvas, title), **box, class_=f"bar {class_}")
-
-
-def hover(canvas: svg.Canvas, note: Markup) -> Markup:
-    """What a pointer finds; narrow charts are for fingers, and the table beside them says the same."""
-    return Markup() if canvas.width == NARROW.width else note
-
-
-def curve(canvas: svg.Canvas, n: list[int], line: Line) -> None:
-    """A model's line with a point at every N; baselines have no points."""
-    quiet = " quiet" if line.quiet else ""
-    canvas.path(n, line.value.tolist(), f"line s{line.index}{quiet}")
-    if line.quiet:
-        return
-    for size, value in zip(n, line.value.tolist(), strict=True):
-        if math.isfinite(value):
-            note = svg.tag("title", f"{words.clip(words.clean(line.name), 60)}, N = {size}: {words.number(value)}")
-            canvas.add(
-                "circle",
-                hover(canvas, note),
-                cx=canvas.x(size),
-                cy=canvas.y(value),
-                r=3,
-                class_=f"point s{line.index}",
-            )
-
-
-def end_of(canvas: svg.Canvas, values: list[float]) -> float:
-    """The height of the last known value, NaN where there is none."""
-    finite = [value for value in values if math.isfinite(value)]
-    return canvas.y(finite[-1]) if finite else math.nan
-
-
-def end_labels(canvas: svg.Canvas, size: Size, labels: list[tuple[float, str, str]]) -> None:
-    """Names at the ends of the curves, moved apart; a narrow chart leaves them to the legend."""
-    shown = [label for label in labels if math.isfinite(label[0])]
-    if size is NARROW or not shown:
-        return
-    edge = canvas.x.end
-    room = int((size.right - 18) / svg.CHARACTER)
-    heights = svg.spread([y for y, _, _ in shown], 15.0, canvas.y.end, canvas.y.start)
-    for (y, name, class_), placed in zip(shown, heights, strict=True):
-        ends = " ".join(svg.coordinate(value) for value in (edge + 3, y, edge + 12, placed))
-        canvas.add("path", d="M{} {}L{} {}".format(*ends.split()), class_=f"leader {class_}")
-        canvas.text(edge + 15, placed + 4, words.clip(words.clean(name), room), class_=f"label {class_}")
-
-
-def beyond(plot: BeyondPlot, size: Size) -> svg.Canvas:
-    """The exact gain and its dashed continuations; beyond the last trusted N the ground is shaded."""
+def beyond(plot: BeyondPlot, size: ChartSize) -> svg.Canvas:
+    """Draw the exact gain and its dashed continuations; beyond the last trusted N the ground is shaded."""
     n, far, line = plot.n.tolist(), plot.far.tolist(), plot.observed
     every = [0.0, *line.value, *line.low, *line.high, *plot.low, *plot.high]
     every += [value for series in plot.predicted.values() for value in series]
@@ -303,8 +200,8 @@ def _untrusted(canvas: svg.Canvas, plot: BeyondPlot) -> None:
     canvas.add("rect", note, **box, class_="untrusted")
 
 
-def reliability(plot: ReliabilityPlot, size: Size, index: int) -> svg.Canvas:
-    """Bins with whiskers beside the diagonal; ``index`` is the model's colour."""
+def reliability(plot: ReliabilityPlot, size: ChartSize, index: int) -> svg.Canvas:
+    """Draw bins with whiskers beside the diagonal; ``index`` is the model's colour."""
     ends = plot.ends
     canvas = plain_canvas(size, ends, ends, right=30)
     steps = svg.ticks(*ends)
@@ -329,8 +226,8 @@ def reliability(plot: ReliabilityPlot, size: Size, index: int) -> svg.Canvas:
     return canvas
 
 
-def pit(plot: PitPlot, size: Size) -> svg.Canvas:
-    """Bars in percent of the candidates, and the height that all of them should have."""
+def pit(plot: PitPlot, size: ChartSize) -> svg.Canvas:
+    """Draw bars in percent of the candidates, and the height that all of them should have."""
     level = 1 / len(plot.share)
     most = max(float(plot.share.max()), level) * 1.08
     canvas = plain_canvas(size, (0.0, 1.0), (0.0, most), right=22)
@@ -346,3 +243,110 @@ def pit(plot: PitPlot, size: Size) -> svg.Canvas:
     heading(canvas, "share of the candidates")
     bottom(canvas, size, "place of the utility in its predicted distribution")
     return canvas
+
+
+def plain_canvas(
+    size: ChartSize, x: tuple[float, float], y: tuple[float, float], *, right: int, log: bool = False
+) -> svg.Canvas:
+    """Make axes without ticks, ``right`` pixels free on the right."""
+    across = svg.Axis(x[0], x[1], 52.0, float(size.width - right), log=log)
+    up = svg.Axis(y[0], y[1], float(size.height - 46), 26.0)
+    return svg.Canvas(size.width, size.height, across, up)
+
+
+def samples_canvas(size: ChartSize, n: list[int], values: Iterable[float], names: list[str], what: str) -> svg.Canvas:
+    """Make axes for something over N; the names are those of the longest labels on the right."""
+    low, high = svg.padded(values)
+    first, last = (float(n[0]), float(n[-1])) if n else (1.0, 2.0)
+    room = 24 + math.ceil(svg.CHARACTER * max((len(name) for name in names), default=0))
+    canvas = plain_canvas(size, (first, last), (low, high), right=min(room, size.right), log=True)
+    steps = svg.ticks(low, high)
+    decimals = svg.places(steps)
+    canvas.rows(steps, _percent(steps) if "share" in what else lambda value: words.number(value, decimals))
+    canvas.columns([float(value) for value in n], lambda value: str(int(value)))
+    heading(canvas, what)
+    bottom(canvas, size, "N, candidates drawn")
+    return canvas
+
+
+def _bars_canvas(size: ChartSize, low: float, high: float, most: int, noun: str) -> svg.Canvas:
+    canvas = plain_canvas(size, (low, high), (0.0, most * 1.06 or 1.0), right=22)
+    steps = [step for step in svg.ticks(0.0, most * 1.06 or 1.0, 5) if step == int(step)]
+    canvas.rows(steps, words.count)
+    heading(canvas, noun)
+    return canvas
+
+
+def _percent(steps: list[float]) -> Callable[[float], str]:
+    decimals = max(svg.places(steps) - 2, 0)
+    return lambda value: words.percent(value, decimals)
+
+
+def heading(canvas: svg.Canvas, text: str) -> None:
+    """Write what the vertical axis shows, above it."""
+    canvas.text(0, 13, text, class_="axis")
+
+
+def bottom(canvas: svg.Canvas, size: ChartSize, text: str, *, ticks: bool = True) -> None:
+    """Write what the horizontal axis shows, below it."""
+    below = size.height - (6 if ticks else 22)
+    canvas.text((canvas.x.start + canvas.x.end) / 2, below, text, anchor="middle", class_="axis")
+
+
+def _zero(canvas: svg.Canvas) -> None:
+    x = svg.coordinate(canvas.x(0.0))
+    canvas.add("path", d=f"M{x} {svg.coordinate(canvas.y.start)}V{svg.coordinate(canvas.y.end)}", class_="zero")
+
+
+def bar(canvas: svg.Canvas, x: tuple[float, float], y: tuple[float, float], class_: str, note: str) -> None:
+    """Draw one bar of a histogram; nothing where it has no height."""
+    left, right = canvas.x(x[0]) + 0.75, canvas.x(x[1]) - 0.75
+    top, bottom = canvas.y(y[1]), canvas.y(y[0])
+    if bottom > top:
+        title = svg.tag("title", note)
+        box = {"x": left, "y": top, "width": max(right - left, 0.5), "height": bottom - top}
+        canvas.add("rect", hover(canvas, title), **box, class_=f"bar {class_}")
+
+
+def hover(canvas: svg.Canvas, note: Markup) -> Markup:
+    """Keep a pointer's note on wide charts; narrow ones are for fingers, and the table beside them says the same."""
+    return Markup() if canvas.width == NARROW.width else note
+
+
+def curve(canvas: svg.Canvas, n: list[int], line: Line) -> None:
+    """Draw a model's line with a point at every N; baselines have no points."""
+    quiet = " quiet" if line.quiet else ""
+    canvas.path(n, line.value.tolist(), f"line s{line.index}{quiet}")
+    if line.quiet:
+        return
+    for size, value in zip(n, line.value.tolist(), strict=True):
+        if math.isfinite(value):
+            note = svg.tag("title", f"{words.clip(words.clean(line.name), 60)}, N = {size}: {words.number(value)}")
+            canvas.add(
+                "circle",
+                hover(canvas, note),
+                cx=canvas.x(size),
+                cy=canvas.y(value),
+                r=3,
+                class_=f"point s{line.index}",
+            )
+
+
+def end_of(canvas: svg.Canvas, values: list[float]) -> float:
+    """Find the height of the last known value, NaN where there is none."""
+    finite = [value for value in values if math.isfinite(value)]
+    return canvas.y(finite[-1]) if finite else math.nan
+
+
+def end_labels(canvas: svg.Canvas, size: ChartSize, labels: list[tuple[float, str, str]]) -> None:
+    """Write names at the ends of the curves, moved apart; a narrow chart leaves them to the legend."""
+    shown = [label for label in labels if math.isfinite(label[0])]
+    if size is NARROW or not shown:
+        return
+    edge = canvas.x.end
+    room = int((size.right - 18) / svg.CHARACTER)
+    heights = svg.spread([y for y, _, _ in shown], 15.0, canvas.y.end, canvas.y.start)
+    for (y, name, class_), placed in zip(shown, heights, strict=True):
+        ends = " ".join(svg.coordinate(value) for value in (edge + 3, y, edge + 12, placed))
+        canvas.add("path", d="M{} {}L{} {}".format(*ends.split()), class_=f"leader {class_}")
+        canvas.text(edge + 15, placed + 4, words.clip(words.clean(name), room), class_=f"label {class_}")

@@ -1,12 +1,7 @@
-"""Curves over N as data that draws itself: every model, and the laws beside one model.
+"""Hold the plots of a diagnosis as data: each has its arrays and draws itself on a matplotlib Axes.
 
-What the pictures share: colours, axes, one line of a curve.
-
-Ledger, users, correlations and comparisons as data that draws itself.
-
-The curve beyond the pool as data that draws itself.
-
-Predicted standard deviations against observed errors, and the PIT, as data that draws itself.
+Curves over N of all models, the laws beside one model, ledger, users, correlations, comparisons, the curve beyond the
+pool, and predicted standard deviations against observed errors with the PIT. matplotlib is imported only to draw.
 """
 
 from __future__ import annotations
@@ -36,6 +31,7 @@ LAW_STYLES: dict[str, tuple[Any, str]] = {
     "reward": ("-.", "#b4690e"),
     "pool": ((0, (1, 1)), GOOD),
 }
+NAMES = {"order_1": "order 1", "order_2": "order 2", "order_3": "order 3", "gao": "Gao et al."}
 
 
 @dataclass(frozen=True)
@@ -56,12 +52,12 @@ class Line:
 
 
 def array(values: Iterable[float | None]) -> FloatArray:
-    """Numbers with NaN in the place of None."""
+    """Convert to numbers with NaN in the place of None."""
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def line_of(model: view.Model, band: view.Band, n: tuple[int, ...]) -> Line:
-    """A model's curve on a grid of N that need not be the model's own."""
+def line_of(model: view.ModelView, band: view.Band, n: tuple[int, ...]) -> Line:
+    """Put a model's curve on a grid of N that need not be the model's own."""
     place = {size: index for index, size in enumerate(model.n)}
 
     def aligned(series: view.Series) -> FloatArray:
@@ -71,13 +67,13 @@ def line_of(model: view.Model, band: view.Band, n: tuple[int, ...]) -> Line:
 
 
 def fill(axes: Axes, n: IntArray, line: Line) -> None:
-    """The confidence band; baselines and curves without intervals have none."""
+    """Draw the confidence band; baselines and curves without intervals have none."""
     if np.isfinite(line.low).any() and not line.quiet:
         axes.fill_between(n, line.low, line.high, color=line.color, alpha=0.13, linewidth=0)
 
 
 def frame(axes: Axes) -> None:
-    """Two spines and small type."""
+    """Style axes with two spines and small type."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
     axes.xaxis.label.set_fontsize(8.5)
@@ -85,7 +81,7 @@ def frame(axes: Axes) -> None:
 
 
 def samples_axis(axes: Axes, n: IntArray) -> None:
-    """N on a logarithmic axis, labelled at the powers of two and at the end."""
+    """Set N on a logarithmic axis, labelled at the powers of two and at the end."""
     axes.set_xscale("log", base=2)
     ticks = [int(size) for size in n if size & (size - 1) == 0 or size == n[-1]] or [int(size) for size in n]
     axes.set_xticks(ticks, [str(size) for size in ticks])
@@ -97,15 +93,103 @@ def samples_axis(axes: Axes, n: IntArray) -> None:
 
 
 def percent_axis(axes: Axes) -> None:
-    """Shares as percentages on the vertical axis."""
+    """Show shares as percentages on the vertical axis."""
     from matplotlib.ticker import PercentFormatter
 
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
 def plain(text: str) -> str:
-    """Text that matplotlib does not read as mathematics."""
+    """Escape text so that matplotlib does not read it as mathematics."""
     return words.clean(text).replace("$", r"\$")
+
+
+@dataclass(frozen=True)
+class CurvesPlot:
+    """All models over N, in utility (with oracle and pool mean) or as captured share.
+
+    Attributes:
+        n: shape (k,), candidates drawn.
+        lines: one a model.
+        oracle: shape (k,), utility of a perfect picker, or None for captured shares.
+        floor: the pool mean, or 0 for captured shares; None where unknown.
+        share: whether values are shares of the headroom.
+    """
+
+    n: IntArray
+    lines: tuple[Line, ...]
+    oracle: FloatArray | None
+    floor: float | None
+    share: bool
+
+    @classmethod
+    def utility(cls, report: view.Report) -> CurvesPlot:
+        """Take the utility of the pick, beside the oracle and the pool mean."""
+        lines = tuple(line_of(model, model.utility, report.n) for model in report.models)
+        return cls(np.array(report.n), lines, array(report.oracle.value), report.pool_mean, share=False)
+
+    @classmethod
+    def captured(cls, report: view.Report) -> CurvesPlot:
+        """Take captured shares of the headroom, N = 1 left out (nothing can be captured), intervals capped at 1."""
+        n = tuple(size for size in report.n if size > 1)
+        lines = tuple(line_of(model, model.captured, n) for model in report.models)
+        capped = tuple(replace(line, high=np.minimum(line.high, 1.0)) for line in lines)
+        return cls(np.array(n), capped, None, 0.0, share=True)
+
+    def draw(self, axes: Axes) -> None:
+        """Draw bands, curves and reference lines."""
+        for line in self.lines:
+            fill(axes, self.n, line)
+            style = {"linestyle": (0, (4, 2)), "linewidth": 1.1} if line.quiet else {"linewidth": 1.8, "marker": "o"}
+            axes.plot(self.n, line.value, color=line.color, markersize=3.2, label=plain(line.name), **style)
+        if self.oracle is not None:
+            axes.plot(self.n, self.oracle, color=INK, linestyle="--", linewidth=1.1, label="oracle")
+        if self.floor is not None:
+            axes.axhline(self.floor, color=INK, linewidth=0.8, linestyle=":", label=None if self.share else "pool mean")
+        samples_axis(axes, self.n)
+        axes.set_ylabel("captured share of the headroom" if self.share else "utility of the pick")
+        if self.share:
+            percent_axis(axes)
+        axes.legend(frameon=False, fontsize=7.5)
+
+
+@dataclass(frozen=True)
+class LawPlot:
+    """Observed gain over the pool mean beside what the laws predict; shape (k,) each."""
+
+    n: IntArray
+    observed: Line
+    laws: Mapping[str, FloatArray]
+
+    @classmethod
+    def of(cls, report: view.Report, model: view.ModelView) -> LawPlot | None:
+        """Take the laws laid over, or None where the model has none or its gains are unknown."""
+        known = model.gain if any(value is not None for value in model.gain.value) else _over(report, model)
+        if not model.has_law or all(value is None for value in known.value):
+            return None
+        gain = line_of(model, known, model.n)
+        laws = {law: array(series) for law, series in model.law.items() if any(v is not None for v in series)}
+        return cls(np.array(model.n), gain, laws)
+
+    def draw(self, axes: Axes) -> None:
+        """Draw the observed curve with its band and one dashed line a law."""
+        fill(axes, self.n, self.observed)
+        axes.plot(self.n, self.observed.value, color=self.observed.color, marker="o", markersize=3.5, label="observed")
+        for law, values in self.laws.items():
+            style, color = LAW_STYLES[law]
+            axes.plot(self.n, values, linestyle=style, color=color, linewidth=1.2, label=f"law: {law}")
+        axes.axhline(0.0, color=INK, linewidth=0.8, linestyle=":")
+        samples_axis(axes, self.n)
+        axes.set_ylabel("gain over the pool mean")
+        axes.legend(frameon=False, fontsize=7.5)
+
+
+def _over(report: view.Report, model: view.ModelView) -> Band:
+    """Compute gains where only utilities were written; their intervals would be another quantity's: there are none."""
+    mean = report.pool_mean
+    nothing: Series = (None,) * len(model.n)
+    values = tuple(None if value is None or mean is None else value - mean for value in model.utility.value)
+    return Band(values, nothing, nothing)
 
 
 @dataclass(frozen=True)
@@ -119,8 +203,8 @@ class WaterfallPlot:
     n: int
 
     @classmethod
-    def of(cls, model: view.Model) -> WaterfallPlot | None:
-        """The ledger's terms in their order, or None where one is unknown."""
+    def of(cls, model: view.ModelView) -> WaterfallPlot | None:
+        """Take the ledger's terms in their order, or None where one is unknown."""
         ledger = model.ledger or {}
         values = [ledger.get(name) for name in view.LEDGER]
         start, end = ledger.get("law"), ledger.get("observed")
@@ -131,7 +215,7 @@ class WaterfallPlot:
 
     @property
     def before(self) -> FloatArray:
-        """Shape (terms,), the running total before each step."""
+        """Running total before each step, shape (terms,)."""
         return self.start + np.concatenate([[0.0], np.cumsum(self.steps)[:-1]])
 
     def draw(self, axes: Axes) -> None:
@@ -165,8 +249,8 @@ class UsersPlot:
     absent: int
 
     @classmethod
-    def of(cls, model: view.Model) -> UsersPlot:
-        """Users ordered by share, then by name."""
+    def of(cls, model: view.ModelView) -> UsersPlot:
+        """Order users by share, then by name."""
         users = sorted(
             ((user.captured, user.user, user.collapsed) for user in model.users if user.captured is not None),
             key=lambda user: user[:2],
@@ -179,7 +263,7 @@ class UsersPlot:
         )
 
     def histogram(self, bins: int = 20) -> tuple[FloatArray, IntArray, IntArray]:
-        """Edges, counts and counts of collapsed users over [-1, 1]; the outermost bins hold whatever lies beyond."""
+        """Count users, and collapsed ones, by share over [-1, 1]: edges and counts; the outermost bins hold the rest."""
         edges = np.linspace(-1.0, 1.0, bins + 1)
         inside = np.clip(self.captured, -1.0, 1.0)
         every, _ = np.histogram(inside, edges)
@@ -213,15 +297,15 @@ class CorrelationPlot:
     counts: IntArray
 
     @classmethod
-    def of(cls, model: view.Model) -> CorrelationPlot | None:
-        """The model's histogram, or None where no query is active."""
+    def of(cls, model: view.ModelView) -> CorrelationPlot | None:
+        """Take the model's histogram, or None where no query is active."""
         if not model.counts or len(model.edges) != len(model.counts) + 1 or not sum(model.counts):
             return None
         return cls(np.array(model.edges), np.array(model.counts))
 
     @property
     def negative(self) -> BoolArray:
-        """Shape (bins,), whether a bin lies below zero."""
+        """True where a bin lies below zero, shape (bins,)."""
         return self.edges[1:] <= 1e-9
 
     def draw(self, axes: Axes) -> None:
@@ -245,7 +329,7 @@ class ComparisonsPlot:
 
     @classmethod
     def of(cls, report: view.Report) -> ComparisonsPlot | None:
-        """The comparisons at the largest N, or None where there are none."""
+        """Take the comparisons at the largest N, or None where there are none."""
         pairs = report.decisive
         if not pairs:
             return None
@@ -262,9 +346,6 @@ class ComparisonsPlot:
         axes.invert_yaxis()
         axes.set_xlabel("difference in captured share")
         frame(axes)
-
-
-NAMES = {"order_1": "order 1", "order_2": "order 2", "order_3": "order 3", "gao": "Gao et al."}
 
 
 @dataclass(frozen=True)
@@ -290,8 +371,8 @@ class BeyondPlot:
     trusted_to: int | None
 
     @classmethod
-    def of(cls, model: view.Model) -> BeyondPlot | None:
-        """The model's predictions, or None where there are none."""
+    def of(cls, model: view.ModelView) -> BeyondPlot | None:
+        """Take the model's predictions, or None where there are none."""
         steps = model.outlook.steps
         if not steps or not any(value is not None for value in model.gain.value):
             return None
@@ -347,8 +428,8 @@ class ReliabilityPlot:
     candidates: IntArray
 
     @classmethod
-    def of(cls, model: view.Model) -> ReliabilityPlot | None:
-        """The model's bins, or None where it predicts no standard deviation."""
+    def of(cls, model: view.ModelView) -> ReliabilityPlot | None:
+        """Take the model's bins, or None where it predicts no standard deviation."""
         found = model.predictive
         if found is None or not found.sizes:
             return None
@@ -357,7 +438,7 @@ class ReliabilityPlot:
 
     @property
     def ends(self) -> tuple[float, float]:
-        """Where both axes begin and end."""
+        """Ends of both axes."""
         values = np.concatenate([self.predicted, self.observed, self.low, self.high])
         values = values[np.isfinite(values)]
         low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
@@ -384,13 +465,13 @@ class PitPlot:
     share: FloatArray
 
     @classmethod
-    def of(cls, model: view.Model) -> PitPlot | None:
-        """The model's histogram, or None where it predicts no standard deviation."""
+    def of(cls, model: view.ModelView) -> PitPlot | None:
+        """Take the model's histogram, or None where it predicts no standard deviation."""
         return None if model.predictive is None or not model.predictive.pit else cls(np.array(model.predictive.pit))
 
     @property
     def edges(self) -> FloatArray:
-        """Shape (bins + 1,), from 0 to 1."""
+        """Edges of the bins from 0 to 1, shape (bins + 1,)."""
         return np.linspace(0.0, 1.0, len(self.share) + 1)
 
     def draw(self, axes: Axes) -> None:
@@ -402,91 +483,3 @@ class PitPlot:
         axes.set_ylabel("share of candidates")
         percent_axis(axes)
         frame(axes)
-
-
-@dataclass(frozen=True)
-class CurvesPlot:
-    """All models over N, in utility (with oracle and pool mean) or as captured share.
-
-    Attributes:
-        n: shape (k,), candidates drawn.
-        lines: one a model.
-        oracle: shape (k,), utility of a perfect picker, or None for captured shares.
-        floor: the pool mean, or 0 for captured shares; None where unknown.
-        share: whether values are shares of the headroom.
-    """
-
-    n: IntArray
-    lines: tuple[Line, ...]
-    oracle: FloatArray | None
-    floor: float | None
-    share: bool
-
-    @classmethod
-    def utility(cls, report: view.Report) -> CurvesPlot:
-        """Utility of the pick, beside the oracle and the pool mean."""
-        lines = tuple(line_of(model, model.utility, report.n) for model in report.models)
-        return cls(np.array(report.n), lines, array(report.oracle.value), report.pool_mean, share=False)
-
-    @classmethod
-    def captured(cls, report: view.Report) -> CurvesPlot:
-        """Captured share of the headroom, N = 1 left out (nothing can be captured there), intervals capped at 1."""
-        n = tuple(size for size in report.n if size > 1)
-        lines = tuple(line_of(model, model.captured, n) for model in report.models)
-        capped = tuple(replace(line, high=np.minimum(line.high, 1.0)) for line in lines)
-        return cls(np.array(n), capped, None, 0.0, share=True)
-
-    def draw(self, axes: Axes) -> None:
-        """Draw bands, curves and reference lines."""
-        for line in self.lines:
-            fill(axes, self.n, line)
-            style = {"linestyle": (0, (4, 2)), "linewidth": 1.1} if line.quiet else {"linewidth": 1.8, "marker": "o"}
-            axes.plot(self.n, line.value, color=line.color, markersize=3.2, label=plain(line.name), **style)
-        if self.oracle is not None:
-            axes.plot(self.n, self.oracle, color=INK, linestyle="--", linewidth=1.1, label="oracle")
-        if self.floor is not None:
-            axes.axhline(self.floor, color=INK, linewidth=0.8, linestyle=":", label=None if self.share else "pool mean")
-        samples_axis(axes, self.n)
-        axes.set_ylabel("captured share of the headroom" if self.share else "utility of the pick")
-        if self.share:
-            percent_axis(axes)
-        axes.legend(frameon=False, fontsize=7.5)
-
-
-@dataclass(frozen=True)
-class LawPlot:
-    """Observed gain over the pool mean beside what the laws predict; shape (k,) each."""
-
-    n: IntArray
-    observed: Line
-    laws: Mapping[str, FloatArray]
-
-    @classmethod
-    def of(cls, report: view.Report, model: view.Model) -> LawPlot | None:
-        """The laid-over laws, or None where the model has none or its gains are unknown."""
-        known = model.gain if any(value is not None for value in model.gain.value) else _over(report, model)
-        if not model.has_law or all(value is None for value in known.value):
-            return None
-        gain = line_of(model, known, model.n)
-        laws = {law: array(series) for law, series in model.law.items() if any(v is not None for v in series)}
-        return cls(np.array(model.n), gain, laws)
-
-    def draw(self, axes: Axes) -> None:
-        """Draw the observed curve with its band and one dashed line a law."""
-        fill(axes, self.n, self.observed)
-        axes.plot(self.n, self.observed.value, color=self.observed.color, marker="o", markersize=3.5, label="observed")
-        for law, values in self.laws.items():
-            style, color = LAW_STYLES[law]
-            axes.plot(self.n, values, linestyle=style, color=color, linewidth=1.2, label=f"law: {law}")
-        axes.axhline(0.0, color=INK, linewidth=0.8, linestyle=":")
-        samples_axis(axes, self.n)
-        axes.set_ylabel("gain over the pool mean")
-        axes.legend(frameon=False, fontsize=7.5)
-
-
-def _over(report: view.Report, model: view.Model) -> Band:
-    """Gains where only utilities were written; their intervals would be another quantity's, so there are none."""
-    mean = report.pool_mean
-    nothing: Series = (None,) * len(model.n)
-    values = tuple(None if value is None or mean is None else value - mean for value in model.utility.value)
-    return Band(values, nothing, nothing)

@@ -1,4 +1,4 @@
-"""A small canvas for charts as inline SVG: colours come from the page's style sheet, so both themes look right."""
+"""Draw charts as inline SVG on a small canvas: the page's style sheet gives the colours, so both themes look right."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CHARACTER = 7.1
 
 
 def tag(name: str, content: str | Markup = "", /, **attributes: Attribute) -> Markup:
-    """One element; ``class_`` gives ``class``, underscores give hyphens, content that is no Markup is escaped."""
+    """Write one element; ``class_`` gives ``class``, underscores give hyphens, content that is no Markup is escaped."""
     parts = [Markup("<") + name]
     for key, value in attributes.items():
         shown = coordinate(value) if isinstance(value, float) else value
@@ -25,14 +25,14 @@ def tag(name: str, content: str | Markup = "", /, **attributes: Attribute) -> Ma
 
 
 def coordinate(value: float) -> str:
-    """A number of pixels with at most one decimal, so that pages stay small."""
+    """Write a number of pixels with at most one decimal, so that pages stay small."""
     text = f"{value:.1f}".rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Maps values to pixels, linearly or by their logarithm."""
+    """Map of values to pixels, linearly or by their logarithm."""
 
     low: float
     high: float
@@ -41,7 +41,7 @@ class Axis:
     log: bool = False
 
     def __call__(self, value: float) -> float:
-        """The pixel of a value; a degenerate range maps to the middle."""
+        """Find the pixel of a value; a degenerate range maps to the middle."""
         low, high, at = (math.log2(x) if self.log else x for x in (self.low, self.high, value))
         share = 0.5 if high == low else (at - low) / (high - low)
         return self.start + share * (self.end - self.start)
@@ -69,13 +69,13 @@ class Canvas:
         self.elements.append(tag(name, content, **attributes))
 
     def text(self, x: float, y: float, content: str, *, anchor: str = "start", class_: str = "") -> None:
-        """A label whose baseline starts (or ends, or is centred) at a pixel."""
+        """Write a label whose baseline starts (or ends, or is centred) at a pixel."""
         extra: dict[str, Attribute] = {"text_anchor": anchor} if anchor != "start" else {}
         extra |= {"class_": class_} if class_ else {}
         self.add("text", content, x=float(x), y=float(y), **extra)
 
     def path(self, xs: Sequence[float], ys: Sequence[float], class_: str) -> None:
-        """A curve through values; it breaks where a value is NaN."""
+        """Draw a curve through values; it breaks where a value is NaN."""
         pieces: list[str] = []
         pen = "M"
         for x, y in zip(xs, ys, strict=True):
@@ -88,7 +88,7 @@ class Canvas:
             self.add("path", d="".join(pieces), class_=class_)
 
     def band(self, xs: Sequence[float], low: Sequence[float], high: Sequence[float], class_: str) -> None:
-        """The area between two curves, where both are known."""
+        """Fill the area between two curves, where both are known."""
         known = [i for i in range(len(xs)) if math.isfinite(low[i]) and math.isfinite(high[i])]
         if len(known) > 1:
             points = [(xs[i], high[i]) for i in known] + [(xs[i], low[i]) for i in reversed(known)]
@@ -96,7 +96,7 @@ class Canvas:
             self.add("path", d=f"M{drawn}Z", class_=class_)
 
     def rows(self, ticks: Iterable[float], label: Callable[[float], str]) -> None:
-        """Horizontal grid lines with their labels on the left."""
+        """Draw horizontal grid lines with their labels on the left."""
         heights = [(self.y(value), label(value)) for value in ticks]
         start, end = coordinate(self.x.start), coordinate(self.x.end)
         self.add("path", d="".join(f"M{start} {coordinate(y)}H{end}" for y, _ in heights), class_="grid")
@@ -104,7 +104,7 @@ class Canvas:
         self.add("g", Markup("").join(texts), text_anchor="end")
 
     def columns(self, ticks: Iterable[float], label: Callable[[float], str]) -> None:
-        """Labels under the chart, left out where they would touch, from the right so that the last one stays."""
+        """Write labels under the chart, left out where they would touch, from the right so that the last one stays."""
         right = math.inf
         lines, texts = "", Markup("")
         for value in sorted(ticks, reverse=True):
@@ -118,7 +118,7 @@ class Canvas:
         self.add("path", d=lines, class_="tick")
 
     def render(self, title: str, description: str, ident: str, class_: str) -> Markup:
-        """The whole chart, named and described for readers who cannot see it."""
+        """Render the whole chart, named and described for readers who cannot see it."""
         named = tag("title", title, id=f"{ident}-t") + tag("desc", description, id=f"{ident}-d")
         return tag(
             "svg",
@@ -131,7 +131,7 @@ class Canvas:
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """At most ``most`` round values (steps of 1, 2, 2.5 or 5 times a power of ten) within a range."""
+    """Choose at most ``most`` round values (steps of 1, 2, 2.5 or 5 times a power of ten) within a range."""
     if not high > low:
         return [low]
     raw = (high - low) / max(most - 1, 1)
@@ -143,7 +143,7 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def places(values: Sequence[float]) -> int:
-    """Decimals that keep evenly spaced labels apart."""
+    """Count the decimals that keep evenly spaced labels apart."""
     if len(values) < 2:
         return 2
     step = abs(values[1] - values[0])
@@ -151,7 +151,7 @@ def places(values: Sequence[float]) -> int:
 
 
 def padded(values: Iterable[float], share: float = 0.06) -> tuple[float, float]:
-    """Smallest and largest finite value with a margin; (0, 1) where there is none."""
+    """Find the smallest and largest finite value with a margin; (0, 1) where there is none."""
     finite = [value for value in values if math.isfinite(value)]
     if not finite:
         return 0.0, 1.0
@@ -161,7 +161,7 @@ def padded(values: Iterable[float], share: float = 0.06) -> tuple[float, float]:
 
 
 def spread(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Positions moved apart to at least ``gap`` while their order is kept, within [low, high] as far as they fit."""
+    """Move positions apart to at least ``gap`` and keep their order, within [low, high] as far as they fit."""
     order = sorted(range(len(positions)), key=lambda index: positions[index])
     gap = min(gap, (high - low) / max(len(positions) - 1, 1))
     placed = list(positions)
