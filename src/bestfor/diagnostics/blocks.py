@@ -21,7 +21,7 @@ import pyarrow as pa
 from bestfor.data.text import Hashes, hash_strings
 from bestfor.diagnostics.evidence import BlockEffects
 from bestfor.diagnostics.intervals.influence import Texts
-from bestfor.diagnostics.quantities.queries import ModelQueries, Queries, Statistic, UserSums, measure_queries
+from bestfor.diagnostics.quantities.queries import ModelQueries, Queries, Statistic, SumsByUser, measure_queries
 from bestfor.diagnostics.table.pools import Pools, cut_pools, join_pools
 from bestfor.moved import renamed
 from bestfor.selection import Rule
@@ -177,7 +177,7 @@ class _QueryBuilder:
                 model: ModelQueries(column(model, "correlation"), column(model, "worse")) for model in self._scales
             },
             scales=self._scales,
-            sums=UserSums(self._layout, self._sums[ranked]),
+            sums=SumsByUser(self._layout, self._sums[ranked]),
         )
 
 

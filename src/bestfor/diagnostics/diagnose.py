@@ -140,7 +140,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Diagnosis(DiagnosisResult):
-    """Diagnosis of Best-of-N: does it pay, for which model, for whom, and why; attributes of :class:`DiagnosisResult`."""
+    """Diagnosis of Best-of-N: does it pay, for which model, for whom, why; attributes of :class:`DiagnosisResult`."""
 
     def to_dict(self) -> Json:
         """Convert to the object of docs/diagnosis.md: plain values, None for what cannot be had, never NaN."""

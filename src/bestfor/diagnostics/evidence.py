@@ -38,7 +38,7 @@ from bestfor.diagnostics.quantities.queries import (
     Collapse,
     Queries,
     Statistic,
-    UserSums,
+    SumsByUser,
     best_place,
     doubling_grid,
     judge_spreads,
@@ -295,7 +295,7 @@ def _facts(queries: Queries, name: str, shared: SharedInputs, own: Collapse) -> 
     return facts, find_suspects(queries, name, active, None if fitted is None else fitted[1])
 
 
-def _law_sums(sums: UserSums, name: str, shared: SharedInputs, own: Collapse) -> LawSums:
+def _law_sums(sums: SumsByUser, name: str, shared: SharedInputs, own: Collapse) -> LawSums:
     w, judged = shared.weight, int(own.judged.sum())
     active, collapsed = w * ~own.collapsed, w * own.collapsed
     return LawSums(

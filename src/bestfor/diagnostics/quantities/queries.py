@@ -24,7 +24,7 @@ from bestfor.moved import renamed
 from bestfor.selection import Rule
 from bestfor.types import Averaging, BoolArray, FloatArray, IntArray, Scale
 
-__getattr__ = renamed(__name__, {"Sums": "UserSums", "Within": "QueryStatistics"})
+__getattr__ = renamed(__name__, {"Sums": "SumsByUser", "Within": "QueryStatistics"})
 
 
 COLLAPSE = 0.05
@@ -192,7 +192,7 @@ def query_weights(user: IntArray, users: int, averaging: Averaging) -> FloatArra
     return 1.0 / (users * np.bincount(user, minlength=users)[user])
 
 
-class UserSums:
+class SumsByUser:
     """Sums over each user's queries.
 
     Shared by all models, each of width 1 or as said (K values of N, G of the grid): ``queries``; ``judged``, queries of
@@ -257,7 +257,7 @@ class Queries:
     size: Counts
     models: dict[str, ModelQueries]
     scales: dict[str, Scale]
-    sums: UserSums
+    sums: SumsByUser
 
     def __len__(self) -> int:
         return len(self.size)
@@ -293,7 +293,7 @@ def measure_queries(pools: Pools, n: IntArray, rules: Sequence[Rule] = ()) -> Qu
         size=pools.size.astype(np.int32),
         models=models,
         scales=dict(pools.scales),
-        sums=UserSums(layout, sums),
+        sums=SumsByUser(layout, sums),
     )
 
 
@@ -323,7 +323,7 @@ class _UtilityStatistics:
         return self.oracle[:, self.at] - self.mean[:, None]
 
     def statistics(self, pools: Pools) -> dict[str, FloatArray]:
-        """List the statistics of :class:`UserSums` that models share, query by query."""
+        """List the statistics of :class:`SumsByUser` that models share, query by query."""
         return {
             "queries": np.ones(len(pools)),
             "judged": (pools.size > 1).astype(np.float64),
@@ -347,7 +347,7 @@ def _utility_statistics(pools: Pools, n: IntArray) -> _UtilityStatistics:
 def _model_statistics(
     pools: Pools, reward: FloatArray, shared: _UtilityStatistics, rules: Sequence[Rule]
 ) -> tuple[FloatArray, dict[str, FloatArray]]:
-    """Compute a model's correlations, shape (Q,), and its statistics of :class:`UserSums`, query by query."""
+    """Compute a model's correlations, shape (Q,), and its statistics of :class:`SumsByUser`, query by query."""
     mean, sigma, at = shared.mean, shared.sigma, shared.at
     curve, highest, noise = pool_curves(reward, pools.utility, pools.size, shared.grid)
     reward_unit, reward_sd = centred(reward, pools.mask, pools.size)

@@ -263,7 +263,7 @@ class UsersPlot:
         )
 
     def histogram(self, bins: int = 20) -> tuple[FloatArray, IntArray, IntArray]:
-        """Count users, and collapsed ones, by share over [-1, 1]: edges and counts; the outermost bins hold the rest."""
+        """Count users, and collapsed ones, by share over [-1, 1]: edges and counts; the outer bins hold the rest."""
         edges = np.linspace(-1.0, 1.0, bins + 1)
         inside = np.clip(self.captured, -1.0, 1.0)
         every, _ = np.histogram(inside, edges)
