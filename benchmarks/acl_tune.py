@@ -22,8 +22,8 @@ from bestfor.lm.adapters import attached
 from bestfor.policies.adapters import Example, Lora, encode_examples, train_adapters
 from bestfor.policies.finetune.training import weighted_loss
 from bestfor.policies.transformers import TransformersPolicy
-from bestfor.runs.adapters import teach
-from bestfor.runs.prompts import Prompting, ask
+from bestfor.runs.adapters import training_examples
+from bestfor.runs.prompts import Prompting, build_prompts
 
 SETTINGS = ((5e-4, 4), (5e-4, 8), (1e-3, 8), (2e-3, 8))
 
@@ -33,8 +33,8 @@ def main(model: Path, users: int = 24, data: Path = DATA) -> None:
     policy = TransformersPolicy(model)
     authors = load_lamp(data / "train_questions.json", data / "train_outputs.json", users=users)
     prompting = Prompting(TITLE, 0, "none")
-    early = teach(policy, authors, 0.5, prompting)
-    asked = ask(policy, authors.histories, authors.queries, 99, prompting, fit_share=0.5)
+    early = training_examples(policy, authors, 0.5, prompting)
+    asked = build_prompts(policy, authors.histories, authors.queries, 99, prompting, fit_share=0.5)
     late: dict[str, list[Example]] = {}
     for row, prompt in zip(asked.queries.to_pylist(), asked.prompts, strict=True):
         if row["split"] == "fit":

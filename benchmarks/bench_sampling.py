@@ -19,7 +19,7 @@ import typer
 from bestfor.data.world import INSTRUCTIONS, World, build
 from bestfor.policies.base import Prompt
 from bestfor.policies.transformers import TransformersPolicy
-from bestfor.runs.prompts import Prompting, ask
+from bestfor.runs.prompts import Prompting, build_prompts
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def main(model: str = "embedded", n: int = 30, queries: int = 16) -> None:
     policy = TransformersPolicy(model)
     world = build(World(seed=0, users=(queries + policy.chunk + 1) // 2, queries=2))
     prompting = Prompting(INSTRUCTIONS["headline"], items=4, retriever="recency")
-    prompts = ask(policy, world.histories, world.queries, 0, prompting).prompts[: queries + policy.chunk]
+    prompts = build_prompts(policy, world.histories, world.queries, 0, prompting).prompts[: queries + policy.chunk]
     warm, rest = prompts[: policy.chunk], prompts[policy.chunk :]
     few = rest[: max(1, len(rest) // 8)]
     torch.manual_seed(0)

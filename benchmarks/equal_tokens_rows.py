@@ -27,8 +27,8 @@ from bestfor.rewards import KINDS, RewardModel
 from bestfor.rewards.mbr import cosine_matrix, rouge_matrix
 from bestfor.runs.joins import build_examples, build_history
 from bestfor.runs.measuring import measure
-from bestfor.runs.prompts import Prompting, ask
-from bestfor.runs.sampling import Sampling, generate
+from bestfor.runs.prompts import Prompting, build_prompts
+from bestfor.runs.sampling import SamplingSettings, generate
 from bestfor.types import FloatArray, IntArray
 
 N = np.array([1, 2, 4, 8, 16, 30])
@@ -81,7 +81,7 @@ class Setting:
 def prepare(policy: TransformersPolicy, world: World, each: int, out: Path) -> Setting:
     """Sample the pool and measure it."""
     built, prompting = build(world), Prompting(INSTRUCTIONS[world.task], 4, "recency")
-    sampling = Sampling(n=int(N[-1]), fit_n=FIT_N, fit_items=FIT_ITEMS, prompting=prompting, seed=world.seed)
+    sampling = SamplingSettings(n=int(N[-1]), fit_n=FIT_N, fit_items=FIT_ITEMS, prompting=prompting, seed=world.seed)
     pool = CandidatePool(out / "pool")
     with timed("pool"):
         queries = generate(policy, built.histories, built.queries, pool, sampling)
@@ -95,7 +95,9 @@ def prepare(policy: TransformersPolicy, world: World, each: int, out: Path) -> S
     first = np.array([int((owner[:code] == owner[code]).sum()) for code in range(len(owner))]) < each
     known = known.take(first[known.query])
     names = tuple(name for name, chosen in zip(known.queries, first.tolist(), strict=True) if chosen)
-    asked = {one.query_id: one for one in ask(policy, built.histories, built.queries, FIT_ITEMS, prompting).prompts}
+    asked = {
+        one.query_id: one for one in build_prompts(policy, built.histories, built.queries, FIT_ITEMS, prompting).prompts
+    }
     blind = build_examples(queries, candidates, None, "test", history)
     shape = (len(names), int(N[-1]))
     return Setting(

@@ -29,7 +29,7 @@ from bestfor.rewards import KINDS
 from bestfor.runs.joins import build_examples, build_history, build_rows
 from bestfor.runs.measuring import measure
 from bestfor.runs.prompts import Prompting
-from bestfor.runs.sampling import Sampling, generate
+from bestfor.runs.sampling import SamplingSettings, generate
 
 REGIMES = ("differing", "equal", "outliers")
 LABELS = {20: 4, 5: 1, 60: 12}
@@ -77,7 +77,7 @@ def sampled(users: int, seed: int, out: Path) -> dict[str, Tables]:
     world = World(seed=seed, users=users, queries=4)
     built = build(world)
     prompting = Prompting(INSTRUCTIONS[world.task], 4, "recency")
-    sampling = Sampling(n=30, fit_n=12, fit_items=5, prompting=prompting, seed=seed)
+    sampling = SamplingSettings(n=30, fit_n=12, fit_items=5, prompting=prompting, seed=seed)
     pool = CandidatePool(out / "pool")
     start = time.perf_counter()
     queries = generate(TransformersPolicy("embedded"), built.histories, built.queries, pool, sampling)

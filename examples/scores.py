@@ -45,7 +45,7 @@ folder.mkdir(parents=True, exist_ok=True)
 csv.write_csv(table, folder / "scores.csv")
 
 # %% From a file. The judge's marks are no utilities, so only their order counts: scale = "arbitrary"
-columns = bf.Scores(rewards=("judge", "personal"))
+columns = bf.TableColumns(rewards=("judge", "personal"))
 settings = bf.Settings(n=[1, 2, 4, 8, 16, 24])
 diagnosis = bf.diagnose_table(folder / "scores.csv", columns, settings, scale="arbitrary")
 print(diagnosis)

@@ -14,9 +14,10 @@ from urllib.parse import quote
 from bestfor.errors import BestforError
 from bestfor.policies.adapters import Lora, export, train_adapters
 from bestfor.policies.transformers import TransformersPolicy
-from bestfor.runs.adapters import teach
+from bestfor.runs.adapters import training_examples
+from bestfor.runs.build import prompting_of
 from bestfor.runs.config import load_config
-from bestfor.runs.sources import histories_dataset, prompting_of
+from bestfor.runs.sources import histories_dataset
 
 SETTINGS = Lora(rank=8, alpha=16.0, steps=40, shared_steps=0, rate=2e-4, dtype="bfloat16")
 
@@ -31,7 +32,7 @@ def main(run: str, out: str, base: str = "", settings: Lora = SETTINGS) -> list[
     data = histories_dataset(config)
     checkpoint = base or config.policy.model
     policy = TransformersPolicy(checkpoint, max_new_tokens=config.policy.max_new_tokens)
-    examples = teach(policy, data, config.policy.fit_share, prompting_of(config, data))
+    examples = training_examples(policy, data, config.policy.fit_share, prompting_of(config, data))
     trained, served = Path(out) / "trained", Path(out) / "served"
     train_adapters(checkpoint, examples, trained, settings)
     for user in sorted(examples):

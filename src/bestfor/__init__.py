@@ -23,8 +23,8 @@ _FACE = {
     "Reward": "bestfor.diagnostics",
     "RewardEstimate": "bestfor.types",
     "RunConfig": "bestfor.runs.config",
-    "Scores": "bestfor.runs.table",
     "Settings": "bestfor.diagnostics",
+    "TableColumns": "bestfor.runs.table",
     "TransformersPolicy": "bestfor.policies.transformers",
     "diagnose_arrays": "bestfor.diagnostics",
     "diagnose_table": "bestfor.runs.table",
@@ -53,8 +53,8 @@ __all__ = [
     "Reward",
     "RewardEstimate",
     "RunConfig",
-    "Scores",
     "Settings",
+    "TableColumns",
     "TransformersPolicy",
     "diagnose_arrays",
     "diagnose_table",
@@ -85,16 +85,19 @@ if TYPE_CHECKING:
     from bestfor.runs.config import RunConfig, load_config, parse_config
     from bestfor.runs.run import run
     from bestfor.runs.study import generate, load, measure
-    from bestfor.runs.table import Scores, diagnose_table
+    from bestfor.runs.table import TableColumns, diagnose_table
     from bestfor.selection import Pick, select
     from bestfor.types import Estimate, RewardEstimate
+
+
+_renamed = moved.renamed(__name__, {"Scores": "TableColumns"}, depth=3)
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 (any of the names above)
     if name in _FACE:
         module, _, other = _FACE[name].partition(":")
         return getattr(importlib.import_module(module), other or name)
-    raise AttributeError(f"module 'bestfor' has no attribute '{name}'")
+    return _renamed(name)
 
 
 def __dir__() -> list[str]:

@@ -81,7 +81,7 @@ MODULES: dict[str, str] = {
     "pipeline.adapters": "runs.adapters",
     "pipeline.asking": "runs.prompts",
     "pipeline.config": "runs.config",
-    "pipeline.doors": "runs.run",
+    "pipeline.doors": "runs.stages",
     "pipeline.examples": "runs.joins",
     "pipeline.filling": "runs.sampling",
     "pipeline.generate": "runs.sampling",
@@ -94,7 +94,7 @@ MODULES: dict[str, str] = {
     "pipeline.scores": "runs.table",
     "pipeline.scoring": "runs.joins",
     "pipeline.serving": "runs.usage",
-    "pipeline.stages": "runs.run",
+    "pipeline.stages": "runs.stages",
     "pipeline.steps": "runs.steps",
     "pipeline.streaming": "runs.table",
     "pipeline.study": "runs.study",
@@ -177,12 +177,13 @@ def install() -> None:
         sys.meta_path.append(_Finder())
 
 
-def renamed(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
+def renamed(module: str, names: Mapping[str, str], *, depth: int = 2) -> Callable[[str], Any]:
     """A module's ``__getattr__`` that still knows names by which its classes and functions were called before.
 
     Args:
         module: the module's own name.
         names: old name -> new name in the same module, or ``"module:name"`` elsewhere in the package.
+        depth: frames from the warning to whoever uses an old name; 3 where the module has a ``__getattr__`` of its own.
     """
 
     def look_up(name: str) -> Any:  # noqa: ANN401 (whatever had the name)
@@ -190,7 +191,7 @@ def renamed(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         place, _, new = names[name].rpartition(":")
         message = f"{module}.{name} is now {new}; the old name goes with the next version"
-        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        warnings.warn(message, DeprecationWarning, stacklevel=depth)
         return getattr(importlib.import_module(ROOT + place if place else module), new)
 
     return look_up

@@ -11,7 +11,7 @@ import pytest
 from bestfor.__main__ import main
 from bestfor.diagnostics import Settings
 from bestfor.errors import InputError
-from bestfor.runs.table import Scores, diagnose_table
+from bestfor.runs.table import TableColumns, diagnose_table
 
 
 def bestfor(monkeypatch, capfd, *words):
@@ -193,7 +193,7 @@ def test_in_blocks_the_same_calibration(monkeypatch, tmp_path):
     table = scored()
     broken = table.set_column(4, "utility", pa.array([None, *table["utility"].to_pylist()[1:]]))
     pq.write_table(broken.take(np.random.default_rng(0).permutation(table.num_rows)), path)
-    columns = Scores(stds={"reward": "s"})
+    columns = TableColumns(stds={"reward": "s"})
     at_once = diagnose_table(path, columns, Settings(n=[1, 8]), scale="utility").to_dict()
     monkeypatch.setattr("bestfor.runs.table.LARGE", 100)
     in_blocks = diagnose_table(path, columns, Settings(n=[1, 8]), scale="utility").to_dict()
@@ -247,10 +247,10 @@ class Stream:
 
 def test_frames_and_files_agree(tmp_path, scores):
     pq.write_table(scores, tmp_path / "s.parquet")
-    columns = Scores(rewards=("good",))
+    columns = TableColumns(rewards=("good",))
     found = [diagnose_table(source, columns).to_dict() for source in (tmp_path / "s.parquet", scores, Stream(scores))]
     assert found[0]["models"] == found[1]["models"] == found[2]["models"]
     with pytest.raises(InputError, match="found a list"):
         diagnose_table([1, 2])
-    with pytest.raises(InputError, match=r"no column 'reward'.*say which with Scores\(rewards=\(\"NAME\",\)\)"):
+    with pytest.raises(InputError, match=r"no column 'reward'.*say which with TableColumns\(rewards=\(\"NAME\",\)\)"):
         diagnose_table(scores)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from bestfor.errors import InputError
-from bestfor.runs.table import Scores, diagnose_table
+from bestfor.runs.table import TableColumns, diagnose_table
 
 HEADER = "user,query,reward,utility\n"
 
@@ -62,18 +62,18 @@ def test_duplicate_rows_count_unless_candidates_are_numbered(ask, plain, tmp_pat
     result = ask("t.jsonl", doubled)
     assert result["candidates"] == plain.rows, "without candidate numbers every row is a candidate"
     with pytest.raises(InputError, match=r"candidate 1 twice in the query of row 9; expected each candidate"):
-        diagnose_table(tmp_path / "t.jsonl", Scores(candidate="candidate"))
+        diagnose_table(tmp_path / "t.jsonl", TableColumns(candidate="candidate"))
     doubled[8]["candidate"] = 1.5
     ask("t.jsonl", doubled)
     with pytest.raises(InputError, match=r"row 9, column 'candidate': found 1\.5; expected a whole number"):
-        diagnose_table(tmp_path / "t.jsonl", Scores(candidate="candidate"))
+        diagnose_table(tmp_path / "t.jsonl", TableColumns(candidate="candidate"))
 
 
 def test_candidate_numbers_name_the_suspects(plain, tmp_path):
     numbers = plain.each(range(10, 10 + plain.size))
     path = tmp_path / "t.jsonl"
     path.write_text(plain.jsonl(plain.objects(candidate=numbers)), encoding="utf-8")
-    suspects = diagnose_table(path, Scores(candidate="candidate")).models["reward"].suspects
+    suspects = diagnose_table(path, TableColumns(candidate="candidate")).models["reward"].suspects
     assert suspects
     assert all(10 <= suspect.pick < 10 + plain.size for suspect in suspects)
 
@@ -275,4 +275,4 @@ def test_frames_that_arrow_cannot_read(plain):
     with pytest.raises(InputError, match="2 columns 'reward'"):
         diagnose_table(twice)
     with pytest.raises(InputError, match="found none; expected each of them once"):
-        diagnose_table(pa.table(table), Scores(rewards=()))
+        diagnose_table(pa.table(table), TableColumns(rewards=()))

@@ -17,9 +17,9 @@ from bestfor.data.read.tables import Batches, Columns
 from bestfor.diagnostics import Settings
 from bestfor.errors import InputError
 from bestfor.runs import table as scores
-from bestfor.runs.table import Scores, diagnose_stream, diagnose_table
+from bestfor.runs.table import TableColumns, diagnose_stream, diagnose_table
 
-COLUMNS = Scores(rewards=("good", "coarse"), text="text", candidate="candidate")
+COLUMNS = TableColumns(rewards=("good", "coarse"), text="text", candidate="candidate")
 
 
 def table(seed=0, users=23, most=14):
@@ -124,7 +124,7 @@ def test_given_n(tmp_path, n):
     same_as_in_memory(write(tmp_path, "parquet", table(2)), n=n)
 
 
-@pytest.mark.parametrize("columns", [replace(COLUMNS, text=None), replace(COLUMNS, candidate=None), Scores(
+@pytest.mark.parametrize("columns", [replace(COLUMNS, text=None), replace(COLUMNS, candidate=None), TableColumns(
     rewards=("good",))])  # fmt: skip
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_fewer_columns(tmp_path, columns, shuffled):
@@ -158,7 +158,7 @@ def test_one_query_longer_than_any_batch(tmp_path):
         for q, size in enumerate(sizes)
         for _ in range(size)
     ]
-    found = same_as_in_memory(write(tmp_path, "csv", rows), Scores())
+    found = same_as_in_memory(write(tmp_path, "csv", rows), TableColumns())
     assert found["candidates"] == sum(sizes) - 1
 
 

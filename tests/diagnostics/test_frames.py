@@ -9,7 +9,7 @@ import pytest
 from bestfor.diagnostics import Settings, diagnose_arrays
 from bestfor.errors import InputError
 from bestfor.runs import table as scores
-from bestfor.runs.table import Scores, diagnose_table
+from bestfor.runs.table import TableColumns, diagnose_table
 
 SETTINGS = Settings(n=[1, 2, 5], name="t", signature={"data": "d"})
 
@@ -79,4 +79,4 @@ def test_frames_with_words_for_numbers_name_the_row():
     with pytest.raises(InputError, match="row 1, column 'reward': found 'high'"):
         diagnose_table(words)
     renamed = pa.table(columns()).rename_columns(["who", "query", "reward", "utility"])
-    assert diagnose_table(renamed, Scores(user="who"), SETTINGS).users == 8
+    assert diagnose_table(renamed, TableColumns(user="who"), SETTINGS).users == 8

@@ -7,9 +7,9 @@ from bestfor.data import schema
 from bestfor.data.split import Dataset
 from bestfor.errors import InputError
 from bestfor.policies import adapters
-from bestfor.runs.adapters import teach
+from bestfor.runs.adapters import training_examples
 from bestfor.runs.config import parse_config
-from bestfor.runs.prompts import Prompting, ask, labelled, teaching
+from bestfor.runs.prompts import Prompting, build_prompts, count_labelled, count_unlabelled
 from bestfor.runs.run import run
 
 # peft 0.21 reads a name that transformers 5 has deprecated.
@@ -70,8 +70,8 @@ def test_items_that_train_never_label_and_see_nothing_later():
     # ann's item 1 is a test query: it neither trains nor labels nor shows
     data = Dataset("d", "s", table({"ann": 6, "bob": 3, "cat": 1}), queries({"ann": "ann asks 1", "bob": "new"}))
     prompting = Prompting("do", items=9, retriever="recency")
-    taught = teach(Unlimited(), data, 0.5, prompting)
-    asked = ask(Unlimited(), data.histories, data.queries, 9, prompting, fit_share=0.5)
+    taught = training_examples(Unlimited(), data, 0.5, prompting)
+    asked = build_prompts(Unlimited(), data.histories, data.queries, 9, prompting, fit_share=0.5)
     fit = [row for row in asked.queries.to_pylist() if row["split"] == "fit"]
     assert {user: [one.output for one in found] for user, found in taught.items()} == {
         "ann": ["ann wrote 0", "ann wrote 2"],
@@ -89,10 +89,10 @@ def test_items_that_train_never_label_and_see_nothing_later():
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.99, 1.0])
 @pytest.mark.parametrize("count", [0, 1, 2, 5, 10, 11])
 def test_every_item_trains_or_labels(count, share):
-    assert teaching(count, share) + labelled(count, 99, share) == count
-    assert labelled(count, 2, share) <= 2
-    assert labelled(count, 99, share) >= min(1, count)
-    assert teaching(10, 0.7) == 3, "not a hair less"
+    assert count_unlabelled(count, share) + count_labelled(count, 99, share) == count
+    assert count_labelled(count, 2, share) <= 2
+    assert count_labelled(count, 99, share) >= min(1, count)
+    assert count_unlabelled(10, 0.7) == 3, "not a hair less"
 
 
 def test_a_run_trains_its_adapters_once_and_samples_with_them(tmp_path, monkeypatch):

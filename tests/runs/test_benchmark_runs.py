@@ -8,7 +8,7 @@ from bestfor.errors import InputError
 from bestfor.policies.replay import ReplayPolicy
 from bestfor.runs.config import parse_config
 from bestfor.runs.folder import describe_utilities
-from bestfor.runs.run import folds
+from bestfor.runs.stages import folds
 
 CITATION = (
     'For an author who has written the paper with the title "T{0}", which reference is related? Just answer with [1] '
@@ -114,7 +114,7 @@ def test_every_kind_of_lamp_task_is_measured(replayed, tmp_path, task):
             replayed(data, texts)
     stages = replayed(data, texts, min_fit=0 if unlabelled else 2)
     stages.sample()
-    assert stages.measured
+    assert stages.measure()
     found = describe_utilities(stages.folder, [metric])[metric]
     assert found["test"] == {"candidates": 6, "mean": pytest.approx(mean)}
     assert found["fit"]["candidates"] == (6 if unlabelled else 6 + 2 * 2 * 3)
@@ -137,7 +137,7 @@ def test_longlamp_and_tables_of_ones_own_run_too(replayed, tmp_path):
     path.write_text(json.dumps(rows))
     stages = replayed({"source": "longlamp", "path": str(path)}, ["my dog ran", "x"])
     stages.sample()
-    assert stages.measured
+    assert stages.measure()
     assert describe_utilities(stages.folder, ["rougeL"])["rougeL"]["test"] == {
         "candidates": 6,
         "mean": pytest.approx(0.5),
@@ -153,6 +153,6 @@ def test_tables_of_ones_own_run_too(replayed, tmp_path):
         {"source": "histories", "histories": str(tables[0]), "queries": str(tables[1])}, ["wrote now", "x"]
     )
     stages.sample()
-    assert stages.measured
+    assert stages.measure()
     found = describe_utilities(stages.folder, ["rougeL"])["rougeL"]
     assert (found["fit"]["candidates"], found["test"]["candidates"]) == (6, 2)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bestfor.data.schema import HISTORIES, QUERIES
-from bestfor.runs.prompts import Prompting, ask
+from bestfor.runs.prompts import Prompting, build_prompts
 
 MARK = re.compile(r"[io]q?\d+x\d+")
 
@@ -73,7 +73,7 @@ def test_nothing_that_must_not_be_seen_is_in_a_prompt(world, retriever, shown, f
     if published and isinstance(policy, Narrow):
         policy = Narrow(budget=60)
     prompting = Prompting("do", shown, retriever, published)
-    asked = ask(policy, table(rows, HISTORIES), table(given_rows, QUERIES), fit_items, prompting)
+    asked = build_prompts(policy, table(rows, HISTORIES), table(given_rows, QUERIES), fit_items, prompting)
     own = {f"{row[0]}/{row[1]}": (place, row) for place, row in enumerate(rows)}
     twins = {(row[1], row[2].strip()) for row in given_rows}
     outputs = {re.search(MARK, row[3])[0]: (place, row) for place, row in enumerate(rows)}
@@ -100,7 +100,7 @@ def test_later_items_change_no_prompt(world, retriever):
     rows, _ = world
     none = table([], QUERIES)
     prompting = Prompting("do", 2, retriever)
-    whole = ask(Roomy(), table(rows, HISTORIES), none, 9, prompting)
+    whole = build_prompts(Roomy(), table(rows, HISTORIES), none, 9, prompting)
     prompts = {prompt.query_id: prompt.messages for prompt in whole.prompts}
     for place, item in enumerate(rows):
         before = [
@@ -108,7 +108,7 @@ def test_later_items_change_no_prompt(world, retriever):
             for at, row in enumerate(rows)
             if row[0] == item[0] and (at <= place if item[4] is None else row[4] < item[4] or row == item)
         ]
-        alone = ask(Roomy(), table(before, HISTORIES), none, 9, prompting)
+        alone = build_prompts(Roomy(), table(before, HISTORIES), none, 9, prompting)
         name = f"{item[0]}/{item[1]}"
         if item[2]:
             assert {prompt.query_id: prompt.messages for prompt in alone.prompts}[name] == prompts[name]
@@ -116,7 +116,9 @@ def test_later_items_change_no_prompt(world, retriever):
 
 def test_what_finds_no_room_is_counted():
     rows = [("u", f"{at}", f"ask {at}", "word " * (at + 1), at) for at in range(4)]
-    asked = ask(Narrow(budget=10), table(rows, HISTORIES), table([], QUERIES), 9, Prompting("do", 4, "recency"))
+    asked = build_prompts(
+        Narrow(budget=10), table(rows, HISTORIES), table([], QUERIES), 9, Prompting("do", 4, "recency")
+    )
     # Instruction and question take 3 of 10; items take 3, 4, 5 and 6 and are tried latest first.
     assert dict(zip([prompt.query_id for prompt in asked.prompts], asked.shown, strict=True)) == {
         "u/0": 0,
@@ -131,5 +133,7 @@ def test_what_finds_no_room_is_counted():
         "items_dropped": 2,
         "prompts_with_dropped_items": 1,
     }
-    limited = ask(Roomy(), table(rows, HISTORIES), table([], QUERIES), 9, Prompting("do", 4, "recency", tokens=22))
+    limited = build_prompts(
+        Roomy(), table(rows, HISTORIES), table([], QUERIES), 9, Prompting("do", 4, "recency", tokens=22)
+    )
     assert sum(limited.dropped) > 0, "without a policy's own count tokens are estimated"

@@ -7,9 +7,9 @@ import pytest
 from bestfor.data.schema import HISTORIES, QUERIES
 from bestfor.errors import InputError
 from bestfor.metrics import METRICS
+from bestfor.runs.build import metrics_of, prompting_of
 from bestfor.runs.config import parse_config
-from bestfor.runs.prompts import Prompting, ask
-from bestfor.runs.sources import metrics_of, prompting_of
+from bestfor.runs.prompts import Prompting, build_prompts
 
 RUN = {"data": {"source": "world", "users": 3, "queries": 1}, "reward": [{"kind": "pooled"}]}
 ONE_BY_ONE = sorted(set(METRICS) - {"meteor", "embedding"})
@@ -59,7 +59,7 @@ def test_dense_prompts_show_the_nearest_earlier_items():
     row = ("q", "u", "aaab", "ref", "test", 9)
     queries = pa.Table.from_pylist([dict(zip(QUERIES.names, row, strict=True))], QUERIES)
     encoder = Letters()
-    asked = ask(Silent(), histories, queries, 1, Prompting("", 1, "dense", encoder=encoder))
+    asked = build_prompts(Silent(), histories, queries, 1, Prompting("", 1, "dense", encoder=encoder))
     shown = {prompt.query_id: prompt.messages[-3]["content"] for prompt in asked.prompts}
     assert "aab" in shown["q"]
     assert "aaa" in shown["u/i3"], "neither itself nor what has less in common"

@@ -10,9 +10,10 @@ from bestfor.endpoint import OPENAI
 from bestfor.errors import BestforError, InputError
 from bestfor.pool import CandidatePool
 from bestfor.rng import derive
-from bestfor.runs.config import Diagnosis, parse_config
+from bestfor.runs.build import openai_policy
+from bestfor.runs.config import DiagnosisTable, parse_config
 from bestfor.runs.run import run
-from bestfor.runs.usage import notes_of, openai_policy
+from bestfor.runs.usage import notes_of
 from support.servers import chat, error
 
 KEY = "sk-run-secret-0123456789"
@@ -152,7 +153,7 @@ def test_what_a_judge_cannot_judge_is_left_out_and_counted(scripted, monkeypatch
         return chat("no idea") if silent == "fit" or "again" in text else judges(request)
 
     asked = config(policy, scripted(moody))
-    asked = asked.model_copy(update={"diagnosis": Diagnosis(n=(1, 2))})
+    asked = asked.model_copy(update={"diagnosis": DiagnosisTable(n=(1, 2))})
     if silent == "fit":
         with pytest.raises(InputError, match="no labelled candidates to fit on"):
             run(asked, tmp_path)

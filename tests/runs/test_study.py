@@ -11,7 +11,7 @@ from bestfor.errors import InputError
 from bestfor.policies.base import Sampled
 from bestfor.rewards import KINDS
 from bestfor.runs.prompts import Prompting
-from bestfor.runs.sampling import Sampling
+from bestfor.runs.sampling import SamplingSettings
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def lamp(tmp_path):
 
 def test_from_files_to_a_diagnosis(lamp, tmp_path):
     data = bf.load("lamp", **lamp)
-    made = bf.generate(Parrot(), data, n=4, out=tmp_path / "run", sampling=Sampling(fit_n=2, fit_items=3))
+    made = bf.generate(Parrot(), data, n=4, out=tmp_path / "run", sampling=SamplingSettings(fit_n=2, fit_items=3))
     assert made.pool.scan().num_rows == 5 * 4 + 15 * 2
     assert made.pool.prompts["queries"] == 20
     means = bf.measure(made)
@@ -73,7 +73,7 @@ class Choosy:
 
 def test_what_has_no_utility_is_not_fitted_on_and_counted_in_the_diagnosis(lamp, tmp_path):
     data = bf.load("lamp", **lamp)
-    made = bf.generate(Parrot(), data, n=4, out=tmp_path / "run", sampling=Sampling(fit_n=2, fit_items=3))
+    made = bf.generate(Parrot(), data, n=4, out=tmp_path / "run", sampling=SamplingSettings(fit_n=2, fit_items=3))
     assert set(bf.measure(made, Choosy())["choosy"]) == {"fit", "test"}
     fit = made.examples()
     assert len(fit) == 15, "one of each query's two texts has two words"
@@ -97,11 +97,13 @@ def test_the_instruction_is_that_of_the_task_unless_given(lamp, tmp_path, monkey
     bf.generate(Parrot(), data, n=1, out=tmp_path / "own")
     assert seen[0].messages[0]["content"].startswith("You give articles their headlines.")
     del seen[:]
-    told = Sampling(prompting=Prompting("Shout.", items=1))
+    told = SamplingSettings(prompting=Prompting("Shout.", items=1))
     bf.generate(Parrot(), data, n=1, out=tmp_path / "told", sampling=told)
     assert seen[0].messages[0] == {"role": "system", "content": "Shout."}
     del seen[:]
-    bf.generate(Parrot(), data, n=1, out=tmp_path / "lamp", sampling=Sampling(prompting=Prompting(published="LaMP_4")))
+    bf.generate(
+        Parrot(), data, n=1, out=tmp_path / "lamp", sampling=SamplingSettings(prompting=Prompting(published="LaMP_4"))
+    )
     last = next(prompt for prompt in seen if prompt.query_id == "q0").messages
     assert len(last) == 1
     assert last[0]["content"].endswith(". Generate a headline for the following article: the new town 0")

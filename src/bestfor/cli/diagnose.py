@@ -79,14 +79,14 @@ def diagnose(
     For example: bestfor diagnose scores.csv --reward judge --reward personal --out report.html
     """
     from bestfor.diagnostics import Settings
-    from bestfor.runs.table import Scores, diagnose_table, parse_averaging, parse_interval, parse_n, parse_scale
+    from bestfor.runs.table import TableColumns, diagnose_table, parse_averaging, parse_interval, parse_n, parse_scale
 
     if os.path.isdir(table):  # unlike Path.is_dir, no error for a name that cannot be one
         raise InputError(str(table), "a folder", f"a table; bestfor run {table} diagnoses a run, whose folder this is")
     if out is not None:
         writable(out, keep=table)
     rewards = tuple(reward or ["reward"])
-    columns = Scores(user, query, rewards, utility, text, candidate, _stds(rewards, std or []))
+    columns = TableColumns(user, query, rewards, utility, text, candidate, _stds(rewards, std or []))
     curves, weights, kind = parse_n(n), parse_averaging(averaging), parse_interval(interval)
     settings = Settings(curves, averaging=weights, level=level, interval=kind, seed=seed, rules=tuple(rule or ()))
     _say(diagnose_table(table, columns, settings, scale=parse_scale(scale)).to_dict(), out, as_json)

@@ -10,16 +10,16 @@ from bestfor.cli._stages import File, Json, Out, resolve
 
 def fit(file: File, out: Out = None, as_json: Json = False) -> None:
     """Fit the reward models of a run on its fit part; the candidates must be there, what is not measured is."""
-    from bestfor.runs.run import folds
+    from bestfor.runs.stages import folds
 
     watch = Stopwatch()
     config, folder = resolve(file, out)
     found = {}
     for stages in folds(config, folder, tell):
-        for spec in stages.config.reward:
-            stages.fit(spec)
-            path = stages.folder / "models" / spec.label
-            found[str(path)] = {"model": spec.label, "kind": spec.kind, "bytes": _size(path)}
+        for table in stages.config.reward:
+            stages.fit(table)
+            path = stages.folder / "models" / table.label
+            found[str(path)] = {"model": table.label, "kind": table.kind, "bytes": _size(path)}
     if as_json:
         print_json({"models": found})
     else:

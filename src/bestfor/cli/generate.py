@@ -11,7 +11,7 @@ from bestfor.errors import InputError
 def generate(file: File, out: Out = None, as_json: Json = False) -> None:
     """Sample the candidates of a run that are owed; what is there is kept, and a call that was stopped goes on."""
     from bestfor.runs.folder import describe_pool
-    from bestfor.runs.run import folds
+    from bestfor.runs.stages import folds
 
     watch = Stopwatch()
     config, folder = resolve(file, out)

@@ -8,15 +8,16 @@ from bestfor.cli._stages import File, Json, Out, resolve
 
 def measure(file: File, out: Out = None, as_json: Json = False) -> None:
     """Measure the candidates of a run; those that have to be sampled must be there (bestfor generate)."""
+    from bestfor.runs.build import metric_names
     from bestfor.runs.folder import describe_utilities
-    from bestfor.runs.run import folds, metrics
+    from bestfor.runs.stages import folds
 
     watch = Stopwatch()
     config, folder = resolve(file, out)
     found = {}
     for stages in folds(config, folder, tell):
-        assert stages.measured
-        found[str(stages.folder)] = describe_utilities(stages.folder, metrics(stages.config, stages.data))
+        stages.measure()
+        found[str(stages.folder)] = describe_utilities(stages.folder, metric_names(stages.config, stages.data))
     if as_json:
         print_json({"folders": found})
     else:

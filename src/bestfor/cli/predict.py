@@ -9,15 +9,15 @@ from bestfor.cli._stages import File, Json, Out, resolve
 def predict(file: File, out: Out = None, as_json: Json = False) -> None:
     """Predict the rewards of a run's test candidates without their utilities; models that are not fitted are."""
     from bestfor.runs.folder import describe_rewards
-    from bestfor.runs.run import folds
+    from bestfor.runs.stages import folds
 
     watch = Stopwatch()
     config, folder = resolve(file, out)
     found = {}
     for stages in folds(config, folder, tell):
-        for spec in stages.config.reward:
-            stages.predict(spec)
-        found[str(stages.folder)] = describe_rewards(stages.folder, [spec.label for spec in stages.config.reward])
+        for table in stages.config.reward:
+            stages.predict(table)
+        found[str(stages.folder)] = describe_rewards(stages.folder, [table.label for table in stages.config.reward])
     if as_json:
         print_json({"folders": found})
     else:

@@ -1,4 +1,4 @@
-"""Work in portions of about one size."""
+"""Cut work into chunks of about one size."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def portions(items: Sequence[T], weigh: Callable[[T], int], least: int) -> list[list[T]]:
-    """Neighbours together, each portion but the last closed as soon as it weighs so much.
+def chunks_of(items: Sequence[T], weigh: Callable[[T], int], least: int) -> list[list[T]]:
+    """Put neighbours together, each chunk but the last closed as soon as it weighs so much.
 
     Args:
         items: in their order.
         weigh: what one adds.
-        least: weight at which a portion is full.
+        least: weight at which a chunk is full.
 
     Returns:
-        Portions in order, none of them empty.
+        Chunks in order, none of them empty.
     """
     found: list[list[T]] = []
     weight = least

@@ -1,1 +1,1 @@
-"""Generate, measure, fit, predict, diagnose: the steps of a run and the folder they leave."""
+"""Do runs: sample, measure, fit, predict and diagnose, in a folder that keeps what each step leaves."""

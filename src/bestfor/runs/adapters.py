@@ -1,4 +1,4 @@
-"""Per-user adapters as a step of a run: the earliest items of every user train, later ones label, none does both."""
+"""Train per-user adapters as a step of a run: a user's earliest items train, later ones label, none does both."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bestfor.data.schema import HISTORIES, QUERIES
 from bestfor.errors import InputError
 from bestfor.policies.base import Policy
 from bestfor.runs.config import RunConfig
-from bestfor.runs.prompts import Prompting, ask, teaching, users_of
+from bestfor.runs.prompts import Prompting, build_prompts, count_unlabelled, items_by_user
 from bestfor.runs.steps import Steps, digest
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 FOLDER = "adapters"
 
 
-def adapted(policy: Policy, config: RunConfig, data: Dataset, prompting: Prompting, steps: Steps) -> Policy:
-    """The policy with the adapters that a run asks for, trained here unless they are there already.
+def attach_adapters(policy: Policy, config: RunConfig, data: Dataset, prompting: Prompting, steps: Steps) -> Policy:
+    """Give a policy the adapters that a run asks for, trained here unless they are there already.
 
     A user's examples are asked for exactly as test queries are: same prompt, same retrieval, nothing later shown.
 
@@ -37,21 +37,23 @@ def adapted(policy: Policy, config: RunConfig, data: Dataset, prompting: Prompti
 
     if not isinstance(policy, TransformersPolicy):
         raise InputError("[policy.adapters]", f"a policy of kind '{config.policy.kind}'", "kind 'transformers'")
-    taught = teach(policy, data, config.policy.fit_share, prompting)
+    examples = training_examples(policy, data, config.policy.fit_share, prompting)
     settings = Lora(**table.model_dump(), seed=config.seed, dtype=policy.dtype, device=policy.device)
-    rows = [[user, [[list(one.messages), one.output] for one in taught[user]]] for user in sorted(taught)]
+    rows = [[user, [[list(one.messages), one.output] for one in examples[user]]] for user in sorted(examples)]
     inputs = {"base": policy.signature, "settings": repr(settings), "examples": digest(rows)}
     out = steps.folder / FOLDER
 
     def train() -> None:
-        train_adapters(policy.model, taught, out, settings)
+        train_adapters(policy.model, examples, out, settings)
 
     steps.run(FOLDER, inputs, [FOLDER], train)
     return replace(policy, adapters=out)
 
 
-def teach(policy: Policy, data: Dataset, fit_share: float, prompting: Prompting) -> dict[str, list[Example]]:
-    """Each user's examples: the items that are too early to be labelled.
+def training_examples(
+    policy: Policy, data: Dataset, fit_share: float, prompting: Prompting
+) -> dict[str, list[Example]]:
+    """Choose each user's examples: the items that are too early to be labelled.
 
     Args:
         policy: its budget bounds the prompts.
@@ -65,13 +67,13 @@ def teach(policy: Policy, data: Dataset, fit_share: float, prompting: Prompting)
     from bestfor.policies.adapters import Example
 
     rows: list[tuple[str, str, str, str, int | None]] = []
-    for user, items in users_of(data.histories, data.queries):
+    for user, items in items_by_user(data.histories, data.queries):
         askable = [item for item in items if item.input.strip()]
-        for item in askable[: teaching(len(askable), fit_share)]:
+        for item in askable[: count_unlabelled(len(askable), fit_share)]:
             rows.append((user, item.item_id, item.input, item.output, item.timestamp))
     columns = zip(*rows, strict=True) if rows else [()] * len(HISTORIES)
     arrays = [pa.array(list(column), field.type) for column, field in zip(columns, HISTORIES, strict=True)]
-    asked = ask(policy, pa.table(arrays, schema=HISTORIES), QUERIES.empty_table(), len(rows), prompting)
+    asked = build_prompts(policy, pa.table(arrays, schema=HISTORIES), QUERIES.empty_table(), len(rows), prompting)
     found: dict[str, list[Example]] = {}
     for row, prompt in zip(asked.queries.to_pylist(), asked.prompts, strict=True):
         found.setdefault(row["user_id"], []).append(Example(prompt.messages, row["reference"]))

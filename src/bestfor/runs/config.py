@@ -1,6 +1,7 @@
-"""One TOML file describes a run: its tables, their defaults, and errors that name the nearest known key.
+"""Read the TOML file that describes a run: its tables, their defaults, and errors that name the nearest known key.
 
-Tables of a run's file about servers, of candidates or judgements and what they may cost, and about models.
+A class is a table of the file, a field a key. What requests to a server may cost stands in its table
+``endpoint``; what a kind of reward model takes beside ``kind`` and ``name`` is checked by the kind's own ``Config``.
 """
 
 from __future__ import annotations
@@ -20,15 +21,33 @@ from pydantic import (
     model_validator,
 )
 
+from bestfor import moved
 from bestfor.endpoint.tables import EndpointTable, hidden
 from bestfor.errors import InputError, nearest
 from bestfor.rewards import kind_class
 from bestfor.rewards.check import check_class
 from bestfor.rewards.model import complaint
 
+__getattr__ = moved.renamed(
+    __name__,
+    {
+        "Diagnosis": "DiagnosisTable",
+        "HistoriesData": "HistoriesTable",
+        "LampData": "LampTable",
+        "LonglampData": "LonglampTable",
+        "PolisData": "PolisTable",
+        "Policy": "PolicyTable",
+        "Reward": "RewardTable",
+        "Split": "SplitTable",
+        "TableData": "RatingsTable",
+        "Utility": "UtilityTable",
+        "WorldData": "WorldTable",
+    },
+)
+
 
 class Section(BaseModel):
-    """A table of the file: unknown keys are errors, values are frozen."""
+    """Table of a run's file: unknown keys are errors, values are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -56,7 +75,7 @@ class JudgeTable(Section):
     endpoint: EndpointTable = EndpointTable()
 
 
-class Reward(Section):
+class RewardTable(Section):
     """A reward model; keys beyond ``kind`` and ``name`` belong to the kind."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -91,14 +110,14 @@ class AdaptersTable(Section):
     limit: int = Field(default=2048, ge=1)
 
 
-class PolisData(Section):
+class PolisTable(Section):
     """A folder in the Polis export format."""
 
     source: Literal["polis"]
     path: str
 
 
-class TableData(Section):
+class RatingsTable(Section):
     """A table of user, text, rating (and query, text_id, timestamp), with other column names where they differ."""
 
     source: Literal["table"]
@@ -106,7 +125,7 @@ class TableData(Section):
     columns: dict[str, str] = Field(default_factory=dict)
 
 
-class WorldData(Section):
+class WorldTable(Section):
     """The embedded world: users with known taste."""
 
     source: Literal["world"]
@@ -117,7 +136,7 @@ class WorldData(Section):
     seed: int = 0
 
 
-class LampData(Section):
+class LampTable(Section):
     """LaMP's files (or OPPU's): questions with their users' profiles, and outputs; files of labelled questions."""
 
     source: Literal["lamp"]
@@ -129,7 +148,7 @@ class LampData(Section):
     fit_outputs: str = ""
 
 
-class LonglampData(Section):
+class LonglampTable(Section):
     """LongLaMP: a file, a folder of files, or the data set's name on the hub."""
 
     source: Literal["longlamp"]
@@ -139,7 +158,7 @@ class LonglampData(Section):
     users: int | None = Field(default=None, ge=1)
 
 
-class HistoriesData(Section):
+class HistoriesTable(Section):
     """Tables of one's own: what users wrote, and what is asked now, with other column names where they differ."""
 
     source: Literal["histories"]
@@ -150,20 +169,20 @@ class HistoriesData(Section):
 
 
 Data = Annotated[
-    PolisData | TableData | WorldData | LampData | LonglampData | HistoriesData, Field(discriminator="source")
+    PolisTable | RatingsTable | WorldTable | LampTable | LonglampTable | HistoriesTable, Field(discriminator="source")
 ]
 DATA: dict[str, type[Section]] = {
-    "polis": PolisData,
-    "table": TableData,
-    "world": WorldData,
-    "lamp": LampData,
-    "longlamp": LonglampData,
-    "histories": HistoriesData,
+    "polis": PolisTable,
+    "table": RatingsTable,
+    "world": WorldTable,
+    "lamp": LampTable,
+    "longlamp": LonglampTable,
+    "histories": HistoriesTable,
 }
 """Sources of data by name."""
 
 
-class Split(Section):
+class SplitTable(Section):
     """Which texts and users are unseen at fitting.
 
     For histories, ``items`` is the number of history items per user (the latest) that give labelled candidates.
@@ -175,7 +194,7 @@ class Split(Section):
     min_test: int = Field(default=16, ge=1)
 
 
-class Policy(Section):
+class PolicyTable(Section):
     """What writes candidates (histories only)."""
 
     kind: Literal["transformers", "openai", "replay"] = "transformers"
@@ -201,7 +220,7 @@ class Policy(Section):
     adapters: AdaptersTable | None = None
 
 
-class Utility(Section):
+class UtilityTable(Section):
     """What is measured on every candidate; the primary metric is what reward models learn and curves show."""
 
     metrics: tuple[str, ...] = ()
@@ -211,13 +230,13 @@ class Utility(Section):
     judge: JudgeTable | None = None
 
     @model_validator(mode="after")
-    def _primary_is_measured(self) -> Utility:
+    def _primary_is_measured(self) -> UtilityTable:
         if self.primary and self.primary not in self.metrics:
             raise ValueError(f"primary '{self.primary}' is not among metrics {list(self.metrics)}")
         return self
 
 
-class Diagnosis(Section):
+class DiagnosisTable(Section):
     """Where curves are drawn, and how means are taken."""
 
     n: tuple[Annotated[int, Field(ge=1)], ...] = ()
@@ -226,20 +245,20 @@ class Diagnosis(Section):
 
 
 class RunConfig(Section):
-    """A whole run."""
+    """Run as its file describes it."""
 
     name: str = ""
     seed: int = 0
     data: Data
-    split: Split = Split()
-    policy: Policy = Policy()
-    utility: Utility = Utility()
-    reward: tuple[Reward, ...] = Field(min_length=1)
-    diagnosis: Diagnosis = Diagnosis()
+    split: SplitTable = SplitTable()
+    policy: PolicyTable = PolicyTable()
+    utility: UtilityTable = UtilityTable()
+    reward: tuple[RewardTable, ...] = Field(min_length=1)
+    diagnosis: DiagnosisTable = DiagnosisTable()
 
     @property
     def door(self) -> Literal["ratings", "histories"]:
-        """Whether candidates are in the data or have to be sampled."""
+        """Kind of data: candidates are in it (ratings) or have to be sampled (histories)."""
         return "ratings" if self.data.source in ("polis", "table") else "histories"
 
 
@@ -286,7 +305,7 @@ def parse_config(raw: Mapping[str, Any], where: str) -> RunConfig:
     return config
 
 
-def _check_adapters(policy: Policy, where: str) -> None:
+def _check_adapters(policy: PolicyTable, where: str) -> None:
     if policy.adapters is None:
         return
     if policy.kind != "transformers":
@@ -311,7 +330,7 @@ def _check_servers(config: RunConfig, where: str) -> None:
         judge.endpoint.config(f"{where}, [utility.judge.endpoint]")
 
 
-def _check_reward(reward: Reward, where: str) -> None:
+def _check_reward(reward: RewardTable, where: str) -> None:
     kind = kind_class(reward.kind, where)
     check_class(kind)
     try:
@@ -346,7 +365,7 @@ def _input_error(error: ValidationError, where: str) -> InputError:
 
 def _known(location: tuple[int | str, ...]) -> list[str]:
     sections: dict[str, type[BaseModel]] = {f"data.{name}": section for name, section in DATA.items()}
-    sections |= {"split": Split, "policy": Policy, "utility": Utility, "diagnosis": Diagnosis}
+    sections |= {"split": SplitTable, "policy": PolicyTable, "utility": UtilityTable, "diagnosis": DiagnosisTable}
     sections |= {"policy.endpoint": PolicyEndpoint, "policy.adapters": AdaptersTable}
     sections |= {"utility.judge": JudgeTable, "utility.judge.endpoint": EndpointTable}
     name = ".".join(str(part) for part in location[:-1])

@@ -1,7 +1,4 @@
-"""What lies in a run folder, counted: candidates, utilities, rewards.
-
-A run folder's page and picture, made from what the folder holds.
-"""
+"""Read, count and show what lies in a run folder: its run.toml, pool, utilities, rewards, diagnosis and page."""
 
 from __future__ import annotations
 
@@ -14,15 +11,43 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import tomli_w
 
 from bestfor.data import schema
+from bestfor.data.split import Dataset
 from bestfor.errors import InputError
 from bestfor.pool import CandidatePool
 from bestfor.report import write_html
+from bestfor.runs.config import RunConfig
+from bestfor.runs.steps import write_text
+
+
+def write_run(config: RunConfig, folder: Path) -> None:
+    """Write the run as resolved, in a form that can be read again."""
+    unused = {"policy", "utility"} if config.door == "ratings" else None
+    text = tomli_w.dumps(config.model_dump(mode="json", exclude_none=True, exclude=unused))
+    write_text(folder / "run.toml", text)
+
+
+def check_same_data(folder: Path, data: Dataset) -> None:
+    """Refuse a folder that holds the results of other data, which would silently be replaced.
+
+    Raises:
+        InputError: it holds those of another data set or split.
+    """
+    path = folder / "signature.json"
+    if not path.is_file():
+        return
+    try:
+        known = json.loads(path.read_text(encoding="utf-8")).get("data")
+    except (ValueError, AttributeError):
+        return  # a torn signature: the steps' own hashes decide
+    if known != data.signature:
+        raise InputError(str(folder), "the results of other data or another split", "a new folder (--out)")
 
 
 def load_diagnosis(folder: str | Path) -> dict[str, Any]:
-    """The diagnosis that a run left.
+    """Read the diagnosis that a run left.
 
     Raises:
         InputError: the folder or its diagnosis.json is not there, or is damaged.
@@ -87,7 +112,7 @@ def _collect(
 
 
 def pool_of(folder: str | Path) -> CandidatePool:
-    """The pool in a run folder, or the pool that the folder is.
+    """Open the pool in a run folder, or the pool that the folder is.
 
     Raises:
         InputError: no such folder, or none with parts or a plan.
@@ -101,7 +126,7 @@ def pool_of(folder: str | Path) -> CandidatePool:
 
 
 def describe_pool(folder: str | Path) -> dict[str, Any]:
-    """Counts of a pool, finished or not; its parts are read and checked.
+    """Count what a pool holds, finished or not; its parts are read and checked.
 
     Args:
         folder: a run's folder, or its folder ``pool``.
@@ -133,7 +158,7 @@ def describe_pool(folder: str | Path) -> dict[str, Any]:
 
 
 def verify_pool(folder: str | Path) -> dict[str, Any]:
-    """Whether a pool's parts are as they were written.
+    """Check whether a pool's parts are as they were written.
 
     Returns:
         As JSON can hold it: ``ok``, how many parts were read, the damaged ones with what is wrong, and the keys of
@@ -157,7 +182,7 @@ def verify_pool(folder: str | Path) -> dict[str, Any]:
 
 
 def describe_utilities(folder: Path, names: Sequence[str]) -> dict[str, Any]:
-    """By metric: how many candidates of each split are measured, and their mean utility."""
+    """Count, by metric, the measured candidates of each split, and take their mean utility."""
     splits = _splits(folder / "queries.parquet")
     found: dict[str, Any] = {}
     for name in names:
@@ -172,7 +197,7 @@ def describe_utilities(folder: Path, names: Sequence[str]) -> dict[str, Any]:
 
 
 def describe_rewards(folder: Path, labels: Sequence[str]) -> dict[str, Any]:
-    """By reward model: how many candidates have a reward, its scale and whether it has a standard deviation."""
+    """Say of each reward model how many candidates have a reward, its scale and whether it has standard deviations."""
     found: dict[str, Any] = {}
     for label in labels:
         path = folder / "rewards" / f"{label}.parquet"

@@ -1,6 +1,8 @@
-"""Tables of a run joined into the arrays that reward models and the diagnosis take.
+"""Join the tables of a run into the arrays that reward models and the diagnosis take, and rewards back into a table.
 
-A fitted reward model as a plain function of requests and texts, for policies that ask what it thinks.
+Examples are the candidates of one split with their utilities, in the order (query, candidate); history is what users
+wrote, as far as each query may see it. :func:`scorer` does the same for a few prompts and texts at hand, for policies
+that ask a fitted model.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bestfor.data import schema
 from bestfor.data.candidates import Examples, History
 from bestfor.data.text import collapse_spaces
 from bestfor.errors import InputError
@@ -20,11 +23,11 @@ from bestfor.policies.base import Prompt
 from bestfor.policies.feedback import Score
 from bestfor.rewards import RewardModel
 from bestfor.runs.prompts import slices_by_user
-from bestfor.types import FloatArray, IntArray
+from bestfor.types import FloatArray, IntArray, RewardEstimate
 
 
 def scorer(model: RewardModel, queries: pa.Table, history: History | None = None) -> Score:
-    """What a :class:`bestfor.policies.feedback.FeedbackPolicy` asks.
+    """Turn a fitted model into the function that :class:`bestfor.policies.feedback.FeedbackPolicy` asks.
 
     Args:
         model: fitted; it must judge each text by itself.
@@ -57,7 +60,7 @@ def scorer(model: RewardModel, queries: pa.Table, history: History | None = None
 def _examples(
     asked: Sequence[tuple[str, str, str]], texts: Sequence[Sequence[str]], history: History | None
 ) -> Examples:
-    """Rows of queries (id, user, input) and their texts, without utilities."""
+    """Code queries (id, user, input) and their texts as rows without utilities."""
     sizes = [len(one) for one in texts]
     query = np.repeat(np.arange(len(asked)), sizes)
     users = {user: code for code, user in enumerate(dict.fromkeys(user for _, user, _ in asked))}
@@ -85,7 +88,7 @@ def build_examples(
     split: str,
     history: History | None = None,
 ) -> Examples:
-    """The candidates of one split with their utilities.
+    """Join the candidates of one split with their utilities.
 
     Args:
         queries: QUERIES table.
@@ -127,13 +130,13 @@ def build_examples(
 
 
 def with_utilities(examples: Examples) -> Examples:
-    """Those with a utility: a judge, for one, may have nothing to say about some."""
+    """Leave out rows without a utility: a judge, for one, may have nothing to say about some."""
     known = np.isfinite(examples.utility)
     return examples if known.all() else examples.take(known)
 
 
 def build_history(histories: pa.Table, queries: pa.Table) -> History | None:
-    """What users wrote, as far as reward models may see it; None where nobody wrote anything.
+    """Collect what users wrote, as far as reward models may see it; None where nobody wrote anything.
 
     A fit query sees items strictly earlier than itself (by time, or by order where items have no times), so never its
     own reference nor another item with its input; a test query sees what is not later than it. An item that is also a
@@ -149,7 +152,7 @@ def build_history(histories: pa.Table, queries: pa.Table) -> History | None:
     own: dict[str, list[Mapping[str, Any]]] = {}
     for row in queries.select(["query_id", "user_id", "input", "split", "timestamp"]).to_pylist():
         own.setdefault(row["user_id"], []).append(row)
-    written = _Written(histories, {user: _tested(rows) for user, rows in own.items()})
+    written = _TextsOfUsers(histories, {user: _test_inputs(rows) for user, rows in own.items()})
     seen: dict[str, int] = {}
     tested: dict[str, int] = {}
     anything = any(user not in own for user in written)
@@ -157,18 +160,18 @@ def build_history(histories: pa.Table, queries: pa.Table) -> History | None:
     for user, rows in own.items():
         items = written.items_of(user)
         anything = anything or bool(items)
-        seen |= {row["query_id"]: _seen(row, items) for row in rows}
+        seen |= {row["query_id"]: _count_seen(row, items) for row in rows}
         asked = [seen[row["query_id"]] for row in rows if row["split"] == "test"]
         tested |= {user: min(asked)} if asked else {}
     return History(written, seen, tested) if anything else None
 
 
-def _tested(queries: Sequence[Mapping[str, Any]]) -> set[str]:
+def _test_inputs(queries: Sequence[Mapping[str, Any]]) -> set[str]:
     return {collapse_spaces(row["input"]) for row in queries if row["split"] == "test"}
 
 
-class _Written(Mapping[str, tuple[str, ...]]):
-    """Each user's texts, oldest first, without answers to test queries; read from the table when they are wanted.
+class _TextsOfUsers(Mapping[str, tuple[str, ...]]):
+    """Mapping of users to their texts, oldest first, without answers to test queries; read when they are wanted.
 
     Args:
         histories: HISTORIES table, perhaps mapped from a file.
@@ -181,7 +184,7 @@ class _Written(Mapping[str, tuple[str, ...]]):
         self._last: tuple[str, list[dict[str, Any]]] = ("", [])
 
     def items_of(self, user: str) -> list[dict[str, Any]]:
-        """Rows of the table; those of the last user asked for are kept."""
+        """Read a user's rows of the table; those of the last user asked for are kept."""
         if user not in self._slices:
             return []
         if user != self._last[0]:
@@ -205,8 +208,8 @@ class _Written(Mapping[str, tuple[str, ...]]):
         return len(self._slices)
 
 
-def _seen(query: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> int:
-    """How many of a user's items, oldest first, a query may see: those before the first that it may not."""
+def _count_seen(query: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> int:
+    """Count the items, oldest first, that a query may see: those before the first that it may not."""
     fit, when, asked = query["split"] == "fit", query["timestamp"], collapse_spaces(query["input"])
     for place, item in enumerate(items):
         moment = item["timestamp"]
@@ -221,8 +224,8 @@ def _seen(query: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> int:
 
 
 @dataclass(frozen=True)
-class Rows:
-    """One row a test candidate, as the diagnosis takes them: (n,) arrays.
+class JoinedRows:
+    """Rows of the test candidates, as the diagnosis takes them: (n,) arrays.
 
     Attributes:
         user: user ids.
@@ -243,7 +246,9 @@ class Rows:
     stds: Mapping[str, FloatArray]
 
 
-def build_rows(queries: pa.Table, candidates: pa.Table, utilities: pa.Table, rewards: Mapping[str, pa.Table]) -> Rows:
+def build_rows(
+    queries: pa.Table, candidates: pa.Table, utilities: pa.Table, rewards: Mapping[str, pa.Table]
+) -> JoinedRows:
     """Join the test part: candidates, utilities and every model's rewards.
 
     Raises:
@@ -271,7 +276,7 @@ def build_rows(queries: pa.Table, candidates: pa.Table, utilities: pa.Table, rew
     kept = np.flatnonzero(known >= 0)
     order = np.lexsort((candidates["candidate"].to_numpy()[kept], known[kept]))
     text_id = np.array(candidates["text_id"].to_pylist(), dtype=object)[kept[order]]
-    return Rows(
+    return JoinedRows(
         user=np.array(examples.users, dtype=object)[examples.user],
         query=np.array(examples.queries, dtype=object)[examples.query],
         text=text_id,
@@ -279,6 +284,28 @@ def build_rows(queries: pa.Table, candidates: pa.Table, utilities: pa.Table, rew
         utility=examples.utility,
         rewards=predicted,
         stds=stds,
+    )
+
+
+def rewards_table(examples: Examples, label: str, estimate: RewardEstimate) -> pa.Table:
+    """Make a table of schema ``REWARDS``.
+
+    Args:
+        examples: the rows that rewards are predicted for.
+        label: the model's name.
+        estimate: what it predicts for the rows; where the mean is NaN the row's is null: there is no reward.
+    """
+    count = len(examples)
+    std = pa.nulls(count, pa.float64()) if estimate.std is None else pa.array(estimate.std)
+    return pa.table(
+        [
+            pa.array(examples.queries).take(pa.array(examples.query)),
+            pa.array(examples.candidate, pa.int32()),
+            pa.array([label]).take(pa.array(np.zeros(count, dtype=np.int64))),
+            pa.array(estimate.mean, from_pandas=True),
+            std,
+        ],
+        schema=schema.REWARDS,
     )
 
 
@@ -296,7 +323,7 @@ def _dictionary(column: pa.ChunkedArray) -> tuple[tuple[str, ...], IntArray]:
 
 
 def _lookup(names: pa.ChunkedArray, table: pa.Table, column: str, query: IntArray, candidate: IntArray) -> FloatArray:
-    """Values of a (query_id, candidate) keyed table at the given keys, NaN where there is none."""
+    """Look up values of a table keyed by (query_id, candidate), NaN where there is none."""
     code = _codes(table["query_id"], names)
     number = table["candidate"].to_numpy().astype(np.int64)
     kept = code >= 0

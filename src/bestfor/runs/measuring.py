@@ -1,4 +1,4 @@
-"""Measuring: the utility of every candidate of a pool, one table for each metric."""
+"""Measure the utility of every candidate of a pool, one table for each metric; what takes long can be continued."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bestfor.artifacts import write_bytes
-from bestfor.data.chunks import portions
+from bestfor.data.chunks import chunks_of
 from bestfor.data.schema import UTILITIES, write
 from bestfor.errors import InputError
 from bestfor.metrics.base import Metric, Query
@@ -35,7 +35,7 @@ _DONE = "done"
 
 @dataclass(frozen=True)
 class Measuring:
-    """How the work is done; none of it changes a value.
+    """Options of measuring; none of them changes a value.
 
     Attributes:
         workers: processes, for metrics that can be sent to them.
@@ -55,7 +55,7 @@ class Measuring:
 
 
 def measure(candidates: pa.Table, queries: pa.Table, metric: Metric, how: Measuring | None = None) -> pa.Table:
-    """Utilities of candidates.
+    """Measure the utilities of candidates.
 
     Args:
         candidates: table of schema ``CANDIDATES``.
@@ -149,27 +149,27 @@ def _groups(candidates: pa.Table, queries: pa.Table) -> list[_Group]:
 
 
 def _values(groups: Sequence[_Group], metric: Metric, how: Measuring, count: int) -> FloatArray:
-    utility, done = _resumed(how, count)
-    chunks = portions([group for group in groups if not done[group.rows].all()], lambda group: len(group.rows), CHUNK)
+    utility, done = _read_partial(how, count)
+    chunks = chunks_of([group for group in groups if not done[group.rows].all()], lambda group: len(group.rows), CHUNK)
     work = measured(metric, [[(group.query, group.texts) for group in chunk] for chunk in chunks], how.workers)
     kept = time.monotonic()
     with _bar(how.progress, metric.name, int(done.sum()), count) as advance:
         try:
             for chunk, found in zip(chunks, work, strict=True):
                 for group, values in zip(chunk, found, strict=True):
-                    utility[group.rows] = _checked(values, group.query.query_id, metric)
+                    utility[group.rows] = _check_finite(values, group.query.query_id, metric)
                     done[group.rows] = True
                 advance(sum(len(group.rows) for group in chunk))
                 if time.monotonic() - kept > KEEP_EVERY:
-                    _keep(how, utility, done)
+                    _write_partial(how, utility, done)
                     kept = time.monotonic()
         except BaseException:
-            _keep(how, utility, done)
+            _write_partial(how, utility, done)
             raise
     return utility
 
 
-def _keep(how: Measuring, utility: FloatArray, done: np.ndarray) -> None:
+def _write_partial(how: Measuring, utility: FloatArray, done: np.ndarray) -> None:
     if how.partial is None or not done.any():
         return
     table = pa.table({"utility": utility, _DONE: done}).replace_schema_metadata({"bestfor.inputs": how.inputs})
@@ -179,8 +179,8 @@ def _keep(how: Measuring, utility: FloatArray, done: np.ndarray) -> None:
     write_bytes(how.partial, sink.getvalue().to_pybytes())
 
 
-def _resumed(how: Measuring, count: int) -> tuple[FloatArray, np.ndarray]:
-    """What an earlier, killed call had done, if it was about the same."""
+def _read_partial(how: Measuring, count: int) -> tuple[FloatArray, np.ndarray]:
+    """Read what an earlier, killed call had done, if its inputs were the same."""
     utility, done = np.full(count, np.nan), np.zeros(count, dtype=np.bool_)
     if how.partial is None or _written_for(how.partial) != how.inputs:
         return utility, done
@@ -221,7 +221,7 @@ def _query(row: dict[str, str | None]) -> Query:
     return Query(str(row["query_id"]), str(row["user_id"]), str(row["input"]), row["reference"], str(row["split"]))
 
 
-def _checked(values: FloatArray, query: str, metric: Metric) -> FloatArray:
+def _check_finite(values: FloatArray, query: str, metric: Metric) -> FloatArray:
     bad = np.isinf(values) if getattr(metric, "partial", False) else ~np.isfinite(values)
     if bad.any():
         raise InputError(f"metric '{metric.name}', query '{query}'", "a value that is not finite", "finite numbers")

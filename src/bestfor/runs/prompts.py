@@ -1,4 +1,4 @@
-"""What is asked of a policy: fit queries from what users wrote, and for every query a prompt that never looks ahead."""
+"""Make the prompts of a run: fit queries from what users wrote, and for every query a prompt that never looks ahead."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from bestfor.policies.retrieval import Item, Retriever, passage
 
 @dataclass(frozen=True)
 class Prompting:
-    """What stands in a prompt.
+    """Options of prompts: what stands in them.
 
     Attributes:
-        instruction: what the policy is told to do, in our own words.
+        instruction: what the policy has to do, in our own words.
         items: how many of the user's earlier items.
         retriever: how they are chosen, see :func:`bestfor.policies.retrieval.retrieve`.
         published: a benchmark's task whose own prompt is used instead of the instruction and turns; empty for ours.
@@ -42,7 +42,7 @@ class Prompting:
 
 
 @dataclass(frozen=True)
-class Asked:
+class PromptedQueries:
     """Queries and their prompts, row for row.
 
     Attributes:
@@ -69,7 +69,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class _Question:
+class _PromptedQuery:
     """A row of the table of queries, its prompt, and the counts of items shown and dropped."""
 
     row: dict[str, Any]
@@ -78,17 +78,17 @@ class _Question:
     dropped: int
 
 
-def teaching(count: int, fit_share: float) -> int:
-    """How many of a user's items, the earliest of ``count``, are not labelled and may train the user's adapter."""
+def count_unlabelled(count: int, fit_share: float) -> int:
+    """Count a user's items, the earliest of ``count``, that are not labelled and may train the user's adapter."""
     return int(round(count * (1.0 - fit_share), 9))
 
 
-def labelled(count: int, fit_items: int, fit_share: float) -> int:
-    """How many of a user's items, the latest of ``count``, become fit queries."""
-    return min(fit_items, count - teaching(count, fit_share))
+def count_labelled(count: int, fit_items: int, fit_share: float) -> int:
+    """Count a user's items, the latest of ``count``, that become fit queries."""
+    return min(fit_items, count - count_unlabelled(count, fit_share))
 
 
-def ask(
+def build_prompts(
     policy: Policy,
     histories: pa.Table,
     queries: pa.Table,
@@ -96,7 +96,7 @@ def ask(
     prompting: Prompting,
     *,
     fit_share: float = 1.0,
-) -> Asked:
+) -> PromptedQueries:
     """Make fit queries of users' latest items, and prompts for these and the given queries.
 
     A fit query's prompt shows items strictly earlier than the item itself: by time where the user's items have times
@@ -125,27 +125,27 @@ def ask(
     for row in queries.select(QUERIES.names).to_pylist():
         given.setdefault(row["user_id"], []).append(row)
     prompter = _Prompter(policy, prompting)
-    questions: list[_Question] = []
-    for user, items in users_of(histories, queries):
+    questions: list[_PromptedQuery] = []
+    for user, items in items_by_user(histories, queries):
         rows = given.pop(user, [])
         retriever = prompter.retriever(items, rows)
-        questions += [prompter.ask(row, retriever, _not_after(items, row["timestamp"])) for row in rows]
+        questions += [prompter.prompt(row, retriever, _not_after(items, row["timestamp"])) for row in rows]
         askable = [index for index, item in enumerate(items) if item.input.strip()]
-        for index in askable[len(askable) - labelled(len(askable), fit_items, fit_share) :]:
+        for index in askable[len(askable) - count_labelled(len(askable), fit_items, fit_share) :]:
             row, earlier = _fit_question(user, items, index)
-            questions.append(prompter.ask(row, retriever, earlier))
+            questions.append(prompter.prompt(row, retriever, earlier))
     nothing = prompter.retriever((), ())
-    questions += [prompter.ask(row, nothing, 0) for rows in given.values() for row in rows]
+    questions += [prompter.prompt(row, nothing, 0) for rows in given.values() for row in rows]
     questions.sort(key=lambda question: question.row["query_id"])
-    _distinct([question.row["query_id"] for question in questions], "queries")
+    _check_distinct([question.row["query_id"] for question in questions], "queries")
     table = pa.Table.from_pylist([question.row for question in questions], schema=QUERIES)
     columns = [(question.prompt, question.shown, question.dropped) for question in questions]
     prompts, shown, dropped = zip(*columns, strict=True) if columns else ((), (), ())
-    return Asked(table, prompts, shown, dropped)
+    return PromptedQueries(table, prompts, shown, dropped)
 
 
-def users_of(histories: pa.Table, queries: pa.Table) -> Iterator[tuple[str, tuple[Item, ...]]]:
-    """Each user with a history, by name, and their items, oldest first, without those that are asked.
+def items_by_user(histories: pa.Table, queries: pa.Table) -> Iterator[tuple[str, tuple[Item, ...]]]:
+    """List each user with a history, by name, and their items, oldest first, without those that are asked for.
 
     Raises:
         InputError: two items of one name, or a user of whose items only some have times.
@@ -160,7 +160,7 @@ def users_of(histories: pa.Table, queries: pa.Table) -> Iterator[tuple[str, tupl
 
 
 def slices_by_user(users: pa.ChunkedArray) -> dict[str, list[tuple[int, int]]]:
-    """Where each user's rows lie, (first, count) of every run, by name; slices of a mapped file are not copied."""
+    """Find each user's rows, (first, count) of every run, by name; slices of a mapped file are not copied."""
     encoded = users.dictionary_encode().unify_dictionaries().combine_chunks()
     if isinstance(encoded, pa.ChunkedArray):
         return {}
@@ -176,7 +176,7 @@ def slices_by_user(users: pa.ChunkedArray) -> dict[str, list[tuple[int, int]]]:
 
 def _items(user: str, rows: list[dict[str, Any]], asked: set[str]) -> tuple[Item, ...]:
     items = [Item(row["item_id"], row["input"], row["output"], row["timestamp"]) for row in rows]
-    _distinct(sorted(item.item_id for item in items), f"items of user '{user}'")
+    _check_distinct(sorted(item.item_id for item in items), f"items of user '{user}'")
     without = [item.item_id for item in items if item.timestamp is None]
     if without and len(without) < len(items):
         raise InputError(f"user '{user}'", f"item '{without[0]}' without a time among others with one", "all or none")
@@ -185,7 +185,7 @@ def _items(user: str, rows: list[dict[str, Any]], asked: set[str]) -> tuple[Item
 
 
 def _fit_question(user: str, items: Sequence[Item], index: int) -> tuple[dict[str, Any], int]:
-    """The row that asks for an item, and how many items are strictly earlier."""
+    """Make the row that asks for an item, and count the items that are strictly earlier."""
     item = items[index]
     row = {
         "query_id": f"{user}/{item.item_id}",
@@ -200,7 +200,7 @@ def _fit_question(user: str, items: Sequence[Item], index: int) -> tuple[dict[st
 
 
 def _not_after(items: Sequence[Item], when: int | None) -> int:
-    """How many of a user's items, oldest first, a query of this time may see."""
+    """Count a user's items, oldest first, that a query of this time may see."""
     if when is None or not items or items[0].timestamp is None:
         return len(items)
     return bisect_right(items, when, key=_time)
@@ -211,7 +211,7 @@ def _time(item: Item) -> int:
 
 
 class _Prompter:
-    """Makes prompts that keep to a budget."""
+    """Maker of prompts that keep to a budget."""
 
     def __init__(self, policy: Policy, prompting: Prompting) -> None:
         self._prompting = prompting
@@ -224,7 +224,7 @@ class _Prompter:
         self._count = policy.count if isinstance(policy, Budgeted) else estimate
 
     def retriever(self, items: Sequence[Item], rows: Sequence[dict[str, Any]]) -> Retriever:
-        """A user's, for all of the user's queries."""
+        """Index a user's items, for all of the user's queries."""
         prompting = self._prompting
         if items and prompting.encoder is not None and prompting.retriever == "dense":
             # What will be compared is encoded in one call; an embedding depends on its own text alone.
@@ -232,12 +232,12 @@ class _Prompter:
             prompting.encoder.encode([*map(passage, items), *asked])
         return Retriever(items, prompting.retriever, prompting.encoder)
 
-    def ask(self, row: dict[str, Any], retriever: Retriever, seen: int) -> _Question:
-        """The prompt of a query that may see the user's first so many items."""
+    def prompt(self, row: dict[str, Any], retriever: Retriever, seen: int) -> _PromptedQuery:
+        """Make the prompt of a query that may see the user's first so many items."""
         best = retriever.best(row["input"], self._prompting.items, seen=seen)
         fitted = self._fit([(item.input, item.output) for item in best], row)
         prompt = Prompt(row["query_id"], tuple(fitted.messages), row["user_id"])
-        return _Question(row, prompt, len(best) - fitted.dropped, fitted.dropped)
+        return _PromptedQuery(row, prompt, len(best) - fitted.dropped, fitted.dropped)
 
     def _fit(self, pairs: list[tuple[str, str]], row: dict[str, Any]) -> Fitted:
         if self._budget is None:
@@ -248,8 +248,8 @@ class _Prompter:
             raise InputError(f"query '{row['query_id']}'", error.found, error.expected) from error
 
 
-def _distinct(names: Sequence[str], what: str) -> None:
-    """Names in sorted order must differ."""
+def _check_distinct(names: Sequence[str], what: str) -> None:
+    """Refuse names, in sorted order, of which two are equal."""
     for left, right in itertools.pairwise(names):
         if left == right:
             raise InputError(what, f"'{left}' twice", "distinct ids")

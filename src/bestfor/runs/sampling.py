@@ -1,9 +1,8 @@
-"""The histories door: fit queries made of what users wrote, prompts that never look ahead, candidates in a pool.
+"""Sample candidates into a pool: fit queries made of what users wrote, prompts that never look ahead, fixed chunks.
 
-Filling a pool: owed parts are sampled, several at once where a server is asked, and nothing that came is lost.
-
-What a failed call left of a part is kept beside the pool's parts, under the part's own name with ``-some``; the next
-call asks only for the rest, and the whole part takes its place.
+Work is cut into chunks, one part of the pool each; those that are owed are sampled, several at once where a server is
+asked. What a failed call left of a part is kept beside the pool's parts, under the part's own name with ``-some``; the
+next call asks only for the rest, and the whole part takes its place.
 """
 
 from __future__ import annotations
@@ -23,19 +22,25 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from bestfor import moved
 from bestfor.data.schema import CANDIDATES
 from bestfor.data.split import text_id
 from bestfor.errors import BestforError, InputError
 from bestfor.policies.base import Policy, Prompt, Resumable, Sampled, UnfinishedError
 from bestfor.pool import SOME, CandidatePool
-from bestfor.runs.prompts import Asked, Prompting, ask
+from bestfor.runs.prompts import PromptedQueries, Prompting, build_prompts
 
-_BARREN = 3
+_MOST_REFUSED = 3
+"""Chunks in a row of which a server refuses every query, after which it is asked for nothing more."""
+EVERY = 30.0
+"""Seconds between two lines that say how far sampling is."""
+
+__getattr__ = moved.renamed(__name__, {"Sampling": "SamplingSettings"})
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Queries that are sampled together: one part of the pool.
+    """Queries that are sampled together, as one part of the pool.
 
     Attributes:
         key: names the part; made from all that decides its rows.
@@ -58,7 +63,7 @@ class Chunk:
         return self.key + SOME
 
 
-def fill(policy: Policy, chunks: Sequence[Chunk], pool: CandidatePool, seed: int) -> Iterator[Chunk]:
+def sample_chunks(policy: Policy, chunks: Sequence[Chunk], pool: CandidatePool, seed: int) -> Iterator[Chunk]:
     """Sample chunks into a pool.
 
     Args:
@@ -76,15 +81,15 @@ def fill(policy: Policy, chunks: Sequence[Chunk], pool: CandidatePool, seed: int
     """
     if not isinstance(policy, Resumable):
         for chunk in chunks:
-            # Asked again just before the work: another process may have done it meanwhile.
+            # PromptedQueries again just before the work: another process may have done it meanwhile.
             if pool.missing([chunk.key]):
                 written = policy.sample(chunk.prompts, chunk.n, seed=seed)
-                pool.append(_whole(chunk, written, policy.name, seed), key=chunk.key)
+                pool.append(_whole_table(chunk, written, policy.name, seed), key=chunk.key)
             yield chunk
         return
     owed = sum(chunk.size for chunk in chunks)
     errors: list[UnfinishedError] = []
-    for chunk, error in _side_by_side(policy, chunks, pool, seed):
+    for chunk, error in _sample_side_by_side(policy, chunks, pool, seed):
         if error is None:
             owed -= chunk.size
             yield chunk
@@ -96,13 +101,13 @@ def fill(policy: Policy, chunks: Sequence[Chunk], pool: CandidatePool, seed: int
         raise BestforError(f"{owed} candidates are missing, all others are kept: {worst.reason}")
 
 
-def _side_by_side(
+def _sample_side_by_side(
     policy: Resumable, chunks: Sequence[Chunk], pool: CandidatePool, seed: int
 ) -> Iterator[tuple[Chunk, UnfinishedError | None]]:
-    """Chunks as they end: a server that waited for the last answer of one chunk would be idle meanwhile."""
+    """Sample several chunks at once, each yielded as it ends; a server never waits for the last answer of one chunk."""
     running: dict[Future[UnfinishedError | None], Chunk] = {}
-    waiting, hopeless, barren = iter(chunks), False, 0
-    executor = ThreadPoolExecutor(policy.parallel, thread_name_prefix="bestfor-fill")
+    waiting, hopeless, refused = iter(chunks), False, 0
+    executor = ThreadPoolExecutor(policy.parallel, thread_name_prefix="bestfor-sample")
     try:
         while True:
             while not hopeless and len(running) < policy.parallel and (chunk := next(waiting, None)) is not None:
@@ -112,8 +117,8 @@ def _side_by_side(
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 error = future.result()
                 # Chunk after chunk in which every query was refused, and none before: it is not the queries.
-                barren = barren + 1 if barren >= 0 and error is not None and not any(error.written) else -1
-                hopeless |= barren >= _BARREN or (error is not None and error.hopeless)
+                refused = refused + 1 if refused >= 0 and error is not None and not any(error.written) else -1
+                hopeless |= refused >= _MOST_REFUSED or (error is not None and error.hopeless)
                 yield running.pop(future), error
     finally:
         # Whoever ends this early (an interrupt, a reader that has enough) keeps what came so far.
@@ -124,7 +129,7 @@ def _side_by_side(
 def _complete(policy: Resumable, chunk: Chunk, pool: CandidatePool, seed: int) -> UnfinishedError | None:
     if not pool.missing([chunk.key]):
         return None
-    have = _have(pool, chunk)
+    have = _read_unfinished(pool, chunk)
     try:
         written = policy.complete(chunk.prompts, chunk.n, seed=seed, have=have)
     except UnfinishedError as error:
@@ -132,13 +137,13 @@ def _complete(policy: Resumable, chunk: Chunk, pool: CandidatePool, seed: int) -
             rows = [sorted(got.items()) for got in error.written]
             pool.append(_table(chunk, rows, policy.name, seed), key=chunk.some, replace=True)
         return error
-    pool.append(_whole(chunk, written, policy.name, seed), key=chunk.key)
+    pool.append(_whole_table(chunk, written, policy.name, seed), key=chunk.key)
     pool.discard(chunk.some)
     return None
 
 
-def _have(pool: CandidatePool, chunk: Chunk) -> list[dict[int, Sampled]]:
-    """What a failed call left of a chunk."""
+def _read_unfinished(pool: CandidatePool, chunk: Chunk) -> list[dict[int, Sampled]]:
+    """Read what a failed call left of a chunk."""
     found: dict[str, dict[int, Sampled]] = {prompt.query_id: {} for prompt in chunk.prompts}
     table = pool.read(chunk.some)
     for row in table.to_pylist() if table is not None else []:
@@ -147,7 +152,7 @@ def _have(pool: CandidatePool, chunk: Chunk) -> list[dict[int, Sampled]]:
     return [found[prompt.query_id] for prompt in chunk.prompts]
 
 
-def _whole(chunk: Chunk, written: Sequence[Sequence[Sampled]], policy: str, seed: int) -> pa.Table:
+def _whole_table(chunk: Chunk, written: Sequence[Sequence[Sampled]], policy: str, seed: int) -> pa.Table:
     return _table(chunk, [list(enumerate(candidates)) for candidates in written], policy, seed)
 
 
@@ -164,13 +169,9 @@ def _table(chunk: Chunk, written: Sequence[Sequence[tuple[int, Sampled]]], polic
     )
 
 
-EVERY = 30.0
-"""Seconds between two lines that say how far sampling is."""
-
-
 @dataclass(frozen=True)
-class Sampling:
-    """How many candidates, and from which prompts.
+class SamplingSettings:
+    """Options of sampling: how many candidates, and from which prompts.
 
     Attributes:
         n: candidates of a test query.
@@ -199,7 +200,7 @@ def generate(
     histories: pa.Table,
     queries: pa.Table,
     pool: CandidatePool,
-    sampling: Sampling,
+    sampling: SamplingSettings,
     *,
     progress: bool | None = None,
     tell: Callable[[str], None] | None = None,
@@ -228,36 +229,37 @@ def generate(
         InputError: the tables do not fit together, or the policy cannot be had; the message names what.
         BestforError: a server did not give all candidates; what came is kept, and the next call goes on.
     """
-    asked = ask(policy, histories, queries, sampling.fit_items, sampling.prompting, fit_share=sampling.fit_share)
-    chunks = plan(policy, asked, sampling)
-    pool.plan([chunk.key for chunk in chunks], asked.counts)
+    items, share = sampling.fit_items, sampling.fit_share
+    prompted = build_prompts(policy, histories, queries, items, sampling.prompting, fit_share=share)
+    chunks = plan(policy, prompted, sampling)
+    pool.plan([chunk.key for chunk in chunks], prompted.counts)
     owed = set(pool.missing())
     if tell is not None:
-        told = f"{len(owed)} of {len(chunks)} parts from '{policy.name}'" if owed else "already there"
-        tell(f"pool: {told}")
+        line = f"{len(owed)} of {len(chunks)} parts from '{policy.name}'" if owed else "already there"
+        tell(f"pool: {line}")
     here = sum(chunk.size for chunk in chunks if chunk.key not in owed)
     with _progress(progress, tell, here, sum(chunk.size for chunk in chunks)) as advance:
-        for chunk in fill(policy, [chunk for chunk in chunks if chunk.key in owed], pool, sampling.seed):
+        for chunk in sample_chunks(policy, [chunk for chunk in chunks if chunk.key in owed], pool, sampling.seed):
             advance(chunk.size)
     pool.sweep()
-    return asked.queries
+    return prompted.queries
 
 
-def plan(policy: Policy, asked: Asked, sampling: Sampling) -> list[Chunk]:
+def plan(policy: Policy, prompted: PromptedQueries, sampling: SamplingSettings) -> list[Chunk]:
     """Cut the prompts of each split, sorted by query id, into the policy's chunks.
 
     Args:
         policy: its signature is part of the keys.
-        asked: queries and their prompts.
+        prompted: queries and their prompts.
         sampling: candidates per query, and the seed.
 
     Returns:
         Chunks in order, fit before test.
     """
-    splits = dict(zip(asked.queries["query_id"].to_pylist(), asked.queries["split"].to_pylist(), strict=True))
+    splits = dict(zip(prompted.queries["query_id"].to_pylist(), prompted.queries["split"].to_pylist(), strict=True))
     chunks: list[Chunk] = []
     for split, n in (("fit", sampling.fit_n), ("test", sampling.n)):
-        prompts = sorted((p for p in asked.prompts if splits[p.query_id] == split), key=lambda p: p.query_id)
+        prompts = sorted((p for p in prompted.prompts if splits[p.query_id] == split), key=lambda p: p.query_id)
         for number, start in enumerate(range(0, len(prompts), policy.chunk)):
             part = tuple(prompts[start : start + policy.chunk])
             content = [policy.signature, sampling.seed, n, [[p.query_id, list(p.messages)] for p in part]]

@@ -1,40 +1,108 @@
-"""The histories door: candidates are sampled from a policy and measured against the users' own texts or true tastes.
+"""Load the data of a run: ratings, which are split, or histories, whose test users must have enough to fit on.
 
-Who is tested: users with enough labelled candidates to fit on, and test pools that are large enough.
+Ratings bring their candidates (texts that people rated); for histories candidates are sampled, see
+:mod:`bestfor.runs.sampling`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bestfor.data import schema
-from bestfor.data.sources.benchmarks import TASKS
-from bestfor.data.split import Dataset
-from bestfor.data.world import INSTRUCTIONS, World, build
-from bestfor.encoders.base import Encoder
-from bestfor.errors import InputError, nearest
-from bestfor.metrics.base import Metric
-from bestfor.policies.base import Policy
-from bestfor.policies.prompts import instruction
-from bestfor.pool import CandidatePool
-from bestfor.runs.adapters import adapted
-from bestfor.runs.config import Data, HistoriesData, LampData, LonglampData, RunConfig, Split, WorldData
-from bestfor.runs.config import Policy as PolicyTable
-from bestfor.runs.measuring import measure_pool
-from bestfor.runs.prompts import Prompting, labelled, users_of
-from bestfor.runs.sampling import Sampling, generate
-from bestfor.runs.steps import Steps, digest
-from bestfor.runs.usage import accounted, judge_of, openai_policy
+from bestfor.data.sources.own import load_ratings
+from bestfor.data.sources.polis import load_polis
+from bestfor.data.split import Dataset, SplitConfig, split_ratings
+from bestfor.data.world import World, build
+from bestfor.errors import InputError
+from bestfor.runs.config import (
+    Data,
+    HistoriesTable,
+    LampTable,
+    LonglampTable,
+    PolicyTable,
+    PolisTable,
+    RatingsTable,
+    RunConfig,
+    SplitTable,
+    WorldTable,
+)
+from bestfor.runs.prompts import count_labelled, items_by_user
+from bestfor.runs.steps import digest
 
 
-def qualified(data: Dataset, split: Split, policy: PolicyTable) -> Dataset:
-    """The data without test queries of users who will have fewer labelled candidates than ``min_fit``.
+def load_dataset(config: RunConfig) -> Dataset:
+    """Read a run's data and, for ratings, split them.
+
+    Raises:
+        InputError: bad data (file, row and column are named), or nobody qualifies.
+    """
+    data = config.data
+    if not isinstance(data, PolisTable | RatingsTable):
+        return histories_dataset(config)
+    ratings = load_polis(data.path) if isinstance(data, PolisTable) else load_ratings(data.path, data.columns)
+    split = config.split
+    if split.fold == "all":
+        raise InputError("[split] fold", "'all'", "one fold at this point")
+    return split_ratings(ratings, SplitConfig(split.by, split.fold, split.min_fit, split.min_test))
+
+
+def histories_dataset(config: RunConfig) -> Dataset:
+    """Read the histories and test queries of a run, of users with enough labelled candidates.
+
+    Raises:
+        InputError: bad data (file, row and field are named), or nobody qualifies.
+    """
+    return keep_eligible(dataset_of(config.data), config.split, config.policy)
+
+
+def dataset_of(data: Data) -> Dataset:
+    """Read the histories and queries of a run's ``[data]``.
+
+    Raises:
+        InputError: bad data (file, row and field are named), or a source of ratings.
+    """
+    if isinstance(data, WorldTable):
+        return world_dataset(data)
+    if isinstance(data, LampTable):
+        from bestfor.data.sources.lamp import LampFiles, load_lamp
+
+        fit = LampFiles(Path(data.fit_questions), _path(data.fit_outputs)) if data.fit_questions else None
+        return load_lamp(data.questions, _path(data.outputs), task=data.task or None, users=data.users, fit=fit)
+    if isinstance(data, LonglampTable):
+        from bestfor.data.sources.longlamp import load_longlamp
+
+        return load_longlamp(data.path, task=data.task or None, split=data.part, users=data.users)
+    if isinstance(data, HistoriesTable):
+        from bestfor.data.sources.own import load_histories
+
+        return load_histories(data.histories, data.queries, columns=data.columns, users=data.users)
+    raise InputError("[data] source", f"'{data.source}'", "one that holds histories")
+
+
+def _path(name: str) -> Path | None:
+    return Path(name) if name else None
+
+
+def world_of(data: WorldTable) -> World:
+    """Build the embedded world that ``[data]`` describes, without its texts."""
+    return World(seed=data.seed, users=data.users, noise=data.noise, task=data.task, queries=data.queries)
+
+
+def world_dataset(data: WorldTable) -> Dataset:
+    """Write the embedded world's histories and test queries."""
+    world = world_of(data)
+    built = build(world)
+    signature = digest({"world": asdict(world), "rows": built.sha256})
+    name = f"world ({data.task}, {data.noise} noise)"
+    return Dataset(name, signature, built.histories, built.queries)
+
+
+def keep_eligible(data: Dataset, split: SplitTable, policy: PolicyTable) -> Dataset:
+    """Leave out the test queries of users who will have fewer labelled candidates than ``min_fit``.
 
     A user's labelled candidates are ``fit_n`` for each of the latest ``fit_items`` items that can be asked, of the
     share ``fit_share`` of them, and for each fit query that the data bring. Everybody's labels are learned from.
@@ -69,10 +137,10 @@ def qualified(data: Dataset, split: Split, policy: PolicyTable) -> Dataset:
 
 
 def _with_items(data: Dataset, needed: dict[str, int], policy: PolicyTable) -> set[str]:
-    """Users with so many items that can be asked, of which so many at most are; close cases are read item by item."""
+    """Find users with enough items that can be asked for; close cases are read item by item."""
 
     def enough(user: str, items: int) -> bool:
-        return labelled(items, policy.fit_items, policy.fit_share) >= needed[user]
+        return count_labelled(items, policy.fit_items, policy.fit_share) >= needed[user]
 
     needed = {user: count for user, count in needed.items() if count <= policy.fit_items}
     asked = pc.greater(pc.binary_length(data.histories["input"]), 0)  # pyright: ignore[reportAttributeAccessIssue]
@@ -83,198 +151,6 @@ def _with_items(data: Dataset, needed: dict[str, int], policy: PolicyTable) -> s
     close = sorted(user for user in needed if user not in sure and enough(user, count.get(user, 0)))
     if close:
         within = data.histories.filter(pc.is_in(users, value_set=pa.array(close)))  # pyright: ignore[reportAttributeAccessIssue]
-        items = dict(users_of(within, data.queries))
+        items = dict(items_by_user(within, data.queries))
         sure |= {user for user in close if enough(user, sum(bool(item.input.strip()) for item in items[user]))}
     return sure
-
-
-TASTE = "taste"
-
-
-def histories_dataset(config: RunConfig) -> Dataset:
-    """The histories and test queries that a run asks for, of users with enough labelled candidates.
-
-    Raises:
-        InputError: bad data (file, row and field are named), or nobody qualifies.
-    """
-    return qualified(dataset_of(config.data), config.split, config.policy)
-
-
-def dataset_of(data: Data) -> Dataset:
-    """The histories and queries of a run's ``[data]``.
-
-    Raises:
-        InputError: bad data (file, row and field are named), or a source of ratings.
-    """
-    if isinstance(data, WorldData):
-        return world_dataset(data)
-    if isinstance(data, LampData):
-        from bestfor.data.sources.lamp import LampFiles, load_lamp
-
-        fit = LampFiles(Path(data.fit_questions), _path(data.fit_outputs)) if data.fit_questions else None
-        return load_lamp(data.questions, _path(data.outputs), task=data.task or None, users=data.users, fit=fit)
-    if isinstance(data, LonglampData):
-        from bestfor.data.sources.longlamp import load_longlamp
-
-        return load_longlamp(data.path, task=data.task or None, split=data.part, users=data.users)
-    if isinstance(data, HistoriesData):
-        from bestfor.data.sources.own import load_histories
-
-        return load_histories(data.histories, data.queries, columns=data.columns, users=data.users)
-    raise InputError("[data] source", f"'{data.source}'", "one that holds histories")
-
-
-def _path(name: str) -> Path | None:
-    return Path(name) if name else None
-
-
-def instruction_of(data: Dataset) -> str:
-    """What a policy is told to do, in our own words, for the data's task."""
-    return instruction(TASKS[data.task].kind if data.task else "generic")
-
-
-def prompting_of(config: RunConfig, data: Dataset, folder: Path | None = None) -> Prompting:
-    """What stands in the prompts of a run; embeddings that compare items are kept in ``folder``.
-
-    Raises:
-        InputError: the published prompt of data without one.
-    """
-    table = config.policy
-    own = table.instruction
-    if own is None:
-        own = INSTRUCTIONS[config.data.task] if isinstance(config.data, WorldData) else instruction_of(data)
-    if table.prompt == "published" and not data.task:
-        raise InputError("[policy] prompt", "'published'", "'own': only tasks of a benchmark have a published prompt")
-    return Prompting(
-        own,
-        table.items,
-        table.retriever,
-        data.task if table.prompt == "published" else "",
-        table.prompt_tokens,
-        _retrieving(table, folder),
-    )
-
-
-def _retrieving(table: PolicyTable, folder: Path | None) -> Encoder | None:
-    if table.retriever != "dense":
-        return None
-    from bestfor.encoders import load_encoder
-
-    return load_encoder(table.encoder, cache=None if folder is None else folder / "embeddings")
-
-
-def world_of(data: WorldData) -> World:
-    """The embedded world that a run asks for."""
-    return World(seed=data.seed, users=data.users, noise=data.noise, task=data.task, queries=data.queries)
-
-
-def world_dataset(data: WorldData) -> Dataset:
-    """The embedded world's histories and test queries."""
-    world = world_of(data)
-    built = build(world)
-    signature = digest({"world": asdict(world), "rows": built.sha256})
-    name = f"world ({data.task}, {data.noise} noise)"
-    return Dataset(name, signature, built.histories, built.queries)
-
-
-def policy_of(table: PolicyTable) -> Policy:
-    """The policy that a run asks for."""
-    if table.kind == "replay":
-        from bestfor.policies.replay import ReplayPolicy
-
-        return ReplayPolicy(table.model, chunk=table.chunk)
-    if table.kind == "openai":
-        return openai_policy(table)
-    from bestfor.policies.transformers import TransformersPolicy
-
-    return TransformersPolicy(
-        table.model,
-        temperature=table.temperature,
-        top_p=table.top_p,
-        max_new_tokens=table.max_new_tokens,
-        dtype=table.dtype,
-        device=table.device,
-        chunk=table.chunk,
-        stop=table.stop,
-    )
-
-
-def metrics_of(config: RunConfig, names: tuple[str, ...], folder: Path | None = None) -> list[Metric]:
-    """The metrics that a run asks for; a judge keeps its answers in ``folder``.
-
-    Raises:
-        InputError: an unknown metric, or the world's own metric on other data.
-    """
-    from bestfor.metrics import METRICS, make_metric
-
-    embeddings = None if folder is None else folder / "embeddings"
-    metrics: list[Metric] = []
-    for name in names:
-        if name == TASTE and isinstance(config.data, WorldData):
-            from bestfor.metrics.taste import Taste
-
-            metrics.append(Taste(world_of(config.data)))
-        elif name == "embedding":
-            metrics.append(make_metric(name, encoder=config.utility.encoder, cache=embeddings))
-        elif name in METRICS:
-            metrics.append(make_metric(name))
-        elif name == "judge" and config.utility.judge is not None:
-            metrics.append(judge_of(config.utility.judge, None if folder is None else folder / "judge.jsonl"))
-        else:
-            known = [*METRICS, TASTE] if isinstance(config.data, WorldData) else list(METRICS)
-            raise InputError("[utility] metrics", f"'{name}'", nearest(name, known))
-    return metrics
-
-
-def sample(config: RunConfig, data: Dataset, steps: Steps) -> None:
-    """Sample what is owed into the run folder's pool, and write the table of queries.
-
-    Sampling keeps its own books (parts of the pool), so that a run killed within it goes on where it was.
-    """
-    folder, table = steps.folder, config.policy
-    prompting = prompting_of(config, data, steps.folder)
-    policy = adapted(policy_of(table), config, data, prompting, steps)
-    sampling = Sampling(
-        n=table.n,
-        fit_n=table.fit_n,
-        fit_items=table.fit_items,
-        prompting=prompting,
-        seed=config.seed,
-        fit_share=table.fit_share,
-    )
-    pool = CandidatePool(folder / "pool")
-    with accounted(folder, "policy", policy, steps.tell):
-        queries = generate(policy, data.histories, data.queries, pool, sampling, tell=steps.tell)
-    schema.write(queries, folder / "queries.parquet")
-    dropped = pool.prompts.get("items_dropped", 0)
-    if dropped:
-        prompts = pool.prompts["prompts_with_dropped_items"]
-        steps.tell(f"pool: {dropped} history items found no room in {prompts} of {pool.prompts['queries']} prompts")
-
-
-def measure_sampled(config: RunConfig, steps: Steps, start: str, names: tuple[str, ...]) -> str:
-    """Measure a sampled pool.
-
-    Returns:
-        The hash of candidates and utilities.
-
-    Raises:
-        InputError: the pool is not there, or not finished.
-    """
-    folder = steps.folder
-    pool = CandidatePool(folder / "pool")
-    if not (folder / "queries.parquet").is_file():
-        raise InputError(str(folder), "no candidates", "those that bestfor generate leaves there")
-    metrics = metrics_of(config, names, folder)
-    queries = schema.read(folder / "queries.parquet", schema.QUERIES)
-    inputs = {"data": start, "pool": pool.digest, "metrics": [metric.signature for metric in metrics]}
-    outputs = [f"utilities/{name}.parquet" for name in names]
-    workers = config.utility.workers
-    return steps.run("measure", inputs, outputs, lambda: _measure(pool, queries, metrics, steps, workers))
-
-
-def _measure(pool: CandidatePool, queries: pa.Table, metrics: list[Metric], steps: Steps, workers: int) -> None:
-    with ExitStack() as stack:
-        for metric in metrics:
-            stack.enter_context(accounted(steps.folder, metric.name, metric, steps.tell))
-        measure_pool(pool, queries, metrics, steps.folder / "utilities", workers=workers)

@@ -1,4 +1,4 @@
-"""Steps of a run: each skips where its inputs are unchanged and its files are whole, and is redone otherwise."""
+"""Do the steps of a run: each is skipped where inputs are unchanged and files are whole, and redone otherwise."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def tree_digest(paths: Sequence[Path]) -> str:
 
 @dataclass(frozen=True)
 class Steps:
-    """The steps of one run folder.
+    """Runner of the steps of one run folder.
 
     Attributes:
         folder: the run folder; stamps lie in its ``.steps``.

@@ -1,4 +1,4 @@
-"""The histories door from Python, without a run's file: load, generate, measure, then fit and diagnose."""
+"""Run histories from Python, without a run's file: load, generate, measure, then fit and diagnose."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ from bestfor.metrics import Metric, make_metric
 from bestfor.policies.base import Policy
 from bestfor.pool import CandidatePool
 from bestfor.rewards import RewardModel
-from bestfor.runs.config import DATA, Data, PolisData, TableData
-from bestfor.runs.joins import build_examples, build_history, build_rows, with_utilities
+from bestfor.runs.build import instruction_of
+from bestfor.runs.config import DATA, Data, PolisTable, RatingsTable
+from bestfor.runs.folder import check_same_data
+from bestfor.runs.joins import build_examples, build_history, build_rows, rewards_table, with_utilities
 from bestfor.runs.measuring import measure_pool
-from bestfor.runs.run import check_same_data, rewards_table
-from bestfor.runs.sampling import Sampling
+from bestfor.runs.sampling import SamplingSettings
 from bestfor.runs.sampling import generate as sample
-from bestfor.runs.sources import dataset_of, instruction_of
+from bestfor.runs.sources import dataset_of
 from bestfor.runs.steps import write_json
 from bestfor.version import __version__
 
@@ -93,10 +94,7 @@ class Generated:
         candidates, utilities = self.pool.scan(), self._utilities(metric)
         history = build_history(self.data.histories, self.queries)
         blind = build_examples(self.queries, candidates, None, "test", history)
-        tables = {
-            name: rewards_table(blind.query, blind.candidate, blind.queries, name, model.predict(blind))
-            for name, model in named.items()
-        }
+        tables = {name: rewards_table(blind, name, model.predict(blind)) for name, model in named.items()}
         rows = build_rows(self.queries, candidates, utilities, tables)
         signature = {"version": __version__, "data": self.data.signature, "pool": self.pool.digest, "rule": "argmax"}
         settings = replace(settings or Settings(), signature=signature, name=self.data.name)
@@ -147,9 +145,9 @@ def load(source: str, path: str | Path | None = None, **options: Any) -> Dataset
         raise InputError(
             f"load('{source}')", found, "it to be given" if missing else first["msg"].removeprefix("Input should be ")
         ) from None
-    if isinstance(data, PolisData):
+    if isinstance(data, PolisTable):
         return load_polis(data.path)
-    if isinstance(data, TableData):
+    if isinstance(data, RatingsTable):
         return load_ratings(data.path, data.columns)
     return dataset_of(data)
 
@@ -160,7 +158,7 @@ def generate(
     *,
     out: str | Path,
     n: int | None = None,
-    sampling: Sampling | None = None,
+    sampling: SamplingSettings | None = None,
     progress: bool | None = None,
 ) -> Generated:
     """Sample candidates for a data set's test queries, and for fit queries made of its histories.
@@ -181,7 +179,7 @@ def generate(
     """
     folder = Path(out)
     check_same_data(folder, data)
-    sampling = sampling or Sampling()
+    sampling = sampling or SamplingSettings()
     if not sampling.prompting.instruction and not sampling.prompting.published:
         told = replace(sampling.prompting, instruction=instruction_of(data))
         sampling = replace(sampling, prompting=told)

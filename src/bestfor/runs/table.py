@@ -1,9 +1,8 @@
-"""The scores door: a table of somebody else's rewards and utilities, straight to its diagnosis.
+"""Diagnose a table of anybody's rewards and utilities: a file or a data frame, one row a candidate.
 
-Tables of scores too long for memory, diagnosed by blocks of queries.
-
-One pass over the table checks it and counts each query's candidates, a second one measures; where users share texts a
-third finds what these do. A few blocks of 131,072 rows are held at a time, and what docs/diagnosis.md counts a query.
+A table of at most :data:`LARGE` rows is read whole. A longer one is diagnosed by blocks of queries, with equal results:
+one pass checks it and counts each query's candidates, a second one measures; where users share texts a third finds what
+these do. A few blocks of 131,072 rows are held at a time, and what docs/diagnosis.md counts a query.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from typing import cast
 import numpy as np
 import pyarrow as pa
 
+from bestfor import moved
 from bestfor.data.read.stream import QueryBlock, QueryBlocks
 from bestfor.data.read.tables import Batches, Columns, arrow_table, file_signature, read_table, roles_of
 from bestfor.diagnostics import Diagnosis, Reward, diagnose_arrays
@@ -36,13 +36,15 @@ from bestfor.errors import InputError, nearest
 from bestfor.types import Averaging, BoolArray, FloatArray, IntArray, Scale
 from bestfor.version import __version__
 
+__getattr__ = moved.renamed(__name__, {"Scores": "TableColumns"})
+
 LARGE = 1 << 19
 """Rows beyond which a table is read in blocks."""
 
 
 @dataclass(frozen=True)
-class Scores:
-    """The names of a table's columns; one row is a candidate.
+class TableColumns:
+    """Names of a table's columns; one row is a candidate.
 
     Attributes:
         user: user ids.
@@ -67,7 +69,7 @@ class Scores:
 
 def diagnose_table(
     source: str | Path | object,
-    columns: Scores | None = None,
+    columns: TableColumns | None = None,
     settings: Settings | None = None,
     *,
     scale: Scale = "arbitrary",
@@ -84,7 +86,7 @@ def diagnose_table(
         InputError: bad table (names file, row and column), a candidate that stands twice, numbers too large or too
             small to be squared, or an N larger than every pool.
     """
-    columns = columns or Scores()
+    columns = columns or TableColumns()
     if not columns.rewards or len(set(columns.rewards)) < len(columns.rewards):
         raise InputError("reward columns", ", ".join(columns.rewards) or "none", "each of them once")
     _check_stds(columns, scale)
@@ -108,8 +110,8 @@ def diagnose_table(
     return _diagnose(batches, columns, scale, settings)
 
 
-def _diagnose(batches: Batches, columns: Scores, scale: Scale, settings: Settings) -> Diagnosis:
-    """In memory."""
+def _diagnose(batches: Batches, columns: TableColumns, scale: Scale, settings: Settings) -> Diagnosis:
+    """Diagnose in memory."""
     where = batches.where
     if isinstance(batches.source, Path):
         table = read_table(where, batches.columns)
@@ -135,7 +137,7 @@ def _diagnose(batches: Batches, columns: Scores, scale: Scale, settings: Setting
     )
 
 
-def _check_stds(columns: Scores, scale: Scale) -> None:
+def _check_stds(columns: TableColumns, scale: Scale) -> None:
     unknown = [name for name in columns.stds if name not in columns.rewards]
     if unknown:
         raise InputError("std columns", f"one for '{unknown[0]}'", nearest(unknown[0], columns.rewards))
@@ -144,7 +146,7 @@ def _check_stds(columns: Scores, scale: Scale) -> None:
         raise InputError("std columns", f"rewards of scale '{scale}'", expected)
 
 
-def _wanted(columns: Scores, is_file: bool) -> Columns:
+def _wanted(columns: TableColumns, is_file: bool) -> Columns:
     texts = {"user": columns.user, "query": columns.query}
     numbers = {"utility": columns.utility} | {f"reward {name}": name for name in columns.rewards}
     numbers |= {f"std {name}": column for name, column in columns.stds.items()}
@@ -157,16 +159,16 @@ def _wanted(columns: Scores, is_file: bool) -> Columns:
 
 
 def _hint(option: str, is_file: bool) -> str:
-    """How another column is named: on the command line for files, in Python for what is in memory."""
+    """Write how another column is named: on the command line for files, in Python for what is in memory."""
     if is_file:
         return f"--{option} NAME"
     many = {"reward": 'rewards=("NAME",)', "std": 'stds={"reward": "NAME"}'}
     named = many.get(option, f'{option}="NAME"')
-    return f"Scores({named})"
+    return f"TableColumns({named})"
 
 
 def _column(table: pa.Table, role: str, where: str) -> FloatArray:
-    """A column of numbers whose fourth powers neither overflow nor vanish: variances of variances need them."""
+    """Read numbers whose fourth powers neither overflow nor vanish: variances of variances need them."""
     values = floats(table, role)
     largest, row = largest_size(values)
     if out_of_range(largest):
@@ -217,8 +219,8 @@ def parse_n(words: str) -> list[int] | None:
     return sorted(set(numbers))
 
 
-def diagnose_stream(batches: Batches, columns: Scores, *, scale: Scale, settings: Settings) -> Diagnosis:
-    """The diagnosis of a table that is read in batches; equal to that of the same table in memory.
+def diagnose_stream(batches: Batches, columns: TableColumns, *, scale: Scale, settings: Settings) -> Diagnosis:
+    """Diagnose a table that is read in batches; equal to the diagnosis of the same table in memory.
 
     Args:
         batches: of the table, with the roles user, query, utility, ``"reward <name>"``; text and candidate if wanted.
@@ -230,29 +232,29 @@ def diagnose_stream(batches: Batches, columns: Scores, *, scale: Scale, settings
         InputError: as :func:`~bestfor.runs.table.diagnose_table`; or no room for temporary files.
     """
     with QueryBlocks(batches) as source:
-        survey = source.first_pass(lambda blocks: _survey(blocks, columns, batches.where))
-        drawn = choose_n(settings.n, survey.sizes())
-        survey.counts.clear()
+        first = source.first_pass(lambda blocks: _check_blocks(blocks, columns, batches.where))
+        drawn = choose_n(settings.n, first.sizes())
+        first.counts.clear()
 
         def pools() -> Iterator[Pools]:
             for block in source:
                 yield from _pools(block, columns, scale)
 
-        found = diagnose_blocks(pools, drawn, survey.rows - survey.finite, settings)
-        layouts = {name: look.binning() for name, look in survey.looks.items()}
-        return found.with_calibration(_calibrate(source, layouts, columns, settings.level) if layouts else {})
+        found = diagnose_blocks(pools, drawn, first.rows - first.finite, settings)
+        binnings = {name: look.binning() for name, look in first.looks.items()}
+        return found.with_calibration(_calibrate(source, binnings, columns, settings.level) if binnings else {})
 
 
 @dataclass
-class _Survey:
-    """What a first look finds.
+class _FirstPass:
+    """Counts and checks of the first pass.
 
     Attributes:
         rows: how many.
         finite: with finite numbers.
         counts: finite rows of each query, block by block.
         largest: a column's name -> the largest size of its finite numbers, the number itself, and its row.
-        looks: a model's name -> the first look at its predicted standard deviations.
+        looks: a model's name -> what is known of its predicted standard deviations.
     """
 
     rows: int = 0
@@ -262,13 +264,13 @@ class _Survey:
     looks: dict[str, BinningPass] = field(default_factory=dict)
 
     def sizes(self) -> IntArray:
-        """Candidates of every query that has any."""
+        """Count the candidates of every query that has any."""
         counts = np.concatenate(self.counts)
         return counts[counts > 0]
 
 
-def _survey(blocks: Iterable[QueryBlock], columns: Scores, where: str) -> _Survey:
-    found = _Survey()
+def _check_blocks(blocks: Iterable[QueryBlock], columns: TableColumns, where: str) -> _FirstPass:
+    found = _FirstPass()
     roles = {"utility": columns.utility} | {f"reward {name}": name for name in columns.rewards}
     for block in blocks:
         for role in ("user", "query"):
@@ -296,7 +298,7 @@ def _survey(blocks: Iterable[QueryBlock], columns: Scores, where: str) -> _Surve
     return found
 
 
-def _pools(block: QueryBlock, columns: Scores, scale: Scale) -> Iterator[Pools]:
+def _pools(block: QueryBlock, columns: TableColumns, scale: Scale) -> Iterator[Pools]:
     table = block.table
     rows = sort_rows(
         table["user"],
@@ -312,7 +314,7 @@ def _pools(block: QueryBlock, columns: Scores, scale: Scale) -> Iterator[Pools]:
 
 
 def _look_at_stds(
-    block: QueryBlock, columns: Scores, where: str, finite: BoolArray, looks: dict[str, BinningPass]
+    block: QueryBlock, columns: TableColumns, where: str, finite: BoolArray, looks: dict[str, BinningPass]
 ) -> None:
     for name, column in columns.stds.items():
         check_std(f"{where}, column '{column}'", floats(block.table, f"std {name}"), block.number)
@@ -320,17 +322,17 @@ def _look_at_stds(
 
 
 def _calibrate(
-    source: Iterable[QueryBlock], layouts: Mapping[str, Binning], columns: Scores, level: float
+    source: Iterable[QueryBlock], binnings: Mapping[str, Binning], columns: TableColumns, level: float
 ) -> dict[str, Calibration | None]:
-    """One more pass, for tables with predicted standard deviations only."""
-    tallies = {name: SummingPass(layout) for name, layout in layouts.items()}
+    """Judge predicted standard deviations in one more pass over the table."""
+    passes = {name: SummingPass(binning) for name, binning in binnings.items()}
     for block in source:
         codes, names = encode("user", block.table["user"])
         roles = ("utility", *(f"reward {name}" for name in columns.rewards))
         finite = np.logical_and.reduce([np.isfinite(floats(block.table, role)) for role in roles])
-        for name, tally in tallies.items():
-            tally.add(names, codes[finite], _predictions(block.table, name).take(finite))
-    return {name: calibration_from_sums(tally.sums(), level) for name, tally in tallies.items()}
+        for name, one in passes.items():
+            one.add(names, codes[finite], _predictions(block.table, name).take(finite))
+    return {name: calibration_from_sums(one.sums(), level) for name, one in passes.items()}
 
 
 def _predictions(table: pa.Table, name: str) -> Predictions:
@@ -338,7 +340,7 @@ def _predictions(table: pa.Table, name: str) -> Predictions:
 
 
 def floats(table: pa.Table, role: str) -> FloatArray:
-    """A column of numbers, NaN where there is none."""
+    """Read a column of numbers, NaN where there is none."""
     return table[role].to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
 
 
@@ -358,7 +360,7 @@ def check_ids(table: pa.Table, role: str, place: tuple[str, str], number: IntArr
 
 
 def candidates(table: pa.Table, place: tuple[str, str], number: IntArray | None = None) -> IntArray:
-    """The column of candidates' numbers; arguments as for :func:`check_ids`."""
+    """Read the column of candidates' numbers; arguments as for :func:`check_ids`."""
     values = floats(table, "candidate")
     whole = np.isfinite(values) & (np.floor(values) == values) & (np.abs(values) < 2**53)
     if not whole.all():

@@ -16,7 +16,7 @@ from bestfor.policies.base import Sampled, UnfinishedError
 from bestfor.policies.feedback import FeedbackPolicy
 from bestfor.pool import CandidatePool
 from bestfor.runs.prompts import Prompting
-from bestfor.runs.sampling import Sampling, generate
+from bestfor.runs.sampling import SamplingSettings, generate
 from support.answers import prompts
 from support.reader import kind_of, marks, obedient
 from support.servers import Reply, chat, error
@@ -141,7 +141,7 @@ def test_a_pool_is_filled_and_gone_on_with(feedback, tmp_path):
     rows = [(name, "ann", name, "answer", "test", None) for name in "ab"]
     queries = pa.Table.from_pylist([dict(zip(QUERIES.names, row, strict=True)) for row in rows], schema=QUERIES)
     made, server = feedback(lambda request: error(400, "no") if kind_of(request) == "advice" else obedient(request))
-    sampling = Sampling(6, 1, 0, Prompting(retriever="none"))
+    sampling = SamplingSettings(6, 1, 0, Prompting(retriever="none"))
     pool = CandidatePool(tmp_path)
     none = pa.Table.from_pylist([], schema=HISTORIES)
     with pytest.raises(BestforError, match="6 candidates are missing"):

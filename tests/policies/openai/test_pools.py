@@ -8,7 +8,7 @@ from bestfor.endpoint import EndpointConfig
 from bestfor.errors import BestforError, InputError
 from bestfor.pool import CandidatePool
 from bestfor.runs.prompts import Prompting
-from bestfor.runs.sampling import Sampling, generate
+from bestfor.runs.sampling import SamplingSettings, generate
 from support.answers import asked, honest, single
 from support.servers import STALL, error
 
@@ -22,7 +22,9 @@ def questions(*names):
 
 def fill(made, folder, *names, n=3):
     pool = CandidatePool(folder)
-    generate(made, HISTORY, questions(*names), pool, Sampling(n, 1, 0, Prompting(retriever="none")), progress=False)
+    generate(
+        made, HISTORY, questions(*names), pool, SamplingSettings(n, 1, 0, Prompting(retriever="none")), progress=False
+    )
     return pool
 
 

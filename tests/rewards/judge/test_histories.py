@@ -7,7 +7,8 @@ import pytest
 from bestfor.data.candidates import History
 from bestfor.runs.config import parse_config
 from bestfor.runs.joins import build_history
-from bestfor.runs.run import folds, run
+from bestfor.runs.run import run
+from bestfor.runs.stages import folds
 from support.servers import chat, judging, parts
 
 ITEMS = [("ann", at, f"ask {at}", f"ann wrote {at}") for at in range(1, 7)]
@@ -92,7 +93,7 @@ def test_what_every_test_query_sees(door, tmp_path):
     config, _ = door
     stages = next(folds(config(), tmp_path / "out", lambda line: None))
     stages.sample()
-    history = build_history(stages.data.histories, stages.tables.queries)
+    history = build_history(stages.data.histories, stages.tables().queries)
     assert history.tested == {"ann": 4, "bob": 3}
     assert history.before_tests("ann") == history.before("ann", "q2")
     assert history.before_tests("zoe") == ()

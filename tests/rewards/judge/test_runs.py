@@ -11,8 +11,8 @@ import pytest
 from bestfor.errors import BestforError
 from bestfor.rewards.judge.personas import FOLDER
 from bestfor.runs.config import load_config, parse_config
-from bestfor.runs.folder import describe_rewards
-from bestfor.runs.run import run, write_run
+from bestfor.runs.folder import describe_rewards, write_run
+from bestfor.runs.run import run
 from support.servers import error, judging, parts
 
 QUICK = {"timeout": 5, "retries": 1}

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from bestfor import rng as randomness
-from bestfor.data.chunks import portions
+from bestfor.data.chunks import chunks_of
 from bestfor.endpoint import Budget, Chat
 from bestfor.endpoint.chat import Answer, Message, Reading, Request, quoted
 from bestfor.metrics.score_tokens import score_reading
@@ -317,4 +317,4 @@ async def together(work: Iterable[Awaitable[T]]) -> list[T]:
 
 def blocks(contests: Sequence[Contest]) -> list[list[Contest]]:
     """Contests in blocks of about as many questions as may wait at once."""
-    return portions(contests, lambda contest: len(contest.texts) * len(contest.schemes), _TOGETHER)
+    return chunks_of(contests, lambda contest: len(contest.texts) * len(contest.schemes), _TOGETHER)

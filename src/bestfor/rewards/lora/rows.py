@@ -14,7 +14,7 @@ import numpy as np
 
 from bestfor import rng
 from bestfor.data.candidates import Examples
-from bestfor.data.chunks import portions
+from bestfor.data.chunks import chunks_of
 from bestfor.lm.packing import Pack, Tokens, split_packs
 from bestfor.types import BoolArray, FloatArray, IntArray
 
@@ -262,8 +262,8 @@ def schedule(rows: Rows, bundles: Sequence[Bundle], each: int, seed: int, *names
     def weigh(index: int) -> int:
         return len(bundles[index].rows)
 
-    for window in portions(draw.permutation(len(bundles)).tolist(), weigh, WINDOW * each):
-        steps += portions(sorted(window, key=lambda index: (lengths[index], index)), weigh, each)
+    for window in chunks_of(draw.permutation(len(bundles)).tolist(), weigh, WINDOW * each):
+        steps += chunks_of(sorted(window, key=lambda index: (lengths[index], index)), weigh, each)
     return [steps[index] for index in draw.permutation(len(steps)).tolist()]
 
 

@@ -10,8 +10,8 @@ from bestfor.data.world import INSTRUCTIONS, World, build
 from bestfor.errors import InputError
 from bestfor.policies.base import Sampled
 from bestfor.pool import CandidatePool
-from bestfor.runs.prompts import Prompting, ask
-from bestfor.runs.sampling import Sampling, generate
+from bestfor.runs.prompts import Prompting, build_prompts
+from bestfor.runs.sampling import SamplingSettings, generate
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def shown(result, query):
 
 
 def everything(fit_items=9, histories=HISTORY, queries=TEST, policy=None, **prompting):
-    return ask(
+    return build_prompts(
         policy or Echo(), histories, queries, fit_items, Prompting("do", items=9, retriever="recency", **prompting)
     )
 
@@ -126,14 +126,14 @@ def test_what_does_not_fit_together_is_named():
     with pytest.raises(InputError, match="queries: found 'ann/a1' twice"):
         everything(queries=asked(("ann/a1", "ann", "what", None, "test", None)))
     with pytest.raises(InputError, match="fit_n: found 0"):
-        Sampling(fit_n=0)
+        SamplingSettings(fit_n=0)
 
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-SAMPLING = Sampling(n=4, fit_n=2, fit_items=9, prompting=Prompting("do", 2, "recency"), seed=1)
+SAMPLING = SamplingSettings(n=4, fit_n=2, fit_items=9, prompting=Prompting("do", 2, "recency"), seed=1)
 
 
 def test_candidates_lie_in_the_pool(tmp_path, capsys):
@@ -220,7 +220,7 @@ KILLED = """
 import os, signal, sys
 from bestfor.data.world import INSTRUCTIONS, World, build
 from bestfor.runs.prompts import Prompting
-from bestfor.runs.sampling import Sampling, generate
+from bestfor.runs.sampling import SamplingSettings, generate
 from bestfor.policies.transformers import TransformersPolicy
 from bestfor.pool import CandidatePool
 
@@ -237,7 +237,7 @@ def outer(self, *rest):
 TransformersPolicy._chunk = outer
 world = build(World(seed=2, users=5, items=(3, 4), queries=2))
 policy = TransformersPolicy(checkpoint, max_new_tokens=6, chunk=4)
-sampling = Sampling(n=6, fit_n=3, fit_items=2, prompting=Prompting(INSTRUCTIONS["headline"], 1))
+sampling = SamplingSettings(n=6, fit_n=3, fit_items=2, prompting=Prompting(INSTRUCTIONS["headline"], 1))
 generate(policy, world.histories, world.queries, CandidatePool(folder), sampling)
 """
 
@@ -247,7 +247,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(checkpoint, forks, tmp_
 
     world = build(World(seed=2, users=5, items=(3, 4), queries=2))
     policy = TransformersPolicy(checkpoint, max_new_tokens=6, chunk=4)
-    sampling = Sampling(n=6, fit_n=3, fit_items=2, prompting=Prompting(INSTRUCTIONS["headline"], 1))
+    sampling = SamplingSettings(n=6, fit_n=3, fit_items=2, prompting=Prompting(INSTRUCTIONS["headline"], 1))
     whole = CandidatePool(tmp_path / "whole")
     generate(policy, world.histories, world.queries, whole, sampling)
 

@@ -1,0 +1,159 @@
+"""Build what the tables of a run's file describe: its policy, its prompts, its metrics and its judge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bestfor.data.sources.benchmarks import TASKS
+from bestfor.data.split import Dataset
+from bestfor.data.world import INSTRUCTIONS
+from bestfor.encoders.base import Encoder
+from bestfor.errors import InputError, nearest
+from bestfor.metrics.base import Metric
+from bestfor.metrics.judge import JudgeConfig, JudgeMetric
+from bestfor.policies.base import Policy
+from bestfor.policies.openai import OpenAIPolicy
+from bestfor.policies.prompts import instruction
+from bestfor.runs.config import JudgeTable, PolicyEndpoint, PolicyTable, RunConfig, WorldTable
+from bestfor.runs.prompts import Prompting
+from bestfor.runs.sources import world_of
+
+RATING = "rating"
+"""The metric of runs on ratings: what people said."""
+TASTE = "taste"
+"""The metric of the embedded world: its users' true utility."""
+
+
+def policy_of(table: PolicyTable) -> Policy:
+    """Build the policy that ``[policy]`` describes."""
+    if table.kind == "replay":
+        from bestfor.policies.replay import ReplayPolicy
+
+        return ReplayPolicy(table.model, chunk=table.chunk)
+    if table.kind == "openai":
+        return openai_policy(table)
+    from bestfor.policies.transformers import TransformersPolicy
+
+    return TransformersPolicy(
+        table.model,
+        temperature=table.temperature,
+        top_p=table.top_p,
+        max_new_tokens=table.max_new_tokens,
+        dtype=table.dtype,
+        device=table.device,
+        chunk=table.chunk,
+        stop=table.stop,
+    )
+
+
+def openai_policy(table: PolicyTable) -> OpenAIPolicy:
+    """Build the policy of ``[policy]`` with ``kind = "openai"``."""
+    server = table.endpoint or PolicyEndpoint()
+    return OpenAIPolicy(
+        table.model,
+        temperature=table.temperature,
+        top_p=table.top_p,
+        max_new_tokens=table.max_new_tokens,
+        stop=table.stop,
+        chunk=table.chunk,
+        api=server.api,
+        logprobs=server.logprobs,
+        context=server.context,
+        extra_body=server.extra_body,
+        identity=server.identity,
+        user_model=server.user_model,
+        server=server.config("[policy.endpoint]"),
+    )
+
+
+def prompting_of(config: RunConfig, data: Dataset, folder: Path | None = None) -> Prompting:
+    """Decide what stands in the prompts of a run; embeddings that compare items are kept in ``folder``.
+
+    Raises:
+        InputError: the published prompt of data without one.
+    """
+    table = config.policy
+    own = table.instruction
+    if own is None:
+        own = INSTRUCTIONS[config.data.task] if isinstance(config.data, WorldTable) else instruction_of(data)
+    if table.prompt == "published" and not data.task:
+        raise InputError("[policy] prompt", "'published'", "'own': only tasks of a benchmark have a published prompt")
+    return Prompting(
+        own,
+        table.items,
+        table.retriever,
+        data.task if table.prompt == "published" else "",
+        table.prompt_tokens,
+        _retrieval_encoder(table, folder),
+    )
+
+
+def instruction_of(data: Dataset) -> str:
+    """Write what a policy has to do, in our own words, for the data's task."""
+    return instruction(TASKS[data.task].kind if data.task else "generic")
+
+
+def _retrieval_encoder(table: PolicyTable, folder: Path | None) -> Encoder | None:
+    if table.retriever != "dense":
+        return None
+    from bestfor.encoders import load_encoder
+
+    return load_encoder(table.encoder, cache=None if folder is None else folder / "embeddings")
+
+
+def metric_names(config: RunConfig, data: Dataset) -> tuple[str, ...]:
+    """Name what is measured: people's ratings, the metrics that the run names, or the usual one of the data's task."""
+    if config.door == "ratings":
+        return (RATING,)
+    usual = TASKS[data.task].metric if data.task else "rougeL"
+    return config.utility.metrics or (usual,)
+
+
+def primary_metric(config: RunConfig, data: Dataset) -> str:
+    """Name the metric that models learn and curves show."""
+    return config.utility.primary or metric_names(config, data)[0]
+
+
+def metrics_of(config: RunConfig, names: tuple[str, ...], folder: Path | None = None) -> list[Metric]:
+    """Build the metrics of these names; a judge keeps its answers in ``folder``.
+
+    Raises:
+        InputError: an unknown metric, or the world's own metric on other data.
+    """
+    from bestfor.metrics import METRICS, make_metric
+
+    embeddings = None if folder is None else folder / "embeddings"
+    metrics: list[Metric] = []
+    for name in names:
+        if name == TASTE and isinstance(config.data, WorldTable):
+            from bestfor.metrics.taste import Taste
+
+            metrics.append(Taste(world_of(config.data)))
+        elif name == "embedding":
+            metrics.append(make_metric(name, encoder=config.utility.encoder, cache=embeddings))
+        elif name in METRICS:
+            metrics.append(make_metric(name))
+        elif name == "judge" and config.utility.judge is not None:
+            metrics.append(judge_of(config.utility.judge, None if folder is None else folder / "judge.jsonl"))
+        else:
+            known = [*METRICS, TASTE] if isinstance(config.data, WorldTable) else list(METRICS)
+            raise InputError("[utility] metrics", f"'{name}'", nearest(name, known))
+    return metrics
+
+
+def judge_of(table: JudgeTable, cache: Path | None = None) -> JudgeMetric:
+    """Build the judge of ``[utility.judge]``, which keeps its answers in a file."""
+    return JudgeMetric(
+        JudgeConfig(
+            table.model,
+            rubric=table.rubric or JudgeConfig.rubric,
+            low=table.low,
+            high=table.high,
+            logprobs=table.logprobs,
+            max_tokens=table.max_tokens,
+            identity=table.identity,
+            extra_body=table.endpoint.extra_body,
+            server=table.endpoint.config("[utility.judge.endpoint]"),
+        ),
+        cache=cache,
+    )
