@@ -51,5 +51,5 @@ def apply_rows(values: FloatArray, weights: FloatArray) -> FloatArray:
 
 
 def share_texts(text: IntArray) -> bool:
-    """Whether most texts are rated by several people, from the code of each row's text, shape (n,)."""
+    """Say whether most texts are rated by several people, from the code of each row's text, shape (n,)."""
     return len(text) >= LABELS_PER_TEXT * len(np.unique(text))

@@ -86,7 +86,7 @@ class Nearness:
 
 
 def unit_kernel(left: FloatArray, right: FloatArray, length: float) -> FloatArray:
-    """Rational quadratic unit_kernel of exponent 1 on unit vectors, shape (n, m) (Rasmussen & Williams 2006, 4.2.1)."""
+    """Rational quadratic kernel of exponent 1 on unit vectors, shape (n, m) (Rasmussen & Williams 2006, 4.2.1)."""
     distance = np.maximum(2.0 - 2.0 * left @ right.T, 0.0)
     return 1.0 / (1.0 + distance / (2.0 * length**2))
 

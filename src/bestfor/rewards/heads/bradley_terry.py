@@ -13,8 +13,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from bestfor.rewards.heads.labels import Training
-from bestfor.rewards.heads.model import HeadModel, HeadsConfig, training_of
+from bestfor.rewards.heads.model import HeadModel, HeadsConfig, training_options
+from bestfor.rewards.heads.settings import TrainingOptions
 
 
 class Config(HeadsConfig):
@@ -35,5 +35,5 @@ class BradleyTerry(HeadModel):
     scale = "arbitrary"
     Config = Config
 
-    def _training(self) -> Training:
-        return training_of(self.config, "pairwise", pairs=self.config.pairs)
+    def _training(self) -> TrainingOptions:
+        return training_options(self.config, "pairwise", pairs=self.config.pairs)

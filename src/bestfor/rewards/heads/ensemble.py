@@ -20,8 +20,9 @@ from pydantic import Field
 from bestfor import rng as randomness
 from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Examples
-from bestfor.rewards.heads.labels import Labels, Training, build_labels
-from bestfor.rewards.heads.model import Heads, HeadsConfig, fit_heads, restore_heads, training_of
+from bestfor.rewards.heads.labels import HeadLabels, build_labels
+from bestfor.rewards.heads.model import HeadsConfig, UserHeads, fit_heads, restore_heads, training_options
+from bestfor.rewards.heads.settings import TrainingOptions
 from bestfor.rewards.model import RewardModel
 from bestfor.types import FloatArray, RewardEstimate
 
@@ -48,6 +49,34 @@ class Config(HeadsConfig):
     spread: float = Field(default=3.0, ge=0)
 
 
+def resampled(labels: HeadLabels, draw: np.random.Generator) -> HeadLabels:
+    """Weigh labels by how often each came up in a draw of every user's with replacement."""
+    counts = np.bincount(labels.user, minlength=labels.users)
+    order = np.argsort(labels.user, kind="stable")
+    first = np.cumsum(counts) - counts
+    size = counts[labels.user]
+    chosen = order[first[labels.user] + np.floor(draw.random(len(size)) * size).astype(np.int64)]
+    return replace(labels, weight=np.bincount(chosen, minlength=len(size)).astype(np.float64))
+
+
+def combine(
+    means: FloatArray, variances: FloatArray, scale: tuple[float, float], penalty: float = 0.0
+) -> RewardEstimate:
+    """Combine members into their mixture: total variance is the mean variance plus the variance of the means.
+
+    Args:
+        means: shape (members, n), on the standard scale.
+        variances: shape (members, n).
+        scale: centre and unit of the utility.
+        penalty: lambda.
+    """
+    centre, unit = scale
+    between = unit**2 * np.var(means, axis=0)
+    mean = centre + unit * np.mean(means, axis=0) - penalty * between
+    std = np.sqrt(unit**2 * np.mean(variances, axis=0) + between)
+    return RewardEstimate(mean, std, np.sqrt(between))
+
+
 class Ensemble(RewardModel):
     """Mean and disagreement of several models."""
 
@@ -56,17 +85,17 @@ class Ensemble(RewardModel):
     Config = Config
     sliced = True
 
-    def _training(self) -> Training:
+    def _training(self) -> TrainingOptions:
         config = self.config
         beta = config.beta if config.loss == "beta_nll" else 0.0
-        return training_of(config, config.loss, beta=beta, warm_up=config.warm_up, spread=config.spread)
+        return training_options(config, config.loss, beta=beta, warm_up=config.warm_up, spread=config.spread)
 
     def _fit(self, examples: Examples, rng: int) -> None:
         self._centre, self._unit = float(np.mean(examples.utility)), float(np.std(examples.utility)) or 1.0
         labels = build_labels(self._design(examples).rows(), examples, self._centre, self._unit)
         seeds = [randomness.key(rng, "member", member) for member in range(self.config.members)]
-        first, course = fit_heads(labels, self._training(), seeds[0])
-        self._epochs, self._abstained = course.epochs, course.abstained
+        first, outcome = fit_heads(labels, self._training(), seeds[0])
+        self._epochs, self._abstained = outcome.epochs, outcome.abstained
         fitted = [] if self.config.bootstrap else [first]
         for seed in seeds[len(fitted) :]:
             drawn = resampled(labels, randomness.derive(seed, "bootstrap")) if self.config.bootstrap else labels
@@ -93,38 +122,10 @@ class Ensemble(RewardModel):
         self._centre, self._unit, self._epochs = float(state["centre"]), float(state["unit"]), int(state["epochs"])
         natural, users = self.config.loss == "natural", len(self._users)
         names = [f"{owner}.{head}" for owner in ("user", "stranger") for head in ("mean", "spread")]
-        self._heads: list[Heads] = []
+        self._heads: list[UserHeads] = []
         for member in range(self.config.members):
             one = {
                 name: arrays[name][:, member] if name.startswith("user.") else arrays[name][member] for name in names
             }
             one |= {name: arrays[name][member] for name in ("body", "body_shift")}
             self._heads.append(restore_heads(one, users, float(state["noise"]), natural))
-
-
-def resampled(labels: Labels, draw: np.random.Generator) -> Labels:
-    """The labels with weights that say how often each came up in a draw of every user's with replacement."""
-    counts = np.bincount(labels.user, minlength=labels.users)
-    order = np.argsort(labels.user, kind="stable")
-    first = np.cumsum(counts) - counts
-    size = counts[labels.user]
-    chosen = order[first[labels.user] + np.floor(draw.random(len(size)) * size).astype(np.int64)]
-    return replace(labels, weight=np.bincount(chosen, minlength=len(size)).astype(np.float64))
-
-
-def combine(
-    means: FloatArray, variances: FloatArray, scale: tuple[float, float], penalty: float = 0.0
-) -> RewardEstimate:
-    """The members' mixture: total variance is the mean variance plus the variance of the means.
-
-    Args:
-        means: shape (members, n), on the standard scale.
-        variances: shape (members, n).
-        scale: centre and unit of the utility.
-        penalty: lambda.
-    """
-    centre, unit = scale
-    between = unit**2 * np.var(means, axis=0)
-    mean = centre + unit * np.mean(means, axis=0) - penalty * between
-    std = np.sqrt(unit**2 * np.mean(variances, axis=0) + between)
-    return RewardEstimate(mean, std, np.sqrt(between))

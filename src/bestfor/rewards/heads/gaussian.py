@@ -15,8 +15,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from bestfor.rewards.heads.labels import Training
-from bestfor.rewards.heads.model import HeadModel, HeadsConfig, training_of
+from bestfor.rewards.heads.model import HeadModel, HeadsConfig, training_options
+from bestfor.rewards.heads.settings import TrainingOptions
 
 
 class Config(HeadsConfig):
@@ -41,7 +41,7 @@ class Gaussian(HeadModel):
     kind = "gaussian"
     Config = Config
 
-    def _training(self) -> Training:
+    def _training(self) -> TrainingOptions:
         config = self.config
         beta = config.beta if config.loss == "beta_nll" else 0.0
-        return training_of(config, config.loss, beta=beta, warm_up=config.warm_up, spread=config.spread)
+        return training_options(config, config.loss, beta=beta, warm_up=config.warm_up, spread=config.spread)

@@ -1,13 +1,8 @@
-"""Labelled rows as heads are trained on them: which are held out, and which make pairs.
-
-How heads are trained, as plain data: nothing heavy is imported for it.
-"""
+"""Prepare labelled rows for the training of heads: split off held-out rows, draw pairs, add a user for everybody."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -15,57 +10,10 @@ from bestfor.data.candidates import Examples
 from bestfor.rewards.rows import share_texts
 from bestfor.types import FloatArray, IntArray
 
-Objective = Literal["squared", "pairwise", "nll", "beta_nll", "natural"]
-LOG_LIMITS = (-8.0, 6.0)
-"""Limits of a log-variance on the standard scale, within which nothing overflows."""
-UNIT_PRECISION = math.log(math.e - 1.0)
-"""Where softplus is 1."""
-
 
 @dataclass(frozen=True)
-class Training:
-    """Settings of :func:`bestfor.rewards.heads.training.train`; the models' configurations say what they mean.
-
-    Attributes:
-        objective: the loss.
-        pairs: within what rows are compared.
-        beta: exponent of beta-NLL.
-        warm_up: epochs of squared error before a variance is learned.
-        spread: prior precision of users' log-variance heads over that of their mean heads.
-        abstain: whether held-out rows also judge users' own heads against the shared one.
-    """
-
-    objective: Objective
-    shared: bool
-    hidden: int
-    deviation: float
-    rate: float
-    decay: float
-    batch: int
-    epochs: int
-    patience: int
-    held_out: float
-    refit: bool
-    pairs: Literal["user", "query"] = "user"
-    beta: float = 0.0
-    warm_up: int = 0
-    spread: float = 1.0
-    abstain: bool = False
-
-    @property
-    def pairwise(self) -> bool:
-        """Whether rows are compared, so that the scale is arbitrary."""
-        return self.objective == "pairwise"
-
-    @property
-    def gaussian(self) -> bool:
-        """Whether a variance is learned."""
-        return self.objective in ("nll", "beta_nll", "natural")
-
-
-@dataclass(frozen=True)
-class Labels:
-    """Labelled rows on a standard scale.
+class HeadLabels:
+    """Labelled rows of features, utilities on a standard scale.
 
     Attributes:
         values: shape (n, p), features.
@@ -74,8 +22,8 @@ class Labels:
         query: shape (n,), codes 0..queries-1.
         text: shape (n,), codes 0..texts-1.
         weight: shape (n,), how often each row counts.
-        users: number of users; the last may be everybody (:func:`with_everybody`).
-        people: number of users without everybody.
+        users: number of users; the last may stand for everybody (:func:`with_pooled_user`).
+        people: number of users without that one.
         query_levels: whether queries have levels of their own: somebody has two.
         text_levels: whether texts have: most are rated by several people.
     """
@@ -92,7 +40,7 @@ class Labels:
     text_levels: bool
 
     def hold_out(self, share: float, draw: np.random.Generator) -> tuple[IntArray, IntArray]:
-        """Rows kept and rows held out, about a share of every user's.
+        """Split rows into kept and held out, about a share of every user's.
 
         Where people share texts, whole texts are held out, because candidates to come are texts that nobody rated.
         """
@@ -108,8 +56,8 @@ class Labels:
         return np.sort(order[~held]), np.sort(order[held])
 
 
-def build_labels(values: FloatArray, examples: Examples, centre: float, unit: float) -> Labels:
-    """Rows of a model's features.
+def build_labels(values: FloatArray, examples: Examples, centre: float, unit: float) -> HeadLabels:
+    """Put labelled rows on the standard scale.
 
     Args:
         values: shape (n, p).
@@ -119,7 +67,7 @@ def build_labels(values: FloatArray, examples: Examples, centre: float, unit: fl
     """
     n, users = len(examples), int(examples.user.max()) + 1
     pairs = np.unique(examples.user * (int(examples.query.max()) + 1) + examples.query)
-    return Labels(
+    return HeadLabels(
         values=values,
         target=(examples.utility - centre) / unit,
         user=examples.user,
@@ -133,10 +81,10 @@ def build_labels(values: FloatArray, examples: Examples, centre: float, unit: fl
     )
 
 
-def with_everybody(labels: Labels) -> Labels:
-    """All rows once more as those of one more user, who learns what strangers are served."""
+def with_pooled_user(labels: HeadLabels) -> HeadLabels:
+    """Add all rows once more as those of one more user, whose head serves users without labels."""
     twice = {name: np.concatenate([getattr(labels, name)] * 2) for name in ("target", "query", "text", "weight")}
-    return Labels(
+    return HeadLabels(
         values=np.vstack([labels.values, labels.values]),
         user=np.concatenate([labels.user, np.full(len(labels.user), labels.users)]),
         users=labels.users + 1,
@@ -148,7 +96,7 @@ def with_everybody(labels: Labels) -> Labels:
 
 
 def partners(rows: IntArray, pool: IntArray, group: IntArray, draw: np.random.Generator) -> IntArray:
-    """For each of some rows another row of its group in a pool; the row itself where there is no other.
+    """Draw for each of some rows another row of its group; the row itself where there is no other.
 
     Args:
         rows: shape (k,), all of them in the pool.

@@ -1,4 +1,4 @@
-"""What the heads of a user reward model are trained with: losses of one row, or of one pair of rows.
+"""Losses that train the heads of a user reward model, of one row or of one pair of rows.
 
 The variants of Zhang & He 2026 differ in these functions alone. All take and return tensors of shape (n,).
 """
@@ -10,11 +10,11 @@ import math
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from bestfor.rewards.heads.labels import LOG_LIMITS, UNIT_PRECISION
+from bestfor.rewards.heads.settings import LOG_LIMITS, UNIT_PRECISION
 
 
 def squared_error(mean: Tensor, target: Tensor) -> Tensor:
-    """(y - m)^2 / 2."""
+    """Half the squared error, (y - m)^2 / 2."""
     return 0.5 * (target - mean) ** 2
 
 
@@ -30,7 +30,7 @@ def gaussian_nll(mean: Tensor, log_variance: Tensor, target: Tensor, beta: float
 
 
 def pairwise_logistic(better: Tensor, worse: Tensor) -> Tensor:
-    """-log sigmoid(r_better - r_worse), the negative log-likelihood of Bradley & Terry (1952)."""
+    """Negative log-likelihood of Bradley & Terry (1952), -log sigmoid(r_better - r_worse)."""
     return softplus(worse - better)
 
 
@@ -44,5 +44,5 @@ def natural_moments(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def clamped(log_variance: Tensor) -> Tensor:
-    """A log-variance within limits in which nothing overflows."""
+    """Limit a log-variance to where nothing overflows."""
     return log_variance.clamp(*LOG_LIMITS)

@@ -20,28 +20,22 @@ from bestfor.data.candidates import Examples
 from bestfor.extras import require
 from bestfor.rewards.abstain import abstaining
 from bestfor.rewards.features import FeatureConfig
-from bestfor.rewards.heads.labels import (
-    LOG_LIMITS,
-    UNIT_PRECISION,
-    Labels,
-    Objective,
-    Training,
-    build_labels,
-    with_everybody,
-)
+from bestfor.rewards.heads.labels import HeadLabels, build_labels, with_pooled_user
+from bestfor.rewards.heads.settings import LOG_LIMITS, UNIT_PRECISION, Objective, TrainingOptions
 from bestfor.rewards.model import RewardModel
 from bestfor.rewards.rows import apply_rows
 from bestfor.types import BoolArray, FloatArray, IntArray, RewardEstimate
 
 ROWS = 1 << 15
+"""Rows that are predicted at a time."""
 
 
 class HeadsConfig(FeatureConfig):
-    """Features, the body, and how it is trained.
+    """Features, the body, and its training.
 
     Attributes:
         shared: whether users share a body and a head from which theirs deviate; otherwise every user has a linear head
-            of their own and strangers one that learns from everybody.
+            of their own, and users without labels one that learns from everybody.
         hidden: hidden units of the shared body; 0 leaves the features alone.
         deviation: prior precision of a user's deviation from the shared head, summed over its weights, in units of the
             labels' variance; the larger, the more users are alike.
@@ -71,8 +65,8 @@ class HeadsConfig(FeatureConfig):
 
 
 @dataclass(frozen=True)
-class Heads:
-    """Trained heads on the standard scale; one row more than users, the last for strangers.
+class UserHeads:
+    """Trained heads on the standard scale; one row more than users, the last for users without labels.
 
     Attributes:
         body: shape (p, hidden).
@@ -95,7 +89,7 @@ class Heads:
 
         Args:
             design: features of distinct pairs, shape (pairs, p), and the pair of each row, shape (n,).
-            codes: shape (n,), the user of each row, -1 for strangers.
+            codes: shape (n,), the user of each row, -1 for those without labels.
         """
         values, row = design
         parts = [values, np.tanh(values @ self.body + self.body_shift), np.ones((len(values), 1))]
@@ -113,7 +107,7 @@ class Heads:
         return mean, self.noise * np.exp(np.clip(log_variance, *LOG_LIMITS))
 
     def arrays(self) -> Arrays:
-        """What is stored, users' rows apart from strangers'."""
+        """Arrays to store, users' rows apart from the one of users without labels."""
         return {
             "body": self.body.astype(np.float32),
             "body_shift": self.body_shift.astype(np.float32),
@@ -125,20 +119,20 @@ class Heads:
 
 
 @dataclass(frozen=True)
-class Course:
-    """How a training went.
+class TrainingOutcome:
+    """Length of a training, and the users who abstain after it.
 
     Attributes:
         epochs: how many it took, warm-up included.
-        abstained: shape (users,), whose held-out labels the shared head tells as well; None where nobody was judged.
+        abstained: shape (users,), true where the shared head predicts as well; None where nobody was judged.
     """
 
     epochs: int
     abstained: BoolArray | None
 
 
-def restore_heads(arrays: Arrays, users: int, noise: float, natural: bool) -> Heads:
-    """The heads that :meth:`Heads.arrays` stored.
+def restore_heads(arrays: Arrays, users: int, noise: float, natural: bool) -> UserHeads:
+    """Restore the heads that :meth:`UserHeads.arrays` stored.
 
     Raises:
         ValueError: shapes that do not belong together.
@@ -154,14 +148,16 @@ def restore_heads(arrays: Arrays, users: int, noise: float, natural: bool) -> He
         raise ValueError(f"a body of shape {body.shape} and heads of {columns} columns")
     if stored["spread"].shape[1] not in (0, columns):
         raise ValueError(f"log-variance heads of {stored['spread'].shape[1]} columns")
-    return Heads(**stored, noise=noise, natural=natural)
+    return UserHeads(**stored, noise=noise, natural=natural)
 
 
-def fit_heads(labels: Labels, training: Training, seed: int, epochs: int | None = None) -> tuple[Heads, Course]:
+def fit_heads(
+    labels: HeadLabels, training: TrainingOptions, seed: int, epochs: int | None = None
+) -> tuple[UserHeads, TrainingOutcome]:
     """Train heads; see :func:`bestfor.rewards.heads.training.train` for the arguments.
 
     Returns:
-        The heads, and how long they took and who abstains.
+        The heads, their epochs and the users who abstain.
 
     Raises:
         MissingExtraError: torch is not installed.
@@ -170,7 +166,7 @@ def fit_heads(labels: Labels, training: Training, seed: int, epochs: int | None 
     from bestfor.rewards.heads.training import train
 
     users = labels.users
-    trained = train(labels if training.shared else with_everybody(labels), training, seed, epochs)
+    trained = train(labels if training.shared else with_pooled_user(labels), training, seed, epochs)
     weights = {name: value.astype(np.float64) for name, value in trained.weights.items()}
     heads = {}
     for name, own in (("shared", "own"), ("spread", "own_spread")):
@@ -180,12 +176,12 @@ def fit_heads(labels: Labels, training: Training, seed: int, epochs: int | None 
     spread = heads["spread"] if training.gaussian else np.zeros((users + 1, 0))
     body, shift = weights["body"], weights["body_shift"]
     natural = training.objective == "natural"
-    found = Heads(body, shift, heads["shared"], spread, trained.noise, natural)
-    return found, Course(trained.epochs, None if trained.held is None else _abstaining(users, *trained.held))
+    found = UserHeads(body, shift, heads["shared"], spread, trained.noise, natural)
+    return found, TrainingOutcome(trained.epochs, None if trained.held is None else _abstaining(users, *trained.held))
 
 
 def _abstaining(users: int, user: IntArray, personal: FloatArray, shared: FloatArray) -> BoolArray:
-    """Who abstains by held-out errors; users without held-out labels keep what they have."""
+    """Users who abstain by held-out errors, shape (users,); those without held-out labels do not."""
     found = np.zeros(users, dtype=np.bool_)
     if len(user):
         judged = abstaining(user, personal, shared)
@@ -193,15 +189,15 @@ def _abstaining(users: int, user: IntArray, personal: FloatArray, shared: FloatA
     return found
 
 
-def training_of(config: HeadsConfig, objective: Objective, **options: Any) -> Training:  # noqa: ANN401 - its fields
-    """Settings of a training from a configuration."""
+def training_options(config: HeadsConfig, objective: Objective, **options: Any) -> TrainingOptions:  # noqa: ANN401
+    """Take the settings of a training from a configuration."""
     names = ("shared", "deviation", "rate", "decay", "batch", "epochs", "patience", "held_out", "refit", "abstain")
     settings = {name: getattr(config, name) for name in names}
-    return Training(objective, hidden=config.hidden if config.shared else 0, **settings, **options)
+    return TrainingOptions(objective, hidden=config.hidden if config.shared else 0, **settings, **options)
 
 
 class HeadModel(RewardModel):
-    """What the siblings share: everything but the loss."""
+    """Everything but the loss: what ``point``, ``gaussian`` and ``bradley_terry`` share."""
 
     sliced = True
     Config = HeadsConfig
@@ -212,15 +208,15 @@ class HeadModel(RewardModel):
         return self.scale == "utility" and self._training().gaussian
 
     @abstractmethod
-    def _training(self) -> Training:
+    def _training(self) -> TrainingOptions:
         """Settings, the objective among them."""
 
     def _fit(self, examples: Examples, rng: int) -> None:
         centre, unit = float(np.mean(examples.utility)), float(np.std(examples.utility)) or 1.0
         labels = build_labels(self._design(examples).rows(), examples, centre, unit)
-        self._heads, course = fit_heads(labels, self._training(), rng)
-        self._abstained = course.abstained
-        self._state_values = {"centre": centre, "unit": unit, "noise": self._heads.noise, "epochs": course.epochs}
+        self._heads, outcome = fit_heads(labels, self._training(), rng)
+        self._abstained = outcome.abstained
+        self._state_values = {"centre": centre, "unit": unit, "noise": self._heads.noise, "epochs": outcome.epochs}
 
     def _predict(self, examples: Examples) -> RewardEstimate:
         design, codes = self._design(examples), self._user_codes(examples)

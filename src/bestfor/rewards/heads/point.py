@@ -9,8 +9,8 @@ labels, which is where such models collapse or turn against their users. Users w
 
 from __future__ import annotations
 
-from bestfor.rewards.heads.labels import Training
-from bestfor.rewards.heads.model import HeadModel, HeadsConfig, training_of
+from bestfor.rewards.heads.model import HeadModel, HeadsConfig, training_options
+from bestfor.rewards.heads.settings import TrainingOptions
 
 
 class Config(HeadsConfig):
@@ -23,5 +23,5 @@ class Point(HeadModel):
     kind = "point"
     Config = Config
 
-    def _training(self) -> Training:
-        return training_of(self.config, "squared")
+    def _training(self) -> TrainingOptions:
+        return training_options(self.config, "squared")

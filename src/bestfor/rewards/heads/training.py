@@ -1,11 +1,10 @@
-"""How heads are trained: AdamW in minibatches over all users at once, stopped where held-out labels say so.
+"""Train heads: AdamW in minibatches over all users at once, stopped where held-out labels say so.
 
 A row's weights are gathered by its user's code, so a step costs the same whether its rows belong to one user or to
 many. The shared head, users' deviations from it, and the levels of queries and texts have Gaussian priors in units of
 the noise. What is kept is a moving average of the weights over about one epoch of steps (Polyak & Juditsky 1992). One
-thread, so that a seed gives the same bits on any number of cores.
-
-What held-out labels say of users' own heads beside the shared one: the errors by which some abstain.
+thread, so that a seed gives the same bits on any number of cores. Errors of users' own heads and of the shared one
+on the held-out labels say who abstains.
 """
 
 from __future__ import annotations
@@ -23,11 +22,15 @@ from torch.nn.functional import embedding
 
 from bestfor import rng
 from bestfor.rewards.heads import losses
-from bestfor.rewards.heads.labels import Labels, Training, partners
+from bestfor.rewards.heads.labels import HeadLabels, partners
+from bestfor.rewards.heads.settings import TrainingOptions
 from bestfor.types import FloatArray, IntArray
 
 Weights = dict[str, Tensor]
+HeldOutErrors = tuple[IntArray, FloatArray, FloatArray]
 
+ROWS = 1 << 15
+"""Rows that are predicted at a time."""
 BATCHES = 24
 LEAST_BATCH = 32
 LEAST_HELD_OUT = 20
@@ -39,8 +42,8 @@ TEXT_PRECISION = 4.0
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What a training leaves.
+class TrainedWeights:
+    """Weights that a training found, with the epochs and the noise.
 
     Attributes:
         weights: float32 arrays by name.
@@ -48,21 +51,21 @@ class Trained:
         noise: mean squared held-out error over the predicted variance (over 1 where none is predicted), levels of
             queries not known; 1 where nothing was held out or rows are only compared.
         held: users of held-out rows and how far their own and the shared head err there, each (k,); None where nothing
-            was held out or nobody asks.
+            was held out or nobody abstains.
     """
 
     weights: dict[str, npt.NDArray[np.float32]]
     epochs: int
     noise: float
-    held: Errors | None = None
+    held: HeldOutErrors | None = None
 
 
-def train(labels: Labels, training: Training, seed: int, epochs: int | None = None) -> Trained:
+def train(labels: HeadLabels, training: TrainingOptions, seed: int, epochs: int | None = None) -> TrainedWeights:
     """Find when to stop on held-out labels, then train on all labels for as long.
 
     Args:
         labels: rows to learn from.
-        training: how.
+        training: the settings.
         seed: of first weights, held-out rows and orders.
         epochs: how long, where it is known already; nothing is held out then.
     """
@@ -73,28 +76,28 @@ def train(labels: Labels, training: Training, seed: int, epochs: int | None = No
             epochs = training.epochs
         elif epochs is None and (len(held) < LEAST_HELD_OUT or len(kept) == 0):
             epochs = min(training.epochs, training.warm_up + UNSTOPPED)
-        noise, errors, run = 1.0, None, Descent(labels, training, seed)
+        noise, errors, run = 1.0, None, HeadTrainer(labels, training, seed)
         if epochs is None:
             weights, epochs, noise = _stop_early(run, kept, held)
-            errors = held_errors(run, weights, kept, held) if training.abstain else None
+            errors = held_out_errors(run, weights, kept, held) if training.abstain else None
             if not training.refit:
-                return Trained(_arrays(weights), epochs, noise, errors)
-            run = Descent(labels, training, seed)
+                return TrainedWeights(_arrays(weights), epochs, noise, errors)
+            run = HeadTrainer(labels, training, seed)
         for number in range(epochs):
             run.epoch(everything, number)
-        return Trained(_arrays(run.average), epochs, noise, errors)
+        return TrainedWeights(_arrays(run.average), epochs, noise, errors)
 
 
-class Descent:
+class HeadTrainer:
     """One training run from its first weights.
 
     Args:
         labels: rows to learn from.
-        training: how.
+        training: the settings.
         seed: of first weights and orders of rows.
     """
 
-    def __init__(self, labels: Labels, training: Training, seed: int) -> None:
+    def __init__(self, labels: HeadLabels, training: TrainingOptions, seed: int) -> None:
         self.labels, self.training, self.seed = labels, training, seed
         self.x, self.y, self.weight = _tensor(labels.values), _tensor(labels.target), _tensor(labels.weight)
         self.codes = {name: torch.from_numpy(getattr(labels, name)) for name in ("user", "query", "text")}
@@ -122,7 +125,7 @@ class Descent:
         return first | {name: torch.zeros(shape) for name, shape in shapes.items()}
 
     def _precisions(self) -> Weights:
-        """Of every head's columns, the last of which is the intercept, and of levels."""
+        """Prior precisions of every head's columns, the last of which is the intercept, and of levels."""
         columns = len(self.weights["shared"])
         each, level = torch.full((columns,), float(columns)), torch.ones(1)
         each[-1] = LEVEL_PRECISION
@@ -144,7 +147,7 @@ class Descent:
         return training.shared or name.startswith("own")
 
     def epoch(self, rows: IntArray, number: int) -> None:
-        """The pass of a number, in an order of its own."""
+        """Train on rows once, in an order that the number of the pass decides."""
         draw = rng.derive(self.seed, "epoch", number)
         order = draw.permutation(rows)
         other = partners(order, rows, self.groups(), draw) if self.training.pairwise else order
@@ -165,11 +168,11 @@ class Descent:
                     self.average[name].lerp_(self.weights[name], 1.0 / steps)
 
     def groups(self) -> IntArray:
-        """Within what pairs are formed, shape (n,)."""
+        """Codes of the groups within which pairs are formed, shape (n,)."""
         return self.labels.user if self.training.pairs == "user" else self.labels.query
 
     def held_out_pairs(self, held: IntArray) -> tuple[IntArray, IntArray]:
-        """Held-out rows and what they are compared with: several others where rows are compared, else themselves."""
+        """Held-out rows and their partners: several others where rows are compared, else themselves."""
         if not self.training.pairwise:
             return held, held
         rows, everything = np.repeat(held, PAIRS_HELD_OUT), np.arange(len(self.labels.target))
@@ -192,7 +195,7 @@ class Descent:
         mean, log_variance = self._moments(mean, self._head(columns, rows, weights, "spread", "own_spread"))
         return losses.gaussian_nll(mean, log_variance, target, self.training.beta if beta is None else beta)
 
-    def squares(self, rows: Tensor, weights: Weights) -> Tensor:
+    def relative_squares(self, rows: Tensor, weights: Weights) -> Tensor:
         """Squared error over predicted variance of each row, without its query's level, shape (k,)."""
         mean, log_variance = self.moments(rows, weights)
         return (self.y[rows] - mean).square() / log_variance.exp()
@@ -205,8 +208,8 @@ class Descent:
             return mean, torch.zeros(len(rows))
         return self._moments(mean, self._head(columns, rows, weights, "spread", "own_spread"))
 
-    def strangers(self, weights: Weights) -> Weights:
-        """Weights that give everybody what strangers are served."""
+    def without_users(self, weights: Weights) -> Weights:
+        """Weights under which everybody is served as a user without labels."""
         own = {name: weights[name] for name in ("own", "own_spread")}
         if self.training.shared:
             return weights | {name: torch.zeros_like(value) for name, value in own.items()}
@@ -223,7 +226,7 @@ class Descent:
         return columns @ weights[shared] + (columns * deviations).sum(1)
 
     def _levels(self, rows: Tensor, weights: Weights) -> Tensor:
-        """What a row's query and text have beyond their features."""
+        """Levels of a row's query and text beyond their features, shape (k,)."""
         total = torch.zeros(len(rows))
         for name in ("query", "text"):
             if self._is_trained(name):
@@ -236,8 +239,8 @@ class Descent:
         return first, losses.clamped(second)
 
 
-def _stop_early(run: Descent, kept: IntArray, held: IntArray) -> tuple[Weights, int, float]:
-    """The best weights, the epochs they took, and the held-out noise."""
+def _stop_early(run: HeadTrainer, kept: IntArray, held: IntArray) -> tuple[Weights, int, float]:
+    """Train on kept rows until held-out ones gain no more: the best weights, their epochs, and the held-out noise."""
     training = run.training
     rows, against = (torch.from_numpy(part) for part in run.held_out_pairs(held))
     best, found, epochs = math.inf, run.average, 0
@@ -254,7 +257,7 @@ def _stop_early(run: Descent, kept: IntArray, held: IntArray) -> tuple[Weights, 
             break
     epochs = epochs or training.epochs
     with torch.no_grad():
-        noise = 1.0 if training.pairwise else float(run.squares(rows, found).mean())
+        noise = 1.0 if training.pairwise else float(run.relative_squares(rows, found).mean())
     return found, epochs, max(noise, 1e-6)
 
 
@@ -268,7 +271,7 @@ def _arrays(weights: Weights) -> dict[str, npt.NDArray[np.float32]]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch with one thread, so that sums have one order."""
+    """Run torch with one thread, so that sums have one order."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -277,12 +280,8 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-Errors = tuple[IntArray, FloatArray, FloatArray]
-ROWS = 1 << 15
-
-
-def held_errors(run: Descent, weights: Weights, kept: IntArray, held: IntArray) -> Errors:
-    """Errors of held-out rows under users' own heads and under what strangers are served.
+def held_out_errors(run: HeadTrainer, weights: Weights, kept: IntArray, held: IntArray) -> HeldOutErrors:
+    """Errors of held-out rows under users' own heads and under the head of users without labels.
 
     Where rows are only compared, the root of their mean logistic loss over pairs that are no ties; else y - m, with
     a query's mean error over its kept rows taken off where queries have levels, since a level moves no pick.
@@ -297,13 +296,13 @@ def held_errors(run: Descent, weights: Weights, kept: IntArray, held: IntArray) 
         User codes and both errors of the held-out rows, each (k,); NaN where a row says nothing.
     """
     held = held[run.labels.user[held] < run.labels.people]
-    measure = _compared if run.training.pairwise else _missed
+    measure = _pair_errors if run.training.pairwise else _mean_errors
     with torch.no_grad():
-        personal, shared = (measure(run, those, kept, held) for those in (weights, run.strangers(weights)))
+        personal, shared = (measure(run, those, kept, held) for those in (weights, run.without_users(weights)))
     return run.labels.user[held], personal, shared
 
 
-def _missed(run: Descent, weights: Weights, kept: IntArray, held: IntArray) -> FloatArray:
+def _mean_errors(run: HeadTrainer, weights: Weights, kept: IntArray, held: IntArray) -> FloatArray:
     labels, error = run.labels, np.full(len(run.labels.target), np.nan)
     rows = np.concatenate([kept, held]) if labels.query_levels else held
     for start in range(0, len(rows), ROWS):
@@ -312,19 +311,19 @@ def _missed(run: Descent, weights: Weights, kept: IntArray, held: IntArray) -> F
         error[part] = labels.target[part] - mean.numpy()
     if not labels.query_levels:
         return error[held]
-    mine = kept[labels.user[kept] < labels.people]
-    count = np.bincount(labels.query[mine], minlength=int(labels.query.max()) + 1)
+    known = kept[labels.user[kept] < labels.people]
+    count = np.bincount(labels.query[known], minlength=int(labels.query.max()) + 1)
     with np.errstate(invalid="ignore"):
-        level = np.bincount(labels.query[mine], error[mine], minlength=len(count)) / count
+        level = np.bincount(labels.query[known], error[known], minlength=len(count)) / count
     return error[held] - level[labels.query[held]]
 
 
-def _compared(run: Descent, weights: Weights, kept: IntArray, held: IntArray) -> FloatArray:
+def _pair_errors(run: HeadTrainer, weights: Weights, kept: IntArray, held: IntArray) -> FloatArray:
     del kept
     rows, others = run.held_out_pairs(held)
     pair = (torch.from_numpy(rows), torch.from_numpy(others))
     loss = run.losses(*pair, weights, warming=False).numpy().astype(np.float64).reshape(len(held), -1)
-    told = (run.labels.target[rows] != run.labels.target[others]).reshape(loss.shape)
-    count = told.sum(axis=1)
+    differ = (run.labels.target[rows] != run.labels.target[others]).reshape(loss.shape)
+    count = differ.sum(axis=1)
     with np.errstate(invalid="ignore"):
-        return np.sqrt(np.sum(loss * told, axis=1) / count)
+        return np.sqrt(np.sum(loss * differ, axis=1) / count)

@@ -237,7 +237,7 @@ def _triangle(rows: FloatArray, target: FloatArray) -> tuple[FloatArray, FloatAr
 
 
 def round_single(data: Compact) -> Compact:
-    """FeatureRows in single precision, the other numbers rounded to it: what is stored is what predicts."""
+    """Rows in single precision, the other numbers rounded to it: what is stored is what predicts."""
     target, level = (values.astype(np.float32).astype(np.float64) for values in (data.target, data.level))
     return replace(data, rows=data.rows.astype(np.float32, copy=False), target=target, level=level)
 

@@ -73,7 +73,7 @@ class RidgeSolution:
 
 @dataclass(frozen=True)
 class RidgeSums:
-    """RidgeSums over rows, enough for any variances: columns are p features (the last is the intercept), then texts."""
+    """Sums over rows, enough for any variances: columns are p features (the last is the intercept), then texts."""
 
     features: int
     rows: int
@@ -165,7 +165,7 @@ def posterior(
 
 
 def _weighted_gram(query_sum: sparse.csr_array, weight: FloatArray) -> FloatArray:
-    """``query_sum' diag(weight) query_sum``: by dense products in slices where many entries are filled, else sparse."""
+    """Sum ``query_sum' diag(weight) query_sum``: by dense products in slices where much is filled, else sparse."""
     queries, size = query_sum.shape  # pyright: ignore[reportGeneralTypeIssues]
     if query_sum.nnz < DENSE_SHARE * queries * size:
         scaled = query_sum.multiply(np.sqrt(weight)[:, None]).tocsr()

@@ -83,7 +83,7 @@ class UserSums:
 
     @property
     def has_query_effect(self) -> bool:
-        """Whether a query's effect differs from its user's: somebody has two queries."""
+        """True where a query's effect differs from its user's: somebody has two queries."""
         return len(self.owner) > len(np.unique(self.owner))
 
 
@@ -232,7 +232,7 @@ def _prior_precision(columns: int, slope: float) -> FloatArray:
 
 
 def _line_minimum(loss: Callable[[float], float], bounds: tuple[float, float], tolerance: float) -> tuple[float, float]:
-    """Where a function of one variable is least within bounds, and its value there (Brent's bounded search)."""
+    """Minimise a function of one variable within bounds by Brent's search: where, and its value there."""
     found: Any = optimize.minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": tolerance})
     return float(found.x), float(found.fun)
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bestfor.artifacts import Arrays
-from bestfor.rewards.heads.labels import LOG_LIMITS
+from bestfor.rewards.heads import LOG_LIMITS
 from bestfor.rewards.rows import apply_rows
 from bestfor.types import FloatArray, IntArray
 

@@ -31,7 +31,7 @@ class RatedItems:
 
     @property
     def with_inputs(self) -> bool:
-        """Whether anything is inputs_used."""
+        """True where some item has an input."""
         return any(given.strip() for given in self.inputs)
 
     def take(self, codes: IntArray) -> RatedItems:
@@ -41,7 +41,7 @@ class RatedItems:
 
 
 def list_items(examples: Examples) -> RatedItems:
-    """RatedItems in the order of their keys."""
+    """List the distinct items of some rows, in the order of their keys."""
     inputs_used, input_code = np.unique(np.array(examples.inputs, dtype=object), return_inverse=True)
     pair = input_code[examples.query] * len(examples.texts) + examples.text
     distinct, row = np.unique(pair, return_inverse=True)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bestfor import rng
-from bestfor.rewards.heads.labels import build_labels, partners, with_everybody
+from bestfor.rewards.heads import build_labels, partners, with_pooled_user
 from bestfor.rewards.model import canonical
 from bestfor.testing.rewards import taste_examples
 
@@ -41,7 +41,7 @@ def test_levels_are_learned_only_where_they_can_be_told_from_users():
 
 def test_everybody_is_one_more_user_with_all_labels():
     labels = labels_of(users=3)
-    whole = with_everybody(labels)
+    whole = with_pooled_user(labels)
     assert whole.users == 4
     assert np.sum(whole.user == 3) == len(labels.user)
     np.testing.assert_array_equal(whole.target[whole.user == 3], labels.target)

@@ -6,8 +6,8 @@ import pytest
 
 from bestfor import rng
 from bestfor.rewards import Ensemble
+from bestfor.rewards.heads import build_labels
 from bestfor.rewards.heads.ensemble import combine, resampled
-from bestfor.rewards.heads.labels import build_labels
 from bestfor.rewards.model import canonical
 from bestfor.testing.rewards import LetterEncoder, RewardModelTests, taste_examples
 
