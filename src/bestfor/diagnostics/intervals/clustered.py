@@ -8,7 +8,7 @@ V_users = (U-1)/U sum D_u^2; for theta = a mean over users this is the t interva
 
 since the noise of one text in one pool is counted among users and among texts (two-way clustering after Cameron,
 Gelbach & Miller 2011, and Owen 2007). The quantile is Student's with Welch and Satterthwaite's degrees of freedom over
-the two. Simulated coverage of 95 % intervals is stated and checked in tests/diagnostics/intervals/test_clustered_coverage.py.
+the two. Simulated coverage of 95 % intervals is checked in tests/diagnostics/intervals/test_clustered_coverage.py.
 
 Bootstrap intervals draw users again with replacement; they need no linearisation and may be lopsided. A resample counts
 user u c_u times. Every mean is a sum over users, so each resample's means are c' X with X the users' shares: the
