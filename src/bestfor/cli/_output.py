@@ -1,4 +1,4 @@
-"""What every verb prints: progress and summaries for people on standard error and output, JSON for machines."""
+"""Print what every verb prints: progress and summaries for people on standard error and output, JSON for machines."""
 
 from __future__ import annotations
 

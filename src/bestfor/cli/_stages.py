@@ -1,4 +1,4 @@
-"""What the verbs of single stages share: their arguments and how a run's file is found."""
+"""Arguments that the verbs of single stages share, and how a run's file is found."""
 
 from __future__ import annotations
 

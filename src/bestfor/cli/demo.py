@@ -1,4 +1,4 @@
-"""``bestfor demo``: the main job on the embedded world, without network, GPU or server."""
+"""Run ``bestfor demo``: the main job on the embedded world, without network, GPU or server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``bestfor diagnose TABLE``: whether Best-of-N pays with anybody's reward model."""
+"""Run ``bestfor diagnose TABLE``: a diagnosis of anybody's reward model."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def diagnose(
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
-    """Whether answering with the best of N candidates by these rewards pays, how far, for whom, and what to do next.
+    """Diagnose a table of rewards: if answering with the best of N candidates pays, how far, for whom, and what next.
 
     For example: bestfor diagnose scores.csv --reward judge --reward personal --out report.html
     """

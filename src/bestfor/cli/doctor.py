@@ -1,4 +1,4 @@
-"""``bestfor doctor``: what this installation can do, and the command that mends what it cannot."""
+"""Run ``bestfor doctor``: list what this installation can do, and the command that mends what it cannot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``bestfor fit FILE.toml``: the reward models of a run."""
+"""Run ``bestfor fit FILE.toml``: fit the reward models of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``bestfor generate FILE.toml``: sample the candidates of a run."""
+"""Run ``bestfor generate FILE.toml``: sample the candidates of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``bestfor measure FILE.toml``: the utility of every candidate of a run."""
+"""Run ``bestfor measure FILE.toml``: measure the utility of every candidate of a run."""
 
 from __future__ import annotations
 

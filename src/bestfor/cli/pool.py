@@ -1,4 +1,4 @@
-"""``bestfor pool info|verify DIR``: what a pool holds, and whether it is as it was written."""
+"""Run ``bestfor pool info|verify DIR``: show what a pool holds, and check that it is as it was written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``bestfor predict FILE.toml``: the rewards of a run's test candidates."""
+"""Run ``bestfor predict FILE.toml``: predict the rewards of a run's test candidates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``bestfor report FOLDER``: write a run's page again from what the folder holds."""
+"""Run ``bestfor report FOLDER``: write a run's page again from what the folder holds."""
 
 from __future__ import annotations
 

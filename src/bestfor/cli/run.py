@@ -1,4 +1,4 @@
-"""``bestfor run FILE.toml``: one file describes a run; the folder holds all that came of it."""
+"""Run ``bestfor run FILE.toml``: one file describes a run; the folder holds all that came of it."""
 
 from __future__ import annotations
 

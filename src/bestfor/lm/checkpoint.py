@@ -124,7 +124,7 @@ class Checkpoint:
 
     @cached_property
     def shares(self) -> bool:
-        """Whether candidates may lie side by side behind one cache: full attention throughout, and a probe agrees."""
+        """True where candidates may share one cache side by side: full attention throughout, and a probe agrees."""
         layers = getattr(self._cache(), "layers", [])
         if not layers or any(type(layer) is not DynamicLayer for layer in layers):
             return False

@@ -73,7 +73,7 @@ class Layout:
 
     @property
     def seen(self) -> BoolArray:
-        """What is no padding, shape (rows, t)."""
+        """Mask of what is no padding, shape (rows, t)."""
         return self.owner != PADDING
 
 

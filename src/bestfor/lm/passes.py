@@ -59,7 +59,7 @@ class PackBatch:
 
     @property
     def alone(self) -> bool:
-        """Whether it holds one text."""
+        """True where it holds one text."""
         return len(self.packs) == 1 and len(self.packs[0].texts) == 1
 
     @property
@@ -87,7 +87,7 @@ class PackBatch:
 
 @dataclass(frozen=True)
 class Costs:
-    """What passes cost, in tokens that go through the weights.
+    """Costs of passes, in tokens that go through the weights.
 
     Attributes:
         attention: of a token held against another one.

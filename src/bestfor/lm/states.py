@@ -127,14 +127,14 @@ class Backbone:
 
     @cached_property
     def causal(self) -> bool:
-        """Whether a state depends on nothing that comes after it, by a probe."""
+        """True where a state depends on nothing that comes after it, by a probe."""
         with torch.no_grad():
             first, other = (self._plain([[1, 2, 3, last]])[:, 0] for last in (4, 5))
         return bool(torch.equal(first, other))
 
     @cached_property
     def packs(self) -> bool:
-        """Whether texts may lie side by side: causal, full attention, and a probe agrees with each pair alone."""
+        """True where texts may lie side by side: causal, full attention, and a probe agrees with each pair alone."""
         if not self.causal or self._attention == "flash_attention_2":
             return False
         # a window is longer than any probe
@@ -145,13 +145,13 @@ class Backbone:
 
     @cached_property
     def caches(self) -> bool:
-        """Whether texts may also follow the cache of their prompt side by side, by a probe."""
+        """True where texts may also follow the cache of their prompt side by side, by a probe."""
         probe = [Pack((1, 2, 3), ((4, 5), (2, 1, 3), (5,)), np.arange(3)), Pack((3,), ((3, 1),), np.arange(1))]
         return self.packs and self._agrees(probe, lambda: states_behind(self.model, probe, 4, self.pad, self.pooling))
 
     @cached_property
     def repeats(self) -> bool:
-        """Whether texts may follow copies of their prompt's cache, in rows, by a probe."""
+        """True where texts may follow copies of their prompt's cache, in rows, by a probe."""
         layers = DynamicCache(config=self.model.config).layers if self.causal else []
         if not layers or any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers):
             return False

@@ -1,4 +1,4 @@
-"""Who is better served by everybody's model: users whose own labels do not support a model of their own.
+"""Choose users who abstain: their own labels do not support a model of their own, everybody's serves them better.
 
 Call it at the end of ``_fit`` and store the answer; :class:`bestfor.rewards.model.RewardModel` does the rest (such
 users get what strangers get, are stored with the model, listed by ``model.abstained`` and counted in its notes)::
@@ -66,7 +66,7 @@ def left_out_levels(error: FloatArray, query: IntArray) -> FloatArray:
 
 
 def _differences(user: IntArray, personal: FloatArray, shared: FloatArray, users: int) -> FloatArray:
-    """d_i: what the user's own model takes off the shared one's squared error, over what such errors are like."""
+    """Compute d_i: squared error of the shared model less that of the user's own, over what such errors are like."""
     usable = np.isfinite(personal) & np.isfinite(shared)
     squares = np.where(usable, shared, 0.0) ** 2
     mean = np.bincount(user, squares, minlength=users) / np.maximum(np.bincount(user, usable, minlength=users), 1)

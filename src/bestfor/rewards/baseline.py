@@ -19,7 +19,7 @@ from bestfor.types import RewardEstimate
 
 
 class LengthConfig(BaseModel):
-    """Which length is rewarded.
+    """Settings of the length baseline.
 
     Attributes:
         prefer: the long or the short.
@@ -31,7 +31,7 @@ class LengthConfig(BaseModel):
 
 
 class LogprobConfig(BaseModel):
-    """How log-probabilities are compared.
+    """Settings of the log-probability baseline.
 
     Attributes:
         per_word: whether they are divided by the number of words, so that short texts get no bonus.

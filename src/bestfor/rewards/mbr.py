@@ -32,7 +32,7 @@ from bestfor.types import FloatArray, RewardEstimate
 
 
 class Config(BaseModel):
-    """How alike two candidates are.
+    """Likeness of two candidates.
 
     Attributes:
         by: rougeL (F-measure of the longest common subsequence of words) or cosine (of embeddings).

@@ -1,12 +1,9 @@
-"""What every reward model shares: configuration, checks, order of rows, rounding, and its folder on disk.
+"""Base class of reward models: configuration and its checks, order of rows, rounding, saving, and further labels.
 
-Rows in an order of their own, so that the order in which they came changes nothing.
-
-Rewards as they are written: rounded, so that jitter in matrix products breaks no tie.
-
-A model's options; what is wrong with them is told in words that name the nearest key and show no secret.
-
-Models that take further labels in closed form: the part of ``update`` that does not depend on the formula.
+- Rows are put into a canonical order before a fit, so that the order in which they came changes nothing.
+- Rewards are rounded as they are written, so that jitter in matrix products breaks no tie.
+- A wrong option is an error in words that name the nearest key and show no secret.
+- A kind that takes further labels in closed form implements the formula; all else of ``update`` is here.
 """
 
 from __future__ import annotations
@@ -238,12 +235,12 @@ class RewardModel(ABC):
 
     @classmethod
     def uses_features(cls) -> bool:
-        """Whether the model sees a text as a row of features."""
+        """True where the model sees a text as a row of features."""
         return issubclass(cls.Config, FeatureConfig)
 
     @classmethod
     def uses_encoder(cls) -> bool:
-        """Whether the model may need a sentence encoder."""
+        """True where the model may need a sentence encoder."""
         return "encoder" in cls.Config.model_fields
 
     @property
@@ -463,7 +460,7 @@ class RewardModel(ABC):
 
 
 def is_kind(cls: type[RewardModel], stored: str) -> bool:
-    """Whether a saved model's kind is this class; one at a dotted path may have moved to another module since."""
+    """True where a saved model's kind is this class; one at a dotted path may have moved to another module since."""
     known = KINDS.name_of(cls)
     dotted = ":" in stored and ":" in known
     return stored == known or (dotted and stored.partition(":")[2] == known.partition(":")[2])

@@ -133,7 +133,7 @@ class Similarity(RewardModel):
 
 
 def likes(utility: FloatArray, user: IntArray) -> FloatArray:
-    """How far each label lies from its user's mean, over the sum of distances, (n,); 0 where all are equal.
+    """Distance of each label from its user's mean, signed, over the sum of distances, (n,); 0 where all are equal.
 
     Args:
         utility: shape (n,).

@@ -89,7 +89,7 @@ class RewardTable(Section):
 
     @property
     def options(self) -> dict[str, Any]:
-        """What the kind's own configuration takes."""
+        """Options that the kind's own configuration takes."""
         return dict(self.model_extra or {})
 
     @model_serializer(mode="wrap")
@@ -183,7 +183,7 @@ DATA: dict[str, type[Section]] = {
 
 
 class SplitTable(Section):
-    """Which texts and users are unseen at fitting.
+    """Texts and users that are unseen at fitting.
 
     For histories, ``items`` is the number of history items per user (the latest) that give labelled candidates.
     """
@@ -195,7 +195,7 @@ class SplitTable(Section):
 
 
 class PolicyTable(Section):
-    """What writes candidates (histories only)."""
+    """Policy that writes candidates (histories only)."""
 
     kind: Literal["transformers", "openai", "replay"] = "transformers"
     model: str = "embedded"
@@ -221,7 +221,7 @@ class PolicyTable(Section):
 
 
 class UtilityTable(Section):
-    """What is measured on every candidate; the primary metric is what reward models learn and curves show."""
+    """Metrics measured on every candidate; the primary one is what reward models learn and curves show."""
 
     metrics: tuple[str, ...] = ()
     primary: str = ""
@@ -237,7 +237,7 @@ class UtilityTable(Section):
 
 
 class DiagnosisTable(Section):
-    """Where curves are drawn, and how means are taken."""
+    """Settings of a diagnosis: where curves are drawn, and how means are taken."""
 
     n: tuple[Annotated[int, Field(ge=1)], ...] = ()
     averaging: Literal["user", "query"] = "user"

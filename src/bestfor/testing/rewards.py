@@ -84,13 +84,13 @@ def taste_examples(
 
 
 class RewardModelTests:
-    """What holds for every reward model."""
+    """Conformance tests of a reward model: what holds for every one."""
 
     model: ClassVar[type[RewardModel]]
     options: ClassVar[dict[str, Any]] = {}
 
     def examples(self, users: int = 6, queries: int = 3, candidates: int = 8, **how: Any) -> Examples:  # noqa: ANN401
-        """What tests fit on and ask about; a kind that pays for each row overrides it with fewer of them."""
+        """Make the rows that tests fit on and predict for; a kind that pays for each row overrides it with fewer."""
         return taste_examples(users, queries, candidates, **how)
 
     def build(self, **options: object) -> RewardModel:
@@ -277,7 +277,7 @@ class RewardModelTests:
 
 
 def foreign(stored: artifacts.Artifact) -> Iterator[tuple[dict[str, Any], artifacts.Arrays]]:
-    """What is nearly a model: without an array or a value, or with one of another shape or without sense."""
+    """Spoil a stored model: without an array or a value, or with one of another shape or without sense."""
     for name, values in stored.arrays.items():
         others = {key: array for key, array in stored.arrays.items() if key != name}
         optional = name in ("user.abstained", "nothing")

@@ -204,7 +204,7 @@ class HeadModel(RewardModel):
 
     @property
     def has_std(self) -> bool:
-        """Whether rewards are means with a learned variance."""
+        """True where rewards are means with a learned variance."""
         return self.scale == "utility" and self._training().gaussian
 
     @abstractmethod
