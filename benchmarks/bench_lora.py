@@ -101,11 +101,11 @@ def reward_training(subject: Subject, repeats: int) -> Iterator[Row]:
 
 def reward_passes(subject: Subject, packs: Sequence[Pack], repeats: int) -> tuple[float, int]:
     """A pass over labelled texts as the reward model takes it: an adapter for all, two heads, one step of AdamW."""
-    from bestfor.rewards.lora.attach import adapted
+    from bestfor.rewards.lora.attach import attach_adapters
     from bestfor.rewards.lora.config import Config
-    from bestfor.rewards.lora.heads import Heads, Standard
-    from bestfor.rewards.lora.rows import Rows
-    from bestfor.rewards.lora.training import Body, Context, Descent, Device, Stage
+    from bestfor.rewards.lora.heads import LoraHeads, Standardizer
+    from bestfor.rewards.lora.rows import TokenRows
+    from bestfor.rewards.lora.training import DeviceLimits, LoraRun, StateSource, TrainingContext, TrainingStage
 
     backbone, size = subject.backbone, subject.size
     offsets = np.cumsum([0, *(len(pack.texts) for pack in packs)])
@@ -116,13 +116,13 @@ def reward_passes(subject: Subject, packs: Sequence[Pack], repeats: int) -> tupl
     )
     target, user = rng.derive(0, "targets").standard_normal(count), np.zeros(count, dtype=np.int64)
     queries = tuple(str(place) for place in range(len(packs)))
-    rows = Rows(tuple(numbered), np.arange(len(packs)), np.arange(count), user, target, queries, True)
-    standard = Standard.of(np.ones((1, backbone.hidden), dtype=np.float32), backbone.device)
-    context = Context(config, standard, Device(size.tokens, backbone.packs, print), 0)
-    with adapted(backbone, config) as body:
-        learned = Body(body.states, body.start("shared", 0), body.training)
-        heads = Heads.zero(1, backbone.hidden, backbone.device)
-        run = Descent(rows, learned, heads, Stage(("shared",), config.rate, count, repeats + 1), context)
+    rows = TokenRows(tuple(numbered), np.arange(len(packs)), np.arange(count), user, target, queries, True)
+    standard = Standardizer.of(np.ones((1, backbone.hidden), dtype=np.float32), backbone.device)
+    context = TrainingContext(config, standard, DeviceLimits(size.tokens, backbone.packs, print), 0)
+    with attach_adapters(backbone, config) as body:
+        learned = StateSource(body.states, body.start("shared", 0), body.training)
+        heads = LoraHeads.zero(1, backbone.hidden, backbone.device)
+        run = LoraRun(rows, learned, heads, TrainingStage(("shared",), config.rate, count, repeats + 1), context)
         passes = iter(range(repeats + 1))
         return timed(lambda: run.epoch(next(passes)), repeats, gpu=subject.gpu)
 

@@ -70,7 +70,7 @@ SHORT = {
 
 @contextmanager
 def fitting(folder, examples, root, *, tell=None, tokens=None, **options):
-    """A course over some examples on a backbone, ready to run."""
+    """A work over some examples on a backbone, ready to run."""
     import numpy as np
     import torch
 
@@ -83,9 +83,9 @@ def fitting(folder, examples, root, *, tell=None, tokens=None, **options):
     centre, unit = float(np.mean(examples.utility)), float(np.std(examples.utility))
     rows = fits.encode_rows(ordered, backbone, items=config.items, pairwise=pairwise, centre=centre, unit=unit)
     states = fits.states_of(backbone, rows.packs, [{}] * len(rows.packs), tokens=config.tokens)
-    standard = fits.Standard.of(states, backbone.device)
-    device = fits.Device(tokens or config.tokens, backbone.packs, tell or (lambda line: None))
-    context = fits.Context(config, standard, device, 0)
-    state = fits.State(root, fits.identity(rows, ordered, config, backbone, 0))
-    with fits.adapted(backbone, config) as worn:
-        yield fits.Course(rows, ordered.users, worn, context, state, torch.from_numpy(states))
+    standard = fits.Standardizer.of(states, backbone.device)
+    device = fits.DeviceLimits(tokens or config.tokens, backbone.packs, tell or (lambda line: None))
+    context = fits.TrainingContext(config, standard, device, 0)
+    state = fits.FitFiles(root, fits.identity(rows, ordered, config, backbone, 0))
+    with fits.attach_adapters(backbone, config) as adapted:
+        yield fits.LoraFit(rows, ordered.users, adapted, context, state, torch.from_numpy(states))

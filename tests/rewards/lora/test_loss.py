@@ -4,7 +4,7 @@ import torch
 
 from bestfor import rng
 from bestfor.rewards.lora.config import Config
-from bestfor.rewards.lora.heads import LEVEL_PRECISION, Heads, Objective, Standard, pairwise_total, total_loss
+from bestfor.rewards.lora.heads import LEVEL_PRECISION, LoraHeads, Objective, Standardizer, pairwise_total, total_loss
 
 GROUP = torch.tensor([0, 0, 0, 1, 1, 2, 3, 3, 3, 3])
 N, HIDDEN, USERS = len(GROUP), 5, 3
@@ -15,8 +15,8 @@ def data(seed=0):
     states = torch.from_numpy(draw.normal(size=(N, HIDDEN)) * 30)
     target = torch.from_numpy(draw.normal(size=N))
     user = torch.from_numpy(draw.integers(0, USERS, N))
-    columns = Standard(torch.zeros(HIDDEN).double(), torch.full((HIDDEN,), 0.02).double()).columns(states)
-    heads = Heads.zero(USERS, HIDDEN, torch.device("cpu"), torch.float64)
+    columns = Standardizer(torch.zeros(HIDDEN).double(), torch.full((HIDDEN,), 0.02).double()).columns(states)
+    heads = LoraHeads.zero(USERS, HIDDEN, torch.device("cpu"), torch.float64)
     for value in heads.tensors().values():
         value.copy_(torch.from_numpy(draw.normal(size=tuple(value.shape)) * 0.5))
     return columns, user, target, heads
@@ -116,7 +116,7 @@ def test_a_level_moves_no_loss_of_pairs_and_ties_are_no_pairs():
 def test_states_of_any_scale_make_columns_of_unit_length():
     states = rng.derive(0, "states").normal(size=(500, 40)).astype(np.float32) * np.geomspace(1e-2, 1e3, 40) + 7
     states[:, 3] = 5.0
-    columns = Standard.of(states.astype(np.float32), torch.device("cpu")).columns(torch.from_numpy(states).float())
+    columns = Standardizer.of(states.astype(np.float32), torch.device("cpu")).columns(torch.from_numpy(states).float())
     lengths = columns[:, :-1].square().sum(1)
     assert float(lengths.mean()) == pytest.approx(39 / 40, rel=1e-3)
     assert float(columns[:, 3].abs().max()) == 0

@@ -12,8 +12,8 @@ import torch
 from bestfor.errors import BestforError
 from bestfor.lm import loading as _loading
 from bestfor.rewards import Lora
-from bestfor.rewards.lora import training as _lora_stopping
-from bestfor.rewards.lora.attach import Adapted
+from bestfor.rewards.lora import resume
+from bestfor.rewards.lora.attach import AdaptedBackbone
 from bestfor.testing.rewards import assert_same, taste_examples
 from support.lora import SHORT, fitting
 
@@ -88,8 +88,8 @@ def test_other_settings_or_data_begin_anew(small, tmp_path):
         (replace(EXAMPLES, utility=EXAMPLES.utility + np.arange(len(EXAMPLES))), {}),
         (replace(EXAMPLES, users=("x", *EXAMPLES.users[1:])), {}),
     ):
-        with fitting(small, examples, tmp_path, **options) as course:
-            roots.add(course.state.identity)
+        with fitting(small, examples, tmp_path, **options) as work:
+            roots.add(work.state.identity)
     assert len(roots) == 4
 
 
@@ -107,43 +107,43 @@ def test_a_torn_state_is_not_gone_on_from(adapters, small, whole, tmp_path):
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(small, whole, tmp_path, monkeypatch):
-    states, calls = Adapted.states, []
+    states, calls = AdaptedBackbone.states, []
 
     def poisoned(self, packs):
         calls.append(1)
         found = states(self, packs)
         return found * float("nan") if len(calls) == 4 else found
 
-    monkeypatch.setattr(Adapted, "states", poisoned)
+    monkeypatch.setattr(AdaptedBackbone, "states", poisoned)
     options = {"backbone": small, "cache": tmp_path / "cache", **OPTIONS, "save_every": 1000}
     with pytest.raises(BestforError, match=r"shared.*step 2.*not finite, in queries 'q\d+', 'q\d+'") as caught:
         Lora(**options).fit(EXAMPLES, rng=0)
     assert "\n" not in str(caught.value)
     kept = next((tmp_path / "cache").rglob("*-shared.safetensors"))
-    notes = json.loads(_lora_stopping.State.get.__globals__["safe_open"](kept, "pt").metadata()["bestfor"])["notes"]
+    notes = json.loads(resume.FitFiles.get.__globals__["safe_open"](kept, "pt").metadata()["bestfor"])["notes"]
     assert (notes["step"], notes["done"]) == (2, False)
     model = Lora(**options).fit(EXAMPLES, rng=0)
     assert_same(model.predict(EXAMPLES), Lora.load(whole).predict(EXAMPLES))
 
 
 def test_memory_that_does_not_suffice_halves_batches(qwen2, tmp_path, monkeypatch):
-    told, states = [], Adapted.states
+    told, states = [], AdaptedBackbone.states
 
     def scarce(self, packs):
         if len(packs) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return states(self, packs)
 
-    with fitting(qwen2, EXAMPLES, tmp_path / "a", rows=100, tokens=4000) as course:
-        enough, _ = course.together("final", course.rows, None, course._unjudged())
-    monkeypatch.setattr(Adapted, "states", scarce)
-    with fitting(qwen2, EXAMPLES, tmp_path / "b", rows=100, tokens=4000, tell=told.append) as course:
-        found, _ = course.together("final", course.rows, None, course._unjudged())
-        tokens = course.context.device.tokens
+    with fitting(qwen2, EXAMPLES, tmp_path / "a", rows=100, tokens=4000) as work:
+        enough, _ = work.train_shared("final", work.rows, None, work._unjudged())
+    monkeypatch.setattr(AdaptedBackbone, "states", scarce)
+    with fitting(qwen2, EXAMPLES, tmp_path / "b", rows=100, tokens=4000, tell=told.append) as work:
+        found, _ = work.train_shared("final", work.rows, None, work._unjudged())
+        tokens = work.context.device.tokens
         assert tokens < 4000
-    with fitting(qwen2, EXAMPLES, tmp_path / "b", rows=100, tokens=4000) as course:
-        course.together("final", course.rows, None, course._unjudged())
-        assert course.context.device.tokens == tokens, "what did not fit is not tried again"
+    with fitting(qwen2, EXAMPLES, tmp_path / "b", rows=100, tokens=4000) as work:
+        work.train_shared("final", work.rows, None, work._unjudged())
+        assert work.context.device.tokens == tokens, "what did not fit is not tried again"
     assert told[0] == "Out of memory: batches hold at most 2,000 tokens from here on."
     for name, value in found.tensors().items():
         torch.testing.assert_close(value, enough.tensors()[name], rtol=1e-3, atol=1e-4)
@@ -153,7 +153,7 @@ def test_memory_for_nothing_is_an_error_in_one_line(small, monkeypatch):
     def none(self, packs):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(Adapted, "states", none)
+    monkeypatch.setattr(AdaptedBackbone, "states", none)
     with pytest.raises(BestforError, match=r"out of memory with .* tokens"):
         Lora(backbone=small, **OPTIONS).fit(EXAMPLES, rng=0)
     assert _loading.is_full(torch.OutOfMemoryError("x"))

@@ -11,10 +11,11 @@ from rich.console import Console
 from bestfor import rng
 from bestfor.lm.packing import Pack
 from bestfor.rewards.lora.config import Config
-from bestfor.rewards.lora.fit import Held, Shown
-from bestfor.rewards.lora.heads import Standard
-from bestfor.rewards.lora.rows import Rows, batches, encode_rows, hold_out, largest, merged, schedule
-from bestfor.rewards.lora.training import Context, Device
+from bestfor.rewards.lora.fit import LabelProgress
+from bestfor.rewards.lora.heads import Standardizer
+from bestfor.rewards.lora.held_out import HeldOut
+from bestfor.rewards.lora.rows import TokenRows, batches, encode_rows, hold_out, largest, merge_packs, schedule
+from bestfor.rewards.lora.training import DeviceLimits, TrainingContext
 from bestfor.testing.rewards import taste_examples
 
 
@@ -44,7 +45,7 @@ def made(sizes, seed=0):
     text = draw.permutation(ends[-1])
     user = np.repeat(np.arange(len(sizes)) % 3, sizes)[text]
     names = tuple(f"q{k}" for k in range(len(sizes)))
-    return Rows(packs, np.arange(len(sizes)), text, user, draw.normal(size=len(text)), names, True)
+    return TokenRows(packs, np.arange(len(sizes)), text, user, draw.normal(size=len(text)), names, True)
 
 
 SIZES = st.lists(st.integers(1, 6), min_size=1, max_size=30)
@@ -129,7 +130,7 @@ def test_equal_texts_behind_equal_prompts_are_one_for_all_who_wear_the_same():
         Pack((1,), ((6,), (7,)), np.array([2, 3])),
         Pack((1,), ((6,),), np.array([4])),
     ]
-    found, owners, place = merged(packs, [-1, -1, 3])
+    found, owners, place = merge_packs(packs, [-1, -1, 3])
     assert [(pack.texts, owner) for pack, owner in zip(found, owners, strict=True)] == [
         (((5,), (6,), (7,)), -1),
         (((6,),), 3),
@@ -142,8 +143,10 @@ def held_of(own):
     true = np.vstack([rows.target, np.zeros(len(rows))])
     off = true + np.array([[1.0], [0.0]])
     values = {user: np.stack([moments[:, rows.user == user] for moments in own(true, off)]) for user in (0, 1)}
-    context = Context(Config(likelihood="nll"), Standard(torch.zeros(1), torch.zeros(1)), Device(9, True, print), 0)
-    return Held(rows, off, off, values), context
+    context = TrainingContext(
+        Config(likelihood="nll"), Standardizer(torch.zeros(1), torch.zeros(1)), DeviceLimits(9, True, print), 0
+    )
+    return HeldOut(rows, off, off, values), context
 
 
 def test_users_adapters_take_as_many_passes_as_are_best_for_all():
@@ -164,14 +167,14 @@ def test_who_is_told_worse_by_their_own_part_abstains(pairwise):
     own = {user: np.stack([right[:, rows.user == user]] * 2) for user in range(3)}
     # the second user's own part turns against them after a pass
     own[1][1] *= -1
-    held = Held(rows, 0.1 * right, right, own)
+    held = HeldOut(rows, 0.1 * right, right, own)
     assert held.abstained(0, 4, pairwise=pairwise).tolist() == [False, False, False, False]
     assert held.abstained(1, 4, pairwise=pairwise).tolist() == [False, True, False, False]
 
 
 def test_a_terminal_sees_what_is_done_and_how_fast():
     out = io.StringIO()
-    with Shown(Console(file=out, force_terminal=True, width=100)) as shown:
+    with LabelProgress(Console(file=out, force_terminal=True, width=100)) as shown:
         shown.begin("adapter for everybody", 40)
         shown.more(10)
         shown.more(10)
@@ -179,7 +182,7 @@ def test_a_terminal_sees_what_is_done_and_how_fast():
     assert "adapter for everybody" in out.getvalue()
     assert "20/40" in out.getvalue()
     quiet = io.StringIO()
-    with Shown(Console(file=quiet)) as shown:
+    with LabelProgress(Console(file=quiet)) as shown:
         shown.begin("heads", 10)
         shown.more(10)
     assert quiet.getvalue() == ""

@@ -11,7 +11,7 @@ from bestfor.data.candidates import History
 from bestfor.errors import InputError
 from bestfor.lm.adapter_files import SHARED, file_of
 from bestfor.rewards import Lora, load
-from bestfor.rewards.lora import fit as held
+from bestfor.rewards.lora import held_out
 from bestfor.testing.rewards import assert_same, taste_examples
 from support.lora import SHORT, bert, qwen, save
 
@@ -60,7 +60,7 @@ def test_scales(small, tmp_path):
 
 
 def test_who_abstains_has_no_file(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(held, "abstaining", lambda user, personal, shared: np.arange(int(user.max()) + 1) % 2 == 0)
+    monkeypatch.setattr(held_out, "abstaining", lambda user, personal, shared: np.arange(int(user.max()) + 1) % 2 == 0)
     model = fitted(small, held_out=0.34, rate=1e-3, user_rate=1e-3)
     assert model.abstained == ("u0", "u2")
     model.save(tmp_path)

@@ -7,27 +7,27 @@ import torch
 from bestfor import rng
 from bestfor.lm.packing import Pack
 from bestfor.rewards.lora.attach import OWN, SHARED
-from bestfor.rewards.lora.heads import Heads
-from bestfor.rewards.lora.training import Body, Descent, Stage
+from bestfor.rewards.lora.heads import LoraHeads
+from bestfor.rewards.lora.training import LoraRun, StateSource, TrainingStage
 from bestfor.testing.rewards import taste_examples
 from support.lora import SHORT, fitting
 
 EXAMPLES = taste_examples(users=3, queries=3, candidates=4, seed=3)
 
 
-def run_of(course, *, loud=True, **stage):
+def run_of(work, *, loud=True, **stage):
     """A run of the adapter for everybody, with heads and weights that are not zero."""
-    weights = course.adapted.start(SHARED, 0)
+    weights = work.adapted.start(SHARED, 0)
     draw = rng.derive(5, "weights")
     with torch.no_grad():
         for weight in weights.values():
             weight.copy_(torch.from_numpy(draw.normal(size=tuple(weight.shape)) * 0.1))
-    heads = Heads.zero(stage.pop("users", 3), len(course.context.standard.centre), torch.device("cpu"))
+    heads = LoraHeads.zero(stage.pop("users", 3), len(work.context.standard.centre), torch.device("cpu"))
     for value in heads.tensors().values():
         value.copy_(torch.from_numpy(draw.normal(size=tuple(value.shape)) * loud))
-    made = Stage((SHARED,), 1e-2, 1000, stage.pop("epochs", 4), before=9)
-    body = Body(course.adapted.states, weights, course.adapted.training)
-    return Descent(course.rows, body, heads, replace(made, **stage), course.context)
+    made = TrainingStage((SHARED,), 1e-2, 1000, stage.pop("epochs", 4), before=9)
+    body = StateSource(work.adapted.states, weights, work.adapted.training)
+    return LoraRun(work.rows, body, heads, replace(made, **stage), work.context)
 
 
 def gradient(run):
@@ -48,8 +48,8 @@ LOSSES = ["gaussian", "point", "bradley_terry"]
 def test_gradients_of_several_batches_add_up_to_that_of_one(loss, qwen2, tmp_path):
     found = []
     for tokens in (10**6, 600, 1):
-        with fitting(qwen2, EXAMPLES, tmp_path, tokens=tokens, loss=loss) as course:
-            run = run_of(course)
+        with fitting(qwen2, EXAMPLES, tmp_path, tokens=tokens, loss=loss) as work:
+            run = run_of(work)
             found.append(gradient(run))
             assert len(run._batches(run.bundles)) == {10**6: 1, 600: 2, 1: 9}[tokens]
     assert all(float(value.abs().max()) > 0 for name, value in found[0][1].items() if "spread" not in name)
@@ -64,11 +64,9 @@ LAYERS = {"qwen2": "Qwen2DecoderLayer", "bert": "BertLayer"}
 def test_checkpointing_changes_no_gradient(folder, request, tmp_path):
     path, found, every = request.getfixturevalue(folder), [], {"targets": ("all-linear",), "user_targets": ()}
     for checkpointing in (False, True):
-        with fitting(path, EXAMPLES, tmp_path, checkpointing=checkpointing, **every) as course:
-            run, seen = run_of(course), []
-            layer = next(
-                module for module in course.adapted._model.modules() if type(module).__name__ == LAYERS[folder]
-            )
+        with fitting(path, EXAMPLES, tmp_path, checkpointing=checkpointing, **every) as work:
+            run, seen = run_of(work), []
+            layer = next(module for module in work.adapted._model.modules() if type(module).__name__ == LAYERS[folder])
             next(layer.children()).register_forward_pre_hook(lambda *_, seen=seen: seen.append(1))
             run.gradient(run.bundles)
             found.append((0.0, {name: w.grad.clone() for name, w in run.weights.items() if w.grad is not None}))
@@ -78,8 +76,8 @@ def test_checkpointing_changes_no_gradient(folder, request, tmp_path):
 
 @pytest.mark.parametrize(("loss", "folder"), [*((loss, "qwen2") for loss in LOSSES), ("gaussian", "qwen3")])
 def test_training_lowers_the_loss(loss, folder, request, tmp_path):
-    with fitting(request.getfixturevalue(folder), EXAMPLES, tmp_path, loss=loss, head_rate=0.05) as course:
-        run = run_of(course, loud=False, rows=12, epochs=8)
+    with fitting(request.getfixturevalue(folder), EXAMPLES, tmp_path, loss=loss, head_rate=0.05) as work:
+        run = run_of(work, loud=False, rows=12, epochs=8)
         before = gradient(run)[0]
         for number in range(8):
             run.epoch(number)
@@ -87,15 +85,15 @@ def test_training_lowers_the_loss(loss, folder, request, tmp_path):
 
 
 def test_a_user_is_trained_the_same_whoever_was_before(qwen2, tmp_path):
-    def own(course, user):
-        run = course.begin(user, course.rows.take(course.rows.user == user), heads)
+    def own(work, user):
+        run = work.user_run(user, work.rows.take(work.rows.user == user), heads)
         run.epoch(0)
-        return {**course.adapted.layers(OWN), "heads": (run.heads.own_mean.detach(),)}
+        return {**work.adapted.layers(OWN), "heads": (run.heads.own_mean.detach(),)}
 
-    with fitting(qwen2, EXAMPLES, tmp_path) as course:
-        heads, _ = course.together("final", course.rows, None, course._unjudged())
-        one, two = own(course, 1), own(course, 2)
-        again, alone = own(course, 2), own(course, 1)
+    with fitting(qwen2, EXAMPLES, tmp_path) as work:
+        heads, _ = work.train_shared("final", work.rows, None, work._unjudged())
+        one, two = own(work, 1), own(work, 2)
+        again, alone = own(work, 2), own(work, 1)
     for first, second in ((one, alone), (two, again)):
         for name, values in first.items():
             assert all(torch.equal(a, b) for a, b in zip(values, second[name], strict=True))
@@ -104,11 +102,11 @@ def test_a_user_is_trained_the_same_whoever_was_before(qwen2, tmp_path):
 
 def test_the_base_is_as_before(qwen2, tmp_path):
     pack = Pack((5, 6), ((7, 8, 9),), np.arange(1))
-    with fitting(qwen2, EXAMPLES, tmp_path, level="both", checkpointing=True) as course:
-        backbone = course.adapted._backbone
+    with fitting(qwen2, EXAMPLES, tmp_path, level="both", checkpointing=True) as work:
+        backbone = work.adapted._backbone
         names = {name for name, _ in backbone.model.named_parameters() if "lora" not in name}
-        run_of(course).epoch(0)
-        worn = course.adapted.states([pack])
+        run_of(work).epoch(0)
+        worn = work.adapted.states([pack])
     fresh = type(backbone)(qwen2)
     states = backbone.states(backbone.layout([pack]))
     assert torch.equal(states, fresh.states(fresh.layout([pack])).detach())
@@ -123,9 +121,9 @@ def test_the_base_is_as_before(qwen2, tmp_path):
 
 def test_dropout_is_drawn_for_each_step(qwen2, tmp_path):
     losses = []
-    with fitting(qwen2, EXAMPLES, tmp_path, dropout=0.5) as course:
+    with fitting(qwen2, EXAMPLES, tmp_path, dropout=0.5) as work:
         for _ in range(2):
-            run = run_of(course, rows=12)
+            run = run_of(work, rows=12)
             run.epoch(0)
             losses.append(gradient(run)[0])
         torch.manual_seed(1)
@@ -137,10 +135,10 @@ def test_dropout_is_drawn_for_each_step(qwen2, tmp_path):
 
 def test_texts_that_people_share_are_read_once(qwen2, tmp_path):
     shared = taste_examples(users=4, queries=1, candidates=6, shared=True)
-    with fitting(qwen2, shared, tmp_path) as course:
-        rows = course.rows
+    with fitting(qwen2, shared, tmp_path) as work:
+        rows = work.rows
         assert (len(rows), len(rows.packs), rows.levels) == (24, 6, False)
-        found = course.context.predict(rows, course._base, [run_of(course, users=4).heads])[0, 0]
+        found = work.context.predict(rows, work._base, [run_of(work, users=4).heads])[0, 0]
     alone = [shared.take(shared.user == user) for user in range(4)]
     for user, mine in enumerate(alone):
         with fitting(qwen2, mine, tmp_path) as other:

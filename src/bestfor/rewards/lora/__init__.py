@@ -1,4 +1,4 @@
-"""LoRA: a language model with an adapter and heads for each user."""
+"""Reward users' texts by a language model with LoRA: an adapter and heads for each user."""
 
 from bestfor.rewards.lora.model import Config, Lora
 

@@ -1,4 +1,4 @@
-"""A backbone while its adapters are trained: one for everybody and one for the user at hand, through peft."""
+"""Attach adapters to a backbone for training, through peft: one for everybody and one for the user at hand."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ SHARED, OWN = "shared", "own"
 LAYERS = (torch.nn.Linear, Conv1D)
 
 
-class Adapted:
-    """A backbone that wears what is being trained; made by :func:`adapted`.
+class AdaptedBackbone:
+    """Backbone with the adapters that are being trained; made by :func:`attach_adapters`.
 
     Args:
         backbone: the base; never changed.
         config: shapes of the adapters.
-        wrapped: the base in peft's hands.
+        wrapped: the base as peft has it.
     """
 
     def __init__(self, backbone: Backbone, config: Config, wrapped: PeftModel) -> None:
@@ -43,7 +43,7 @@ class Adapted:
         self._names = [name for name in (SHARED, OWN) if name in wrapped.peft_config]
 
     def start(self, name: str, seed: int, user: str = "") -> dict[str, Tensor]:
-        """First weights of an adapter: A uniform as in a linear layer, B zero; only they are trained.
+        """Draw first weights of an adapter: A uniform as in a linear layer, B zero; only they are trained.
 
         Args:
             name: ``SHARED`` or ``OWN``.
@@ -53,12 +53,12 @@ class Adapted:
         Returns:
             The weights by name.
         """
-        self.wear([SHARED] if name == SHARED else self._names)
+        self.activate([SHARED] if name == SHARED else self._names)
         found: dict[str, Tensor] = {}
         for place, weights in self._model.named_parameters():
-            mine = f".{name}." in place and ".lora_" in place
-            weights.requires_grad_(mine)
-            if not mine:
+            own = f".{name}." in place and ".lora_" in place
+            weights.requires_grad_(own)
+            if not own:
                 continue
             found[place] = weights
             with torch.no_grad():
@@ -69,12 +69,12 @@ class Adapted:
                     weights.copy_(torch.from_numpy(drawn))
         return found
 
-    def wear(self, names: list[str]) -> None:
-        """Which adapters count from now on."""
+    def activate(self, names: list[str]) -> None:
+        """Activate these adapters and no others."""
         cast(Any, self._wrapped.base_model).set_adapter(names)
 
     def layers(self, name: str) -> Mapping[str, Pair]:
-        """An adapter as it is stored: copies of A and of B times alpha / rank, by layer."""
+        """Return an adapter as it is stored: copies of A and of B times alpha / rank, by layer."""
         found: dict[str, Pair] = {}
         for path, module in self._model.named_modules():
             if name in getattr(module, "lora_A", {}):
@@ -84,14 +84,14 @@ class Adapted:
         return found
 
     def states(self, packs: Sequence[Pack]) -> Tensor:
-        """The state of every text of the packs, shape (texts, hidden) in float32."""
+        """Compute the state of every text of the packs, shape (texts, hidden) in float32."""
         dtype = self._backbone.model.dtype
         with torch.autocast(self._backbone.device.type, dtype, enabled=dtype != torch.float32):
             return self._backbone.states(self._backbone.layout(packs))
 
     @contextmanager
     def training(self) -> Iterator[None]:
-        """Within, activations are checkpointed and adapters' inputs dropped where that is wanted.
+        """Switch to training: within, activations are checkpointed and adapters' inputs dropped where that is wanted.
 
         A base's own dropout stays off: it would draw from a stream that all users share.
         """
@@ -108,7 +108,7 @@ class Adapted:
                 module.training = False
 
     def close(self) -> None:
-        """Leave the base as it was."""
+        """Detach the adapters and leave the base as it was."""
         model = cast(Any, self._model)
         with _quiet():
             if self._config.checkpointing:
@@ -120,14 +120,14 @@ class Adapted:
 
 
 @contextmanager
-def adapted(backbone: Backbone, config: Config) -> Iterator[Adapted]:
-    """Within, the backbone wears adapters; then it is as before.
+def attach_adapters(backbone: Backbone, config: Config) -> Iterator[AdaptedBackbone]:
+    """Attach new adapters to a backbone within the context; then it is as before.
 
     Raises:
         InputError: the backbone has no layers of these names.
     """
-    _ = backbone.packs  # probed before anything is worn
-    first, *others = [name for name in (SHARED, OWN) if wears(config, name)]
+    _ = backbone.packs  # probed before anything is attached
+    first, *others = [name for name in (SHARED, OWN) if has_adapter(config, name)]
     names = sorted({name.split(".")[-1] for name, one in backbone.model.named_modules() if isinstance(one, LAYERS)})
     with _quiet():
         try:
@@ -137,18 +137,18 @@ def adapted(backbone: Backbone, config: Config) -> Iterator[Adapted]:
         except ValueError as error:
             found = f"no layers to adapt ({str(error).split('. ')[0]})"
             raise InputError(f"backbone '{backbone.name}'", found, f"some of {', '.join(names)}") from error
-    worn = Adapted(backbone, config, wrapped)
+    adapted = AdaptedBackbone(backbone, config, wrapped)
     try:
         if config.checkpointing:
             with _quiet():
                 backbone.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        yield worn
+        yield adapted
     finally:
-        worn.close()
+        adapted.close()
 
 
-def wears(config: Config, name: str) -> bool:
-    """Whether there is such an adapter: ``SHARED`` or ``OWN``."""
+def has_adapter(config: Config, name: str) -> bool:
+    """Tell whether these settings have an adapter of this name, ``SHARED`` or ``OWN``."""
     return config.level in ("both", "global" if name == SHARED else "user")
 
 

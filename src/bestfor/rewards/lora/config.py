@@ -1,4 +1,4 @@
-"""How a language model is made a user reward model, as plain data: nothing heavy is imported for it."""
+"""Settings of the LoRA reward model, as plain data: nothing heavy is imported for them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Loss = Literal["gaussian", "point", "bradley_terry"]
 
 
 class Config(BaseModel):
-    """Backbone, adapters, loss, and how they are trained.
+    """Settings of backbone, adapters, loss, and training.
 
     Attributes:
         backbone: a checkpoint's folder, a hub name, or ``"embedded"``, the small model of the package.
@@ -20,7 +20,7 @@ class Config(BaseModel):
         warm_up: first passes over the labels, those of ``probe`` included, of squared error; variances come after.
         faithful: whether the variance's gradient stops at the heads, so that adapters are shaped by the mean alone
             (Stirn et al. 2023): else they learn labels by heart for the variance's sake.
-        level: who wears an adapter: everybody the same and each user a small one on top, everybody alone, or each user
+        level: who has an adapter: everybody the same and each user a small one on top, everybody alone, or each user
             alone.
         own_heads: whether users' heads deviate from the shared ones; with ``level = "global"`` and without them nothing
             is personal.

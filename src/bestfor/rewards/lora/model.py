@@ -1,4 +1,4 @@
-"""LoRA: the user reward model of Zhang & He 2026, a language model with an adapter and heads for each user.
+"""Reward by a language model with an adapter (LoRA) and heads for each user: the model of Zhang & He 2026.
 
     h = last state of (prompt, text) under W + dW + dW_u,   m = x(h)'(v + v_u),   log s^2 = x(h)'(a + a_u)
     minimise  sum_i l(y_i, m_i + c_q, s_i) + priors
@@ -39,13 +39,13 @@ from bestfor.types import RewardEstimate
 if TYPE_CHECKING:
     from bestfor.lm.adapter_files import AdapterStore
     from bestfor.lm.states import Backbone
-    from bestfor.rewards.lora.training import State
+    from bestfor.rewards.lora.resume import FitFiles
 
 __all__ = ["Config", "Lora"]
 
 
 class Lora(RewardModel):
-    """A language model with adapters and heads.
+    """Language model with adapters and heads for everybody and for each user.
 
     Args:
         config: the settings.
@@ -70,7 +70,7 @@ class Lora(RewardModel):
         if self.config.loss == "bradley_terry":
             self.scale = "arbitrary"
         self._store: AdapterStore | None = None
-        self._work: State | None = None
+        self._work: FitFiles | None = None
         self._temporary: Path | None = None
 
     @cached_property
@@ -93,15 +93,15 @@ class Lora(RewardModel):
         return self.config.loss == "gaussian"
 
     def ready(self) -> None:
-        """Look for the backbone and what it is to run on."""
+        """Check that the backbone and what it is to run on are there."""
         _ = self.backbone
 
     def _fit(self, examples: Examples, rng: int) -> None:
         base = self.backbone
-        from bestfor.rewards.lora import fit as _lora_fit
+        from bestfor.rewards.lora.fit import fit
 
         base.shortened.clear()
-        learned = _lora_fit.fit(examples, self.config, base, self._root(), rng, self._fit_notes.append)
+        learned = fit(examples, self.config, base, self._root(), rng, self._fit_notes.append)
         self._weights, self._store, self._work = learned.weights, learned.store, learned.state
         self._abstained = learned.abstained
         passes = learned.passes
@@ -117,20 +117,20 @@ class Lora(RewardModel):
 
     def _predict(self, examples: Examples) -> RewardEstimate:
         base = self.backbone
-        from bestfor.rewards.lora import fit as _lora_fit
+        from bestfor.rewards.lora.fit import read_states
 
         if self._store is None:
             raise BestforError(f"'{self.kind}' predicts after fit or load")
         base.shortened.clear()
         known = self._known_codes(examples.users)
         codes = known[examples.user]
-        wearer = {
+        adapted = {
             user: int(code)
             for user, code in zip(examples.users, known, strict=True)
             if code >= 0 and self._weights.digest(int(code))
         }
         model = (self.config, base, self._store)
-        states, state = _lora_fit.score(examples, wearer, model, self._predict_notes.append)
+        states, state = read_states(examples, adapted, model, self._predict_notes.append)
         mean, variance = self._weights.predict(states, state, codes)
         served = "the heads that all users share" if self.config.level == "user" else "what all users share"
         self._note_strangers(examples, codes, served)
@@ -163,7 +163,7 @@ class Lora(RewardModel):
         return digest
 
     def _copy(self, source: Path, target: Path) -> None:
-        """Put the adapters where they belong; the folder's name is that of their content."""
+        """Copy the adapters to where they belong; the folder's name is that of their content."""
         from bestfor.lm.adapter_files import SHARED, file_of
 
         if target.is_dir() and target.samefile(source):
@@ -189,7 +189,7 @@ class Lora(RewardModel):
                 self._store.expect(user, digest)
 
     def _root(self) -> Path:
-        """Where fits keep their state; a folder that goes with the model where no cache was named."""
+        """Find where fits keep their state; a folder that goes with the model where no cache was named."""
         if self._cache is not None:
             return Path(self._cache)
         if self._temporary is None:

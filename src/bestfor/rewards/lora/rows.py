@@ -1,6 +1,7 @@
-"""Labelled candidates in tokens: packs by query, what is never apart, and which rows are held out.
+"""Encode labelled candidates to packs of tokens by query, hold some out, and schedule them in steps and batches.
 
-How packs make up the steps of a pass, and the batches of a step that fit on a device.
+Packs of one bundle are never apart, since their rows share a level or are compared with each other. A pass is made of
+steps of about as many rows, and a step of batches that fit on a device.
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ if TYPE_CHECKING:
 PACKED = 1024
 """Tokens of the texts of a pack: attention is quadratic in it."""
 SHARED_FROM = 2.0
+"""Labels a text from which people are taken to rate the same texts."""
 ALONE = 8
 """Queries of one candidate that are compared with each other."""
+WINDOW = 8
+"""Steps among which packs are sorted by length: little padding, and an order that is still random."""
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Rows over texts in tokens.
+class TokenRows:
+    """Labelled rows over texts in tokens.
 
     Attributes:
         packs: texts of one query each; ``Pack.rows`` are numbers of texts, ``Pack.user`` the user's code.
@@ -66,8 +70,8 @@ class Rows:
             owner[pack.rows] = place
         return owner[self.text]
 
-    def take(self, mask: BoolArray) -> Rows:
-        """Some rows, with the packs and texts that they need; texts and bundles keep their numbers."""
+    def take(self, mask: BoolArray) -> TokenRows:
+        """Take some rows, with the packs and texts that they need; texts and bundles keep their numbers."""
         needed = np.unique(self.text[mask])
         places = np.unique(self.pack[mask])
         packs: list[Pack] = []
@@ -77,10 +81,10 @@ class Rows:
             packs.append(replace(pack, texts=tuple(pack.texts[k] for k in kept), rows=pack.rows[kept]))
         queries = tuple(self.queries[place] for place in places)
         rows = (self.text[mask], self.user[mask], self.target[mask])
-        return Rows(tuple(packs), self.bundle[places], *rows, queries, self.levels)
+        return TokenRows(tuple(packs), self.bundle[places], *rows, queries, self.levels)
 
     def bundles(self) -> list[Bundle]:
-        """What is never apart, in the order of its numbers."""
+        """Collect the bundles, in the order of their numbers."""
         codes, place = np.unique(self.bundle, return_inverse=True)
         owner = place[self.pack]
         packs: list[list[int]] = [[] for _ in codes]
@@ -89,7 +93,7 @@ class Rows:
         order = np.argsort(owner, kind="stable")
         ends = np.cumsum(np.bincount(owner, minlength=len(codes)))[:-1]
         rows = np.split(order, ends)
-        return [Bundle(tuple(mine), some) for mine, some in zip(packs, rows, strict=True)]
+        return [Bundle(tuple(own), some) for own, some in zip(packs, rows, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -106,14 +110,14 @@ class Bundle:
 
 
 def pairs_of(examples: Examples) -> IntArray:
-    """Code of each row's (user, query), shape (n,), in ascending order of both codes."""
+    """Number each row's (user, query), shape (n,), in ascending order of both codes."""
     return np.unique(examples.user * len(examples.queries) + examples.query, return_inverse=True)[1]
 
 
 def encode_rows(
     examples: Examples, backbone: Backbone, *, items: int, pairwise: bool, centre: float, unit: float
-) -> Rows:
-    """Labelled rows in tokens, texts of a query behind their prompt.
+) -> TokenRows:
+    """Encode labelled rows, texts of a query behind their prompt.
 
     Args:
         examples: n rows in canonical order.
@@ -126,18 +130,18 @@ def encode_rows(
     Raises:
         InputError: a text that is too long for the backbone.
     """
-    packs, text, queries = texts_of(examples, backbone, items)
+    packs, text, queries = encode_texts(examples, backbone, items)
     levels = int(pairs_of(examples).max()) + 1 > len(np.unique(examples.user))
     if not (pairwise or levels):
-        packs, text, queries = _shared(packs, text, queries)
-    bundle = _together(packs) if pairwise else np.arange(len(packs))
+        packs, text, queries = _pack_by_text(packs, text, queries)
+    bundle = _bundle_codes(packs) if pairwise else np.arange(len(packs))
     target = (examples.utility - centre) / unit
-    return Rows(tuple(packs), bundle, text, examples.user, target, tuple(queries), levels)
+    return TokenRows(tuple(packs), bundle, text, examples.user, target, tuple(queries), levels)
 
 
-def _shared(packs: list[Pack], text: IntArray, queries: list[str]) -> tuple[list[Pack], IntArray, list[str]]:
-    """A pack for each text where people rate the same ones: it is read once for all of them."""
-    made, _, place = merged(packs, [0] * len(packs))
+def _pack_by_text(packs: list[Pack], text: IntArray, queries: list[str]) -> tuple[list[Pack], IntArray, list[str]]:
+    """Make a pack for each text where people rate the same ones: it is read once for all of them."""
+    made, _, place = merge_packs(packs, [0] * len(packs))
     if len(text) < SHARED_FROM * sum(len(pack.texts) for pack in made):
         return packs, text, queries
     names = {pack.prompt: query for pack, query in zip(reversed(packs), reversed(queries), strict=True)}
@@ -145,8 +149,8 @@ def _shared(packs: list[Pack], text: IntArray, queries: list[str]) -> tuple[list
     return alone, place[text], [names[pack.prompt] for pack in alone]
 
 
-def texts_of(examples: Examples, backbone: Backbone, items: int) -> tuple[list[Pack], IntArray, list[str]]:
-    """Distinct texts of each (user, query) behind its prompt.
+def encode_texts(examples: Examples, backbone: Backbone, items: int) -> tuple[list[Pack], IntArray, list[str]]:
+    """Encode the distinct texts of each (user, query) behind its prompt.
 
     Args:
         examples: n rows in canonical order, with the users' histories.
@@ -167,11 +171,11 @@ def texts_of(examples: Examples, backbone: Backbone, items: int) -> tuple[list[P
         query, user = int(examples.query[rows[0]]), int(examples.user[rows[0]])
         codes, place = np.unique(examples.text[rows], return_inverse=True)
         text[rows] = count + place
-        name, shown = examples.queries[query], ()
+        name, earlier = examples.queries[query], ()
         if items and examples.history is not None:
-            shown = examples.history.before(examples.users[user], name)[-items:][::-1]
+            earlier = examples.history.before(examples.users[user], name)[-items:][::-1]
         wrote = [examples.texts[code] for code in codes]
-        prompt, *tokens = backbone.encode(name, examples.inputs[query], wrote, shown)
+        prompt, *tokens = backbone.encode(name, examples.inputs[query], wrote, earlier)
         parts = split_packs([Pack(prompt, tuple(tokens), count + np.arange(len(codes)), user)], PACKED)
         packs += parts
         queries += [name] * len(parts)
@@ -179,34 +183,34 @@ def texts_of(examples: Examples, backbone: Backbone, items: int) -> tuple[list[P
     return packs, text, queries
 
 
-def merged(packs: Sequence[Pack], wearers: Sequence[int]) -> tuple[list[Pack], list[int], IntArray]:
-    """Packs with one prompt and one wearer made one, equal texts once.
+def merge_packs(packs: Sequence[Pack], owners: Sequence[int]) -> tuple[list[Pack], list[int], IntArray]:
+    """Merge packs with one prompt and one adapter, equal texts once.
 
     Args:
         packs: their rows number the texts of all of them.
-        wearers: who wears what while each pack is read.
+        owners: whose adapter is attached while each pack is read.
 
     Returns:
-        The new packs, their wearers, and for every old text the number of the new one, shape (texts,).
+        The new packs, their owners, and for every old text the number of the new one, shape (texts,).
     """
     found: dict[tuple[int, Tokens], dict[Tokens, list[int]]] = {}
-    for pack, wearer in zip(packs, wearers, strict=True):
-        texts = found.setdefault((wearer, pack.prompt), {})
+    for pack, owner in zip(packs, owners, strict=True):
+        texts = found.setdefault((owner, pack.prompt), {})
         for tokens, row in zip(pack.texts, pack.rows.tolist(), strict=True):
             texts.setdefault(tokens, []).append(row)
     place = np.empty(sum(len(pack.texts) for pack in packs), dtype=np.int64)
     made: list[Pack] = []
     count = 0
-    for (wearer, prompt), texts in found.items():
-        made.append(Pack(prompt, tuple(texts), count + np.arange(len(texts)), wearer))
+    for (owner, prompt), texts in found.items():
+        made.append(Pack(prompt, tuple(texts), count + np.arange(len(texts)), owner))
         for rows in texts.values():
             place[rows] = count
             count += 1
-    return made, [wearer for wearer, _ in found], place
+    return made, [owner for owner, _ in found], place
 
 
-def hold_out(rows: Rows, share: float, draw: np.random.Generator) -> BoolArray:
-    """Which rows are held out, shape (n,): about a share of every user's queries, or of their rows.
+def hold_out(rows: TokenRows, share: float, draw: np.random.Generator) -> BoolArray:
+    """Choose rows to hold out, shape (n,): about a share of every user's queries, or of their rows.
 
     Where people share texts, whole texts are held out, because candidates to come are texts that nobody rated. Users
     of one or two queries would keep none: a share of their rows is held out.
@@ -219,24 +223,24 @@ def hold_out(rows: Rows, share: float, draw: np.random.Generator) -> BoolArray:
         return (draw.random(len(tokens)) < share)[wrote[rows.text]]
     held = np.zeros(len(rows), dtype=np.bool_)
     pack = rows.pack
-    for mine in by_code(rows.user):
-        queries = np.array(rows.queries)[pack[mine]]
+    for own in by_code(rows.user):
+        queries = np.array(rows.queries)[pack[own]]
         names, query = np.unique(queries, return_inverse=True)
-        units = query if len(names) > 2 else np.arange(len(mine))
+        units = query if len(names) > 2 else np.arange(len(own))
         count = int(units.max()) + 1
         chosen = draw.permutation(count)[: int(np.floor(share * count + 0.5))]
-        held[mine] = np.isin(units, chosen)
+        held[own] = np.isin(units, chosen)
     return held
 
 
 def by_code(codes: IntArray) -> list[IntArray]:
-    """Rows of each code, in ascending order of both."""
+    """Group rows by code, in ascending order of both."""
     order = np.argsort(codes, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
 
 
-def _together(packs: Sequence[Pack]) -> IntArray:
-    """Bundles in which every text has another one to be compared with, where its user has one; shape (packs,)."""
+def _bundle_codes(packs: Sequence[Pack]) -> IntArray:
+    """Number bundles, shape (packs,), in which every text has another to be compared with, where its user has one."""
     bundle = np.arange(len(packs))
     alone: dict[int, list[int]] = {}
     for place, pack in enumerate(packs):
@@ -249,12 +253,8 @@ def _together(packs: Sequence[Pack]) -> IntArray:
     return bundle
 
 
-WINDOW = 8
-"""Steps among which packs are sorted by length: little padding, and an order that is still random."""
-
-
-def schedule(rows: Rows, bundles: Sequence[Bundle], each: int, seed: int, *names: str | int) -> list[list[int]]:
-    """Bundles of each step of a pass: about ``each`` rows, of similar length, in an order drawn from (seed, names)."""
+def schedule(rows: TokenRows, bundles: Sequence[Bundle], each: int, seed: int, *names: str | int) -> list[list[int]]:
+    """Schedule the steps of a pass: bundles of about ``each`` rows, of similar length, ordered by (seed, names)."""
     draw = rng.derive(seed, "order", *names)
     steps: list[list[int]] = []
     lengths = [max(rows.packs[index].length for index in bundle.packs) for bundle in bundles]
@@ -267,8 +267,8 @@ def schedule(rows: Rows, bundles: Sequence[Bundle], each: int, seed: int, *names
     return [steps[index] for index in draw.permutation(len(steps)).tolist()]
 
 
-def batches(rows: Rows, bundles: Sequence[Bundle], tokens: int, *, packed: bool) -> list[list[Bundle]]:
-    """Bundles in batches of at most so many padded tokens, shortest first; a longer bundle is one of its own."""
+def batches(rows: TokenRows, bundles: Sequence[Bundle], tokens: int, *, packed: bool) -> list[list[Bundle]]:
+    """Group bundles in batches of at most so many padded tokens, shortest first; a longer bundle is one of its own."""
     sizes = [_size(rows, bundle, packed=packed) for bundle in bundles]
     found: list[list[Bundle]] = []
     count = 0
@@ -282,14 +282,14 @@ def batches(rows: Rows, bundles: Sequence[Bundle], tokens: int, *, packed: bool)
     return found
 
 
-def largest(rows: Rows, bundles: Sequence[Bundle], *, packed: bool) -> int:
-    """Padded tokens of the largest bundle: no batch need be larger."""
+def largest(rows: TokenRows, bundles: Sequence[Bundle], *, packed: bool) -> int:
+    """Count padded tokens of the largest bundle: no batch need be larger."""
     sizes = (_size(rows, bundle, packed=packed) for bundle in bundles)
     return max(sequences * width for sequences, width in sizes)
 
 
-def _size(rows: Rows, bundle: Bundle, *, packed: bool) -> tuple[int, int]:
-    """Sequences of a bundle, and tokens of the longest."""
+def _size(rows: TokenRows, bundle: Bundle, *, packed: bool) -> tuple[int, int]:
+    """Count the sequences of a bundle, and the tokens of the longest."""
     packs = [rows.packs[index] for index in bundle.packs]
     if packed:
         return len(packs), max(pack.length for pack in packs)

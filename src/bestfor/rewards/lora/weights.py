@@ -1,4 +1,4 @@
-"""What is stored of a reward model on a language model's back, but for its adapters, and what it predicts from states.
+"""Store the heads of a LoRA reward model and predict from states: all of the model but its adapters.
 
 Plain arrays: neither torch nor the backbone is needed to read or check them.
 """
@@ -49,12 +49,12 @@ class Weights:
     shared: npt.NDArray[np.uint8]
 
     def arrays(self) -> Arrays:
-        """What is stored: rows of users apart."""
+        """Return what is stored, rows of users apart."""
         return {_stored(field.name): getattr(self, field.name) for field in fields(self)}
 
     @classmethod
     def restore(cls, arrays: Mapping[str, npt.NDArray[Any]], users: int) -> Self:
-        """What :meth:`arrays` gave.
+        """Restore what :meth:`arrays` gave.
 
         Raises:
             ValueError: shapes that do not belong together.
@@ -70,7 +70,7 @@ class Weights:
         return found
 
     def digest(self, user: int | None) -> str:
-        """SHA-256 of a user's adapter, or of that for everybody; empty where there is none."""
+        """Return the SHA-256 of a user's adapter, or of that for everybody; empty where there is none."""
         row = self.shared if user is None else self.adapter[user]
         return row.tobytes().hex() if row.any() else ""
 
@@ -84,7 +84,7 @@ class Weights:
     def predict(
         self, states: npt.NDArray[np.float32], state: IntArray, codes: IntArray
     ) -> tuple[FloatArray, FloatArray]:
-        """Mean and variance of rows on the standard scale, each (n,).
+        """Predict mean and variance of rows on the standard scale, each (n,).
 
         Args:
             states: shape (texts, hidden).
@@ -103,7 +103,7 @@ class Weights:
 
 
 def digest_row(digest: str) -> npt.NDArray[np.uint8]:
-    """The bytes of a hexadecimal SHA-256; zeros for an empty one."""
+    """Convert a hexadecimal SHA-256 to bytes; zeros for an empty one."""
     return np.frombuffer(bytes.fromhex(digest) if digest else bytes(DIGEST), dtype=np.uint8)
 
 
