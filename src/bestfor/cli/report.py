@@ -13,13 +13,18 @@ from bestfor.cli._output import print_diagnosis, tell, writable
 def report(
     folder: Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)],
     picture: Annotated[
-        Path | None, typer.Option(help="Also write the curves as a picture (.png, .svg, .pdf).", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Also write the curves as a picture (.png, .svg, .pdf); needs the extra pictures.", show_default=False
+        ),
     ] = None,
 ) -> None:
     """Write report.html of a run again and print its summary; nothing is computed."""
+    from bestfor.extras import require
     from bestfor.runs.folder import load_diagnosis, write_picture, write_report
 
     if picture is not None:
+        require("matplotlib", "pictures")
         writable(picture)
     diagnosis = load_diagnosis(folder)
     page = write_report(folder)

@@ -1,7 +1,7 @@
 """Save a picture of a diagnosis by matplotlib: curves, captured shares, law over curve, within-query correlations.
 
-The page draws the same plots by itself; these are for papers and for ``report.png``. matplotlib is imported only when
-something is drawn, never through pyplot, so no global figure or backend is touched.
+The page draws the same plots by itself; these are for papers and for ``report.png``. matplotlib, of the extra
+``pictures``, is imported only when something is drawn, never through pyplot, so no global figure or backend is touched.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bestfor.errors import InputError
+from bestfor.extras import require
 from bestfor.report import view, words
 from bestfor.report.charts.plots import (
     BeyondPlot,
@@ -68,6 +69,7 @@ def save(path: str | Path, diagnosis: Mapping[str, Any], *, model: str | None = 
 
     Raises:
         InputError: it is no diagnosis, has no such model, or the ending is another one.
+        MissingExtraError: matplotlib is not installed.
     """
     path = Path(path)
     report = view.read(diagnosis)
@@ -81,8 +83,7 @@ def save(path: str | Path, diagnosis: Mapping[str, Any], *, model: str | None = 
     }
     if path.suffix not in metadata:
         raise InputError(str(path), f"the ending '{path.suffix}'", ".png, .svg or .pdf")
-    from matplotlib import rc_context
-
+    rc_context = require("matplotlib", "pictures").rc_context
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
