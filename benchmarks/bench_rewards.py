@@ -29,7 +29,7 @@ from sklearn.linear_model import BayesianRidge
 from bestfor.diagnostics import best_of_n
 from bestfor.rewards.features import FeatureConfig, Space
 from bestfor.rewards.hierarchical import Config
-from bestfor.rewards.hierarchical.fit import Fitted, fit_rows, judge, predict_rows
+from bestfor.rewards.hierarchical.fit import HierarchicalFit, fit_rows, judge_users, predict_rows
 from bestfor.rewards.hierarchical.users import Scorer, means
 from bestfor.rewards.rows import FeatureRows
 
@@ -54,7 +54,7 @@ def main() -> None:
     chosen, free = timed(lambda: fit_rows(rows, groups, Config(variance_head=False), rng=0))
     print(f"fit, structure chosen:       {chosen}, {peak():.0f} MB at most: {free.structure.covariance}")
     del free
-    judged, _ = timed(lambda: judge(rows, fitted))
+    judged, _ = timed(lambda: judge_users(rows, fitted))
     print(f"leave-one-out of every user: {judged}")
     alone: dict[int, BayesianRidge] = {}
     for precision in (np.float32, np.float64):
@@ -118,14 +118,14 @@ def alone_users(rows: FeatureRows, count: int, precision: type) -> tuple[Cost, d
     return Cost(cost.clock * factor, cost.busy * factor), dict(zip(users, models, strict=True))
 
 
-def compare(world: World, fitted: Fitted, alone: dict[int, BayesianRidge]) -> None:
+def compare(world: World, fitted: HierarchicalFit, alone: dict[int, BayesianRidge]) -> None:
     """Captured share of both on fresh candidates of the users whom the loop fitted."""
     users = np.array(list(alone))
     z, utility = world.candidates(users, CANDIDATES)
     flat = z.reshape(-1, z.shape[2])
     mean, _, whole = predict_rows(fitted, flat, np.repeat(users, CANDIDATES))
     single = np.concatenate([model.predict(part[:, :-1]) for model, part in zip(alone.values(), z, strict=True)])
-    names = {"hierarchical": mean, "BayesianRidge": single, "mean of all": flat @ fitted.people.shared}
+    names = {"hierarchical": mean, "BayesianRidge": single, "mean of all": flat @ fitted.posteriors.shared}
     print(f"captured share of Best-of-{N} among {CANDIDATES} fresh candidates of {len(users)} users:")
     for name, reward in names.items():
         print(f"  {name:<14} {captured(reward, utility):.3f}")
@@ -142,11 +142,11 @@ def captured(reward: np.ndarray, utility: np.ndarray) -> float:
     return (picked - base) / (best - base)
 
 
-def score(world: World, fitted: Fitted) -> None:
+def score(world: World, fitted: HierarchicalFit) -> None:
     """One user's candidates as a service scores them, and everybody's at once."""
     users, p = len(world.own), len(world.shared)
     one, _ = world.candidates(np.array([users // 2]), CANDIDATES)
-    weights = fitted.people.weights[users // 2]
+    weights = fitted.posteriors.weights[users // 2]
     features = one[0, :, :-1].astype(np.float64)
     scorer = Scorer("someone", weights[:-1], float(weights[-1]), identity(p, p), None)
     print(f"{CANDIDATES} candidates of one user, features given: {median(lambda: scorer.score(features)):.4f} ms")
@@ -157,7 +157,7 @@ def score(world: World, fitted: Fitted) -> None:
     some = np.arange(min(users, 10_000))
     z = np.concatenate([world.candidates(some[at : at + CHUNK], CANDIDATES)[0] for at in range(0, len(some), CHUNK)])
     flat, codes = z.reshape(-1, p + 1), np.repeat(some, CANDIDATES)
-    costs = [timed(lambda: means(fitted.people.weights, flat, codes))[0] for _ in range(3)]
+    costs = [timed(lambda: means(fitted.posteriors.weights, flat, codes))[0] for _ in range(3)]
     rates = [len(flat) / min(times) / 1e6 for times in zip(*costs, strict=True)]
     print(f"{len(some)} users x {CANDIDATES} candidates: {rates[0]:.2f} million scores a second")
     print(f"  by processor time: {rates[1]:.2f} million")

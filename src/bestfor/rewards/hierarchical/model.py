@@ -4,13 +4,13 @@
 
 z are the features and an intercept, so a user's level is part of d_u. S says along which directions people differ; it
 is learned from all users, so a few labels of a new user go a long way, and without any label theta_0 answers. Its shape
-(none, isotropic, full under a prior of some strength) is the one that tells most of users whom it was not learned from.
+(none, isotropic, full under a prior of some strength) is the one that best predicts users whom it was not learned from.
 e_q ~ N(0, s2 t/p I) is what one query alone asks for: without it that would be learned as taste.
 
 With ``kernel = "rational_quadratic"`` z also holds features of a nonlinear kernel on texts: a Gaussian process with
 covariance (users) x (texts). Everything is closed-form empirical Bayes (Lindley & Smith 1972; Laird & Ware 1982); the
 optional variance head v weighs labels down where leave-one-out errors are large for everybody. Further labels are
-absorbed exactly, without another fit.
+added exactly, without another fit.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from bestfor.errors import BestforError
 from bestfor.rewards.features import FeatureConfig, check_signature, check_width
 from bestfor.rewards.features.kernel import TextKernel, fit_kernel
 from bestfor.rewards.hierarchical.fit import (
-    Fitted,
+    HierarchicalFit,
     LeftOutUsers,
     fit_rows,
-    head_features,
     held_out_temperature,
-    judge,
+    judge_users,
+    noise_features,
     noise_sizes,
     predict_rows,
 )
-from bestfor.rewards.hierarchical.labels import Compact, compact
+from bestfor.rewards.hierarchical.labels import CompactRows, compress_rows
 from bestfor.rewards.hierarchical.structure import Structure, restore_structure
-from bestfor.rewards.hierarchical.users import People, Scorer, absorb, settled_rows
-from bestfor.rewards.hierarchical.variances import Asked, Prior
+from bestfor.rewards.hierarchical.users import Scorer, UserPosteriors, add_labels, all_user_rows
+from bestfor.rewards.hierarchical.variances import CovarianceOption, Prior
 from bestfor.rewards.model import AbsorbingModel
 from bestfor.rewards.rows import FeatureRows, with_intercept
 from bestfor.types import FloatArray, IntArray, RewardEstimate
@@ -78,7 +78,7 @@ class Config(FeatureConfig):
     kernel_length: float = Field(default=0.5, gt=0)
     kernel_components: int = Field(default=64, ge=1, le=4096)
     landmarks: int = Field(default=512, ge=2, le=8192)
-    covariance: Asked = "auto"
+    covariance: CovarianceOption = "auto"
     rank: int = Field(default=8, ge=1, le=512)
     shrinkage: float = Field(default=60.0, ge=0)
     query_slopes: float | None = Field(default=None, ge=0)
@@ -101,7 +101,7 @@ class Hierarchical(AbsorbingModel):
 
     @property
     def structure(self) -> Structure | None:
-        """How users and queries differ, as told or as chosen; None before fit."""
+        """Structure of users' and queries' differences, as configured or as chosen; None before fit."""
         return self._fitted_values.structure if self._fitted else None
 
     @property
@@ -110,7 +110,7 @@ class Hierarchical(AbsorbingModel):
         return self._left_out
 
     def features(self, examples: Examples) -> FloatArray:
-        """What the model sees of every row, (n, features): components, surface, kernel."""
+        """Features of every row, (n, features): components, surface, kernel."""
         design = self._design(examples)
         if self._kernel is None:
             return design.rows()
@@ -121,7 +121,7 @@ class Hierarchical(AbsorbingModel):
         return np.hstack([design.rows(), self._kernel.features(vectors)[row]])
 
     def for_user(self, user: str) -> Scorer:
-        """What scores one user's candidates; made anew after :meth:`update`.
+        """Make what scores one user's candidates; made anew after :meth:`update`.
 
         Raises:
             BestforError: before fit, or the model was loaded for somebody else.
@@ -130,22 +130,22 @@ class Hierarchical(AbsorbingModel):
             raise BestforError(f"'{self.kind}' scores after fit or load")
         self._check_asked((user,))
         fitted, code = self._fitted_values, int(self._known_codes((user,))[0])
-        weights = fitted.people.shared if code < 0 else fitted.people.weights[code]
+        weights = fitted.posteriors.shared if code < 0 else fitted.posteriors.weights[code]
         level = fitted.centre + fitted.unit * float(weights[-1])
         return Scorer(user, fitted.unit * weights[:-1], level, self._space, self._kernel)
 
     def _absorb(self, examples: Examples, codes: IntArray) -> None:
-        """Also moves theta_0, to what it would be with these labels."""
+        """Add labels; also moves theta_0, to what it would be with them."""
         fitted = self._fitted_values
         z = with_intercept(self.features(examples))
-        size = noise_sizes(z, fitted.head) / fitted.people.prior.noise
+        size = noise_sizes(z, fitted.head) / fitted.posteriors.prior.noise
         order = np.argsort(codes[examples.user], kind="stable")
         user = np.searchsorted(np.sort(codes), codes[examples.user][order])
         target = (examples.utility[order] - fitted.centre) / fitted.unit
         rows = FeatureRows(z[order], target, user, examples.query[order])
-        levels, slopes = fitted.people.prior.ratio > 0, fitted.structure.slopes
-        extra = compact(rows, size[order], levels=levels, slopes=slopes)
-        self._fitted_values = replace(fitted, people=absorb(fitted.people, extra, np.sort(codes)))
+        levels, slopes = fitted.posteriors.prior.ratio > 0, fitted.structure.slopes
+        extra = compress_rows(rows, size[order], levels=levels, slopes=slopes)
+        self._fitted_values = replace(fitted, posteriors=add_labels(fitted.posteriors, extra, np.sort(codes)))
 
     def _fit(self, examples: Examples, rng: int) -> None:
         self._kernel, self._signature = None, ""
@@ -165,7 +165,7 @@ class Hierarchical(AbsorbingModel):
         self._temperature = 1.0
         if self.config.temper:
             self._temperature = held_out_temperature(rows, examples.text, groups, config, rng=rng, structure=structure)
-        self._left_out, abstained = judge(rows, self._fitted_values)
+        self._left_out, abstained = judge_users(rows, self._fitted_values)
         self._abstained = abstained if self.config.abstain else None
 
     def _predict(self, examples: Examples) -> RewardEstimate:
@@ -184,8 +184,8 @@ class Hierarchical(AbsorbingModel):
 
     def _state(self) -> tuple[dict[str, Any], Arrays]:
         self._sort_users()
-        fitted, people = self._fitted_values, self._fitted_values.people
-        prior, data = people.prior, people.data
+        fitted, posteriors = self._fitted_values, self._fitted_values.posteriors
+        prior, data = posteriors.prior, posteriors.data
         state = {"noise": prior.noise, "ratio": prior.ratio, "centre": fitted.centre, "unit": fitted.unit}
         state["temperature"] = self._temperature
         state |= fitted.structure.state()
@@ -194,14 +194,14 @@ class Hierarchical(AbsorbingModel):
             "deviation": prior.deviation,
             "slopes": prior.shared,
             "head": fitted.head,
-            "user.weights": people.weights,
+            "user.weights": posteriors.weights,
             "user.labels": labels,
             "user.labels.ends": data.ends,
         }
         if self._kernel is not None:
             state |= {"signature": self._signature}
             arrays |= {f"kernel.{name}": getattr(self._kernel, name) for name in ("landmarks", "basis", "centre")}
-        return state, {**arrays, **{name: getattr(people, name) for name in SHARED}}
+        return state, {**arrays, **{name: getattr(posteriors, name) for name in SHARED}}
 
     def _restore(self, state: dict[str, Any], arrays: Arrays) -> None:
         self._left_out, self._kernel, self._signature = None, None, ""
@@ -218,24 +218,24 @@ class Hierarchical(AbsorbingModel):
         shapes = [arrays[name].shape for name in ("deviation", *SHARED)] + [weights.shape, ends.shape]
         expected = [arrays["deviation"].shape[:1] * (1 + (arrays["deviation"].ndim > 1)), (p, p), (p,), (p,), (p, p)]
         shapes.append(arrays["head"].shape)
-        expected += [(users, p), (users + 1,), (head_features(self.config, p) + 1,)]
+        expected += [(users, p), (users + 1,), (noise_features(self.config, p) + 1,)]
         if shapes != expected or len(self._groups()) != p or labels.shape != (int(ends[-1]), p + 2):
             raise ValueError(f"arrays of shapes {shapes} and {labels.shape} for {len(self._groups())} features")
         target, level = labels[:, p].astype(np.float64), labels[:, p + 1].astype(np.float64)
-        data = Compact(np.ascontiguousarray(labels[:, :p]), target, level, ends, 0.0, len(labels), 0.0)
+        data = CompactRows(np.ascontiguousarray(labels[:, :p]), target, level, ends, 0.0, len(labels), 0.0)
         prior = Prior(arrays["deviation"], arrays["slopes"], float(state["noise"]), float(state["ratio"]))
-        people = People(prior, data, **{name: arrays[name] for name in SHARED}, weights=weights, changed={})
+        posteriors = UserPosteriors(prior, data, **{name: arrays[name] for name in SHARED}, weights=weights, changed={})
         scale = float(state["centre"]), float(state["unit"])
-        self._fitted_values = Fitted(people, arrays["head"], *scale, restore_structure(state))
+        self._fitted_values = HierarchicalFit(posteriors, arrays["head"], *scale, restore_structure(state))
 
     def _sort_users(self) -> None:
-        """Users in the order of their ids, what was absorbed since the fit in one piece with the rest."""
-        people = self._fitted_values.people
+        """Sort users by their ids, with labels since the fit in one piece with the rest."""
+        posteriors = self._fitted_values.posteriors
         order = np.array(sorted(range(len(self._users)), key=lambda code: self._users[code]), dtype=np.int64)
-        data = settled_rows(people, order)
-        if data is people.data:
+        data = all_user_rows(posteriors, order)
+        if data is posteriors.data:
             return
-        people = replace(people, data=data, weights=people.weights[order], changed={})
-        self._fitted_values = replace(self._fitted_values, people=people)
+        posteriors = replace(posteriors, data=data, weights=posteriors.weights[order], changed={})
+        self._fitted_values = replace(self._fitted_values, posteriors=posteriors)
         self._users, self._codes = tuple(self._users[code] for code in order), None
         self._abstained = None if self._abstained is None else self._abstained[order]

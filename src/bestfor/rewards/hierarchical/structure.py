@@ -1,7 +1,7 @@
-"""Which structure tastes have: chosen by what it says of users that it was not learned from.
+"""Choose the structure of tastes by how well it predicts users that it was not learned from.
 
-Users are dealt into groups. For each group scales and S are learned from the others, and the group's labels are judged
-by their log density, theta_0 integrated out,
+Users are divided into groups. For each group scales and S are learned from the others, and the group's labels are
+judged by their log density, theta_0 integrated out,
 
     log N(y_u; J theta_0, J (S + A^-1) J' + R)
 
@@ -18,17 +18,17 @@ from typing import Any, get_args
 import numpy as np
 
 from bestfor import rng as random
-from bestfor.rewards.hierarchical.labels import Compact, batches, compact, take
-from bestfor.rewards.hierarchical.users import settle
+from bestfor.rewards.hierarchical.labels import CompactRows, compress_rows, pad_batches, select_users
+from bestfor.rewards.hierarchical.users import fit_posteriors
 from bestfor.rewards.hierarchical.variances import (
     DIAGONAL,
     Covariance,
-    Learning,
+    LearningOptions,
     Prior,
-    expect,
-    learn,
+    evaluate,
+    inverse_cholesky,
     learn_scales,
-    root_inverse,
+    learn_variances,
 )
 from bestfor.rewards.rows import FeatureRows
 from bestfor.types import FloatArray, IntArray
@@ -50,7 +50,7 @@ SLOPE_USERS = 500
 
 @dataclass(frozen=True)
 class Structure:
-    """How users and queries differ.
+    """Covariance of users' tastes and variance of queries' own weights.
 
     Attributes:
         covariance: shape of S.
@@ -70,7 +70,7 @@ class Structure:
 
 
 def restore_structure(state: dict[str, Any]) -> Structure:
-    """The structure that :meth:`Structure.state` stored.
+    """Restore the structure that :meth:`Structure.state` stored.
 
     Raises:
         ValueError: it is none.
@@ -82,7 +82,7 @@ def restore_structure(state: dict[str, Any]) -> Structure:
 
 
 def choose_slopes(rows: FeatureRows, groups: IntArray) -> tuple[float, Prior, tuple[str, ...]]:
-    """The variance of queries' own weights, scales under it, and a note where it is not 0.
+    """Choose the variance of queries' own weights; gives it, scales under it, and a note where it is not 0.
 
     Args:
         rows: labels of users some of whom have several queries.
@@ -93,27 +93,27 @@ def choose_slopes(rows: FeatureRows, groups: IntArray) -> tuple[float, Prior, tu
         kept = np.isin(rows.user, np.linspace(0, users - 1, SLOPE_USERS).astype(np.int64))
         codes = [np.unique(codes[kept], return_inverse=True)[1] for codes in (rows.user, rows.query)]
         rows = FeatureRows(rows.z[kept], rows.y[kept], *codes)
-    plain, prior = _scaled(rows, groups, 0.0, None)
+    plain, prior = _evidence_of_slopes(rows, groups, 0.0, None)
     best, slopes = plain, 0.0
     for tried in SLOPES:
-        evidence, found = _scaled(rows, groups, tried, prior)
+        evidence, found = _evidence_of_slopes(rows, groups, tried, prior)
         if evidence <= best + (0.0 if slopes else EVIDENT):
             break
         best, slopes, prior = evidence, tried, found
     if not slopes:
         return 0.0, prior, ()
-    told = f"each query weighs features in a way of its own (variance {slopes:g} of the noise's)"
-    return slopes, prior, (f"{told}: {best - plain:.0f} nats of evidence",)
+    sentence = f"each query weighs features in a way of its own (variance {slopes:g} of the noise's)"
+    return slopes, prior, (f"{sentence}: {best - plain:.0f} nats of evidence",)
 
 
-def _scaled(rows: FeatureRows, groups: IntArray, slopes: float, start: Prior | None) -> tuple[float, Prior]:
-    data = compact(rows, np.ones(len(rows.y)), levels=True, slopes=slopes)
+def _evidence_of_slopes(rows: FeatureRows, groups: IntArray, slopes: float, start: Prior | None) -> tuple[float, Prior]:
+    data = compress_rows(rows, np.ones(len(rows.y)), levels=True, slopes=slopes)
     prior = learn_scales(data, groups, start)
-    return expect(data, list(batches(data)), prior).evidence, prior
+    return evaluate(data, list(pad_batches(data)), prior).evidence, prior
 
 
-def choose(data: Compact, start: Prior, structure: Structure, groups: IntArray, *, rng: int) -> Structure:
-    """The structure that tells most of unseen users, or no tastes at all where that tells nearly as much.
+def choose_structure(data: CompactRows, start: Prior, structure: Structure, groups: IntArray, *, rng: int) -> Structure:
+    """Choose the structure that predicts unseen users best, or no tastes at all where that is nearly as good.
 
     Args:
         data: compact rows of the users to learn from.
@@ -127,20 +127,22 @@ def choose(data: Compact, start: Prior, structure: Structure, groups: IntArray, 
         return replace(structure, covariance="isotropic")
     order, work = draw.permutation(users), np.diff(data.ends) * float(p) ** 2
     count = min(max(int(np.searchsorted(np.cumsum(work[order]), WORK)), ENOUGH), users)
-    names = [replace(structure, covariance=name) for name in DIAGONAL]
+    structures = [replace(structure, covariance=name) for name in DIAGONAL]
     if float(work[order[:count]].sum()) < 10 * WORK:
-        names += [replace(structure, covariance="inverse_wishart", shrinkage=strength) for strength in STRENGTHS]
+        structures += [replace(structure, covariance="inverse_wishart", shrinkage=strength) for strength in STRENGTHS]
     if count < users:
-        data = take(data, np.sort(order[:count]))
-    told, group = np.empty((len(names), count)), draw.permutation(np.arange(count) % GROUPS)
+        data = select_users(data, np.sort(order[:count]))
+    evidence, group = np.empty((len(structures), count)), draw.permutation(np.arange(count) % GROUPS)
     for part in range(GROUPS):
         held = group == part
-        told[:, held] = held_out_evidence(data, np.flatnonzero(~held), np.flatnonzero(held), groups, start, names)
-    return _pick(names, told)
+        evidence[:, held] = held_out_evidence(
+            data, np.flatnonzero(~held), np.flatnonzero(held), groups, start, structures
+        )
+    return _best_structure(structures, evidence)
 
 
 def held_out_evidence(
-    data: Compact, seen: IntArray, held: IntArray, groups: IntArray, start: Prior, names: list[Structure]
+    data: CompactRows, seen: IntArray, held: IntArray, groups: IntArray, start: Prior, structures: list[Structure]
 ) -> FloatArray:
     """Log density of held-out users' labels, S and theta_0 being learned from the others.
 
@@ -150,29 +152,29 @@ def held_out_evidence(
         held: codes of the others.
         groups: shape (p,), group of each feature.
         start: scales to begin with.
-        names: structures, from the simplest to the freest.
+        structures: structures, from the simplest to the freest.
 
     Returns:
         Shape (structures, held-out users).
     """
-    known, unseen = take(data, seen), take(data, held)
-    scales, out = learn_scales(known, groups, start), np.empty((len(names), len(held)))
-    for row, name in enumerate(names):
-        learning = Learning(groups, name.covariance, shrinkage=name.shrinkage, rounds=ROUNDS)
-        prior = scales if name.covariance == "isotropic" else learn(known, learning, scales)
-        people = settle(known, prior)
-        out[row] = user_evidence(unseen, prior, people.shared, people.shared_covariance)
+    known, unseen = select_users(data, seen), select_users(data, held)
+    scales, out = learn_scales(known, groups, start), np.empty((len(structures), len(held)))
+    for row, structure in enumerate(structures):
+        learning = LearningOptions(groups, structure.covariance, shrinkage=structure.shrinkage, rounds=ROUNDS)
+        prior = scales if structure.covariance == "isotropic" else learn_variances(known, learning, scales)
+        posteriors = fit_posteriors(known, prior)
+        out[row] = user_evidence(unseen, prior, posteriors.shared, posteriors.shared_covariance)
     return out
 
 
-def user_evidence(data: Compact, prior: Prior, shared: FloatArray, covariance: FloatArray) -> FloatArray:
+def user_evidence(data: CompactRows, prior: Prior, shared: FloatArray, covariance: FloatArray) -> FloatArray:
     """Log density of each user's labels where theta_0 ~ N(shared, covariance); shape (users,).
 
     Squares that compact rows leave out are of nobody: users get them by their rows.
     """
     wide, out = replace(prior, deviation=prior.full_deviation() + covariance), np.empty(len(data.ends) - 1)
-    for batch in batches(data):
-        inverse, _ = root_inverse(batch, wide)
+    for batch in pad_batches(data):
+        inverse, _ = inverse_cholesky(batch, wide)
         rest = np.where(batch.used, batch.target - batch.rows @ shared, 0.0)
         white = (inverse @ rest[:, :, None])[:, :, 0]
         logs = np.sum(np.log(np.diagonal(inverse, axis1=1, axis2=2)), axis=1)
@@ -182,22 +184,30 @@ def user_evidence(data: Compact, prior: Prior, shared: FloatArray, covariance: F
     return out - 0.5 * left * count / max(len(data.target), 1)
 
 
-def _pick(names: list[Structure], told: FloatArray) -> Structure:
-    """The best, or none where that is within a standard error of it."""
-    best = int(np.argmax(told[1:].mean(axis=1))) + 1
-    taken = 0 if _behind(told[best] - told[0])[0] <= _behind(told[best] - told[0])[1] else best
+def _best_structure(structures: list[Structure], evidence: FloatArray) -> Structure:
+    """Take the best, or none where that is within a standard error of it."""
+    best = int(np.argmax(evidence[1:].mean(axis=1))) + 1
+    gain, error = _mean_and_error(evidence[best] - evidence[0])
+    taken = 0 if gain <= error else best
     other = 0 if taken == 1 else 1
-    gain, error = _behind(told[taken] - told[other])
-    margin = f"{gain:+.3f} nats a held-out user against {_said(names[other])} (standard error {error:.3f})"
-    return replace(names[taken], notes=(*names[taken].notes, f"covariance of tastes: {_said(names[taken])}, {margin}"))
+    gain, error = _mean_and_error(evidence[taken] - evidence[other])
+    margin = f"{gain:+.3f} nats a held-out user against {_describe(structures[other])} (standard error {error:.3f})"
+    return replace(
+        structures[taken],
+        notes=(*structures[taken].notes, f"covariance of tastes: {_describe(structures[taken])}, {margin}"),
+    )
 
 
-def _behind(difference: FloatArray) -> tuple[float, float]:
+def _mean_and_error(difference: FloatArray) -> tuple[float, float]:
     """Mean and standard error over users."""
     return float(difference.mean()), float(difference.std() / np.sqrt(len(difference)))
 
 
-def _said(name: Structure) -> str:
-    if name.covariance == "none":
+def _describe(structure: Structure) -> str:
+    if structure.covariance == "none":
         return "none beyond a level"
-    return name.covariance if name.covariance in DIAGONAL else f"full, drawn to isotropic by {name.shrinkage:g} users"
+    return (
+        structure.covariance
+        if structure.covariance in DIAGONAL
+        else f"full, drawn to isotropic by {structure.shrinkage:g} users"
+    )

@@ -1,4 +1,4 @@
-"""What is kept of every user, and what it predicts.
+"""Compute the posterior of every user under fixed variances, predict with it, and add labels to it.
 
 A user's labels are kept as the few independent rows J that they come down to
 (:mod:`bestfor.rewards.hierarchical.labels`), in single precision: at most as many as labels or features, never a p x p
@@ -8,9 +8,8 @@ covariance. With V = J S J' + R and N = J'V^-1 J
     b = z - J'V^-1 JSz,
 
 and a further label is one more row: V grows, A gains the user's new N less the old one. Without rows this is the prior:
-theta_0 with z'Sz + z'A^-1 z. Woodbury's identity (Rasmussen & Williams 2006, appendix A.3).
-
-One user's linear reward at hand: arrays and two products, for a service that scores as candidates come in.
+theta_0 with z'Sz + z'A^-1 z. Woodbury's identity (Rasmussen & Williams 2006, appendix A.3). :class:`Scorer` is one
+user's reward in arrays, for a service that scores candidates as they come in.
 """
 
 from __future__ import annotations
@@ -25,21 +24,219 @@ import numpy.typing as npt
 from bestfor.errors import BestforError
 from bestfor.rewards.features import Space
 from bestfor.rewards.features.kernel import TextKernel
-from bestfor.rewards.hierarchical.labels import Batch, Compact, batches, compact, join, round_single
-from bestfor.rewards.hierarchical.variances import Prior, root_inverse, spread
+from bestfor.rewards.hierarchical.labels import (
+    CompactRows,
+    PaddedRows,
+    compress_rows,
+    join_rows,
+    pad_batches,
+    round_single,
+)
+from bestfor.rewards.hierarchical.variances import Prior, inverse_cholesky, times_covariance
 from bestfor.rewards.model import rounded
 from bestfor.rewards.rows import FeatureRows
 from bestfor.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
+class UserPosteriors:
+    """Posterior of all users under fixed variances.
+
+    Attributes:
+        prior: the variances.
+        data: compact rows of every user.
+        normal: shape (p, p), A.
+        right: shape (p,), sum of J'V^-1 y.
+        shared: shape (p,), theta_0 = A^-1 right.
+        shared_covariance: shape (p, p), A^-1.
+        weights: shape (users, p), theta_u.
+        changed: rows of users who gave further labels since the fit, by code.
+    """
+
+    prior: Prior
+    data: CompactRows
+    normal: FloatArray
+    right: FloatArray
+    shared: FloatArray
+    shared_covariance: FloatArray
+    weights: FloatArray
+    changed: dict[int, CompactRows]
+
+
+def fit_posteriors(data: CompactRows, prior: Prior) -> UserPosteriors:
+    """Compute the exact posterior of shared and personal weights for given variances."""
+    normal, right = np.diag(1 / prior.shared), np.zeros(len(prior.shared))
+    for batch in pad_batches(data):
+        gained = _information(batch, prior)
+        normal += gained[0]
+        right += gained[1]
+    covariance = _symmetric_inverse(normal)
+    shared = covariance @ right
+    weights = np.empty((len(data.ends) - 1, len(shared)))
+    for batch in pad_batches(data):
+        weights[batch.users] = _weights(batch, prior, shared)
+    return UserPosteriors(prior, data, normal, right, shared, covariance, weights, {})
+
+
+def add_labels(posteriors: UserPosteriors, extra: CompactRows, codes: IntArray) -> UserPosteriors:
+    """Add further labels; theta_0 moves, and so do the users who gave them, exactly as if all had been there.
+
+    Args:
+        posteriors: what is known; its weights and changes are edited in place.
+        extra: compact rows of the labels of some users.
+        codes: shape (users of ``extra``,), ascending; known users' codes, then those of new users, which follow on.
+
+    Returns:
+        The new posterior; the weights of the others stay what they were.
+    """
+    prior, normal, right = posteriors.prior, posteriors.normal, posteriors.right
+    for place, code in enumerate(codes.tolist()):
+        held, fresh = user_rows(posteriors, code), _one_user(extra, place)
+        grown = join_rows([held, round_single(fresh)], np.float32)
+        grown = replace(grown, ends=np.array([0, len(grown.target)]))
+        for part, sign in ((held, -1.0), (grown, 1.0)):
+            gained = _information(next(pad_batches(part)), prior)
+            normal, right = normal + sign * gained[0], right + sign * gained[1]
+        posteriors.changed[code] = grown
+    covariance = _symmetric_inverse(normal)
+    shared = covariance @ right
+    new = max(int(codes[-1]) + 1 - len(posteriors.weights), 0)
+    weights = np.vstack([posteriors.weights, np.empty((new, len(shared)))]) if new else posteriors.weights
+    for code in codes.tolist():
+        weights[code] = _weights(next(pad_batches(posteriors.changed[code])), prior, shared)[0]
+    return replace(posteriors, normal=normal, right=right, shared=shared, shared_covariance=covariance, weights=weights)
+
+
+def user_rows(posteriors: UserPosteriors, code: int) -> CompactRows:
+    """One user's compact rows, none of a new user."""
+    if code in posteriors.changed:
+        return posteriors.changed[code]
+    if code < len(posteriors.data.ends) - 1:
+        return _one_user(posteriors.data, code)
+    rows = np.zeros((0, posteriors.data.rows.shape[1]), dtype=np.float32)
+    return CompactRows(rows, np.zeros(0), np.zeros(0), np.zeros(2, dtype=np.int64), 0.0, 0, 0.0)
+
+
+def all_user_rows(posteriors: UserPosteriors, order: IntArray) -> CompactRows:
+    """Compact rows of all users in an order of choice, labels since the fit included."""
+    if not posteriors.changed and np.array_equal(order, np.arange(len(order))):
+        return posteriors.data
+    return join_rows([user_rows(posteriors, code) for code in order.tolist()], np.float32)
+
+
+def means(weights: FloatArray, z: npt.NDArray[Any], which: IntArray) -> FloatArray:
+    """Mean z_i'weights_(which_i) of every row, fastest where a user's rows lie together.
+
+    A row's bits do not depend on the other rows.
+    """
+    out = np.empty(len(z))
+    edges = np.flatnonzero(np.diff(which)) + 1
+    for start, stop in zip([0, *edges.tolist()], [*edges.tolist(), len(z)], strict=True):
+        if stop > start:
+            out[start:stop] = np.einsum("np,p->n", z[start:stop], weights[which[start]].astype(z.dtype, copy=False))
+    return out
+
+
+def variances(posteriors: UserPosteriors, z: FloatArray, codes: IntArray) -> FloatArray:
+    """Posterior variance of z'theta_u for every row, shape (n,); ``codes`` is -1 for users without rows."""
+    prior, out = posteriors.prior, np.empty(len(z))
+    for code, rows in by_user(codes):
+        some = z[rows]
+        reach = times_covariance(some, prior.deviation)
+        out[rows] = np.sum(reach * some, axis=1)
+        if code >= 0:
+            white = _whitened_rows(posteriors, code)
+            seen = reach @ white.T
+            out[rows] -= np.sum(seen**2, axis=1)
+            some = some - seen @ white
+        out[rows] += np.sum((some @ posteriors.shared_covariance) * some, axis=1)
+    return np.maximum(out, 0.0)
+
+
+def deviation_variances(posteriors: UserPosteriors, z: FloatArray, code: int) -> FloatArray:
+    """Posterior variance of z'd_u, theta_0 given, of one user's rows."""
+    reach, seen = deviation_factors(posteriors, z, code)
+    return np.sum(reach * z, axis=1) - np.sum(seen**2, axis=1)
+
+
+def deviation_factors(posteriors: UserPosteriors, z: FloatArray, code: int) -> tuple[FloatArray, FloatArray]:
+    """ZS and W, where Z d_u has posterior covariance ZSZ' - WW' given theta_0, of one user's rows."""
+    reach = times_covariance(z, posteriors.prior.deviation)
+    return reach, reach @ _whitened_rows(posteriors, code).T
+
+
+def by_user(codes: IntArray) -> Iterator[tuple[int, IntArray]]:
+    """Yield each code with its rows."""
+    order = np.argsort(codes, kind="stable")
+    found, starts = np.unique(codes[order], return_index=True)
+    for code, rows in zip(found, np.split(order, starts[1:]), strict=True):
+        yield int(code), rows
+
+
+def compress_rows_in_chunks(
+    rows: FeatureRows, size: FloatArray, *, levels: bool, slopes: float = 0.0, chunk: int = 256
+) -> CompactRows:
+    """Compress rows to single precision, some users at a time so that little stands in memory twice."""
+    offsets, parts = rows.segments(), []
+    if not levels and int(np.diff(offsets).max()) <= rows.z.shape[1]:
+        return round_single(compress_rows(rows, size, levels=False))
+    for start in range(0, len(offsets) - 1, chunk):
+        users = np.arange(start, min(start + chunk, len(offsets) - 1))
+        some = take_users(rows, users, offsets)
+        part = slice(offsets[users[0]], offsets[users[-1] + 1])
+        parts.append(round_single(compress_rows(some, size[part], levels=levels, slopes=slopes)))
+    return join_rows(parts, np.float32)
+
+
+def take_users(rows: FeatureRows, users: IntArray, offsets: IntArray) -> FeatureRows:
+    """Take the rows of some users, coded anew."""
+    place = np.concatenate([np.arange(int(offsets[user]), int(offsets[user + 1])) for user in users])
+    query = np.unique(rows.query[place], return_inverse=True)[1]
+    user = np.repeat(np.arange(len(users)), np.diff(offsets)[users])
+    return FeatureRows(rows.z[place], rows.y[place], user, query)
+
+
+def _information(batch: PaddedRows, prior: Prior) -> tuple[FloatArray, FloatArray]:
+    """Information of users' labels: sums of J'V^-1 J and J'V^-1 y."""
+    inverse, _ = inverse_cholesky(batch, prior)
+    white = (inverse @ batch.rows).reshape(-1, batch.rows.shape[2])
+    target = (inverse @ batch.target[:, :, None]).ravel().astype(white.dtype, copy=False)
+    return white.T @ white, white.T @ target
+
+
+def _weights(batch: PaddedRows, prior: Prior, shared: FloatArray) -> FloatArray:
+    inverse, _ = inverse_cholesky(batch, prior)
+    rest = inverse @ (batch.target - batch.rows @ shared.astype(batch.rows.dtype, copy=False))[:, :, None]
+    pulled = (inverse.swapaxes(1, 2) @ rest)[:, :, 0]
+    reached = (pulled[:, None, :].astype(batch.rows.dtype, copy=False) @ batch.rows)[:, 0]
+    return shared + times_covariance(reached, prior.deviation)
+
+
+def _whitened_rows(posteriors: UserPosteriors, code: int) -> FloatArray:
+    """Whitened rows L^-1 J of one user, V = LL'."""
+    batch = next(pad_batches(user_rows(posteriors, code)))
+    return (inverse_cholesky(batch, posteriors.prior)[0] @ batch.rows)[0]
+
+
+def _one_user(data: CompactRows, code: int) -> CompactRows:
+    part = slice(data.ends[code], data.ends[code + 1])
+    rows, ends = data.rows[part], np.array([0, part.stop - part.start])
+    return CompactRows(rows, data.target[part], data.level[part], ends, 0.0, len(rows), 0.0)
+
+
+def _symmetric_inverse(normal: FloatArray) -> FloatArray:
+    inverse = np.linalg.inv(normal)
+    return (inverse + inverse.T) / 2
+
+
+@dataclass(frozen=True)
 class Scorer:
-    """Means of one user, as :meth:`Hierarchical.predict` gives them, up to the last digits.
+    """One user's linear reward: means as :meth:`Hierarchical.predict` gives them, up to the last digits.
 
     From embeddings these are the last digits of single precision.
 
     Attributes:
-        user: whom it serves; somebody without fit labels is served as such.
+        user: the one who is served; somebody without fit labels is served as such.
         weights: shape (features,), on the utility's scale.
         level: the constant.
         space: the model's features.
@@ -83,194 +280,3 @@ class Scorer:
         if self.kernel is not None:
             parts.append(self.kernel.features(embeddings.astype(np.float64)))
         return self.score(np.hstack(parts))
-
-
-@dataclass(frozen=True)
-class People:
-    """Posterior of all users under fixed variances.
-
-    Attributes:
-        prior: the variances.
-        data: compact rows of every user.
-        normal: shape (p, p), A.
-        right: shape (p,), sum of J'V^-1 y.
-        shared: shape (p,), theta_0 = A^-1 right.
-        shared_covariance: shape (p, p), A^-1.
-        weights: shape (users, p), theta_u.
-        changed: rows of users who gave further labels since the fit, by code.
-    """
-
-    prior: Prior
-    data: Compact
-    normal: FloatArray
-    right: FloatArray
-    shared: FloatArray
-    shared_covariance: FloatArray
-    weights: FloatArray
-    changed: dict[int, Compact]
-
-
-def settle(data: Compact, prior: Prior) -> People:
-    """Exact posterior of shared and personal weights for given variances."""
-    normal, right = np.diag(1 / prior.shared), np.zeros(len(prior.shared))
-    for batch in batches(data):
-        gained = _gain(batch, prior)
-        normal += gained[0]
-        right += gained[1]
-    covariance = _inverse(normal)
-    shared = covariance @ right
-    weights = np.empty((len(data.ends) - 1, len(shared)))
-    for batch in batches(data):
-        weights[batch.users] = _weights(batch, prior, shared)
-    return People(prior, data, normal, right, shared, covariance, weights, {})
-
-
-def absorb(people: People, extra: Compact, codes: IntArray) -> People:
-    """Take in further labels; theta_0 moves, and so do the users who gave them, exactly as if all had been there.
-
-    Args:
-        people: what is known; its weights and changes are edited in place.
-        extra: compact rows of the labels of some users.
-        codes: shape (users of ``extra``,), ascending; known users' codes, then those of new users, which follow on.
-
-    Returns:
-        The new posterior; the weights of the others stay what they were.
-    """
-    prior, normal, right = people.prior, people.normal, people.right
-    for place, code in enumerate(codes.tolist()):
-        held, fresh = rows_of(people, code), _one(extra, place)
-        grown = join([held, round_single(fresh)], np.float32)
-        grown = replace(grown, ends=np.array([0, len(grown.target)]))
-        for part, sign in ((held, -1.0), (grown, 1.0)):
-            gained = _gain(next(batches(part)), prior)
-            normal, right = normal + sign * gained[0], right + sign * gained[1]
-        people.changed[code] = grown
-    covariance = _inverse(normal)
-    shared = covariance @ right
-    new = max(int(codes[-1]) + 1 - len(people.weights), 0)
-    weights = np.vstack([people.weights, np.empty((new, len(shared)))]) if new else people.weights
-    for code in codes.tolist():
-        weights[code] = _weights(next(batches(people.changed[code])), prior, shared)[0]
-    return replace(people, normal=normal, right=right, shared=shared, shared_covariance=covariance, weights=weights)
-
-
-def rows_of(people: People, code: int) -> Compact:
-    """One user's compact rows, none of a new user."""
-    if code in people.changed:
-        return people.changed[code]
-    if code < len(people.data.ends) - 1:
-        return _one(people.data, code)
-    rows = np.zeros((0, people.data.rows.shape[1]), dtype=np.float32)
-    return Compact(rows, np.zeros(0), np.zeros(0), np.zeros(2, dtype=np.int64), 0.0, 0, 0.0)
-
-
-def settled_rows(people: People, order: IntArray) -> Compact:
-    """Compact rows of all users in an order of choice, what was taken in since the fit included."""
-    if not people.changed and np.array_equal(order, np.arange(len(order))):
-        return people.data
-    return join([rows_of(people, code) for code in order.tolist()], np.float32)
-
-
-def means(weights: FloatArray, z: npt.NDArray[Any], which: IntArray) -> FloatArray:
-    """z_i'weights_(which_i) for every row, fastest where a user's rows lie together.
-
-    A row's bits do not depend on the other rows.
-    """
-    out = np.empty(len(z))
-    edges = np.flatnonzero(np.diff(which)) + 1
-    for start, stop in zip([0, *edges.tolist()], [*edges.tolist(), len(z)], strict=True):
-        if stop > start:
-            out[start:stop] = np.einsum("np,p->n", z[start:stop], weights[which[start]].astype(z.dtype, copy=False))
-    return out
-
-
-def variances(people: People, z: FloatArray, codes: IntArray) -> FloatArray:
-    """Posterior variance of z'theta_u for every row, shape (n,); ``codes`` is -1 for users without rows."""
-    prior, out = people.prior, np.empty(len(z))
-    for code, rows in by_user(codes):
-        mine = z[rows]
-        reach = spread(mine, prior.deviation)
-        out[rows] = np.sum(reach * mine, axis=1)
-        if code >= 0:
-            white = _white(people, code)
-            seen = reach @ white.T
-            out[rows] -= np.sum(seen**2, axis=1)
-            mine = mine - seen @ white
-        out[rows] += np.sum((mine @ people.shared_covariance) * mine, axis=1)
-    return np.maximum(out, 0.0)
-
-
-def own_variances(people: People, z: FloatArray, code: int) -> FloatArray:
-    """Posterior variance of z'd_u, theta_0 given, of one user's rows."""
-    reach, seen = own_reach(people, z, code)
-    return np.sum(reach * z, axis=1) - np.sum(seen**2, axis=1)
-
-
-def own_reach(people: People, z: FloatArray, code: int) -> tuple[FloatArray, FloatArray]:
-    """ZS and what the user's labels saw of it, W: Z d_u has posterior covariance ZSZ' - WW', theta_0 given."""
-    reach = spread(z, people.prior.deviation)
-    return reach, reach @ _white(people, code).T
-
-
-def by_user(codes: IntArray) -> Iterator[tuple[int, IntArray]]:
-    """Each code and its rows."""
-    order = np.argsort(codes, kind="stable")
-    found, starts = np.unique(codes[order], return_index=True)
-    for code, rows in zip(found, np.split(order, starts[1:]), strict=True):
-        yield int(code), rows
-
-
-def compact_users(
-    rows: FeatureRows, size: FloatArray, *, levels: bool, slopes: float = 0.0, chunk: int = 256
-) -> Compact:
-    """Compact rows in single precision, made some users at a time so that little stands in memory twice."""
-    offsets, parts = rows.segments(), []
-    if not levels and int(np.diff(offsets).max()) <= rows.z.shape[1]:
-        return round_single(compact(rows, size, levels=False))
-    for start in range(0, len(offsets) - 1, chunk):
-        mine = np.arange(start, min(start + chunk, len(offsets) - 1))
-        some = take_users(rows, mine, offsets)
-        part = slice(offsets[mine[0]], offsets[mine[-1] + 1])
-        parts.append(round_single(compact(some, size[part], levels=levels, slopes=slopes)))
-    return join(parts, np.float32)
-
-
-def take_users(rows: FeatureRows, users: IntArray, offsets: IntArray) -> FeatureRows:
-    """The rows of some users, coded anew."""
-    place = np.concatenate([np.arange(int(offsets[user]), int(offsets[user + 1])) for user in users])
-    query = np.unique(rows.query[place], return_inverse=True)[1]
-    user = np.repeat(np.arange(len(users)), np.diff(offsets)[users])
-    return FeatureRows(rows.z[place], rows.y[place], user, query)
-
-
-def _gain(batch: Batch, prior: Prior) -> tuple[FloatArray, FloatArray]:
-    """What users add to A and to the right side: sums of J'V^-1 J and J'V^-1 y."""
-    inverse, _ = root_inverse(batch, prior)
-    white = (inverse @ batch.rows).reshape(-1, batch.rows.shape[2])
-    target = (inverse @ batch.target[:, :, None]).ravel().astype(white.dtype, copy=False)
-    return white.T @ white, white.T @ target
-
-
-def _weights(batch: Batch, prior: Prior, shared: FloatArray) -> FloatArray:
-    inverse, _ = root_inverse(batch, prior)
-    rest = inverse @ (batch.target - batch.rows @ shared.astype(batch.rows.dtype, copy=False))[:, :, None]
-    pulled = (inverse.swapaxes(1, 2) @ rest)[:, :, 0]
-    reached = (pulled[:, None, :].astype(batch.rows.dtype, copy=False) @ batch.rows)[:, 0]
-    return shared + spread(reached, prior.deviation)
-
-
-def _white(people: People, code: int) -> FloatArray:
-    """L^-1 J of one user, V = LL'."""
-    batch = next(batches(rows_of(people, code)))
-    return (root_inverse(batch, people.prior)[0] @ batch.rows)[0]
-
-
-def _one(data: Compact, code: int) -> Compact:
-    part = slice(data.ends[code], data.ends[code + 1])
-    rows, ends = data.rows[part], np.array([0, part.stop - part.start])
-    return Compact(rows, data.target[part], data.level[part], ends, 0.0, len(rows), 0.0)
-
-
-def _inverse(normal: FloatArray) -> FloatArray:
-    inverse = np.linalg.inv(normal)
-    return (inverse + inverse.T) / 2

@@ -9,8 +9,8 @@ import pytest
 from bestfor import artifacts, rng
 from bestfor.errors import BestforError, InputError
 from bestfor.rewards import Hierarchical
-from bestfor.rewards.hierarchical.fit import has_levels
-from bestfor.rewards.hierarchical.labels import Compact, round_single
+from bestfor.rewards.hierarchical.fit import has_query_levels
+from bestfor.rewards.hierarchical.labels import CompactRows, round_single
 from bestfor.rewards.rows import FeatureRows
 from bestfor.testing.rewards import LetterEncoder, RewardModelTests, assert_same, taste_examples
 
@@ -166,19 +166,19 @@ def test_very_many_users_are_learned_from_by_sample(monkeypatch):
 
 def test_queries_have_levels_where_somebody_has_two():
     rows = FeatureRows(np.ones((4, 1)), np.zeros(4), np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1]))
-    assert not has_levels(rows)
-    assert has_levels(replace(rows, query=np.array([0, 1, 2, 2])))
+    assert not has_query_levels(rows)
+    assert has_query_levels(replace(rows, query=np.array([0, 1, 2, 2])))
 
 
 def test_one_of_very_many_users_is_served_as_from_the_whole_model(tmp_path):
     count = 200_000
     model, examples = fitted(users=2, style=False, answer=False)
-    people = model._fitted_values.people
-    draw, p = rng.derive(26, "many"), len(people.shared)
+    posteriors = model._fitted_values.posteriors
+    draw, p = rng.derive(26, "many"), len(posteriors.shared)
     rows = draw.normal(size=(count, p)).astype(np.float32)
-    data = Compact(rows, draw.normal(size=count), np.zeros(count), np.arange(count + 1), 0.0, count, 0.0)
-    people = replace(people, data=round_single(data), weights=draw.normal(size=(count, p)))
-    model._fitted_values = replace(model._fitted_values, people=people)
+    data = CompactRows(rows, draw.normal(size=count), np.zeros(count), np.arange(count + 1), 0.0, count, 0.0)
+    posteriors = replace(posteriors, data=round_single(data), weights=draw.normal(size=(count, p)))
+    model._fitted_values = replace(model._fitted_values, posteriors=posteriors)
     model._users, model._codes = tuple(f"user {code:06d}" for code in range(count)), None
     model._abstained = np.arange(count) % 7 == 0
     model.save(tmp_path)
@@ -186,7 +186,7 @@ def test_one_of_very_many_users_is_served_as_from_the_whole_model(tmp_path):
         mine = replace(examples, users=(f"user {code:06d}", "u1")).take(examples.user == 0)
         alone = Hierarchical.load(tmp_path, encoder=LetterEncoder(), user=f"user {code:06d}")
         assert_same(alone.predict(mine), model.predict(mine))
-        assert alone._fitted_values.people.weights.shape == (1, p)
+        assert alone._fitted_values.posteriors.weights.shape == (1, p)
 
 
 def test_variances_are_tempered_by_texts_that_the_fit_did_not_see(tmp_path):

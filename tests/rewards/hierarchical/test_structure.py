@@ -9,9 +9,9 @@ from scipy import stats
 
 from bestfor import rng
 from bestfor.rewards import Hierarchical, Pooled
-from bestfor.rewards.hierarchical.labels import compact
-from bestfor.rewards.hierarchical.structure import Structure, choose, restore_structure, user_evidence
-from bestfor.rewards.hierarchical.variances import Learning, Prior, learn, learn_scales
+from bestfor.rewards.hierarchical.labels import compress_rows
+from bestfor.rewards.hierarchical.structure import Structure, choose_structure, restore_structure, user_evidence
+from bestfor.rewards.hierarchical.variances import LearningOptions, Prior, learn_scales, learn_variances
 from bestfor.rewards.rows import FeatureRows
 from bestfor.testing.rewards import LetterEncoder, RewardModelTests, assert_same, taste_examples
 
@@ -83,7 +83,7 @@ def test_correlated_tastes_of_many_users_get_a_full_covariance():
     model = build(style=False, answer=False, components=15).fit(examples, rng=0)
     assert model.structure.covariance == "inverse_wishart"
     assert "standard error" in model.notes[-1]
-    values = np.linalg.eigvalsh(model._fitted_values.people.prior.deviation)
+    values = np.linalg.eigvalsh(model._fitted_values.posteriors.prior.deviation)
     assert values[-2] > 2 * values[-3]
     isotropic = build(style=False, answer=False, components=15, covariance="isotropic").fit(examples, rng=0)
     assert model.left_out.error.mean() < isotropic.left_out.error.mean()
@@ -126,7 +126,7 @@ def test_evidence_of_a_user_is_the_normal_density():
     root = draw.normal(size=(3, 3)) / 2
     prior, shared = Prior(root @ root.T, np.ones(3), noise=0.4, ratio=0.7), draw.normal(size=3)
     size, covariance = draw.uniform(0.5, 2, size=n), 0.1 * np.eye(3)
-    data = compact(rows, size, levels=True)
+    data = compress_rows(rows, size, levels=True)
     found = user_evidence(data, prior, shared, covariance)
     expected = []
     for user in range(2):
@@ -147,12 +147,12 @@ def test_an_inverse_wishart_prior_is_where_few_users_leave_it():
     user = np.repeat(np.arange(users), n // users)
     theta = draw.normal(size=(users, 2)) @ draw.normal(size=(2, 5))
     y = np.sum(z * theta[user], axis=1) + 0.5 * draw.normal(size=n)
-    data = compact(FeatureRows(z, y / y.std(), user, user), np.ones(n), levels=False)
+    data = compress_rows(FeatureRows(z, y / y.std(), user, user), np.ones(n), levels=False)
     groups = np.array([0, 0, 0, 0, 1])
     scales = learn_scales(data, groups)
     away = []
     for strength in (1e9, 100.0, 1.0):
-        prior = learn(data, Learning(groups, "inverse_wishart", shrinkage=strength, rounds=12), scales)
+        prior = learn_variances(data, LearningOptions(groups, "inverse_wishart", shrinkage=strength, rounds=12), scales)
         away.append(float(np.linalg.norm(prior.deviation - np.diag(scales.deviation))))
     assert away[0] < 1e-5
     assert away[0] < away[1] < away[2]
@@ -174,8 +174,10 @@ def test_where_there_is_nothing_to_tell_users_apart_nothing_free_is_chosen():
     rows = FeatureRows(
         np.tile([0.0, 1.0], (20, 1)), rng.derive(35, "labels").normal(size=20), np.arange(20), np.arange(20)
     )
-    data, groups = compact(rows, np.ones(20), levels=False), np.array([0, 1])
-    found = choose(data, learn_scales(data, groups), Structure("isotropic", 60.0, 0.5, ("told",)), groups, rng=0)
+    data, groups = compress_rows(rows, np.ones(20), levels=False), np.array([0, 1])
+    found = choose_structure(
+        data, learn_scales(data, groups), Structure("isotropic", 60.0, 0.5, ("told",)), groups, rng=0
+    )
     assert found.covariance in ("none", "isotropic")
     assert found.slopes == 0.5
     assert found.notes[0] == "told"

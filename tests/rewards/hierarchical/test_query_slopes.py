@@ -5,11 +5,12 @@ import pytest
 from scipy import stats
 
 from bestfor import rng
-from bestfor.rewards.hierarchical.fit import left_out, left_out_queries
-from bestfor.rewards.hierarchical.labels import batches, compact, precisions, slope_variances
+from bestfor.rewards.hierarchical.labels import compress_rows, pad_batches
+from bestfor.rewards.hierarchical.left_out import left_out_queries, left_out_rows
+from bestfor.rewards.hierarchical.query_slopes import query_precisions, slope_variances
 from bestfor.rewards.hierarchical.structure import choose_slopes
-from bestfor.rewards.hierarchical.users import absorb, compact_users, settle, variances
-from bestfor.rewards.hierarchical.variances import Prior, expect, learn_scales
+from bestfor.rewards.hierarchical.users import add_labels, compress_rows_in_chunks, fit_posteriors, variances
+from bestfor.rewards.hierarchical.variances import Prior, evaluate, learn_scales
 from bestfor.rewards.rows import FeatureRows
 
 SLOPES = 1.3
@@ -42,34 +43,34 @@ def test_posterior_and_evidence_are_those_of_the_gaussian_process():
     (rows, size), prior = small_rows(), small_prior()
     common, personal, noise = brute(rows, prior, size)
     whole = common + personal + noise
-    data = compact(rows, size, levels=True, slopes=SLOPES)
+    data = compress_rows(rows, size, levels=True, slopes=SLOPES)
     reached = stats.multivariate_normal(np.zeros(len(rows.y)), whole).logpdf(rows.y)
-    assert expect(data, list(batches(data)), prior).evidence == pytest.approx(reached, abs=1e-8)
-    people, asked = settle(data, prior), rng.derive(4, "asked").normal(size=(5, 3))
+    assert evaluate(data, list(pad_batches(data)), prior).evidence == pytest.approx(reached, abs=1e-8)
+    posteriors, asked = fit_posteriors(data, prior), rng.derive(4, "asked").normal(size=(5, 3))
     for user in range(3):
         mine = np.where(rows.user == user, 1.0, 0.0)
         cross = np.diag(prior.shared) @ rows.z.T + prior.deviation @ (rows.z * mine[:, None]).T
-        np.testing.assert_allclose(people.weights[user], cross @ np.linalg.solve(whole, rows.y), atol=1e-8)
+        np.testing.assert_allclose(posteriors.weights[user], cross @ np.linalg.solve(whole, rows.y), atol=1e-8)
         covariance = np.diag(prior.shared) + prior.deviation - cross @ np.linalg.solve(whole, cross.T)
-        found = variances(people, asked, np.full(5, user))
+        found = variances(posteriors, asked, np.full(5, user))
         np.testing.assert_allclose(found, np.sum(asked @ covariance * asked, axis=1), atol=1e-8)
 
 
 def test_nothing_of_their_own_is_the_model_without():
     rows, size = small_rows()
-    some, none = compact(rows, size, levels=True, slopes=1e-12), compact(rows, size, levels=True)
+    some, none = compress_rows(rows, size, levels=True, slopes=1e-12), compress_rows(rows, size, levels=True)
     prior = small_prior()
-    np.testing.assert_allclose(settle(some, prior).weights, settle(none, prior).weights, atol=1e-9)
+    np.testing.assert_allclose(fit_posteriors(some, prior).weights, fit_posteriors(none, prior).weights, atol=1e-9)
     assert some.log_size == pytest.approx(none.log_size, abs=1e-9)
     np.testing.assert_array_equal(some.ends, none.ends)
 
 
 def test_left_out_errors_are_those_of_refits():
     (rows, size), prior = small_rows(), small_prior()
-    people = settle(compact(rows, size, levels=True, slopes=SLOPES), prior)
-    labels, queries = left_out(rows, size, people, SLOPES), left_out_queries(rows, size, people, SLOPES)
+    posteriors = fit_posteriors(compress_rows(rows, size, levels=True, slopes=SLOPES), prior)
+    labels, queries = left_out_rows(rows, size, posteriors, SLOPES), left_out_queries(rows, size, posteriors, SLOPES)
     _, personal, noise = brute(rows, prior, size)
-    whole, rest = personal + noise, rows.y - rows.z @ people.shared
+    whole, rest = personal + noise, rows.y - rows.z @ posteriors.shared
     for row in range(len(rows.y)):
         for found, others in (
             (labels.error, np.arange(len(rows.y)) != row),
@@ -80,7 +81,7 @@ def test_left_out_errors_are_those_of_refits():
             if found is labels.error:
                 expected = whole[row, row] - weights @ whole[others, row]
                 assert labels.variance[row] == pytest.approx(expected, abs=1e-8)
-    for place, inverse in precisions(rows, size, prior.ratio, SLOPES):
+    for place, inverse in query_precisions(rows, size, prior.ratio, SLOPES):
         for mine, one in zip(place, inverse, strict=True):
             np.testing.assert_allclose(one @ noise[np.ix_(mine, mine)], 0.4 * np.eye(len(mine)), atol=1e-9)
     np.testing.assert_allclose(slope_variances(rows.z, SLOPES), np.sum(rows.z[:, :2] ** 2, axis=1) * SLOPES / 2)
@@ -93,11 +94,11 @@ def test_absorbed_labels_are_as_if_they_had_been_there():
     for kept in (~later, later):
         query = np.unique(rows.query[kept], return_inverse=True)[1]
         part = FeatureRows(rows.z[kept], rows.y[kept], rows.user[kept], query)
-        parts.append(compact_users(part, size[kept], levels=True, slopes=SLOPES, chunk=2))
-    people = absorb(settle(parts[0], prior), parts[1], np.arange(3))
-    expected = settle(compact(rows, size, levels=True, slopes=SLOPES), prior)
-    np.testing.assert_allclose(people.weights, expected.weights, atol=1e-5)
-    np.testing.assert_allclose(people.shared, expected.shared, atol=1e-5)
+        parts.append(compress_rows_in_chunks(part, size[kept], levels=True, slopes=SLOPES, chunk=2))
+    posteriors = add_labels(fit_posteriors(parts[0], prior), parts[1], np.arange(3))
+    expected = fit_posteriors(compress_rows(rows, size, levels=True, slopes=SLOPES), prior)
+    np.testing.assert_allclose(posteriors.weights, expected.weights, atol=1e-5)
+    np.testing.assert_allclose(posteriors.shared, expected.shared, atol=1e-5)
 
 
 @pytest.mark.parametrize("truth", [0.0, 2.0])
@@ -115,5 +116,5 @@ def test_what_a_query_alone_asks_for_is_told_from_taste(truth):
     assert len(notes) == (truth > 0)
     # nobody has a taste of their own
     assert prior.deviation[:4].sum() < 0.05
-    plain = learn_scales(compact(rows, np.ones(n), levels=True), groups)
+    plain = learn_scales(compress_rows(rows, np.ones(n), levels=True), groups)
     assert plain.deviation[:4].sum() > (3 if truth else 0.9) * prior.deviation[:4].sum()
