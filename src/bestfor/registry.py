@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import inspect
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -154,3 +155,26 @@ def imported(path: str, where: str, found: str = "kind") -> type[Any]:
         own = [key for key, value in vars(holder).items() if isinstance(value, type) and value.__module__ == module]
         raise InputError(where, f"{said}: no class '{name}' in '{module}'", nearest(name, own))
     return cls
+
+
+def make(cls: type[Any], options: Mapping[str, Any], where: str) -> Any:  # noqa: ANN401 - an object of the class
+    """Make an object of options by name.
+
+    Args:
+        cls: its class.
+        options: what its constructor takes.
+        where: names the place in errors.
+
+    Raises:
+        InputError: an option that the constructor does not take (the message names the nearest), or one that it needs.
+    """
+    parameters = inspect.signature(cls).parameters.values()
+    named = [one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+    if not any(one.kind == one.VAR_KEYWORD for one in parameters):
+        for name in options:
+            if name not in named:
+                raise InputError(where, f"unknown key '{name}' for '{cls.__qualname__}'", nearest(name, named))
+    for one in parameters:
+        if one.default is one.empty and one.name in named and one.name not in options:
+            raise InputError(where, f"no '{one.name}'", f"it to be given: '{cls.__qualname__}' needs it")
+    return cls(**options)

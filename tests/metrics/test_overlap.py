@@ -12,9 +12,9 @@ from rouge_score.tokenizers import DefaultTokenizer
 from bestfor.errors import InputError, MissingExtraError
 from bestfor.metrics import overlap
 from bestfor.metrics.base import Metric, Query
-from bestfor.metrics.overlap import NAMES, Overlap, subsequences, words
+from bestfor.metrics.overlap import Overlap, subsequences, words
 
-PACKAGE = {stemmer: RougeScorer(list(NAMES), use_stemmer=stemmer) for stemmer in (False, True)}
+PACKAGE = {stemmer: RougeScorer(list(Overlap.names), use_stemmer=stemmer) for stemmer in (False, True)}
 
 
 def ask(reference):
@@ -51,7 +51,7 @@ sentences = st.lists(
 @given(
     reference=sentences,
     texts=st.lists(sentences, max_size=5),
-    name=st.sampled_from(NAMES),
+    name=st.sampled_from(Overlap.names),
     stemmer=st.booleans(),
 )
 @settings(max_examples=200)

@@ -12,7 +12,7 @@ from bestfor.runs.config import parse_config
 from bestfor.runs.prompts import Prompting, build_prompts
 
 RUN = {"data": {"source": "world", "users": 3, "queries": 1}, "reward": [{"kind": "pooled"}]}
-ONE_BY_ONE = sorted(set(METRICS) - {"meteor", "embedding"})
+ONE_BY_ONE = sorted(set(METRICS) - {"meteor", "embedding", "judge", "taste"})
 
 
 class Letters:

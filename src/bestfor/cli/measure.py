@@ -8,6 +8,7 @@ from bestfor.cli._stages import File, Json, Out, resolve
 
 def measure(file: File, out: Out = None, as_json: Json = False) -> None:
     """Measure the candidates of a run; those that have to be sampled must be there (bestfor generate)."""
+    from bestfor.metrics import metric_label
     from bestfor.runs.build import metric_names
     from bestfor.runs.folder import describe_utilities
     from bestfor.runs.stages import folds
@@ -17,7 +18,8 @@ def measure(file: File, out: Out = None, as_json: Json = False) -> None:
     found = {}
     for stages in folds(config, folder, tell):
         stages.measure()
-        found[str(stages.folder)] = describe_utilities(stages.folder, metric_names(stages.config, stages.data))
+        names = [metric_label(name) for name in metric_names(stages.config, stages.data)]
+        found[str(stages.folder)] = describe_utilities(stages.folder, names)
     if as_json:
         print_json({"folders": found})
     else:

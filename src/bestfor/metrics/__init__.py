@@ -1,45 +1,71 @@
 """Metrics: what is truly cared about, measured for each candidate.
 
-``METRICS`` names those that compare a text with the user's own; importing this package imports none of them.
+A file holds one metric, or several of one class: a class that says ``name = "mine"`` there is ``METRICS["mine"]``
+without being named anywhere else. Plug-ins name theirs by entry points of the group ``bestfor.metrics``, and a run's
+file may name any class that can be imported as ``package.module:Class``. Importing this package imports none of them.
 """
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
-from bestfor.errors import InputError, nearest
-from bestfor.metrics.base import Metric, Query
+from bestfor.errors import InputError
+from bestfor.metrics.base import Metric, Query, RunSetting
+from bestfor.metrics.check import check_metric
+from bestfor.metrics.kinds import METRICS
+from bestfor.registry import make
 
-METRICS = {
-    "rouge1": ("bestfor.metrics.overlap:Overlap", {"name": "rouge1"}),
-    "rouge2": ("bestfor.metrics.overlap:Overlap", {"name": "rouge2"}),
-    "rougeL": ("bestfor.metrics.overlap:Overlap", {"name": "rougeL"}),
-    "meteor": ("bestfor.metrics.meteor:Meteor", {}),
-    "bleu": ("bestfor.metrics.ngrams:Ngrams", {"name": "bleu"}),
-    "chrf": ("bestfor.metrics.ngrams:Ngrams", {"name": "chrf"}),
-    "embedding": ("bestfor.metrics.embedding:EmbeddingSimilarity", {}),
-    "exact": ("bestfor.metrics.agreement:Exact", {}),
-    "absolute_error": ("bestfor.metrics.agreement:AbsoluteError", {}),
-}
-"""Name -> where its class is, and what the class is told."""
-
-__all__ = ["METRICS", "Metric", "Query", "make_metric"]
+__all__ = ["METRICS", "Metric", "Query", "RunSetting", "make_metric", "metric_class", "metric_label"]
 
 
-def make_metric(name: str, **options: Any) -> Metric:  # noqa: ANN401 - the metric's own
+def metric_class(name: str, where: str = "metric") -> type[Any]:
+    """The class of a metric.
+
+    Args:
+        name: a key of ``METRICS``, or ``package.module:Class`` as its user typed it: the module is imported.
+        where: names the place in errors.
+
+    Raises:
+        InputError: no such metric (the message names the nearest), module or class.
+    """
+    return METRICS.resolve(name, where, "")
+
+
+def metric_label(name: str) -> str:
+    """What files and tables call a metric: its name; the class's own name where it is named by a dotted path.
+
+    Raises:
+        InputError: as :func:`metric_class`; or the class has no name.
+    """
+    if ":" not in name:
+        return name
+    label = getattr(metric_class(name), "name", None)
+    if not isinstance(label, str):
+        expected = 'name = "..." in the class: what files and tables of utilities say'
+        raise InputError(f"metric '{name.rpartition(':')[2]}'", "no 'name'", expected)
+    return label
+
+
+def make_metric(name: str, run: RunSetting | None = None, *, where: str = "metric", **options: Any) -> Metric:  # noqa: ANN401 - the metric's own
     """A metric by its name.
 
     Args:
-        name: one of ``METRICS``.
+        name: as for :func:`metric_class`.
+        run: what a run knows, for metrics that are made of it.
+        where: names the place in errors.
         options: what its class takes.
 
     Raises:
-        InputError: an unknown name.
+        InputError: an unknown name, or a class that is no metric.
         MissingDataError: data that the metric needs is not on this machine; the message says how to get it.
         MissingExtraError: the extra ``metrics`` (or ``models``) is not installed.
     """
-    if name not in METRICS:
-        raise InputError("metric", f"'{name}'", nearest(name, METRICS))
-    (module, _, kind), given = METRICS[name][0].partition(":"), METRICS[name][1]
-    return getattr(importlib.import_module(module), kind)(**given, **options)
+    cls = metric_class(name, where)
+    if name in getattr(cls, "names", ()):
+        options = {"name": name, **options}
+    if run is not None and not options and hasattr(cls, "of_run"):
+        metric = cls.of_run(run)
+    else:
+        metric = make(cls, options, f"metric '{name}'")
+    check_metric(metric)
+    return metric

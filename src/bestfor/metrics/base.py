@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from bestfor.data.world import World
 from bestfor.errors import InputError
 from bestfor.types import FloatArray
 
@@ -32,13 +34,35 @@ class Query:
     split: str = "test"
 
 
+@dataclass(frozen=True)
+class RunSetting:
+    """What a run knows that its metrics may be made of.
+
+    Attributes:
+        folder: the run's folder, None where nothing is kept.
+        encoder: name of the sentence encoder of ``[utility]``.
+        world: the embedded world, None where the data are others.
+        judge: configuration of the judge of ``[utility.judge]``, None where there is none.
+    """
+
+    folder: Path | None = None
+    encoder: str = "all-MiniLM-L6-v2"
+    world: World | None = None
+    judge: Any = None
+
+
 @runtime_checkable
 class Metric(Protocol):
     """Metric of what we truly care about.
 
-    Three optional attributes say how it likes to be asked: ``processes = True`` that it can be sent to other processes
-    and works there, ``many = True`` that it has ``measure_many(queries, texts)`` for several queries in one call, and
-    ``partial = True`` that it may give NaN for a text that has no value.
+    Optional attributes say how it likes to be asked:
+
+    - ``processes = True``: it can be sent to other processes and works there;
+    - ``many = True``: it has ``measure_many(queries, texts)`` for several queries in one call;
+    - ``partial = True``: it may give NaN for a text that has no value;
+    - ``needs_reference = True``: it compares with the user's own text, so every query must have one;
+    - ``names = (...)``: the names of several metrics of one class, which takes ``name``;
+    - a class method ``of_run(run)`` makes it from what a run knows (:class:`RunSetting`).
     """
 
     @property
@@ -72,6 +96,7 @@ class AgainstReference(ABC):
 
     name: str
     processes = True
+    needs_reference = True
 
     def measure(self, query: Query, texts: Sequence[str]) -> FloatArray:
         """Measure how near texts are to the query's reference.

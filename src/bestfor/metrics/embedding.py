@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
 from bestfor.encoders import Encoder, load_encoder
-from bestfor.metrics.base import Query, reference_of
+from bestfor.metrics.base import Query, RunSetting, reference_of
 from bestfor.types import FloatArray
 
 
@@ -24,9 +25,15 @@ class EmbeddingSimilarity:
 
     name = "embedding"
     many = True
+    needs_reference = True
 
     def __init__(self, encoder: Encoder | str = "all-MiniLM-L6-v2", *, cache: Path | None = None) -> None:
         self._given, self._cache = encoder, cache
+
+    @classmethod
+    def of_run(cls, run: RunSetting) -> Self:
+        """Make the metric with a run's encoder; embeddings are kept in its folder."""
+        return cls(run.encoder, cache=None if run.folder is None else run.folder / "embeddings")
 
     @property
     def encoder(self) -> Encoder:

@@ -8,14 +8,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from bestfor.endpoint import Address, Chat, EndpointConfig, Usage
 from bestfor.endpoint.chat import Request, quoted
 from bestfor.errors import InputError
-from bestfor.metrics.base import Query
+from bestfor.metrics.base import Query, RunSetting
 from bestfor.metrics.score_tokens import Score, score_reading
 from bestfor.moved import renamed
 from bestfor.types import FloatArray
@@ -109,6 +109,17 @@ class JudgeMetric:
         self.config = config
         self.counts = JudgeCounts()
         self._chat = Chat(config.server, None if cache is None else Path(cache))
+
+    @classmethod
+    def of_run(cls, run: RunSetting) -> Self:
+        """Make the judge of a run's table; its answers are kept in the run's folder.
+
+        Raises:
+            InputError: the run names no judge.
+        """
+        if run.judge is None:
+            raise InputError("metric 'judge'", "no judge", "its table [utility.judge]")
+        return cls(run.judge, cache=None if run.folder is None else run.folder / "judge.jsonl")
 
     @property
     def signature(self) -> dict[str, str | int | float | bool]:

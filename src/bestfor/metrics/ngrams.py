@@ -9,8 +9,6 @@ from bestfor.errors import InputError, nearest
 from bestfor.extras import require
 from bestfor.metrics.base import AgainstReference, Query
 
-NAMES = ("bleu", "chrf")
-
 
 class Ngrams(AgainstReference):
     """Sentence-level BLEU, or chrF, over 100: in [0, 1].
@@ -20,16 +18,18 @@ class Ngrams(AgainstReference):
     1 to 6, beta = 2), which suits short texts and every script.
 
     Args:
-        name: one of ``NAMES``.
+        name: one of ``names``.
 
     Raises:
         InputError: an unknown name.
         MissingExtraError: sacrebleu is not installed.
     """
 
+    names = ("bleu", "chrf")
+
     def __init__(self, name: str = "bleu") -> None:
-        if name not in NAMES:
-            raise InputError("metric", f"'{name}'", nearest(name, NAMES))
+        if name not in self.names:
+            raise InputError("metric", f"'{name}'", nearest(name, self.names))
         _scorer(name)
         self.name = name
 

@@ -12,7 +12,6 @@ from bestfor.errors import InputError, nearest
 from bestfor.extras import require
 from bestfor.metrics.base import AgainstReference, Query
 
-NAMES = ("rouge1", "rouge2", "rougeL")
 DEFINITION = "0.1.2"
 """The version of rouge-score whose values these are, to the last bit."""
 
@@ -27,7 +26,7 @@ class Overlap(AgainstReference):
     overlap at all.
 
     Args:
-        name: one of ``NAMES``.
+        name: one of ``names``.
         stemmer: whether words of more than three letters are stemmed by Porter's rules. LaMP's evaluation calls
             ``evaluate.load("rouge")`` with its default, which is no stemming, and so is this one.
 
@@ -36,9 +35,11 @@ class Overlap(AgainstReference):
         MissingExtraError: rougeL without rapidfuzz installed, or stemming without rouge-score.
     """
 
+    names = ("rouge1", "rouge2", "rougeL")
+
     def __init__(self, name: str = "rougeL", *, stemmer: bool = False) -> None:
-        if name not in NAMES:
-            raise InputError("metric", f"'{name}'", nearest(name, NAMES))
+        if name not in self.names:
+            raise InputError("metric", f"'{name}'", nearest(name, self.names))
         if stemmer:
             _stemming()
         if name == "rougeL":
@@ -52,7 +53,7 @@ class Overlap(AgainstReference):
 
     def _scores(self, query: Query, reference: str, texts: list[str]) -> list[float]:
         split = _stemming().tokenize if self._stemmer else words
-        target, order = split(reference), NAMES.index(self.name) + 1
+        target, order = split(reference), self.names.index(self.name) + 1
         if self.name == "rougeL":
             found = [split(text) for text in texts]
             shared = subsequences(target, found)

@@ -23,7 +23,11 @@ _metric: Metric | None = None
 def values(metric: Metric, chunk: Chunk) -> list[FloatArray]:
     """Measure a chunk's texts, query by query."""
     if getattr(metric, "many", False):
-        return list(_many(metric)([query for query, _ in chunk], [texts for _, texts in chunk]))
+        found = list(_many(metric)([query for query, _ in chunk], [texts for _, texts in chunk]))
+        if len(found) != len(chunk):
+            expected = f"{len(chunk)}, one for each query"
+            raise InputError(f"metric '{metric.name}', measure_many", f"{len(found)} arrays", expected)
+        return found
     return [metric.measure(query, texts) for query, texts in chunk]
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Self
 
 from bestfor.data.world import World, noisy, true_utility
-from bestfor.metrics.base import Query
+from bestfor.errors import InputError
+from bestfor.metrics.base import Query, RunSetting
 from bestfor.types import FloatArray
 
 
@@ -21,6 +23,17 @@ class Taste:
 
     def __init__(self, world: World) -> None:
         self._world = world
+
+    @classmethod
+    def of_run(cls, run: RunSetting) -> Self:
+        """Make the metric of a run's world.
+
+        Raises:
+            InputError: the run's data are others.
+        """
+        if run.world is None:
+            raise InputError("metric 'taste'", "other data than the embedded world", 'source = "world" in [data]')
+        return cls(run.world)
 
     @property
     def signature(self) -> dict[str, str | int | float | bool]:

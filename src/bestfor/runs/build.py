@@ -8,9 +8,9 @@ from bestfor.data.sources.benchmarks import TASKS
 from bestfor.data.split import Dataset
 from bestfor.data.world import INSTRUCTIONS
 from bestfor.encoders.base import Encoder
-from bestfor.errors import InputError, nearest
-from bestfor.metrics.base import Metric
-from bestfor.metrics.judge import JudgeConfig, JudgeMetric
+from bestfor.errors import InputError
+from bestfor.metrics import Metric, RunSetting, make_metric, metric_label
+from bestfor.metrics.judge import JudgeConfig
 from bestfor.policies.base import Policy
 from bestfor.policies.openai import OpenAIPolicy
 from bestfor.policies.prompts import instruction
@@ -20,8 +20,6 @@ from bestfor.runs.sources import world_of
 
 RATING = "rating"
 """The metric of runs on ratings: what people said."""
-TASTE = "taste"
-"""The metric of the embedded world: its users' true utility."""
 
 
 def policy_of(table: PolicyTable) -> Policy:
@@ -111,7 +109,7 @@ def metric_names(config: RunConfig, data: Dataset) -> tuple[str, ...]:
 
 def primary_metric(config: RunConfig, data: Dataset) -> str:
     """Name the metric that models learn and curves show."""
-    return config.utility.primary or metric_names(config, data)[0]
+    return metric_label(config.utility.primary or metric_names(config, data)[0])
 
 
 def metrics_of(config: RunConfig, names: tuple[str, ...], folder: Path | None = None) -> list[Metric]:
@@ -120,40 +118,26 @@ def metrics_of(config: RunConfig, names: tuple[str, ...], folder: Path | None = 
     Raises:
         InputError: an unknown metric, or the world's own metric on other data.
     """
-    from bestfor.metrics import METRICS, make_metric
-
-    embeddings = None if folder is None else folder / "embeddings"
-    metrics: list[Metric] = []
-    for name in names:
-        if name == TASTE and isinstance(config.data, WorldTable):
-            from bestfor.metrics.taste import Taste
-
-            metrics.append(Taste(world_of(config.data)))
-        elif name == "embedding":
-            metrics.append(make_metric(name, encoder=config.utility.encoder, cache=embeddings))
-        elif name in METRICS:
-            metrics.append(make_metric(name))
-        elif name == "judge" and config.utility.judge is not None:
-            metrics.append(judge_of(config.utility.judge, None if folder is None else folder / "judge.jsonl"))
-        else:
-            known = [*METRICS, TASTE] if isinstance(config.data, WorldTable) else list(METRICS)
-            raise InputError("[utility] metrics", f"'{name}'", nearest(name, known))
-    return metrics
+    table = config.utility
+    run = RunSetting(
+        folder,
+        table.encoder,
+        world_of(config.data) if isinstance(config.data, WorldTable) else None,
+        None if table.judge is None else judge_config(table.judge),
+    )
+    return [make_metric(name, run, where="[utility] metrics") for name in names]
 
 
-def judge_of(table: JudgeTable, cache: Path | None = None) -> JudgeMetric:
-    """Build the judge of ``[utility.judge]``, which keeps its answers in a file."""
-    return JudgeMetric(
-        JudgeConfig(
-            table.model,
-            rubric=table.rubric or JudgeConfig.rubric,
-            low=table.low,
-            high=table.high,
-            logprobs=table.logprobs,
-            max_tokens=table.max_tokens,
-            identity=table.identity,
-            extra_body=table.endpoint.extra_body,
-            server=table.endpoint.config("[utility.judge.endpoint]"),
-        ),
-        cache=cache,
+def judge_config(table: JudgeTable) -> JudgeConfig:
+    """Read the configuration of the judge of ``[utility.judge]``."""
+    return JudgeConfig(
+        table.model,
+        rubric=table.rubric or JudgeConfig.rubric,
+        low=table.low,
+        high=table.high,
+        logprobs=table.logprobs,
+        max_tokens=table.max_tokens,
+        identity=table.identity,
+        extra_body=table.endpoint.extra_body,
+        server=table.endpoint.config("[utility.judge.endpoint]"),
     )

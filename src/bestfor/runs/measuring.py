@@ -20,6 +20,7 @@ from bestfor.data.chunks import chunks_of
 from bestfor.data.schema import UTILITIES, write
 from bestfor.errors import InputError
 from bestfor.metrics.base import Metric, Query
+from bestfor.metrics.check import check_metric, check_values, signature_of
 from bestfor.metrics.parallel import measured
 from bestfor.pool import CandidatePool, content_hash
 from bestfor.types import FloatArray
@@ -108,6 +109,8 @@ def measure_pool(
     Raises:
         InputError: as :func:`measure` and :meth:`~bestfor.pool.CandidatePool.scan`; also two metrics of one name.
     """
+    for metric in metrics:
+        check_metric(metric)
     names = [metric.name for metric in metrics]
     if len(set(names)) < len(names):
         raise InputError("metrics", ", ".join(names), "distinct names")
@@ -157,7 +160,7 @@ def _values(groups: Sequence[_Group], metric: Metric, how: Measuring, count: int
         try:
             for chunk, found in zip(chunks, work, strict=True):
                 for group, values in zip(chunk, found, strict=True):
-                    utility[group.rows] = _check_finite(values, group.query.query_id, metric)
+                    utility[group.rows] = check_values(metric, values, group.query.query_id, len(group.rows))
                     done[group.rows] = True
                 advance(sum(len(group.rows) for group in chunk))
                 if time.monotonic() - kept > KEEP_EVERY:
@@ -221,15 +224,8 @@ def _query(row: dict[str, str | None]) -> Query:
     return Query(str(row["query_id"]), str(row["user_id"]), str(row["input"]), row["reference"], str(row["split"]))
 
 
-def _check_finite(values: FloatArray, query: str, metric: Metric) -> FloatArray:
-    bad = np.isinf(values) if getattr(metric, "partial", False) else ~np.isfinite(values)
-    if bad.any():
-        raise InputError(f"metric '{metric.name}', query '{query}'", "a value that is not finite", "finite numbers")
-    return values
-
-
 def _inputs(candidates: pa.Table, queries: pa.Table, metric: Metric) -> str:
-    parts = [content_hash(candidates), content_hash(queries), metric.signature]
+    parts = [content_hash(candidates), content_hash(queries), signature_of(metric)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -19,8 +19,7 @@ from bestfor.data import schema
 from bestfor.data.candidates import Examples, History
 from bestfor.data.split import Dataset
 from bestfor.errors import InputError
-from bestfor.metrics import METRICS
-from bestfor.metrics.base import Metric
+from bestfor.metrics import Metric, metric_class
 from bestfor.pool import CandidatePool
 from bestfor.rewards import RewardModel, kind_class
 from bestfor.rewards import load as load_model
@@ -315,7 +314,7 @@ def measure_sampled(config: RunConfig, steps: Steps, start: str, names: tuple[st
     metrics = metrics_of(config, names, folder)
     queries = schema.read(folder / "queries.parquet", schema.QUERIES)
     inputs = {"data": start, "pool": pool.digest, "metrics": [metric.signature for metric in metrics]}
-    outputs = [f"utilities/{name}.parquet" for name in names]
+    outputs = [f"utilities/{metric.name}.parquet" for metric in metrics]
     workers = config.utility.workers
     return steps.run("measure", inputs, outputs, lambda: _measure(pool, queries, metrics, steps, workers))
 
@@ -328,7 +327,8 @@ def _measure(pool: CandidatePool, queries: pa.Table, metrics: list[Metric], step
 
 
 def _check_references(data: Dataset, names: tuple[str, ...]) -> None:
-    needy = [name for name in names if name in METRICS]
+    classes = [(name, metric_class(name, "[utility] metrics")) for name in names]
+    needy = [name for name, metric in classes if getattr(metric, "needs_reference", False)]
     without = data.queries.filter(data.queries["reference"].is_null())["query_id"]
     if needy and len(without):
         expected = f"the user's own text, which {needy[0]} needs ([utility] metrics: a judge needs none)"
