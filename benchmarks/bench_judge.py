@@ -24,7 +24,7 @@ from bestfor import rewards
 from bestfor.data.candidates import Examples
 from bestfor.policies.base import Prompt
 from bestfor.rewards.judge import ANSWERS
-from bestfor.rewards.judge.questions import GENERAL, scoring
+from bestfor.rewards.judge.prompts import GENERAL, score_prompt
 
 N = 30
 ROUNDS = 3
@@ -83,7 +83,8 @@ def judged(url: str, asked: Examples, concurrency: int, cache: Path | None) -> f
 def plain(url: str, asked: Examples, concurrency: int) -> float:
     """The official client alone, with the same messages."""
     prompts = [
-        Prompt(str(at), tuple(scoring(GENERAL, asked.inputs[0], asked.texts[at], (1, 5)))) for at in range(len(asked))
+        Prompt(str(at), tuple(score_prompt(GENERAL, asked.inputs[0], asked.texts[at], (1, 5))))
+        for at in range(len(asked))
     ]
     return asyncio.run(bench_endpoint.plainly(url, prompts, 1, 1, concurrency, False)) * 1e3 / len(asked)
 

@@ -12,7 +12,7 @@ from bestfor.data.candidates import History
 from bestfor.endpoint import EndpointTable
 from bestfor.errors import BestforError, InputError
 from bestfor.rewards.judge import Config, Judge
-from bestfor.rewards.judge.personas import Shown, cost, material
+from bestfor.rewards.judge.author import MaterialLimits, cost, material
 from bestfor.runs.config import parse_config
 from bestfor.testing.rewards import LetterEncoder, RewardModelTests, taste_examples
 from support.judges import QUICK, small, with_history, writing
@@ -222,10 +222,10 @@ def test_it_needs_no_further_fit_to_refuse_more_labels(judge):
 )
 def test_what_is_shown_never_exceeds_its_budget(texts, items, rated, tokens):
     examples = replace(small(users=1, candidates=9), history=History({"u0": tuple(texts)}))
-    [found] = material(examples, Shown(items, rated, tokens))
+    [found] = material(examples, MaterialLimits(items, rated, tokens))
     shown = [*found.items, *(one for pair in (*found.liked, *found.disliked) for one in pair)]
     assert sum(cost(text) for text in shown) <= tokens
     assert len(found.items) <= items
-    assert found.shown == (len(texts) if found.items else 0)
+    assert found.rests_on == (len(texts) if found.items else 0)
     whole = [text for text in found.items if not text.endswith("…")]
     assert set(whole) <= set(texts)

@@ -13,9 +13,8 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
 from bestfor import rewards
-from bestfor.rewards.judge import Judge
-from bestfor.rewards.judge import questions as _judge_asking
-from bestfor.rewards.judge.questions import GENERAL
+from bestfor.rewards.judge import Judge, questions
+from bestfor.rewards.judge.prompts import GENERAL
 from bestfor.rewards.judge.tournament import (
     PULL,
     bradley_terry,
@@ -127,24 +126,24 @@ def test_how_many_questions_there_are_at_most(players, rounds, most):
 
 
 def test_a_bar_is_shown_on_a_terminal_alone(monkeypatch, capsys):
-    with _judge_asking.bar("quiet", 3) as advance:
+    with questions.bar("quiet", 3) as advance:
         advance()
     assert capsys.readouterr().err == ""
     terminal = io.StringIO()
     terminal.isatty = lambda: True
     monkeypatch.setattr(sys, "stderr", terminal)
-    with _judge_asking.bar("judged by [m]", 3) as advance:
+    with questions.bar("judged by [m]", 3) as advance:
         advance()
     assert "judged by [m]" in terminal.getvalue()
 
 
 def test_questions_are_asked_in_blocks(monkeypatch):
-    monkeypatch.setattr(_judge_asking, "_TOGETHER", 10)
-    contests = [_judge_asking.Contest(str(at), "", ("a", "b"), (GENERAL, GENERAL)) for at in range(7)]
-    found = _judge_asking.blocks(contests)
+    monkeypatch.setattr(questions, "_TOGETHER", 10)
+    contests = [questions.JudgedQuery(str(at), "", ("a", "b"), (GENERAL, GENERAL)) for at in range(7)]
+    found = questions.blocks(contests)
     assert [len(block) for block in found] == [3, 3, 1]
     assert [contest for block in found for contest in block] == contests
-    assert _judge_asking.blocks([]) == []
+    assert questions.blocks([]) == []
 
 
 def test_who_is_tied_to_nobody_is_missing():

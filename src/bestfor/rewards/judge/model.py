@@ -1,8 +1,8 @@
-"""Judge: a language model behind an OpenAI-compatible server that knows the user by a persona and scores as they would.
+"""Reward by a judge: a language model behind an OpenAI-compatible server scores texts as the user would, by a persona.
 
     written once per user at fit:   persona p_u and rubrics r_u1 .. r_uK, from what u wrote and liked
     pointwise:     s(y | p, r) = sum_k k P(k | p, r, x, y) over the score tokens k = low .. high (Liu et al. 2023)
-    tournament:    s(y | p, r) = Bradley-Terry strength of y among the query's candidates (_judge_tournament.py)
+    tournament:    s(y | p, r) = Bradley-Terry strength of y among the query's candidates (``tournament.py``)
     R(y) = (1 - w) mean_k s(y | p_u, r_uk) + w sum_v c_uv s(y | p_v, r_v1),   sum_v c_uv = 1
 
 Personas are written from interactions after SynthesizeMe (Ryan et al. 2025, arXiv:2506.05598), without the reasoning
@@ -21,14 +21,11 @@ count, has no reward: its mean is NaN, never a number that nobody gave.
 
 **Kept.** ``answers.jsonl`` in the cache holds all answers, so that none is paid for twice; ``personas/`` beside the
 saved model holds a file per user (:mod:`bestfor.rewards.judge.personas`), and what a person edits there counts.
-
-Which candidates a judge compares, and by whose persona and rubrics.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -40,103 +37,27 @@ from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Examples
 from bestfor.encoders import Encoder
 from bestfor.endpoint import Address, Chat, Endpoint, EndpointTable, Usage
+from bestfor.rewards.judge.author import MaterialLimits, PersonaWriter, material, of_history
+from bestfor.rewards.judge.neighbours import nearest_users, user_vectors
 from bestfor.rewards.judge.personas import (
     FOLDER,
-    Author,
     Persona,
     Profile,
-    Shown,
-    material,
-    nearest_users,
-    of_history,
-    packed,
+    pack_profiles,
     read_edited,
-    unpacked,
-    user_vectors,
+    unpack_profiles,
     write_files,
 )
-from bestfor.rewards.judge.questions import GENERAL, Contest, Jury, Manner, Scheme
+from bestfor.rewards.judge.questions import CandidateScorer, RequestSettings, queue_requests
 from bestfor.rewards.model import RewardModel, parse
-from bestfor.types import IntArray, RewardEstimate
-
-
-@dataclass(frozen=True)
-class Docket:
-    """What is to be judged.
-
-    Attributes:
-        contests: one for each user and query.
-        places: for each, its rows and which of its texts stands in each of them.
-        notes: who was judged by what, in plain sentences.
-    """
-
-    contests: list[Contest]
-    places: list[tuple[IntArray, IntArray]]
-    notes: list[str]
-
-
-def docket(examples: Examples, profiles: Mapping[str, Profile], share: float) -> Docket:
-    """Put candidates and schemes together.
-
-    Args:
-        examples: the rows.
-        profiles: by user; others, and queries from before a persona's texts, are judged by the general rubric.
-        share: weight of all neighbours together.
-    """
-    pair = examples.user * len(examples.queries) + examples.query
-    order = np.argsort(pair, kind="stable")
-    _, starts = np.unique(pair[order], return_index=True)
-    seen = {} if examples.history is None else examples.history.seen
-    contests: list[Contest] = []
-    places: list[tuple[IntArray, IntArray]] = []
-    early = 0
-    for rows in np.split(order, starts[1:]):
-        user, code = examples.users[examples.user[rows[0]]], int(examples.query[rows[0]])
-        query, profile = examples.queries[code], profiles.get(user, Profile())
-        late = profile.persona is not None and seen.get(query, profile.shown) < profile.shown
-        early += late
-        own = [examples.texts[one] for one in examples.text[rows]]
-        place = {text: at for at, text in enumerate(sorted(set(own)))}
-        used = (GENERAL,) if late else schemes(profile, profiles, share)
-        contests.append(Contest(query, examples.inputs[code], tuple(place), used))
-        places.append((rows, np.array([place[text] for text in own])))
-    notes = _users(examples, profiles)
-    if early:
-        said = "came before texts that the persona rests on: judged by the general rubric"
-        notes.append(f"{early} of {len(contests)} queries {said}")
-    return Docket(contests, places, notes)
-
-
-def schemes(profile: Profile, profiles: Mapping[str, Profile], share: float) -> tuple[Scheme, ...]:
-    """The user's own rubrics and their neighbours' first ones, with weights that add up to 1."""
-    own = profile.persona
-    if own is None:
-        return (GENERAL,)
-    known = ((profiles.get(name, Profile()).persona, part) for name, part in profile.neighbours)
-    near = [(persona, part) for persona, part in known if persona is not None]
-    total, lent = sum(part for _, part in near), share if near else 0.0
-    found = [Scheme(own.persona, rubric, (1 - lent) / len(own.rubrics)) for rubric in own.rubrics]
-    found += [Scheme(one.persona, one.rubrics[0], lent * part / total) for one, part in near]
-    return tuple(found)
-
-
-def _users(examples: Examples, profiles: Mapping[str, Profile]) -> list[str]:
-    asked = [examples.users[code] for code in np.unique(examples.user)]
-    known = [profiles[user].persona for user in asked if user in profiles]
-    bare, edited = sum(one is None for one in known), sum(one is not None and one.edited for one in known)
-    said: list[str] = []
-    if bare:
-        said.append(f"{bare} of {len(asked)} users have no persona: judged by the general rubric")
-    if edited:
-        said.append(f"{edited} of {len(asked)} users were judged by a persona that a person edited")
-    return said
-
+from bestfor.types import RewardEstimate
 
 ANSWERS = "answers.jsonl"
+"""The file of answers in the cache."""
 
 
 class Config(BaseModel):
-    """Who judges, how, and what it is told of users.
+    """Settings of a judge: the model, its questions, and what it learns of users.
 
     Attributes:
         model: the name under which the server knows the model.
@@ -205,7 +126,7 @@ class Judge(RewardModel):
     sliced = True
     partial = True
 
-    _talk: Chat | None = None
+    _connection: Chat | None = None
     _earlier = Usage()
     _spent = Usage()
 
@@ -216,12 +137,12 @@ class Judge(RewardModel):
 
     @property
     def usage(self) -> Usage:
-        """What this object has spent so far, failed attempts among it; answers that were kept cost nothing."""
-        return self._spent + (Usage() if self._talk is None else self._talk.usage)
+        """The usage of this object so far, failed attempts among it; answers that were kept cost nothing."""
+        return self._spent + (Usage() if self._connection is None else self._connection.usage)
 
     @property
     def personas(self) -> Mapping[str, Persona]:
-        """Personas and rubrics by user, as they will be used."""
+        """The personas and rubrics by user, as they will be used."""
         return {user: one.persona for user, one in sorted(self._profiles.items()) if one.persona is not None}
 
     def charge(self, earlier: Usage) -> None:
@@ -230,8 +151,8 @@ class Judge(RewardModel):
 
     def close(self) -> None:
         """Close the connections; a later question opens them again."""
-        if self._talk is not None:
-            self._talk.close()
+        if self._connection is not None:
+            self._connection.close()
 
     def reach(self, endpoint: Mapping[str, Any]) -> Self:
         """Ask this server from now on: a model on disk does not hold the credentials of its server's address.
@@ -240,7 +161,7 @@ class Judge(RewardModel):
             InputError: an unknown key, or a value out of range.
         """
         self.close()
-        self._spent, self._talk = self.usage, None
+        self._spent, self._connection = self.usage, None
         self.config = self.config.model_copy(update={"endpoint": parse(EndpointTable, self.kind, dict(endpoint))})
         return self
 
@@ -263,7 +184,7 @@ class Judge(RewardModel):
         if user is not None:
             names = [name for name, _ in model._profiles.get(user, Profile()).neighbours]
             stored = artifacts.read(Path(folder), users=names)
-            model._profiles |= unpacked(stored.arrays, stored.users)
+            model._profiles |= unpack_profiles(stored.arrays, stored.users)
             others = [user, *names]
         model._take_over(read_edited(Path(folder) / FOLDER, others))
         return model
@@ -271,16 +192,16 @@ class Judge(RewardModel):
     def _take_over(self, edited: Mapping[str, Persona]) -> None:
         for user, persona in edited.items():
             known = self._profiles.get(user, Profile())
-            self._profiles[user] = Profile(persona, known.shown, known.neighbours)
+            self._profiles[user] = Profile(persona, known.rests_on, known.neighbours)
 
     def ready(self) -> None:
-        """Look for the server's key; nothing is asked."""
+        """Check that the server's key is there; no question is sent."""
         Endpoint(self.config.endpoint.config(f"reward '{self.kind}', endpoint")).close()
 
     def _fit(self, examples: Examples, rng: int) -> None:
         config = self.config
         self._seed, self._signature = rng, ""
-        known, author = material(examples, self._shown), self._author()
+        known, author = material(examples, self._limits), self._author()
         personas = author.write(self._users, known)
         neighbours: list[list[tuple[int, float]]] = [[] for _ in self._users]
         if config.neighbours:
@@ -289,35 +210,37 @@ class Judge(RewardModel):
             able = np.array([one is not None for one in personas])
             neighbours = nearest_users(user_vectors([one.texts for one in known], encoder), able, config.neighbours)
         self._profiles = {
-            user: Profile(persona, one.shown, tuple((self._users[code], share) for code, share in near))
+            user: Profile(persona, one.rests_on, tuple((self._users[code], share) for code, share in near))
             for user, persona, one, near in zip(self._users, personas, known, neighbours, strict=True)
         }
         self._fit_notes += author.notes(known)
 
     def _predict(self, examples: Examples) -> RewardEstimate:
-        profiles = {**self._profiles, **self._met(examples)}
+        profiles = {**self._profiles, **self._profiles_of_strangers(examples)}
         codes = self._user_codes(examples)
         served = [user in profiles and profiles[user].persona is not None for user in examples.users]
         self._note_strangers(examples, np.where(np.array(served)[examples.user], 0, codes), "the general rubric")
-        asked = docket(examples, profiles, self.config.share)
-        jury = Jury(self._chat(), self._manner())
+        queue = queue_requests(examples, profiles, self.config.share)
+        scorer = CandidateScorer(self._chat(), self._request_settings())
         mean = np.zeros(len(examples))
-        for (rows, text), rewards in zip(asked.places, jury.judge(asked.contests), strict=True):
+        for (rows, text), rewards in zip(queue.places, scorer.score(queue.queries), strict=True):
             mean[rows] = rewards[text]
         missing = int(np.isnan(mean).sum())
-        self._predict_notes += asked.notes
+        self._predict_notes += queue.notes
         if missing:
             self._predict_notes.append(f"{missing} of {len(mean)} candidates have no reward from {self.config.model}")
-        self._predict_notes += jury.tally.notes(self.config.model, self.config.logprobs)
-        self._predict_notes.append(f"judged by {self.config.model}: {jury.tally.told(self._chat().server.budget)}")
+        self._predict_notes += scorer.counts.notes(self.config.model, self.config.logprobs)
+        self._predict_notes.append(
+            f"judged by {self.config.model}: {scorer.counts.cost_note(self._chat().server.budget)}"
+        )
         return RewardEstimate(mean, None)
 
-    def _met(self, examples: Examples) -> dict[str, Profile]:
-        """Profiles of users without fit labels who wrote something; the same each time, from answers that were kept."""
+    def _profiles_of_strangers(self, examples: Examples) -> dict[str, Profile]:
+        """Write profiles of users with a history and no fit labels; the same each time, from answers that were kept."""
         history = examples.history
-        asked = [examples.users[code] for code in np.unique(examples.user)]
-        fresh = [user for user in asked if user not in self._profiles] if history is not None else []
-        known = [] if history is None else [of_history(history, user, self._shown) for user in fresh]
+        present = [examples.users[code] for code in np.unique(examples.user)]
+        fresh = [user for user in present if user not in self._profiles] if history is not None else []
+        known = [] if history is None else [of_history(history, user, self._limits) for user in fresh]
         written = [(user, one) for user, one in zip(fresh, known, strict=True) if one]
         if not written:
             return {}
@@ -326,28 +249,30 @@ class Judge(RewardModel):
         self._predict_notes += [
             f"users without fit labels: {note}" for note in author.notes([one for _, one in written])
         ]
-        return {user: Profile(own, one.shown) for (user, one), own in zip(written, personas, strict=True)}
+        return {user: Profile(own, one.rests_on) for (user, one), own in zip(written, personas, strict=True)}
 
     @property
-    def _shown(self) -> Shown:
-        return Shown(self.config.items, self.config.rated, self.config.shown_tokens)
+    def _limits(self) -> MaterialLimits:
+        return MaterialLimits(self.config.items, self.config.rated, self.config.shown_tokens)
 
-    def _author(self) -> Author:
+    def _author(self) -> PersonaWriter:
         config = self.config
-        return Author(self._chat(), self._manner(), config.rubrics, config.persona_tokens, config.temperature)
+        return PersonaWriter(
+            self._chat(), self._request_settings(), config.rubrics, config.persona_tokens, config.temperature
+        )
 
     def _chat(self) -> Chat:
-        if self._talk is None:
+        if self._connection is None:
             cache = None if self._cache is None else Path(self._cache) / ANSWERS
-            self._talk = Chat(self.config.endpoint.config(f"reward '{self.kind}', endpoint"), cache)
-            self._talk.charge(self._earlier + self._spent)
-        return self._talk
+            self._connection = Chat(self.config.endpoint.config(f"reward '{self.kind}', endpoint"), cache)
+            self._connection.charge(self._earlier + self._spent)
+        return self._connection
 
-    def _manner(self) -> Manner:
+    def _request_settings(self) -> RequestSettings:
         config = self.config
         identity = config.identity or Address.parse(config.endpoint.base_url).shown
         rounds = 0 if config.mode == "pointwise" else config.rounds
-        return Manner(
+        return RequestSettings(
             config.model,
             identity,
             logprobs=config.logprobs,
@@ -359,10 +284,10 @@ class Judge(RewardModel):
         )
 
     def _state(self) -> tuple[dict[str, Any], Arrays]:
-        return {"seed": self._seed, "signature": self._signature}, packed(self._profiles, self._users)
+        return {"seed": self._seed, "signature": self._signature}, pack_profiles(self._profiles, self._users)
 
     def _restore(self, state: dict[str, Any], arrays: Arrays) -> None:
         self._seed, self._signature = int(state["seed"]), state["signature"]
         if not isinstance(self._signature, str):
             raise TypeError(f"'signature' is {self._signature!r}")
-        self._profiles = unpacked(arrays, self._users)
+        self._profiles = unpack_profiles(arrays, self._users)

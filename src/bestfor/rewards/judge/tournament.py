@@ -1,4 +1,4 @@
-"""Tournaments for judges that only compare: who meets whom, and what strengths the outcomes tell.
+"""Run tournaments for judges that only compare: who meets whom, and the strengths that follow from the outcomes.
 
 The first two rounds are a ring in random order, in which everybody meets two others, so that outcomes tie all of them
 together. Further rounds are a Swiss tournament's: each pairs candidates of about equal standing that have not met.
@@ -37,19 +37,19 @@ RING = 2
 
 
 def usual_rounds(players: int) -> int:
-    """Rounds after which a Swiss tournament has one leader, and one more."""
+    """Count the rounds after which a Swiss tournament has one leader, and one more."""
     return max(RING, math.ceil(math.log2(max(players, 1))) + 1)
 
 
 def most_questions(players: int, rounds: int | None) -> int:
-    """The most questions of a tournament: both orders of its pairs."""
+    """Count the most questions of a tournament: both orders of its pairs."""
     ringed = len(ring(np.arange(players)))
     swiss = ((rounds or usual_rounds(players)) - RING) * (players // 2)
     return 2 * min(ringed + swiss, players * (players - 1) // 2)
 
 
 async def play(players: int, rounds: int, compare: Compare, order: IntArray) -> FloatArray:
-    """Strengths of the players, shape (players,); NaN for those whom no chain of outcomes ties to most others.
+    """Play a tournament: strengths, shape (players,); NaN for those whom no chain of outcomes ties to most others.
 
     Args:
         players: how many.
@@ -66,23 +66,23 @@ async def play(players: int, rounds: int, compare: Compare, order: IntArray) -> 
             break
         met += drawn
         won += list(await compare(drawn))
-    told = [at for at, outcome in enumerate(won) if not math.isnan(outcome)]
-    pairs = np.array([met[at] for at in told], dtype=np.int64).reshape(-1, 2)
+    answered = [at for at, outcome in enumerate(won) if not math.isnan(outcome)]
+    pairs = np.array([met[at] for at in answered], dtype=np.int64).reshape(-1, 2)
     # Rounded, so that equal standings tie although sums differ in their last bits.
-    strength = np.round(bradley_terry(pairs, np.array([won[at] for at in told]), players), 9)
+    strength = np.round(bradley_terry(pairs, np.array([won[at] for at in answered]), players), 9)
     strength[~tied(pairs, players)] = np.nan
     return strength
 
 
 def ring(order: IntArray) -> list[Pair]:
-    """Each player beside the next, and the last beside the first."""
+    """Pair each player with the next, and the last with the first."""
     seats = order.tolist()
     beside = list(pairwise([*seats, seats[0]])) if len(seats) > 2 else list(pairwise(seats))
     return [(int(one), int(other)) for one, other in beside]
 
 
 def standing(players: int, met: Sequence[Pair], won: Sequence[float]) -> FloatArray:
-    """Points of each player, shape (players,); what was not answered is worth half a win to both."""
+    """Count the points of each player, shape (players,); what was not answered is worth half a win to both."""
     points = np.zeros(players)
     for (one, other), outcome in zip(met, won, strict=True):
         share = 0.5 if math.isnan(outcome) else outcome
@@ -92,7 +92,7 @@ def standing(players: int, met: Sequence[Pair], won: Sequence[float]) -> FloatAr
 
 
 def pairings(points: FloatArray, met: Sequence[Pair], order: IntArray) -> list[Pair]:
-    """The next round: neighbours in standing that have not met, from the top; who finds nobody sits out.
+    """Pair the next round: neighbours in standing that have not met, from the top; who finds nobody sits out.
 
     Of an odd number the one with the most games sits out, the lowest of these: everybody plays about as often. Only
     where nobody else is left to be paired do they play.
@@ -126,7 +126,7 @@ def _paired(waiting: list[int], known: set[frozenset[int]]) -> list[Pair]:
 
 
 def bradley_terry(pairs: IntArray, won: FloatArray, players: int, pull: float = PULL) -> FloatArray:
-    """The strengths with the largest posterior density, by Newton's method, shape (players,).
+    """Find the strengths with the largest posterior density, by Newton's method, shape (players,).
 
     Args:
         pairs: shape (m, 2).
@@ -154,7 +154,7 @@ def bradley_terry(pairs: IntArray, won: FloatArray, players: int, pull: float = 
 
 
 def tied(pairs: IntArray, players: int) -> np.ndarray:
-    """Who belongs to the largest group that outcomes tie together, shape (players,); all where there is one player.
+    """Find the largest group that outcomes tie together, shape (players,); everybody where there is one player.
 
     Strengths of players whom no chain of comparisons joins say nothing about each other.
     """
