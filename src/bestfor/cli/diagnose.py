@@ -33,15 +33,24 @@ Std = Annotated[
     ),
 ]
 Scale = Annotated[
-    str, typer.Option(help="utility: rewards are predictions of the utility; arbitrary: only their order counts.")
+    str,
+    typer.Option(
+        metavar="[utility|arbitrary]",
+        help="utility: rewards are predictions of the utility; arbitrary: only their order counts.",
+    ),
 ]
-Averaging = Annotated[str, typer.Option(help="user: every user weighs the same; query: every query does.")]
+Averaging = Annotated[
+    str, typer.Option(metavar="[user|query]", help="user: every user weighs the same; query: every query does.")
+]
 Level = Annotated[float, typer.Option(help="Coverage of the intervals.")]
 Grid = Annotated[
     str, typer.Option(help="Where to draw curves, for example 1,2,4,8 (powers of two where nothing is said).")
 ]
 Interval = Annotated[
-    str, typer.Option(help="t, or bootstrap: users drawn again (shared texts do not count as random then).")
+    str,
+    typer.Option(
+        metavar="[t|bootstrap]", help="t, or bootstrap: users drawn again (shared texts do not count as random then)."
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Of the bootstrap.")]
 Rule = Annotated[
