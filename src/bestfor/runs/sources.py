@@ -38,7 +38,7 @@ def load_dataset(config: RunConfig) -> Dataset:
     """Read a run's data and, for ratings, split them.
 
     Raises:
-        InputError: bad data (file, row and column are named), or nobody qualifies.
+        InputError: bad data (file, row and column are named), or nobody is eligible.
     """
     data = config.data
     if not isinstance(data, PolisTable | RatingsTable):
@@ -54,7 +54,7 @@ def histories_dataset(config: RunConfig) -> Dataset:
     """Read the histories and test queries of a run, of users with enough labelled candidates.
 
     Raises:
-        InputError: bad data (file, row and field are named), or nobody qualifies.
+        InputError: bad data (file, row and field are named), or nobody is eligible.
     """
     return keep_eligible(dataset_of(config.data), config.split, config.policy)
 

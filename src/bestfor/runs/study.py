@@ -181,8 +181,8 @@ def generate(
     check_same_data(folder, data)
     sampling = sampling or SamplingSettings()
     if not sampling.prompting.instruction and not sampling.prompting.published:
-        told = replace(sampling.prompting, instruction=instruction_of(data))
-        sampling = replace(sampling, prompting=told)
+        prompting = replace(sampling.prompting, instruction=instruction_of(data))
+        sampling = replace(sampling, prompting=prompting)
     sampling = sampling if n is None else replace(sampling, n=n)
     schema.write(data.histories, folder / "histories.parquet")
     write_json(folder / "signature.json", {"data": data.signature, "version": __version__})
