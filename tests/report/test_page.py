@@ -10,6 +10,7 @@ from bestfor.diagnostics.diagnose import diagnose_arrays
 from bestfor.diagnostics.wire import diagnosis_json
 from bestfor.errors import InputError
 from bestfor.report import render_html, write_html
+from bestfor.report.words import percent, span
 
 VOID = {"meta", "link", "input", "br", "path", "rect", "circle"}
 TEN = (
@@ -109,8 +110,16 @@ def test_headline_and_key_numbers_are_those_of_the_diagnosis(diagnosis):
     assert diagnosis["headline"] in words
     assert "37% of the headroom captured at N = 16 33% to 41%" in words
     assert "95% interval, two-way users × texts" in words
-    assert "16 candidates pay where a doubling costs 0.01 5 where each candidate costs 0.01 every doubling" in words
-    assert "counted naively 13% (11% to 15%); pools of this size would show 11% by chance alone" in words
+    doubling = next(one["n"] for one in model["best_n"] if one["cost_in_utility_units"] == 0.01)
+    each = next(one["n"] for one in model["best_fixed_n"] if one["cost_per_candidate"] == 0.01)
+    said = f"{doubling} candidates pay where a doubling costs 0.01 {each} where each candidate costs 0.01"
+    assert doubling == 16
+    assert f"{said} every doubling" in words
+    q = model["quantities"]
+    naive = f"{percent(q['beta'])} ({span(q['beta_low'], q['beta_high'])})"
+    hacked = f"{percent(q['corrected']['beta'])} of queries hacked (β) their rewards run against their utilities"
+    assert f"{hacked} without the noise of small pools; counted naively {naive}" in words
+    assert f"{naive}; pools of this size would show {percent(q['beta_by_chance'])} by chance alone" in words
 
 
 def test_same_input_gives_the_same_bytes(diagnosis, texts, tmp_path):
@@ -155,7 +164,8 @@ def test_hostile_names_everywhere_stay_text(make):
 
 
 def test_long_texts_are_folded_and_cut_with_a_word_about_it(diagnosis):
-    words = Page(render_html(diagnosis, texts={("q0", 3): "word " * 2000})).words
+    suspect = diagnosis["models"]["hierarchical"]["suspects"][0]
+    words = Page(render_html(diagnosis, texts={(suspect["query"], suspect["pick"]): "word " * 2000})).words
     assert "10,000 characters" in words
     assert "The first 4,000 of 10,000 characters." in words
 
@@ -188,8 +198,9 @@ def test_one_user_is_a_sentence_and_few_are_dots(make):
     assert 'class="dot' not in render_html(make(("scores",), users=400))
 
 
-def test_ten_models_and_two_thousand_users_stay_small(make, texts):
-    source = render_html(make(TEN, users=2000, n=(1, 2, 4, 8, 16, 30)), texts=texts[0])
+def test_ten_models_and_two_thousand_users_stay_small(make, texts_of):
+    diagnosis = make(TEN, users=2000, n=(1, 2, 4, 8, 16, 30), queries=1, corrected=False)
+    source = render_html(diagnosis, texts=texts_of(diagnosis)[0])
     page = Page(source)
     assert len(source.encode()) < 700_000
     assert len(page.radios) == len(TEN)
@@ -197,8 +208,11 @@ def test_ten_models_and_two_thousand_users_stay_small(make, texts):
 
 
 def test_longest_texts_keep_the_page_under_three_megabytes(make):
-    given = {(f"q{i}", candidate): "&" * 50_000 for i in range(12) for candidate in (3, 7)}
-    assert len(render_html(make(TEN, users=70), texts=given).encode()) < 3_000_000
+    diagnosis = make(TEN, users=70)
+    shown = [one for model in diagnosis["models"].values() for one in model["suspects"]]
+    given = {(one["query"], one[which]): "&" * 50_000 for one in shown for which in ("pick", "best")}
+    assert len(shown) > 100
+    assert 100_000 < len(render_html(diagnosis, texts=given).encode()) < 3_000_000
 
 
 def test_baselines_are_quiet_and_last_and_never_first_shown(make):
@@ -211,9 +225,11 @@ def test_baselines_are_quiet_and_last_and_never_first_shown(make):
 
 
 def test_every_fold_has_its_column(make):
-    words = Page(render_html(make(folds=3))).words
+    diagnosis = make(folds=3)
+    words = Page(render_html(diagnosis)).words
     assert "mean of 3 folds" in words
-    assert "fold 0 400 users fold 1 400 users fold 2 400 users mean" in words
+    heads = " ".join(f"fold {place} {fold['users']} users" for place, fold in enumerate(diagnosis["folds"]))
+    assert f"{heads} mean" in words
 
 
 def test_suspects_that_chance_explains_stand_apart(diagnosis):

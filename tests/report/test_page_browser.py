@@ -23,10 +23,12 @@ def browser(chromium):
 
 
 @pytest.fixture
-def address(make, texts, tmp_path):
+def address(make, texts_of, tmp_path):
     path = tmp_path / "report.html"
     models = ("hierarchical", "pooled", "a-very-long-name/" * 6, "point", "gaussian", "crowd", "lora", "length")
-    write_html(path, make(models, folds=3), texts=texts[0], inputs=texts[1])
+    diagnosis = make(models, folds=3)
+    texts, inputs = texts_of(diagnosis)
+    write_html(path, diagnosis, texts=texts, inputs=inputs)
     return path.as_uri()
 
 

@@ -4,6 +4,7 @@ import html
 import re
 
 from bestfor.report import render_html
+from bestfor.report.words import decimals, number, span
 
 
 def words_of(source):
@@ -12,27 +13,49 @@ def words_of(source):
     return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", bare)))
 
 
+def tried(n):
+    """The cell of the N that pays per doubling."""
+    return "–" if n is None else f"{n} the largest tried" if n == 16 else str(n)
+
+
 def test_an_interval_that_passes_everything_is_capped_and_explained(diagnosis):
-    diagnosis["models"]["hierarchical"]["captured_high"][-1] = 1.07
+    model = diagnosis["models"]["hierarchical"]
+    model["captured_high"][-1] = 1.07
     source = render_html(diagnosis)
     words = words_of(source)
-    assert "29% of the headroom captured at N = 16 23% to 100% (capped)" in words
+    share, low = (f"{100 * model[key][-1]:.0f}%" for key in ("captured", "captured_low"))
+    assert f"{share} of the headroom captured at N = 16 {low} to 100% (capped)" in words
     assert "an end may lie beyond 100%, which nothing can capture" in words
     assert "107%" not in words
 
 
 def test_prices_are_stated_both_ways_side_by_side(make):
-    words = words_of(render_html(make(("hierarchical",))))
+    diagnosis = make(("hierarchical",))
+    model = diagnosis["models"]["hierarchical"]
+    model["best_n"] = [one for one in model["best_n"] if one["cost_in_utility_units"] != 0.02]
+    words = words_of(render_html(diagnosis))
     assert "Two ways to state a price, in utility. Per doubling: the last N up to which going from N to 2N" in words
-    assert "price N, per doubling N, per candidate utility less N prices 0.005 16 the largest tried 16" in words
-    assert "0.01 16 the largest tried 5 0.414" in words
-    assert "0.02 – 3 0.414" in words
+    doubling = {one["cost_in_utility_units"]: one["n"] for one in model["best_n"]}
+    rows = [
+        f"{one['cost_per_candidate']:g} {tried(doubling.get(one['cost_per_candidate']))} {one['n']}"
+        f"{' or more' if one['at_edge'] else ''} {one['net']:.3f}"
+        for one in model["best_fixed_n"]
+    ]
+    assert rows[0].startswith("0.005 16 the largest tried ")
+    assert rows[2].startswith("0.02 – ")
+    assert f"price N, per doubling N, per candidate utility less N prices {rows[0]}" in words
+    assert all(row in words for row in rows)
 
 
 def test_other_rules_stand_beside_the_highest_reward(make):
-    words = words_of(render_html(make(("hierarchical",))))
+    diagnosis = make(("hierarchical",))
+    words = words_of(render_html(diagnosis))
+    rule = diagnosis["models"]["hierarchical"]["rules"][0]
+    digits = decimals(rule["difference"])
+    value, low, high = (number(rule[key][1], digits) for key in ("difference", "difference_low", "difference_high"))
+    assert value.startswith("\N{MINUS SIGN}")
     assert "Other rules Utility gained or lost when another rule picks among the same N candidates" in words
-    assert "rule N = 2 N = 4 N = 8 N = 16 top:2 \N{MINUS SIGN}0.0100 \N{MINUS SIGN}0.0200 to 0.0000" in words
+    assert f"rule N = 2 N = 4 N = 8 N = 16 top:2 {value} {low} to {high}" in words
 
 
 def test_extrapolations_are_explained_beside_their_table(make):
@@ -43,13 +66,18 @@ def test_extrapolations_are_explained_beside_their_table(make):
 
 
 def test_a_predicted_std_is_judged_for_the_models_that_have_one(make):
-    source = render_html(make(("hierarchical", "pooled")))
+    diagnosis = make(("hierarchical", "pooled"))
+    source = render_html(diagnosis)
     words = words_of(source)
-    assert "It is too sure: errors are 1.20 times what its std says" in words
+    found = diagnosis["models"]["hierarchical"]["calibration"]
+    assert f"It is too sure: errors are {found['temperature'] ** 0.5:.2f} times what its std says" in words
     assert "This model predicts no standard deviation in the utility's units." in words
-    assert "95% 89.0% 88% to 90%" in words
+    inside = found["coverage"][-1]
+    assert inside["level"] == 0.95
+    assert f"95% {100 * inside['share']:.1f}% {span(inside['low'], inside['high'])}" in words
     assert "ENCE expected normalised calibration error: mean distance of the points from the dashed line" in words
-    assert "relative 21.0% 20% to 22% ENCE by noise alone" in words
+    ence = f"{100 * found['ence']:.1f}% {span(found['ence_low'], found['ence_high'])}"
+    assert f"relative {ence} ENCE by noise alone" in words
     assert "Utilities take 3 values only" in words
     assert "4 candidates without a standard deviation above 0 were left out." in words
     assert source.count('class="point s0"') > 10
@@ -72,11 +100,13 @@ def test_what_is_not_available_for_some_models_is_said_in_two_words(make):
 
 
 def test_a_price_per_candidate_says_where_chance_is_not_ruled_out(diagnosis):
-    diagnosis["models"]["hierarchical"]["best_n"] = [{"cost_in_utility_units": 0.01, "n": 1}]
+    model = diagnosis["models"]["hierarchical"]
+    model["best_n"] = [{"cost_in_utility_units": 0.01, "n": 1}]
     words = words_of(render_html(diagnosis))
-    assert (
-        "1 candidate pays where a doubling costs 0.01 5 where each candidate costs 0.01, chance not ruled out" in words
-    )
+    each = next(one["n"] for one in model["best_fixed_n"] if one["cost_per_candidate"] == 0.01)
+    assert each > 1
+    said = f"1 candidate pays where a doubling costs 0.01 {each} where each candidate costs 0.01, chance not ruled out"
+    assert said in words
 
 
 def test_notes_stand_with_their_model(make):
@@ -89,13 +119,26 @@ def test_notes_stand_with_their_model(make):
 
 
 def test_beyond_the_pool_in_words(make):
-    words = words_of(render_html(make(("hierarchical", "pooled"))))
-    assert "±0.0071 (one standard deviation) at N = 8; the curve here is exact over all draws and adds none." in words
-    assert "Extrapolable to N = 64: the two predictions agree." in words
-    assert "Measured on 300 of 400 queries" in words
-    assert "Stopping early pays." in words
-    assert "+0.0040 (−0.0010 to 0.0090) net utility against one N for all" in words
-    assert "200 users or 200 queries of theirs" in words
+    diagnosis = make(("hierarchical", "pooled"))
+    diagnosis["pools_used"]["queries"] -= 40
+    model = diagnosis["models"]["hierarchical"]
+    words = words_of(render_html(diagnosis))
+    sd = model["three_draw"]["sd"][-1]
+    noise = number(sd, max(decimals([sd]) - 1, 2))
+    assert (
+        f"±{noise} (one standard deviation) at N = 16; the curve here is exact over all draws and adds none." in words
+    )
+    reach = model["extrapolation"]
+    assert reach["verdict"].startswith(f"extrapolable to N = {reach['trusted_to']}: the two predictions")
+    assert f"E{reach['verdict'][1:]}." in words
+    assert f"Measured on {diagnosis['queries'] - 40} of {diagnosis['queries']} queries" in words
+    assert "Stopping early pays: " in words
+    assert model["stopping"]["verdict"] in words
+    gain = [model["per_user_n"][key] for key in ("gain", "gain_low", "gain_high")]
+    shown = f"{number(gain[0], 4, signed=True)} ({number(gain[1], 4)} to {number(gain[2], 4)})"
+    assert f"{shown} net utility against one N for all" in words
+    more = next(one for one in model["needed"] if one["quantity"] == "captured")
+    assert f"{more['more_users']} users or {more['more_queries']} queries of theirs" in words
 
 
 def test_a_reason_stands_where_nothing_could_be_judged(make):

@@ -72,7 +72,9 @@ def test_correlations_below_zero_are_told_apart(diagnosis):
     plot = plots.CorrelationPlot.of(view.read(diagnosis).models[0])
     assert plot is not None
     assert plot.negative.sum() == 10
-    assert plot.counts.sum() == 1010
+    given = diagnosis["models"]["hierarchical"]["correlations"]["counts"]
+    assert plot.counts.sum() == sum(given) == diagnosis["models"]["hierarchical"]["quantities"]["active_queries"]
+    assert plot.counts[plot.negative].sum() == sum(given[:10]) > 0
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
@@ -121,10 +123,11 @@ def test_beyond_the_pool_goes_on_where_the_curve_ends(diagnosis):
     model = view.read(diagnosis).models[0]
     plot = plots.BeyondPlot.of(model)
     assert plot is not None
-    steps = diagnosis["models"]["hierarchical"]["extrapolation"]["steps"]
+    reach = diagnosis["models"]["hierarchical"]["extrapolation"]
+    steps = reach["steps"]
     assert plot.far.tolist() == [step["n"] for step in steps]
     np.testing.assert_array_equal(plot.predicted["gao"], [step["gao"] for step in steps])
-    assert plot.trusted_to == steps[2]["n"]
+    assert plot.trusted_to == reach["trusted_to"] == [step["n"] for step in steps if step["trusted"]][-1]
     picture = axes()
     plot.draw(picture)
     assert {line.get_linestyle() for line in picture.lines} >= {"--", "-", ":"}

@@ -6,6 +6,7 @@ from rich.console import Console
 from bestfor.errors import InputError
 from bestfor.report import print_summary
 from bestfor.report.terminal import sparkline
+from bestfor.report.words import decimals, number, percent, span
 
 
 def printed(diagnosis, width: int) -> str:
@@ -20,27 +21,42 @@ def test_fits_and_says_what_matters(make, width):
     diagnosis = make(names, folds=3)
     text = printed(diagnosis, width)
     assert max(len(line) for line in text.splitlines()) <= width
-    assert "29%" in text
-    assert "23% to 35%" in text
-    assert "undecided" in text
+    model = diagnosis["models"]["hierarchical"]
+    assert percent(model["captured"][-1]) in text
+    assert span(model["captured_low"][-1], model["captured_high"][-1]) in text
     assert "12 users without fit labels were served by pooled" in text
-    assert "17 queries have fewer candidates than the largest N and were left out." in text
+    left_out = diagnosis["dropped"]["too_few_candidates"]
+    assert f"{left_out} queries have fewer candidates than the largest N and were left out." in text
     assert "mean of 3 folds" in text
     assert "…%" not in text
     words = " ".join(text.split())
-    assert "beyond the pool: extrapolable to N = 64" in words
-    assert (
-        "N that pays at a price of 0.005, 0.01, 0.02, 0.05: 16, 16, –, 4 if that is for a doubling; 16, 5, 3, 1"
-        in words
-    )
-    assert "16 / 5" in text
-    lost = (
-        "other rules against the highest reward at N = 16: top:2 \N{MINUS SIGN}0.0400 (\N{MINUS SIGN}0.0800 to 0.0000)"
-    )
-    assert lost in words
+    assert f"beyond the pool: extrapolable to N = {model['extrapolation']['trusted_to']}" in words
+    doubling = [one["n"] for one in model["best_n"]]
+    each = [one["n"] for one in model["best_fixed_n"]]
+    prices = f"{', '.join(map(str, doubling))} if that is for a doubling; {', '.join(map(str, each))}"
+    assert f"N that pays at a price of 0.005, 0.01, 0.02, 0.05: {prices}" in words
+    assert f"{doubling[1]} / {each[1]}" in text
+    rule = model["rules"][0]
+    digits = decimals(rule["difference"])
+    value, low, high = (number(rule[key][-1], digits) for key in ("difference", "difference_low", "difference_high"))
+    assert value.startswith("\N{MINUS SIGN}")
+    assert f"other rules against the highest reward at N = 16: top:2 {value} ({low} to {high})" in words
     assert "pays: N worth drawing if each doubling costs 0.01 (from N to 2N gains less, or nothing sure) / if" in words
-    assert "std: it is too sure: errors are 1.20 times what its std says" in words
+    factor = model["calibration"]["temperature"] ** 0.5
+    assert f"std: it is too sure: errors are {factor:.2f} times what its std says" in words
     assert "the curve here is exact over all draws and adds none" in words
+
+
+def test_a_difference_that_chance_explains_is_undecided(make):
+    diagnosis = make(("hierarchical", "pooled", "length"))
+    better = {
+        pair["against"]: pair for pair in diagnosis["comparisons"] if pair["n"] == 16 and pair["model"] != "pooled"
+    }
+    assert better["pooled"]["low"] < 0 < better["pooled"]["high"]
+    assert better["length"]["low"] > 0
+    lines = printed(diagnosis, 120).splitlines()
+    for other, verdict in (("pooled", "undecided"), ("length", "better")):
+        assert next(line for line in lines if f"hierarchical against {other}" in line).rstrip().endswith(verdict)
 
 
 def test_only_the_largest_n_is_compared(diagnosis):
