@@ -28,9 +28,8 @@ from sklearn.linear_model import BayesianRidge
 
 from bestfor.diagnostics import best_of_n
 from bestfor.rewards.features import FeatureConfig, Space
-from bestfor.rewards.hierarchical import Config
-from bestfor.rewards.hierarchical.fit import HierarchicalFit, fit_rows, judge_users, predict_rows
-from bestfor.rewards.hierarchical.users import Scorer, means
+from bestfor.rewards.hierarchical import Config, HierarchicalFit, Scorer, fit_rows, judge_users, predict_rows
+from bestfor.rewards.hierarchical.users import means
 from bestfor.rewards.rows import FeatureRows
 
 CANDIDATES, N = 30, 8

@@ -1,4 +1,4 @@
-"""Latent tastes with a Gaussian process on texts, by variational Bayes.
+"""Learn latent tastes with a Gaussian process on texts, by variational Bayes over all users' labels together.
 
     y = m + h_0(t) + a_u'h(t) + b_q + e,   a_u ~ N(0, I),  b_q ~ N(0, t_b),  e ~ N(0, s2),
     h_j ~ GP(0, v_j (K + n_j I))
@@ -9,10 +9,11 @@ turn; the inverse of B = I + D^1/2 v (K + nI) D^1/2 gives q(h_j) whole, with D t
 
     cov = D^-1/2 (I - B^-1) D^-1/2,   tr[(K + nI)^-1 cov] = v tr B^-1.
 
+What users share is then h (:class:`ItemTastes`); each user's own part given h is in
+:mod:`bestfor.rewards.tastes.person`.
+
 Sources: Salakhutdinov & Mnih 2008 and Lim & Teh 2007 (Bayesian factors), Zhou, Shan, Banerjee & Sapiro 2012 (kernel
 prior on factors), Rasmussen & Williams 2006, section 3.4 (B).
-
-What everybody shares in :mod:`bestfor.rewards.tastes`: what texts are, learned from all users' labels together.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from bestfor.rewards.rows import sum_by
 from bestfor.types import FloatArray, IntArray
 
 POWER_STEPS = 6
+JITTER = 1e-6
 _FLOOR = 1e-6
 
 
@@ -51,8 +53,8 @@ class Votes:
 
 
 @dataclass(frozen=True)
-class State:
-    """What is believed; k tastes.
+class TasteFactors:
+    """Posterior of users, levels and items; k tastes.
 
     Attributes:
         taste: shape (users, k), mean of a_u.
@@ -79,8 +81,80 @@ class State:
     level_scale: float
 
 
+@dataclass(frozen=True)
+class ItemTastes:
+    """Posterior of h at n items: what users share; column 0 is h_0, k tastes follow.
+
+    Attributes:
+        mean: shape (n, k + 1).
+        variance: shape (n, k + 1).
+        scale: shape (k + 1,), v_j.
+        noise: s2.
+        level_scale: t_b.
+        fitted: number of items that were fitted; those that came later predict no others.
+    """
+
+    mean: FloatArray
+    variance: FloatArray
+    scale: FloatArray
+    noise: float
+    level_scale: float
+    fitted: int
+
+    def extend(self, mean: FloatArray, variance: FloatArray) -> ItemTastes:
+        """Add further items as predicted from their vectors."""
+        return replace(self, mean=np.vstack([self.mean, mean]), variance=np.vstack([self.variance, variance]))
+
+
+def learn_item_tastes(
+    votes: tuple[FloatArray, IntArray, IntArray, IntArray],
+    near: FloatArray,
+    noises: tuple[float, float],
+    sizes: tuple[int, int],
+    *,
+    rng: int,
+) -> ItemTastes:
+    """Learn what users share by variational Bayes over users and items.
+
+    Args:
+        votes: centred labels with contiguous codes of user, query and item, each of shape (n,).
+        near: shape (items, items), the kernel.
+        noises: n_0 and n_j.
+        sizes: number of tastes and of rounds.
+        rng: seed of the start.
+    """
+    priors = [near + max(noise, JITTER) * np.eye(len(near)) for noise in noises]
+    state = fit_tastes(build_votes(*votes), priors, *sizes, rng=rng)
+    return ItemTastes(state.item, state.item_variance, state.scale, state.noise, state.level_scale, len(near))
+
+
+def predict_item_tastes(
+    shared: ItemTastes, factors: Sequence[tuple[FloatArray, bool]], near: FloatArray, noises: tuple[float, float]
+) -> tuple[FloatArray, FloatArray]:
+    """Predict h at items that nobody rated: mean and variance.
+
+    Args:
+        shared: the posterior at the known items.
+        factors: Cholesky factors of K + n_0 I and K + n I at the fitted items.
+        near: shape (n, known items or more), K to them.
+        noises: n_0 and n_j.
+
+    Returns:
+        Each of shape (n, k + 1).
+    """
+    near, tastes = near[:, : shared.fitted], len(shared.scale) - 1
+    mean, variance = np.zeros((len(near), tastes + 1)), np.zeros((len(near), tastes + 1))
+    for columns, factor, noise in zip((slice(0, 1), slice(1, None)), factors, noises, strict=True):
+        weights = linalg.cho_solve(factor, near.T).T
+        left = np.maximum(1 + noise - np.sum(weights * near, axis=1), 0)
+        mean[:, columns] = weights @ shared.mean[: shared.fitted, columns]
+        variance[:, columns] = left[:, None] * shared.scale[columns]
+        variance[:, columns] += weights**2 @ shared.variance[: shared.fitted, columns]
+    return mean, variance
+
+
 def build_votes(y: FloatArray, user: IntArray, query: IntArray, item: IntArray) -> Votes:
-    """Votes from rows with contiguous codes; a query belongs to one user."""
+    """Sum rows with contiguous codes into votes; a query belongs to one user."""
     shape = (int(query.max()) + 1, int(item.max()) + 1)
     owner = np.zeros(shape[0], dtype=np.int64)
     owner[query] = user
@@ -90,8 +164,8 @@ def build_votes(y: FloatArray, user: IntArray, query: IntArray, item: IntArray) 
     return Votes(present, total, by_user, owner, float(y @ y))
 
 
-def fit_tastes(votes: Votes, priors: list[FloatArray], tastes: int, rounds: int, *, rng: int) -> State:
-    """Variational Bayes from a spectral start.
+def fit_tastes(votes: Votes, priors: list[FloatArray], tastes: int, rounds: int, *, rng: int) -> TasteFactors:
+    """Fit all factors by variational Bayes from a spectral start.
 
     Args:
         votes: centred labels.
@@ -100,17 +174,46 @@ def fit_tastes(votes: Votes, priors: list[FloatArray], tastes: int, rounds: int,
         rounds: turns of users and items.
         rng: seed of the start's random projection.
     """
-    state = _start(votes, tastes, rng)
+    state = spectral_start(votes, tastes, rng)
     inverses = [linalg.inv(prior) for prior in priors]
     for _ in range(rounds):
         state = update_users(votes, state)
-        state = _standardise(votes, state)
+        state = standardise(votes, state)
         state = _update_items(votes, state, priors, inverses)
     return update_users(votes, state)
 
 
-def update_users(votes: Votes, state: State) -> State:
-    """q(a_u, b) given q(h): the levels are summed out, then recovered."""
+def spectral_start(votes: Votes, tastes: int, seed: int) -> TasteFactors:
+    """Start with h_0 from text means, tastes from singular vectors of the rest (randomised subspace iteration)."""
+    users, queries = int(votes.owner.max()) + 1, len(votes.owner)
+    counts = np.asarray(votes.present.sum(axis=0))
+    items = len(counts)
+    general = np.asarray(votes.total.sum(axis=0)) / (counts + 1)
+    remains = sparse.csr_array(votes.by_user @ (votes.total - votes.present @ sparse.diags_array(general)))
+    basis = random.derive(seed, "tastes").normal(size=(items, tastes))
+    for _ in range(POWER_STEPS):
+        basis = np.linalg.qr(remains.T @ (remains @ basis))[0] if tastes else basis
+    strength = np.linalg.norm(remains @ basis, axis=0) / np.sqrt(users)
+    filled = np.sqrt(max(float(counts.sum()) / (users * items), _FLOOR))
+    item = np.column_stack([general, np.zeros((items, tastes))])
+    item[:, 1 : 1 + basis.shape[1]] = basis * strength / filled
+    size = max(votes.square / max(float(counts.sum()), 1.0), _FLOOR)
+    return TasteFactors(
+        taste=np.zeros((users, tastes)),
+        spread=np.zeros((users, tastes, tastes)),
+        level=np.zeros(queries),
+        level_variance=np.zeros(queries),
+        cross=np.zeros((queries, tastes)),
+        item=item,
+        item_variance=np.full(item.shape, 0.01 * size),
+        scale=np.full(tastes + 1, 0.05 * size),
+        noise=0.5 * size,
+        level_scale=0.05 * size,
+    )
+
+
+def update_users(votes: Votes, state: TasteFactors) -> TasteFactors:
+    """Update q(a_u, b) given q(h): the levels are summed out, then recovered."""
     mean, variance = state.item[:, 1:], state.item_variance[:, 1:]
     k = mean.shape[1]
     second = mean[:, :, None] * mean[:, None, :]
@@ -135,7 +238,7 @@ def update_users(votes: Votes, state: State) -> State:
     return replace(state, taste=taste, spread=spread, level=level, level_variance=own, cross=cross)
 
 
-def _standardise(votes: Votes, state: State) -> State:
+def standardise(votes: Votes, state: TasteFactors) -> TasteFactors:
     """Move means into h_0 and give tastes unit covariance: the same fit, a faster climb."""
     voters = sum_by(votes.owner, np.asarray(votes.present.sum(axis=1), dtype=np.float64), len(state.taste)) > 0
     centre = state.taste[voters].mean(axis=0)
@@ -156,8 +259,10 @@ def _standardise(votes: Votes, state: State) -> State:
     return replace(state, taste=taste, level=level, item=item, level_scale=level_scale)
 
 
-def _update_items(votes: Votes, state: State, priors: list[FloatArray], inverses: list[FloatArray]) -> State:
-    """q(h_j) column by column given q(a, b), then every variance."""
+def _update_items(
+    votes: Votes, state: TasteFactors, priors: list[FloatArray], inverses: list[FloatArray]
+) -> TasteFactors:
+    """Update q(h_j) column by column given q(a, b), then every variance."""
     weights = np.column_stack([np.ones(len(state.taste)), state.taste])
     columns = weights.shape[1]
     second = _outer(weights)
@@ -173,16 +278,16 @@ def _update_items(votes: Votes, state: State, priors: list[FloatArray], inverses
         precision = np.maximum(gram[:, j, j], _FLOOR) / state.noise
         others = np.sum(gram[:, j] * item, axis=1) - gram[:, j, j] * item[:, j]
         pull = (linear[:, j] - others) / state.noise
-        item[:, j], variance[:, j], trace = _solve_column(priors[which], scale[j], precision, pull)
+        item[:, j], variance[:, j], trace = _update_column(priors[which], scale[j], precision, pull)
         scale[j] = max((float(item[:, j] @ inverses[which] @ item[:, j]) + trace) / len(item), _FLOOR)
-    noise = _noise(votes, state, gram, linear, item, variance)
+    noise = _noise_variance(votes, state, gram, linear, item, variance)
     return replace(state, item=item, item_variance=variance, scale=scale, noise=noise)
 
 
-def _solve_column(
+def _update_column(
     prior: FloatArray, scale: float, precision: FloatArray, pull: FloatArray
 ) -> tuple[FloatArray, FloatArray, float]:
-    """Mean and variance of h_j at every item, and tr[prior^-1 cov]."""
+    """Update q(h_j): mean and variance at every item, and tr[prior^-1 cov]."""
     root = np.sqrt(precision)
     matrix = np.eye(len(root)) + root[:, None] * (scale * prior) * root[None, :]
     inverse = linalg.inv(matrix, overwrite_a=True, check_finite=False)
@@ -191,8 +296,8 @@ def _solve_column(
     return mean, np.maximum((1 - spread) / precision, 0.0), scale * float(spread.sum())
 
 
-def _noise(
-    votes: Votes, state: State, gram: FloatArray, linear: FloatArray, item: FloatArray, variance: FloatArray
+def _noise_variance(
+    votes: Votes, state: TasteFactors, gram: FloatArray, linear: FloatArray, item: FloatArray, variance: FloatArray
 ) -> float:
     counts = votes.present.sum(axis=1)
     total = votes.square - 2 * float(votes.total.sum(axis=1) @ state.level)
@@ -202,109 +307,5 @@ def _noise(
     return max(total / float(counts.sum()), _FLOOR)
 
 
-def _start(votes: Votes, tastes: int, seed: int) -> State:
-    """h_0 from text means, tastes from the leading singular vectors of what remains (randomised subspace iteration)."""
-    users, queries = int(votes.owner.max()) + 1, len(votes.owner)
-    heard = np.asarray(votes.present.sum(axis=0))
-    items = len(heard)
-    general = np.asarray(votes.total.sum(axis=0)) / (heard + 1)
-    remains = sparse.csr_array(votes.by_user @ (votes.total - votes.present @ sparse.diags_array(general)))
-    basis = random.derive(seed, "tastes").normal(size=(items, tastes))
-    for _ in range(POWER_STEPS):
-        basis = np.linalg.qr(remains.T @ (remains @ basis))[0] if tastes else basis
-    strength = np.linalg.norm(remains @ basis, axis=0) / np.sqrt(users)
-    filled = np.sqrt(max(float(heard.sum()) / (users * items), _FLOOR))
-    item = np.column_stack([general, np.zeros((items, tastes))])
-    item[:, 1 : 1 + basis.shape[1]] = basis * strength / filled
-    size = max(votes.square / max(float(heard.sum()), 1.0), _FLOOR)
-    return State(
-        taste=np.zeros((users, tastes)),
-        spread=np.zeros((users, tastes, tastes)),
-        level=np.zeros(queries),
-        level_variance=np.zeros(queries),
-        cross=np.zeros((queries, tastes)),
-        item=item,
-        item_variance=np.full(item.shape, 0.01 * size),
-        scale=np.full(tastes + 1, 0.05 * size),
-        noise=0.5 * size,
-        level_scale=0.05 * size,
-    )
-
-
 def _outer(values: FloatArray) -> FloatArray:
     return values[:, :, None] * values[:, None, :]
-
-
-JITTER = 1e-6
-
-
-@dataclass(frozen=True)
-class Shared:
-    """Belief about h at n items; column 0 is h_0, k tastes follow.
-
-    Attributes:
-        mean: shape (n, k + 1).
-        variance: shape (n, k + 1).
-        scale: shape (k + 1,), v_j.
-        noise: s2.
-        level_scale: t_b.
-        fitted: how many of the items were fitted; the others came later and speak for none but themselves.
-    """
-
-    mean: FloatArray
-    variance: FloatArray
-    scale: FloatArray
-    noise: float
-    level_scale: float
-    fitted: int
-
-    def extend(self, mean: FloatArray, variance: FloatArray) -> Shared:
-        """With further items as their looks tell."""
-        return replace(self, mean=np.vstack([self.mean, mean]), variance=np.vstack([self.variance, variance]))
-
-
-def learn_shared(
-    votes: tuple[FloatArray, IntArray, IntArray, IntArray],
-    near: FloatArray,
-    noises: tuple[float, float],
-    sizes: tuple[int, int],
-    *,
-    rng: int,
-) -> Shared:
-    """Variational Bayes over users and items.
-
-    Args:
-        votes: centred labels with contiguous codes of user, query and item, each of shape (n,).
-        near: shape (items, items), the kernel.
-        noises: n_0 and n_j.
-        sizes: number of tastes and of rounds.
-        rng: seed of the start.
-    """
-    priors = [near + max(noise, JITTER) * np.eye(len(near)) for noise in noises]
-    state = fit_tastes(build_votes(*votes), priors, *sizes, rng=rng)
-    return Shared(state.item, state.item_variance, state.scale, state.noise, state.level_scale, len(near))
-
-
-def carry(
-    shared: Shared, factors: Sequence[tuple[FloatArray, bool]], near: FloatArray, noises: tuple[float, float]
-) -> tuple[FloatArray, FloatArray]:
-    """Mean and variance of h at items of which only looks are known.
-
-    Args:
-        shared: what is believed of the known items.
-        factors: Cholesky factors of K + n_0 I and K + n I at the fitted items.
-        near: shape (n, known items or more), K to them.
-        noises: n_0 and n_j.
-
-    Returns:
-        Each of shape (n, k + 1).
-    """
-    near, tastes = near[:, : shared.fitted], len(shared.scale) - 1
-    mean, variance = np.zeros((len(near), tastes + 1)), np.zeros((len(near), tastes + 1))
-    for columns, factor, noise in zip((slice(0, 1), slice(1, None)), factors, noises, strict=True):
-        weights = linalg.cho_solve(factor, near.T).T
-        left = np.maximum(1 + noise - np.sum(weights * near, axis=1), 0)
-        mean[:, columns] = weights @ shared.mean[: shared.fitted, columns]
-        variance[:, columns] = left[:, None] * shared.scale[columns]
-        variance[:, columns] += weights**2 @ shared.variance[: shared.fitted, columns]
-    return mean, variance

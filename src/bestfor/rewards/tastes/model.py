@@ -1,13 +1,13 @@
-"""Tastes: what people like in texts nobody has rated yet, from the tastes that others share with them.
+"""Tastes: latent tastes that users share, carried to unrated texts by a Gaussian process.
 
     y = m + h_0(t) + a_u'h(t) + g_u(t) + b_q + e,   a_u ~ N(0, I),  h_j ~ GP(0, v_j (K + n_j I)),  g_u ~ GP(0, w K)
 
 Users get low-rank tastes a_u that are learned from all users together; a Gaussian process carries every taste from
 rated texts to unseen ones by their nearness K (meaning and spelling), and g_u is what a user's own ratings add. It is
-the choice where many people rate the same texts. n_j says how much of a taste an item's looks cannot tell; its
+the choice where many people rate the same texts. n_j says how much of a taste an item's vector cannot tell; its
 defaults, w and K were chosen on inner folds of real votes. Where a candidate was rated by others in the fit part, their
 ratings speak directly. Variational Bayes; sources in :mod:`bestfor.rewards.tastes.factors`,
-:mod:`bestfor.rewards.tastes.person` and :mod:`bestfor.rewards.features.kernel`. Users without fit labels get h_0, and
+:mod:`bestfor.rewards.tastes.person` and :mod:`bestfor.rewards.features.nearness`. Users without fit labels get h_0, and
 so do those whose labels say no more than it.
 """
 
@@ -26,12 +26,13 @@ from bestfor.rewards.abstain import abstaining, left_out_levels
 from bestfor.rewards.features import check_signature, check_width
 from bestfor.rewards.features.nearness import ItemVectors, Nearness
 from bestfor.rewards.model import AbsorbingModel
-from bestfor.rewards.tastes.factors import JITTER, Shared, carry, learn_shared
+from bestfor.rewards.tastes.factors import JITTER, ItemTastes, learn_item_tastes, predict_item_tastes
 from bestfor.rewards.tastes.items import RatedItems, embed_items, list_items
-from bestfor.rewards.tastes.person import Labels, Person, Variances, know, stranger
+from bestfor.rewards.tastes.person import Person, PersonVariances, UserRatings, fit_person, person_without_ratings
 from bestfor.types import FloatArray, IntArray, RewardEstimate
 
 MANY = 32
+"""Users of one prediction from which the kernel between all items is computed once."""
 
 
 class Config(BaseModel):
@@ -42,7 +43,7 @@ class Config(BaseModel):
         tastes: number of latent tastes; those the data do not support fade out.
         length: how near two unit embeddings must be to mean the like.
         spelling: weight of shared letter groups beside embeddings in K; 0 leaves them out.
-        general_noise: n_0, variance of what everybody makes of a text that its looks do not tell, over what they tell.
+        general_noise: n_0, variance of what everybody makes of a text beyond its vector, over what the vector tells.
         taste_noise: n_j of the tastes.
         own_share: w over the noise variance, the part of it that a user's own ratings of near texts explain.
         rounds: turns of users and texts.
@@ -73,13 +74,13 @@ class Tastes(AbsorbingModel):
     sliced = True
 
     def _absorb(self, examples: Examples, codes: IntArray) -> None:
-        """What texts are (h) stays as fitted; texts may be new."""
+        """Add ratings; what texts are (h) stays as fitted, and texts may be new."""
         items = list_items(examples)
-        place = self._remember(items)
+        place = self._add_items(items)
         target = (examples.utility - self._centre) / self._unit
         rows = (codes[examples.user], place[items.row], examples.query, target)
         users = max(len(self._users), int(codes.max()) + 1)
-        self._labels = self._labels.add(users, *rows)
+        self._ratings = self._ratings.add(users, *rows)
 
     def _fit(self, examples: Examples, rng: int) -> None:
         items = list_items(examples)
@@ -92,40 +93,40 @@ class Tastes(AbsorbingModel):
         self._keys, self._with_inputs = items.keys, items.with_inputs
         self._signature = self._encoder_or_fail().signature
         self._nearness = Nearness.fit(items.texts, self.config.length, self.config.spelling)
-        self._looks = self._look(items)
+        self._vectors = self._represent(items)
         target = (examples.utility - self._centre) / self._unit
         tastes = max(min(self.config.tastes, len(items.keys) - 1, len(self._users) - 1), 0)
-        near = self._nearness.between(self._looks, self._looks)
+        near = self._nearness.between(self._vectors, self._vectors)
         noises, rounds = (self.config.general_noise, self.config.taste_noise), self.config.rounds
         votes = (target, examples.user, examples.query, items.row)
-        self._shared = learn_shared(votes, near, noises, (tastes, rounds), rng=rng)
-        self._labels = Labels.build(len(self._users), examples.user, items.row, examples.query, target)
-        self._prepare(near)
-        self._judge(near)
+        self._shared = learn_item_tastes(votes, near, noises, (tastes, rounds), rng=rng)
+        self._ratings = UserRatings.build(len(self._users), examples.user, items.row, examples.query, target)
+        self._factorise(near)
+        self._judge_users(near)
 
-    def _judge(self, near: FloatArray) -> None:
+    def _judge_users(self, near: FloatArray) -> None:
         """Leave-one-out errors of every user with and without a part of their own."""
-        labels, users = self._labels, len(self._users)
-        items = [labels.item[labels.of(user)] for user in range(users)]
-        people = (self._know(user, near[np.ix_(mine, mine)]) for user, mine in enumerate(items))
+        ratings, users = self._ratings, len(self._users)
+        items = [ratings.item[ratings.of(user)] for user in range(users)]
+        people = (self._fit_person(user, near[np.ix_(rated, rated)]) for user, rated in enumerate(items))
         personal = np.concatenate([person.left_out for person in people])
-        shared = left_out_levels(labels.y - self._shared.mean[labels.item, 0], labels.query)
-        self._abstained = abstaining(labels.owner, personal, shared) if self.config.abstain else None
+        shared = left_out_levels(ratings.y - self._shared.mean[ratings.item, 0], ratings.query)
+        self._abstained = abstaining(ratings.owner, personal, shared) if self.config.abstain else None
 
-    def _know(self, user: int, near: FloatArray) -> Person:
+    def _fit_person(self, user: int, near: FloatArray) -> Person:
         shared = self._shared
-        variances = Variances(shared.noise, shared.level_scale, self.config.own_share * shared.noise)
-        return know(self._labels, user, shared.mean[self._labels.item[self._labels.of(user)]], near, variances)
+        variances = PersonVariances(shared.noise, shared.level_scale, self.config.own_share * shared.noise)
+        return fit_person(self._ratings, user, shared.mean[self._ratings.item[self._ratings.of(user)]], near, variances)
 
     def _person(self, user: int, known: FloatArray | None) -> Person:
-        """What is believed of a user; ``known`` is the kernel between all items, where it is at hand."""
+        """Posterior of a user's part; ``known`` is the kernel between all items, where it is at hand."""
         if user < 0:
-            return stranger(self._shared.mean.shape[1] - 1)
-        mine = self._labels.item[self._labels.of(user)]
+            return person_without_ratings(self._shared.mean.shape[1] - 1)
+        rated = self._ratings.item[self._ratings.of(user)]
         if known is not None:
-            return self._know(user, known[np.ix_(mine, mine)])
-        looks = self._looks.take(mine)
-        return self._know(user, self._nearness.between(looks, looks))
+            return self._fit_person(user, known[np.ix_(rated, rated)])
+        vectors = self._vectors.take(rated)
+        return self._fit_person(user, self._nearness.between(vectors, vectors))
 
     def _predict(self, examples: Examples) -> RewardEstimate:
         items, codes = list_items(examples), self._user_codes(examples)
@@ -135,11 +136,11 @@ class Tastes(AbsorbingModel):
         order = np.argsort(codes, kind="stable")
         present, starts = np.unique(codes[order], return_index=True)
         # many users at once: the kernel between all items costs less than one for each of them
-        known = self._nearness.between(self._looks, self._looks) if len(present) > MANY else None
+        known = self._nearness.between(self._vectors, self._vectors) if len(present) > MANY else None
         for user, rows in zip(present, np.split(order, starts[1:]), strict=True):
-            person, asked = self._person(int(user), known), items.row[rows]
-            h, unsure = mean[asked], variance[asked]
-            part, left = person.judge(h[:, 1:], near[np.ix_(asked, person.item)], own)
+            person, item = self._person(int(user), known), items.row[rows]
+            h, unsure = mean[item], variance[item]
+            part, left = person.predict(h[:, 1:], near[np.ix_(item, person.item)], own)
             reward[rows] = h[:, 0] + part
             wide[rows] = left + unsure[:, 0] + np.sum(unsure[:, 1:] * (person.taste**2 + person.spread), axis=1)
         self._note_strangers(examples, codes, "the mean of all users")
@@ -149,40 +150,40 @@ class Tastes(AbsorbingModel):
     def _items(self, items: RatedItems) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Mean and variance of h at each item, and its kernel to the items that are known.
 
-        Items of the fit part are as believed, others as their looks tell.
+        Items that are known have the posterior, others what their vectors predict.
         """
         place = {key: code for code, key in enumerate(self._keys)}
         known = np.array([place.get(key, -1) for key in items.keys], dtype=np.int64)
-        looks, fresh = self._looks.take(np.maximum(known, 0)), np.flatnonzero(known < 0)
+        vectors, fresh = self._vectors.take(np.maximum(known, 0)), np.flatnonzero(known < 0)
         if len(fresh):
             order = np.argsort(np.concatenate([np.flatnonzero(known >= 0), fresh]), kind="stable")
-            looks = self._looks.take(known[known >= 0]).join(self._look(items.take(fresh))).take(order)
-        near = self._nearness.between(looks, self._looks)
+            vectors = self._vectors.take(known[known >= 0]).join(self._represent(items.take(fresh))).take(order)
+        near = self._nearness.between(vectors, self._vectors)
         mean, variance = self._shared.mean[known], self._shared.variance[known]
         if len(fresh):
             noises = (self.config.general_noise, self.config.taste_noise)
-            mean[fresh], variance[fresh] = carry(self._shared, self._factors, near[fresh], noises)
+            mean[fresh], variance[fresh] = predict_item_tastes(self._shared, self._factors, near[fresh], noises)
         return mean, variance, near
 
-    def _remember(self, items: RatedItems) -> IntArray:
-        """Where each item stands among those that are known; new ones are added as their looks tell."""
+    def _add_items(self, items: RatedItems) -> IntArray:
+        """Add new items as predicted from their vectors; gives the place of each item among all."""
         place = {key: code for code, key in enumerate(self._keys)}
         fresh = np.flatnonzero([key not in place for key in items.keys])
         if len(fresh):
             added = items.take(fresh)
             mean, variance, _ = self._items(added)
-            self._looks = self._looks.join(self._look(added))
+            self._vectors = self._vectors.join(self._represent(added))
             self._shared = self._shared.extend(mean, variance)
             self._keys += added.keys
             place |= {key: len(place) + code for code, key in enumerate(added.keys)}
         return np.array([place[key] for key in items.keys], dtype=np.int64)
 
-    def _look(self, items: RatedItems) -> ItemVectors:
+    def _represent(self, items: RatedItems) -> ItemVectors:
         encoder = self._encoder_or_fail()
         check_signature(encoder, self.config.encoder, self._signature)
         return self._nearness.represent(items.texts, embed_items(items, encoder, self._with_inputs))
 
-    def _prepare(self, near: FloatArray) -> None:
+    def _factorise(self, near: FloatArray) -> None:
         """Factors of h's priors at the fitted items."""
         noises = (self.config.general_noise, self.config.taste_noise)
         self._factors = tuple(
@@ -191,7 +192,7 @@ class Tastes(AbsorbingModel):
 
     def _state(self) -> tuple[dict[str, Any], Arrays]:
         self._sort_users()
-        shared, spelled, labels = self._shared, self._looks.spelled, self._labels
+        shared, spelled, ratings = self._shared, self._vectors.spelled, self._ratings
         state = {
             "centre": self._centre,
             "unit": self._unit,
@@ -203,7 +204,7 @@ class Tastes(AbsorbingModel):
             "items": list(self._keys),
         }
         arrays = {
-            "vectors": self._looks.vectors,
+            "vectors": self._vectors.vectors,
             "rarity": self._nearness.rarity,
             "spelled.data": spelled.data,
             "spelled.indices": spelled.indices.astype(np.int64),
@@ -211,12 +212,12 @@ class Tastes(AbsorbingModel):
             "item": shared.mean,
             "item_variance": shared.variance,
             "scale": shared.scale,
-            "user.item": labels.item,
-            "user.item.ends": labels.ends,
-            "user.query": labels.query,
-            "user.query.ends": labels.ends,
-            "user.y": labels.y,
-            "user.y.ends": labels.ends,
+            "user.item": ratings.item,
+            "user.item.ends": ratings.ends,
+            "user.query": ratings.query,
+            "user.query.ends": ratings.ends,
+            "user.y": ratings.y,
+            "user.y.ends": ratings.ends,
         }
         return state, arrays
 
@@ -228,26 +229,26 @@ class Tastes(AbsorbingModel):
         count, vectors, ends = len(self._keys), arrays["vectors"], arrays["user.item.ends"]
         spelled = (arrays["spelled.data"], arrays["spelled.indices"], arrays["spelled.indptr"])
         width = max(len(arrays["rarity"]), 1)
-        self._looks = ItemVectors(vectors, sparse.csr_array(spelled, shape=(count, width)))
-        self._looks.spelled.check_format()
+        self._vectors = ItemVectors(vectors, sparse.csr_array(spelled, shape=(count, width)))
+        self._vectors.spelled.check_format()
         scalars = (float(state["noise"]), float(state["level_scale"]), int(state["fitted"]))
-        self._shared = Shared(arrays["item"], arrays["item_variance"], arrays["scale"], *scalars)
-        self._labels = Labels(arrays["user.item"], arrays["user.query"], arrays["user.y"], ends)
+        self._shared = ItemTastes(arrays["item"], arrays["item_variance"], arrays["scale"], *scalars)
+        self._ratings = UserRatings(arrays["user.item"], arrays["user.query"], arrays["user.y"], ends)
         shapes = [arrays["item"].shape, arrays["item_variance"].shape, vectors.shape[:1], ends.shape]
         expected = [(count, len(arrays["scale"]))] * 2 + [(count,), (len(self._users) + 1,)]
-        rows = {len(self._labels.item), len(self._labels.query), len(self._labels.y), int(ends[-1])}
-        known = not len(self._labels.item) or 0 <= self._labels.item.min() <= self._labels.item.max() < count
+        rows = {len(self._ratings.item), len(self._ratings.query), len(self._ratings.y), int(ends[-1])}
+        known = not len(self._ratings.item) or 0 <= self._ratings.item.min() <= self._ratings.item.max() < count
         if shapes != expected or len(rows) != 1 or not 0 < self._shared.fitted <= count or not known:
             raise ValueError(f"arrays of shapes {shapes} for {count} items and {len(self._users)} users")
         check_width(vectors, self._encoder, 1 + self._with_inputs)
-        fitted = self._looks.take(np.arange(self._shared.fitted))
-        self._prepare(self._nearness.between(fitted, fitted))
+        fitted = self._vectors.take(np.arange(self._shared.fitted))
+        self._factorise(self._nearness.between(fitted, fitted))
 
     def _sort_users(self) -> None:
-        """Users in the order of their ids, as artifacts keep them."""
+        """Sort users by their ids, as artifacts keep them."""
         order = np.array(sorted(range(len(self._users)), key=lambda code: self._users[code]), dtype=np.int64)
         if np.array_equal(order, np.arange(len(order))):
             return
-        self._labels, self._codes = self._labels.reorder(order), None
+        self._ratings, self._codes = self._ratings.reorder(order), None
         self._users = tuple(self._users[code] for code in order)
         self._abstained = None if self._abstained is None else self._abstained[order]

@@ -1,4 +1,4 @@
-"""One user's part, given what texts are: shared tastes, and what their own ratings say about near texts beyond these.
+"""Fit one user's part, given what texts are: shared tastes, and what the user's own ratings say beyond these.
 
     r = y - h_0(t) = a_u'h(t) + b_q + g_u(t) + e,   a_u ~ N(0, I),  g_u ~ GP(0, w K),  e ~ N(0, s2 - w)
 
@@ -21,8 +21,8 @@ from bestfor.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
-class Labels:
-    """Labels of users, one segment each: all that has to be kept of a user.
+class UserRatings:
+    """Ratings of users, one segment each: all that has to be kept of a user.
 
     Attributes:
         item: shape (n,), what was rated.
@@ -37,8 +37,8 @@ class Labels:
     ends: IntArray
 
     @classmethod
-    def build(cls, users: int, user: IntArray, item: IntArray, query: IntArray, y: FloatArray) -> Labels:
-        """Rows in any order become segments; a user without rows has an empty one."""
+    def build(cls, users: int, user: IntArray, item: IntArray, query: IntArray, y: FloatArray) -> UserRatings:
+        """Sort rows in any order into segments; a user without rows has an empty one."""
         order = np.argsort(user, kind="stable")
         ends = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=users))])
         return cls(item[order], query[order], y[order], ends.astype(np.int64))
@@ -52,8 +52,8 @@ class Labels:
         """Rows of a user."""
         return slice(int(self.ends[user]), int(self.ends[user + 1]))
 
-    def add(self, users: int, user: IntArray, item: IntArray, query: IntArray, y: FloatArray) -> Labels:
-        """With further rows, their queries being others than the ones so far."""
+    def add(self, users: int, user: IntArray, item: IntArray, query: IntArray, y: FloatArray) -> UserRatings:
+        """Add further rows, their queries being others than the ones so far."""
         last = int(self.query.max(initial=-1)) + 1
         parts = (
             np.concatenate([self.owner, user]),
@@ -61,18 +61,18 @@ class Labels:
             np.concatenate([self.query, query + last]),
             np.concatenate([self.y, y]),
         )
-        return Labels.build(users, *parts)
+        return UserRatings.build(users, *parts)
 
-    def reorder(self, order: IntArray) -> Labels:
-        """Users in another order."""
+    def reorder(self, order: IntArray) -> UserRatings:
+        """Put users in another order."""
         place = np.empty(len(order), dtype=np.int64)
         place[order] = np.arange(len(order))
-        return Labels.build(len(order), place[self.owner], self.item, self.query, self.y)
+        return UserRatings.build(len(order), place[self.owner], self.item, self.query, self.y)
 
 
 @dataclass(frozen=True)
-class Variances:
-    """What scales a user's part.
+class PersonVariances:
+    """Variances of a user's part.
 
     Attributes:
         noise: s2.
@@ -87,14 +87,14 @@ class Variances:
 
 @dataclass(frozen=True)
 class Person:
-    """What is believed of one user; k tastes, m labels.
+    """Posterior of one user's part; k tastes, m ratings.
 
     Attributes:
         taste: shape (k,), mean of a_u.
         spread: shape (k,), its variances.
         item: shape (m,), the items they rated.
         seen: shape (m, k), h at these items.
-        echo: shape (m,), w z: g_u(x) is the kernel of x to these items times it.
+        own_weights: shape (m,), w z: g_u(x) is the kernel of x to these items times it.
         inverse: shape (m, m), V^-1.
         left_out: shape (m,), errors of labels that the user's other labels predict.
     """
@@ -103,11 +103,11 @@ class Person:
     spread: FloatArray
     item: IntArray
     seen: FloatArray
-    echo: FloatArray
+    own_weights: FloatArray
     inverse: FloatArray
     left_out: FloatArray
 
-    def judge(self, h: FloatArray, near: FloatArray, own: float) -> tuple[FloatArray, FloatArray]:
+    def predict(self, h: FloatArray, near: FloatArray, own: float) -> tuple[FloatArray, FloatArray]:
         """Mean and variance of a_u'h(x) + g_u(x) at n items.
 
         Args:
@@ -117,32 +117,34 @@ class Person:
         """
         reach = h @ self.seen.T + own * near
         left = np.sum(h**2, axis=1) + own - np.sum((reach @ self.inverse) * reach, axis=1)
-        return h @ self.taste + near @ self.echo, np.maximum(left, 0.0)
+        return h @ self.taste + near @ self.own_weights, np.maximum(left, 0.0)
 
 
-def stranger(tastes: int) -> Person:
-    """Somebody without labels."""
+def person_without_ratings(tastes: int) -> Person:
+    """Prior of a user without ratings."""
     none, rows = np.zeros(0), np.zeros(0, dtype=np.int64)
     return Person(np.zeros(tastes), np.ones(tastes), rows, np.zeros((0, tastes)), none, np.zeros((0, 0)), none)
 
 
-def know(labels: Labels, user: int, mean: FloatArray, near: FloatArray, variances: Variances) -> Person:
-    """The exact posterior of a user's part.
+def fit_person(
+    ratings: UserRatings, user: int, mean: FloatArray, near: FloatArray, variances: PersonVariances
+) -> Person:
+    """Compute the exact posterior of a user's part.
 
     Args:
-        labels: everybody's.
+        ratings: everybody's.
         user: whose segment counts.
         mean: shape (m, k + 1), h at the rated items; column 0 is h_0.
         near: shape (m, m), K between them.
         variances: of noise, level and own part.
     """
-    part = labels.of(user)
-    query, seen = labels.query[part], mean[:, 1:]
+    part = ratings.of(user)
+    query, seen = ratings.query[part], mean[:, 1:]
     cover = seen @ seen.T + variances.own * near + variances.level * (query[:, None] == query[None, :])
     cover[np.diag_indices(len(query))] += variances.noise - variances.own
     factor = linalg.cho_factor(cover, lower=True, overwrite_a=True, check_finite=False)
     inverse = linalg.cho_solve(factor, np.eye(len(query)), overwrite_b=True, check_finite=False)
-    z = inverse @ (labels.y[part] - mean[:, 0])
+    z = inverse @ (ratings.y[part] - mean[:, 0])
     spread = 1.0 - np.sum((inverse @ seen) * seen, axis=0)
     left_out = z / np.diag(inverse)
-    return Person(seen.T @ z, spread, labels.item[part], seen, variances.own * z, inverse, left_out)
+    return Person(seen.T @ z, spread, ratings.item[part], seen, variances.own * z, inverse, left_out)
