@@ -19,7 +19,7 @@ from acl_corpus import TITLE
 from acl_titles import DATA
 from bestfor.data.sources.lamp import load_lamp
 from bestfor.lm.adapters import attached
-from bestfor.policies.adapters import Example, Lora, encode_examples, train_adapters
+from bestfor.policies.adapters import Example, LoraSettings, encode_examples, train_adapters
 from bestfor.policies.finetune.training import weighted_loss
 from bestfor.policies.transformers import TransformersPolicy
 from bestfor.runs.adapters import training_examples
@@ -42,7 +42,7 @@ def main(model: Path, users: int = 24, data: Path = DATA) -> None:
     print(f"base: {loss(policy, late):.3f}", flush=True)
     for rate, steps in SETTINGS:
         with tempfile.TemporaryDirectory() as folder:
-            train_adapters(model, early, Path(folder), Lora(rate=rate, steps=steps))
+            train_adapters(model, early, Path(folder), LoraSettings(rate=rate, steps=steps))
             adapted = replace(policy, adapters=folder)
             print(f"rate {rate:g}, {steps} steps: {loss(adapted, late):.3f}", flush=True)
 

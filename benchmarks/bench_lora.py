@@ -33,7 +33,7 @@ from bestfor.lm.packing import Pack
 from bestfor.lm.passes import states_of
 from bestfor.policies.adapters import Trainer
 from bestfor.policies.finetune.corpus import Encoded
-from bestfor.policies.finetune.settings import Lora
+from bestfor.policies.finetune.settings import LoraSettings
 from lora_models import (
     LARGE,
     PEAKS,
@@ -151,7 +151,7 @@ def policy_training(subject: Subject, steps: int) -> Iterator[Row]:
     target = np.repeat([0, 1], [size.prompt, size.text])
     draw = rng.derive(0, "texts")
     rows = [Encoded(draw.integers(2, 1000, length), target) for _ in range(size.pack * steps)]
-    config = Lora(rank=RANK, alpha=2.0 * RANK, targets=TARGETS, steps=steps, tokens=size.pack * length)
+    config = LoraSettings(rank=RANK, alpha=2.0 * RANK, targets=TARGETS, steps=steps, tokens=size.pack * length)
     trainer = Trainer(checkpoint, config, Path(subject.name))
     with tempfile.TemporaryDirectory() as folder:
         calls = iter(range(10))

@@ -12,17 +12,17 @@ from pathlib import Path
 from urllib.parse import quote
 
 from bestfor.errors import BestforError
-from bestfor.policies.adapters import Lora, export, train_adapters
+from bestfor.policies.adapters import LoraSettings, export, train_adapters
 from bestfor.policies.transformers import TransformersPolicy
 from bestfor.runs.adapters import training_examples
 from bestfor.runs.build import prompting_of
 from bestfor.runs.config import load_config
 from bestfor.runs.sources import histories_dataset
 
-SETTINGS = Lora(rank=8, alpha=16.0, steps=40, shared_steps=0, rate=2e-4, dtype="bfloat16")
+SETTINGS = LoraSettings(rank=8, alpha=16.0, steps=40, shared_steps=0, rate=2e-4, dtype="bfloat16")
 
 
-def main(run: str, out: str, base: str = "", settings: Lora = SETTINGS) -> list[str]:
+def main(run: str, out: str, base: str = "", settings: LoraSettings = SETTINGS) -> list[str]:
     """Train what is not there yet, export it, and say how it is served.
 
     Returns:

@@ -21,14 +21,14 @@ from bestfor.lm.adapter_files import AdapterFolder, file_of
 from bestfor.lm.adapters import attached
 from bestfor.lm.location import fingerprint
 from bestfor.policies import adapters as _personal
-from bestfor.policies.adapters import Example, Lora, export, train_adapters
+from bestfor.policies.adapters import Example, LoraSettings, export, train_adapters
 from bestfor.policies.base import Prompt
 from bestfor.policies.transformers import TransformersPolicy, noise_of
 
 # peft 0.21 reads a name that transformers 5 has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 
-QUICK = Lora(rank=2, alpha=8.0, steps=4, tokens=96, rate=0.05)
+QUICK = LoraSettings(rank=2, alpha=8.0, steps=4, tokens=96, rate=0.05)
 
 
 def example(asked, wrote):
@@ -248,14 +248,14 @@ def test_bad_folders_and_files_are_named(checkpoint, trained, tmp_path):
     with pytest.raises(InputError, match="no example of at most 3 tokens"):
         train_adapters(checkpoint, EXAMPLES, tmp_path, replace(QUICK, limit=3))
     with pytest.raises(InputError, match=r"Lora\.rank"):
-        Lora(rank=0)
+        LoraSettings(rank=0)
 
 
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 from bestfor.policies import adapters as _personal
-from bestfor.policies.adapters import Example, Lora, train_adapters
+from bestfor.policies.adapters import Example, LoraSettings, train_adapters
 
 save = _personal.Trainer._save
 def killed(self, path, name, notes):

@@ -10,7 +10,7 @@ import pytest
 import tomli_w
 from transformers import Qwen2Config
 
-from bestfor.policies.adapters import Lora
+from bestfor.policies.adapters import LoraSettings
 from bestfor.policies.base import Prompt
 from bestfor.policies.transformers import TransformersPolicy
 from bestfor.rng import derive
@@ -146,7 +146,9 @@ def test_a_configuration_runs_end_to_end(path, qwen, qwen2, scripted, tmp_path, 
     # The script reads a file, as a person has it: only names and lengths differ from the one that is shipped.
     file.write_text(tomli_w.dumps(raw))
     script = runpy.run_path(str(FOLDER / "adapters.py"))
-    taught = script["main"](str(file), str(tmp_path / "adapters"), settings=Lora(steps=2, rank=2, targets=("q_proj",)))
+    taught = script["main"](
+        str(file), str(tmp_path / "adapters"), settings=LoraSettings(steps=2, rank=2, targets=("q_proj",))
+    )
     assert taught == sorted(USERS)
     served = tmp_path / "adapters" / "served"
     assert "vllm serve" in capsys.readouterr().out

@@ -88,14 +88,14 @@ def test_prompts_are_batched_with_those_of_similar_length(checkpoint, monkeypatc
 
 def test_the_base_is_loaded_once_for_all_users(checkpoint, tmp_path, monkeypatch):
     pytest.importorskip("peft")
-    from bestfor.policies.adapters import Example, Lora, train_adapters
+    from bestfor.policies.adapters import Example, LoraSettings, train_adapters
 
     loaded = []
     model = _checkpoint.AutoModelForCausalLM
     load = model.from_pretrained
     monkeypatch.setattr(model, "from_pretrained", lambda *rest, **more: loaded.append(1) or load(*rest, **more))
     examples = {user: [Example(PROMPTS[0].messages, f"{user} bridge")] for user in ("ann", "bob", "eve")}
-    train_adapters(checkpoint, examples, tmp_path, Lora(rank=2, steps=1))
+    train_adapters(checkpoint, examples, tmp_path, LoraSettings(rank=2, steps=1))
     assert len(loaded) == 1
     policy = TransformersPolicy(checkpoint, max_new_tokens=2, adapters=tmp_path)
     for seed in range(2):

@@ -1,4 +1,4 @@
-"""Per-user LoRA (Hu et al. 2022) on one base model: an adapter each, trained apart from everybody else's.
+"""Train a LoRA adapter (Hu et al. 2022) for each user on one base model, each apart from everybody else's.
 
 The base is loaded once and never changed. Every user's adapter starts from weights drawn from (seed, user), has its own
 optimiser, and sees the user's own examples only, so it is the same whoever was trained before, or not at all; the
@@ -7,8 +7,6 @@ everybody's examples first, and personal ones on top of it.
 
 On disk: ``adapters.json`` (base, settings, users), one safetensors file for each user with peft's names of tensors,
 and ``shared.safetensors``. A training that was killed keeps the files that are whole and goes on with the next user.
-
-The training of adapters on one loaded base: one for all, and a personal one that is made new for each user.
 """
 
 from __future__ import annotations
@@ -35,17 +33,21 @@ from bestfor.lm.adapter_files import DOWN, INDEX, NOTES, PREFIX, SHARED, UP, Ada
 from bestfor.lm.chat import Message
 from bestfor.lm.checkpoint import Checkpoint
 from bestfor.lm.location import fingerprint, locate
+from bestfor.moved import renamed
 from bestfor.policies.finetune.corpus import Encoded
-from bestfor.policies.finetune.settings import Lora
+from bestfor.policies.finetune.settings import LoraSettings
 from bestfor.policies.finetune.training import rate_at, schedule, weighted_loss
+
+__all__ = ["Example", "LoraSettings", "Trainer", "encode_examples", "export", "train_adapters"]
+__getattr__ = renamed(__name__, {"Lora": "LoraSettings"})
 
 _OWN, _ALL = "own", "shared"
 
 
 class Trainer:
-    """A base with an adapter for all and a personal one, which is made new for each user."""
+    """Trainer on a loaded base, with an adapter for all and a personal one that is made new for each user."""
 
-    def __init__(self, checkpoint: Checkpoint, config: Lora, folder: Path) -> None:
+    def __init__(self, checkpoint: Checkpoint, config: LoraSettings, folder: Path) -> None:
         self._config, self._model = config, checkpoint.model
         shape = LoraConfig(
             r=config.rank,
@@ -108,7 +110,7 @@ class Trainer:
         return {"examples": len(rows), "first_loss": round(losses[0], 4), "last_loss": round(losses[-1], 4)}
 
     def _start(self, name: str, user: str) -> list[torch.nn.Parameter]:
-        """First weights of an adapter: A uniform as in a linear layer, B zero; only they are trained."""
+        """Draw the first weights of an adapter: A uniform as in a linear layer, B zero; only they are trained."""
         cast(Any, self._wrapped.base_model).set_adapter(self._active)
         self._model.eval()  # a base's dropout would draw from a stream that all users share
         found: list[torch.nn.Parameter] = []
@@ -138,12 +140,9 @@ class Trainer:
         set_peft_model_state_dict(self._wrapped, load_file(path), adapter_name=_ALL)
 
 
-__all__ = ["Example", "Lora", "encode_examples", "export", "train_adapters"]
-
-
 @dataclass(frozen=True)
 class Example:
-    """One text of a user as the policy would be asked for it.
+    """Text of a user with the chat by which the policy would be asked for it.
 
     Attributes:
         messages: the chat.
@@ -158,7 +157,7 @@ def train_adapters(
     base: str | Path,
     examples: Mapping[str, Sequence[Example]],
     out: Path,
-    config: Lora | None = None,
+    config: LoraSettings | None = None,
     *,
     console: Console | None = None,
 ) -> dict[str, Any]:
@@ -178,7 +177,7 @@ def train_adapters(
     Raises:
         InputError: the checkpoint is not there, has no layers of these names, or nobody has an example that fits.
     """
-    config = config or Lora()
+    config = config or LoraSettings()
     folder = locate(base)
     checkpoint = Checkpoint(folder, dtype=config.dtype, device=config.device)
     rows = {user: encode_examples(checkpoint, examples[user], config.limit) for user in sorted(examples)}
@@ -239,7 +238,7 @@ def export(folder: Path, user: str, out: Path, *, base: str | Path) -> None:
 
 
 def encode_examples(checkpoint: Checkpoint, examples: Sequence[Example], limit: int) -> list[Encoded]:
-    """Chats as the policy reads them when it is asked, each followed by the text and its end."""
+    """Encode chats as the policy reads them when it is asked, each followed by the text and its end."""
     tokenizer = checkpoint.tokenizer
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     found: list[Encoded] = []

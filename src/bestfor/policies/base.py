@@ -27,7 +27,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Sampled:
-    """One candidate as a policy wrote it.
+    """Candidate as a policy wrote it.
 
     Attributes:
         text: the candidate.
@@ -46,7 +46,7 @@ class Sampled:
 
 @runtime_checkable
 class Policy(Protocol):
-    """Writes candidates."""
+    """Policy: a writer of candidates."""
 
     @property
     def name(self) -> str:
@@ -60,7 +60,7 @@ class Policy(Protocol):
 
     @property
     def signature(self) -> dict[str, str | int | float]:
-        """All that decides what the policy writes, as plain values; pools are keyed by it."""
+        """Plain values of all that decides what the policy writes; pools are keyed by it."""
         ...
 
     def sample(self, prompts: Sequence[Prompt], n: int, *, seed: int) -> list[list[Sampled]]:
@@ -79,7 +79,7 @@ class Policy(Protocol):
 
 @runtime_checkable
 class Budgeted(Protocol):
-    """A policy that knows how long a chat may be, so that items which find no room are left out beforehand."""
+    """Policy that knows how long a chat may be, so that items which find no room are left out beforehand."""
 
     @property
     def budget(self) -> int | None:
@@ -87,13 +87,13 @@ class Budgeted(Protocol):
         ...
 
     def count(self, messages: list[Message]) -> int:
-        """Tokens of a chat as the model reads it."""
+        """Count the tokens of a chat as the model reads it."""
         ...
 
 
 @runtime_checkable
 class Resumable(Protocol):
-    """A policy that may fail halfway and go on with what is owed: one that asks a server.
+    """Policy that may fail halfway and go on with what is owed: one that asks a server.
 
     Its :meth:`complete` is called from several threads at once.
     """
@@ -127,7 +127,7 @@ class Resumable(Protocol):
 
 
 class UnfinishedError(BestforError):
-    """Some candidates could not be had.
+    """Error of candidates that could not be had.
 
     Attributes:
         written: for each prompt what is there, by the candidate's index.

@@ -1,4 +1,4 @@
-"""BM25 over texts of which a query sees the first so many: indexed once, counted anew for whatever is seen."""
+"""Score texts by BM25 where a query sees only the first so many: indexed once, counted anew for whatever is seen."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WORD = re.compile(r"\w+")
 
 
 class Bm25:
-    """Scores of texts for a query (Robertson & Zaragoza 2009, in Lucene's form).
+    """Index of texts with BM25 scores for a query (Robertson & Zaragoza 2009, in Lucene's form).
 
     The score of text d is the sum over the query's distinct words t of
     ``log(1 + (N - n_t + 1/2) / (n_t + 1/2)) * f_td / (f_td + k1 (1 - b + b l_d / L))``: f_td says how often t stands in
@@ -46,7 +46,7 @@ class Bm25:
         self._start = np.searchsorted(np.array(word)[order], np.arange(len(number) + 1))
 
     def scores(self, query: str, seen: int) -> FloatArray:
-        """Scores of the first texts.
+        """Score the first texts for a query.
 
         Args:
             query: what is asked.

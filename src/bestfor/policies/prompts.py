@@ -1,4 +1,4 @@
-"""From a query and a user's earlier texts to a chat that any model understands.
+"""Build a chat that any model understands from a query and a user's earlier texts.
 
 In our own words (:func:`messages`) earlier items are shown as earlier turns: what was asked, then what this user wrote.
 The item that matters most stands closest to the query. In a benchmark's words (:func:`published`) all is one turn, as
@@ -14,6 +14,9 @@ from functools import partial
 from bestfor.data.sources.benchmarks import CATEGORIES, TAGS, TASKS
 from bestfor.errors import InputError, nearest
 from bestfor.lm.chat import Item, Message, messages, turn
+from bestfor.moved import renamed
+
+__getattr__ = renamed(__name__, {"Fitted": "FittedChat"})
 
 Template = Callable[[Sequence[Item], str], list[Message]]
 """The chat of items, the one that matters most first, and a query's input."""
@@ -57,8 +60,8 @@ TEMPLATES: dict[str, str] = {
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """A chat that keeps to its budget.
+class FittedChat:
+    """Chat that keeps to its budget.
 
     Attributes:
         messages: the chat, in order.
@@ -70,7 +73,7 @@ class Fitted:
 
 
 def instruction(kind: str) -> str:
-    """The task instruction for a kind of text.
+    """Find the task instruction for a kind of text.
 
     Raises:
         InputError: no template has this name.
@@ -81,12 +84,12 @@ def instruction(kind: str) -> str:
 
 
 def turns(task_instruction: str) -> Template:
-    """The template of :func:`messages` with this instruction."""
+    """Make the template of :func:`messages` with this instruction."""
     return partial(messages, task_instruction)
 
 
 def published(task: str) -> Template:
-    """The prompt of a benchmark's own evaluation, one user turn; quoted in :mod:`bestfor.data.sources.benchmarks`.
+    """Build a benchmark's own prompt, one user turn; quoted in :mod:`bestfor.data.sources.benchmarks`.
 
     The benchmarks cut items to a share of the budget; here items stay whole and some may be left out.
 
@@ -110,8 +113,8 @@ def fit(
     *,
     budget: int,
     count: Callable[[list[Message]], int],
-) -> Fitted:
-    """The chat for one query with as many items as the budget holds.
+) -> FittedChat:
+    """Build the chat for one query with as many items as the budget holds.
 
     Items are taken whole, best first; one that finds no room is left out and the next is tried.
 
@@ -135,11 +138,11 @@ def fit(
     for item in items:
         if count(template([*kept, item], query_input)) <= budget:
             kept.append(item)
-    return Fitted(template(kept, query_input), len(items) - len(kept))
+    return FittedChat(template(kept, query_input), len(items) - len(kept))
 
 
 def estimate(chat: Sequence[Message]) -> int:
-    """Tokens of a chat where the model's own count is not to be had: a token for every three bytes, four for a turn.
+    """Estimate the tokens of a chat without the model's own count: a token for every three bytes, four for a turn.
 
     English text has about four bytes a token, so this errs on the side of leaving items out.
     """

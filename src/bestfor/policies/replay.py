@@ -1,4 +1,4 @@
-"""Candidates that were written elsewhere: any table with a query and a text in each row."""
+"""Replay candidates that were written elsewhere: any table with a query and a text in each row."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bestfor.policies.base import Prompt, Sampled
 
 @dataclass(frozen=True)
 class ReplayPolicy:
-    """A table of candidates that answers as a policy does.
+    """Policy that answers with the candidates of a table.
 
     Attributes:
         path: what :func:`replay` reads.
@@ -53,7 +53,7 @@ class ReplayPolicy:
         return {"kind": "replay", "model": self.name, "file": file_signature(self.path), "columns": columns}
 
     def sample(self, prompts: Sequence[Prompt], n: int, *, seed: int) -> list[list[Sampled]]:
-        """The first n candidates of every prompt's query; the seed and the messages change nothing.
+        """Give the first n candidates of every prompt's query; the seed and the messages change nothing.
 
         Raises:
             InputError: the table cannot be read, or holds fewer than n candidates of a query.

@@ -20,7 +20,7 @@ DIGITS = 5
 
 @dataclass(frozen=True)
 class Item:
-    """One thing that a user wrote.
+    """Text that a user wrote, with what was asked and when.
 
     Attributes:
         item_id: names it within the user's history.
@@ -62,7 +62,7 @@ class Retriever:
         self._method, self._encoder = method, encoder
 
     def best(self, query_input: str, k: int, *, seen: int | None = None) -> list[Item]:
-        """The k items that serve a query most, best first.
+        """Find the k items that serve a query most, best first.
 
         Args:
             query_input: what is asked.
@@ -100,7 +100,7 @@ class Retriever:
         return self._embedded([passage(item) for item in self._items])
 
     def _embedded(self, texts: list[str]) -> FloatArray:
-        """Embeddings of length one, shape (texts, dim); those without a direction stay zero."""
+        """Embed texts at length one, shape (texts, dim); those without a direction stay zero."""
         assert self._encoder is not None
         vectors = self._encoder.encode(texts).astype(np.float64)
         length = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -116,7 +116,7 @@ def retrieve(
     before: int | None = None,
     encoder: Encoder | None = None,
 ) -> list[Item]:
-    """The k items that serve one query most, best first; see :class:`Retriever`, which is made once for many queries.
+    """Find the k items that serve one query most; see :class:`Retriever`, which is made once for many queries.
 
     Args:
         items: the user's history, oldest first where times are unknown.

@@ -1,4 +1,4 @@
-"""Any causal language model that transformers can load, shipped, local or from the hub, as a policy."""
+"""Sample from any causal language model that transformers can load, shipped, local or from the hub."""
 
 from __future__ import annotations
 

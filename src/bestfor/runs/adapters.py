@@ -32,13 +32,13 @@ def attach_adapters(policy: Policy, config: RunConfig, data: Dataset, prompting:
     table = config.policy.adapters
     if table is None:
         return policy
-    from bestfor.policies.adapters import Lora, train_adapters
+    from bestfor.policies.adapters import LoraSettings, train_adapters
     from bestfor.policies.transformers import TransformersPolicy
 
     if not isinstance(policy, TransformersPolicy):
         raise InputError("[policy.adapters]", f"a policy of kind '{config.policy.kind}'", "kind 'transformers'")
     examples = training_examples(policy, data, config.policy.fit_share, prompting)
-    settings = Lora(**table.model_dump(), seed=config.seed, dtype=policy.dtype, device=policy.device)
+    settings = LoraSettings(**table.model_dump(), seed=config.seed, dtype=policy.dtype, device=policy.device)
     rows = [[user, [[list(one.messages), one.output] for one in examples[user]]] for user in sorted(examples)]
     inputs = {"base": policy.signature, "settings": repr(settings), "examples": digest(rows)}
     out = steps.folder / FOLDER

@@ -16,7 +16,7 @@ from bestfor.data.text import collapse_spaces
 from bestfor.encoders.base import Encoder
 from bestfor.errors import InputError
 from bestfor.policies.base import Budgeted, Policy, Prompt
-from bestfor.policies.prompts import Fitted, Template, estimate, fit, published, turns
+from bestfor.policies.prompts import FittedChat, Template, estimate, fit, published, turns
 from bestfor.policies.retrieval import Item, Retriever, passage
 
 
@@ -239,9 +239,9 @@ class _Prompter:
         prompt = Prompt(row["query_id"], tuple(fitted.messages), row["user_id"])
         return _PromptedQuery(row, prompt, len(best) - fitted.dropped, fitted.dropped)
 
-    def _fit(self, pairs: list[tuple[str, str]], row: dict[str, Any]) -> Fitted:
+    def _fit(self, pairs: list[tuple[str, str]], row: dict[str, Any]) -> FittedChat:
         if self._budget is None:
-            return Fitted(self._template(pairs, row["input"]), 0)
+            return FittedChat(self._template(pairs, row["input"]), 0)
         try:
             return fit(self._template, pairs, row["input"], budget=self._budget, count=self._count)
         except InputError as error:

@@ -1,4 +1,4 @@
-"""Test-time preference optimization (TPO): a policy that revises its own drafts after a reward model's verdict."""
+"""Revise drafts after a reward model's verdict: test-time preference optimization (TPO) as a policy."""
 
 from bestfor.policies.feedback.policy import FeedbackPolicy, Score, Step, Trace, talkative
 

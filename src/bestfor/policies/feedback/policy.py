@@ -1,4 +1,4 @@
-"""Iterative textual feedback at test time: a policy that revises its own drafts after a reward model's verdict.
+"""Revise a policy's drafts by iterative textual feedback after a reward model's verdict, at test time.
 
 Test-time preference optimization (TPO; Li, Hu, Qu, Li & Cheng 2025, ICML): for each query
 
@@ -25,7 +25,7 @@ from bestfor.lm.chat import Message
 from bestfor.policies.base import Budgeted, Policy, Prompt, Resumable, Sampled, UnfinishedError
 from bestfor.policies.feedback.prompts import DIGEST
 from bestfor.policies.feedback.steps import Score, Session
-from bestfor.policies.feedback.trace import Step, Tally, Trace, Work
+from bestfor.policies.feedback.trace import FeedbackCounts, Step, Trace, Work
 from bestfor.policies.prompts import estimate
 
 __all__ = ["FeedbackPolicy", "Score", "Step", "Trace", "talkative"]
@@ -61,7 +61,7 @@ class FeedbackPolicy:
     contrast: bool = field(default=True, kw_only=True)
     critique_tokens: int = field(default=256, kw_only=True)
     critic: Policy | None = field(default=None, kw_only=True)
-    _tally: Tally = field(default_factory=Tally, init=False, repr=False, compare=False)
+    _counts: FeedbackCounts = field(default_factory=FeedbackCounts, init=False, repr=False, compare=False)
     _spent: dict[str, tuple[int, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
@@ -82,7 +82,7 @@ class FeedbackPolicy:
 
     @property
     def signature(self) -> dict[str, str | int | float]:
-        """All that decides what is written: the policy, the reward model by its name, and how feedback is asked for."""
+        """Plain values of what decides the texts: the policy, the reward model's name, and the feedback's settings."""
         other = {} if self.critic is None else {"critic": repr(sorted(self.critic.signature.items()))}
         return {
             **{f"policy.{name}": value for name, value in self.policy.signature.items()},
@@ -118,11 +118,11 @@ class FeedbackPolicy:
     @property
     def notes(self) -> tuple[str, ...]:
         """Tokens so far, steps that could not revise, and what the policy has to say."""
-        return (*self._tally.notes(), *getattr(self.policy, "notes", ()))
+        return (*self._counts.notes(), *getattr(self.policy, "notes", ()))
 
     @property
     def spent(self) -> Mapping[str, tuple[int, ...]]:
-        """By query id, :attr:`Trace.spent` of the last call that wrote all of the query's candidates."""
+        """Tokens by query id: :attr:`Trace.spent` of the last call that wrote all of the query's candidates."""
         return dict(self._spent)
 
     def sample(self, prompts: Sequence[Prompt], n: int, *, seed: int) -> list[list[Sampled]]:
@@ -156,7 +156,7 @@ class FeedbackPolicy:
         return [list(trace.candidates) for trace in self._run(prompts, n, seed, have)]
 
     def refine(self, prompts: Sequence[Prompt], n: int, *, seed: int) -> list[Trace]:
-        """As :meth:`sample`, with scores, critiques, advice and tokens."""
+        """Sample as :meth:`sample` does, with scores, critiques, advice and tokens."""
         return self._run(prompts, n, seed, [{}] * len(prompts))
 
     def _run(self, prompts: Sequence[Prompt], n: int, seed: int, have: Sequence[Mapping[int, Sampled]]) -> list[Trace]:
@@ -165,7 +165,7 @@ class FeedbackPolicy:
             raise InputError("prompts", f"query '{name}' twice", "distinct query ids")
         works = [Work(one, dict(got), whole=not got) for one, got in zip(prompts, have, strict=True)]
         ordered = sorted(works, key=lambda work: work.prompt.query_id)
-        session = Session(self.policy, self._critic, self.score, self.contrast, seed, self._tally, self._lock)
+        session = Session(self.policy, self._critic, self.score, self.contrast, seed, self._counts, self._lock)
         for start in range(0, len(ordered), self.chunk):
             if not session.hopeless:
                 session.run(ordered[start : start + self.chunk], n, self.width)
@@ -184,7 +184,7 @@ class FeedbackPolicy:
 
 
 def talkative(policy: Policy, tokens: int) -> Policy:
-    """The same model, connection and budget, for free texts of another length: no stop texts, nobody's adapter.
+    """Copy a policy for free texts of another length: same connection and budget, no stop texts, no adapter.
 
     Args:
         policy: one of this package; another, whose limits are not known, is given back as it is.

@@ -42,7 +42,7 @@ Make = Callable[[Sequence[Message]], list[Message]]
 
 @dataclass(frozen=True)
 class Room:
-    """A chat that fits its model.
+    """Chat that fits its model.
 
     Attributes:
         messages: the chat.
@@ -72,7 +72,7 @@ def revision(best: str, said: str) -> Make:
 
 
 def fitted(make: Make, request: Sequence[Message], policy: Policy) -> Room | None:
-    """The chat with as much of the request as the policy has room for; None where there is too little for any.
+    """Fit as much of the request into the chat as the policy has room for; None where there is too little for any.
 
     Args:
         make: the chat of a request.
@@ -99,7 +99,7 @@ def _review(content: str) -> list[Message]:
 
 
 def _told(request: Sequence[Message]) -> str:
-    """A request as a text: what an earlier turn asked and what its author wrote, then what is asked now."""
+    """Write a request as a text: what an earlier turn asked and what its author wrote, then what is asked now."""
     said = {"system": "The task: ", "user": "Asked before: ", "assistant": "This reader then wrote: "}
     turns = [said.get(turn["role"], "") + turn["content"] for turn in request[:-1]]
     return "\n\n".join([*turns, "Asked now: " + request[-1]["content"]])

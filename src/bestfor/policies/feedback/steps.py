@@ -1,4 +1,4 @@
-"""The steps of textual feedback: draft, score, critique, advise, revise; one call for all queries side by side."""
+"""Run the steps of textual feedback (draft, score, critique, advise, revise), one call for all queries side by side."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bestfor.errors import InputError
 from bestfor.lm.chat import Message
 from bestfor.policies.base import Policy, Prompt, Resumable, Sampled, UnfinishedError
 from bestfor.policies.feedback.prompts import Room, advice, critique, fitted, revision
-from bestfor.policies.feedback.trace import Step, Tally, Work, extremes
+from bestfor.policies.feedback.trace import FeedbackCounts, Step, Work, extremes
 
 Score = Callable[[Sequence[Prompt], Sequence[Sequence[str]]], Sequence[Sequence[float] | np.ndarray]]
 """Requests and some texts for each of them -> a score for each text, higher is better, NaN where there is none.
@@ -26,7 +26,7 @@ Chats = dict[str, tuple[Message, ...]]
 
 @dataclass
 class Session:
-    """One call's steps.
+    """Run of one call's steps.
 
     A query whose call fails goes no further and keeps what it has; the others go on, unless nothing has hope.
 
@@ -36,7 +36,7 @@ class Session:
         score: judges candidates; asked by one thread at a time.
         contrast: whether critiques compare two drafts.
         seed: the run's seed.
-        tally: counts.
+        counts: of all queries together.
         lock: guards the score function and the counts.
         failures: what could not be had.
     """
@@ -46,7 +46,7 @@ class Session:
     score: Score
     contrast: bool
     seed: int
-    tally: Tally
+    counts: FeedbackCounts
     lock: threading.Lock
     failures: list[UnfinishedError] = field(default_factory=list)
 
@@ -56,7 +56,7 @@ class Session:
         return any(failure.hopeless for failure in self.failures)
 
     def run(self, works: Sequence[Work], n: int, width: int) -> None:
-        """All steps of queries that are asked together.
+        """Run all steps of queries that are asked together.
 
         Args:
             works: in an order of their own, so that batches are always the same.
@@ -77,7 +77,7 @@ class Session:
             with self.lock:
                 for work in owed:
                     if not work.failed:
-                        self.tally.add([work.got[index] for index in indices], work.steps.get(step))
+                        self.counts.add([work.got[index] for index in indices], work.steps.get(step))
 
     def _write(self, owed: Sequence[Work], chats: Chats, indices: range, call: str) -> None:
         asked = [_named(work.prompt, chats[work.prompt.query_id], call) for work in owed]
@@ -104,7 +104,7 @@ class Session:
             work.scores.update(zip(indices, scores.tolist(), strict=True))
 
     def _feedback(self, owed: Sequence[Work], step: int, start: int) -> Chats:
-        """The chats of revisions: the request with the best draft and the advice on it; without the plain steps."""
+        """Build the chats of revisions: the request with the best draft and the advice on it; without plain steps."""
         for work in owed:
             before = {index: score for index, score in work.scores.items() if index < start}
             work.steps[step] = compare(before, self.contrast)
@@ -182,5 +182,5 @@ def compare(scores: Mapping[int, float], contrast: bool) -> Step:
 
 
 def _named(prompt: Prompt, messages: tuple[Message, ...], call: str) -> Prompt:
-    """A call's prompt; its name keys its noise, and the first step's is the query's own."""
+    """Make the prompt of a call; its name keys its noise, and the first step's is the query's own."""
     return Prompt(f"{prompt.query_id}#{call}" if call else prompt.query_id, messages, prompt.user_id)

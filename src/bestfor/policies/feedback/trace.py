@@ -7,7 +7,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from bestfor.moved import renamed
 from bestfor.policies.base import Prompt, Sampled
+
+__getattr__ = renamed(__name__, {"Tally": "FeedbackCounts"})
 
 PLAIN = {
     "tie": "whose scores did not differ",
@@ -47,7 +50,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Trace:
-    """All that was written for a query.
+    """Record of all that was written for a query.
 
     Attributes:
         prompt: the request.
@@ -70,7 +73,7 @@ class Trace:
 
     @property
     def answer(self) -> Sampled:
-        """The best scored candidate."""
+        """Candidate with the best score."""
         return self.candidates[self.best]
 
     @property
@@ -91,7 +94,7 @@ class Trace:
 
 @dataclass
 class Work:
-    """A query under way.
+    """Query under way.
 
     Attributes:
         prompt: the request.
@@ -110,14 +113,14 @@ class Work:
     whole: bool = True
 
     def trace(self, n: int, width: int) -> Trace:
-        """The finished query."""
+        """Build the record of the finished query."""
         steps = tuple(self.steps.get(step, Step()) for step in range(1, -(-n // width)))
         candidates = tuple(self.got[index] for index in range(n))
         return Trace(self.prompt, candidates, tuple(self.scores[index] for index in range(n)), steps, width)
 
 
 @dataclass
-class Tally:
+class FeedbackCounts:
     """Counts over all queries.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""The command line of fine-tuning: ``python -m bestfor.policies.finetune``."""
+"""Run the command line of fine-tuning: ``python -m bestfor.policies.finetune``."""
 
 import typer
 

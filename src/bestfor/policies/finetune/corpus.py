@@ -85,7 +85,7 @@ def conversations(corpora: Sequence[Corpus], longest: int) -> list[Conversation]
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, talks: Sequence[Conversation], limit: int) -> list[Encoded]:
-    """Tokens and targets of conversations, through the tokenizer's own chat template.
+    """Encode conversations as tokens and targets, through the tokenizer's own chat template.
 
     Conversations over ``limit`` tokens lose their oldest items; one whose newest item alone is over it is left out.
     Where a template rewrites earlier turns when later ones follow (Qwen3's takes their thoughts away), and where there
@@ -136,7 +136,7 @@ def _adds(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def _apart(tokenizer: PreTrainedTokenizerBase, talk: Conversation, limit: int) -> Iterator[Encoded]:
-    """An example for each item: the chat that asks for it, with as many earlier items as find room, and its text."""
+    """Encode an example for each item: the chat that asks for it, with as many earlier items as fit, and its text."""
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     for index, (asked, wrote) in enumerate(talk.items):
         answer = [*tokenizer(wrote, add_special_tokens=False)["input_ids"], *end]
@@ -150,7 +150,7 @@ def _apart(tokenizer: PreTrainedTokenizerBase, talk: Conversation, limit: int) -
 
 
 def _render(tokenizer: PreTrainedTokenizerBase, talk: Conversation) -> tuple[str, list[tuple[int, int]]]:
-    """A conversation as one text, and where in it the user's own texts (with their ends) begin and end."""
+    """Render a conversation as one text, and where in it the user's own texts (with their ends) begin and end."""
     text = ""
     spans: list[tuple[int, int]] = []
     for index, (asked, wrote) in enumerate(talk.items):
@@ -168,7 +168,7 @@ def _render(tokenizer: PreTrainedTokenizerBase, talk: Conversation) -> tuple[str
 
 
 def batches(encoded: Sequence[Encoded], tokens: int, *, seed: int, epoch: int) -> Iterator[list[int]]:
-    """Indices of one epoch's batches: neighbours in length together, padded size at most ``tokens``, shuffled by name.
+    """Order one epoch's batches: neighbours in length together, padded size at most ``tokens``, shuffled by name.
 
     A conversation longer than ``tokens`` is a batch of its own.
     """
@@ -185,7 +185,7 @@ def batches(encoded: Sequence[Encoded], tokens: int, *, seed: int, epoch: int) -
 
 
 def train_tokenizer(texts: Sequence[str], size: int, *, uncased: bool = False) -> PreTrainedTokenizerBase:
-    """A byte-level BPE tokenizer with the project's chat template; any text has an encoding.
+    """Train a byte-level BPE tokenizer with the project's chat template; any text has an encoding.
 
     Args:
         texts: what it learns from.

@@ -1,4 +1,4 @@
-"""Fine-tunes a small causal language model to write as users wrote, from scratch or from a checkpoint.
+"""Fine-tune a small causal language model to write as users wrote, from scratch or from a checkpoint.
 
 The loss is the mean negative log-likelihood of the users' own texts, each given the user's texts before it. AdamW
 (Loshchilov & Hutter 2019), linear warm-up, cosine decay, clipped gradients. The order of batches is derived from the
@@ -47,7 +47,7 @@ __all__ = ["Corpus", "Finetune", "Size", "finetune", "main", "world_corpora"]
 def world_corpora(
     users: int, seed: int, *, task: Kind = "all", temperature: float = World.temperature, steady: bool = False
 ) -> list[Corpus]:
-    """Histories of training users of the embedded world.
+    """Build the histories of training users of the embedded world.
 
     Their seeds start at a million, so they are nobody whom a demo meets.
 
@@ -157,7 +157,7 @@ def _start(config: Finetune, texts: list[str]) -> tuple[PreTrainedTokenizerBase,
 
 
 def _save(out: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, record: dict[str, Any]) -> None:
-    """Weights are rounded to bfloat16 to be half as large, and declared float32: that is how they are to be run."""
+    """Save weights rounded to bfloat16, half as large, and declared float32: that is how they are to be run."""
     rounded = {name: weight.detach().to(torch.bfloat16) for name, weight in model.named_parameters()}
     model.save_pretrained(out, state_dict=rounded)
     tokenizer.save_pretrained(out)

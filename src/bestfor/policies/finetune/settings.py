@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bestfor.errors import InputError
+from bestfor.moved import renamed
+
+__getattr__ = renamed(__name__, {"Lora": "LoraSettings"})
 
 
 @dataclass(frozen=True)
 class Size:
-    """The shape of a model that starts from scratch (Qwen3 architecture, tied embeddings).
+    """Shape of a model that starts from scratch (Qwen3 architecture, tied embeddings).
 
     An uncased model reads and writes lower case only: a word is then the same tokens in a title and in a sentence.
     """
@@ -89,7 +92,7 @@ def plain(config: Finetune) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Lora:
+class LoraSettings:
     """Shape and training of adapters.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""The training loop of :mod:`bestfor.policies.finetune`: batches in, weights out, a state on disk to continue from.
+"""Train by a loop of batches in, weights out, with a state on disk to continue from.
 
 The loop is the project's own and not a trainer's because of what it promises: a state that is written in one step,
 holds tensors and JSON only, and continues to the same bytes.
@@ -31,7 +31,7 @@ Point = dict[str, float | None]
 
 
 class Training:
-    """One training: model, optimiser, and the state on disk.
+    """Training under way: model, optimiser, and the state on disk.
 
     Args:
         config: how to train.
@@ -109,7 +109,7 @@ class Training:
 
     @contextmanager
     def _kept(self) -> Iterator[None]:
-        """Within, the model has the weights that would be kept if the training ended here."""
+        """Put the weights into the model that would be kept if the training ended here, for the time of a context."""
         self._swap()
         try:
             yield
@@ -185,7 +185,7 @@ class Pace(Protocol):
 
 
 def rate_at(step: int, pace: Pace, steps: int) -> float:
-    """Learning rate of a step: linear rise over the warm-up, then half a cosine from the peak to its floor."""
+    """Compute the learning rate of a step: linear rise over the warm-up, then half a cosine to its floor."""
     rise = max(1, round(pace.warmup * steps))
     if step < rise:
         return pace.rate * (step + 1) / rise
@@ -196,7 +196,7 @@ def rate_at(step: int, pace: Pace, steps: int) -> float:
 def loss_of(
     model: PreTrainedModel, rows: Sequence[Encoded], tokens: int, *, precision: str = "float32"
 ) -> float | None:
-    """Mean negative log-likelihood per target token, in nats; None without rows."""
+    """Compute the mean negative log-likelihood per target token, in nats; None without rows."""
     model.eval()
     total, count = 0.0, 0.0
     with torch.inference_mode(), _precision(model, precision):
@@ -231,7 +231,7 @@ def _precision(model: PreTrainedModel, name: str) -> torch.autocast:
 
 
 def schedule(rows: list[Encoded], pace: Pace, steps: int, *, done: int = 0) -> Iterator[list[Encoded]]:
-    """The batches of a training's steps from ``done`` on, epoch after epoch."""
+    """List the batches of a training's steps from ``done`` on, epoch after epoch."""
     step, epoch = 0, 0
     while True:
         for group in batches(rows, pace.tokens, seed=pace.seed, epoch=epoch):
@@ -251,7 +251,7 @@ def weighted_loss(
     hide: float = 0.0,
     draw: np.random.Generator | None = None,
 ) -> tuple[torch.Tensor, float]:
-    """Weighted sum of negative log-likelihoods, and of weights; padding stands right, so causality masks it."""
+    """Sum weighted negative log-likelihoods, and weights; padding stands right, so causality masks it."""
     width = max(len(one.ids) for one in batch)
     ids = np.zeros((len(batch), width), dtype=np.int64)
     weights = np.zeros((len(batch), width))

@@ -1,4 +1,4 @@
-"""A model behind an OpenAI-compatible server as a policy."""
+"""Sample from a model behind an OpenAI-compatible server."""
 
 from bestfor.policies.openai.policy import OpenAIPolicy
 

@@ -1,4 +1,4 @@
-"""Any model behind an OpenAI-compatible server (vLLM, llama.cpp, Ollama, a hosted one) as a policy."""
+"""Sample from any model behind an OpenAI-compatible server (vLLM, llama.cpp, Ollama, a hosted one)."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class OpenAIPolicy:
 
     @property
     def signature(self) -> dict[str, str | int | float]:
-        """All that decides what is written, as far as it is known on this side."""
+        """Plain values of all that decides what is written, as far as it is known on this side."""
         return {
             "kind": "openai",
             "model": self.model,
@@ -121,7 +121,7 @@ class OpenAIPolicy:
         return None if self.context is None else self.context - self.max_new_tokens
 
     def count(self, messages: list[Message]) -> int:
-        """Tokens of a chat, estimated generously: the server's tokenizer is not here."""
+        """Estimate the tokens of a chat generously: the server's tokenizer is not here."""
         return sum(8 + math.ceil(len(message["content"].encode()) / 3) for message in messages)
 
     @property

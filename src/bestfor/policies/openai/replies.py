@@ -41,7 +41,7 @@ class Dialect:
         return owed if self.most is None else min(owed, self.most)
 
     def spoken(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """A request's fields in the server's words."""
+        """Word a request's fields as the server takes them."""
         said = {name: value for name, value in fields.items() if name not in self.dropped}
         return {self.limit if name == "max_tokens" else name: value for name, value in said.items()}
 
@@ -141,12 +141,12 @@ class Seen:
 
 
 def completion_prompt(messages: Sequence[Message]) -> str:
-    """A chat as plain text, for models that continue a text: its turns, parted by empty lines."""
+    """Write a chat as plain text, for models that continue a text: its turns, parted by empty lines."""
     return contents(messages) + "\n\n"
 
 
 def read(answer: Mapping[str, Any], stop: Sequence[str], scrub: Callable[[str], str]) -> list[Sampled]:
-    """The candidates of an answer, from either kind of endpoint.
+    """Read the candidates of an answer, from either kind of endpoint.
 
     Args:
         answer: with a list of objects ``choices``.
@@ -174,7 +174,7 @@ def read(answer: Mapping[str, Any], stop: Sequence[str], scrub: Callable[[str], 
 
 
 def token_logprobs(choice: Mapping[str, Any]) -> list[float] | None:
-    """Log-probabilities of a choice's tokens in nats, None where the server does not give them."""
+    """Read the log-probabilities of a choice's tokens in nats, None where the server does not give them."""
     held = choice.get("logprobs")
     if not isinstance(held, Mapping):
         return None
