@@ -1,4 +1,4 @@
-"""Metrics: what is truly cared about, measured for each candidate.
+"""Measure what is truly cared about for each candidate: metrics by name, from plug-ins, or by dotted path.
 
 A file holds one metric, or several of one class: a class that says ``name = "mine"`` there is ``METRICS["mine"]``
 without being named anywhere else. Plug-ins name theirs by entry points of the group ``bestfor.metrics``, and a run's
@@ -19,7 +19,7 @@ __all__ = ["METRICS", "Metric", "Query", "RunSetting", "make_metric", "metric_cl
 
 
 def metric_class(name: str, where: str = "metric") -> type[Any]:
-    """The class of a metric.
+    """Find the class of a metric.
 
     Args:
         name: a key of ``METRICS``, or ``package.module:Class`` as its user typed it: the module is imported.
@@ -32,7 +32,7 @@ def metric_class(name: str, where: str = "metric") -> type[Any]:
 
 
 def metric_label(name: str) -> str:
-    """What files and tables call a metric: its name; the class's own name where it is named by a dotted path.
+    """Name of a metric in files and tables; the class's own name where it is named by a dotted path.
 
     Raises:
         InputError: as :func:`metric_class`; or the class has no name.
@@ -47,7 +47,7 @@ def metric_label(name: str) -> str:
 
 
 def make_metric(name: str, run: RunSetting | None = None, *, where: str = "metric", **options: Any) -> Metric:  # noqa: ANN401 - the metric's own
-    """A metric by its name.
+    """Make a metric by its name.
 
     Args:
         name: as for :func:`metric_class`.

@@ -36,7 +36,7 @@ class Query:
 
 @dataclass(frozen=True)
 class RunSetting:
-    """What a run knows that its metrics may be made of.
+    """Settings of a run that its metrics may be made of.
 
     Attributes:
         folder: the run's folder, None where nothing is kept.

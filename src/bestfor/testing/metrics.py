@@ -1,4 +1,4 @@
-"""The conformance suite of metrics: inherit :class:`MetricTests` and set ``metric``.
+"""Conformance suite of metrics: inherit :class:`MetricTests` and set ``metric``.
 
 class TestMine(MetricTests):
     metric = Mine
@@ -19,7 +19,7 @@ from bestfor.metrics.check import check_metric, check_values, signature_of
 
 
 class MetricTests:
-    """What holds for every metric."""
+    """Conformance tests of a metric: what holds for every one."""
 
     metric: ClassVar[type[Any]]
     options: ClassVar[dict[str, Any]] = {}

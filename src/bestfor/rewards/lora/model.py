@@ -89,7 +89,7 @@ class Lora(RewardModel):
 
     @property
     def has_std(self) -> bool:
-        """Whether rewards are means with a learned variance."""
+        """True where rewards are means with a learned variance."""
         return self.config.loss == "gaussian"
 
     def ready(self) -> None:
