@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -204,3 +206,65 @@ def resident_bytes(folder):
         elif inside and line.startswith("Rss:"):
             total += int(line.split()[1]) * 1024
     return total
+
+
+MODELS = [
+    ({"n": n}, {**PERSONAL, "shared": np.full(64, float(n)), "user.flat": PERSONAL["user.flat"] + n}) for n in range(3)
+]
+SAVER = """
+import runpy, sys
+from pathlib import Path
+from bestfor import artifacts
+here = runpy.run_path(sys.argv[1])
+folder, times = Path(sys.argv[2]), int(sys.argv[3])
+print("ready", flush=True)
+sys.stdin.readline()
+for turn in range(times):
+    config, arrays = here["MODELS"][turn % 3]
+    artifacts.write(folder, config, arrays, here["NAMES"])
+"""
+
+
+def savers(folder, times, count=1):
+    """Processes that save one of three models after the other, once all are ready."""
+    words = [sys.executable, "-c", SAVER, __file__, str(folder), str(times)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    started = [subprocess.Popen(words, **pipes) for _ in range(count)]
+    for one in started:
+        assert one.stdout.readline() == "ready\n"
+    for one in started:
+        one.stdin.write("go\n")
+        one.stdin.flush()
+    return started
+
+
+def ended(processes):
+    for one in processes:
+        one.stdin.close()
+        one.stdout.close()
+    return [one.wait() for one in processes]
+
+
+def test_readers_never_fail_beside_a_writer(tmp_path):
+    digests = [artifacts.write(tmp_path, config, arrays, NAMES) for config, arrays in MODELS]
+    processes = savers(tmp_path, 200)
+    seen, loads = set(), 0
+    while loads < 2000 or processes[0].poll() is None:
+        some = None if loads % 2 else ["b/o b", "李"]
+        found = artifacts.read(tmp_path, users=some)
+        n = found.config["n"]
+        assert found.digest == digests[n]
+        rows = slice(None) if some is None else [1, 3]
+        np.testing.assert_array_equal(found.arrays["shared"], MODELS[n][1]["shared"])
+        np.testing.assert_array_equal(found.arrays["user.flat"], MODELS[n][1]["user.flat"][rows])
+        seen.add(n)
+        loads += 1
+    assert ended(processes) == [0]
+    assert seen == {0, 1, 2}
+
+
+def test_writers_of_one_folder_wait_for_each_other(tmp_path):
+    processes = savers(tmp_path, 40, count=2)
+    assert ended(processes) == [0, 0]
+    assert artifacts.read(tmp_path).config in [config for config, _ in MODELS]
+    assert len(list(tmp_path.iterdir())) == 2

@@ -6,7 +6,6 @@ half-written, an edited part is found out, and several writers can share a folde
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -19,12 +18,12 @@ import pyarrow.parquet as pq
 
 from bestfor.data.schema import CANDIDATES, write
 from bestfor.errors import InputError
+from bestfor.files import hash_json, hash_parts, link_first, sweep, write_text
 
 PLAN = "plan.json"
 SOME = "-some"
 """Ends the name of a part that holds what there is of an unfinished one."""
 _KEY = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]*")
-_LEFTOVER = re.compile(r"^\.+part-.*?\.(\d+)(\.\d+\.partial)?$")
 
 
 @dataclass(frozen=True)
@@ -70,12 +69,9 @@ class CandidatePool:
             self.path(key)
         if len(set(keys)) < len(keys):
             raise InputError(str(self.folder), "a part that is planned twice", "distinct keys")
-        self.folder.mkdir(parents=True, exist_ok=True)
         record = {"prompts": dict(prompts)} if prompts else {}
         text = json.dumps({**record, "parts": list(keys)}, indent=1) + "\n"
-        partial = self.folder / f".part-plan.{os.getpid()}"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(self.folder / PLAN)
+        write_text(self.folder / PLAN, text, sync=False)
 
     @property
     def planned(self) -> tuple[str, ...]:
@@ -142,27 +138,14 @@ class CandidatePool:
         path = self.path(key)
         if not replace and self._problem(path) is None:
             return key
-        fresh = self.folder / f".{path.stem}.{os.getpid()}"
-        write(table, fresh, {"bestfor.key": key, "bestfor.content": content})
-        try:
-            if replace:
-                fresh.replace(path)
-            else:
-                self._place(fresh, path)
-        finally:
-            fresh.unlink(missing_ok=True)
+        place = os.replace if replace else self._place
+        write(table, path, {"bestfor.key": key, "bestfor.content": content}, place=place)
         return key
 
     def _place(self, fresh: Path, path: Path) -> None:
-        """First writer wins: a link fails where a file is, and only an unsound file is replaced."""
-        try:
-            os.link(fresh, path)
-        except FileExistsError:
-            if self._problem(path) is not None:
-                fresh.replace(path)
-        except OSError:
-            # File systems without hard links: a rename is as whole, and the last of two equal parts stays.
-            fresh.replace(path)
+        """Give a part its name; the first sound one of a name stays."""
+        if not link_first(fresh, path) and self._problem(path) is not None:
+            os.replace(fresh, path)
 
     def read(self, key: str) -> pa.Table | None:
         """The rows of a part, None where it is absent, torn or edited."""
@@ -218,21 +201,18 @@ class CandidatePool:
         Raises:
             InputError: a part is missing, torn or edited.
         """
-        total = hashlib.sha256()
-        for key in self.planned:
-            path = self.path(key)
-            reason = self._problem(path)
-            if reason is not None:
-                raise InputError(str(path), reason, "a part as it was written: generate again, only it is redone")
-            total.update(_stored(path, "bestfor.content"))
-        return total.hexdigest()
+        return hash_parts(self._content(self.path(key)) for key in self.planned)
+
+    def _content(self, path: Path) -> bytes:
+        """The hash of its rows that a sound part carries."""
+        reason = self._problem(path)
+        if reason is not None:
+            raise InputError(str(path), reason, "a part as it was written: generate again, only it is redone")
+        return (pq.read_schema(path).metadata or {})[b"bestfor.content"]
 
     def sweep(self) -> None:
         """Remove what writers that were killed have left."""
-        for path in self.folder.glob(".*part-*"):
-            match = _LEFTOVER.match(path.name)
-            if match and not alive(int(match[1])):
-                path.unlink(missing_ok=True)
+        sweep(self.folder)
 
     def _parts(self) -> list[Path]:
         return sorted(self.folder.glob("part-*.parquet"))
@@ -243,8 +223,7 @@ class CandidatePool:
 
 def content_hash(table: pa.Table) -> str:
     """The sha256 of a table's rows, whatever file they lie in."""
-    text = json.dumps([[name, table.column(name).to_pylist()] for name in table.column_names], separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hash_json([[name, table.column(name).to_pylist()] for name in table.column_names], separators=(",", ":"))
 
 
 def _read(path: Path) -> tuple[pa.Table | None, str | None]:
@@ -265,10 +244,6 @@ def _read(path: Path) -> tuple[pa.Table | None, str | None]:
     return table.replace_schema_metadata(None), None
 
 
-def _stored(path: Path, name: str) -> bytes:
-    return (pq.read_schema(path).metadata or {})[name.encode()]
-
-
 def _key(path: Path) -> str:
     return path.name.removeprefix("part-").removesuffix(".parquet")
 
@@ -280,14 +255,3 @@ def _distinct(rows: pa.Table, folder: Path) -> pa.Table:
             raise InputError(str(folder), f"candidate {pair[1]} of query '{pair[0]}' twice", "one row a candidate")
         last = pair
     return rows
-
-
-def alive(process: int) -> bool:
-    """True where a process of this id runs."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

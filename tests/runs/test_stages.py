@@ -1,6 +1,6 @@
 import os
 
-from bestfor.runs.steps import sweep
+from bestfor.files import sweep
 
 DEAD = 2**22 + 7
 """Above the largest process id of Linux."""

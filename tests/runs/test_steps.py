@@ -1,4 +1,6 @@
-from bestfor.runs.steps import Steps, tree_digest, write_text
+from bestfor.files import hash_tree as tree_digest
+from bestfor.files import write_text
+from bestfor.runs.steps import Steps
 
 
 def make(folder, calls):

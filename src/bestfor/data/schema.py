@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bestfor.errors import InputError
+from bestfor.files import Place, writing
 
 
 def _schema(*fields: tuple[str, pa.DataType], optional: tuple[str, ...] = ()) -> pa.Schema:
@@ -59,25 +60,19 @@ REWARDS = _schema(
 )
 
 
-def write(table: pa.Table, path: Path, metadata: dict[str, str] | None = None) -> None:
+def write(table: pa.Table, path: Path, metadata: dict[str, str] | None = None, *, place: Place = os.replace) -> None:
     """Write a Parquet file so that it is either whole or absent, with the same bytes for the same rows.
 
     Args:
         table: the rows.
         path: the final path; its folder is made.
         metadata: strings stored beside the schema, for example a reward model's scale.
+        place: gives the complete file its name; by default in the place of one that is there.
     """
     if metadata:
         table = table.replace_schema_metadata(metadata)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with writing(path, place=place) as partial:
         pq.write_table(table, partial, compression="zstd")
-        with partial.open("rb") as handle:
-            os.fsync(handle.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read(path: Path, schema: pa.Schema) -> pa.Table:

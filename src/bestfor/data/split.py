@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -13,6 +12,7 @@ import pyarrow as pa
 from bestfor.data.schema import CANDIDATES, HISTORIES, QUERIES, UTILITIES
 from bestfor.data.text import nfc
 from bestfor.errors import InputError
+from bestfor.files import hash_text, labelled
 from bestfor.types import BoolArray, IntArray
 
 FOLDS = 3
@@ -21,12 +21,12 @@ By = Literal["text", "time", "user"]
 
 def text_id(text: str) -> str:
     """Identify a text that has no id of its own: the sha256 of its NFC-normalised UTF-8 bytes."""
-    return hashlib.sha256(nfc(text).encode()).hexdigest()
+    return hash_text(nfc(text))
 
 
 def fold_of(identity: str) -> int:
     """Assign a text (or user) to one of three folds: the sha256 of its id modulo 3."""
-    return int(hashlib.sha256(identity.encode()).hexdigest(), 16) % FOLDS
+    return int(hash_text(identity), 16) % FOLDS
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def _dataset(ratings: Ratings, config: SplitConfig, pool: IntArray, in_fit: Bool
         f"test pool of at least {config.min_test}"
     )
     split = f"{config.by}:{config.fold}:{config.min_fit}:{config.min_test}"
-    signature = "sha256:" + hashlib.sha256(f"{ratings.signature}|{split}".encode()).hexdigest()
+    signature = labelled(hash_text(f"{ratings.signature}|{split}"))
     empty = HISTORIES.empty_table()
     return Dataset(ratings.name, signature, empty, queries, candidates, utilities, (*ratings.notes, note))
 

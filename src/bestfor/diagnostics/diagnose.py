@@ -7,11 +7,10 @@ and a headline on the evidence of one data set or of several folds.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from itertools import combinations, pairwise
+from itertools import chain, combinations, pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -50,6 +49,7 @@ from bestfor.diagnostics.table.rows import Ids, SortedRows, check_sizes, decode,
 from bestfor.diagnostics.wire import Json, diagnosis_json
 from bestfor.diagnostics.words import findings, headline, reasons_for, summary
 from bestfor.errors import InputError
+from bestfor.files import hash_parts
 from bestfor.moved import renamed
 from bestfor.selection import Rule, named_rule
 from bestfor.types import Averaging, Estimate, FloatArray, IntArray
@@ -271,13 +271,11 @@ def _digest(rows: SortedRows, queries: IntArray) -> str:
     source = rows.order[kept]
     first = rows.order[rows.start[queries]]
     users, user = np.unique(rows.user[first], return_inverse=True)
-    digest = hashlib.sha256()
-    for names in (decode(rows.user_names, users), decode(rows.query_names, rows.query[first])):
-        digest.update("\x1f".join(names).encode())
-    digest.update(user.astype(np.int64).tobytes() + size.tobytes() + rows.index[kept].tobytes())
-    for values in (rows.utility, *(rows.rewards[name] for name in sorted(rows.rewards))):
-        digest.update(values[source].tobytes())
-    return digest.hexdigest()
+    names = (decode(rows.user_names, users), decode(rows.query_names, rows.query[first]))
+    parts = [*("\x1f".join(each).encode() for each in names), user.astype(np.int64).tobytes(), size.tobytes()]
+    parts.append(rows.index[kept].tobytes())
+    numbers = (rows.utility, *(rows.rewards[name] for name in sorted(rows.rewards)))
+    return hash_parts(chain(parts, (values[source].tobytes() for values in numbers)))
 
 
 @dataclass(frozen=True)

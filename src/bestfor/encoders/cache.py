@@ -6,7 +6,6 @@ its bytes, so a torn or altered one is recognised and left aside: its texts are 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from bestfor.artifacts import write_bytes
+from bestfor.files import hash_bytes, write_bytes
 
 if TYPE_CHECKING:
     from bestfor.encoders.base import Encoder
@@ -76,13 +75,12 @@ class CachedEncoder:
 
 def text_key(text: str) -> bytes:
     """Hash a text to its key in the cache: SHA-256 of the UTF-8 bytes (lone surrogates are kept apart)."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    return bytes.fromhex(hash_bytes(text.encode("utf-8", "surrogatepass")))
 
 
 def _write_shard(folder: Path, keys: list[bytes], vectors: npt.NDArray[np.float32]) -> Path:
     payload = save({"keys": np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32).copy(), "vectors": vectors})
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{hashlib.sha256(payload).hexdigest()}.safetensors"
+    path = folder / f"{hash_bytes(payload)}.safetensors"
     write_bytes(path, payload)
     return path
 
@@ -115,7 +113,7 @@ def _merge(folder: Path, shards: list[Path], known: dict[bytes, npt.NDArray[np.f
 def _read_shard(shard: Path, dim: int) -> dict[bytes, npt.NDArray[np.float32]] | None:
     try:
         payload = shard.read_bytes()
-        if hashlib.sha256(payload).hexdigest() != shard.stem:
+        if hash_bytes(payload) != shard.stem:
             return None
         arrays = load(payload)
         keys, vectors = arrays["keys"], arrays["vectors"]

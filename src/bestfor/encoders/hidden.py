@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from typing import Any, Literal
 
@@ -10,6 +9,7 @@ from bestfor.encoders import hub
 from bestfor.encoders.batches import VERSION, Batched, Features, Vectors, tokenized
 from bestfor.errors import InputError, nearest
 from bestfor.extras import require
+from bestfor.files import hash_text
 
 Pooling = Literal["mean", "last"]
 POOLINGS = ("mean", "last")
@@ -74,7 +74,7 @@ class HiddenEncoder(Batched):
         self.limit = min(limit, own) if isinstance(own, int) and own > 0 else limit
         marks = f"hidden {pooling} layer={layer} limit={self.limit} batches={VERSION}"
         weights = hub.content_hash(path, self._model)
-        self.signature = hashlib.sha256(f"{weights} {marks}".encode()).hexdigest()
+        self.signature = hash_text(f"{weights} {marks}")
         self._size_batches(BATCH_TOKENS, self._torch.device(self._device).type)
 
     def _tokens(self, texts: list[str]) -> tuple[dict[str, list[list[int]]], dict[str, int]]:

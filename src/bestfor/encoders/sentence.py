@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from bestfor.encoders.cache import CachedEncoder
 from bestfor.encoders.hub import PACKAGED
 from bestfor.errors import InputError, nearest
 from bestfor.extras import require
+from bestfor.files import hash_text
 
 BACKENDS = ("torch", "bfloat16", "onnx", "onnx-int8")
 HIDDEN = ("hidden", "hidden-last")
@@ -59,7 +59,7 @@ class SentenceEncoder(Batched):
         self.limit = int(self._model.max_seq_length or 512)
         self._prompt = (self._model.prompts or {}).get(self._model.default_prompt_name or "") or ""
         weights = hub.content_hash(path, self._model, f"limit={self.limit} prompt={self._prompt!r}")
-        self.signature = hashlib.sha256(f"{weights} backend={backend} batches={VERSION}".encode()).hexdigest()
+        self.signature = hash_text(f"{weights} backend={backend} batches={VERSION}")
         self._size_batches(BATCH_TOKENS[backend], self._model.device.type)
         self._body, self._rest = self._model[0], list(self._model)[1:]
         if exported:

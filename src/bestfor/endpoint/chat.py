@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import re
 import weakref
@@ -17,6 +16,7 @@ from bestfor.endpoint.budget import Usage
 from bestfor.endpoint.client import Endpoint, EndpointConfig, used_tokens
 from bestfor.endpoint.failures import EndpointError, RefusedError
 from bestfor.errors import BestforError
+from bestfor.files import hash_json
 
 T = TypeVar("T")
 Message = dict[str, str]
@@ -59,8 +59,7 @@ class Request:
     @property
     def name(self) -> str:
         """Hash of all that decides the answer."""
-        parts = json.dumps([self.identity, dict(self.body), self.most], sort_keys=True)
-        return hashlib.sha256(parts.encode(errors="surrogatepass")).hexdigest()
+        return hash_json([self.identity, dict(self.body), self.most])
 
 
 @dataclass(frozen=True)

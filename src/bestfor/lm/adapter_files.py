@@ -8,7 +8,6 @@ peft's names.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -22,8 +21,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 
-from bestfor.artifacts import write_bytes
 from bestfor.errors import InputError
+from bestfor.files import hash_bytes, hash_parts, hash_text, write_bytes
 from bestfor.lm.adapters import Pair, summed
 
 INDEX = "adapters.json"
@@ -39,7 +38,7 @@ HEADER = 8
 
 def file_of(user: str) -> str:
     """Name a user's file: any user id makes a valid name."""
-    return hashlib.sha256(user.encode()).hexdigest()[:24] + ".safetensors"
+    return hash_text(user)[:24] + ".safetensors"
 
 
 def notes_of(path: Path) -> dict[str, Any]:
@@ -90,10 +89,8 @@ class AdapterFolder:
     @cached_property
     def digest(self) -> str:
         """A hash of everything that decides what the adapters do."""
-        total = hashlib.sha256()
-        for name in sorted([INDEX, *(entry["file"] for entry in self.index["users"].values()), *self._all]):
-            total.update(name.encode() + b"\0" + hashlib.sha256(self._bytes(name)).digest())
-        return total.hexdigest()
+        names = sorted([INDEX, *(entry["file"] for entry in self.index["users"].values()), *self._all])
+        return hash_parts(name.encode() + b"\0" + bytes.fromhex(hash_bytes(self._bytes(name))) for name in names)
 
     def of(self, user: str) -> Mapping[str, Pair]:
         """Read a user's updates by layer, that for all included; empty where there is neither.
@@ -174,7 +171,7 @@ class AdapterStore:
             tensors |= {f"{PREFIX}{layer}{DOWN}": down, f"{PREFIX}{layer}{UP}": up}
         _layers_of(tensors, path)
         content = save(tensors, {NOTES: json.dumps({"base": self.base})})
-        digest = hashlib.sha256(content).hexdigest()
+        digest = hash_bytes(content)
         with self._lock:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_bytes(path, content)
@@ -242,7 +239,7 @@ class AdapterStore:
         if notes.get("base") != self.base:
             found = f"an adapter made for another base ({str(notes.get('base'))[:12]}...)"
             raise InputError(str(path), found, f"one of this backbone ({self.base[:12]}...)")
-        digest = hashlib.sha256(content).hexdigest()
+        digest = hash_bytes(content)
         if expected not in (None, digest):
             raise InputError(str(path), f"sha256 {digest[:16]} (another adapter)", f"sha256 {str(expected)[:16]}")
         return _layers_of(tensors, path)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from bestfor.errors import InputError
 from bestfor.extras import require
+from bestfor.files import hash_file, hash_parts
 
 EMBEDDED = "embedded"
 """The name of the small model that is shipped with the package."""
@@ -54,8 +54,5 @@ def _from_hub(name: str, what: str) -> Path:
 def fingerprint(folder: Path) -> str:
     """Hash the files that decide what a checkpoint writes; notes on its training are none of them."""
     kinds = ("model*.safetensors*", "*config.json", "token*.json", "*tokens*.json", "vocab*", "merges*", "*.jinja")
-    digest = hashlib.sha256()
-    for path in sorted({path for kind in kinds for path in folder.glob(kind)} | {*folder.glob("tokenizer.model")}):
-        with path.open("rb") as handle:
-            digest.update(f"{path.name}:{hashlib.file_digest(handle, 'sha256').hexdigest()}\n".encode())
-    return digest.hexdigest()
+    paths = sorted({path for kind in kinds for path in folder.glob(kind)} | {*folder.glob("tokenizer.model")})
+    return hash_parts(f"{path.name}:{hash_file(path)}\n".encode() for path in paths)

@@ -11,12 +11,12 @@ and ``shared.safetensors``. A training that was killed keeps the files that are 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,6 +29,7 @@ from safetensors.torch import load_file, save_file
 
 from bestfor import rng
 from bestfor.errors import InputError
+from bestfor.files import hash_parts, sweep, write_text, writing
 from bestfor.lm.adapter_files import DOWN, INDEX, NOTES, PREFIX, SHARED, UP, AdapterFolder, file_of, notes_of
 from bestfor.lm.chat import Message
 from bestfor.lm.checkpoint import Checkpoint
@@ -131,10 +132,9 @@ class Trainer:
     def _save(self, path: Path, name: str, notes: dict[str, Any]) -> None:
         state = get_peft_model_state_dict(self._wrapped, adapter_name=name)
         tensors = {key: tensor.detach().to(torch.bfloat16).contiguous().cpu() for key, tensor in state.items()}
-        partial = path.with_name(f".{path.name}.partial")
-        # One key: the order of several would differ from process to process.
-        save_file(tensors, partial, metadata={NOTES: json.dumps(notes, sort_keys=True)})
-        partial.replace(path)
+        with writing(path, sync=False) as partial:
+            # One key: the order of several would differ from process to process.
+            save_file(tensors, partial, metadata={NOTES: json.dumps(notes, sort_keys=True)})
 
     def _load(self, path: Path) -> None:
         set_peft_model_state_dict(self._wrapped, load_file(path), adapter_name=_ALL)
@@ -187,7 +187,7 @@ def train_adapters(
     base_print = fingerprint(folder)
     common = {"base": base_print, "settings": asdict(config), "versions": _versions()}
     trainer = Trainer(checkpoint, config, folder)
-    out.mkdir(parents=True, exist_ok=True)
+    sweep(out)
     if config.shared_steps:
         everybody = [row for found in rows.values() for row in found]
         common["shared"] = trainer.shared(out / SHARED, everybody, _identity(common, SHARED, everybody))
@@ -197,9 +197,7 @@ def train_adapters(
         identity = _identity(common, user, found)
         users[user] = {"file": file_of(user), **trainer.personal(out / file_of(user), user, found, identity)}
     record = {**common, "users": users}
-    partial = out / f".{INDEX}.partial"
-    partial.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
-    partial.replace(out / INDEX)
+    write_text(out / INDEX, json.dumps(record, indent=1, sort_keys=True) + "\n", sync=False)
     return record
 
 
@@ -252,10 +250,7 @@ def encode_examples(checkpoint: Checkpoint, examples: Sequence[Example], limit: 
 
 
 def _identity(common: Mapping[str, Any], user: str, rows: Sequence[Encoded]) -> str:
-    digest = hashlib.sha256(json.dumps([common, user], sort_keys=True).encode())
-    for part in _bytes(rows):
-        digest.update(part)
-    return digest.hexdigest()
+    return hash_parts(chain([json.dumps([common, user], sort_keys=True).encode()], _bytes(rows)))
 
 
 def _bytes(rows: Sequence[Encoded]) -> Iterator[bytes]:

@@ -7,7 +7,6 @@ queries as cards: what was asked, the reward's pick and the best candidate side 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +16,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from bestfor.files import write_text
 from bestfor.moved import renamed
 from bestfor.report import tables, view, words
 from bestfor.report.charts import draw
@@ -217,16 +217,7 @@ def write_html(
     """Write the page of :func:`render_html` so that the file is either whole or absent."""
     path = Path(path)
     page = render_html(diagnosis, texts=texts, inputs=inputs, title=title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="\n") as handle:
-            handle.write(page)
-            handle.flush()
-            os.fsync(handle.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(path, page)
 
 
 @cache

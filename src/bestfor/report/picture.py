@@ -6,7 +6,6 @@ The page draws the same plots by itself; these are for papers and for ``report.p
 
 from __future__ import annotations
 
-import os
 import textwrap
 import warnings
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bestfor.errors import InputError
 from bestfor.extras import require
+from bestfor.files import writing
 from bestfor.report import view, words
 from bestfor.report.charts.plots import (
     BeyondPlot,
@@ -84,16 +84,15 @@ def save(path: str | Path, diagnosis: Mapping[str, Any], *, model: str | None = 
     if path.suffix not in metadata:
         raise InputError(str(path), f"the ending '{path.suffix}'", ".png, .svg or .pdf")
     rc_context = require("matplotlib", "pictures").rc_context
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with rc_context({"svg.hashsalt": "bestfor", "svg.fonttype": "none"}), warnings.catch_warnings():
-            # A name in a script that the default font lacks becomes boxes, which is no reason to fail.
-            warnings.filterwarnings("ignore", message="Glyph .* missing from")
-            _figure(report, chosen, title).savefig(partial, metadata=metadata[path.suffix])
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        writing(path, sync=False) as partial,
+        rc_context({"svg.hashsalt": "bestfor", "svg.fonttype": "none"}),
+        warnings.catch_warnings(),
+    ):
+        # A name in a script that the default font lacks becomes boxes, which is no reason to fail.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure = _figure(report, chosen, title)
+        figure.savefig(partial, format=path.suffix[1:], metadata=metadata[path.suffix])
 
 
 def _figure(report: view.Report, model: view.ModelView, title: str) -> Figure:

@@ -133,9 +133,25 @@ def load(
         InputError: the folder is damaged, of an unknown kind, of a class that was not given, or its encoder is not the
             one here.
     """
+    return artifacts.retrying(lambda: _load(Path(folder), encoder, cache, user, kinds))
+
+
+def _load(
+    folder: Path, encoder: Encoder | None, cache: Path | None, user: str | None, kinds: Sequence[type[RewardModel]]
+) -> RewardModel:
+    kind = str(artifacts.read_config(folder).get("kind"))
+    try:
+        return _class_of(kind, folder, kinds).load(folder, encoder=encoder, cache=cache, user=user)
+    except InputError as error:
+        if str(artifacts.read_config(folder).get("kind")) == kind:
+            raise
+        raise artifacts.ReplacedError(error.where, error.found, error.expected) from error
+
+
+def _class_of(kind: str, folder: Path, kinds: Sequence[type[RewardModel]]) -> type[RewardModel]:
+    """Find the class of a saved model: one of those that were given, or one that is installed."""
     from bestfor.rewards.model import is_kind
 
-    kind = str(artifacts.read_config(Path(folder)).get("kind"))
     found = next((one for one in kinds if is_kind(one, kind)), None)
     if found is None and ":" in kind:
         found = KINDS.at(kind)
@@ -145,4 +161,4 @@ def load(
             raise InputError(str(folder), f"a model of kind '{kind}', which is not installed", expected)
     if found is None and kind not in KINDS:
         raise InputError("reward", f"kind '{kind}'", nearest(kind, KINDS))
-    return (found or kind_class(kind)).load(folder, encoder=encoder, cache=cache, user=user)
+    return found or kind_class(kind)

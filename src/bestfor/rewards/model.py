@@ -192,6 +192,9 @@ class RewardModel(ABC):
     _folder: Path | None = None
     """Where the model was loaded from, for kinds that keep files beside their weights."""
 
+    _digest: str = ""
+    """Content hash of the model that was loaded."""
+
     _signature: str = ""
     """Content hash of the encoder whose vectors are kept beside the features."""
 
@@ -354,6 +357,10 @@ class RewardModel(ABC):
         Raises:
             InputError: the folder is damaged, holds another kind of model, or its encoder is not the one here.
         """
+        return artifacts.retrying(lambda: cls._load(folder, encoder, cache, user))
+
+    @classmethod
+    def _load(cls, folder: Path, encoder: Encoder | None, cache: Path | None, user: str | None) -> Self:
         stored = artifacts.read(Path(folder), users=[user] if user is not None and cls.sliced else None)
         if not is_kind(cls, str(stored.config.get("kind"))):
             raise InputError(str(folder), f"a model of kind '{stored.config.get('kind')}'", f"kind '{cls.kind}'")
@@ -361,7 +368,7 @@ class RewardModel(ABC):
             config = parse(cls.Config, cls.kind, dict(stored.config["config"]))
             model = cls(config, encoder=encoder, cache=cache)
             model._asked = None if user is None else frozenset([user])
-            model._folder = Path(folder)
+            model._folder, model._digest = Path(folder), stored.digest
             model._revive(stored, encoder)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             found = f"an incomplete model ({' '.join(str(error).split())})"

@@ -16,17 +16,17 @@ import tomli_w
 from bestfor.data import schema
 from bestfor.data.split import Dataset
 from bestfor.errors import InputError
+from bestfor.files import write_text
 from bestfor.pool import CandidatePool
 from bestfor.report import write_html
 from bestfor.runs.config import RunConfig
-from bestfor.runs.steps import write_text
 
 
 def write_run(config: RunConfig, folder: Path) -> None:
     """Write the run as resolved, in a form that can be read again."""
     unused = {"policy", "utility"} if config.door == "ratings" else None
     text = tomli_w.dumps(config.model_dump(mode="json", exclude_none=True, exclude=unused))
-    write_text(folder / "run.toml", text)
+    write_text(folder / "run.toml", text, sync=False)
 
 
 def check_same_data(folder: Path, data: Dataset) -> None:

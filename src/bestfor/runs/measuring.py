@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bestfor.artifacts import write_bytes
 from bestfor.data.chunks import chunks_of
 from bestfor.data.schema import UTILITIES, write
 from bestfor.errors import InputError
+from bestfor.files import hash_json, write_bytes
 from bestfor.metrics.base import Metric, Query
 from bestfor.metrics.check import check_metric, check_values, signature_of
 from bestfor.metrics.parallel import measured
@@ -178,7 +176,6 @@ def _write_partial(how: Measuring, utility: FloatArray, done: np.ndarray) -> Non
     table = pa.table({"utility": utility, _DONE: done}).replace_schema_metadata({"bestfor.inputs": how.inputs})
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
-    how.partial.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(how.partial, sink.getvalue().to_pybytes())
 
 
@@ -225,8 +222,7 @@ def _query(row: dict[str, str | None]) -> Query:
 
 
 def _inputs(candidates: pa.Table, queries: pa.Table, metric: Metric) -> str:
-    parts = [content_hash(candidates), content_hash(queries), signature_of(metric)]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return hash_json([content_hash(candidates), content_hash(queries), signature_of(metric)])
 
 
 def _written_for(path: Path) -> str | None:

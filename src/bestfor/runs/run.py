@@ -9,12 +9,13 @@ from pathlib import Path
 from bestfor.data import schema
 from bestfor.diagnostics import Diagnosis, Reward, Settings, combine_folds, diagnose_arrays
 from bestfor.diagnostics.diagnose import choose_n
+from bestfor.files import write_json
 from bestfor.runs.build import primary_metric
 from bestfor.runs.config import RunConfig
 from bestfor.runs.folder import write_report
 from bestfor.runs.joins import build_rows
 from bestfor.runs.stages import Stages, Tell, folds
-from bestfor.runs.steps import digest, write_json
+from bestfor.runs.steps import digest
 from bestfor.runs.usage import notes_of
 from bestfor.types import Scale
 from bestfor.version import __version__
@@ -118,5 +119,5 @@ def _notes(folder: Path, label: str) -> tuple[str, ...]:
 
 
 def _write_result(folder: Path, diagnosis: Diagnosis) -> RunResult:
-    write_json(folder / "diagnosis.json", diagnosis.to_dict())
+    write_json(folder / "diagnosis.json", diagnosis.to_dict(), sync=False)
     return RunResult(folder, diagnosis, write_report(folder))

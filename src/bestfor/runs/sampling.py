@@ -7,8 +7,6 @@ next call asks only for the rest, and the whole part takes its place.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +24,7 @@ from bestfor import moved
 from bestfor.data.schema import CANDIDATES
 from bestfor.data.split import text_id
 from bestfor.errors import BestforError, InputError
+from bestfor.files import hash_json
 from bestfor.policies.base import Policy, Prompt, Resumable, Sampled, UnfinishedError
 from bestfor.pool import SOME, CandidatePool
 from bestfor.runs.prompts import PromptedQueries, Prompting, build_prompts
@@ -263,7 +262,7 @@ def plan(policy: Policy, prompted: PromptedQueries, sampling: SamplingSettings) 
         for number, start in enumerate(range(0, len(prompts), policy.chunk)):
             part = tuple(prompts[start : start + policy.chunk])
             content = [policy.signature, sampling.seed, n, [[p.query_id, list(p.messages)] for p in part]]
-            digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+            digest = hash_json(content)
             chunks.append(Chunk(f"{split}-{number:05d}-{digest[:16]}", part, n))
     return chunks
 

@@ -19,6 +19,7 @@ from bestfor.data import schema
 from bestfor.data.candidates import Examples, History
 from bestfor.data.split import Dataset
 from bestfor.errors import InputError
+from bestfor.files import sweep, write_json
 from bestfor.metrics import Metric, metric_class
 from bestfor.pool import CandidatePool
 from bestfor.rewards import RewardModel, kind_class
@@ -31,7 +32,7 @@ from bestfor.runs.joins import build_examples, build_history, rewards_table, wit
 from bestfor.runs.measuring import measure_pool
 from bestfor.runs.sampling import SamplingSettings, generate
 from bestfor.runs.sources import load_dataset
-from bestfor.runs.steps import Steps, sweep, write_json
+from bestfor.runs.steps import Steps
 from bestfor.runs.usage import MeteredModel, record_usage
 from bestfor.types import IntArray
 from bestfor.version import __version__
@@ -139,7 +140,9 @@ class Stages:
 
         def work() -> None:
             schema.write(self.data.histories, self.folder / "histories.parquet")
-            write_json(self.folder / "signature.json", {"data": self.data.signature, "version": __version__})
+            write_json(
+                self.folder / "signature.json", {"data": self.data.signature, "version": __version__}, sync=False
+            )
 
         outputs = ["histories.parquet", "signature.json"]
         return self._once("data", lambda: self._steps.run("data", {"data": self.data.signature}, outputs, work))

@@ -19,6 +19,7 @@ from bestfor.data.sources.polis import load_polis
 from bestfor.data.split import Dataset, Ratings
 from bestfor.diagnostics import Diagnosis, Reward, Settings, diagnose_arrays
 from bestfor.errors import InputError, nearest
+from bestfor.files import write_json
 from bestfor.metrics import Metric, make_metric
 from bestfor.policies.base import Policy
 from bestfor.pool import CandidatePool
@@ -31,7 +32,6 @@ from bestfor.runs.measuring import measure_pool
 from bestfor.runs.sampling import SamplingSettings
 from bestfor.runs.sampling import generate as sample
 from bestfor.runs.sources import dataset_of
-from bestfor.runs.steps import write_json
 from bestfor.version import __version__
 
 
@@ -185,7 +185,7 @@ def generate(
         sampling = replace(sampling, prompting=prompting)
     sampling = sampling if n is None else replace(sampling, n=n)
     schema.write(data.histories, folder / "histories.parquet")
-    write_json(folder / "signature.json", {"data": data.signature, "version": __version__})
+    write_json(folder / "signature.json", {"data": data.signature, "version": __version__}, sync=False)
     pool = CandidatePool(folder / "pool")
     queries = sample(policy, data.histories, data.queries, pool, sampling, progress=progress)
     schema.write(queries, folder / "queries.parquet")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from bestfor.endpoint import Usage
-from bestfor.runs.steps import write_json
+from bestfor.files import write_json
 
 USAGE = "usage.json"
 
@@ -79,9 +79,8 @@ def _record(folder: Path, who: str, usage: Usage, notes: tuple[str, ...]) -> Non
     known = _read_usage(path)
     before = known.get(who, {})
     total = Usage.from_dict(before) + usage
-    write_json(
-        path, {**known, who: {**total.to_dict(), "notes": list(dict.fromkeys([*before.get("notes", []), *notes]))}}
-    )
+    seen = list(dict.fromkeys([*before.get("notes", []), *notes]))
+    write_json(path, {**known, who: {**total.to_dict(), "notes": seen}}, sync=False)
 
 
 def notes_of(folder: Path) -> tuple[str, ...]:

@@ -80,6 +80,10 @@ def test_a_model_in_the_place_of_another(small, tmp_path):
     first.save(tmp_path)
     before = first.predict(EXAMPLES)
     second.save(tmp_path)
+    # what is still read stays until the next save
+    assert_same(first.predict(EXAMPLES), before)
+    del first
+    second.save(tmp_path)
     assert len(list(tmp_path.glob("adapters-*"))) == 1
     assert_same(load(tmp_path).predict(EXAMPLES), second.predict(EXAMPLES))
     again = fitted(small)
@@ -204,3 +208,17 @@ def test_an_attention_that_is_not_installed(small):
     ) as caught:
         fitted(small, attention="flash_attention_2")
     assert "\n" not in str(caught.value)
+
+
+def test_a_loaded_model_keeps_its_adapters_whatever_is_saved_in_its_place(small, tmp_path):
+    models = [fitted(small), fitted(small, level="global")]
+    expected = [model.predict(EXAMPLES) for model in models]
+    models[0].save(tmp_path)
+    read = [load(tmp_path)]
+    for turn in (1, 0, 1):
+        # as another process would: what is saved is read from a folder of its own
+        models[turn].save(tmp_path / "own")
+        load(tmp_path / "own").save(tmp_path)
+        read.append(load(tmp_path))
+    for model, turn in zip(read, (0, 1, 0, 1), strict=True):
+        assert_same(model.predict(EXAMPLES), expected[turn])

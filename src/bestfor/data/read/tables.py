@@ -8,7 +8,6 @@ after the header is row 1) and column.
 from __future__ import annotations
 
 import csv
-import hashlib
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 
 from bestfor.data.read.jsonl import BLOCK, first_row, jsonl_blocks, read_jsonl
 from bestfor.errors import InputError, nearest
+from bestfor.files import hash_file, labelled
 from bestfor.moved import renamed
 
 FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
@@ -117,8 +117,7 @@ def roles_of(table: pa.Table, columns: Columns, where: str, first: int = 1) -> p
 def file_signature(path: str | Path) -> str:
     """Hash a file's bytes by sha256, as ``sha256:<hex>``."""
     try:
-        with Path(path).open("rb") as handle:
-            return "sha256:" + hashlib.file_digest(handle, "sha256").hexdigest()
+        return labelled(hash_file(Path(path)))
     except OSError as error:
         raise InputError(str(path), f"what cannot be read ({error.strerror})", "a file") from error
 

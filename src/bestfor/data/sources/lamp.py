@@ -21,6 +21,7 @@ from bestfor.data.sources.benchmarks import APART, Task, task_named, task_of_que
 from bestfor.data.sources.histories import Collector, Entry, Questions, entries_of
 from bestfor.data.split import Dataset
 from bestfor.errors import InputError
+from bestfor.files import hash_text, labelled
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ class _Reader:
         self._items.omitted.without = sum(count == 0 for count in self._users.values())
         paths = [test.questions, test.outputs, *((fit.questions, fit.outputs) if fit else ())]
         parts = [self._task.name, str(self._most), *("" if path is None else file_signature(path) for path in paths)]
-        signature = "sha256:" + hashlib.sha256("|".join(parts).encode()).hexdigest()
+        signature = labelled(hash_text("|".join(parts)))
         queries = self._asked.table(str(test.questions))
         histories = self._items.table(self._asked.contents)
         return Dataset(

@@ -9,7 +9,6 @@ shape of the other tasks are read here.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from bestfor.data.sources.histories import Collector, Questions, entries_of
 from bestfor.data.split import Dataset
 from bestfor.errors import InputError
 from bestfor.extras import require
+from bestfor.files import hash_text, labelled
 
 SETTINGS = ("user", "temporal")
 
@@ -62,7 +62,7 @@ def load_longlamp(
             asked.add(_query(known, row, (f"{file.name.split('.')[0]}-{number:06d}", user), where), where)
     items.omitted.without = sum(count == 0 for count in found.values())
     parts = [known.name, str(users), *(file_signature(file) for file in files)]
-    signature = "sha256:" + hashlib.sha256("|".join(parts).encode()).hexdigest()
+    signature = labelled(hash_text("|".join(parts)))
     name = f"LongLaMP {known.name} ({Path(path).name})"
     queries, histories = asked.table(str(path)), items.table(asked.contents)
     return Dataset(name, signature, histories, queries, notes=items.omitted.notes(), task=known.name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from bestfor.data.read.tables import Batches, Columns, file_signature, read_tabl
 from bestfor.data.sources.histories import Collector, Entry, Questions
 from bestfor.data.split import Dataset, Ratings
 from bestfor.errors import InputError, nearest
+from bestfor.files import hash_text, labelled
 
 RATING_ROLES = ("user", "query", "text", "rating", "text_id", "timestamp")
 HISTORY_ROLES = ("user_id", "item_id", "input", "output", "timestamp")
@@ -105,7 +105,7 @@ def load_histories(
             items.add(user, [entry])
     items.omitted.without = sum(count == 0 for count in wanted.values())
     parts = [repr(sorted(names.items())), str(users), file_signature(histories), file_signature(queries)]
-    signature = "sha256:" + hashlib.sha256("|".join(parts).encode()).hexdigest()
+    signature = labelled(hash_text("|".join(parts)))
     table, kept = asked.table(str(queries)), items.table(asked.contents)
     return Dataset(Path(histories).stem, signature, kept, table, notes=items.omitted.notes())
 

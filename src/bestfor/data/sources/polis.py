@@ -7,7 +7,6 @@ empty where there was no vote).
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ import pyarrow.csv as pacsv
 from bestfor.data.read.tables import Columns, file_signature, read_table
 from bestfor.data.split import Ratings
 from bestfor.errors import InputError
+from bestfor.files import hash_text, labelled
 
 _COUNTS = ("participant", "group-id", "n-comments", "n-votes", "n-agree", "n-disagree")
 
@@ -58,7 +58,7 @@ def load_polis(path: str | Path) -> Ratings:
         }
     )
     parts = [file_signature(folder / name) for name in ("comments.csv", "participants-votes.csv")]
-    signature = "sha256:" + hashlib.sha256("|".join(parts).encode()).hexdigest()
+    signature = labelled(hash_text("|".join(parts)))
     return Ratings.build(table, name=folder.name, source=str(folder), signature=signature)
 
 

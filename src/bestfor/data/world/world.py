@@ -6,7 +6,6 @@ histories are the same however many users stand beside them, and utilities need 
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from bestfor.data.schema import HISTORIES, QUERIES
 from bestfor.data.world import taste
 from bestfor.data.world.grammar import Facts, Task, draw_facts, draw_mood, parse, write
 from bestfor.errors import InputError, nearest
+from bestfor.files import hash_parts
 from bestfor.types import FloatArray
 
 Noise = Literal["differing", "equal", "outliers"]
@@ -102,11 +102,9 @@ class WorldData:
     @property
     def sha256(self) -> str:
         """Hash of all rows: the world's signature."""
-        digest = hashlib.sha256()
-        for table in (self.histories, self.queries):
-            for row in zip(*(table.column(name).to_pylist() for name in table.column_names), strict=True):
-                digest.update(repr(row).encode())
-        return digest.hexdigest()
+        tables = (self.histories, self.queries)
+        columns = ([table.column(name).to_pylist() for name in table.column_names] for table in tables)
+        return hash_parts(repr(row).encode() for each in columns for row in zip(*each, strict=True))
 
 
 def build(config: World) -> WorldData:

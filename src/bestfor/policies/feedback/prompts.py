@@ -6,10 +6,10 @@ does not fit even so is not asked. Nothing is cut within.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from bestfor.files import hash_text
 from bestfor.lm.chat import Message
 from bestfor.policies.base import Budgeted, Policy
 
@@ -33,7 +33,7 @@ REVISION = (
     "A reviewer advises on your answer:\n{advice}\n\n"
     "Answer the request again and follow the advice. Give the new answer only, in the form that was asked for."
 )
-DIGEST = hashlib.sha256("\x1f".join((REVIEWER, CONTRAST, ALONE, ADVICE, REVISION)).encode()).hexdigest()[:16]
+DIGEST = hash_text("\x1f".join((REVIEWER, CONTRAST, ALONE, ADVICE, REVISION)))[:16]
 """Stands for these words in a policy's signature."""
 
 Make = Callable[[Sequence[Message]], list[Message]]

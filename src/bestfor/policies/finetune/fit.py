@@ -10,7 +10,6 @@ version and thread count.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -34,6 +33,7 @@ from transformers import (
 from bestfor.data import schema
 from bestfor.data.world import INSTRUCTIONS, World, build, build_steady
 from bestfor.errors import BestforError, InputError
+from bestfor.files import hash_parts
 from bestfor.policies.finetune.corpus import Corpus, Encoded, conversations, encode, train_tokenizer
 from bestfor.policies.finetune.settings import Finetune, Size, plain
 from bestfor.policies.finetune.training import Training
@@ -175,10 +175,7 @@ def _record_of(checkpoint: Path | None) -> dict[str, Any] | None:
 
 
 def _signature(rows: Sequence[Encoded]) -> str:
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(repr((row.ids.tolist(), row.target.tolist())).encode())
-    return digest.hexdigest()
+    return hash_parts(repr((row.ids.tolist(), row.target.tolist())).encode() for row in rows)
 
 
 def main(

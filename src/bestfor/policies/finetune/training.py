@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, cast
@@ -23,6 +22,7 @@ from transformers import PreTrainedModel
 
 from bestfor import rng
 from bestfor.errors import InputError
+from bestfor.files import sweep, writing_folder
 from bestfor.policies.finetune.corpus import Encoded, batches
 from bestfor.policies.finetune.settings import Finetune, plain
 
@@ -50,6 +50,7 @@ class Training:
         self.identity = {"settings": plain(config), "data": data}
         self.step = 0
         self.curve: list[Point] = []
+        sweep(config.out)
         self._load()
 
     def train(self, rows: list[Encoded], tests: list[Encoded], console: Console | None) -> list[Point]:
@@ -117,19 +118,15 @@ class Training:
             self._swap()
 
     def _store(self) -> None:
-        partial = self.folder.with_name("resume.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
         tensors = {f"model.{name}": weight.detach() for name, weight in self.model.named_parameters()}
         tensors |= {f"average.{index}": mean for index, mean in enumerate(self.averaged)}
         for place, optimizer in enumerate(self.optimizers):
             for index, state in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer.{place}.{index}.{name}": value.clone() for name, value in state.items()}
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial / "state.safetensors")
         written = {"identity": self.identity, "step": self.step, "curve": self.curve}
-        (partial / "state.json").write_text(json.dumps(written))
-        shutil.rmtree(self.folder, ignore_errors=True)
-        partial.rename(self.folder)
+        with writing_folder(self.folder) as partial:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial / "state.safetensors")
+            (partial / "state.json").write_text(json.dumps(written))
 
     def _load(self) -> None:
         if not (self.folder / "state.json").is_file():

@@ -10,10 +10,10 @@ A file whose texts no longer have this hash was edited: it is used as it stands,
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -23,8 +23,9 @@ from urllib.parse import quote
 import numpy as np
 import tomli_w
 
-from bestfor.artifacts import Arrays, write_bytes
+from bestfor.artifacts import Arrays
 from bestfor.errors import InputError, nearest
+from bestfor.files import hash_json, hash_text, write_bytes
 
 FOLDER = "personas"
 _PROFILES = "user.profiles"
@@ -118,7 +119,7 @@ def written_by_model(persona: str, rubrics: Iterable[str]) -> Persona:
 
 def digest(persona: str, rubrics: Iterable[str]) -> str:
     """Hash the texts."""
-    return hashlib.sha256(json.dumps([persona, list(rubrics)]).encode()).hexdigest()
+    return hash_json([persona, list(rubrics)])
 
 
 def file_name(user: str) -> str:
@@ -129,7 +130,7 @@ def file_name(user: str) -> str:
     name = quote(user, safe="")
     if user == user.lower() and len(name) <= 100:
         return f"{name}.toml"
-    return f"{name[:80]}-{hashlib.sha256(user.encode()).hexdigest()[:12]}.toml"
+    return f"{name[:80]}-{hash_text(user)[:12]}.toml"
 
 
 def read_edited(folder: Path, users: Iterable[str] | None = None) -> dict[str, Persona]:
@@ -145,7 +146,7 @@ def read_edited(folder: Path, users: Iterable[str] | None = None) -> dict[str, P
     paths = sorted(folder.glob("*.toml")) if users is None else [folder / file_name(user) for user in users]
     found: dict[str, Persona] = {}
     for path in paths:
-        if path.is_file():
+        with suppress(FileNotFoundError):  # nobody's, or of a model that has been replaced meanwhile
             user, persona = _read(path)
             if persona.edited:
                 found[user] = persona
@@ -164,7 +165,7 @@ def write_files(folder: Path, personas: Mapping[str, Persona]) -> None:
     names = {file_name(user) for user in (*personas, *kept)}
     for path in folder.glob("*.toml"):
         if path.name not in names:
-            path.unlink()
+            path.unlink(missing_ok=True)
     for user, persona in personas.items():
         path = folder / file_name(user)
         content = _content(user, persona)

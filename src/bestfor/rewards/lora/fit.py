@@ -9,10 +9,10 @@ noise: all users share the number that is best for them together, and it may be 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,6 +26,7 @@ from rich.text import Text
 
 from bestfor import rng
 from bestfor.data.candidates import Examples
+from bestfor.files import hash_file, hash_parts
 from bestfor.lm.adapter_files import AdapterStore, LazyAdapters, file_of
 from bestfor.lm.packing import Pack
 from bestfor.lm.passes import states_of
@@ -132,15 +133,13 @@ def fit(examples: Examples, config: Config, backbone: Backbone, root: Path, seed
 
 def identity(rows: TokenRows, examples: Examples, config: Config, backbone: Backbone, seed: int) -> dict[str, Any]:
     """Collect all that decides the result of a fit, as plain values."""
-    digest = hashlib.sha256(repr((examples.users, rows.queries)).encode())
-    for pack in rows.packs:
-        digest.update(repr((pack.prompt, pack.texts)).encode())
-    for values in (rows.text, rows.user, rows.bundle, rows.target):
-        digest.update(values.tobytes())
+    names = [repr((examples.users, rows.queries)), *(repr((pack.prompt, pack.texts)) for pack in rows.packs)]
+    numbers = (rows.text, rows.user, rows.bundle, rows.target)
+    data = hash_parts(chain((name.encode() for name in names), (values.tobytes() for values in numbers)))
     return {
         "format": FORMAT,
         "settings": config.model_dump(mode="json", exclude=set(BESIDE)),
-        "data": digest.hexdigest(),
+        "data": data,
         "base": backbone.fingerprint,
         "seed": seed,
         "versions": {name: version(name) for name in ("torch", "transformers", "peft")},
@@ -421,7 +420,7 @@ class LoraFit:
 
 
 def _hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    return hash_file(path) if path.is_file() else ""
 
 
 def _texts(packs: Sequence[Pack]) -> np.ndarray:

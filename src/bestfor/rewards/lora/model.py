@@ -16,9 +16,11 @@ errors; only the mean selects. The backbone is not stored: a model names it and 
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import weakref
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,11 +28,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel
 
-from bestfor.artifacts import Arrays, write_bytes
+from bestfor import artifacts
+from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Examples
 from bestfor.encoders import Encoder
 from bestfor.errors import BestforError, InputError
 from bestfor.extras import require
+from bestfor.files import hold, remove_unheld, write_bytes
 from bestfor.rewards.lora.config import Config
 from bestfor.rewards.lora.weights import Weights
 from bestfor.rewards.model import RewardModel
@@ -72,6 +76,7 @@ class Lora(RewardModel):
         self._store: AdapterStore | None = None
         self._work: FitFiles | None = None
         self._temporary: Path | None = None
+        self._release: Callable[[], object] = lambda: None
 
     @cached_property
     def backbone(self) -> Backbone:
@@ -152,11 +157,11 @@ class Lora(RewardModel):
         if name and self._store is not None:
             self._copy(self._store.folder, folder / name)
         digest = super().save(folder)
-        for stale in folder.glob("adapters-*"):
-            if stale.name != name:
-                shutil.rmtree(stale, ignore_errors=True)
         if name:
             self._open_store(folder / name)
+        for stale in folder.glob("adapters-*"):
+            if stale.name != name:
+                remove_unheld(stale)  # what a model that is loaded elsewhere still reads goes with a later save
         if self._work is not None:
             self._work.remove()
             self._work = None
@@ -183,10 +188,28 @@ class Lora(RewardModel):
         from bestfor.lm.adapter_files import AdapterStore
 
         self._store = AdapterStore(folder, base=self._base, most=self.config.memory << 20)
+        self._hold(folder)
         for code, user in [(None, None), *enumerate(self._users)]:
             digest = self._weights.digest(code)
             if digest:
                 self._store.expect(user, digest)
+
+    def _hold(self, folder: Path) -> None:
+        """Keep writers from removing the adapters while this model reads them.
+
+        Raises:
+            ReplacedError: a writer has removed them already.
+        """
+        self._release()
+        try:
+            handle = hold(folder)
+        except (FileNotFoundError, NotADirectoryError):
+            named = artifacts.read_config(folder.parent)["state"].get("adapters")
+            if named and named != folder.name:
+                raise artifacts.ReplacedError(str(folder), "no adapters", "those that config.json names") from None
+            return
+        if handle is not None:
+            self._release = weakref.finalize(self, os.close, handle)
 
     def _root(self) -> Path:
         """Find where fits keep their state; a folder that goes with the model where no cache was named."""

@@ -7,7 +7,6 @@ and a fit that was killed ends with the same bytes.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import shutil
@@ -20,7 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from bestfor.artifacts import write_bytes
+from bestfor.files import hash_json, write_bytes
 from bestfor.lm.adapter_files import NOTES
 from bestfor.rewards.lora.training import LoraRun, NotFiniteError
 
@@ -42,7 +41,7 @@ class FitFiles:
     """
 
     def __init__(self, root: Path, identity: Mapping[str, Any]) -> None:
-        self.identity = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        self.identity = hash_json(identity)
         self.folder = root / f"lora-{self.identity[:16]}"
 
     @property
@@ -62,7 +61,6 @@ class FitFiles:
 
     def put(self, name: str, tensors: Mapping[str, torch.Tensor], notes: Mapping[str, Any]) -> None:
         """Write a part in the place of the one before."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         ready = {key: value.detach().to("cpu").contiguous() for key, value in tensors.items()}
         # One key: the order of several would differ from process to process.
         header = {NOTES: json.dumps({"identity": self.identity, "notes": notes}, sort_keys=True)}

@@ -5,7 +5,6 @@ Plain arrays: neither torch nor the backbone is needed to read or check them.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bestfor.artifacts import Arrays
+from bestfor.files import hash_parts
 from bestfor.rewards.heads import LOG_LIMITS
 from bestfor.rewards.rows import apply_rows
 from bestfor.types import FloatArray, IntArray
@@ -79,7 +79,7 @@ class Weights:
         """Name of the adapters' folder, which depends on all of them; empty where there are none."""
         if not (self.adapter.any() or self.shared.any()):
             return ""
-        return f"adapters-{hashlib.sha256(self.shared.tobytes() + self.adapter.tobytes()).hexdigest()[:16]}"
+        return f"adapters-{hash_parts([self.shared.tobytes(), self.adapter.tobytes()])[:16]}"
 
     def predict(
         self, states: npt.NDArray[np.float32], state: IntArray, codes: IntArray

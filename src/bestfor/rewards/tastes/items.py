@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from bestfor.data.candidates import Examples
 from bestfor.encoders import Encoder
+from bestfor.files import hash_bytes
 from bestfor.rewards.features import unit_rows
 from bestfor.types import FloatArray, IntArray
 
@@ -64,7 +64,4 @@ def embed_items(items: RatedItems, encoder: Encoder, with_inputs: bool) -> Float
 
 
 def _key(given: str, text: str) -> str:
-    digest = hashlib.sha256(given.encode("utf-8", "surrogatepass"))
-    digest.update(b"\0")
-    digest.update(text.encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()[:32]
+    return hash_bytes(f"{given}\0{text}".encode("utf-8", "surrogatepass"))[:32]
