@@ -5,6 +5,8 @@ import pytest
 from bestfor import diagnostics
 
 OLD = {
+    "diagnostics": ("Evidence",),
+    "diagnostics.result": ("Evidence",),
     "diagnostics.beyond": ("Beyond", "ModelBeyond"),
     "diagnostics.beyond.budget": ("Budget", "Personal"),
     "diagnostics.beyond.outlook": ("Known", "Precision", "Reach", "Soft", "Step", "Stopped"),

@@ -29,7 +29,7 @@ from bestfor.diagnostics.result import (
     BestN,
     Comparison,
     Curve,
-    Evidence,
+    FoldInfluences,
     ModelDiagnosis,
     Needed,
     OtherRule,
@@ -38,6 +38,7 @@ from bestfor.diagnostics.result import (
     Suspect,
 )
 from bestfor.diagnostics.table.pools import Dropped, Pools, Reward, pools_from_rows
+from bestfor.moved import renamed
 from bestfor.selection import Rule, named_rule
 
 __all__ = [
@@ -51,9 +52,9 @@ __all__ = [
     "Curve",
     "Diagnosis",
     "Dropped",
-    "Evidence",
     "Extrapolation",
     "FixedN",
+    "FoldInfluences",
     "Influences",
     "Ledger",
     "ModelDiagnosis",
@@ -101,3 +102,5 @@ __all__ = [
     "subset_variance",
     "wilson",
 ]
+
+__getattr__ = renamed(__name__, {"Evidence": "FoldInfluences"})

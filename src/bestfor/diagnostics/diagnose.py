@@ -38,7 +38,7 @@ from bestfor.diagnostics.result import (
     Comparison,
     Curve,
     DiagnosisResult,
-    Evidence,
+    FoldInfluences,
     ModelDiagnosis,
     Needed,
     OtherRule,
@@ -305,8 +305,10 @@ class Panels:
     beyond: tuple[SampleMeasurements, ...]
 
 
-def assemble(header: Header, n: IntArray, evidence: tuple[Evidence, ...], facts: Mapping[str, ModelFacts]) -> Diagnosis:
-    """Put intervals, comparisons, findings and a headline on what was panels.
+def assemble(
+    header: Header, n: IntArray, evidence: tuple[FoldInfluences, ...], facts: Mapping[str, ModelFacts]
+) -> Diagnosis:
+    """Put intervals, comparisons, findings and a headline on the evidence.
 
     Args:
         header: of the diagnosis.

@@ -1,7 +1,8 @@
 """Turn measured queries into evidence: means with users' and texts' influence on them, and each model's other facts.
 
-Intervals are made of :class:`~bestfor.diagnostics.result.Evidence`: for every mean over queries, each user's share of
-it and the change when a text leaves. Laws, the ledger, corrected quantities and users' tables follow from sums by user.
+Intervals are made of :class:`~bestfor.diagnostics.result.FoldInfluences`: for every mean over queries, each user's
+share of it and the change when a text leaves. Laws, the ledger, corrected quantities and users' tables follow from sums
+by user.
 
 Queries where the reward model may be hacked are listed by the posterior probability of a negative correlation, since
 the sample correlation of one query alone proves nothing.
@@ -45,7 +46,7 @@ from bestfor.diagnostics.quantities.queries import (
     measure_queries,
     user_weights,
 )
-from bestfor.diagnostics.result import Evidence, PerUser, Suspect
+from bestfor.diagnostics.result import FoldInfluences, PerUser, Suspect
 from bestfor.diagnostics.table.pools import Pools
 from bestfor.moved import renamed
 from bestfor.selection import Rule
@@ -114,7 +115,7 @@ class RankedSuspects:
 
 @dataclass(frozen=True)
 class DataSetFacts:
-    """Evidence and facts of one data set.
+    """Influences and facts of one data set.
 
     Attributes:
         evidence: what intervals are made of.
@@ -122,7 +123,7 @@ class DataSetFacts:
         suspects: name of a model -> the queries to show, once their pools are fetched.
     """
 
-    evidence: Evidence
+    evidence: FoldInfluences
     models: dict[str, ModelFacts]
     suspects: dict[str, RankedSuspects]
 
@@ -178,7 +179,7 @@ def facts_of_queries(
     return DataSetFacts(_evidence(queries, shared, collapses, texts), facts, suspects)
 
 
-def facts_of_pools(pools: Pools, n: IntArray, averaging: Averaging) -> tuple[Evidence, dict[str, ModelFacts]]:
+def facts_of_pools(pools: Pools, n: IntArray, averaging: Averaging) -> tuple[FoldInfluences, dict[str, ModelFacts]]:
     """Measure every model on the same pools.
 
     Args:
@@ -196,7 +197,7 @@ def facts_of_pools(pools: Pools, n: IntArray, averaging: Averaging) -> tuple[Evi
     return found.evidence, found.models
 
 
-def evidence_of_pools(pools: Pools, n: IntArray, averaging: Averaging) -> Evidence:
+def evidence_of_pools(pools: Pools, n: IntArray, averaging: Averaging) -> FoldInfluences:
     """Measure only what intervals are made of; arguments as for :func:`facts_of_pools`."""
     queries = measure_queries(pools, n)
     return _evidence(queries, _shared_inputs(queries, n, averaging), _collapses(queries), _texts_of(pools))
@@ -210,7 +211,7 @@ def _shared_inputs(queries: Queries, n: IntArray, averaging: Averaging, rules: S
     return SharedInputs(n, doubling_grid(n), user_weights(queries.sums.one("queries"), averaging), tuple(rules))
 
 
-def _evidence(queries: Queries, shared: SharedInputs, collapses: Collapses, texts: TextEffects) -> Evidence:
+def _evidence(queries: Queries, shared: SharedInputs, collapses: Collapses, texts: TextEffects) -> FoldInfluences:
     curves, quantities = _curve_influences(queries, shared), _quantity_influences(queries, shared, collapses)
     sums = queries.sums
     spread = UserSpread(
@@ -228,8 +229,8 @@ def _evidence(queries: Queries, shared: SharedInputs, collapses: Collapses, text
         )
     )
     if found is None:
-        return Evidence(curves, quantities)
-    return Evidence(replace(curves, texts=found[0]), replace(quantities, texts=found[1]))
+        return FoldInfluences(curves, quantities)
+    return FoldInfluences(replace(curves, texts=found[0]), replace(quantities, texts=found[1]))
 
 
 def _collapses(queries: Queries) -> Collapses:

@@ -15,7 +15,10 @@ from bestfor.diagnostics.intervals.influence import Influences
 from bestfor.diagnostics.quantities.laws import Ledger
 from bestfor.diagnostics.quantities.mixture import Corrected
 from bestfor.diagnostics.table.pools import Dropped
+from bestfor.moved import renamed
 from bestfor.types import Averaging, BoolArray, Estimate, FloatArray, IntArray, Scale
+
+__getattr__ = renamed(__name__, {"Evidence": "FoldInfluences"})
 
 
 @dataclass(frozen=True)
@@ -199,8 +202,8 @@ class ModelDiagnosis:
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """Evidence of one data set, from which intervals are computed: influences on curves, quantities and a sample."""
+class FoldInfluences:
+    """Influences on one data set's curves, quantities and sample, from which intervals are computed."""
 
     curves: Influences
     quantities: Influences
@@ -245,7 +248,7 @@ class DiagnosisResult:
     comparisons: tuple[Comparison, ...]
     headline: str
     folds: tuple[DiagnosisResult, ...] = ()
-    evidence: tuple[Evidence, ...] = field(default=(), repr=False)
+    evidence: tuple[FoldInfluences, ...] = field(default=(), repr=False)
     pools_used: PoolsUsed | None = None
     resampling: Resampling | None = None
 

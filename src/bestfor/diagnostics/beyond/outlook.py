@@ -224,7 +224,7 @@ class PrecisionNeeded:
         quantity: ``"captured"``, ``"alpha"`` or ``"beta"``.
         half_width: aimed at.
         now: half of the present interval, None where there is none.
-        users: needed in all, each with as many queries; None where no number is enough or nothing is curve.
+        users: needed in all, each with as many queries; None where no number is enough or nothing is known.
         more_users: beyond the present ones.
         more_queries: that these users would bring.
     """
