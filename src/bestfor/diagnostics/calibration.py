@@ -26,8 +26,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
-from bestfor.diagnostics._special import ndtr
 from bestfor.diagnostics.intervals.jackknife import exponential, half_width, interval, jackknife, share
 from bestfor.diagnostics.table.rows import LARGEST, Ids, Reward, SortedRows, encode
 from bestfor.errors import InputError
@@ -369,7 +369,7 @@ class SummingPass:
         """
         levels = np.array(LEVELS)
         if self.binning.values is None:
-            point = ndtr((part.utility - part.mean) / part.std)
+            point = special.ndtr((part.utility - part.mean) / part.std)
             place = np.minimum((point * PIT_BINS).astype(np.int64), PIT_BINS - 1)
             inside = (np.abs(point - 0.5)[:, None] <= levels / 2).astype(np.float64)
             return inside, np.bincount(place, minlength=PIT_BINS).astype(np.float64)
@@ -389,7 +389,7 @@ class SummingPass:
         """Find where the prediction's distribution begins and ends to be nearest to each row's utility."""
         between = np.concatenate([[-np.inf], (values[1:] + values[:-1]) / 2, [np.inf]])
         place = np.searchsorted(values, part.utility)
-        low, high = (ndtr((between[place + side] - part.mean) / part.std) for side in (0, 1))
+        low, high = (special.ndtr((between[place + side] - part.mean) / part.std) for side in (0, 1))
         return low, high
 
     def sums(self) -> CalibrationSums:

@@ -84,7 +84,7 @@ def arrow_table(frame: object) -> pa.Table:
             "the table", f"a {type(frame).__name__}", "a path, an Arrow table, or a DataFrame that exports one"
         )
     try:
-        return pa.table(frame)  # pyright: ignore[reportArgumentType]
+        return pa.table(frame)
     except (pa.ArrowException, TypeError, ValueError) as error:
         line = str(error).strip().splitlines()[0]
         raise InputError("the table", f"what Arrow cannot read ({line})", "columns of one kind each") from error

@@ -22,8 +22,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import special
 
-from bestfor.diagnostics._special import ndtr
 from bestfor.diagnostics.curves.best_of_n import best_of_n, chunks
 from bestfor.diagnostics.intervals.clustered import Panel
 from bestfor.diagnostics.intervals.influence import user_influences
@@ -308,7 +308,7 @@ def improvement(beliefs: Beliefs, drawn: IntArray, mean: FloatArray, best: Float
     trust = between / (between + noise) if between > 0 else np.zeros_like(noise)
     sd = np.sqrt(beliefs.within**2 + trust * noise)
     z = (best - beliefs.mean - trust * (mean - beliefs.mean)) / np.where(sd > 0, sd, 1.0)
-    return sd * (np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) - z * ndtr(-z))
+    return sd * (np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) - z * special.ndtr(-z))
 
 
 def draws_until(rewards: FloatArray, cost: float, beliefs: Beliefs, slope: float) -> IntArray:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from scipy import special
 
-from bestfor.diagnostics._special import log_gamma, log_ndtr
 from bestfor.diagnostics.curves.best_of_n import chunks, sort_by_reward, times_weights
 from bestfor.diagnostics.intervals.clustered import Panel
 from bestfor.diagnostics.intervals.influence import Column, user_influences
@@ -226,9 +226,10 @@ def _ranks(m: int) -> FloatArray:
 def _moments(m: int, k: IntArray, order: int, step: float) -> FloatArray:
     z = np.arange(-_REACH, _REACH, step)
     rank = k[:, None]
-    constant = log_gamma(m + 1) - 0.5 * np.log(2 * np.pi)
-    each = np.array([log_gamma(one) + log_gamma(m - one + 1) for one in k.tolist()])[:, None]
-    density = np.exp(constant - each + (rank - 1) * log_ndtr(z) + (m - rank) * log_ndtr(-z) - z**2 / 2) * step
+    constant = special.gammaln(m + 1) - 0.5 * np.log(2 * np.pi)
+    each = (special.gammaln(k) + special.gammaln(m - k + 1))[:, None]
+    below, above = (rank - 1) * special.log_ndtr(z), (m - rank) * special.log_ndtr(-z)
+    density = np.exp(constant - each + below + above - z**2 / 2) * step
     return density @ np.polynomial.hermite_e.hermevander(z, order)
 
 

@@ -23,8 +23,8 @@ from __future__ import annotations
 from functools import lru_cache, partial
 
 import numpy as np
+from scipy import special
 
-from bestfor.diagnostics._special import log_binomial
 from bestfor.diagnostics.curves.best_of_n import KEPT, chunks, sort_by_reward, times_table, weights
 from bestfor.selection import Rule
 from bestfor.types import FloatArray, IntArray
@@ -82,11 +82,19 @@ def _table(rule: Rule, m: int, n: tuple[int, ...]) -> FloatArray:
             chance = rule.rank_chances(drawn)
             result[:, column] = 0.0
             for k in np.flatnonzero(chance).tolist():
-                lead = log_binomial(rank, float(k)) + log_binomial(m - 1 - rank, drawn - 1.0 - k)
-                result[:, column] += chance[k] * np.exp(lead - log_binomial(np.array(float(m)), float(drawn)))
+                lead = _log_binomial(rank, float(k)) + _log_binomial(m - 1 - rank, drawn - 1.0 - k)
+                result[:, column] += chance[k] * np.exp(lead - _log_binomial(np.array(float(m)), float(drawn)))
             result[:, column] /= result[:, column].sum()
     result.setflags(write=False)
     return result
+
+
+def _log_binomial(n: FloatArray, k: FloatArray | float) -> FloatArray:
+    """Compute the logarithm of C(n, k); minus infinity where k < 0 or k > n."""
+    inside = (np.asarray(k) >= 0) & (n >= k)
+    above, below = np.where(inside, n, 0.0), np.where(inside, k, 0.0)
+    log = special.gammaln(above + 1) - special.gammaln(below + 1) - special.gammaln(above - below + 1)
+    return np.where(inside, log, -np.inf)
 
 
 _kept_table = lru_cache(maxsize=512)(_table)

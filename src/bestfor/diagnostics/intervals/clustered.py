@@ -29,8 +29,8 @@ from dataclasses import dataclass, field
 from math import ceil
 
 import numpy as np
+from scipy import special
 
-from bestfor.diagnostics._special import normal_cdf, normal_quantile, student_quantile
 from bestfor.diagnostics.intervals.influence import Column, Influences
 from bestfor.moved import renamed
 from bestfor.rng import derive
@@ -174,7 +174,7 @@ class Panel:
         spread = self.spread(numerator, denominator)
         if not np.isfinite(spread.variance):
             return None
-        quantile = student_quantile(0.5 + self.level / 2, spread.freedom)
+        quantile = float(special.stdtrit(spread.freedom, 0.5 + self.level / 2))
         left = (half_width / quantile) ** 2 - spread.of_texts
         if left <= 0:
             return None
@@ -191,7 +191,7 @@ class Panel:
             return Estimate(spread.value, None, None, self.level)
         if self.resampling is not None:
             return Estimate(spread.value, *self._bootstrap(spread, numerator, denominator), self.level)
-        half = student_quantile(0.5 + self.level / 2, spread.freedom) * spread.variance**0.5
+        half = float(special.stdtrit(spread.freedom, 0.5 + self.level / 2)) * spread.variance**0.5
         return Estimate(spread.value, spread.value - half, spread.value + half, self.level)
 
     def share(self, numerator: LinearForm, denominator: LinearForm) -> Estimate:
@@ -241,7 +241,7 @@ def wilson(share: float, size: float, level: float = 0.95) -> tuple[float, float
     Returns:
         Lower and upper end.
     """
-    z2 = normal_quantile(0.5 + level / 2) ** 2
+    z2 = float(special.ndtri(0.5 + level / 2)) ** 2
     centre = (share + z2 / (2 * size)) / (1 + z2 / size)
     half = (z2 * (share * (1 - share) / size + z2 / (4 * size**2))) ** 0.5 / (1 + z2 / size)
     low = 0.0 if share == 0 else max(centre - half, 0.0)
@@ -264,15 +264,15 @@ def bca_interval(value: float, resamples: FloatArray, moves: FloatArray, level: 
     known = resamples[np.isfinite(resamples)]
     users = len(moves)
     below = float((known < value).mean() + (known == value).mean() / 2)
-    bias = normal_quantile(min(max(below, 0.5 / len(known)), 1 - 0.5 / len(known)))
+    bias = float(special.ndtri(min(max(below, 0.5 / len(known)), 1 - 0.5 / len(known))))
     centred = moves - moves.mean()
     spread = float((centred**2).sum())
     skew = float((centred**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
-    reach = (users / (users - 1)) ** 0.5 * student_quantile(0.5 + level / 2, users - 1)
+    reach: float = (users / (users - 1)) ** 0.5 * float(special.stdtrit(users - 1, 0.5 + level / 2))
     ends: list[float] = []
     for z in (-reach, reach):
         away = 1 - skew * (bias + z)
-        place = normal_cdf(bias + (bias + z) / away) if away > 0 else float(z > 0)
+        place = float(special.ndtr(bias + (bias + z) / away)) if away > 0 else float(z > 0)
         ends.append(float(np.quantile(known, place)))
     return ends[0], ends[1]
 

@@ -11,8 +11,8 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+from scipy import special
 
-from bestfor.diagnostics._special import student_quantile
 from bestfor.diagnostics.intervals.clustered import wilson
 from bestfor.types import Estimate, FloatArray, IntArray
 
@@ -50,7 +50,7 @@ def jackknife(parts: FloatArray, statistic: Statistic) -> tuple[FloatArray, Floa
 
 def half_width(error: float, users: int, level: float) -> float:
     """Compute half of an interval: Student's quantile times a standard error; NaN where there is none."""
-    return student_quantile(0.5 + level / 2, users - 1.0) * float(error) if np.isfinite(error) else math.nan
+    return float(special.stdtrit(users - 1.0, 0.5 + level / 2)) * float(error) if np.isfinite(error) else math.nan
 
 
 def interval(parts: FloatArray, statistic: Statistic, level: float) -> Estimate:

@@ -14,8 +14,8 @@ from functools import lru_cache
 from math import comb
 
 import numpy as np
+from scipy import special
 
-from bestfor.diagnostics._special import binomial, log_ndtr
 from bestfor.diagnostics.curves.best_of_n import sort_by_reward
 from bestfor.types import BoolArray, FloatArray, IntArray
 
@@ -116,8 +116,8 @@ def _normal_growth(n: int) -> float:
     if n == 1:
         return 0.0
     x = (_NODES + 1) * (_REACH / 2)
-    upper = -np.expm1(n * log_ndtr(x))
-    lower = np.exp(n * log_ndtr(-x))
+    upper = -np.expm1(n * special.log_ndtr(x))
+    lower = np.exp(n * special.log_ndtr(-x))
     return float((_WEIGHTS * (upper - lower)).sum() * _REACH / 2)
 
 
@@ -234,7 +234,7 @@ def l_moments(reward: FloatArray, utility: FloatArray, order: int) -> FloatArray
     values = sort_by_reward(reward[None], utility[None])[0][0][::-1]
     ranks = np.arange(m, dtype=np.float64)
     top = np.array([m - 1.0])
-    b = [float((binomial(ranks, k) / binomial(top, k) * values).mean()) for k in range(order + 1)]
+    b = [float((special.binom(ranks, k) / special.binom(top, k) * values).mean()) for k in range(order + 1)]
     moments = [
         sum((-1) ** (r - k) * comb(r, k) * comb(r + k, k) * b[k] for k in range(r + 1)) for r in range(order + 1)
     ]

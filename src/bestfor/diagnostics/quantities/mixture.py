@@ -14,8 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import special
 
-from bestfor.diagnostics._special import ndtr, student_cdf
 from bestfor.types import FloatArray, IntArray
 
 SMALLEST_POOL = 20
@@ -139,12 +139,13 @@ def negative_by_chance(rho: float, candidates: float) -> float:
         return float("nan")
     if abs(rho) >= 1:
         return float(rho < 0)
-    return student_cdf(-((candidates - 1) ** 0.5) * rho / (1 - rho**2) ** 0.5, candidates - 1)
+    t: float = -((candidates - 1) ** 0.5) * rho / (1 - rho**2) ** 0.5
+    return float(special.stdtr(candidates - 1, t))
 
 
 def below(mixture: Mixture, zeta: float) -> float:
     """Compute P(zeta_q < zeta)."""
-    return float(mixture.share @ ndtr((zeta - mixture.mean) / mixture.sd))
+    return float(mixture.share @ special.ndtr((zeta - mixture.mean) / mixture.sd))
 
 
 def moments_by_sign(mixture: Mixture) -> tuple[float, float]:
@@ -169,7 +170,7 @@ def moments_by_sign(mixture: Mixture) -> tuple[float, float]:
 def posterior_below_zero(mixture: Mixture, z: FloatArray, v: FloatArray) -> FloatArray:
     """Compute P(rho_q < 0 | z_q) for every query, shape (Q,)."""
     weight, centre, spread = _posterior(mixture, z, v)
-    return (weight * ndtr(-centre / np.sqrt(spread))).sum(axis=1)
+    return (weight * special.ndtr(-centre / np.sqrt(spread))).sum(axis=1)
 
 
 def prior_by_moments(z: FloatArray, v: FloatArray) -> Mixture:

@@ -166,7 +166,7 @@ def posterior(
 
 def _weighted_gram(query_sum: sparse.csr_array, weight: FloatArray) -> FloatArray:
     """Sum ``query_sum' diag(weight) query_sum``: by dense products in slices where much is filled, else sparse."""
-    queries, size = query_sum.shape  # pyright: ignore[reportGeneralTypeIssues]
+    queries, size = query_sum.shape
     if query_sum.nnz < DENSE_SHARE * queries * size:
         scaled = query_sum.multiply(np.sqrt(weight)[:, None]).tocsr()
         return (scaled.T @ scaled).toarray()
