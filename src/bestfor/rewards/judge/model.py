@@ -184,6 +184,9 @@ class Judge(RewardModel):
         if user is not None:
             names = [name for name, _ in model._profiles.get(user, Profile()).neighbours]
             stored = artifacts.read(Path(folder), users=names)
+            if stored.digest != model._digest:
+                # a writer has replaced the model between the two reads
+                return cls.load(folder, encoder=encoder, cache=cache, user=user)
             model._profiles |= unpack_profiles(stored.arrays, stored.users)
             others = [user, *names]
         model._take_over(read_edited(Path(folder) / FOLDER, others))
