@@ -6,7 +6,7 @@ import pytest
 
 from bestfor.data.candidates import History
 from bestfor.rewards import Similarity
-from bestfor.rewards.similarity import likes
+from bestfor.rewards.similarity import preference_weights
 from bestfor.testing.rewards import LetterEncoder, RewardModelTests, assert_same, taste_examples
 
 
@@ -91,5 +91,5 @@ def test_ratings_may_be_asked_for_where_histories_are_known():
 
 
 def test_likes_are_balanced():
-    found = likes(np.array([1.0, 2.0, 3.0, 5.0, 5.0]), np.array([0, 0, 0, 1, 1]))
+    found = preference_weights(np.array([1.0, 2.0, 3.0, 5.0, 5.0]), np.array([0, 0, 0, 1, 1]))
     np.testing.assert_allclose(found, [-0.5, 0.0, 0.5, 0.0, 0.0])

@@ -75,7 +75,7 @@ def fitting(folder, examples, root, *, tell=None, tokens=None, **options):
     import torch
 
     from bestfor.rewards.lora import fit as fits
-    from bestfor.rewards.model import canonical
+    from bestfor.rewards.rows import canonical
 
     config = fits.Config(**{**SHORT, "backbone": folder, **options})
     backbone, ordered = fits.open_backbone(config), canonical(examples)

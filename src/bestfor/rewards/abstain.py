@@ -1,7 +1,8 @@
 """Choose users who abstain: their own labels do not support a model of their own, everybody's serves them better.
 
 Call it at the end of ``_fit`` and store the answer; :class:`bestfor.rewards.model.RewardModel` does the rest (such
-users get what strangers get, are stored with the model, listed by ``model.abstained`` and counted in its notes)::
+users are served as if they had no labels, stored with the model, listed by ``model.abstained`` and counted in its
+notes)::
 
     self._abstained = abstaining(user, personal, shared)
 
@@ -26,6 +27,7 @@ import numpy as np
 from bestfor.types import BoolArray, FloatArray, IntArray
 
 PRIOR_ROWS = 10.0
+"""Rows that everybody's spread counts for in a user's own."""
 ROUNDS = 200
 _TINY = 1e-12
 

@@ -45,49 +45,6 @@ class Config(BaseModel):
     encoder: str = "all-MiniLM-L6-v2"
 
 
-class Mbr(RewardModel):
-    """Likeness to the query's other candidates."""
-
-    kind = "mbr"
-    alone = False
-    scale = "arbitrary"
-    Config = Config
-
-    def ready(self) -> None:
-        """Look for the library that compares words."""
-        if self.config.by == "rougeL":
-            lcs()
-
-    def _fit(self, examples: Examples, rng: int) -> None:
-        self._signature = self._encoder_or_fail().signature if self.config.by == "cosine" else ""
-
-    def _predict(self, examples: Examples) -> RewardEstimate:
-        if self.config.by == "cosine":
-            encoder = self._encoder_or_fail()
-            check_signature(encoder, self.config.encoder, self._signature)
-            # once for all queries: an encoder is fastest with many texts
-            used, text = np.unique(examples.text, return_inverse=True)
-            vectors = _vectors([examples.texts[code] for code in used], encoder)
-        mean = np.zeros(len(examples))
-        order = np.lexsort((examples.candidate, examples.query))
-        _, starts = np.unique(examples.query[order], return_index=True)
-        for rows in np.split(order, starts[1:]):
-            if self.config.by == "cosine":
-                likeness = _cosines(vectors[text[rows]])
-            else:
-                likeness = rouge_matrix([examples.texts[code] for code in examples.text[rows]])
-            mean[rows] = mean_of_others(likeness)
-        return RewardEstimate(mean, None)
-
-    def _state(self) -> tuple[dict[str, Any], Arrays]:
-        return {"signature": self._signature}, {"nothing": np.zeros(1)}
-
-    def _restore(self, state: dict[str, Any], arrays: Arrays) -> None:
-        self._signature = state["signature"]
-        if not isinstance(self._signature, str) or bool(self._signature) != (self.config.by == "cosine"):
-            raise TypeError(f"'signature' is {self._signature!r}")
-
-
 def mean_of_others(likeness: FloatArray) -> FloatArray:
     """Mean of each row without the diagonal, (m, m) -> (m,); 0 where there is no other."""
     others = likeness.sum(axis=1) - np.diag(likeness)
@@ -131,3 +88,46 @@ def _vectors(texts: Sequence[str], encoder: Encoder) -> FloatArray:
 
 def _cosines(vectors: FloatArray) -> FloatArray:
     return np.clip(vectors @ vectors.T, -1.0, 1.0)
+
+
+class Mbr(RewardModel):
+    """Likeness to the query's other candidates."""
+
+    kind = "mbr"
+    alone = False
+    scale = "arbitrary"
+    Config = Config
+
+    def ready(self) -> None:
+        """Look for the library that compares words."""
+        if self.config.by == "rougeL":
+            lcs()
+
+    def _fit(self, examples: Examples, rng: int) -> None:
+        self._signature = self._require_encoder().signature if self.config.by == "cosine" else ""
+
+    def _predict(self, examples: Examples) -> RewardEstimate:
+        if self.config.by == "cosine":
+            encoder = self._require_encoder()
+            check_signature(encoder, self.config.encoder, self._signature)
+            # once for all queries: an encoder is fastest with many texts
+            used, text = np.unique(examples.text, return_inverse=True)
+            vectors = _vectors([examples.texts[code] for code in used], encoder)
+        mean = np.zeros(len(examples))
+        order = np.lexsort((examples.candidate, examples.query))
+        _, starts = np.unique(examples.query[order], return_index=True)
+        for rows in np.split(order, starts[1:]):
+            if self.config.by == "cosine":
+                likeness = _cosines(vectors[text[rows]])
+            else:
+                likeness = rouge_matrix([examples.texts[code] for code in examples.text[rows]])
+            mean[rows] = mean_of_others(likeness)
+        return RewardEstimate(mean, None)
+
+    def _state(self) -> tuple[dict[str, Any], Arrays]:
+        return {"signature": self._signature}, {"nothing": np.zeros(1)}
+
+    def _restore(self, state: dict[str, Any], arrays: Arrays) -> None:
+        self._signature = state["signature"]
+        if not isinstance(self._signature, str) or bool(self._signature) != (self.config.by == "cosine"):
+            raise TypeError(f"'signature' is {self._signature!r}")

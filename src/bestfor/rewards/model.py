@@ -1,148 +1,29 @@
-"""Base class of reward models: configuration and its checks, order of rows, rounding, saving, and further labels.
+"""Base class of reward models: configuration, checks, canonical order of rows, rounding, and the folder on disk.
 
-- Rows are put into a canonical order before a fit, so that the order in which they came changes nothing.
-- Rewards are rounded as they are written, so that jitter in matrix products breaks no tie.
-- A wrong option is an error in words that name the nearest key and show no secret.
-- A kind that takes further labels in closed form implements the formula; all else of ``update`` is here.
+A kind implements ``_fit`` and ``_predict``, and ``_state`` and ``_restore`` for its folder; a kind that takes further
+labels in closed form inherits :class:`UpdatableModel` and implements ``_add_labels``.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from bestfor import artifacts
 from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Examples
 from bestfor.encoders import Encoder, load_encoder
-from bestfor.errors import BestforError, InputError, nearest
+from bestfor.errors import BestforError, InputError
 from bestfor.rewards.check import check_class, check_estimate
 from bestfor.rewards.features import Design, FeatureConfig, Space, check_signature, fit_space, restore_space
 from bestfor.rewards.kinds import KINDS
-from bestfor.types import BoolArray, FloatArray, IntArray, RewardEstimate, Scale
-
-
-def canonical(examples: Examples) -> Examples:
-    """The same rows in an order and with codes that depend on their content only."""
-    users, user = _recode(examples.users, examples.user)
-    texts, text = _recode(examples.texts, examples.text)
-    used, query = np.unique(examples.query, return_inverse=True)
-    names = [examples.queries[code] for code in used]
-    order = sorted(range(len(used)), key=lambda code: names[code])
-    rank = np.empty(len(used), dtype=np.int64)
-    rank[order] = np.arange(len(used))
-    query = rank[query]
-    rows = np.lexsort((examples.utility, text, examples.candidate, query, user))
-    return Examples(
-        users=users,
-        queries=tuple(names[code] for code in order),
-        inputs=tuple(examples.inputs[used[code]] for code in order),
-        texts=texts,
-        user=user[rows],
-        query=query[rows],
-        text=text[rows],
-        candidate=examples.candidate[rows],
-        utility=examples.utility[rows].astype(np.float64),
-        logprob=examples.logprob[rows],
-        history=examples.history,
-    )
-
-
-def _recode(names: tuple[str, ...], codes: IntArray) -> tuple[tuple[str, ...], IntArray]:
-    used = np.unique(codes)
-    kept = sorted({names[code] for code in used})
-    position = {name: code for code, name in enumerate(kept)}
-    table = np.zeros(len(names), dtype=np.int64)
-    table[used] = [position[names[code]] for code in used]
-    return tuple(kept), table[codes]
-
-
-DIGITS = 9
-
-
-def rounded(values: FloatArray) -> FloatArray:
-    """Nine significant digits: equal candidates tie although matrix products differ in their last bits."""
-    values = np.asarray(values, dtype=np.float64)
-    size = np.where(values == 0, 1.0, np.abs(values))
-    exponent = np.floor(np.log10(size))
-    factor = np.power(10.0, DIGITS - 1 - np.clip(exponent, -290, 290))
-    return np.where(np.abs(exponent) > 290, 0.0, np.rint(values * factor) / factor)
-
-
-_ADDRESSES = ("endpoint", "base_url")
-"""Keys whose value may hold a password."""
-
-
-def parse(config: type[BaseModel], where: str, options: dict[str, Any]) -> BaseModel:
-    """Build a configuration; errors are one line and name the nearest key.
-
-    Raises:
-        InputError: an unknown key or a value that the field does not take.
-    """
-    try:
-        return config(**options)
-    except ValidationError as error:
-        wrong = complaint(error, config)
-        table = f", {wrong.table}" if wrong.table else ""
-        place = f", key '{wrong.place}'" if wrong.key else table
-        expected = wrong.expected[0].lower() + wrong.expected[1:]
-        # What pydantic says repeats its input, which may hold a password.
-        raise InputError(f"reward '{where}'{place}", wrong.found, expected) from None
-
-
-@dataclass(frozen=True)
-class Complaint:
-    """The first thing that is wrong.
-
-    Attributes:
-        table: the table within the options that holds the key, such as ``endpoint``; "" for the options themselves.
-        key: the key, "" where the key itself is what is wrong.
-        found: what was found.
-        expected: what would have been right.
-    """
-
-    table: str
-    key: str
-    found: str
-    expected: str
-
-    @property
-    def place(self) -> str:
-        """Table and key, joined by a dot."""
-        return ".".join(part for part in (self.table, self.key) if part)
-
-
-def complaint(error: ValidationError, model: type[BaseModel]) -> Complaint:
-    """One error out of several: a misspelt key explains the one that is missing.
-
-    Args:
-        error: what pydantic says.
-        model: the configuration that was to be built.
-    """
-    first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-    path = [str(part) for part in first["loc"]]
-    table, key = ".".join(path[:-1]), path[-1] if path else ""
-    if first["type"] == "extra_forbidden":
-        return Complaint(table, "", f"unknown key '{key}'", nearest(key, _inner(model, path[:-1]).model_fields))
-    if first["type"] == "missing":
-        return Complaint(table, "", f"no '{key}'", "it to be given")
-    shown = "another kind of value" if key in _ADDRESSES else repr(first.get("input"))
-    return Complaint(table, key, shown, first["msg"].removeprefix("Value error, ").removeprefix("Input should be "))
-
-
-def _inner(model: type[BaseModel], path: list[str]) -> type[BaseModel]:
-    """The table at a path of keys."""
-    for key in path:
-        field = model.model_fields.get(key)
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
-            break
-        model = field.annotation
-    return model
+from bestfor.rewards.options import parse_options
+from bestfor.rewards.rows import canonical, rounded
+from bestfor.types import BoolArray, IntArray, RewardEstimate, Scale
 
 
 class NoOptions(BaseModel):
@@ -224,14 +105,14 @@ class RewardModel(ABC):
             options["encoder"] = encoder if isinstance(encoder, str) else encoder.name
         # Tables within a configuration stay objects: written out, an address loses its credentials.
         base = {} if config is None else {name: getattr(config, name) for name in type(config).model_fields}
-        self.config: Any = parse(self.Config, self.kind, {**base, **options})
+        self.config: Any = parse_options(self.Config, self.kind, {**base, **options})
         self._encoder = None if isinstance(encoder, str) else encoder
         self._cache = cache
         self._space: Space | None = None
         self._users: tuple[str, ...] = ()
         self._codes: dict[str, int] | None = None
         self._abstained: BoolArray | None = None
-        self._asked: frozenset[str] | None = None
+        self._loaded_for: frozenset[str] | None = None
         self._fitted = False
         self._fit_notes: list[str] = []
         self._predict_notes: list[str] = []
@@ -274,7 +155,7 @@ class RewardModel(ABC):
         self._check_labels(examples, "fit")
         ordered = canonical(examples)
         self._fit_notes, self._predict_notes = [], []
-        self._users, self._codes, self._asked, self._abstained = ordered.users, None, None, None
+        self._users, self._codes, self._loaded_for, self._abstained = ordered.users, None, None, None
         if self.uses_features():
             config = FeatureConfig(**{name: getattr(self.config, name) for name in FeatureConfig.model_fields})
             self._space = fit_space(config, ordered, self._load_encoder())
@@ -287,7 +168,9 @@ class RewardModel(ABC):
         return self
 
     def ready(self) -> None:  # noqa: B027 - most kinds need nothing
-        """Miss now what a fit would miss here after hours of sampling: a checkpoint, a device, a key; loads no weights.
+        """Check that what a fit needs is present: a checkpoint, a device, a key; loads no weights.
+
+        A run calls it before hours of sampling.
 
         Raises:
             InputError: it is not here.
@@ -295,7 +178,7 @@ class RewardModel(ABC):
         """
 
     def update(self, examples: Examples) -> Self:
-        """Absorb further labels of known or new users, where the kind can do it without fitting again.
+        """Add further labels of known or new users, where the kind can do it without fitting again.
 
         Raises:
             BestforError: the kind cannot.
@@ -316,7 +199,7 @@ class RewardModel(ABC):
         self._predict_notes = []
         if len(examples) == 0:
             return RewardEstimate(np.zeros(0), None)
-        self._check_asked(tuple(examples.users[code] for code in np.unique(examples.user)))
+        self._check_loaded_for(tuple(examples.users[code] for code in np.unique(examples.user)))
         estimate = self._predict(examples)
         check_estimate(self, estimate, len(examples))
         std = None if estimate.std is None else rounded(estimate.std)
@@ -365,19 +248,19 @@ class RewardModel(ABC):
         if not is_kind(cls, str(stored.config.get("kind"))):
             raise InputError(str(folder), f"a model of kind '{stored.config.get('kind')}'", f"kind '{cls.kind}'")
         try:
-            config = parse(cls.Config, cls.kind, dict(stored.config["config"]))
+            config = parse_options(cls.Config, cls.kind, dict(stored.config["config"]))
             model = cls(config, encoder=encoder, cache=cache)
-            model._asked = None if user is None else frozenset([user])
+            model._loaded_for = None if user is None else frozenset([user])
             model._folder, model._digest = Path(folder), stored.digest
-            model._revive(stored, encoder)
+            model._restore_stored(stored, encoder)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             found = f"an incomplete model ({' '.join(str(error).split())})"
             raise InputError(str(folder), found, f"a saved '{cls.kind}'") from error
         model._fitted = True
         return model
 
-    def _revive(self, stored: artifacts.Artifact, encoder: Encoder | None) -> None:
-        """Become what was stored, or raise what :meth:`load` makes one line of."""
+    def _restore_stored(self, stored: artifacts.Artifact, encoder: Encoder | None) -> None:
+        """Take over what was stored, or raise what :meth:`load` makes one line of."""
         _refuse_nan(stored.arrays)
         self._users = stored.users
         if "user.abstained" in stored.arrays:
@@ -407,9 +290,9 @@ class RewardModel(ABC):
 
     def _load_encoder(self) -> Encoder | None:
         needed = self.uses_encoder() and getattr(self.config, "components", 1) > 0
-        return self._encoder_or_fail() if needed else None
+        return self._require_encoder() if needed else None
 
-    def _encoder_or_fail(self) -> Encoder:
+    def _require_encoder(self) -> Encoder:
         if self._encoder is None:
             self._encoder = load_encoder(self.config.encoder, cache=self._cache)
         return self._encoder
@@ -446,23 +329,21 @@ class RewardModel(ABC):
 
     def _check_whole(self) -> None:
         """Refuse to save what was not fitted, or was loaded for one user."""
-        if not self._fitted or self._asked is not None:
+        if not self._fitted or self._loaded_for is not None:
             raise BestforError(f"'{self.kind}' is saved whole, after fit")
 
-    def _check_asked(self, users: tuple[str, ...]) -> None:
+    def _check_loaded_for(self, users: tuple[str, ...]) -> None:
         """Refuse users whom a model that was loaded for one user does not know."""
-        others = [] if self._asked is None else [user for user in users if user not in self._asked]
+        others = [] if self._loaded_for is None else [user for user in users if user not in self._loaded_for]
         if others:
-            loaded = ", ".join(f"'{user}'" for user in sorted(self._asked or ()))
+            loaded = ", ".join(f"'{user}'" for user in sorted(self._loaded_for or ()))
             raise InputError(f"a '{self.kind}'", f"user '{others[0]}'", f"{loaded}, for whom it was loaded")
 
-    def _note_strangers(self, examples: Examples, codes: IntArray, served: str) -> None:
+    def _note_new_users(self, examples: Examples, codes: IntArray, served: str) -> None:
         unknown = self._known_codes(examples.users, abstaining=True) < 0
-        strangers = len(np.unique(examples.user[(codes < 0) & unknown[examples.user]]))
-        if strangers:
-            subject = (
-                "1 user without fit labels was" if strangers == 1 else f"{strangers} users without fit labels were"
-            )
+        count = len(np.unique(examples.user[(codes < 0) & unknown[examples.user]]))
+        if count:
+            subject = "1 user without fit labels was" if count == 1 else f"{count} users without fit labels were"
             self._predict_notes.append(f"{subject} served by {served}")
 
 
@@ -479,13 +360,13 @@ def _refuse_nan(arrays: Arrays) -> None:
             raise ValueError(f"array '{name}' holds NaN")
 
 
-class AbsorbingModel(RewardModel):
+class UpdatableModel(RewardModel):
     """A reward model whose users can learn from further labels without another fit."""
 
     learns = True
 
     def update(self, examples: Examples) -> Self:
-        """Absorb further labels of known or new users in closed form; edits and returns this model.
+        """Add further labels of known or new users in closed form; edits and returns this model.
 
         What all users share in variances and features stays as fitted; the users of these labels become what they would
         be had the labels been there at fit, the others stay as they were (what a kind changes beyond that, its file
@@ -505,18 +386,18 @@ class AbsorbingModel(RewardModel):
         if len(examples) == 0:
             return self
         ordered = canonical(examples)
-        self._check_asked(ordered.users)
+        self._check_loaded_for(ordered.users)
         codes = self._known_codes(ordered.users, abstaining=True)
         fresh = codes < 0
         codes[fresh] = len(self._users) + np.arange(int(fresh.sum()))
-        self._absorb(ordered, codes)
+        self._add_labels(ordered, codes)
         # last, so that a failure above leaves nobody without what was learned of them
         self._add_users(tuple(name for name, new in zip(ordered.users, fresh, strict=True) if new))
         return self
 
     @abstractmethod
-    def _absorb(self, examples: Examples, codes: IntArray) -> None:
-        """Learn from canonical rows; ``codes`` are their users' places, new ones after all that are known."""
+    def _add_labels(self, examples: Examples, codes: IntArray) -> None:
+        """Add the labels of canonical rows; ``codes`` are their users' places, new ones after all that are known."""
 
     def _add_users(self, names: tuple[str, ...]) -> None:
         if not names:

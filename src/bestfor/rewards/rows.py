@@ -1,4 +1,4 @@
-"""Labelled rows of features, and the row-wise arithmetic that reward models share."""
+"""Order, sum and round rows: the row-wise arithmetic that reward models share."""
 
 from __future__ import annotations
 
@@ -8,10 +8,48 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bestfor.data.candidates import Examples
 from bestfor.types import FloatArray, IntArray
 
 LABELS_PER_TEXT = 2.0
 """From so many labels a text on, people are said to share texts."""
+DIGITS = 9
+"""Significant digits of a reward."""
+
+
+def canonical(examples: Examples) -> Examples:
+    """Put rows into an order, with codes, that depend on their content only."""
+    users, user = _recode(examples.users, examples.user)
+    texts, text = _recode(examples.texts, examples.text)
+    used, query = np.unique(examples.query, return_inverse=True)
+    names = [examples.queries[code] for code in used]
+    order = sorted(range(len(used)), key=lambda code: names[code])
+    rank = np.empty(len(used), dtype=np.int64)
+    rank[order] = np.arange(len(used))
+    query = rank[query]
+    rows = np.lexsort((examples.utility, text, examples.candidate, query, user))
+    return Examples(
+        users=users,
+        queries=tuple(names[code] for code in order),
+        inputs=tuple(examples.inputs[used[code]] for code in order),
+        texts=texts,
+        user=user[rows],
+        query=query[rows],
+        text=text[rows],
+        candidate=examples.candidate[rows],
+        utility=examples.utility[rows].astype(np.float64),
+        logprob=examples.logprob[rows],
+        history=examples.history,
+    )
+
+
+def _recode(names: tuple[str, ...], codes: IntArray) -> tuple[tuple[str, ...], IntArray]:
+    used = np.unique(codes)
+    kept = sorted({names[code] for code in used})
+    position = {name: code for code, name in enumerate(kept)}
+    table = np.zeros(len(names), dtype=np.int64)
+    table[used] = [position[names[code]] for code in used]
+    return tuple(kept), table[codes]
 
 
 @dataclass(frozen=True)
@@ -53,3 +91,12 @@ def apply_rows(values: FloatArray, weights: FloatArray) -> FloatArray:
 def share_texts(text: IntArray) -> bool:
     """Say whether most texts are rated by several people, from the code of each row's text, shape (n,)."""
     return len(text) >= LABELS_PER_TEXT * len(np.unique(text))
+
+
+def rounded(values: FloatArray) -> FloatArray:
+    """Round to nine significant digits: equal candidates tie although matrix products differ in their last bits."""
+    values = np.asarray(values, dtype=np.float64)
+    size = np.where(values == 0, 1.0, np.abs(values))
+    exponent = np.floor(np.log10(size))
+    factor = np.power(10.0, DIGITS - 1 - np.clip(exponent, -290, 290))
+    return np.where(np.abs(exponent) > 290, 0.0, np.rint(values * factor) / factor)

@@ -42,6 +42,33 @@ class Config(BaseModel):
     by: Literal["max", "mean"] = "mean"
 
 
+def preference_weights(utility: FloatArray, user: IntArray) -> FloatArray:
+    """Distance of each label from its user's mean, signed, over the sum of distances, (n,); 0 where all are equal.
+
+    Args:
+        utility: shape (n,).
+        user: shape (n,), codes from 0.
+    """
+    away = utility - (np.bincount(user, utility) / np.maximum(np.bincount(user), 1))[user]
+    return away / np.maximum(np.bincount(user, np.abs(away))[user], 1e-12)
+
+
+def written_nearness(cosines: FloatArray, by: str) -> FloatArray:
+    """Nearness to written texts: the largest or the mean of each row."""
+    return np.max(cosines, axis=1) if by == "max" else np.mean(cosines, axis=1)
+
+
+def rated_nearness(cosines: FloatArray, weights: FloatArray) -> FloatArray:
+    """Nearness to rated texts: the weighted sum of each row, without the text itself.
+
+    Args:
+        cosines: shape (n, items).
+        weights: shape (items,), positive for liked texts, negative for disliked.
+    """
+    others = np.where(cosines < SAME, cosines, 0.0)
+    return np.sum(others * weights, axis=1)
+
+
 class Similarity(RewardModel):
     """Nearness to the user's own texts."""
 
@@ -66,24 +93,24 @@ class Similarity(RewardModel):
             texts = [examples.texts[code] for code in examples.text[order]]
             ends = np.searchsorted(user, np.arange(len(self._users) + 1))
             owned = [texts[start:end] for start, end in pairwise(ends)]
-            weights = likes(examples.utility[order], user)
+            weights = preference_weights(examples.utility[order], user)
         self._ends = np.concatenate([[0], np.cumsum([len(texts) for texts in owned], dtype=np.int64)])
         names = sorted({text for texts in owned for text in texts})
         place = {name: code for code, name in enumerate(names)}
         self._items = np.array([place[text] for texts in owned for text in texts], dtype=np.int64)
-        encoder = self._encoder_or_fail()
+        encoder = self._require_encoder()
         self._signature = encoder.signature
         self._vectors = encoder.encode(names).astype(np.float32)
         self._weights = weights
         self._sum_up()
 
     def _sum_up(self) -> None:
-        """Everybody's texts in one vector, for who has none."""
+        """Sum everybody's texts to one vector, for users who have none."""
         self._known = unit_rows(self._vectors.astype(np.float64))
         self._total = self._weights @ self._known[self._items] if len(self._items) else np.zeros(self._vectors.shape[1])
 
     def _predict(self, examples: Examples) -> RewardEstimate:
-        encoder, codes = self._encoder_or_fail(), self._user_codes(examples)
+        encoder, codes = self._require_encoder(), self._user_codes(examples)
         check_signature(encoder, self.config.encoder, self._signature)
         used, text = np.unique(examples.text, return_inverse=True)
         vectors = unit_rows(encoder.encode([examples.texts[code] for code in used]).astype(np.float64))
@@ -94,7 +121,7 @@ class Similarity(RewardModel):
         for rows in np.split(order, starts[1:]):
             query = examples.queries[examples.query[rows[0]]]
             mean[rows] = self._score(vectors[text[rows]], int(codes[rows[0]]), query, examples)
-        self._note_strangers(examples, codes, "nearness to everybody's texts")
+        self._note_new_users(examples, codes, "nearness to everybody's texts")
         return RewardEstimate(mean, None)
 
     def _score(self, vectors: FloatArray, code: int, query: str, examples: Examples) -> FloatArray:
@@ -105,9 +132,9 @@ class Similarity(RewardModel):
             seen = self._seen if examples.history is None else examples.history.seen
             visible = items[: seen.get(query)]
             if len(visible):
-                return reduce_cosines(vectors @ self._known[visible].T, self.config.by)
+                return written_nearness(vectors @ self._known[visible].T, self.config.by)
         elif len(items):
-            return compare(vectors @ self._known[items].T, weights)
+            return rated_nearness(vectors @ self._known[items].T, weights)
         others = self._total - weights @ self._known[items]
         return np.sum(vectors * others, axis=1) / max(np.linalg.norm(others), 1e-12)
 
@@ -130,30 +157,3 @@ class Similarity(RewardModel):
             raise ValueError(f"vectors of shape {self._vectors.shape}")
         check_width(self._vectors, self._encoder)
         self._sum_up()
-
-
-def likes(utility: FloatArray, user: IntArray) -> FloatArray:
-    """Distance of each label from its user's mean, signed, over the sum of distances, (n,); 0 where all are equal.
-
-    Args:
-        utility: shape (n,).
-        user: shape (n,), codes from 0.
-    """
-    away = utility - (np.bincount(user, utility) / np.maximum(np.bincount(user), 1))[user]
-    return away / np.maximum(np.bincount(user, np.abs(away))[user], 1e-12)
-
-
-def reduce_cosines(cosines: FloatArray, by: str) -> FloatArray:
-    """Largest or mean of each row."""
-    return np.max(cosines, axis=1) if by == "max" else np.mean(cosines, axis=1)
-
-
-def compare(cosines: FloatArray, weights: FloatArray) -> FloatArray:
-    """Weighted sum of each row without what is the text itself.
-
-    Args:
-        cosines: shape (n, items).
-        weights: shape (items,), positive for liked texts, negative for disliked.
-    """
-    others = np.where(cosines < SAME, cosines, 0.0)
-    return np.sum(others * weights, axis=1)

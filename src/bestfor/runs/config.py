@@ -26,7 +26,7 @@ from bestfor.endpoint.tables import EndpointTable, hidden
 from bestfor.errors import InputError, nearest
 from bestfor.rewards import kind_class
 from bestfor.rewards.check import check_class
-from bestfor.rewards.model import complaint
+from bestfor.rewards.options import wrong_option
 
 __getattr__ = moved.renamed(
     __name__,
@@ -336,7 +336,7 @@ def _check_reward(reward: RewardTable, where: str) -> None:
     try:
         options = kind.Config.model_validate(reward.options)
     except ValidationError as error:
-        wrong = complaint(error, kind.Config)
+        wrong = wrong_option(error, kind.Config)
         raise InputError(f"{where}, {wrong.place}" if wrong.place else where, wrong.found, wrong.expected) from None
     endpoint = getattr(options, "endpoint", None)
     if isinstance(endpoint, EndpointTable):

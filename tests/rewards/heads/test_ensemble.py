@@ -8,7 +8,7 @@ from bestfor import rng
 from bestfor.rewards import Ensemble
 from bestfor.rewards.heads import build_labels
 from bestfor.rewards.heads.ensemble import combine, resampled
-from bestfor.rewards.model import canonical
+from bestfor.rewards.rows import canonical
 from bestfor.testing.rewards import LetterEncoder, RewardModelTests, taste_examples
 
 

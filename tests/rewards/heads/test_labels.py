@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from bestfor import rng
 from bestfor.rewards.heads import build_labels, partners, with_pooled_user
-from bestfor.rewards.model import canonical
+from bestfor.rewards.rows import canonical
 from bestfor.testing.rewards import taste_examples
 
 

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from bestfor.rewards.heads import losses
+from support import later
+
+torch, losses = later("torch"), later("bestfor.rewards.heads.losses", "torch")
 
 finite = st.floats(-3, 3)
 

@@ -8,7 +8,7 @@ from sklearn.linear_model import Ridge as Reference
 
 from bestfor.errors import InputError
 from bestfor.rewards import Point
-from bestfor.rewards.model import canonical
+from bestfor.rewards.rows import canonical
 from bestfor.testing.rewards import LetterEncoder, RewardModelTests, taste_examples
 
 

@@ -2,15 +2,16 @@
 
 import numpy as np
 import pytest
-import torch
 
 from bestfor import rng
 from bestfor.rewards import Point
 from bestfor.rewards.heads import bradley_terry, build_labels, training_options, with_pooled_user
 from bestfor.rewards.heads.gaussian import Config
-from bestfor.rewards.heads.training import HeadTrainer, train
-from bestfor.rewards.model import canonical
+from bestfor.rewards.rows import canonical
 from bestfor.testing.rewards import LetterEncoder, taste_examples
+from support import later
+
+torch, heads_training = later("torch"), later("bestfor.rewards.heads.training", "torch")
 
 
 def labels_of(queries=3, candidates=6, seed=0):
@@ -22,7 +23,7 @@ def labels_of(queries=3, candidates=6, seed=0):
 @pytest.mark.parametrize("objective", ["squared", "nll", "natural", "pairwise"])
 def test_gradients_are_finite_differences(objective):
     training = training_options(Config(hidden=3), objective, warm_up=0)
-    run = HeadTrainer(labels_of(), training, 0)
+    run = heads_training.HeadTrainer(labels_of(), training, 0)
     draw = np.random.default_rng(0)
     with torch.no_grad():
         for name, value in run.weights.items():
@@ -49,7 +50,7 @@ def test_bits_do_not_depend_on_threads():
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            found.append(train(labels_of(), training, 0).weights)
+            found.append(heads_training.train(labels_of(), training, 0).weights)
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
@@ -59,9 +60,9 @@ def test_bits_do_not_depend_on_threads():
 
 def test_known_epochs_hold_nothing_out():
     labels, training = labels_of(), training_options(Config(), "squared")
-    trained = train(labels, training, 0, epochs=2)
+    trained = heads_training.train(labels, training, 0, epochs=2)
     assert (trained.epochs, trained.noise) == (2, 1.0)
-    again = train(labels, training_options(Config(held_out=0.5), "squared"), 0, epochs=2)
+    again = heads_training.train(labels, training_options(Config(held_out=0.5), "squared"), 0, epochs=2)
     np.testing.assert_array_equal(trained.weights["own"], again.weights["own"])
 
 
@@ -75,7 +76,7 @@ def test_seeds_differ():
 def held_out(labels, objective, **options):
     settings = {"hidden": 0, "held_out": 0.4, "epochs": 3, "refit": False, "rate": 0.05, "abstain": True, **options}
     training = training_options(bradley_terry.Config(**settings), objective)
-    found = train(labels if training.shared else with_pooled_user(labels), training, 0)
+    found = heads_training.train(labels if training.shared else with_pooled_user(labels), training, 0)
     kept, held = labels.hold_out(0.4, rng.derive(0, "held out"))
     return found, kept, held
 

@@ -107,7 +107,7 @@ class Ensemble(RewardModel):
         design, codes = self._design(examples), self._user_codes(examples)
         found = [heads.predict((design.values, design.row), codes) for heads in self._heads]
         means, variances = (np.array(values) for values in zip(*found, strict=True))
-        self._note_strangers(examples, codes, "the head that all users share")
+        self._note_new_users(examples, codes, "the head that all users share")
         return combine(means, variances, (self._centre, self._unit), self.config.penalty)
 
     def _state(self) -> tuple[dict[str, Any], Arrays]:

@@ -221,7 +221,7 @@ class HeadModel(RewardModel):
     def _predict(self, examples: Examples) -> RewardEstimate:
         design, codes = self._design(examples), self._user_codes(examples)
         mean, variance = self._heads.predict((design.values, design.row), codes)
-        self._note_strangers(examples, codes, "the head that all users share")
+        self._note_new_users(examples, codes, "the head that all users share")
         if self.scale == "arbitrary":
             return RewardEstimate(mean, None)
         unit = self._state_values["unit"]

@@ -40,7 +40,7 @@ from bestfor.rewards.hierarchical.labels import CompactRows, compress_rows
 from bestfor.rewards.hierarchical.structure import Structure, restore_structure
 from bestfor.rewards.hierarchical.users import Scorer, UserPosteriors, add_labels, all_user_rows
 from bestfor.rewards.hierarchical.variances import CovarianceOption, Prior
-from bestfor.rewards.model import AbsorbingModel
+from bestfor.rewards.model import UpdatableModel
 from bestfor.rewards.rows import FeatureRows, with_intercept
 from bestfor.types import FloatArray, IntArray, RewardEstimate
 
@@ -90,7 +90,7 @@ class Config(FeatureConfig):
     abstain: bool = True
 
 
-class Hierarchical(AbsorbingModel):
+class Hierarchical(UpdatableModel):
     """Personal weights under a learned prior."""
 
     kind = "hierarchical"
@@ -115,7 +115,7 @@ class Hierarchical(AbsorbingModel):
         if self._kernel is None:
             return design.rows()
         text, row = np.unique(examples.text, return_inverse=True)
-        encoder = self._encoder_or_fail()
+        encoder = self._require_encoder()
         check_signature(encoder, self.config.encoder, self._signature)
         vectors = encoder.encode([examples.texts[code] for code in text]).astype(np.float64)
         return np.hstack([design.rows(), self._kernel.features(vectors)[row]])
@@ -128,13 +128,13 @@ class Hierarchical(AbsorbingModel):
         """
         if not self._fitted or self._space is None:
             raise BestforError(f"'{self.kind}' scores after fit or load")
-        self._check_asked((user,))
+        self._check_loaded_for((user,))
         fitted, code = self._fitted_values, int(self._known_codes((user,))[0])
         weights = fitted.posteriors.shared if code < 0 else fitted.posteriors.weights[code]
         level = fitted.centre + fitted.unit * float(weights[-1])
         return Scorer(user, fitted.unit * weights[:-1], level, self._space, self._kernel)
 
-    def _absorb(self, examples: Examples, codes: IntArray) -> None:
+    def _add_labels(self, examples: Examples, codes: IntArray) -> None:
         """Add labels; also moves theta_0, to what it would be with them."""
         fitted = self._fitted_values
         z = with_intercept(self.features(examples))
@@ -150,7 +150,7 @@ class Hierarchical(AbsorbingModel):
     def _fit(self, examples: Examples, rng: int) -> None:
         self._kernel, self._signature = None, ""
         if self.config.kernel != "linear":
-            encoder, text = self._encoder_or_fail(), np.unique(examples.text)
+            encoder, text = self._require_encoder(), np.unique(examples.text)
             vectors = encoder.encode([examples.texts[code] for code in text]).astype(np.float64)
             sizes = (self.config.kernel_components, self.config.landmarks)
             self._kernel = fit_kernel(vectors, self.config.kernel_length, *sizes, rng=rng)
@@ -171,7 +171,7 @@ class Hierarchical(AbsorbingModel):
     def _predict(self, examples: Examples) -> RewardEstimate:
         codes = self._user_codes(examples)
         mean, own, whole = predict_rows(self._fitted_values, with_intercept(self.features(examples)), codes)
-        self._note_strangers(examples, codes, "the mean of all users")
+        self._note_new_users(examples, codes, "the mean of all users")
         return RewardEstimate(mean, np.sqrt(self._temperature * whole), np.sqrt(self._temperature * own))
 
     def _groups(self) -> IntArray:

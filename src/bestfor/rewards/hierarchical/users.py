@@ -33,8 +33,7 @@ from bestfor.rewards.hierarchical.labels import (
     round_single,
 )
 from bestfor.rewards.hierarchical.variances import Prior, inverse_cholesky, times_covariance
-from bestfor.rewards.model import rounded
-from bestfor.rewards.rows import FeatureRows
+from bestfor.rewards.rows import FeatureRows, rounded
 from bestfor.types import FloatArray, IntArray
 
 

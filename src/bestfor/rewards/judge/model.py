@@ -49,7 +49,8 @@ from bestfor.rewards.judge.personas import (
     write_files,
 )
 from bestfor.rewards.judge.questions import CandidateScorer, RequestSettings, queue_requests
-from bestfor.rewards.model import RewardModel, parse
+from bestfor.rewards.model import RewardModel
+from bestfor.rewards.options import parse_options
 from bestfor.types import RewardEstimate
 
 ANSWERS = "answers.jsonl"
@@ -162,13 +163,15 @@ class Judge(RewardModel):
         """
         self.close()
         self._spent, self._connection = self.usage, None
-        self.config = self.config.model_copy(update={"endpoint": parse(EndpointTable, self.kind, dict(endpoint))})
+        self.config = self.config.model_copy(
+            update={"endpoint": parse_options(EndpointTable, self.kind, dict(endpoint))}
+        )
         return self
 
     def save(self, folder: Path) -> str:
         """Store the fitted model and a file per user; what was edited in files that lie there is taken over first."""
         folder = Path(folder)
-        if self._fitted and self._asked is None:
+        if self._fitted and self._loaded_for is None:
             self._take_over(read_edited(folder / FOLDER))
         stored = super().save(folder)
         write_files(folder / FOLDER, self.personas)
@@ -208,7 +211,7 @@ class Judge(RewardModel):
         personas = author.write(self._users, known)
         neighbours: list[list[tuple[int, float]]] = [[] for _ in self._users]
         if config.neighbours:
-            encoder = self._encoder_or_fail()
+            encoder = self._require_encoder()
             self._signature = encoder.signature
             able = np.array([one is not None for one in personas])
             neighbours = nearest_users(user_vectors([one.texts for one in known], encoder), able, config.neighbours)
@@ -222,7 +225,7 @@ class Judge(RewardModel):
         profiles = {**self._profiles, **self._profiles_of_strangers(examples)}
         codes = self._user_codes(examples)
         served = [user in profiles and profiles[user].persona is not None for user in examples.users]
-        self._note_strangers(examples, np.where(np.array(served)[examples.user], 0, codes), "the general rubric")
+        self._note_new_users(examples, np.where(np.array(served)[examples.user], 0, codes), "the general rubric")
         queue = queue_requests(examples, profiles, self.config.share)
         scorer = CandidateScorer(self._chat(), self._request_settings())
         mean = np.zeros(len(examples))

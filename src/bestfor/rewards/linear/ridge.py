@@ -261,7 +261,7 @@ class Ridge(RewardModel):
     def _predict(self, examples: Examples) -> RewardEstimate:
         design, codes = self._design(examples), self._user_codes(examples)
         mean = predict_users(self._weights, self._pool, design.rows(), codes)
-        self._note_strangers(examples, codes, "pooled")
+        self._note_new_users(examples, codes, "pooled")
         return RewardEstimate(mean, None)
 
     def _state(self) -> tuple[dict[str, Any], Arrays]:

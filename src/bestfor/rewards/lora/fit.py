@@ -39,7 +39,7 @@ from bestfor.rewards.lora.resume import FitFiles, SavePoint, StoppingRule, run_t
 from bestfor.rewards.lora.rows import TokenRows, encode_rows, encode_texts, hold_out, merge_packs
 from bestfor.rewards.lora.training import DeviceLimits, LoraRun, StateSource, TrainingContext, TrainingStage
 from bestfor.rewards.lora.weights import Weights, digest_row
-from bestfor.rewards.model import canonical
+from bestfor.rewards.rows import canonical
 from bestfor.types import BoolArray, FloatArray, IntArray
 
 Note = Callable[[str], None]

@@ -138,7 +138,7 @@ class Lora(RewardModel):
         states, state = read_states(examples, adapted, model, self._predict_notes.append)
         mean, variance = self._weights.predict(states, state, codes)
         served = "the heads that all users share" if self.config.level == "user" else "what all users share"
-        self._note_strangers(examples, codes, served)
+        self._note_new_users(examples, codes, served)
         if base.shortened:
             self._predict_notes.append(_cut(len(base.shortened), base.limit))
         if self.scale == "arbitrary":
@@ -229,7 +229,7 @@ class Lora(RewardModel):
         self._passes = {name: int(state["passes"][name]) for name in ("heads", "shared", "own")}
         self._weights = Weights.restore(arrays, len(self._users))
         self._base, name = str(state["base"]), state["adapters"]
-        if not isinstance(name, str) or (self._asked is None and name != self._weights.folder):
+        if not isinstance(name, str) or (self._loaded_for is None and name != self._weights.folder):
             raise ValueError(f"adapters in {name}")
         if self.backbone.fingerprint != self._base:
             found = f"adapters for another base ({self._base[:12]}...)"

@@ -25,7 +25,7 @@ from bestfor.errors import InputError
 from bestfor.rewards.abstain import abstaining, left_out_levels
 from bestfor.rewards.features import check_signature, check_width
 from bestfor.rewards.features.nearness import ItemVectors, Nearness
-from bestfor.rewards.model import AbsorbingModel
+from bestfor.rewards.model import UpdatableModel
 from bestfor.rewards.tastes.factors import JITTER, ItemTastes, learn_item_tastes, predict_item_tastes
 from bestfor.rewards.tastes.items import RatedItems, embed_items, list_items
 from bestfor.rewards.tastes.person import Person, PersonVariances, UserRatings, fit_person, person_without_ratings
@@ -65,7 +65,7 @@ class Config(BaseModel):
     abstain: bool = True
 
 
-class Tastes(AbsorbingModel):
+class Tastes(UpdatableModel):
     """Low-rank tastes with a Gaussian process on texts."""
 
     kind = "tastes"
@@ -73,7 +73,7 @@ class Tastes(AbsorbingModel):
     Config = Config
     sliced = True
 
-    def _absorb(self, examples: Examples, codes: IntArray) -> None:
+    def _add_labels(self, examples: Examples, codes: IntArray) -> None:
         """Add ratings; what texts are (h) stays as fitted, and texts may be new."""
         items = list_items(examples)
         place = self._add_items(items)
@@ -91,7 +91,7 @@ class Tastes(AbsorbingModel):
         self._centre = float(np.mean(examples.utility))
         self._unit = float(np.std(examples.utility)) or 1.0
         self._keys, self._with_inputs = items.keys, items.with_inputs
-        self._signature = self._encoder_or_fail().signature
+        self._signature = self._require_encoder().signature
         self._nearness = Nearness.fit(items.texts, self.config.length, self.config.spelling)
         self._vectors = self._represent(items)
         target = (examples.utility - self._centre) / self._unit
@@ -143,7 +143,7 @@ class Tastes(AbsorbingModel):
             part, left = person.predict(h[:, 1:], near[np.ix_(item, person.item)], own)
             reward[rows] = h[:, 0] + part
             wide[rows] = left + unsure[:, 0] + np.sum(unsure[:, 1:] * (person.taste**2 + person.spread), axis=1)
-        self._note_strangers(examples, codes, "the mean of all users")
+        self._note_new_users(examples, codes, "the mean of all users")
         std = self._unit * np.sqrt(wide + shared.noise - own + shared.level_scale)
         return RewardEstimate(self._centre + self._unit * reward, std, self._unit * np.sqrt(wide))
 
@@ -179,7 +179,7 @@ class Tastes(AbsorbingModel):
         return np.array([place[key] for key in items.keys], dtype=np.int64)
 
     def _represent(self, items: RatedItems) -> ItemVectors:
-        encoder = self._encoder_or_fail()
+        encoder = self._require_encoder()
         check_signature(encoder, self.config.encoder, self._signature)
         return self._nearness.represent(items.texts, embed_items(items, encoder, self._with_inputs))
 
