@@ -8,9 +8,9 @@ import pytest
 
 from bestfor.endpoint import OPENAI
 from bestfor.errors import BestforError, InputError
+from bestfor.policies import make_policy
 from bestfor.pool import CandidatePool
 from bestfor.rng import derive
-from bestfor.runs.build import openai_policy
 from bestfor.runs.config import DiagnosisTable, parse_config
 from bestfor.runs.run import run
 from bestfor.runs.usage import notes_of
@@ -200,10 +200,10 @@ def test_servers_in_a_run_file(policy, told):
 
 def test_a_policy_of_a_run_file():
     endpoint = {"base_url": "http://h/v1", "concurrency": 3, "max_tokens": 9, "context": 99, "extra_body": {"k": 1}}
-    made = openai_policy(policy_table(kind="openai", model="m", stop=["x"], temperature=0.3, endpoint=endpoint))
+    made = make_policy(policy_table(kind="openai", model="m", stop=["x"], temperature=0.3, endpoint=endpoint))
     assert (made.model, made.stop, made.temperature, made.context) == ("m", ("x",), 0.3, 99)
     assert (made.server.concurrency, made.server.budget.max_tokens, made.extra_body) == (3, 9, {"k": 1})
-    assert openai_policy(policy_table(kind="openai", model="m")).server.base_url == OPENAI
+    assert make_policy(policy_table(kind="openai", model="m")).server.base_url == OPENAI
 
 
 def test_a_record_that_cannot_be_read_is_begun_anew(tmp_path):

@@ -46,7 +46,11 @@ class Sampled:
 
 @runtime_checkable
 class Policy(Protocol):
-    """Policy: a writer of candidates."""
+    """Policy: a writer of candidates.
+
+    A class may further say ``tables = (...)``, which are those within ``[policy]`` that it takes (``endpoint``,
+    ``adapters``), and have a class method ``from_table(table)`` that makes it from a run's table.
+    """
 
     @property
     def name(self) -> str:

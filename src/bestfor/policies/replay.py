@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -27,9 +28,16 @@ class ReplayPolicy:
         chunk: queries that are handed out together.
     """
 
+    kind: ClassVar[str] = "replay"
+
     path: str | Path
     columns: Mapping[str, str] | None = None
     chunk: int = field(default=256, kw_only=True)
+
+    @classmethod
+    def from_table(cls, table: Any) -> Self:  # noqa: ANN401 - a table of a run's file
+        """Make the policy whose file ``[policy]`` names as its model."""
+        return cls(table.model, chunk=table.chunk)
 
     @property
     def name(self) -> str:

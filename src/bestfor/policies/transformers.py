@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -46,6 +46,9 @@ class TransformersPolicy:
         adapters: a folder of per-user adapters (:mod:`bestfor.policies.adapters`): a prompt's candidates are written
             with its user's; users of one chunk share its batches.
     """
+
+    kind: ClassVar[str] = "transformers"
+    tables: ClassVar[tuple[str, ...]] = ("adapters",)
 
     model: str | Path
     temperature: float = field(default=1.0, kw_only=True)

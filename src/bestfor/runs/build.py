@@ -11,56 +11,26 @@ from bestfor.encoders.base import Encoder
 from bestfor.errors import InputError
 from bestfor.metrics import Metric, RunSetting, make_metric, metric_label
 from bestfor.metrics.judge import JudgeConfig
-from bestfor.policies.base import Policy
-from bestfor.policies.openai import OpenAIPolicy
 from bestfor.policies.prompts import instruction
-from bestfor.runs.config import JudgeTable, PolicyEndpoint, PolicyTable, RunConfig, WorldTable
+from bestfor.runs.config import JudgeTable, PolicyTable, RunConfig, WorldTable
 from bestfor.runs.prompts import Prompting
+from bestfor.runs.sampling import SamplingSettings
 from bestfor.runs.sources import world_of
 
 RATING = "rating"
 """The metric of runs on ratings: what people said."""
 
 
-def policy_of(table: PolicyTable) -> Policy:
-    """Build the policy that ``[policy]`` describes."""
-    if table.kind == "replay":
-        from bestfor.policies.replay import ReplayPolicy
-
-        return ReplayPolicy(table.model, chunk=table.chunk)
-    if table.kind == "openai":
-        return openai_policy(table)
-    from bestfor.policies.transformers import TransformersPolicy
-
-    return TransformersPolicy(
-        table.model,
-        temperature=table.temperature,
-        top_p=table.top_p,
-        max_new_tokens=table.max_new_tokens,
-        dtype=table.dtype,
-        device=table.device,
-        chunk=table.chunk,
-        stop=table.stop,
-    )
-
-
-def openai_policy(table: PolicyTable) -> OpenAIPolicy:
-    """Build the policy of ``[policy]`` with ``kind = "openai"``."""
-    server = table.endpoint or PolicyEndpoint()
-    return OpenAIPolicy(
-        table.model,
-        temperature=table.temperature,
-        top_p=table.top_p,
-        max_new_tokens=table.max_new_tokens,
-        stop=table.stop,
-        chunk=table.chunk,
-        api=server.api,
-        logprobs=server.logprobs,
-        context=server.context,
-        extra_body=server.extra_body,
-        identity=server.identity,
-        user_model=server.user_model,
-        server=server.config("[policy.endpoint]"),
+def sampling_of(config: RunConfig, prompting: Prompting) -> SamplingSettings:
+    """Read how many candidates a run samples."""
+    table = config.policy
+    return SamplingSettings(
+        n=table.n,
+        fit_n=table.fit_n,
+        fit_items=table.fit_items,
+        prompting=prompting,
+        seed=config.seed,
+        fit_share=table.fit_share,
     )
 
 

@@ -24,6 +24,8 @@ from pydantic import (
 from bestfor import moved
 from bestfor.endpoint.tables import EndpointTable, hidden
 from bestfor.errors import InputError, nearest
+from bestfor.policies import POLICIES, WRITER_KEYS, policy_class
+from bestfor.policies.openai.table import PolicyEndpoint
 from bestfor.rewards import kind_class
 from bestfor.rewards.check import check_class
 from bestfor.rewards.options import wrong_option
@@ -50,16 +52,6 @@ class Section(BaseModel):
     """Table of a run's file: unknown keys are errors, values are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class PolicyEndpoint(EndpointTable):
-    """The server of ``[policy]`` with ``kind = "openai"``; keys as in :class:`bestfor.policies.openai.OpenAIPolicy`."""
-
-    api: Literal["chat", "completions"] = "chat"
-    logprobs: bool = True
-    context: int | None = Field(default=None, ge=1)
-    identity: str = ""
-    user_model: str = ""
 
 
 class JudgeTable(Section):
@@ -194,10 +186,25 @@ class SplitTable(Section):
     min_test: int = Field(default=16, ge=1)
 
 
-class PolicyTable(Section):
-    """Policy that writes candidates (histories only)."""
+class FeedbackTable(Section):
+    """Verdicts of a reward model that candidates are revised after; keys as in ``FeedbackPolicy``.
 
-    kind: Literal["transformers", "openai", "replay"] = "transformers"
+    ``reward`` is the name of one of the run's reward models: it is fitted on candidates without feedback.
+    """
+
+    reward: str
+    width: int = Field(default=5, ge=1)
+    contrast: bool = True
+    critique_tokens: int = Field(default=256, ge=1)
+
+
+class PolicyTable(Section):
+    """Policy that writes candidates (histories only).
+
+    ``options`` are for a class from outside; ``base``, with ``kind = "feedback"``, says who writes.
+    """
+
+    kind: str = "transformers"
     model: str = "embedded"
     n: int = Field(default=30, ge=1)
     fit_n: int = Field(default=5, ge=1)
@@ -218,6 +225,23 @@ class PolicyTable(Section):
     device: str = "auto"
     endpoint: PolicyEndpoint | None = None
     adapters: AdaptersTable | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    base: PolicyTable | None = None
+    feedback: FeedbackTable | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out tables that are not there, and keys that another table says."""
+        written = handler(self)
+        written["options"] = hidden(self.options)
+        for name in ("options", "base", "feedback"):
+            if not written.get(name):
+                written.pop(name, None)
+        if self.base is not None:
+            kept = {*WRITER_KEYS, "kind", "endpoint", "options"}
+            written["base"] = {name: value for name, value in written["base"].items() if name in kept}
+            written = {name: value for name, value in written.items() if name not in WRITER_KEYS}
+        return written
 
 
 class UtilityTable(Section):
@@ -290,8 +314,9 @@ def parse_config(raw: Mapping[str, Any], where: str) -> RunConfig:
         if table in raw:
             found = f"a table [{table}]"
             raise InputError(where, found, f"none: data source '{config.data.source}' brings its own candidates")
-    _check_servers(config, where)
-    _check_adapters(config.policy, where)
+    if config.door == "histories":
+        _check_policy(config.policy, where)
+    _check_judge(config, where)
     largest = max(config.diagnosis.n, default=1)
     if config.door == "histories" and largest > config.policy.n:
         found, expected = f"N = {largest}", f"at most {config.policy.n}, the candidates of a test query ([policy] n)"
@@ -302,30 +327,53 @@ def parse_config(raw: Mapping[str, Any], where: str) -> RunConfig:
             raise InputError(f"{where}, [[reward]]", f"two models named '{label}'", "a different 'name' for each")
     for i, reward in enumerate(config.reward):
         _check_reward(reward, f"{where}, [[reward]] {i + 1}")
+    _check_feedback(config, where)
     return config
 
 
-def _check_adapters(policy: PolicyTable, where: str) -> None:
-    if policy.adapters is None:
-        return
-    if policy.kind != "transformers":
-        raise InputError(f"{where}, [policy.adapters]", f"a policy of kind '{policy.kind}'", "kind 'transformers'")
-    if policy.fit_share == 1.0:
+def _check_policy(policy: PolicyTable, where: str, name: str = "policy") -> None:
+    """Check that the tables within ``[policy]`` are those that its kind takes."""
+    takes = getattr(policy_class(policy.kind, f"{where}, [{name}]"), "tables", ())
+    for table in ("endpoint", "adapters", "base", "feedback"):
+        given = getattr(policy, table) is not None
+        if given and table not in takes:
+            kinds = [f"'{kind}'" for kind in POLICIES if table in getattr(POLICIES[kind], "tables", ())]
+            found = f"{'a server of ' if table == 'endpoint' else ''}a policy of kind '{policy.kind}'"
+            raise InputError(f"{where}, [{name}.{table}]", found, f"kind {' or '.join(kinds)}")
+        if table in takes and not given and table in ("base", "feedback"):
+            raise InputError(f"{where}, [{name}]", f"no table [{name}.{table}]", f"it, for kind '{policy.kind}'")
+    if policy.endpoint is not None:
+        policy.endpoint.config(f"{where}, [{name}.endpoint]")
+    if policy.adapters is not None and policy.fit_share == 1.0:
         found = "1.0, which leaves adapters no items to train on"
         raise InputError(f"{where}, [policy] fit_share", found, "less, such as 0.5: items that train do not label")
 
 
-def _check_servers(config: RunConfig, where: str) -> None:
-    policy, judge = config.policy, config.utility.judge
-    if policy.endpoint is not None and policy.kind != "openai":
-        raise InputError(
-            f"{where}, [policy.endpoint]", f"a server of a policy of kind '{policy.kind}'", "kind 'openai'"
-        )
+def _check_feedback(config: RunConfig, where: str) -> None:
+    """Check that verdicts come from a reward model of the run, and that every key stands in its table."""
+    policy, feedback = config.policy, config.policy.feedback
+    if policy.base is None or feedback is None:
+        return
+    _check_policy(policy.base, where, "policy.base")
+    writer = {*WRITER_KEYS, "kind", "endpoint", "options"}
+    for key in sorted(policy.model_fields_set & set(WRITER_KEYS)):
+        raise InputError(f"{where}, [policy]", f"key '{key}'", "it in [policy.base], which says who writes")
+    for key in sorted(policy.base.model_fields_set - writer):
+        raise InputError(f"{where}, [policy.base]", f"key '{key}'", "it in [policy], or not at all")
+    named = {reward.label: reward for reward in config.reward}
+    if feedback.reward not in named:
+        raise InputError(f"{where}, [policy.feedback] reward", f"'{feedback.reward}'", nearest(feedback.reward, named))
+    guide = named[feedback.reward]
+    if not kind_class(guide.kind)(**guide.options).alone:
+        found = f"'{guide.label}', which compares candidates with each other"
+        raise InputError(f"{where}, [policy.feedback] reward", found, "a model that judges each by itself")
+
+
+def _check_judge(config: RunConfig, where: str) -> None:
+    judge = config.utility.judge
     if (judge is not None) != ("judge" in config.utility.metrics):
         found = "the metric 'judge' alone" if judge is None else "a judge that is not among metrics"
         raise InputError(f"{where}, [utility]", found, "the metric 'judge' and its table [utility.judge], or neither")
-    if policy.endpoint is not None:
-        policy.endpoint.config(f"{where}, [policy.endpoint]")
     if judge is not None:
         judge.endpoint.config(f"{where}, [utility.judge.endpoint]")
 
@@ -366,7 +414,8 @@ def _input_error(error: ValidationError, where: str) -> InputError:
 def _known(location: tuple[int | str, ...]) -> list[str]:
     sections: dict[str, type[BaseModel]] = {f"data.{name}": section for name, section in DATA.items()}
     sections |= {"split": SplitTable, "policy": PolicyTable, "utility": UtilityTable, "diagnosis": DiagnosisTable}
-    sections |= {"policy.endpoint": PolicyEndpoint, "policy.adapters": AdaptersTable}
+    sections |= {"policy.endpoint": PolicyEndpoint, "policy.adapters": AdaptersTable, "policy.base": PolicyTable}
+    sections |= {"policy.base.endpoint": PolicyEndpoint, "policy.feedback": FeedbackTable}
     sections |= {"utility.judge": JudgeTable, "utility.judge.endpoint": EndpointTable}
     name = ".".join(str(part) for part in location[:-1])
     return list(sections.get(name, RunConfig).model_fields)

@@ -26,6 +26,7 @@ from bestfor.data.split import text_id
 from bestfor.errors import BestforError, InputError
 from bestfor.files import hash_json
 from bestfor.policies.base import Policy, Prompt, Resumable, Sampled, UnfinishedError
+from bestfor.policies.check import check_policy, check_written
 from bestfor.pool import SOME, CandidatePool
 from bestfor.runs.prompts import PromptedQueries, Prompting, build_prompts
 
@@ -80,9 +81,10 @@ def sample_chunks(policy: Policy, chunks: Sequence[Chunk], pool: CandidatePool, 
     """
     if not isinstance(policy, Resumable):
         for chunk in chunks:
-            # PromptedQueries again just before the work: another process may have done it meanwhile.
+            # Asked again just before the work: another process may have done it meanwhile.
             if pool.missing([chunk.key]):
                 written = policy.sample(chunk.prompts, chunk.n, seed=seed)
+                written = check_written(policy, chunk.prompts, chunk.n, written)
                 pool.append(_whole_table(chunk, written, policy.name, seed), key=chunk.key)
             yield chunk
         return
@@ -136,6 +138,7 @@ def _complete(policy: Resumable, chunk: Chunk, pool: CandidatePool, seed: int) -
             rows = [sorted(got.items()) for got in error.written]
             pool.append(_table(chunk, rows, policy.name, seed), key=chunk.some, replace=True)
         return error
+    written = check_written(policy, chunk.prompts, chunk.n, written)
     pool.append(_whole_table(chunk, written, policy.name, seed), key=chunk.key)
     pool.discard(chunk.some)
     return None
@@ -228,20 +231,46 @@ def generate(
         InputError: the tables do not fit together, or the policy cannot be had; the message names what.
         BestforError: a server did not give all candidates; what came is kept, and the next call goes on.
     """
+    check_policy(policy)
     items, share = sampling.fit_items, sampling.fit_share
     prompted = build_prompts(policy, histories, queries, items, sampling.prompting, fit_share=share)
     chunks = plan(policy, prompted, sampling)
     pool.plan([chunk.key for chunk in chunks], prompted.counts)
-    owed = set(pool.missing())
+    sample_owed(policy, chunks, pool, sampling.seed, progress=progress, tell=tell)
+    return prompted.queries
+
+
+def sample_owed(
+    policy: Policy,
+    chunks: Sequence[Chunk],
+    pool: CandidatePool,
+    seed: int,
+    *,
+    progress: bool | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> None:
+    """Sample those of some chunks that the pool does not have, with a bar or lines that say how far it is.
+
+    Args:
+        policy: writes the candidates.
+        chunks: from :func:`plan`.
+        pool: where candidates go.
+        seed: the run's seed.
+        progress: as for :func:`generate`.
+        tell: likewise.
+
+    Raises:
+        BestforError: as :func:`sample_chunks`.
+    """
+    owed = set(pool.missing([chunk.key for chunk in chunks]))
     if tell is not None:
         line = f"{len(owed)} of {len(chunks)} parts from '{policy.name}'" if owed else "already there"
         tell(f"pool: {line}")
     here = sum(chunk.size for chunk in chunks if chunk.key not in owed)
     with _progress(progress, tell, here, sum(chunk.size for chunk in chunks)) as advance:
-        for chunk in sample_chunks(policy, [chunk for chunk in chunks if chunk.key in owed], pool, sampling.seed):
+        for chunk in sample_chunks(policy, [chunk for chunk in chunks if chunk.key in owed], pool, seed):
             advance(chunk.size)
     pool.sweep()
-    return prompted.queries
 
 
 def plan(policy: Policy, prompted: PromptedQueries, sampling: SamplingSettings) -> list[Chunk]:

@@ -21,16 +21,18 @@ from bestfor.data.split import Dataset
 from bestfor.errors import InputError
 from bestfor.files import sweep, write_json
 from bestfor.metrics import Metric, metric_class
+from bestfor.policies import make_policy
 from bestfor.pool import CandidatePool
 from bestfor.rewards import RewardModel, kind_class
 from bestfor.rewards import load as load_model
 from bestfor.runs.adapters import attach_adapters
-from bestfor.runs.build import RATING, metric_names, metrics_of, policy_of, primary_metric, prompting_of
+from bestfor.runs.build import RATING, metric_names, metrics_of, primary_metric, prompting_of, sampling_of
 from bestfor.runs.config import RewardTable, RunConfig
+from bestfor.runs.feedback import sample_with_feedback
 from bestfor.runs.folder import check_same_data, write_run
 from bestfor.runs.joins import build_examples, build_history, rewards_table, with_utilities
 from bestfor.runs.measuring import measure_pool
-from bestfor.runs.sampling import SamplingSettings, generate
+from bestfor.runs.sampling import generate
 from bestfor.runs.sources import load_dataset
 from bestfor.runs.steps import Steps
 from bestfor.runs.usage import MeteredModel, record_usage
@@ -274,20 +276,14 @@ def sample_pool(config: RunConfig, data: Dataset, steps: Steps) -> None:
 
     Sampling keeps its own record (parts of the pool), so that a run killed within it goes on where it was.
     """
-    folder, table = steps.folder, config.policy
-    prompting = prompting_of(config, data, steps.folder)
-    policy = attach_adapters(policy_of(table), config, data, prompting, steps)
-    settings = SamplingSettings(
-        n=table.n,
-        fit_n=table.fit_n,
-        fit_items=table.fit_items,
-        prompting=prompting,
-        seed=config.seed,
-        fit_share=table.fit_share,
-    )
+    if config.policy.feedback is not None:
+        sample_with_feedback(config, data, steps)
+        return
+    folder, prompting = steps.folder, prompting_of(config, data, steps.folder)
+    policy = attach_adapters(make_policy(config.policy), config, data, prompting, steps)
     pool = CandidatePool(folder / "pool")
     with record_usage(folder, "policy", policy, steps.tell):
-        queries = generate(policy, data.histories, data.queries, pool, settings, tell=steps.tell)
+        queries = generate(policy, data.histories, data.queries, pool, sampling_of(config, prompting), tell=steps.tell)
     schema.write(queries, folder / "queries.parquet")
     dropped = pool.prompts.get("items_dropped", 0)
     if dropped:

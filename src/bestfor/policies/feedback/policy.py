@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from bestfor.errors import InputError
 from bestfor.lm.chat import Message
@@ -53,6 +53,9 @@ class FeedbackPolicy:
         critique_tokens: the longest critique or advice.
         critic: writes these, where it is not the policy itself.
     """
+
+    kind: ClassVar[str] = "feedback"
+    tables: ClassVar[tuple[str, ...]] = ("base", "feedback")
 
     policy: Policy
     score: Score = field(repr=False)

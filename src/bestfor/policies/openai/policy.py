@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 from urllib.parse import quote
 
 from bestfor.endpoint import (
@@ -27,6 +27,7 @@ from bestfor.errors import InputError
 from bestfor.lm.chat import Message
 from bestfor.policies.base import Prompt, Sampled, UnfinishedError
 from bestfor.policies.openai.replies import Dialect, Seen, completion_prompt, read
+from bestfor.policies.openai.table import PolicyEndpoint
 from bestfor.rng import key
 
 Have = Sequence[Mapping[int, Sampled]]
@@ -61,6 +62,9 @@ class OpenAIPolicy:
         server: how the server is treated: key, concurrency, timeouts, retries, budget.
     """
 
+    kind: ClassVar[str] = "openai"
+    tables: ClassVar[tuple[str, ...]] = ("endpoint",)
+
     model: str
     base_url: str = field(default="", kw_only=True, repr=False)
     temperature: float = field(default=1.0, kw_only=True)
@@ -92,6 +96,26 @@ class OpenAIPolicy:
             raise InputError("OpenAIPolicy.base_url", "another address than the server's", "one of the two")
         Address.parse(self._config.base_url)
         _json(self.extra_body)
+
+    @classmethod
+    def from_table(cls, table: Any) -> Self:  # noqa: ANN401 - a table of a run's file
+        """Make the policy that ``[policy]`` describes."""
+        server = table.endpoint or PolicyEndpoint()
+        return cls(
+            table.model,
+            temperature=table.temperature,
+            top_p=table.top_p,
+            max_new_tokens=table.max_new_tokens,
+            stop=table.stop,
+            chunk=table.chunk,
+            api=server.api,
+            logprobs=server.logprobs,
+            context=server.context,
+            extra_body=server.extra_body,
+            identity=server.identity,
+            user_model=server.user_model,
+            server=server.config("[policy.endpoint]"),
+        )
 
     @property
     def name(self) -> str:
