@@ -1,6 +1,6 @@
 """Build a chat that any model understands from a query and a user's earlier texts.
 
-In our own words (:func:`messages`) earlier items are shown as earlier turns: what was asked, then what this user wrote.
+In our own words (:func:`messages`) earlier items are earlier turns: the input, then what this user wrote.
 The item that matters most stands closest to the query. In a benchmark's words (:func:`published`) all is one turn, as
 its own evaluation has it. Either way items are whole: :func:`fit` leaves out what finds no room, and counts it.
 """

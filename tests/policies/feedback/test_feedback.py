@@ -12,8 +12,8 @@ from bestfor.diagnostics import best_by_tokens
 from bestfor.errors import InputError
 from bestfor.lm.chat import messages
 from bestfor.policies.base import Budgeted, Policy, Prompt, Resumable
-from bestfor.policies.feedback import FeedbackPolicy, talkative
-from bestfor.policies.feedback.prompts import fitted, revision
+from bestfor.policies.feedback import FeedbackPolicy, free_text_policy
+from bestfor.policies.feedback.prompts import fit_to_budget, revision
 from bestfor.policies.replay import ReplayPolicy
 from bestfor.policies.transformers import TransformersPolicy
 from support.answers import prompts
@@ -147,7 +147,7 @@ def long_prompt(name, turns):
 def test_chats_keep_to_the_budget_by_whole_turns(feedback):
     made, server = feedback(context=330)
     [trace] = made.refine([long_prompt("a", 5)], 6, seed=0)
-    critic = talkative(made.policy, 20)
+    critic = free_text_policy(made.policy, 20)
     whole = {turn["content"] for turn in long_prompt("a", 5).messages}
     for request in server.requests:
         asked = request.body["messages"]
@@ -174,12 +174,12 @@ def test_what_finds_no_room_at_all_is_not_asked(feedback):
 def test_fitting_leaves_the_task_and_the_query(feedback):
     made, _ = feedback(context=200)
     request = long_prompt("the query", 3).messages
-    room = fitted(revision("best", "advice"), request, made.policy)
+    room = fit_to_budget(revision("best", "advice"), request, made.policy)
     assert [turn["role"] for turn in room.messages][:2] == ["system", "user"]
     assert room.messages[-3]["content"] == "the query"
     assert made.count(list(room.messages)) <= made.budget
-    assert fitted(revision("b" * 900, "advice"), request, made.policy) is None
-    assert fitted(revision("b" * 900, "advice"), request, ReplayPolicy("x")).dropped == 0
+    assert fit_to_budget(revision("b" * 900, "advice"), request, made.policy) is None
+    assert fit_to_budget(revision("b" * 900, "advice"), request, ReplayPolicy("x")).dropped == 0
 
 
 WORLD = [

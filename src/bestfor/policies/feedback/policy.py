@@ -22,15 +22,18 @@ from typing import Any, ClassVar
 
 from bestfor.errors import InputError
 from bestfor.lm.chat import Message
+from bestfor.moved import renamed
 from bestfor.policies.base import Budgeted, Policy, Prompt, Resumable, Sampled, UnfinishedError
 from bestfor.policies.feedback.prompts import DIGEST
-from bestfor.policies.feedback.steps import Score, Session
-from bestfor.policies.feedback.trace import FeedbackCounts, Step, Trace, Work
+from bestfor.policies.feedback.steps import FeedbackSession, Score
+from bestfor.policies.feedback.trace import FeedbackCounts, FeedbackStep, QueryProgress, Trace
 from bestfor.policies.prompts import estimate
 
-__all__ = ["FeedbackPolicy", "Score", "Step", "Trace", "talkative"]
+__all__ = ["FeedbackPolicy", "FeedbackStep", "Score", "Trace", "free_text_policy"]
 
-_SHARED = ("checkpoint", "endpoint", "_dialect")
+__getattr__ = renamed(__name__, {"Step": "FeedbackStep", "talkative": "free_text_policy"})
+
+_LOADED_ONCE = ("checkpoint", "endpoint", "_traits")
 """What a policy loads or opens once: the model, or the connection with its budget and what is known of the server."""
 
 
@@ -166,9 +169,9 @@ class FeedbackPolicy:
         name, count = Counter(prompt.query_id for prompt in prompts).most_common(1)[0] if prompts else ("", 0)
         if count > 1:
             raise InputError("prompts", f"query '{name}' twice", "distinct query ids")
-        works = [Work(one, dict(got), whole=not got) for one, got in zip(prompts, have, strict=True)]
+        works = [QueryProgress(one, dict(got), whole=not got) for one, got in zip(prompts, have, strict=True)]
         ordered = sorted(works, key=lambda work: work.prompt.query_id)
-        session = Session(self.policy, self._critic, self.score, self.contrast, seed, self._counts, self._lock)
+        session = FeedbackSession(self.policy, self._critic, self.score, self.contrast, seed, self._counts, self._lock)
         for start in range(0, len(ordered), self.chunk):
             if not session.hopeless:
                 session.run(ordered[start : start + self.chunk], n, self.width)
@@ -183,10 +186,10 @@ class FeedbackPolicy:
 
     @cached_property
     def _critic(self) -> Policy:
-        return self.critic or talkative(self.policy, self.critique_tokens)
+        return self.critic or free_text_policy(self.policy, self.critique_tokens)
 
 
-def talkative(policy: Policy, tokens: int) -> Policy:
+def free_text_policy(policy: Policy, tokens: int) -> Policy:
     """Copy a policy for free texts of another length: same connection and budget, no stop texts, no adapter.
 
     Args:
@@ -203,7 +206,7 @@ def talkative(policy: Policy, tokens: int) -> Policy:
         return policy
     free: dict[str, Any] = {"max_new_tokens": tokens, "stop": (), "adapters": None, "user_model": ""}
     twin = replace(policy, **{name: value for name, value in free.items() if name in known})
-    for name in _SHARED:
+    for name in _LOADED_ONCE:
         if hasattr(type(policy), name):
             twin.__dict__[name] = getattr(policy, name)
     return twin

@@ -1,7 +1,7 @@
 """Word the prompts to a model that reviews its own drafts: critique, advice and revision, in our own words.
 
 A chat keeps to its budget by leaving out whole earlier turns of the request, the furthest from the query first; what
-does not fit even so is not asked. Nothing is cut within.
+does not fit even so is left out. Nothing is cut within.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Make = Callable[[Sequence[Message]], list[Message]]
 
 
 @dataclass(frozen=True)
-class Room:
+class FittingChat:
     """Chat that fits its model.
 
     Attributes:
@@ -54,24 +54,24 @@ class Room:
 
 
 def critique(best: str, worst: str | None) -> Make:
-    """Asks what the better of two drafts does better (the textual loss), or about the one where ``worst`` is None."""
+    """Ask what the better of two drafts does better (the textual loss), or about the one where ``worst`` is None."""
     if worst is None:
-        return lambda request: _review(ALONE.format(request=_told(request), best=best))
-    return lambda request: _review(CONTRAST.format(request=_told(request), best=best, worst=worst))
+        return lambda request: _review(ALONE.format(request=_as_text(request), best=best))
+    return lambda request: _review(CONTRAST.format(request=_as_text(request), best=best, worst=worst))
 
 
 def advice(best: str, said: str) -> Make:
-    """Asks for the changes that follow from a critique (the textual gradient)."""
-    return lambda request: _review(ADVICE.format(request=_told(request), best=best, critique=said))
+    """Ask for the changes that follow from a critique (the textual gradient)."""
+    return lambda request: _review(ADVICE.format(request=_as_text(request), best=best, critique=said))
 
 
 def revision(best: str, said: str) -> Make:
-    """Asks for the request's answer anew, after the best draft and the advice on it."""
+    """Ask for the request's answer anew, after the best draft and the advice on it."""
     turn = {"role": "user", "content": REVISION.format(advice=said)}
     return lambda request: [*request, {"role": "assistant", "content": best}, turn]
 
 
-def fitted(make: Make, request: Sequence[Message], policy: Policy) -> Room | None:
+def fit_to_budget(make: Make, request: Sequence[Message], policy: Policy) -> FittingChat | None:
     """Fit as much of the request into the chat as the policy has room for; None where there is too little for any.
 
     Args:
@@ -84,7 +84,7 @@ def fitted(make: Make, request: Sequence[Message], policy: Policy) -> Room | Non
     while True:
         chat = make(shorter)
         if budget is None or (isinstance(policy, Budgeted) and policy.count(chat) <= budget):
-            return Room(tuple(chat), len(request) - len(shorter))
+            return FittingChat(tuple(chat), len(request) - len(shorter))
         start = next((place for place, turn in enumerate(shorter) if turn["role"] != "system"), len(shorter))
         # up to the next user's turn, so that turns go on taking turns
         later = (place for place in range(start + 1, len(shorter)) if shorter[place]["role"] == "user")
@@ -98,7 +98,7 @@ def _review(content: str) -> list[Message]:
     return [{"role": "system", "content": REVIEWER}, {"role": "user", "content": content}]
 
 
-def _told(request: Sequence[Message]) -> str:
+def _as_text(request: Sequence[Message]) -> str:
     """Write a request as a text: what an earlier turn asked and what its author wrote, then what is asked now."""
     said = {"system": "The task: ", "user": "Asked before: ", "assistant": "This reader then wrote: "}
     turns = [said.get(turn["role"], "") + turn["content"] for turn in request[:-1]]

@@ -11,8 +11,8 @@ import numpy as np
 from bestfor.errors import InputError
 from bestfor.lm.chat import Message
 from bestfor.policies.base import Policy, Prompt, Resumable, Sampled, UnfinishedError
-from bestfor.policies.feedback.prompts import Room, advice, critique, fitted, revision
-from bestfor.policies.feedback.trace import FeedbackCounts, Step, Work, extremes
+from bestfor.policies.feedback.prompts import FittingChat, advice, critique, fit_to_budget, revision
+from bestfor.policies.feedback.trace import FeedbackCounts, FeedbackStep, QueryProgress, extremes
 
 Score = Callable[[Sequence[Prompt], Sequence[Sequence[str]]], Sequence[Sequence[float] | np.ndarray]]
 """Requests and some texts for each of them -> a score for each text, higher is better, NaN where there is none.
@@ -21,11 +21,11 @@ It must judge a text by itself: a step's texts are scored once, without those of
 """
 
 Chats = dict[str, tuple[Message, ...]]
-"""What is asked, by query id."""
+"""Chats by query id."""
 
 
 @dataclass
-class Session:
+class FeedbackSession:
     """Run of one call's steps.
 
     A query whose call fails goes no further and keeps what it has; the others go on, unless nothing has hope.
@@ -33,7 +33,7 @@ class Session:
     Attributes:
         policy: writes candidates.
         critic: writes critiques and advice.
-        score: judges candidates; asked by one thread at a time.
+        score: judges candidates; called by one thread at a time.
         contrast: whether critiques compare two drafts.
         seed: the run's seed.
         counts: of all queries together.
@@ -55,8 +55,8 @@ class Session:
         """True where further calls would fare no better."""
         return any(failure.hopeless for failure in self.failures)
 
-    def run(self, works: Sequence[Work], n: int, width: int) -> None:
-        """Run all steps of queries that are asked together.
+    def run(self, works: Sequence[QueryProgress], n: int, width: int) -> None:
+        """Run all steps of queries that are calls together.
 
         Args:
             works: in an order of their own, so that batches are always the same.
@@ -79,50 +79,50 @@ class Session:
                     if not work.failed:
                         self.counts.add([work.got[index] for index in indices], work.steps.get(step))
 
-    def _write(self, owed: Sequence[Work], chats: Chats, indices: range, call: str) -> None:
-        asked = [_named(work.prompt, chats[work.prompt.query_id], call) for work in owed]
+    def _write(self, owed: Sequence[QueryProgress], chats: Chats, indices: range, call: str) -> None:
+        calls = [_named(work.prompt, chats[work.prompt.query_id], call) for work in owed]
         have = [{index - indices.start: work.got[index] for index in indices if index in work.got} for work in owed]
-        written = self._ask(self.policy, asked, len(indices), have)
+        written = self._ask(self.policy, calls, len(indices), have)
         for work, there, found in zip(owed, have, written, strict=True):
             work.got.update({indices.start + index: one for index, one in found.items() if index not in there})
             work.failed = any(index not in work.got for index in indices)
 
-    def _judge(self, works: Sequence[Work], indices: range) -> None:
+    def _judge(self, works: Sequence[QueryProgress], indices: range) -> None:
         """Score a step's candidates, those that were there already included."""
         if not works:
             return
         texts = [[work.got[index].text for index in indices] for work in works]
         with self.lock:
-            told = self.score([work.prompt for work in works], texts)
-        if len(told) != len(works):
-            raise InputError("the score function", f"{len(told)} lists", f"{len(works)}, one for each prompt")
-        for work, values in zip(works, told, strict=True):
+            given = self.score([work.prompt for work in works], texts)
+        if len(given) != len(works):
+            raise InputError("the score function", f"{len(given)} lists", f"{len(works)}, one for each prompt")
+        for work, values in zip(works, given, strict=True):
             scores = np.asarray(values, dtype=np.float64)
             if scores.shape != (len(indices),) or np.isinf(scores).any():
                 found = f"scores {str(scores.tolist())[:60]} of query '{work.prompt.query_id}'"
                 raise InputError("the score function", found, f"{len(indices)} numbers, NaN where there is none")
             work.scores.update(zip(indices, scores.tolist(), strict=True))
 
-    def _feedback(self, owed: Sequence[Work], step: int, start: int) -> Chats:
+    def _feedback(self, owed: Sequence[QueryProgress], step: int, start: int) -> Chats:
         """Build the chats of revisions: the request with the best draft and the advice on it; without plain steps."""
         for work in owed:
             before = {index: score for index, score in work.scores.items() if index < start}
             work.steps[step] = compare(before, self.contrast)
-        self._hear("critique", owed, step)
-        self._hear("advice", owed, step)
+        self._ask_critic("critique", owed, step)
+        self._ask_critic("advice", owed, step)
         chats: Chats = {}
         for work in owed:
             found = work.steps[step]
             if not found.plain and found.best is not None and found.advice is not None:
                 make = revision(work.got[found.best].text, found.advice.text)
-                room = self._room(work, step, fitted(make, work.prompt.messages, self.policy))
+                room = self._room(work, step, fit_to_budget(make, work.prompt.messages, self.policy))
                 if room is not None:
                     chats[work.prompt.query_id] = room.messages
         return chats
 
-    def _hear(self, what: str, owed: Sequence[Work], step: int) -> None:
+    def _ask_critic(self, what: str, owed: Sequence[QueryProgress], step: int) -> None:
         """Ask for every query's critique, or for the advice that follows from it."""
-        asked: list[tuple[Work, Prompt]] = []
+        calls: list[tuple[QueryProgress, Prompt]] = []
         for work in owed:
             found = work.steps[step]
             if found.plain or found.best is None or work.failed:
@@ -132,17 +132,17 @@ class Session:
                 make = critique(best, None if found.worst is None else work.got[found.worst].text)
             else:
                 make = advice(best, "" if found.critique is None else found.critique.text)
-            room = self._room(work, step, fitted(make, work.prompt.messages, self.critic))
+            room = self._room(work, step, fit_to_budget(make, work.prompt.messages, self.critic))
             if room is not None:
-                asked.append((work, _named(work.prompt, room.messages, f"{what}-{step}")))
-        written = self._ask(self.critic, [prompt for _, prompt in asked], 1, [{}] * len(asked))
-        for (work, _), found in zip(asked, written, strict=True):
+                calls.append((work, _named(work.prompt, room.messages, f"{what}-{step}")))
+        written = self._ask(self.critic, [prompt for _, prompt in calls], 1, [{}] * len(calls))
+        for (work, _), found in zip(calls, written, strict=True):
             work.failed = 0 not in found
             if not work.failed:
                 plain = "" if found[0].text.strip() else f"empty {what}"
                 work.steps[step] = replace(work.steps[step], plain=plain, **{what: found[0]})
 
-    def _room(self, work: Work, step: int, room: Room | None) -> Room | None:
+    def _room(self, work: QueryProgress, step: int, room: FittingChat | None) -> FittingChat | None:
         """Note what a chat had room for."""
         found = work.steps[step]
         dropped = found.dropped if room is None else max(found.dropped, room.dropped)
@@ -166,7 +166,7 @@ class Session:
         return [dict(enumerate(one)) for one in written]
 
 
-def compare(scores: Mapping[int, float], contrast: bool) -> Step:
+def compare(scores: Mapping[int, float], contrast: bool) -> FeedbackStep:
     """Choose the drafts that a critique is about.
 
     Args:
@@ -175,10 +175,10 @@ def compare(scores: Mapping[int, float], contrast: bool) -> Step:
     """
     best, worst = extremes(scores)
     if best is None or worst is None:
-        return Step(plain="unscored")
+        return FeedbackStep(plain="unscored")
     if not contrast:
-        return Step(best)
-    return Step(best, worst) if scores[best] > scores[worst] else Step(plain="tie")
+        return FeedbackStep(best)
+    return FeedbackStep(best, worst) if scores[best] > scores[worst] else FeedbackStep(plain="tie")
 
 
 def _named(prompt: Prompt, messages: tuple[Message, ...], call: str) -> Prompt:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from bestfor.moved import renamed
 from bestfor.policies.base import Prompt, Sampled
 
-__getattr__ = renamed(__name__, {"Tally": "FeedbackCounts"})
+__getattr__ = renamed(__name__, {"Step": "FeedbackStep", "Tally": "FeedbackCounts"})
 
 PLAIN = {
     "tie": "whose scores did not differ",
@@ -23,7 +23,7 @@ PLAIN = {
 
 
 @dataclass(frozen=True)
-class Step:
+class FeedbackStep:
     """Drafts, critique and advice that led to one step's candidates.
 
     Attributes:
@@ -63,7 +63,7 @@ class Trace:
     prompt: Prompt
     candidates: tuple[Sampled, ...]
     scores: tuple[float, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[FeedbackStep, ...]
     width: int
 
     @property
@@ -93,7 +93,7 @@ class Trace:
 
 
 @dataclass
-class Work:
+class QueryProgress:
     """Query under way.
 
     Attributes:
@@ -108,13 +108,13 @@ class Work:
     prompt: Prompt
     got: dict[int, Sampled]
     scores: dict[int, float] = field(default_factory=dict)
-    steps: dict[int, Step] = field(default_factory=dict)
+    steps: dict[int, FeedbackStep] = field(default_factory=dict)
     failed: bool = False
     whole: bool = True
 
     def trace(self, n: int, width: int) -> Trace:
         """Build the record of the finished query."""
-        steps = tuple(self.steps.get(step, Step()) for step in range(1, -(-n // width)))
+        steps = tuple(self.steps.get(step, FeedbackStep()) for step in range(1, -(-n // width)))
         candidates = tuple(self.got[index] for index in range(n))
         return Trace(self.prompt, candidates, tuple(self.scores[index] for index in range(n)), steps, width)
 
@@ -139,7 +139,7 @@ class FeedbackCounts:
     answers: int = 0
     feedback: int = 0
 
-    def add(self, written: Sequence[Sampled], step: Step | None) -> None:
+    def add(self, written: Sequence[Sampled], step: FeedbackStep | None) -> None:
         """Count one step of a query; ``step`` is None for the first."""
         self.answers += sum(one.tokens for one in written)
         if step is None:

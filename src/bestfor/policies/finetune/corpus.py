@@ -76,7 +76,7 @@ def conversations(corpora: Sequence[Corpus], longest: int) -> list[Conversation]
             entry = (row["timestamp"] or 0, row["item_id"], row["input"], row["output"])
             by_user.setdefault(row["user_id"], []).append(entry)
         for user, entries in sorted(by_user.items()):
-            items = [(asked, wrote) for _, _, asked, wrote in sorted(entries)]
+            items = [(given, wrote) for _, _, given, wrote in sorted(entries)]
             pieces = (tuple(items[start : start + longest]) for start in range(0, len(items), longest))
             found += [Conversation(user, corpus.instruction, piece) for piece in pieces]
     if not found:
@@ -138,10 +138,10 @@ def _adds(tokenizer: PreTrainedTokenizerBase) -> bool:
 def _apart(tokenizer: PreTrainedTokenizerBase, talk: Conversation, limit: int) -> Iterator[Encoded]:
     """Encode an example for each item: the chat that asks for it, with as many earlier items as fit, and its text."""
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    for index, (asked, wrote) in enumerate(talk.items):
+    for index, (given, wrote) in enumerate(talk.items):
         answer = [*tokenizer(wrote, add_special_tokens=False)["input_ids"], *end]
         for first in range(index + 1):
-            chat = messages(talk.instruction, talk.items[first:index][::-1], asked)
+            chat = messages(talk.instruction, talk.items[first:index][::-1], given)
             prompt = prompt_ids(tokenizer, chat)
             if len(prompt) + len(answer) <= limit:
                 target = np.repeat([0, 1], [len(prompt), len(answer)])
@@ -153,8 +153,8 @@ def _render(tokenizer: PreTrainedTokenizerBase, talk: Conversation) -> tuple[str
     """Render a conversation as one text, and where in it the user's own texts (with their ends) begin and end."""
     text = ""
     spans: list[tuple[int, int]] = []
-    for index, (asked, wrote) in enumerate(talk.items):
-        prompt = messages(talk.instruction, talk.items[:index][::-1], asked)
+    for index, (given, wrote) in enumerate(talk.items):
+        prompt = messages(talk.instruction, talk.items[:index][::-1], given)
         answer = {"role": "assistant", "content": wrote}
         before = prompt_text(tokenizer, prompt)
         after = str(tokenizer.apply_chat_template([*prompt, answer], tokenize=False, enable_thinking=False))

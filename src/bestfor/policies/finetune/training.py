@@ -255,14 +255,14 @@ def weighted_loss(
     for row, one in enumerate(batch):
         ids[row, : len(one.ids)] = one.ids
         weights[row, : len(one.ids)] = np.where(one.target == 1, 1.0, context)
-    shown = ids
+    read = ids
     if draw is not None:
-        shown = np.where((draw.random(ids.shape) < hide) & (weights < 1.0), 0, ids)
+        read = np.where((draw.random(ids.shape) < hide) & (weights < 1.0), 0, ids)
     wanted = torch.from_numpy(ids)[:, 1:].to(model.device)
     shares = torch.from_numpy(weights)[:, 1:].float().to(model.device)
     at = shares > 0
     head = cast(torch.nn.Module, model.get_output_embeddings())
-    states = model.base_model(input_ids=torch.from_numpy(shown).to(model.device), use_cache=False).last_hidden_state[
+    states = model.base_model(input_ids=torch.from_numpy(read).to(model.device), use_cache=False).last_hidden_state[
         :, :-1
     ][at]
     losses = cross_entropy(head(states).float(), wanted[at], reduction="none")

@@ -26,7 +26,7 @@ from bestfor.endpoint import (
 from bestfor.errors import InputError
 from bestfor.lm.chat import Message
 from bestfor.policies.base import Prompt, Sampled, UnfinishedError
-from bestfor.policies.openai.replies import Dialect, Seen, completion_prompt, read
+from bestfor.policies.openai.replies import OddityCounts, ServerTraits, completion_prompt, read
 from bestfor.policies.openai.table import PolicyEndpoint
 from bestfor.rng import key
 
@@ -156,7 +156,7 @@ class OpenAIPolicy:
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes on the server for a reader of the results."""
-        return (*self._seen.notes(self.model), *self._dialect.notes(self.model))
+        return (*self._oddities.notes(self.model), *self._traits.notes(self.model))
 
     @property
     def parallel(self) -> int:
@@ -243,7 +243,7 @@ class OpenAIPolicy:
             try:
                 await self._query(prompt, what, got)
                 if owed:
-                    self._seen.look(list(got.values()), prompt.messages[-1]["content"])
+                    self._oddities.count(list(got.values()), prompt.messages[-1]["content"])
             except EndpointError as error:
                 failures.append((prompt.query_id, error))
                 # A budget lets what is under way come in.
@@ -260,31 +260,31 @@ class OpenAIPolicy:
         """Ask until nothing is owed: in one request, or in as many as the server's answers make necessary."""
         n, seed = what
         while owed := [index for index in range(n) if index not in got]:
-            size = self._dialect.size(len(owed))
+            size = self._traits.size(len(owed))
             groups = [owed[start : start + size] for start in range(0, len(owed), size)]
-            asked = (self._ask(prompt, group, seed, got) for group in groups)
-            for outcome in await asyncio.gather(*asked, return_exceptions=True):
+            calls = (self._ask(prompt, group, seed, got) for group in groups)
+            for outcome in await asyncio.gather(*calls, return_exceptions=True):
                 if isinstance(outcome, BaseException):
                     raise outcome
 
     async def _ask(self, prompt: Prompt, group: list[int], seed: int, got: dict[int, Sampled]) -> None:
-        dialect = self._dialect
+        traits = self._traits
         body = self._body(prompt, len(group), key(seed, "candidate", prompt.query_id, group[0]) % 2**31)
         try:
             answer = await self.endpoint.post(_PATHS[self.api], body, most=len(group) * self.max_new_tokens)
         except EndpointError as error:
             if error.status == 404 and body["model"] != self.model:
-                dialect.bare.add(prompt.user_id)
-            elif not isinstance(error, RefusedError) or not dialect.learn(error, body):
+                traits.without_model.add(prompt.user_id)
+            elif not isinstance(error, RefusedError) or not traits.learn(error, body):
                 raise
             return
         choices = read(answer, self.stop, self.endpoint.scrub)[: len(group)]
-        dialect.given(len(group), choices, "logprobs" in body)
+        traits.note_choices(len(group), choices, "logprobs" in body)
         got.update(zip(group, choices, strict=False))
 
     def _body(self, prompt: Prompt, n: int, seed: int) -> dict[str, Any]:
         chat = self.api == "chat"
-        asked = {"messages": list(prompt.messages)} if chat else {"prompt": completion_prompt(prompt.messages)}
+        request = {"messages": list(prompt.messages)} if chat else {"prompt": completion_prompt(prompt.messages)}
         fields: dict[str, Any] = {
             "temperature": self.temperature,
             "top_p": self.top_p,
@@ -294,17 +294,17 @@ class OpenAIPolicy:
         fields |= {"n": n} if n > 1 else {}
         fields |= {"stop": list(self.stop)} if self.stop else {}
         fields |= {"logprobs": True if chat else 1} if self.logprobs else {}
-        own = self.user_model and prompt.user_id not in self._dialect.bare
+        own = self.user_model and prompt.user_id not in self._traits.without_model
         model = self.user_model.replace("{user}", quote(prompt.user_id, safe="")) if own else self.model
-        return {"model": model, **asked, **self._dialect.spoken(fields), **self.extra_body}
+        return {"model": model, **request, **self._traits.adapt(fields), **self.extra_body}
 
     @cached_property
-    def _dialect(self) -> Dialect:
-        return Dialect()
+    def _traits(self) -> ServerTraits:
+        return ServerTraits()
 
     @cached_property
-    def _seen(self) -> Seen:
-        return Seen()
+    def _oddities(self) -> OddityCounts:
+        return OddityCounts()
 
     @cached_property
     def _config(self) -> EndpointConfig:

@@ -19,7 +19,7 @@ _MANY = re.compile(r"""['"`]n['"`]|\bn\b\s*(?:must|should|is|=|>|<|parameter|val
 
 
 @dataclass
-class Dialect:
+class ServerTraits:
     """Parameters and limits of a server, as its answers have shown them.
 
     Attributes:
@@ -27,26 +27,26 @@ class Dialect:
         dropped: parameters that it refuses and that are left out.
         limit: how it calls the longest answer.
         silent: whether log-probabilities were asked for and not given.
-        bare: users for whom it has no model of their own.
+        without_model: users for whom it has no model of their own.
     """
 
     most: int | None = None
     dropped: set[str] = field(default_factory=set)
     limit: str = "max_tokens"
     silent: bool = False
-    bare: set[str] = field(default_factory=set)
+    without_model: set[str] = field(default_factory=set)
 
     def size(self, owed: int) -> int:
         """Number of choices to ask for in one request."""
         return owed if self.most is None else min(owed, self.most)
 
-    def spoken(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+    def adapt(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Word a request's fields as the server takes them."""
         said = {name: value for name, value in fields.items() if name not in self.dropped}
         return {self.limit if name == "max_tokens" else name: value for name, value in said.items()}
 
     def learn(self, refusal: RefusedError, body: Mapping[str, Any]) -> bool:
-        """Take a refusal to heart.
+        """Learn from a refusal.
 
         Only what changes no candidate's distribution is given up: ``top_p`` where it is 1, and ``stop`` because texts
         are cut on this side too.
@@ -56,7 +56,7 @@ class Dialect:
             body: the request that it refused.
 
         Returns:
-            Whether asking again, as the dialect is now, makes sense.
+            Whether the request makes sense again, adapted anew.
         """
         words = f"{refusal.parameter} {refusal.reason}"
         if "max_completion_tokens" in words and "max_tokens" in body:
@@ -66,18 +66,18 @@ class Dialect:
             if name in body and re.search(rf"\b{name}\b", words) and not (name == "top_p" and body[name] < 1):
                 self.dropped.add(name)
                 return True
-        asked = int(body.get("n", 1))
-        if asked > 1 and (refusal.parameter == "n" or _MANY.search(refusal.reason)):
+        wanted = int(body.get("n", 1))
+        if wanted > 1 and (refusal.parameter == "n" or _MANY.search(refusal.reason)):
             named = [int(limit) for limit in _LIMIT.findall(refusal.reason)]
-            fewer = min(named) if named and 1 <= min(named) < asked else asked // 2
-            self.most = min(self.most or asked, fewer)
+            fewer = min(named) if named and 1 <= min(named) < wanted else wanted // 2
+            self.most = min(self.most or wanted, fewer)
             return True
         return False
 
-    def given(self, asked: int, choices: Sequence[Sampled], logprobs: bool) -> None:
-        """Note what came for what was asked."""
-        if len(choices) < asked:
-            self.most = min(self.most or asked, len(choices))
+    def note_choices(self, wanted: int, choices: Sequence[Sampled], logprobs: bool) -> None:
+        """Note the choices that came for those that were wanted."""
+        if len(choices) < wanted:
+            self.most = min(self.most or wanted, len(choices))
         self.silent |= logprobs and any(one.logprob is None for one in choices)
 
     def notes(self, model: str) -> list[str]:
@@ -91,35 +91,36 @@ class Dialect:
         missing = sorted(self.dropped | ({"logprobs"} if self.silent else set()))
         if missing:
             said.append(f"the server of {model} gives or takes no {', '.join(missing)}")
-        if self.bare:
+        if self.without_model:
             said.append(
-                f"{len(self.bare)} users have no adapter on the server of {model}: the model itself wrote for them"
+                f"{len(self.without_model)} users have no adapter on the server of {model}: "
+                "the model itself wrote for them"
             )
         return said
 
 
 @dataclass
-class Seen:
-    """Counts of what is odd about candidates.
+class OddityCounts:
+    """Counts of candidates with something odd about them.
 
     Attributes:
         queries: queries with at least two candidates.
         same: those whose candidates are all the same text.
-        thought: candidates that begin with a chain of thought.
-        echoed: candidates that hold the whole of a long prompt's last turn.
+        thinking: candidates that begin with a chain of thought.
+        repeating: candidates that hold the whole of a long prompt's last turn.
     """
 
     queries: int = 0
     same: int = 0
-    thought: int = 0
-    echoed: int = 0
+    thinking: int = 0
+    repeating: int = 0
 
-    def look(self, candidates: Sequence[Sampled], asked: str) -> None:
-        """Count one query's candidates; ``asked`` is the last turn of its prompt."""
+    def count(self, candidates: Sequence[Sampled], turn: str) -> None:
+        """Count one query's candidates; ``turn`` is the last of its prompt."""
         self.queries += len(candidates) > 1
         self.same += len(candidates) > 1 and len({one.text for one in candidates}) == 1
-        self.thought += sum(one.text.startswith("<think>") for one in candidates)
-        self.echoed += sum(len(asked) >= _LONG and asked in one.text for one in candidates)
+        self.thinking += sum(one.text.startswith("<think>") for one in candidates)
+        self.repeating += sum(len(turn) >= _LONG and turn in one.text for one in candidates)
 
     def notes(self, model: str) -> list[str]:
         """Notes for a reader of the results."""
@@ -129,13 +130,14 @@ class Seen:
                 f"{self.same} of {self.queries} queries got nothing but identical candidates from {model}: its server "
                 "decodes greedily (is sampling on in the model's generation_config?) or shares one seed among choices"
             )
-        if self.echoed:
+        if self.repeating:
             said.append(
-                f"{self.echoed} candidates of {model} repeat their prompt: its server gives back more than was written"
+                f"{self.repeating} candidates of {model} repeat their prompt: "
+                "its server gives back more than was written"
             )
-        if self.thought:
+        if self.thinking:
             said.append(
-                f"{self.thought} candidates of {model} begin with <think>: thinking can be switched off in extra_body"
+                f"{self.thinking} candidates of {model} begin with <think>: thinking can be switched off in extra_body"
             )
         return said
 
