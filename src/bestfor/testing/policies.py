@@ -17,7 +17,7 @@ from bestfor.policies.check import check_policy, check_written
 
 
 class PolicyTests:
-    """What holds for every policy."""
+    """Conformance tests of a policy: what holds for every one."""
 
     policy: ClassVar[type[Any]]
     options: ClassVar[dict[str, Any]] = {}
@@ -31,7 +31,7 @@ class PolicyTests:
         return self.policy(**self.options)
 
     def prompts(self) -> list[Prompt]:
-        """What it is asked."""
+        """Prompts that the policy is asked."""
         said = "Write a headline about llamas, number"
         return [Prompt(name, ({"role": "user", "content": f"{said} {name}"},), f"u{name}") for name in self.queries]
 

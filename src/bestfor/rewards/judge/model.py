@@ -133,7 +133,7 @@ class Judge(RewardModel):
 
     @property
     def alone(self) -> bool:
-        """Whether candidates are scored one by one, not compared with each other."""
+        """True where candidates are scored one by one, not compared with each other."""
         return self.config.mode == "pointwise"
 
     @property

@@ -52,7 +52,7 @@ class Persona:
 
     @property
     def edited(self) -> bool:
-        """Whether a person changed it."""
+        """True where a person changed it."""
         return self.written != digest(self.persona, self.rubrics)
 
 
