@@ -31,7 +31,7 @@ def check_width(vectors: npt.NDArray[np.floating], encoder: Encoder | None, part
 
     Args:
         vectors: shape (n, parts * dim).
-        encoder: None is not asked.
+        encoder: None checks nothing.
         parts: how many of the encoder's vectors lie side by side in a row.
 
     Raises:

@@ -169,23 +169,23 @@ class Space:
         if self.config.style:
             parts.append(style_features(texts))
         if self.answers:
-            asked = [examples.inputs[code] for code in pairs.query]
-            parts += self._answered(texts, asked, encoder)
+            given = [examples.inputs[code] for code in pairs.query]
+            parts += self._answer_columns(texts, given, encoder)
         if self.history and encoder is not None:
             parts.append(history_features(examples, encoder, pairs.text, pairs.query))
         return np.hstack(parts)
 
-    def _answered(self, texts: Sequence[str], asked: Sequence[str], encoder: Encoder | None) -> list[FloatArray]:
+    def _answer_columns(self, texts: Sequence[str], given: Sequence[str], encoder: Encoder | None) -> list[FloatArray]:
         """Features of text and input together."""
         parts = []
         if self.config.answer:
             near = np.zeros(len(texts))
             if self.config.components:
-                near = np.sum(_embed(encoder, texts) * _embed(encoder, asked), axis=1)
-            parts.append(answer_features(texts, asked, near))
+                near = np.sum(_embed(encoder, texts) * _embed(encoder, given), axis=1)
+            parts.append(answer_features(texts, given, near))
         if self.config.input_components and self.axes.shape[1]:
             kept = slice(0, self.config.input_components)
-            inputs = self._components(asked, encoder)[:, kept]
+            inputs = self._components(given, encoder)[:, kept]
             parts += [inputs, inputs * self._components(texts, encoder)[:, kept]]
         return parts
 
@@ -201,8 +201,8 @@ class Space:
 
 def fit_space(config: FeatureConfig, examples: Examples, encoder: Encoder | None) -> Space:
     """Learn the feature map from the texts that occur in the rows; the vocabulary may hold others."""
-    asked = config.answer or config.input_components > 0
-    answers = asked and any(examples.inputs[code].strip() for code in np.unique(examples.query))
+    wanted = config.answer or config.input_components > 0
+    answers = wanted and any(examples.inputs[code].strip() for code in np.unique(examples.query))
     history = config.history and examples.history is not None and encoder is not None
     pairs = _pairs(examples, answers=answers, history=history)
     centre, axes, spread, signature = np.zeros(0), np.zeros((0, 0)), np.zeros(0), ""
@@ -253,8 +253,8 @@ def _pairs(examples: Examples, *, answers: bool, history: bool) -> Pairs:
         return Pairs(text, np.zeros_like(text), row)
     query = examples.query
     if not history:
-        codes = {asked: code for code, asked in reversed(list(enumerate(examples.inputs)))}
-        query = np.array([codes[asked] for asked in examples.inputs], dtype=np.int64)[query]
+        codes = {given: code for code, given in reversed(list(enumerate(examples.inputs)))}
+        query = np.array([codes[given] for given in examples.inputs], dtype=np.int64)[query]
     distinct, row = np.unique(query * len(examples.texts) + examples.text, return_inverse=True)
     return Pairs(distinct % len(examples.texts), distinct // len(examples.texts), row)
 

@@ -37,15 +37,15 @@ def style_features(texts: Sequence[str]) -> FloatArray:
     return np.array([_style(text) for text in texts], dtype=np.float64).reshape(len(texts), len(STYLE))
 
 
-def answer_features(texts: Sequence[str], asked: Sequence[str], nearness: FloatArray) -> FloatArray:
+def answer_features(texts: Sequence[str], given: Sequence[str], nearness: FloatArray) -> FloatArray:
     """Features of text and input together, shape (n, len(ANSWER)).
 
     Args:
         texts: n texts.
-        asked: n inputs.
+        given: n inputs.
         nearness: shape (n,), cosine of their embeddings.
     """
-    rows = [_answer(text, question) for text, question in zip(texts, asked, strict=True)]
+    rows = [_answer(text, question) for text, question in zip(texts, given, strict=True)]
     values = np.array(rows, dtype=np.float64).reshape(len(texts), len(ANSWER) - 1)
     return np.column_stack([nearness, values])
 
@@ -70,20 +70,20 @@ def _style(text: str) -> tuple[float, ...]:
     )
 
 
-def _answer(text: str, asked: str) -> tuple[float, ...]:
+def _answer(text: str, given: str) -> tuple[float, ...]:
     words = [word.lower() for word in _WORD.findall(text)]
-    known, pairs = _vocabulary(asked)
+    known, pairs = _vocabulary(given)
     distinct = set(words)
     steps = list(pairwise(words))
     return (
         sum(word in known for word in words) / max(len(words), 1),
         len(distinct & known) / max(len(known), 1),
-        float(np.log1p(len(text)) - np.log1p(len(asked))),
+        float(np.log1p(len(text)) - np.log1p(len(given))),
         sum(step in pairs for step in steps) / max(len(steps), 1),
     )
 
 
 @lru_cache(maxsize=4096)
-def _vocabulary(asked: str) -> tuple[frozenset[str], frozenset[tuple[str, str]]]:
-    words = [word.lower() for word in _WORD.findall(asked)]
+def _vocabulary(given: str) -> tuple[frozenset[str], frozenset[tuple[str, str]]]:
+    words = [word.lower() for word in _WORD.findall(given)]
     return frozenset(words), frozenset(pairwise(words))

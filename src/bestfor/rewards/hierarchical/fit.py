@@ -79,7 +79,7 @@ class LeftOutUsers:
         labels: number of labels.
         error: root mean squared leave-one-out error of the user's own model.
         shared_error: the same of the mean of all users, levels of queries from their other rows (NaN without any).
-        ratio: mean of squared error over predicted variance, 1 where the model knows what it does not know.
+        ratio: mean of squared error over predicted variance, 1 where the variances are calibrated.
     """
 
     labels: FloatArray
@@ -175,7 +175,7 @@ def held_out_temperature(
     """Mean squared error over predicted variance on a fifth of the labels, by a fit to the others (Laves et al. 2020).
 
     Where people share texts, whole texts are held out: what everybody makes of a text is an error that its labels
-    share, and no leave-one-out error shows it. 1 where too little is left to tell.
+    share, and no leave-one-out error shows it. 1 where too few labels are left.
 
     Args:
         rows: n rows sorted by user.
@@ -221,8 +221,8 @@ def predict_rows(fitted: HierarchicalFit, z: FloatArray, codes: IntArray) -> tup
 def judge_users(rows: FeatureRows, fitted: HierarchicalFit) -> tuple[LeftOutUsers, BoolArray]:
     """Judge users by leave-one-out errors: the errors, and who abstains (labels that say no more than everybody's).
 
-    Both errors are weighted as the noise of their rows asks before they are compared. Where queries have weights of
-    their own, a query's other labels tell of these, so that users are judged by what their other queries tell.
+    Both errors are divided by the root of their rows' noise before they are compared. Where queries have weights of
+    their own, a query's other labels inform these, so users are judged by predictions from their other queries.
     """
     posteriors, unit, slopes = fitted.posteriors, fitted.unit, fitted.structure.slopes
     size = noise_sizes(rows.z, fitted.head) / posteriors.prior.noise

@@ -51,15 +51,15 @@ class Config(FeatureConfig):
     """Features, the shape of S, and the variance head.
 
     Attributes:
-        whiten: as in every feature configuration, but off unless told otherwise.
+        whiten: as in every feature configuration, but off by default.
         kernel: linear for the features alone; rational_quadratic adds features of a kernel on the texts' embeddings.
         kernel_length: how near two unit embeddings must be to mean the like.
         kernel_components: kernel features at most.
         landmarks: texts of the fit part that stand for all in the kernel, at most.
         covariance: shape of S: none (users differ in their level alone), isotropic (a variance for each group of
             features), low_rank, inverse_wishart (any, with an inverse-Wishart prior around the isotropic one) or full
-            (the same, but the prior's scales move with S); auto takes what tells most of held-out users of isotropic
-            and two inverse-Wishart priors, or none where that tells as much within a standard error.
+            (the same, but the prior's scales move with S); auto takes what best predicts held-out users of isotropic
+            and two inverse-Wishart priors, or none where that is as good within a standard error.
         rank: directions of a low-rank S.
         shrinkage: how many users' worth of evidence pulls an inverse-Wishart or full S towards its isotropic fit.
         query_slopes: variance of weights that every query has of its own, summed over the features and over the

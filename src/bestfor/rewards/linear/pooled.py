@@ -43,7 +43,7 @@ SLICE = 4096
 
 
 class Config(FeatureConfig):
-    """Features only: everything else is estimated. Components keep their natural scale unless told otherwise."""
+    """Features only: everything else is estimated. Components keep their natural scale by default."""
 
     whiten: bool = False
 
