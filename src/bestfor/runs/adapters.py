@@ -40,7 +40,9 @@ def attach_adapters(policy: Policy, config: RunConfig, data: Dataset, prompting:
     examples = training_examples(policy, data, config.policy.fit_share, prompting)
     settings = LoraSettings(**table.model_dump(), seed=config.seed, dtype=policy.dtype, device=policy.device)
     rows = [[user, [[list(one.messages), one.output] for one in examples[user]]] for user in sorted(examples)]
-    inputs = {"base": policy.signature, "settings": repr(settings), "examples": digest(rows)}
+    # The class was once called Lora: what keys the adapters of earlier runs stays.
+    written = "Lora" + repr(settings).removeprefix(type(settings).__name__)
+    inputs = {"base": policy.signature, "settings": written, "examples": digest(rows)}
     out = steps.folder / FOLDER
 
     def train() -> None:
