@@ -1,4 +1,4 @@
-"""Errors that name the boundary, the values and the fix, in one line."""
+"""Define errors that name the boundary, the values and the fix, in one line."""
 
 from __future__ import annotations
 
@@ -39,7 +39,12 @@ def nearest(word: str, known: Iterable[str]) -> str:
         ``"'min_fit' (did you mean it?)"`` where one is close, else ``"one of a, b, c"``.
     """
     names = list(known)
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    if close:
-        return f"'{close[0]}' (did you mean it?)"
+    close = closest(word, names)
+    if close is not None:
+        return f"'{close}' (did you mean it?)"
     return "one of " + ", ".join(names) if names else "nothing here"
+
+
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """Find the known name that is most like a word, None where none is close."""
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)), None)

@@ -16,7 +16,6 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
-    ValidationError,
     model_serializer,
     model_validator,
 )
@@ -28,7 +27,7 @@ from bestfor.policies import POLICIES, WRITER_KEYS, policy_class
 from bestfor.policies.openai.table import PolicyEndpoint
 from bestfor.rewards import kind_class
 from bestfor.rewards.check import check_class
-from bestfor.rewards.options import wrong_option
+from bestfor.validation import WrongKey, validated
 
 __getattr__ = moved.renamed(
     __name__,
@@ -256,7 +255,7 @@ class UtilityTable(Section):
     @model_validator(mode="after")
     def _primary_is_measured(self) -> UtilityTable:
         if self.primary and self.primary not in self.metrics:
-            raise ValueError(f"primary '{self.primary}' is not among metrics {list(self.metrics)}")
+            raise ValueError(f"primary '{self.primary}' among metrics {list(self.metrics)}")
         return self
 
 
@@ -305,10 +304,7 @@ def load_config(path: str | Path) -> RunConfig:
 
 def parse_config(raw: Mapping[str, Any], where: str) -> RunConfig:
     """Check a run given as a mapping; ``where`` names it in errors."""
-    try:
-        config = RunConfig.model_validate(raw)
-    except ValidationError as error:
-        raise _input_error(error, where) from None
+    config = validated(RunConfig, raw, lambda wrong: _worded(wrong, where))
     unused = {"ratings": ("policy", "utility"), "histories": ()}[config.door]
     for table in unused:
         if table in raw:
@@ -381,41 +377,18 @@ def _check_judge(config: RunConfig, where: str) -> None:
 def _check_reward(reward: RewardTable, where: str) -> None:
     kind = kind_class(reward.kind, where)
     check_class(kind)
-    try:
-        options = kind.Config.model_validate(reward.options)
-    except ValidationError as error:
-        wrong = wrong_option(error, kind.Config)
-        raise InputError(f"{where}, {wrong.place}" if wrong.place else where, wrong.found, wrong.expected) from None
+
+    def worded(wrong: WrongKey) -> InputError:
+        return InputError(f"{where}, {wrong.place}" if wrong.place else where, wrong.found, wrong.expected)
+
+    options = validated(kind.Config, reward.options, worded)
     endpoint = getattr(options, "endpoint", None)
     if isinstance(endpoint, EndpointTable):
         endpoint.config(f"{where}, endpoint")
 
 
-def _input_error(error: ValidationError, where: str) -> InputError:
-    # One error is enough, a line that can be acted on; a misspelt key explains the one that is missing.
-    first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-    # The tag of the data's source stands in the location too.
-    path = [part for at, part in enumerate(first["loc"]) if not (at == 1 and first["loc"][0] == "data")]
-    key = str(path[-1]) if path else ""
-    section = ".".join(str(part) for part in path[:-1] if not isinstance(part, int))
+def _worded(wrong: WrongKey, where: str) -> InputError:
+    """Name the table in brackets, as it stands in the file, and the key after it."""
+    section = ".".join(part for part in wrong.tables if isinstance(part, str))
     place = f"{where}, [{section}]" if section else where
-    if first["type"] == "extra_forbidden":
-        return InputError(place, f"unknown key '{key}'", nearest(key, _known(first["loc"])))
-    if first["type"] == "missing":
-        return InputError(place, f"no '{key}'", "it to be given")
-    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        found = repr((first.get("ctx") or {}).get("tag", "nothing"))
-        return InputError(f"{where}, [data] source", found, "one of " + ", ".join(DATA))
-    # What stands where an address is expected may hold a password.
-    shown = "another kind of value" if key in ("endpoint", "base_url") else repr(first["input"])
-    return InputError(f"{place} {key}", shown, first["msg"].removeprefix("Input should be "))
-
-
-def _known(location: tuple[int | str, ...]) -> list[str]:
-    sections: dict[str, type[BaseModel]] = {f"data.{name}": section for name, section in DATA.items()}
-    sections |= {"split": SplitTable, "policy": PolicyTable, "utility": UtilityTable, "diagnosis": DiagnosisTable}
-    sections |= {"policy.endpoint": PolicyEndpoint, "policy.adapters": AdaptersTable, "policy.base": PolicyTable}
-    sections |= {"policy.base.endpoint": PolicyEndpoint, "policy.feedback": FeedbackTable}
-    sections |= {"utility.judge": JudgeTable, "utility.judge.endpoint": EndpointTable}
-    name = ".".join(str(part) for part in location[:-1])
-    return list(sections.get(name, RunConfig).model_fields)
+    return InputError(f"{place} {wrong.key}" if wrong.key else place, wrong.found, wrong.expected)

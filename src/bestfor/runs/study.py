@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pydantic import TypeAdapter, ValidationError
 
 from bestfor.data import schema
 from bestfor.data.candidates import Examples
@@ -32,6 +31,7 @@ from bestfor.runs.measuring import measure_pool
 from bestfor.runs.sampling import SamplingSettings
 from bestfor.runs.sampling import generate as sample
 from bestfor.runs.sources import dataset_of
+from bestfor.validation import WrongKey, validated
 from bestfor.version import __version__
 
 
@@ -132,19 +132,12 @@ def load(source: str, path: str | Path | None = None, **options: Any) -> Dataset
         raise InputError("load", f"source '{source}'", nearest(source, DATA))
     given = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
     given |= {} if path is None else {"path": str(path)}
-    try:
-        data = TypeAdapter(Data).validate_python({"source": source, **given})
-    except ValidationError as error:
-        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-        name = str(first["loc"][-1])
-        known = [field for field in DATA[source].model_fields if field != "source"]
-        if first["type"] == "extra_forbidden":
-            raise InputError(f"load('{source}')", f"unknown option '{name}'", nearest(name, known)) from None
-        missing = first["type"] == "missing"
-        found = f"no '{name}'" if missing else f"{name} = {first['input']!r}"
-        raise InputError(
-            f"load('{source}')", found, "it to be given" if missing else first["msg"].removeprefix("Input should be ")
-        ) from None
+
+    def worded(wrong: WrongKey) -> InputError:
+        found = f"{wrong.place} = {wrong.found}" if wrong.key else wrong.found.replace("unknown key", "unknown option")
+        return InputError(f"load('{source}')", found, wrong.expected)
+
+    data = validated(Data, {"source": source, **given}, worded)
     if isinstance(data, PolisTable):
         return load_polis(data.path)
     if isinstance(data, RatingsTable):
