@@ -202,7 +202,7 @@ def test_the_bar_goes_to_standard_error_when_forced(tmp_path, capsys):
 
 
 def test_a_log_says_how_far_it_is(tmp_path, monkeypatch):
-    monkeypatch.setattr("bestfor.runs.sampling.EVERY", 0.0)
+    monkeypatch.setattr("bestfor.progress.EVERY", 0.0)
     said = []
     generate(Echo(), HISTORY, TEST, CandidatePool(tmp_path), SAMPLING, tell=said.append)
     assert [line.split(",")[0] for line in said] == [

@@ -8,9 +8,8 @@ text.
 
 from __future__ import annotations
 
-import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -18,11 +17,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bestfor.progress import Progress
+
 SHORTEST = 8
 FINE_UP_TO = 32
 FINE_STEP = 4
 PER_OCTAVE = 4
 SHOW_FROM = 64
+"""Least batches of a call that shows its progress."""
 ROWS = 8
 """Most rows of a batch on a CPU: what is filled with copies in short calls must stay small."""
 VERSION = 2
@@ -126,7 +128,7 @@ class Batched(ABC):
     workers: int = 1
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """Encode texts as vectors of shape (n, dim); a bar is shown on a terminal where the work is long.
+        """Encode texts as vectors of shape (n, dim); progress is shown where there are many batches.
 
         Equal texts get equal bits, whatever else is in the call; a text in it twice is encoded once.
         """
@@ -141,8 +143,11 @@ class Batched(ABC):
         def run(batch: PaddedBatch) -> Vectors:
             return self._vectors(assemble(batch, encoded, fill))[: len(batch.rows)]
 
-        for batch, found in track(_mapped(run, batches, self.workers), len(batches), len(distinct)):
-            vectors[list(batch.rows)] = found
+        what, show = f"Encoding {len(distinct)} texts", None if len(batches) >= SHOW_FROM else False
+        with Progress(what, len(batches), show=show) as progress:
+            for batch, found in _mapped(run, batches, self.workers):
+                vectors[list(batch.rows)] = found
+                progress.advance()
         place = {text: row for row, text in enumerate(distinct)}
         return vectors if len(distinct) == len(texts) else vectors[[place[text] for text in texts]]
 
@@ -183,16 +188,3 @@ def _mapped(
     ordered = batches[::-1]
     with ThreadPoolExecutor(workers, thread_name_prefix="bestfor-encode") as pool:
         yield from zip(ordered, pool.map(run, ordered), strict=True)
-
-
-def track(
-    work: Iterable[tuple[PaddedBatch, Vectors]], batches: int, texts: int
-) -> Iterator[tuple[PaddedBatch, Vectors]]:
-    """Pass work through, with a bar on a terminal where there are many batches."""
-    if batches < SHOW_FROM or not sys.stderr.isatty():
-        yield from work
-        return
-    from rich.console import Console
-    from rich.progress import track as bar
-
-    yield from bar(work, f"Encoding {texts} texts", total=batches, console=Console(stderr=True), transient=True)

@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from rich.console import Console
-from rich.progress import track
 from safetensors.torch import load_file, save_file
 
 from bestfor import rng
@@ -38,6 +37,7 @@ from bestfor.moved import renamed
 from bestfor.policies.finetune.corpus import Encoded
 from bestfor.policies.finetune.settings import LoraSettings
 from bestfor.policies.finetune.training import rate_at, schedule, weighted_loss
+from bestfor.progress import Progress
 
 __all__ = ["Example", "LoraSettings", "Trainer", "encode_examples", "export", "train_adapters"]
 __getattr__ = renamed(__name__, {"Lora": "LoraSettings"})
@@ -97,10 +97,11 @@ def train_adapters(
         everybody = [row for found in rows.values() for row in found]
         common["shared"] = trainer.shared(out / SHARED, everybody, _identity(common, SHARED, everybody))
     users: dict[str, Any] = {}
-    items = track(rows.items(), "adapters", console=console) if console else rows.items()
-    for user, found in items:
-        identity = _identity(common, user, found)
-        users[user] = {"file": file_of(user), **trainer.personal(out / file_of(user), user, found, identity)}
+    with Progress.on(console, "adapters", len(rows)) as progress:
+        for user, found in rows.items():
+            identity = _identity(common, user, found)
+            users[user] = {"file": file_of(user), **trainer.personal(out / file_of(user), user, found, identity)}
+            progress.advance()
     record = {**common, "users": users}
     write_text(out / INDEX, json.dumps(record, indent=1, sort_keys=True) + "\n", sync=False)
     return record

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from bestfor.metrics.base import Metric, Query
 from bestfor.metrics.check import check_metric, check_values, signature_of
 from bestfor.metrics.parallel import measured
 from bestfor.pool import CandidatePool, content_hash
+from bestfor.progress import Progress
 from bestfor.types import FloatArray
 
 CHUNK = 2000
@@ -154,13 +153,13 @@ def _values(groups: Sequence[_Group], metric: Metric, how: Measuring, count: int
     chunks = chunks_of([group for group in groups if not done[group.rows].all()], lambda group: len(group.rows), CHUNK)
     work = measured(metric, [[(group.query, group.texts) for group in chunk] for chunk in chunks], how.workers)
     kept = time.monotonic()
-    with _bar(how.progress, metric.name, int(done.sum()), count) as advance:
+    with Progress(metric.name, count, int(done.sum()), show=how.progress, after=SHOW_AFTER) as progress:
         try:
             for chunk, found in zip(chunks, work, strict=True):
                 for group, values in zip(chunk, found, strict=True):
                     utility[group.rows] = check_values(metric, values, group.query.query_id, len(group.rows))
                     done[group.rows] = True
-                advance(sum(len(group.rows) for group in chunk))
+                progress.advance(sum(len(group.rows) for group in chunk))
                 if time.monotonic() - kept > KEEP_EVERY:
                     _write_partial(how, utility, done)
                     kept = time.monotonic()
@@ -190,31 +189,6 @@ def _read_partial(how: Measuring, count: int) -> tuple[FloatArray, np.ndarray]:
         return utility, done
     # Copies: what arrow hands out may not be written to.
     return table["utility"].to_numpy().copy(), table[_DONE].to_numpy().copy()
-
-
-@contextmanager
-def _bar(progress: bool | None, metric: str, done: int, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar with remaining time on standard error once the work has taken a while, or nothing."""
-    if not (sys.stderr.isatty() if progress is None else progress):
-        yield lambda count: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(metric), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True, force_terminal=progress), transient=True)
-    task = bar.add_task(metric, total=total, completed=done)
-    began = time.monotonic()
-
-    def advance(count: int) -> None:
-        if time.monotonic() - began > SHOW_AFTER or progress:
-            bar.start()
-        bar.advance(task, count)
-
-    try:
-        yield advance
-    finally:
-        bar.stop()
 
 
 def _query(row: dict[str, str | None]) -> Query:

@@ -7,18 +7,11 @@ next call asks only for the rest, and the whole part takes its place.
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 
 import pyarrow as pa
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 from bestfor import moved
 from bestfor.data.schema import CANDIDATES
@@ -28,12 +21,11 @@ from bestfor.files import hash_json
 from bestfor.policies.base import Policy, Prompt, Resumable, Sampled, UnfinishedError
 from bestfor.policies.check import check_policy, check_written
 from bestfor.pool import SOME, CandidatePool
+from bestfor.progress import Progress
 from bestfor.runs.prompts import PromptedQueries, Prompting, build_prompts
 
 _MOST_REFUSED = 3
 """Chunks in a row of which a server refuses every query, after which it is asked for nothing more."""
-EVERY = 30.0
-"""Seconds between two lines that say how far sampling is."""
 
 __getattr__ = moved.renamed(__name__, {"Sampling": "SamplingSettings"})
 
@@ -267,9 +259,10 @@ def sample_owed(
         line = f"{len(owed)} of {len(chunks)} parts from '{policy.name}'" if owed else "already there"
         tell(f"pool: {line}")
     here = sum(chunk.size for chunk in chunks if chunk.key not in owed)
-    with _progress(progress, tell, here, sum(chunk.size for chunk in chunks)) as advance:
+    size = sum(chunk.size for chunk in chunks)
+    with Progress("candidates", size, here, show=progress, tell=tell) as shown:
         for chunk in sample_chunks(policy, [chunk for chunk in chunks if chunk.key in owed], pool, seed):
-            advance(chunk.size)
+            shown.advance(chunk.size)
     pool.sweep()
 
 
@@ -294,44 +287,3 @@ def plan(policy: Policy, prompted: PromptedQueries, sampling: SamplingSettings) 
             digest = hash_json(content)
             chunks.append(Chunk(f"{split}-{number:05d}-{digest[:16]}", part, n))
     return chunks
-
-
-class _Rate(ProgressColumn):
-    """Candidates a second since this call began."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:.1f}/s", style="progress.data.speed")
-
-
-@contextmanager
-def _progress(
-    progress: bool | None, tell: Callable[[str], None] | None, done: int, total: int
-) -> Iterator[Callable[[int], None]]:
-    """A bar with rate and remaining time on standard error, lines where there is no terminal, or nothing."""
-    if not (sys.stderr.isatty() if progress is None else progress):
-        yield _Lines(tell, done, total).advance if tell is not None else lambda count: None
-        return
-    columns = (TextColumn("candidates"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    console = Console(stderr=True, force_terminal=progress)
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("candidates", total=total, completed=done)
-        yield lambda count: bar.advance(task, count)
-
-
-class _Lines:
-    """Says how far sampling is, for logs: a line after a while, not one for every part."""
-
-    def __init__(self, tell: Callable[[str], None], done: int, total: int) -> None:
-        self._tell, self._before, self._done, self._total = tell, done, done, total
-        self._start = self._said = time.monotonic()
-
-    def advance(self, count: int) -> None:
-        self._done += count
-        now = time.monotonic()
-        if now - self._said < EVERY or self._done >= self._total:
-            return
-        self._said = now
-        rate = (self._done - self._before) / max(now - self._start, 1e-9)
-        left = timedelta(seconds=round((self._total - self._done) / rate))
-        self._tell(f"candidates: {self._done} of {self._total}, {rate:.1f}/s, {left} left")

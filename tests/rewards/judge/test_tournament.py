@@ -1,8 +1,6 @@
 import asyncio
-import io
 import itertools
 import math
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -123,18 +121,6 @@ def test_the_usual_tournament_finds_the_best_of_thirty():
 )
 def test_how_many_questions_there_are_at_most(players, rounds, most):
     assert most_questions(players, rounds) == most
-
-
-def test_a_bar_is_shown_on_a_terminal_alone(monkeypatch, capsys):
-    with questions.bar("quiet", 3) as advance:
-        advance()
-    assert capsys.readouterr().err == ""
-    terminal = io.StringIO()
-    terminal.isatty = lambda: True
-    monkeypatch.setattr(sys, "stderr", terminal)
-    with questions.bar("judged by [m]", 3) as advance:
-        advance()
-    assert "judged by [m]" in terminal.getvalue()
 
 
 def test_questions_are_asked_in_blocks(monkeypatch):

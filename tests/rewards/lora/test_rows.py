@@ -1,4 +1,3 @@
-import io
 from dataclasses import replace
 
 import numpy as np
@@ -6,12 +5,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
 from bestfor import rng
 from bestfor.lm.packing import Pack
 from bestfor.rewards.lora.config import Config
-from bestfor.rewards.lora.fit import LabelProgress
 from bestfor.rewards.lora.heads import Standardizer
 from bestfor.rewards.lora.held_out import HeldOut
 from bestfor.rewards.lora.rows import TokenRows, batches, encode_rows, hold_out, largest, merge_packs, schedule
@@ -170,19 +167,3 @@ def test_who_is_told_worse_by_their_own_part_abstains(pairwise):
     held = HeldOut(rows, 0.1 * right, right, own)
     assert held.abstained(0, 4, pairwise=pairwise).tolist() == [False, False, False, False]
     assert held.abstained(1, 4, pairwise=pairwise).tolist() == [False, True, False, False]
-
-
-def test_a_terminal_sees_what_is_done_and_how_fast():
-    out = io.StringIO()
-    with LabelProgress(Console(file=out, force_terminal=True, width=100)) as shown:
-        shown.begin("adapter for everybody", 40)
-        shown.more(10)
-        shown.more(10)
-        shown._bar.refresh()
-    assert "adapter for everybody" in out.getvalue()
-    assert "20/40" in out.getvalue()
-    quiet = io.StringIO()
-    with LabelProgress(Console(file=quiet)) as shown:
-        shown.begin("heads", 10)
-        shown.more(10)
-    assert quiet.getvalue() == ""

@@ -15,7 +15,6 @@ from typing import Any, Protocol, cast
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
@@ -25,6 +24,7 @@ from bestfor.errors import InputError
 from bestfor.files import sweep, writing_folder
 from bestfor.policies.finetune.corpus import Encoded, batches
 from bestfor.policies.finetune.settings import Finetune, plain
+from bestfor.progress import Progress
 
 Point = dict[str, float | None]
 """One point of the loss curve: step, mean training loss since the last point, held-out loss."""
@@ -58,20 +58,19 @@ class Training:
         config = self.config
         last = config.steps if config.until is None else min(config.until, config.steps)
         seen: list[float] = []
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console, disable=console is None) as progress:
-            bar = progress.add_task("fine-tuning", total=config.steps, completed=self.step)
+        with Progress.on(console, "fine-tuning", config.steps, self.step) as progress:
             for batch in schedule(rows, config, config.steps, done=self.step):
                 if self.step >= last:
                     break
                 seen.append(self._one(batch))
                 self.step += 1
-                progress.update(bar, completed=self.step, description=f"loss {np.mean(seen[-50:]):.3f}")
+                progress.describe(f"fine-tuning, loss {np.mean(seen[-50:]):.3f}")
+                progress.advance()
                 if self.step % config.save_every == 0 or self.step == last:
                     with self._kept():
                         held = loss_of(self.model, tests, config.tokens, precision=config.precision)
                     self.curve.append({"step": self.step, "loss": round(float(np.mean(seen)), 4), "held_out": held})
-                    progress.console.log(str(self.curve[-1]))
+                    progress.note(str(self.curve[-1]))
                     seen = []
                     self._store()
         self._swap()

@@ -18,9 +18,10 @@ from bestfor import rng as randomness
 from bestfor.data.candidates import Examples, History
 from bestfor.endpoint import Chat
 from bestfor.endpoint.chat import Answer, Message, Reading, quoted
+from bestfor.progress import Progress
 from bestfor.rewards.judge.personas import Persona, written_by_model
 from bestfor.rewards.judge.prompts import TAGS, persona_prompt
-from bestfor.rewards.judge.questions import AnswerCounts, RequestSettings, bar, together
+from bestfor.rewards.judge.questions import AnswerCounts, RequestSettings, together
 from bestfor.types import FloatArray, IntArray
 
 LEAST = 40
@@ -176,7 +177,8 @@ class PersonaWriter:
     def write(self, users: Sequence[str], known: Sequence[PersonaMaterial]) -> list[Persona | None]:
         """Write the users' personas, None where there is nothing to write one from or no answer is one."""
         questions = self._rubrics * sum(map(bool, known))
-        with bar(f"personas by {self._settings.model}", questions) as self._advance:
+        with Progress(f"personas by {self._settings.model}", questions) as progress:
+            self._advance = progress.advance
             return self._chat.run(lambda: together(self._persona(*one) for one in zip(users, known, strict=True)))
 
     def notes(self, known: Sequence[PersonaMaterial]) -> list[str]:

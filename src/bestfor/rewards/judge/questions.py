@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-import sys
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -23,6 +21,7 @@ from bestfor.data.chunks import chunks_of
 from bestfor.endpoint import Budget, Chat
 from bestfor.endpoint.chat import Answer, Message, Reading, Request
 from bestfor.metrics.score_tokens import score_reading
+from bestfor.progress import Progress
 from bestfor.rewards.judge.personas import Profile
 from bestfor.rewards.judge.prompts import GENERAL, WeightedRubric, compare_prompt, score_prompt
 from bestfor.rewards.judge.tournament import Pair, most_questions, play, usual_rounds
@@ -232,7 +231,9 @@ class CandidateScorer:
 
     def score(self, queries: Sequence[JudgedQuery]) -> list[FloatArray]:
         """Compute the reward of each text of each query, NaN where a rubric that counts has no answer for it."""
-        with bar(f"judged by {self._settings.model}", sum(self._questions(one) for one in queries)) as self._advance:
+        questions = sum(self._questions(one) for one in queries)
+        with Progress(f"judged by {self._settings.model}", questions) as progress:
+            self._advance = progress.advance
             return self._chat.run(lambda: self._score_all(queries))
 
     def _questions(self, query: JudgedQuery) -> int:
@@ -297,18 +298,3 @@ async def together(work: Iterable[Awaitable[T]]) -> list[T]:
             raise outcome
         found.append(outcome)
     return found
-
-
-@contextmanager
-def bar(label: str, total: int) -> Iterator[Callable[[], None]]:
-    """Show a bar on standard error where that is a terminal; gives what moves it by one."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(label, total=total)
-        yield lambda: progress.advance(task)

@@ -14,15 +14,11 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 from bestfor import rng
 from bestfor.data.candidates import Examples
@@ -31,6 +27,7 @@ from bestfor.lm.adapter_files import AdapterStore, LazyAdapters, file_of
 from bestfor.lm.packing import Pack
 from bestfor.lm.passes import states_of
 from bestfor.lm.states import Backbone
+from bestfor.progress import Progress
 from bestfor.rewards.lora.attach import OWN, SHARED, AdaptedBackbone, attach_adapters, has_adapter
 from bestfor.rewards.lora.config import Config
 from bestfor.rewards.lora.heads import LoraHeads, Standardizer
@@ -257,7 +254,7 @@ class LoraFit:
         self.rows, self.users, self.adapted = rows, users, adapted
         self.context, self.state, self.config = context, state, context.config
         self._base = StateSource(lambda packs: base[torch.from_numpy(_texts(packs)).to(base.device)])
-        self._progress = LabelProgress()
+        self._progress = Progress("labels", 0)
         counts = np.bincount(rows.user, minlength=len(users))
         self._eligible = (counts >= self.config.min_rows) & has_adapter(self.config, OWN)
 
@@ -295,7 +292,7 @@ class LoraFit:
         ]
         if self.config.user_epochs:
             total = int(np.isin(kept.user, some).sum()) * self.config.user_epochs
-            self._progress.begin("users' adapters, to be judged", total)
+            self._progress.describe("users' adapters, to be judged", total)
             for user in some:
                 own[user] = self.try_user(user, kept.take(kept.user == user), unseen.take(unseen.user == user), heads)
         held = HeldOut(unseen, stranger, before, own)
@@ -322,8 +319,8 @@ class LoraFit:
         probe = TrainingStage(("heads",), 0.0, config.rows, max(config.probe, 1))
         run = LoraRun(rows, self._base, zero, probe, context)
         limits = self._limits(run, unseen, config.probe if passes is None else passes.probe, PATIENCE)
-        self._progress.begin("heads", limits.passes * len(rows))
-        probed = run_to_end(run, limits, SavePoint(None, "", 1), self._progress.more)
+        self._progress.describe("heads", limits.passes * len(rows))
+        probed = run_to_end(run, limits, SavePoint(None, "", 1), self._progress.advance)
         if not has_adapter(config, SHARED):
             return run.heads, Passes(probed, 0, 0)
         stage = TrainingStage((SHARED,), config.rate, config.rows, config.epochs, before=probed)
@@ -331,9 +328,9 @@ class LoraFit:
         body = StateSource(self.adapted.states, weights, self.adapted.training)
         run = LoraRun(rows, body, run.heads, stage, context)
         limits = self._limits(run, unseen, config.epochs if passes is None else passes.shared, 1)
-        self._progress.begin("adapter for everybody", limits.passes * len(rows))
+        self._progress.describe("adapter for everybody", limits.passes * len(rows))
         part = SavePoint(self.state, f"{phase}-{SHARED}", config.save_every)
-        return run.heads, Passes(probed, run_to_end(run, limits, part, self._progress.more), 0)
+        return run.heads, Passes(probed, run_to_end(run, limits, part, self._progress.advance), 0)
 
     def _limits(self, run: LoraRun, unseen: TokenRows | None, passes: int, patience: int) -> StoppingRule:
         if unseen is None:
@@ -359,7 +356,7 @@ class LoraFit:
         run = self.user_run(user, rows, heads)
         found = [self.context.predict(alone, run.body, [run.heads])[0]]
         for number in range(self.config.user_epochs):
-            run.epoch(number, self._progress.more)
+            run.epoch(number, self._progress.advance)
             found.append(self.context.predict(alone, run.body, [run.heads])[0])
         held = np.stack(found)
         self.state.put(name, {"held": torch.from_numpy(held)}, {})
@@ -385,7 +382,7 @@ class LoraFit:
             some = [user for user in some if not verdict.abstained[user]]
         digests: dict[int, str] = {}
         heads = heads.leaves([])
-        self._progress.begin("users' adapters", int(np.isin(rows.user, some).sum()) * passes.own)
+        self._progress.describe("users' adapters", int(np.isin(rows.user, some).sum()) * passes.own)
         for user in some:
             own, digests[user] = self._train_user(store, user, rows.take(rows.user == user), heads, passes.own)
             heads.own_mean[user], heads.own_spread[user] = own.own_mean[0], own.own_spread[0]
@@ -405,7 +402,7 @@ class LoraFit:
             ), digest
         run = self.user_run(user, rows, heads)
         for number in range(passes):
-            run.epoch(number, self._progress.more)
+            run.epoch(number, self._progress.advance)
         own = run.heads.leaves([])
         digest = store.write(self.users[user], self.adapted.layers(OWN))
         self.state.put(name, {"own_mean": own.own_mean, "own_spread": own.own_spread}, {"digest": digest})
@@ -425,48 +422,3 @@ def _hash(path: Path) -> str:
 
 def _texts(packs: Sequence[Pack]) -> np.ndarray:
     return np.concatenate([pack.rows for pack in packs])
-
-
-class LabelsPerSecond(ProgressColumn):
-    """Column of labels a second."""
-
-    def render(self, task: Task) -> Text:
-        """Render the column."""
-        return Text("" if task.speed is None else f"{task.speed:,.0f} labels/s")
-
-
-class LabelProgress:
-    """Bar with a rate and the remaining time; nothing where standard error is no terminal.
-
-    Args:
-        console: where; standard error by default.
-    """
-
-    def __init__(self, console: Console | None = None) -> None:
-        console = console or Console(stderr=True)
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            LabelsPerSecond(),
-            TimeRemainingColumn(),
-        )
-        self._bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._bar.add_task("", total=None)
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-
-    def begin(self, what: str, labels: int, done: int = 0) -> None:
-        """Begin another part of the work, of so many labels over all passes at most."""
-        self._bar.reset(self._task, description=what, total=labels, completed=done)
-
-    def more(self, labels: int) -> None:
-        """Advance by labels that were done since."""
-        self._bar.advance(self._task, labels)
