@@ -129,7 +129,7 @@ class Progress:
             if not self._bar or (self._display is None and not now and self._clock() - self._began < self._after):
                 return
             if self._display is None:
-                self._display, self._row = _join(self._stream)
+                self._display, self._row = _join(self._stream, self._what, self._total)
             self._display.update(
                 self._row, description=self._what, total=self._total, completed=self._done, speed=self._speed()
             )
@@ -153,7 +153,7 @@ def _is_terminal(stream: IO[str] | None) -> bool:
     return stream is not None and not stream.closed and stream.isatty()
 
 
-def _join(stream: IO[str] | None) -> tuple[Any, Any]:
+def _join(stream: IO[str] | None, what: str, total: int) -> tuple[Any, Any]:
     """Add a row to the stream's display, which is started where no bar is open; returns the display and the row."""
     display = _displays.get(id(stream))
     if display is None:
@@ -174,11 +174,11 @@ def _join(stream: IO[str] | None) -> tuple[Any, Any]:
             transient=True,
             redirect_stdout=_is_terminal(sys.stdout),
         )
-        row = display.add_task("", total=0, speed="")
+        row = display.add_task(what, total=total, speed="")
         display.start()
         _displays[id(stream)] = display
         return display, row
-    return display, display.add_task("", total=0, speed="")
+    return display, display.add_task(what, total=total, speed="")
 
 
 def _leave(stream: IO[str] | None, row: Any) -> None:  # noqa: ANN401 - rich's id of a row
