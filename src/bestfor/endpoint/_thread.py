@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from bestfor.extras import require
+
+if TYPE_CHECKING:
+    from anyio.from_thread import BlockingPortal
 
 T = TypeVar("T")
 Last = Callable[[], Coroutine[Any, Any, Any]]
@@ -18,19 +23,22 @@ class LoopThread:
 
     Attributes:
         last: awaited within the loop before it ends; must not refer to the owner of the thread.
+
+    Raises:
+        MissingExtraError: anyio is not installed.
     """
 
     def __init__(self) -> None:
         self.last: list[Last] = []
         self._running: set[Future[Any]] = set()
-        self._loop = asyncio.new_event_loop()
-        thread = threading.Thread(target=_turn, args=(self._loop,), name="bestfor-endpoint", daemon=True)
-        thread.start()
-        self.close = weakref.finalize(self, _end, self._loop, thread, self.last)
+        opened = require("anyio.from_thread", "endpoint").start_blocking_portal(name="bestfor-endpoint")
+        self._portal: BlockingPortal = opened.__enter__()
+        thread = self._portal.call(threading.get_ident)
+        self.close = weakref.finalize(self, _end, opened, self._portal, thread, self.last)
 
     def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Do work within the loop and wait for it; an interrupt cancels it."""
-        future = asyncio.run_coroutine_threadsafe(work(), self._loop)
+        future = self._portal.start_task_soon(work)
         self._running.add(future)
         try:
             return future.result()
@@ -44,20 +52,19 @@ class LoopThread:
             future.cancel()
 
 
-def _turn(loop: asyncio.AbstractEventLoop) -> None:
-    loop.run_forever()
-    loop.close()
+def _end(opened: AbstractContextManager[Any], portal: BlockingPortal, thread: int, last: list[Last]) -> None:
+    """End the loop, work under way cancelled."""
 
+    def finish() -> None:
+        try:
+            for one in last:
+                portal.call(one)
+        finally:
+            portal.call(portal.stop, True)
+            opened.__exit__(None, None, None)
 
-def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, last: list[Last]) -> None:
-    async def finish() -> None:
-        for one in last:
-            await one()
-        # Transports end in callbacks of their own: one more turn of the loop lets them.
-        await asyncio.sleep(0)
-        loop.stop()
-
-    asyncio.run_coroutine_threadsafe(finish(), loop)
     # The collector may run within the loop itself, which cannot wait for its own end.
-    if threading.current_thread() is not thread:
-        thread.join()
+    if threading.get_ident() == thread:
+        threading.Thread(target=finish).start()
+    else:
+        finish()
