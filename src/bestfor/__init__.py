@@ -1,4 +1,4 @@
-"""Sample N, answer with the one this user would pick, and know beforehand whether it pays."""
+"""Personalize answers at test time: sample N, answer with the one the user would pick, diagnose whether it pays."""
 
 from __future__ import annotations
 

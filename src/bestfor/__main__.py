@@ -1,4 +1,4 @@
-"""The command line's door: ``bestfor`` and ``python -m bestfor``."""
+"""Start the command line: ``bestfor`` and ``python -m bestfor``."""
 
 from __future__ import annotations
 

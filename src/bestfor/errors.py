@@ -7,13 +7,13 @@ from collections.abc import Iterable
 
 
 class BestforError(Exception):
-    """A run that could not be finished; the command line exits with ``exit_code``."""
+    """Error of a run that could not be finished; the command line exits with ``exit_code``."""
 
     exit_code: int = 1
 
 
 class InputError(BestforError):
-    """Bad arguments or bad input: one line that says where, what was found, and what was expected."""
+    """Error in arguments or input: one line that says where, what was found, and what was expected."""
 
     exit_code = 2
 
@@ -23,7 +23,7 @@ class InputError(BestforError):
 
 
 class MissingExtraError(BestforError):
-    """An optional dependency that is not installed; the message holds the command that installs it."""
+    """Error of an optional dependency that is not installed; the message holds the command that installs it."""
 
     exit_code = 2
 

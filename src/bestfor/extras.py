@@ -1,4 +1,4 @@
-"""The one guard in front of optional dependencies."""
+"""Import optional dependencies, or name the command that installs them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bestfor.errors import MissingExtraError
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Import an optional dependency or say how to install it.
+    """Import an optional dependency, or raise an error with the command that installs it.
 
     Args:
         module: the import name, for example ``"torch"``.

@@ -129,11 +129,11 @@ MODULES: dict[str, str] = {
     "utilities.score_tokens": "metrics.score_tokens",
     "utilities.taste": "metrics.taste",
 }
-"""Old module -> the module that holds its names now, both within the package."""
+"""Modules by their old paths -> the module that holds their names now, both within the package."""
 
 
 class _Moved(ModuleType):
-    """A module at its old path: its names come from where they are now."""
+    """Module at its old path: its names come from where they are now."""
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (any of the new module's names)
         if name.startswith("__"):
@@ -142,6 +142,8 @@ class _Moved(ModuleType):
 
 
 class _Loader(Loader):
+    """Loader that warns and makes a module that passes names on."""
+
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         old = spec.name.removeprefix(ROOT)
         message = f"{spec.name} is now {ROOT}{MODULES[old]}; the old path goes with the next version"
@@ -151,10 +153,12 @@ class _Loader(Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing to run: names are looked up when they are asked for."""
+        """Do nothing: names are looked up when they are asked for."""
 
 
 class _Finder(MetaPathFinder):
+    """Finder of modules at their old paths."""
+
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
@@ -164,7 +168,7 @@ class _Finder(MetaPathFinder):
 
 
 def _outside() -> int:
-    """The stack level of whoever imports, beyond the import system's own frames."""
+    """Count stack levels up to whoever imports, beyond the import system's own frames."""
     level, frame = 2, sys._getframe(2)
     while frame is not None and ("importlib" in frame.f_code.co_filename or frame.f_code.co_filename == __file__):
         level, frame = level + 1, frame.f_back
@@ -172,13 +176,13 @@ def _outside() -> int:
 
 
 def install() -> None:
-    """Find old module paths, after everything else has been asked; once, however often it is called."""
+    """Add the finder of old module paths behind all others; once, however often it is called."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.append(_Finder())
 
 
 def renamed(module: str, names: Mapping[str, str], *, depth: int = 2) -> Callable[[str], Any]:
-    """A module's ``__getattr__`` that still knows names by which its classes and functions were called before.
+    """Make a module's ``__getattr__`` that still knows the old names of its classes and functions, and warns.
 
     Args:
         module: the module's own name.

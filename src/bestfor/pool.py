@@ -1,6 +1,6 @@
-"""The pool: all candidates of a run as Parquet parts that are whole or absent, and that say so themselves.
+"""Store all candidates of a run, the pool, as Parquet parts that are whole or absent and carry their own hash.
 
-A part is placed under its name in one step and carries the hash of its own rows, so a killed writer leaves nothing
+A part is placed under its name in one step and carries the hash of its rows, so a killed writer leaves nothing
 half-written, an edited part is found out, and several writers can share a folder: the first sound part of a name stays.
 """
 
@@ -22,13 +22,13 @@ from bestfor.files import hash_json, hash_parts, link_first, sweep, write_text
 
 PLAN = "plan.json"
 SOME = "-some"
-"""Ends the name of a part that holds what there is of an unfinished one."""
+"""Suffix of the key of a part that holds the finished rows of an unfinished one."""
 _KEY = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]*")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A part that cannot be used.
+    """Part of a pool that cannot be used.
 
     Attributes:
         path: its file.
@@ -40,7 +40,7 @@ class Problem:
 
 
 class CandidatePool:
-    """The candidates in a folder.
+    """Pool of candidates in a folder.
 
     Args:
         folder: holds ``part-<key>.parquet`` and, where a policy samples, ``plan.json`` that names the parts in order.
@@ -56,7 +56,7 @@ class CandidatePool:
             raise InputError(str(folder), "a file", "a folder")
 
     def plan(self, keys: Sequence[str], prompts: Mapping[str, int] | None = None) -> None:
-        """Say which parts the pool is made of.
+        """Write down which parts the pool is made of.
 
         Args:
             keys: their names, in order.
@@ -105,7 +105,7 @@ class CandidatePool:
             raise InputError(str(path), "an unreadable plan", "one written by generate: run it again") from error
 
     def path(self, key: str) -> Path:
-        """Path of a part.
+        """Give the path of a part.
 
         Raises:
             InputError: the key is not made of letters, digits, ``-`` and ``_``.
@@ -148,7 +148,7 @@ class CandidatePool:
             os.replace(fresh, path)
 
     def read(self, key: str) -> pa.Table | None:
-        """The rows of a part, None where it is absent, torn or edited."""
+        """Read the rows of a part; None where it is absent, torn or edited."""
         table, reason = _read(self.path(key)) if self.path(key).is_file() else (None, "no file")
         return table if reason is None else None
 
@@ -157,16 +157,16 @@ class CandidatePool:
         self.path(key).unlink(missing_ok=True)
 
     def missing(self, keys: Sequence[str] | None = None) -> list[str]:
-        """Keys, of the given or the planned ones, whose part is absent, torn or edited."""
+        """List keys, of the given or the planned ones, whose part is absent, torn or edited."""
         return [key for key in (self.planned if keys is None else keys) if self._problem(self.path(key)) is not None]
 
     def verify(self) -> list[Problem]:
-        """Parts in the folder that are torn, edited or renamed; sampling again replaces only these."""
+        """List parts in the folder that are torn, edited or renamed; sampling again replaces only these."""
         found = ((part, self._problem(part)) for part in self._parts())
         return [Problem(part, reason) for part, reason in found if reason is not None]
 
     def scan(self, *, partial: bool = False) -> pa.Table:
-        """All candidates, sorted by (query_id, candidate).
+        """Read all candidates, sorted by (query_id, candidate).
 
         Args:
             partial: take what is there of an unfinished pool.
@@ -204,14 +204,14 @@ class CandidatePool:
         return hash_parts(self._content(self.path(key)) for key in self.planned)
 
     def _content(self, path: Path) -> bytes:
-        """The hash of its rows that a sound part carries."""
+        """Read the hash of its rows that a sound part carries."""
         reason = self._problem(path)
         if reason is not None:
             raise InputError(str(path), reason, "a part as it was written: generate again, only it is redone")
         return (pq.read_schema(path).metadata or {})[b"bestfor.content"]
 
     def sweep(self) -> None:
-        """Remove what writers that were killed have left."""
+        """Remove unfinished files that killed writers have left."""
         sweep(self.folder)
 
     def _parts(self) -> list[Path]:
@@ -222,12 +222,12 @@ class CandidatePool:
 
 
 def content_hash(table: pa.Table) -> str:
-    """The sha256 of a table's rows, whatever file they lie in."""
+    """Hash a table's rows by sha256, whatever file they lie in."""
     return hash_json([[name, table.column(name).to_pylist()] for name in table.column_names], separators=(",", ":"))
 
 
 def _read(path: Path) -> tuple[pa.Table | None, str | None]:
-    """A part's rows, and what is wrong with them."""
+    """Read a part's rows; beside them the reason where it cannot be used, else None."""
     try:
         # Bytes first, so that a file that is replaced meanwhile is read as one or the other.
         table = pq.read_table(pa.BufferReader(path.read_bytes()))

@@ -39,7 +39,7 @@ class Registry(Mapping[str, type[Any]]):
 
     @cached_property
     def builtin(self) -> dict[str, str]:
-        """The package's own kinds: name -> ``module:Class``, sorted by name.
+        """Kinds of the package itself: name -> ``module:Class``, sorted by name.
 
         Raises:
             BestforError: two classes have the same kind.
@@ -78,7 +78,7 @@ class Registry(Mapping[str, type[Any]]):
         return kind in self.builtin or kind in self.installed
 
     def resolve(self, kind: str, where: str, found: str = "kind") -> type[Any]:
-        """The class of a kind, or the class at ``package.module:Class``; the current directory is looked at too.
+        """Import the class of a kind, or the one at ``package.module:Class``; the current directory is searched too.
 
         Args:
             kind: a name, or a dotted path that the user wrote; never one that a stranger's file holds.
@@ -95,14 +95,14 @@ class Registry(Mapping[str, type[Any]]):
         raise InputError(where, f"{found} '{kind}'".strip(), nearest(kind, self))
 
     def name_of(self, cls: type[Any]) -> str:
-        """The name by which a class is found again: its kind where that is known here, else its dotted path."""
+        """Give the name by which a class is found again: its kind where that is known here, else its dotted path."""
         kind = getattr(cls, self._attributes[0], None)
         if isinstance(kind, str) and kind in self and self[kind] is cls:
             return kind
         return f"{cls.__module__}:{cls.__qualname__}"
 
     def at(self, path: str) -> type[Any] | None:
-        """The class that an installed entry point has at a dotted path, None where none has."""
+        """Import the class that an installed entry point has at a dotted path; None where none has."""
         for point in self.installed.values():
             if point.value == path:
                 return self[point.name]
@@ -110,7 +110,7 @@ class Registry(Mapping[str, type[Any]]):
 
 
 def declared(source: str, attributes: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Kinds that the classes at the top of a file declare, each with its class.
+    """List the kinds that classes at the top of a file declare, each with its class.
 
     Args:
         source: the file's text; it is read, never run.
@@ -131,7 +131,7 @@ def declared(source: str, attributes: tuple[str, ...]) -> Iterator[tuple[str, st
 
 
 def imported(path: str, where: str, found: str = "kind") -> type[Any]:
-    """The class at ``package.module:Class``, from what is installed or lies in the current directory.
+    """Import the class at ``package.module:Class``, from what is installed or lies in the current directory.
 
     Raises:
         InputError: no such path, module or class, or a module that cannot be imported.
@@ -158,7 +158,7 @@ def imported(path: str, where: str, found: str = "kind") -> type[Any]:
 
 
 def make(cls: type[Any], options: Mapping[str, Any], where: str) -> Any:  # noqa: ANN401 - an object of the class
-    """Make an object of options by name.
+    """Make an object of a class from options by name.
 
     Args:
         cls: its class.

@@ -1,4 +1,4 @@
-"""Randomness derived from names, so that order, resumption and the number of workers change nothing.
+"""Derive randomness from names, so that order, resumption and the number of workers change nothing.
 
 Every random decision belongs to something with a name (a user, a query, a candidate). Its generator is keyed by the
 seed and these names through SHA-256, never by the moment at which it is drawn.
@@ -28,5 +28,5 @@ def key(seed: int, *names: Key) -> int:
 
 
 def derive(seed: int, *names: Key) -> np.random.Generator:
-    """A counter-based generator for one named decision (Philox, keyed by :func:`key`)."""
+    """Make the counter-based generator of one named decision (Philox, keyed by :func:`key`)."""
     return np.random.Generator(np.random.Philox(key=key(seed, *names)))

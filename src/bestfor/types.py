@@ -1,4 +1,4 @@
-"""Values that travel between the floors: plain frozen data, NumPy inside."""
+"""Define the values that modules hand to each other: frozen data classes and types of arrays."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 Scale = Literal["utility", "arbitrary"]
-"""Whether rewards are in the utility's units (squared-error models) or only ordered (Bradley-Terry, other scores)."""
+"""Scale of rewards: the utility's units (squared-error models), or an order only (Bradley-Terry, other scores)."""
 
 Averaging = Literal["user", "query"]
-"""Whether every user or every query carries the same weight in a mean."""
+"""Unit that carries the same weight in a mean: every user, or every query."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its interval.
+    """Number with its interval.
 
     Attributes:
         value: the estimate.
@@ -38,7 +38,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class RewardEstimate:
-    """Reward model's prediction for candidates.
+    """Prediction of a reward model for candidates.
 
     Attributes:
         mean: shape (n,), the predicted utility, or a score of arbitrary scale; NaN where a model has none to give.

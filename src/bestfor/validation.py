@@ -31,7 +31,7 @@ _TAG = ("union_tag_invalid", "union_tag_not_found")
 
 @dataclass(frozen=True)
 class WrongKey:
-    """The first thing that is wrong with a table of options.
+    """First key that is wrong in a table of options, with what was found and expected.
 
     Attributes:
         tables: keys and positions that lead to the table that holds the key; empty for the outermost table.

@@ -1,3 +1,3 @@
-"""State the version, apart from the package's face, so that lower floors can sign with it."""
+"""State the package's version, in a module without imports, so that every module can put it into signatures."""
 
 __version__ = "0.1.0"

@@ -1,1 +1,1 @@
-"""The command line: one file per verb."""
+"""Define the command line: one file per verb."""

@@ -32,14 +32,14 @@ def print_json(value: object) -> None:
 
 
 def print_diagnosis(diagnosis: Mapping[str, Any]) -> None:
-    """A diagnosis for people, as wide as their terminal."""
+    """Print a diagnosis for people, as wide as their terminal."""
     from bestfor.report import print_summary
 
     print_summary(diagnosis, Console(highlight=False))
 
 
 def print_rows(head: Sequence[str] | None, rows: Sequence[Sequence[object]]) -> None:
-    """A plain table on standard output; numbers keep four decimals, nothing is a dash."""
+    """Print a plain table on standard output; numbers keep four decimals, nothing is a dash."""
     table = Table(box=None, pad_edge=False, show_header=head is not None)
     for name in head or rows[0]:
         table.add_column(str(name) if head else "", overflow="fold")
@@ -83,7 +83,7 @@ class Stopwatch:
         self._start = time.perf_counter()
 
     def line(self) -> str:
-        """For example ``"41.2 s, 1.3 GB at most"`` (of this process)."""
+        """Format duration and memory, ``"41.2 s, 1.3 GB at most"`` (of this process)."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         unit = 1024**3 if sys.platform == "darwin" else 1024**2
         return f"{time.perf_counter() - self._start:.1f} s, {peak / unit:.2f} GB at most"

@@ -23,7 +23,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def resolve(file: Path, out: Path | None) -> tuple[RunConfig, Path]:
-    """The run that is meant and its folder.
+    """Find the run that is meant and its folder.
 
     Args:
         file: a TOML file, or the folder of a run, which holds its own.

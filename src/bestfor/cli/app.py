@@ -1,4 +1,4 @@
-"""The verbs, and the one place where errors become exit codes."""
+"""Register the verbs, and turn errors into exit codes."""
 
 from __future__ import annotations
 

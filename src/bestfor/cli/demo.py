@@ -32,7 +32,7 @@ def demo(
 
 
 def demo_run(users: int, n: int, seed: int) -> dict[str, Any]:
-    """The demo as the mapping that a TOML file would hold."""
+    """Describe the demo as the mapping that a TOML file would hold."""
     steps = [1, 2, 4, 8, 16, 32, 64, 128]
     return {
         "name": "demo",

@@ -46,7 +46,7 @@ def verify(folder: Folder, as_json: Json = False) -> None:
 
 
 def print_pool(found: Mapping[str, Any]) -> None:
-    """A pool's counts for people."""
+    """Print a pool's counts for people."""
     rows: list[tuple[object, ...]] = [("folder", found["folder"])]
     for name in ("parts", "queries", "finish_reasons", "prompts"):
         rows.append((name.replace("_", " "), ", ".join(f"{count} {what}" for what, count in found[name].items())))

@@ -32,7 +32,7 @@ def check_metric(metric: Any) -> None:  # noqa: ANN401 - somebody's object
 
 
 def signature_of(metric: Any) -> dict[str, str | int | float | bool]:  # noqa: ANN401 - a Metric
-    """All that decides what a metric measures.
+    """Collect all that decides what a metric measures.
 
     Raises:
         InputError: something else than plain values by name.

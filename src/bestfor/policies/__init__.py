@@ -23,7 +23,7 @@ WRITER_KEYS = ("model", "temperature", "top_p", "max_new_tokens", "stop", "chunk
 
 
 def policy_class(kind: str, where: str = "policy") -> type[Any]:
-    """The class of a policy.
+    """Find the class of a policy.
 
     Args:
         kind: a key of ``POLICIES``, or ``package.module:Class`` as its user typed it: the module is imported.

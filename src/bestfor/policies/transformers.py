@@ -74,7 +74,7 @@ class TransformersPolicy:
 
     @property
     def signature(self) -> dict[str, str | int | float]:
-        """All that decides what is written, the weights included, as plain values.
+        """Signature of all that decides what is written, the weights included, as plain values.
 
         Raises:
             InputError: the checkpoint is not there.

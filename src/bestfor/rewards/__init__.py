@@ -76,7 +76,7 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 (a class of a kind, or one th
 
 
 def kind_class(kind: str, where: str = "reward") -> type[RewardModel]:
-    """The class of a kind.
+    """Find the class of a kind.
 
     Args:
         kind: a key of ``KINDS``, or ``package.module:Class`` as its user typed it; what a file of somebody else says
@@ -98,7 +98,7 @@ def kind_class(kind: str, where: str = "reward") -> type[RewardModel]:
 def build(
     kind: str, *, encoder: Encoder | str | None = None, cache: Path | None = None, **options: object
 ) -> RewardModel:
-    """An unfitted model of a kind.
+    """Make an unfitted model of a kind.
 
     Args:
         kind: as for :func:`kind_class`.

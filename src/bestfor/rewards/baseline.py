@@ -57,7 +57,7 @@ class _Baseline(RewardModel):
 
 
 class Length(_Baseline):
-    """The longest (or the shortest) text wins."""
+    """Baseline that prefers the longest (or the shortest) text."""
 
     kind = "length"
     Config = LengthConfig
@@ -69,7 +69,7 @@ class Length(_Baseline):
 
 
 class Logprob(_Baseline):
-    """The text that the policy finds likeliest wins."""
+    """Baseline that prefers the text that the policy finds likeliest."""
 
     kind = "logprob"
     Config = LogprobConfig

@@ -1,4 +1,4 @@
-"""The conformance suite of policies: inherit :class:`PolicyTests` and set ``policy``, or override ``build``.
+"""Check that a policy conforms: inherit :class:`PolicyTests` and set ``policy``, or override ``build``.
 
 class TestMine(PolicyTests):
     policy = Mine

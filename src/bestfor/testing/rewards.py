@@ -1,4 +1,4 @@
-"""The conformance suite of reward models: inherit :class:`RewardModelTests` and set ``model``.
+"""Check that a reward model conforms: inherit :class:`RewardModelTests` and set ``model``.
 
 class TestMine(RewardModelTests):
     model = Mine
@@ -40,7 +40,7 @@ class LetterEncoder:
 
 
 class OtherEncoder(LetterEncoder):
-    """The same under another signature."""
+    """Encoder of letters under another signature."""
 
     signature = "letters-2"
 

@@ -83,7 +83,7 @@ class FeedbackPolicy:
 
     @property
     def chunk(self) -> int:
-        """As the policy's."""
+        """Queries in a chunk, as of the policy."""
         return self.policy.chunk
 
     @property
@@ -103,7 +103,7 @@ class FeedbackPolicy:
 
     @property
     def budget(self) -> int | None:
-        """As the policy's: the first step's prompts are its own."""
+        """Token budget of a chat, as of the policy: the first step's prompts are its own."""
         return self.policy.budget if isinstance(self.policy, Budgeted) else None
 
     def count(self, messages: list[Message]) -> int:
@@ -112,7 +112,7 @@ class FeedbackPolicy:
 
     @property
     def parallel(self) -> int:
-        """As the policy's; 1 for one on this machine."""
+        """Number of chunks at a time, as of the policy; 1 for one on this machine."""
         return self.policy.parallel if isinstance(self.policy, Resumable) else 1
 
     def interrupt(self) -> None:
