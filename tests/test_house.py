@@ -4,6 +4,7 @@ import ast
 import importlib
 import warnings
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,12 @@ from bestfor import moved
 
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "bestfor"
 FILES = sorted(SOURCE.rglob("*.py"))
-TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
+
+
+@cache
+def trees():
+    """Every file's syntax tree, parsed when a test first asks."""
+    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 
 
 def name_of(path):
@@ -33,7 +39,7 @@ def test_files_are_at_most_600_lines():
 
 
 def test_functions_are_at_most_40_lines():
-    functions = [(path, node) for path, tree in TREES.items() for node in ast.walk(tree)]
+    functions = [(path, node) for path, tree in trees().items() for node in ast.walk(tree)]
     found = [(name_of(path), node.name) for path, node in functions if isinstance(node, ast.FunctionDef)]
     assert len(found) > 1000
     long = [
@@ -46,7 +52,7 @@ def test_functions_are_at_most_40_lines():
 
 def test_no_class_name_is_used_twice():
     places = defaultdict(list)
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef) and node.name != "Config":
                 places[node.name].append(name_of(path))
@@ -56,7 +62,7 @@ def test_no_class_name_is_used_twice():
 
 def test_private_files_are_imported_within_their_package_only():
     strangers = []
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         here = ["bestfor", *path.relative_to(SOURCE).with_suffix("").parts][:-1]
         for node in ast.walk(tree):
             if not (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bestfor")):
@@ -104,7 +110,7 @@ def documented(path, tree):
 
 
 def test_first_lines_say_what_a_thing_does():
-    found = [(name, ast.get_docstring(node)) for path, tree in TREES.items() for name, node in documented(path, tree)]
+    found = [(name, ast.get_docstring(node)) for path, tree in trees().items() for name, node in documented(path, tree)]
     first, rest = {}, {}
     for name, text in found:
         if text:
