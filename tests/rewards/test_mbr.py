@@ -1,4 +1,3 @@
-import sys
 from dataclasses import replace
 from typing import ClassVar
 
@@ -6,7 +5,7 @@ import numpy as np
 import pytest
 
 from bestfor.diagnostics import best_of_n, mbr_curve
-from bestfor.errors import InputError, MissingExtraError
+from bestfor.errors import InputError
 from bestfor.metrics import Query
 from bestfor.metrics.overlap import Overlap, words
 from bestfor.rewards import Mbr
@@ -115,13 +114,6 @@ def test_matrices_of_little_have_their_shapes():
     assert rouge_matrix([]).shape == (0, 0)
     np.testing.assert_array_equal(rouge_matrix(["a b"]), [[1.0]])
     np.testing.assert_array_equal(rouge_matrix([""]), [[0.0]])
-
-
-def test_a_missing_library_is_named_before_anything_is_done(monkeypatch):
-    monkeypatch.setitem(sys.modules, "rapidfuzz.distance", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'bestfor\[metrics\]'"):
-        Mbr().ready()
-    Mbr(by="cosine", encoder=LetterEncoder()).ready()
 
 
 def test_by_words_no_encoder_is_needed_and_by_cosine_only_its_own_serves(tmp_path):

@@ -15,9 +15,9 @@ from bestfor.cli._output import print_json
 from bestfor.version import __version__
 
 PACKAGES = {
-    "core": ("numpy", "scipy", "pyarrow", "pydantic", "typer", "rich", "jinja2", "safetensors", "tomli-w"),
+    "core": ("numpy", "scipy", "pyarrow", "pydantic", "typer", "rich", "jinja2", "safetensors", "tomli-w", "rapidfuzz"),
     "models": ("torch", "transformers", "sentence-transformers", "peft", "scikit-learn"),
-    "metrics": ("rapidfuzz", "rouge-score", "sacrebleu", "nltk"),
+    "metrics": ("rouge-score", "sacrebleu", "nltk"),
     "endpoint": ("anyio", "openai"),
     "pictures": ("matplotlib",),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),

@@ -6,7 +6,8 @@ import functools
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+
+from rapidfuzz.distance import LCSseq
 
 from bestfor.errors import InputError, nearest
 from bestfor.extras import require
@@ -32,7 +33,7 @@ class Overlap(AgainstReference):
 
     Raises:
         InputError: an unknown name.
-        MissingExtraError: rougeL without rapidfuzz installed, or stemming without rouge-score.
+        MissingExtraError: stemming without rouge-score.
     """
 
     names = ("rouge1", "rouge2", "rougeL")
@@ -42,8 +43,6 @@ class Overlap(AgainstReference):
             raise InputError("metric", f"'{name}'", nearest(name, self.names))
         if stemmer:
             _stemming()
-        if name == "rougeL":
-            lcs()
         self.name, self._stemmer = name, stemmer
 
     @property
@@ -70,24 +69,11 @@ def words(text: str) -> list[str]:
 def subsequences(target: Sequence[str], others: Sequence[Sequence[str]]) -> list[int]:
     """Measure the lengths of the longest common subsequences of one sequence of words with each of others.
 
-    Raises:
-        MissingExtraError: rapidfuzz is not installed.
+    Words become numbers first: rapidfuzz compares items by their hash, and numbers alone never share one.
     """
-    similarity = lcs().similarity
     codes = {word: code for code, word in enumerate(dict.fromkeys(target))}
     left = [codes[word] for word in target]
-    return [similarity(left, [codes[word] for word in tokens if word in codes]) for tokens in others]
-
-
-def lcs() -> Any:  # noqa: ANN401 - a module of an optional library
-    """Import rapidfuzz's longest common subsequence.
-
-    Numbers go in, not words: it compares items by their hash, and numbers alone never share one.
-
-    Raises:
-        MissingExtraError: rapidfuzz is not installed.
-    """
-    return require("rapidfuzz.distance", "metrics").LCSseq
+    return [LCSseq.similarity(left, [codes[word] for word in tokens if word in codes]) for tokens in others]
 
 
 def _subsequence(target: list[str], tokens: list[str], shared: int) -> float:

@@ -20,12 +20,13 @@ from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
+from rapidfuzz.distance import LCSseq
+from rapidfuzz.process import cdist
 
 from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Examples
 from bestfor.encoders import Encoder
-from bestfor.extras import require
-from bestfor.metrics.overlap import lcs, words
+from bestfor.metrics.overlap import words
 from bestfor.rewards.features import check_signature, unit_rows
 from bestfor.rewards.model import RewardModel
 from bestfor.types import FloatArray, RewardEstimate
@@ -59,16 +60,12 @@ def rouge_matrix(texts: Sequence[str]) -> FloatArray:
 
     Returns:
         Shape (m, m), symmetric, in [0, 1]; 0 where a text has no word (also on the diagonal).
-
-    Raises:
-        MissingExtraError: rapidfuzz is not installed.
     """
     distinct = list(dict.fromkeys(texts))
     split = [words(text) for text in distinct]
     codes = {word: code for code, word in enumerate(dict.fromkeys(chain.from_iterable(split)))}
     coded = [[codes[word] for word in tokens] for tokens in split]
-    compare = require("rapidfuzz.process", "metrics").cdist
-    shared = compare(coded, coded, scorer=lcs().similarity, dtype=np.int64)
+    shared = cdist(coded, coded, scorer=LCSseq.similarity, dtype=np.int64)
     lengths = np.array([len(tokens) for tokens in split])
     total = lengths[:, None] + lengths
     found = np.divide(2 * shared, total, out=np.zeros(total.shape), where=total > 0)
@@ -97,11 +94,6 @@ class Mbr(RewardModel):
     alone = False
     scale = "arbitrary"
     Config = Config
-
-    def ready(self) -> None:
-        """Look for the library that compares words."""
-        if self.config.by == "rougeL":
-            lcs()
 
     def _fit(self, examples: Examples, rng: int) -> None:
         self._signature = self._require_encoder().signature if self.config.by == "cosine" else ""
