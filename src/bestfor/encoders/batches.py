@@ -11,13 +11,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bestfor.extras import require
 from bestfor.progress import Progress
+from bestfor.threads import one_thread
 
 SHORTEST = 8
 FINE_UP_TO = 32
@@ -108,6 +111,8 @@ def assemble(batch: PaddedBatch, encoded: Mapping[str, Sequence[Sequence[int]]],
 
 
 GPU_TOKENS, GPU_ROWS = 16384, 256
+SMALL_MODEL = 40_000_000
+"""Weights of the largest model whose batches on a CPU run on one thread each: they take about a tenth of a second."""
 
 
 class Batched(ABC):
@@ -119,6 +124,7 @@ class Batched(ABC):
         batch_tokens: about how many tokens a batch holds.
         batch_rows: rows of a batch at most.
         workers: batches that run at once.
+        single: whether each batch runs on one thread.
     """
 
     dim: int
@@ -126,6 +132,7 @@ class Batched(ABC):
     batch_tokens: int
     batch_rows: int = ROWS
     workers: int = 1
+    single: bool = False
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Encode texts as vectors of shape (n, dim); progress is shown where there are many batches.
@@ -141,7 +148,8 @@ class Batched(ABC):
         batches = plan(lengths, limit=self.limit, tokens=self.batch_tokens, most=self.batch_rows)
 
         def run(batch: PaddedBatch) -> Vectors:
-            return self._vectors(assemble(batch, encoded, fill))[: len(batch.rows)]
+            with one_thread() if self.single else nullcontext():
+                return self._vectors(assemble(batch, encoded, fill))[: len(batch.rows)]
 
         what, show = f"Encoding {len(distinct)} texts", None if len(batches) >= SHOW_FROM else False
         with Progress(what, len(batches), show=show) as progress:
@@ -154,6 +162,15 @@ class Batched(ABC):
     def _size_batches(self, tokens: int, device: str) -> None:
         """Choose batches of about so many tokens on a CPU, large ones elsewhere."""
         self.batch_tokens, self.batch_rows = (tokens, ROWS) if device == "cpu" else (GPU_TOKENS, GPU_ROWS)
+
+    def _share_threads(self, model: Any, device: str, *, side_by_side: bool = True) -> None:  # noqa: ANN401 - an optional library's class
+        """Give a small model's batches a thread each on a CPU: side by side none waits for another.
+
+        Whether it is done depends on the model alone, not on how many texts there are: a text's bits do not either.
+        """
+        self.single = device == "cpu" and sum(weight.numel() for weight in model.parameters()) <= SMALL_MODEL
+        if self.single and side_by_side:
+            self.workers = require("torch", "models").get_num_threads()
 
     @abstractmethod
     def _tokens(self, texts: list[str]) -> tuple[dict[str, list[list[int]]], dict[str, int]]:

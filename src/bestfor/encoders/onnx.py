@@ -82,6 +82,8 @@ class OnnxBody:
     def _open(self, graph: bytes) -> Any:  # noqa: ANN401 - an optional library's class
         options = self._library.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
+        for pool in ("intra_op", "inter_op"):
+            options.add_session_config_entry(f"session.{pool}.allow_spinning", "0")
         options.log_severity_level = 3
         return self._library.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 

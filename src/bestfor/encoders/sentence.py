@@ -61,13 +61,14 @@ class SentenceEncoder(Batched):
         weights = hub.content_hash(path, self._model, f"limit={self.limit} prompt={self._prompt!r}")
         self.signature = hash_text(f"{weights} backend={backend} batches={VERSION}")
         self._size_batches(BATCH_TOKENS[backend], self._model.device.type)
+        self._share_threads(self._model, self._model.device.type)
         self._body, self._rest = self._model[0], list(self._model)[1:]
         if exported:
             from bestfor.encoders.onnx import OnnxBody
 
             names = list(self._tokens(["a"])[0])
             self._body = OnnxBody(self._model[0], names, weights, int8=backend == "onnx-int8")
-            self.workers = self._torch.get_num_threads()
+            self.single, self.workers = True, self._torch.get_num_threads()
         elif backend == "bfloat16":
             from bestfor.encoders._bfloat16 import lower
 

@@ -23,6 +23,7 @@ from bestfor.errors import InputError
 from bestfor.rewards.features.embeddings import check_signature
 from bestfor.rewards.features.history import HISTORY, history_features
 from bestfor.rewards.features.style import ANSWER, STYLE, answer_features, style_features
+from bestfor.threads import for_size
 from bestfor.types import FloatArray, IntArray
 
 CLIP = 5.0
@@ -192,7 +193,9 @@ class Space:
     def _components(self, texts: Sequence[str], encoder: Encoder | None) -> FloatArray:
         self.check(encoder)
         limit = CLIP * self.spread
-        return np.clip((_embed(encoder, texts) - self.centre) @ self.axes, -limit, limit)
+        vectors = _embed(encoder, texts)
+        with for_size(len(self.axes)):
+            return np.clip((vectors - self.centre) @ self.axes, -limit, limit)
 
     def check(self, encoder: Encoder | None) -> None:
         """Refuse another encoder than the one that the space was fitted with."""
@@ -272,7 +275,8 @@ def _embed(encoder: Encoder | None, texts: Sequence[str]) -> FloatArray:
 def _principal(vectors: FloatArray, components: int, *, whiten: bool) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Centre, principal directions over their scales, and their spread then; none where there is no variance."""
     centre = vectors.mean(axis=0)
-    _, singular, rotation = np.linalg.svd(vectors - centre, full_matrices=False)
+    with for_size(vectors.shape[1]):
+        _, singular, rotation = np.linalg.svd(vectors - centre, full_matrices=False)
     spread = singular / np.sqrt(max(len(vectors), 1))
     kept = int(min(components, np.sum(spread > 1e-6)))
     spread = spread[:kept]

@@ -24,6 +24,7 @@ from bestfor.rewards.heads.labels import HeadLabels, build_labels, with_pooled_u
 from bestfor.rewards.heads.settings import LOG_LIMITS, UNIT_PRECISION, Objective, TrainingOptions
 from bestfor.rewards.model import RewardModel
 from bestfor.rewards.rows import apply_rows
+from bestfor.threads import for_size
 from bestfor.types import BoolArray, FloatArray, IntArray, RewardEstimate
 
 ROWS = 1 << 15
@@ -92,7 +93,9 @@ class UserHeads:
             codes: shape (n,), the user of each row, -1 for those without labels.
         """
         values, row = design
-        parts = [values, np.tanh(values @ self.body + self.body_shift), np.ones((len(values), 1))]
+        with for_size(values.shape[1]):
+            hidden = np.tanh(values @ self.body + self.body_shift)
+        parts = [values, hidden, np.ones((len(values), 1))]
         columns = np.hstack(parts)
         mean, log_variance = np.empty(len(row)), np.zeros(len(row))
         for start in range(0, len(row), ROWS):

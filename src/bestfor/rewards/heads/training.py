@@ -10,8 +10,6 @@ on the held-out labels say who abstains.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +22,7 @@ from bestfor import rng
 from bestfor.rewards.heads import losses
 from bestfor.rewards.heads.labels import HeadLabels, partners
 from bestfor.rewards.heads.settings import TrainingOptions
+from bestfor.threads import one_thread
 from bestfor.types import FloatArray, IntArray
 
 Weights = dict[str, Tensor]
@@ -69,6 +68,7 @@ def train(labels: HeadLabels, training: TrainingOptions, seed: int, epochs: int 
         seed: of first weights, held-out rows and orders.
         epochs: how long, where it is known already; nothing is held out then.
     """
+    # One thread, so that sums have one order.
     with one_thread():
         everything = np.arange(len(labels.target))
         kept, held = labels.hold_out(training.held_out, rng.derive(seed, "held out"))
@@ -267,17 +267,6 @@ def _tensor(values: npt.NDArray[np.float64]) -> Tensor:
 
 def _arrays(weights: Weights) -> dict[str, npt.NDArray[np.float32]]:
     return {name: value.detach().numpy() for name, value in weights.items()}
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Run torch with one thread, so that sums have one order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def held_out_errors(run: HeadTrainer, weights: Weights, kept: IntArray, held: IntArray) -> HeldOutErrors:

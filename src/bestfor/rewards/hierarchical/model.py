@@ -42,6 +42,7 @@ from bestfor.rewards.hierarchical.users import Scorer, UserPosteriors, add_label
 from bestfor.rewards.hierarchical.variances import CovarianceOption, Prior
 from bestfor.rewards.model import UpdatableModel
 from bestfor.rewards.rows import FeatureRows, with_intercept
+from bestfor.threads import for_size
 from bestfor.types import FloatArray, IntArray, RewardEstimate
 
 SHARED = ("normal", "right", "shared", "shared_covariance")
@@ -145,7 +146,9 @@ class Hierarchical(UpdatableModel):
         rows = FeatureRows(z[order], target, user, examples.query[order])
         levels, slopes = fitted.posteriors.prior.ratio > 0, fitted.structure.slopes
         extra = compress_rows(rows, size[order], levels=levels, slopes=slopes)
-        self._fitted_values = replace(fitted, posteriors=add_labels(fitted.posteriors, extra, np.sort(codes)))
+        with for_size(z.shape[1]):
+            posteriors = add_labels(fitted.posteriors, extra, np.sort(codes))
+        self._fitted_values = replace(fitted, posteriors=posteriors)
 
     def _fit(self, examples: Examples, rng: int) -> None:
         self._kernel, self._signature = None, ""
@@ -159,18 +162,23 @@ class Hierarchical(UpdatableModel):
         centre, unit = float(np.mean(examples.utility)), float(np.std(examples.utility)) or 1.0
         rows = FeatureRows(with_intercept(values), (examples.utility - centre) / unit, examples.user, examples.query)
         groups, config = self._groups(), self.config
-        self._fitted_values = fit_rows(rows, groups, config, rng=rng, scale=(centre, unit))
-        structure = self._fitted_values.structure
-        self._fit_notes += structure.notes
-        self._temperature = 1.0
-        if self.config.temper:
-            self._temperature = held_out_temperature(rows, examples.text, groups, config, rng=rng, structure=structure)
-        self._left_out, abstained = judge_users(rows, self._fitted_values)
+        with for_size(rows.z.shape[1]):
+            self._fitted_values = fit_rows(rows, groups, config, rng=rng, scale=(centre, unit))
+            structure = self._fitted_values.structure
+            self._fit_notes += structure.notes
+            self._temperature = 1.0
+            if self.config.temper:
+                self._temperature = held_out_temperature(
+                    rows, examples.text, groups, config, rng=rng, structure=structure
+                )
+            self._left_out, abstained = judge_users(rows, self._fitted_values)
         self._abstained = abstained if self.config.abstain else None
 
     def _predict(self, examples: Examples) -> RewardEstimate:
         codes = self._user_codes(examples)
-        mean, own, whole = predict_rows(self._fitted_values, with_intercept(self.features(examples)), codes)
+        z = with_intercept(self.features(examples))
+        with for_size(z.shape[1]):
+            mean, own, whole = predict_rows(self._fitted_values, z, codes)
         self._note_new_users(examples, codes, "the mean of all users")
         return RewardEstimate(mean, np.sqrt(self._temperature * whole), np.sqrt(self._temperature * own))
 

@@ -29,6 +29,7 @@ from bestfor.errors import InputError
 from bestfor.rewards.features import FeatureConfig
 from bestfor.rewards.model import RewardModel
 from bestfor.rewards.rows import FeatureRows, apply_rows, sum_by, with_intercept
+from bestfor.threads import for_size
 from bestfor.types import FloatArray, IntArray, RewardEstimate
 
 INTERCEPT_VARIANCE = 100.0
@@ -107,8 +108,11 @@ def solve_ridge(rows: FeatureRows, text: IntArray) -> RidgeSolution:
             np.sum(((logs - start) / PRIOR_SD) ** 2)
         )
 
-    found = optimize.minimize(loss, start, method="Nelder-Mead", options={"xatol": 0.02, "fatol": 0.02, "maxfev": 150})
-    return posterior(sums, **dict(zip(names, np.exp(np.clip(found.x, -LIMIT, LIMIT)), strict=True)))
+    with for_size(len(sums.moment)):
+        found = optimize.minimize(
+            loss, start, method="Nelder-Mead", options={"xatol": 0.02, "fatol": 0.02, "maxfev": 150}
+        )
+        return posterior(sums, **dict(zip(names, np.exp(np.clip(found.x, -LIMIT, LIMIT)), strict=True)))
 
 
 def build_sums(rows: FeatureRows, text: IntArray) -> RidgeSums:
@@ -209,7 +213,9 @@ class PooledRidge:
     def mean_variance(self, values: FloatArray) -> FloatArray:
         """Posterior variance of the mean alone, shape (n,)."""
         z = with_intercept(values)
-        return self.unit**2 * np.maximum(apply_rows(z @ self.ridge.covariance, z), 0.0)
+        with for_size(z.shape[1]):
+            spread = z @ self.ridge.covariance
+        return self.unit**2 * np.maximum(apply_rows(spread, z), 0.0)
 
     def state(self) -> tuple[dict[str, Any], Arrays]:
         """JSON values and arrays to store."""

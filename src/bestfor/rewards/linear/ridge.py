@@ -33,6 +33,7 @@ from bestfor.rewards.features import FeatureConfig
 from bestfor.rewards.linear.pooled import PooledRidge, fit_pool, restore_pool
 from bestfor.rewards.model import RewardModel
 from bestfor.rewards.rows import FeatureRows, apply_rows, sum_by, with_intercept
+from bestfor.threads import for_size
 from bestfor.types import FloatArray, IntArray, RewardEstimate
 
 USER_INTERCEPT_VARIANCE = 10.0
@@ -249,13 +250,18 @@ class Ridge(RewardModel):
         self._pool = fit_pool(values, examples)
         target = (examples.utility - self._pool.centre) / self._pool.unit
         rows = FeatureRows(with_intercept(values), target, examples.user, examples.query)
+        with for_size(rows.z.shape[1]):
+            self._fit_users(rows, examples)
+
+    def _fit_users(self, rows: FeatureRows, examples: Examples) -> None:
+        """Fit every user's weights to rows on the pool's scale."""
         sums = sum_users(rows)
         slope, query = choose_ratios(sums, self.config.slope)
         self._ratios = {"slope": slope, "query": query}
         self._weights = solve_users(sums, slope, query)
         if self.config.abstain:
             ridge = self._pool.ridge.weights
-            shared = left_out_levels(target - apply_rows(rows.z, ridge), examples.query)
+            shared = left_out_levels(rows.y - apply_rows(rows.z, ridge), examples.query)
             self._abstained = abstaining(examples.user, left_out_errors(rows, sums, slope, query), shared)
 
     def _predict(self, examples: Examples) -> RewardEstimate:

@@ -29,6 +29,7 @@ from bestfor.rewards.model import UpdatableModel
 from bestfor.rewards.tastes.factors import JITTER, ItemTastes, learn_item_tastes, predict_item_tastes
 from bestfor.rewards.tastes.items import RatedItems, embed_items, list_items
 from bestfor.rewards.tastes.person import Person, PersonVariances, UserRatings, fit_person, person_without_ratings
+from bestfor.threads import for_size
 from bestfor.types import FloatArray, IntArray, RewardEstimate
 
 MANY = 32
@@ -99,10 +100,11 @@ class Tastes(UpdatableModel):
         near = self._nearness.between(self._vectors, self._vectors)
         noises, rounds = (self.config.general_noise, self.config.taste_noise), self.config.rounds
         votes = (target, examples.user, examples.query, items.row)
-        self._shared = learn_item_tastes(votes, near, noises, (tastes, rounds), rng=rng)
-        self._ratings = UserRatings.build(len(self._users), examples.user, items.row, examples.query, target)
-        self._factorise(near)
-        self._judge_users(near)
+        with for_size(len(near)):
+            self._shared = learn_item_tastes(votes, near, noises, (tastes, rounds), rng=rng)
+            self._ratings = UserRatings.build(len(self._users), examples.user, items.row, examples.query, target)
+            self._factorise(near)
+            self._judge_users(near)
 
     def _judge_users(self, near: FloatArray) -> None:
         """Leave-one-out errors of every user with and without a part of their own."""
@@ -137,12 +139,13 @@ class Tastes(UpdatableModel):
         present, starts = np.unique(codes[order], return_index=True)
         # many users at once: the kernel between all items costs less than one for each of them
         known = self._nearness.between(self._vectors, self._vectors) if len(present) > MANY else None
-        for user, rows in zip(present, np.split(order, starts[1:]), strict=True):
-            person, item = self._person(int(user), known), items.row[rows]
-            h, unsure = mean[item], variance[item]
-            part, left = person.predict(h[:, 1:], near[np.ix_(item, person.item)], own)
-            reward[rows] = h[:, 0] + part
-            wide[rows] = left + unsure[:, 0] + np.sum(unsure[:, 1:] * (person.taste**2 + person.spread), axis=1)
+        with for_size(len(self._keys)):
+            for user, rows in zip(present, np.split(order, starts[1:]), strict=True):
+                person, item = self._person(int(user), known), items.row[rows]
+                h, unsure = mean[item], variance[item]
+                part, left = person.predict(h[:, 1:], near[np.ix_(item, person.item)], own)
+                reward[rows] = h[:, 0] + part
+                wide[rows] = left + unsure[:, 0] + np.sum(unsure[:, 1:] * (person.taste**2 + person.spread), axis=1)
         self._note_new_users(examples, codes, "the mean of all users")
         std = self._unit * np.sqrt(wide + shared.noise - own + shared.level_scale)
         return RewardEstimate(self._centre + self._unit * reward, std, self._unit * np.sqrt(wide))

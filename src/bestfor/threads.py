@@ -1,0 +1,142 @@
+"""Limit matrix libraries to one thread for the length of a call, and give back what was set.
+
+Threads of a matrix product wait for each other by spinning. On a machine that others use too, the one that is waited
+for may have no core, and the others burn theirs: small products take many times as long with several threads as with
+one. How threads wait is read by OpenMP as it is loaded, so a library cannot choose it without changing it for
+everybody in the process; how many there are can be chosen for a call.
+
+What is limited lies on two levels. OpenMP, and MKL within torch, count per Python thread: other threads see nothing.
+OpenBLAS, which NumPy and SciPy bring, has one count for the process: it is one from the first call that begins
+to the last that ends, in whatever threads they run, and other work of the process finds it so meanwhile.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from threadpoolctl import ThreadpoolController
+
+SMALL = 512
+"""Rows of the largest square matrices that one thread serves as well as several."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run matrix products of this Python thread on one thread; may be nested, and entered by several at once."""
+    if getattr(_here, "limited", False):
+        yield
+        return
+    _here.limited = True
+    try:
+        with _process, _torch_products(), _openmp():
+            yield
+    finally:
+        _here.limited = False
+
+
+def for_size(size: int) -> AbstractContextManager[None]:
+    """Run on one thread where matrices are small, else on as many as are set.
+
+    Args:
+        size: rows of the largest square matrix of the work, for instance the features of a linear model.
+    """
+    return one_thread() if size <= SMALL else nullcontext()
+
+
+_here = threading.local()
+
+
+class _ProcessLimit:
+    """Keep BLAS at one thread from the first entry to the last exit."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._before: list[tuple[Any, int]] = []
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                found = [one for one in _libraries("blas") if getattr(one, "threading_layer", "") != "openmp"]
+                self._before = [(one, one.num_threads) for one in found]
+                for library in found:
+                    _set_for_all(library, 1)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                for library, count in self._before:
+                    _set_for_all(library, count)
+
+
+_process = _ProcessLimit()
+
+
+def _set_for_all(library: Any, count: int) -> None:  # noqa: ANN401 - threadpoolctl names no type
+    """Set a library's count for the process; threadpoolctl lets one thread do so until that thread gives it up."""
+    give_up = getattr(library, "clear_controlling_thread", None)
+    if give_up is not None:
+        give_up(force=True)
+    library.set_num_threads(count)
+    if give_up is not None:
+        give_up(force=True)
+
+
+@contextmanager
+def _openmp() -> Iterator[None]:
+    """Limit OpenMP for the calling thread."""
+    before = [(one, one.num_threads) for one in _libraries("openmp")]
+    for library, _ in before:
+        library.set_num_threads(1)
+    try:
+        yield
+    finally:
+        for library, count in before:
+            library.set_num_threads(count)
+
+
+def _libraries(sort: str) -> list[Any]:
+    return [one for one in _controller(len(sys.modules)).lib_controllers if one.user_api == sort and one.num_threads]
+
+
+@lru_cache(maxsize=1)
+def _controller(modules: int) -> ThreadpoolController:
+    """Find the loaded libraries, anew where modules were imported since, as they may have brought some."""
+    return ThreadpoolController()
+
+
+@contextmanager
+def _torch_products() -> Iterator[None]:
+    """Limit the MKL that is built into torch, which OpenMP's count does not reach after ``torch.set_num_threads``."""
+    torch = sys.modules.get("torch")
+    if torch is None or not hasattr(torch, "get_num_threads"):
+        yield
+        return
+    # Else torch would set this thread's count at its first product, over the limit.
+    torch.get_num_threads()
+    limit = _mkl_limit(str(torch.__file__))
+    if limit is None:
+        yield
+        return
+    before = limit(1)
+    try:
+        yield
+    finally:
+        limit(before)
+
+
+@lru_cache(maxsize=1)
+def _mkl_limit(torch: str) -> Any:  # noqa: ANN401 - a function of a shared library
+    """Find what sets MKL's count for the calling thread and returns the one before (0: none); None without MKL."""
+    try:
+        return ctypes.CDLL(str(Path(torch).parent / "lib" / "libtorch_cpu.so")).MKL_Set_Num_Threads_Local
+    except (OSError, AttributeError):
+        return None
