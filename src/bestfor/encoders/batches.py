@@ -167,6 +167,7 @@ class Batched(ABC):
         """Give a small model's batches a thread each on a CPU: side by side none waits for another.
 
         Whether it is done depends on the model alone, not on how many texts there are: a text's bits do not either.
+        Not side by side where inner layers are collected: that is not safe in threads with every transformers version.
         """
         self.single = device == "cpu" and sum(weight.numel() for weight in model.parameters()) <= SMALL_MODEL
         if self.single and side_by_side:

@@ -76,7 +76,6 @@ class HiddenEncoder(Batched):
         weights = hub.content_hash(path, self._model)
         self.signature = hash_text(f"{weights} {marks}")
         self._size_batches(BATCH_TOKENS, self._torch.device(self._device).type)
-        # Collecting inner layers is not safe in several threads with every version of transformers.
         self._share_threads(self._model, self._torch.device(self._device).type, side_by_side=layer == -1)
 
     def _tokens(self, texts: list[str]) -> tuple[dict[str, list[list[int]]], dict[str, int]]:
