@@ -19,6 +19,10 @@ Averaging = Literal["user", "query"]
 """Unit that carries the same weight in a mean: every user, or every query."""
 
 
+Interval = Literal["t", "bootstrap"]
+"""``t``: Student's t on user means, two-way where users share texts; ``bootstrap``: users drawn again."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """Number with its interval.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
 
-from bestfor.cli import demo, diagnose, doctor, fit, generate, measure, pool, predict, report, run
-from bestfor.errors import BestforError
+from bestfor.cli import demo, diagnose, doctor, fit, generate, kinds, measure, pool, predict, report, run
+from bestfor.errors import BestforError, InputError, nearest
 from bestfor.version import __version__
 
 app = typer.Typer(
@@ -45,6 +46,7 @@ app.command("predict")(predict.predict)
 app.command("diagnose")(diagnose.diagnose)
 app.command("report")(report.report)
 app.add_typer(pool.app, name="pool")
+app.command("kinds")(kinds.kinds)
 app.command("doctor")(doctor.doctor)
 
 
@@ -79,7 +81,14 @@ def _fail_io(error: OSError) -> int:
 
 def _usage(error: Exception) -> str:
     describe = getattr(error, "format_message", None)
-    return str(describe() if describe else error) or "no command (see bestfor --help)"
+    said = str(describe() if describe else error) or "no command (see bestfor --help)"
+    choice = re.fullmatch(
+        r"Invalid value for '([^']*)': (?:Value error, )?'(.*)' is not one of (.*)\.", said, re.DOTALL
+    )
+    if choice is None:
+        return said
+    option, found, known = choice.groups()
+    return str(InputError(option.split(" ")[0], f"'{found}'", nearest(found, re.findall("'([^']*)'", known))))
 
 
 def _fail(message: str, code: int) -> int:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bestfor import types
 from bestfor.cli._output import print_diagnosis, print_json, tell, writable
 from bestfor.errors import InputError
 
@@ -33,24 +34,16 @@ Std = Annotated[
     ),
 ]
 Scale = Annotated[
-    str,
-    typer.Option(
-        metavar="[utility|arbitrary]",
-        help="utility: rewards are predictions of the utility; arbitrary: only their order counts.",
-    ),
+    types.Scale, typer.Option(help="utility: rewards predict the utility; arbitrary: only their order counts.")
 ]
-Averaging = Annotated[
-    str, typer.Option(metavar="[user|query]", help="user: every user weighs the same; query: every query does.")
-]
+Averaging = Annotated[types.Averaging, typer.Option(help="user: every user weighs the same; query: every query does.")]
 Level = Annotated[float, typer.Option(help="Coverage of the intervals.")]
 Grid = Annotated[
     str, typer.Option(help="Where to draw curves, for example 1,2,4,8 (powers of two where nothing is said).")
 ]
 Interval = Annotated[
-    str,
-    typer.Option(
-        metavar="[t|bootstrap]", help="t, or bootstrap: users drawn again (shared texts do not count as random then)."
-    ),
+    types.Interval,
+    typer.Option(help="t, or bootstrap: users drawn again (shared texts do not count as random then)."),
 ]
 Seed = Annotated[int, typer.Option(help="Of the bootstrap.")]
 Rule = Annotated[
@@ -88,7 +81,7 @@ def diagnose(
     For example: bestfor diagnose scores.csv --reward judge --reward personal --out report.html
     """
     from bestfor.diagnostics import Settings
-    from bestfor.runs.table import TableColumns, diagnose_table, parse_averaging, parse_interval, parse_n, parse_scale
+    from bestfor.runs.table import TableColumns, diagnose_table, parse_n
 
     if os.path.isdir(table):  # unlike Path.is_dir, no error for a name that cannot be one
         raise InputError(str(table), "a folder", f"a table; bestfor run {table} diagnoses a run, whose folder this is")
@@ -96,9 +89,9 @@ def diagnose(
         writable(out, keep=table)
     rewards = tuple(reward or ["reward"])
     columns = TableColumns(user, query, rewards, utility, text, candidate, _stds(rewards, std or []))
-    curves, weights, kind = parse_n(n), parse_averaging(averaging), parse_interval(interval)
-    settings = Settings(curves, averaging=weights, level=level, interval=kind, seed=seed, rules=tuple(rule or ()))
-    _say(diagnose_table(table, columns, settings, scale=parse_scale(scale)).to_dict(), out, as_json)
+    rules = tuple(rule or ())
+    settings = Settings(parse_n(n), averaging=averaging, level=level, interval=interval, seed=seed, rules=rules)
+    _say(diagnose_table(table, columns, settings, scale=scale).to_dict(), out, as_json)
 
 
 def _say(diagnosis: dict[str, Any], out: Path | None, as_json: bool) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from itertools import chain, combinations, pairwise
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,7 +52,7 @@ from bestfor.errors import InputError
 from bestfor.files import hash_parts
 from bestfor.moved import renamed
 from bestfor.selection import Rule, named_rule
-from bestfor.types import Averaging, Estimate, FloatArray, IntArray
+from bestfor.types import Averaging, Estimate, FloatArray, IntArray, Interval
 
 __getattr__ = renamed(__name__, {"Frame": "Header", "Measured": "Panels"})
 
@@ -68,8 +68,6 @@ MOST_CANDIDATES = 1024
 
 ONE: LinearForm = {("one", 0): 1.0}
 MEAN: LinearForm = {("mean", 0): 1.0}
-Interval = Literal["t", "bootstrap"]
-"""``"t"``: Student's t on user means, two-way where users share texts. ``"bootstrap"``: users drawn again."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,16 @@ from bestfor.errors import InputError, nearest
 from bestfor.extras import require
 from bestfor.files import hash_text
 
+FORMS = {
+    "all-MiniLM-L6-v2": ("the default, an installed package: no network", ("models", "demo")),
+    "NAME or FOLDER": ("any sentence-transformers model", ("models",)),
+    "bfloat16:NAME": ("the same with 16-bit linear layers", ("models",)),
+    "onnx:NAME": ("the same by onnxruntime on the CPU", ("models", "onnx")),
+    "onnx-int8:NAME": ("the same with 8-bit weights", ("models", "onnx")),
+    "hidden:NAME": ("the mean of a language model's hidden states", ("models",)),
+    "hidden-last:NAME": ("the last of a language model's hidden states", ("models",)),
+}
+"""Forms of an encoder's name: what it is, and the extras of this package that it needs."""
 BACKENDS = ("torch", "bfloat16", "onnx", "onnx-int8")
 HIDDEN = ("hidden", "hidden-last")
 BATCH_TOKENS = {"torch": 256, "bfloat16": 512, "onnx": 128, "onnx-int8": 1}

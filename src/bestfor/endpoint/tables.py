@@ -14,7 +14,10 @@ from bestfor.errors import InputError
 
 
 class EndpointTable(BaseModel):
-    """Table of an OpenAI-compatible server; keys as in :class:`bestfor.endpoint.EndpointConfig` and its budget."""
+    """Table of an OpenAI-compatible server.
+
+    Keys as in :class:`bestfor.endpoint.EndpointConfig` and :class:`bestfor.endpoint.Budget`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -24,6 +24,8 @@ class EmbeddingSimilarity:
     """
 
     name = "embedding"
+    extras = ("models",)
+    keys = ("encoder",)
     many = True
     needs_reference = True
 

@@ -102,6 +102,8 @@ class JudgeMetric:
     """
 
     name = "judge"
+    extras = ("endpoint",)
+    keys = ("judge",)
     many = True
     partial = True
 

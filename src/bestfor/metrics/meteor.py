@@ -45,6 +45,7 @@ class Meteor(AgainstReference):
     """
 
     name = "meteor"
+    extras = ("metrics",)
 
     def __init__(self, *, wordnet: Any = None, split: Split | None = None) -> None:  # noqa: ANN401 - an optional library's class
         require("nltk.translate.meteor_score", "metrics")

@@ -26,6 +26,7 @@ class Ngrams(AgainstReference):
     """
 
     names = ("bleu", "chrf")
+    extras = ("metrics",)
 
     def __init__(self, name: str = "bleu") -> None:
         if name not in self.names:

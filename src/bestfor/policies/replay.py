@@ -29,6 +29,7 @@ class ReplayPolicy:
     """
 
     kind: ClassVar[str] = "replay"
+    keys: ClassVar[tuple[str, ...]] = ("model", "chunk")
 
     path: str | Path
     columns: Mapping[str, str] | None = None

@@ -13,7 +13,14 @@ from bestfor.errors import InputError, nearest
 from bestfor.policies.bm25 import Bm25
 from bestfor.types import FloatArray
 
-METHODS = ("bm25", "dense", "recency", "none")
+RETRIEVERS = {
+    "bm25": "the items that share most words with the query",
+    "dense": "the items nearest to the query in meaning, by a sentence encoder",
+    "recency": "the latest items",
+    "none": "no items",
+}
+"""Which of a user's items go into a prompt, by name."""
+METHODS = tuple(RETRIEVERS)
 DIGITS = 5
 """Scores are rounded to so many: equal texts tie whatever the order in which terms were added."""
 

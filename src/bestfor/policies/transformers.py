@@ -49,6 +49,7 @@ class TransformersPolicy:
 
     kind: ClassVar[str] = "transformers"
     tables: ClassVar[tuple[str, ...]] = ("adapters",)
+    extras: ClassVar[tuple[str, ...]] = ("models",)
 
     model: str | Path
     temperature: float = field(default=1.0, kw_only=True)

@@ -63,6 +63,9 @@ class RewardModel(ABC):
     baseline: ClassVar[bool] = False
     """Whether it learns nothing and is there to be compared with: reports draw it in grey."""
 
+    extras: ClassVar[tuple[str, ...]] = ()
+    """Optional parts of this package without which it cannot be fitted, beside what its encoder needs."""
+
     Config: ClassVar[type[BaseModel]] = NoOptions
     sliced: ClassVar[bool] = False
     """Whether every stored array with rows of users is named ``user.*``, so that one user is read without the rest."""

@@ -73,6 +73,7 @@ class Similarity(RewardModel):
     """Nearness to the user's own texts."""
 
     kind = "similarity"
+    extras = ("models",)
     scale = "arbitrary"
     Config = Config
 

@@ -89,7 +89,10 @@ class RewardTable(Section):
 
 
 class AdaptersTable(Section):
-    """Per-user LoRA on the policy's checkpoint, trained within the run."""
+    """Per-user LoRA on the policy's checkpoint, trained within the run.
+
+    Keys as in :class:`bestfor.policies.adapters.LoraSettings`.
+    """
 
     rank: int = Field(default=8, ge=1)
     alpha: float = Field(default=16.0, gt=0)
@@ -186,9 +189,12 @@ class SplitTable(Section):
 
 
 class FeedbackTable(Section):
-    """Verdicts of a reward model that candidates are revised after; keys as in ``FeedbackPolicy``.
+    """Verdicts of a reward model that candidates are revised after.
 
-    ``reward`` is the name of one of the run's reward models: it is fitted on candidates without feedback.
+    Keys as in :class:`bestfor.policies.feedback.FeedbackPolicy`.
+
+    Attributes:
+        reward: the name of one of the run's reward models, which is fitted on candidates without feedback.
     """
 
     reward: str
@@ -200,7 +206,15 @@ class FeedbackTable(Section):
 class PolicyTable(Section):
     """Policy that writes candidates (histories only).
 
-    ``options`` are for a class from outside; ``base``, with ``kind = "feedback"``, says who writes.
+    Keys as in the policies' own classes, in :class:`bestfor.runs.sampling.SamplingSettings` and
+    :class:`bestfor.runs.prompts.Prompting`.
+
+    Attributes:
+        retriever: how the user's earlier items of a prompt are chosen.
+        prompt: our own prompt, or the published one of a benchmark's task.
+        prompt_tokens: the most tokens of a prompt; by default the policy's own limit counts.
+        options: what a class from outside takes, ``kind = "package.module:Class"``.
+        base: who writes, with ``kind = "feedback"``: kind, model and the like.
     """
 
     kind: str = "transformers"

@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -29,11 +28,11 @@ from bestfor.diagnostics.calibration import (
     calibration_from_sums,
     check_std,
 )
-from bestfor.diagnostics.diagnose import Interval, Settings, choose_n, diagnose_blocks
+from bestfor.diagnostics.diagnose import Settings, choose_n, diagnose_blocks
 from bestfor.diagnostics.table.pools import Pools, pools_of
 from bestfor.diagnostics.table.rows import IN_RANGE, encode, largest_size, out_of_range, sort_rows
 from bestfor.errors import InputError, nearest
-from bestfor.types import Averaging, BoolArray, FloatArray, IntArray, Scale
+from bestfor.types import BoolArray, FloatArray, IntArray, Scale
 from bestfor.version import __version__
 
 __getattr__ = moved.renamed(__name__, {"Scores": "TableColumns"})
@@ -180,27 +179,6 @@ def _std(table: pa.Table, role: str, where: str) -> FloatArray:
     values = floats(table, role)
     check_std(where, values)
     return values
-
-
-def parse_scale(word: str) -> Scale:
-    """Check a scale that a person typed."""
-    if word not in ("utility", "arbitrary"):
-        raise InputError("--scale", f"'{word}'", nearest(word, ("utility", "arbitrary")))
-    return cast(Scale, word)
-
-
-def parse_averaging(word: str) -> Averaging:
-    """Check an averaging that a person typed."""
-    if word not in ("user", "query"):
-        raise InputError("--averaging", f"'{word}'", nearest(word, ("user", "query")))
-    return cast(Averaging, word)
-
-
-def parse_interval(word: str) -> Interval:
-    """Check a kind of interval that a person typed."""
-    if word not in ("t", "bootstrap"):
-        raise InputError("--interval", f"'{word}'", nearest(word, ("t", "bootstrap")))
-    return cast(Interval, word)
 
 
 def parse_n(words: str) -> list[int] | None:

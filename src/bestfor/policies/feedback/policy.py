@@ -58,6 +58,7 @@ class FeedbackPolicy:
     """
 
     kind: ClassVar[str] = "feedback"
+    keys: ClassVar[tuple[str, ...]] = ()
     tables: ClassVar[tuple[str, ...]] = ("base", "feedback")
 
     policy: Policy

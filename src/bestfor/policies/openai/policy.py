@@ -64,6 +64,7 @@ class OpenAIPolicy:
 
     kind: ClassVar[str] = "openai"
     tables: ClassVar[tuple[str, ...]] = ("endpoint",)
+    extras: ClassVar[tuple[str, ...]] = ("endpoint",)
 
     model: str
     base_url: str = field(default="", kw_only=True, repr=False)

@@ -80,6 +80,8 @@ def combine(
 class Ensemble(RewardModel):
     """Mean and disagreement of several models."""
 
+    extras = ("models",)
+
     kind = "ensemble"
     has_std = True
     Config = Config

@@ -202,6 +202,8 @@ def training_options(config: HeadsConfig, objective: Objective, **options: Any) 
 class HeadModel(RewardModel):
     """Everything but the loss: what ``point``, ``gaussian`` and ``bradley_terry`` share."""
 
+    extras = ("models",)
+
     sliced = True
     Config = HeadsConfig
 

@@ -122,6 +122,7 @@ class Judge(RewardModel):
     """A language model that scores candidates as the user would."""
 
     kind = "judge"
+    extras = ("endpoint",)
     scale = "arbitrary"
     Config = Config
     sliced = True

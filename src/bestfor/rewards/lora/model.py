@@ -59,6 +59,7 @@ class Lora(RewardModel):
     """
 
     kind = "lora"
+    extras = ("models",)
     sliced = True
     Config = Config
 
