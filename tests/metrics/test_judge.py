@@ -9,6 +9,7 @@ from bestfor.errors import BestforError, InputError
 from bestfor.metrics.base import Metric, Query
 from bestfor.metrics.judge import RUBRIC, JudgeConfig, JudgeMetric
 from bestfor.runs.config import parse_config
+from bestfor.testing.metrics import MetricTests
 from support.servers import DROP, HALF, error
 from support.servers import chat as answered
 
@@ -43,6 +44,12 @@ def judge(scripted):
     yield make
     for one in made:
         one.close()
+
+
+class TestJudge(MetricTests):
+    @pytest.fixture
+    def made(self, judge):
+        return judge(lambda request: scored(1 + len(text_of(request)) % 5))[0]
 
 
 def test_it_is_a_metric(judge):

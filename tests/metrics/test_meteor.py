@@ -11,6 +11,7 @@ from bestfor.metrics import make_metric
 from bestfor.metrics import meteor as module
 from bestfor.metrics.base import Metric, Query
 from bestfor.metrics.meteor import Meteor
+from bestfor.testing.metrics import MetricTests
 
 EMPTY = (
     "cntlist.rev", "index.sense", "index.adj", "index.adv", "index.verb", "data.adj", "data.adv", "data.verb",
@@ -47,6 +48,12 @@ def here(tmp_path, monkeypatch):
     yield Meteor()
     for stream in reader._data_file_map.values():
         stream.close()
+
+
+class TestMeteor(MetricTests):
+    @pytest.fixture
+    def made(self, here):
+        return here
 
 
 def expected(matches, chunks, text, reference):
