@@ -15,7 +15,10 @@ from bestfor.cli._output import print_json
 from bestfor.version import __version__
 
 PACKAGES = {
-    "core": ("numpy", "scipy", "pyarrow", "pydantic", "typer", "rich", "jinja2", "safetensors", "tomli-w", "rapidfuzz"),
+    "core": (
+        *("numpy", "scipy", "pyarrow", "pydantic", "typer", "rich", "jinja2", "safetensors", "tomli-w"),
+        *("rapidfuzz", "threadpoolctl"),
+    ),
     "models": ("torch", "transformers", "sentence-transformers", "peft", "scikit-learn"),
     "metrics": ("rouge-score", "sacrebleu", "nltk"),
     "endpoint": ("anyio", "openai"),
