@@ -7,7 +7,6 @@ import threading
 
 import numpy as np
 import pytest
-import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from bestfor import threads
@@ -15,6 +14,9 @@ from bestfor.data.candidates import Examples
 from bestfor.encoders import load_encoder
 from bestfor.rewards import build
 from bestfor.threads import SMALL, for_size, one_thread
+from support import later
+
+torch = later("torch")
 
 
 def counts():

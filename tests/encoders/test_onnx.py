@@ -4,20 +4,21 @@ import warnings
 
 import numpy as np
 import pytest
-import tokenizers
-import torch
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
-from tokenizers import Tokenizer
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from bestfor import rng
-from bestfor.encoders import load_encoder, onnx
-from bestfor.encoders.onnx import OnnxBody
+from bestfor.encoders import load_encoder
 from bestfor.errors import InputError
+from support import later, needs
 
-pytest.importorskip("onnxruntime")
-pytest.importorskip("onnx")
+modules = later("sentence_transformers.sentence_transformer.modules")
+onnx = later("bestfor.encoders.onnx", "torch")
+sentence_transformers = later("sentence_transformers")
+tokenizers = later("tokenizers")
+torch = later("torch")
+transformers = later("transformers")
+
+
+needs("onnxruntime", "onnx")
 
 WORDS = ["maps", "of", "rivers", "that", "nobody", "has", "drawn", "before", "the", "long", "winter"]
 
@@ -35,16 +36,20 @@ def model(tmp_path_factory):
     """A small random sentence-transformers model: two layers, mean pooling, unit length."""
     folder = tmp_path_factory.mktemp("model")
     vocabulary = {word: place for place, word in enumerate(["[PAD]", "[UNK]", *WORDS])}
-    raw = Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
+    raw = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
     raw.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="[UNK]", pad_token="[PAD]").save_pretrained(folder / "body")
-    config = BertConfig(
+    transformers.PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="[UNK]", pad_token="[PAD]").save_pretrained(
+        folder / "body"
+    )
+    config = transformers.BertConfig(
         vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64
     )
     torch.manual_seed(0)
-    BertModel(config).save_pretrained(folder / "body")
-    body = Transformer(str(folder / "body"), max_seq_length=64)
-    SentenceTransformer(modules=[body, Pooling(32, "mean"), Normalize()], device="cpu").save(str(folder / "whole"))
+    transformers.BertModel(config).save_pretrained(folder / "body")
+    body = modules.Transformer(str(folder / "body"), max_seq_length=64)
+    sentence_transformers.SentenceTransformer(
+        modules=[body, modules.Pooling(32, "mean"), modules.Normalize()], device="cpu"
+    ).save(str(folder / "whole"))
     return str(folder / "whole")
 
 
@@ -86,10 +91,10 @@ class Tiny:
     """A random transformer of a few hundred weights, in the shape of a first module."""
 
     def __init__(self):
-        config = BertConfig(
+        config = transformers.BertConfig(
             vocab_size=50, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=12
         )
-        self.auto_model = BertModel(config, add_pooling_layer=False).eval()
+        self.auto_model = transformers.BertModel(config, add_pooling_layer=False).eval()
 
     def __call__(self, features):
         return {**features, "token_embeddings": self.auto_model(**features).last_hidden_state}
@@ -101,18 +106,18 @@ def tiny():
 
 
 def test_a_graph_is_kept_checked_and_made_again_silently(tiny, tmp_path, monkeypatch, caplog, capfd):
-    OnnxBody(tiny, NAMES, "key", folder=tmp_path)
+    onnx.OnnxBody(tiny, NAMES, "key", folder=tmp_path)
     (path,) = onnx._place("key", NAMES, False, tmp_path).glob("*.onnx")
     assert hashlib.sha256(path.read_bytes()).hexdigest() == path.stem
     with monkeypatch.context() as patch:
         patch.setattr(onnx, "_export", None)
-        OnnxBody(tiny, NAMES, "key", folder=tmp_path)
+        onnx.OnnxBody(tiny, NAMES, "key", folder=tmp_path)
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
     handlers = list(logging.getLogger().handlers)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        OnnxBody(tiny, NAMES, "key", folder=tmp_path)
+        onnx.OnnxBody(tiny, NAMES, "key", folder=tmp_path)
     assert path.read_bytes() == whole, "the same export gives the same bytes"
     assert capfd.readouterr() == ("", "")
     assert caplog.records == []
@@ -123,11 +128,11 @@ def test_a_graph_is_kept_checked_and_made_again_silently(tiny, tmp_path, monkeyp
 def test_a_graph_that_differs_from_its_model_is_refused_and_not_kept(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(onnx, "SLACK", 0.0)
     with pytest.raises(InputError, match="other vectors at 1 x 8 tokens; expected the model's own; use 'torch'"):
-        OnnxBody(tiny, NAMES, "key", folder=tmp_path)
+        onnx.OnnxBody(tiny, NAMES, "key", folder=tmp_path)
     assert not list(tmp_path.rglob("*.onnx"))
 
 
 def test_a_model_without_onnx_form_is_named(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(onnx, "OPSET", 5)
     with pytest.raises(InputError, match="has no ONNX form"):
-        OnnxBody(tiny, NAMES, "key", folder=tmp_path)
+        onnx.OnnxBody(tiny, NAMES, "key", folder=tmp_path)

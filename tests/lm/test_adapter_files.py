@@ -5,11 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import save_file
 
 from bestfor.errors import InputError
-from bestfor.lm.adapter_files import SHARED, AdapterStore, LazyAdapters, file_of
+from support import later
+
+adapter_files = later("bestfor.lm.adapter_files", "torch")
+safetensors_torch = later("safetensors.torch")
+torch = later("torch")
+
 
 BASE = "0123456789abcdef"
 LAYER = "layers.0.self_attn.q_proj"
@@ -40,12 +43,12 @@ def reads(monkeypatch):
 
 
 def written(folder, users, shared=True):
-    store = AdapterStore(folder, base=BASE)
+    store = adapter_files.AdapterStore(folder, base=BASE)
     if shared:
         store.write(None, layers(0))
     for seed, user in enumerate(users, start=1):
         store.write(user, layers(seed))
-    return AdapterStore(folder, base=BASE)
+    return adapter_files.AdapterStore(folder, base=BASE)
 
 
 def test_a_user_wears_the_sum_of_the_shared_and_their_own(tmp_path):
@@ -58,7 +61,7 @@ def test_a_user_wears_the_sum_of_the_shared_and_their_own(tmp_path):
 
 
 def test_layers_may_differ_between_both(tmp_path):
-    store = AdapterStore(tmp_path, base=BASE)
+    store = adapter_files.AdapterStore(tmp_path, base=BASE)
     store.write(None, layers(0, names=("a", "b")))
     store.write("ann", layers(1, rank=3, names=("b", "c")))
     found = store.of("ann")
@@ -66,7 +69,7 @@ def test_layers_may_differ_between_both(tmp_path):
 
 
 def test_without_files_nothing_is_worn(tmp_path):
-    store = AdapterStore(tmp_path / "absent", base=BASE)
+    store = adapter_files.AdapterStore(tmp_path / "absent", base=BASE)
     assert dict(store.of("ann")) == {}
     assert dict(store.of(None)) == {}
     store.write("ann", layers(1))
@@ -74,40 +77,40 @@ def test_without_files_nothing_is_worn(tmp_path):
 
 
 def test_equal_updates_make_equal_files(tmp_path):
-    first = AdapterStore(tmp_path / "a", base=BASE).write("ann", layers(1, names=("x", "y")))
+    first = adapter_files.AdapterStore(tmp_path / "a", base=BASE).write("ann", layers(1, names=("x", "y")))
     turned = dict(reversed(layers(1, names=("x", "y")).items()))
-    second = AdapterStore(tmp_path / "b", base=BASE).write("bob", turned)
+    second = adapter_files.AdapterStore(tmp_path / "b", base=BASE).write("bob", turned)
     assert first == second
-    assert first == hashlib.sha256((tmp_path / "a" / file_of("ann")).read_bytes()).hexdigest()
+    assert first == hashlib.sha256((tmp_path / "a" / adapter_files.file_of("ann")).read_bytes()).hexdigest()
     doubled = {name: (down.double(), up.double()) for name, (down, up) in turned.items()}
-    assert AdapterStore(tmp_path / "b", base=BASE).write("bob", doubled) == first
-    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == [file_of("bob")]
+    assert adapter_files.AdapterStore(tmp_path / "b", base=BASE).write("bob", doubled) == first
+    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == [adapter_files.file_of("bob")]
 
 
 def test_files_are_read_when_asked_for_and_once(tmp_path, reads):
     store = written(tmp_path, ["ann", "bob", "eve"])
     assert reads == []
-    lent = LazyAdapters(store, ["ann", "bob", "ann", None])
+    lent = adapter_files.LazyAdapters(store, ["ann", "bob", "ann", None])
     assert len(lent) == 4
     assert len(lent[1:]) == 3
     assert reads == []
     for _ in range(3):
         assert list(lent[0]) == [LAYER]
-    assert reads == [file_of("ann"), SHARED]
+    assert reads == [adapter_files.file_of("ann"), adapter_files.SHARED]
     assert lent[1:][0] is store.of("bob")
-    assert reads == [file_of("ann"), SHARED, file_of("bob")]
+    assert reads == [adapter_files.file_of("ann"), adapter_files.SHARED, adapter_files.file_of("bob")]
 
 
 def test_memory_is_bounded_and_the_least_recently_used_goes(tmp_path, reads):
     users = ["ann", "bob", "cyd", "dan"]
     written(tmp_path, users, shared=False)
-    store = AdapterStore(tmp_path, base=BASE, most=2 * PAIR_BYTES)
+    store = adapter_files.AdapterStore(tmp_path, base=BASE, most=2 * PAIR_BYTES)
     store.of("ann"), store.of("bob"), store.of("ann"), store.of("cyd")
     reads.clear()
     store.of("ann"), store.of("cyd")
     assert reads == []
     store.of("bob")
-    assert reads[0] == file_of("bob")
+    assert reads[0] == adapter_files.file_of("bob")
     for user in users * 3:
         store.of(user)
         assert store.kept <= 2 * PAIR_BYTES
@@ -115,7 +118,7 @@ def test_memory_is_bounded_and_the_least_recently_used_goes(tmp_path, reads):
 
 def test_what_is_larger_than_the_bound_is_lent_but_not_kept(tmp_path):
     written(tmp_path, ["ann"], shared=False)
-    store = AdapterStore(tmp_path, base=BASE, most=PAIR_BYTES - 1)
+    store = adapter_files.AdapterStore(tmp_path, base=BASE, most=PAIR_BYTES - 1)
     assert list(store.of("ann")) == [LAYER]
     assert store.kept == 0
 
@@ -137,12 +140,12 @@ def test_any_user_id_has_a_file(tmp_path, user):
 
 def test_an_id_that_is_no_text_is_bad_input(tmp_path):
     with pytest.raises(InputError, match="written as UTF-8"):
-        AdapterStore(tmp_path, base=BASE).of("\ud800")
+        adapter_files.AdapterStore(tmp_path, base=BASE).of("\ud800")
 
 
 def test_another_base_is_refused(tmp_path):
     written(tmp_path, ["ann"])
-    other = AdapterStore(tmp_path, base="f" * 16)
+    other = adapter_files.AdapterStore(tmp_path, base="f" * 16)
     for user in (None, "ann"):
         with pytest.raises(InputError, match="another base \\(0123456789ab") as caught:
             other.of(user)
@@ -150,13 +153,13 @@ def test_another_base_is_refused(tmp_path):
 
 
 def test_a_missing_file_is_an_error_where_it_is_expected(tmp_path):
-    digest = AdapterStore(tmp_path, base=BASE).write("ann", layers(1))
-    store = AdapterStore(tmp_path, base=BASE)
+    digest = adapter_files.AdapterStore(tmp_path, base=BASE).write("ann", layers(1))
+    store = adapter_files.AdapterStore(tmp_path, base=BASE)
     store.expect("ann", digest)
-    (tmp_path / file_of("ann")).unlink()
+    (tmp_path / adapter_files.file_of("ann")).unlink()
     with pytest.raises(InputError, match=f"no file; expected an adapter with sha256 {digest[:16]}"):
         store.of("ann")
-    (tmp_path / file_of("ann")).mkdir()
+    (tmp_path / adapter_files.file_of("ann")).mkdir()
     with pytest.raises(InputError, match="no adapter"):
         store.of("ann")
 
@@ -164,22 +167,22 @@ def test_a_missing_file_is_an_error_where_it_is_expected(tmp_path):
 @pytest.mark.parametrize("kept", [0, 5, 8, 60, -1])
 def test_a_torn_file_is_an_error(tmp_path, kept):
     written(tmp_path, ["ann"])
-    path = tmp_path / file_of("ann")
+    path = tmp_path / adapter_files.file_of("ann")
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(InputError, match="damaged adapter") as caught:
-        AdapterStore(tmp_path, base=BASE).of("ann")
+        adapter_files.AdapterStore(tmp_path, base=BASE).of("ann")
     assert "\n" not in str(caught.value)
 
 
 def test_any_changed_bit_is_an_error_where_the_file_is_expected(tmp_path):
-    digest = AdapterStore(tmp_path, base=BASE).write("ann", layers(1))
-    path = tmp_path / file_of("ann")
+    digest = adapter_files.AdapterStore(tmp_path, base=BASE).write("ann", layers(1))
+    path = tmp_path / adapter_files.file_of("ann")
     content = bytearray(path.read_bytes())
     for place in range(0, len(content), 7):
         changed = content.copy()
         changed[place] ^= 1
         path.write_bytes(changed)
-        store = AdapterStore(tmp_path, base=BASE)
+        store = adapter_files.AdapterStore(tmp_path, base=BASE)
         store.expect("ann", digest)
         with pytest.raises(InputError):
             store.of("ann")
@@ -197,16 +200,16 @@ def test_an_expectation_holds_for_what_was_read_before(tmp_path):
 @pytest.mark.parametrize(
     "tensors",
     [
-        {"m.lora_A.weight": torch.zeros(2, 6)},
-        {"m.lora_A.weight": torch.zeros(2, 6), "m.lora_B.weight": torch.zeros(4, 3)},
-        {"m.lora_A.weight": torch.zeros(6), "m.lora_B.weight": torch.zeros(4)},
-        {"m.lora_A.weight": torch.zeros(2, 6), "m.lora_B.weight": torch.full((4, 2), float("nan"))},
+        lambda: {"m.lora_A.weight": torch.zeros(2, 6)},
+        lambda: {"m.lora_A.weight": torch.zeros(2, 6), "m.lora_B.weight": torch.zeros(4, 3)},
+        lambda: {"m.lora_A.weight": torch.zeros(6), "m.lora_B.weight": torch.zeros(4)},
+        lambda: {"m.lora_A.weight": torch.zeros(2, 6), "m.lora_B.weight": torch.full((4, 2), float("nan"))},
     ],
 )
 def test_matrices_that_make_no_update_are_refused(tmp_path, tensors):
-    save_file(tensors, tmp_path / SHARED, {"bestfor": json.dumps({"base": BASE})})
+    safetensors_torch.save_file(tensors(), tmp_path / adapter_files.SHARED, {"bestfor": json.dumps({"base": BASE})})
     with pytest.raises(InputError, match="'m'"):
-        AdapterStore(tmp_path, base=BASE).of(None)
+        adapter_files.AdapterStore(tmp_path, base=BASE).of(None)
 
 
 def test_updates_of_other_shapes_than_for_all_are_refused(tmp_path):
@@ -217,7 +220,7 @@ def test_updates_of_other_shapes_than_for_all_are_refused(tmp_path):
 
 
 def test_what_is_not_finite_is_never_written(tmp_path):
-    store = AdapterStore(tmp_path, base=BASE)
+    store = adapter_files.AdapterStore(tmp_path, base=BASE)
     with pytest.raises(InputError, match="not finite"):
         store.write("ann", {LAYER: (torch.full((2, 6), float("inf")), torch.zeros(4, 2))})
     assert list(tmp_path.iterdir()) == []
@@ -227,7 +230,7 @@ def test_threads_share_a_store(tmp_path, reads):
     users = [f"u{index}" for index in range(12)]
     store = written(tmp_path, users)
     expected = {user: product(store.of(user))[LAYER] for user in users}
-    store = AdapterStore(tmp_path, base=BASE)
+    store = adapter_files.AdapterStore(tmp_path, base=BASE)
     reads.clear()
     start = threading.Barrier(8)
 
@@ -239,13 +242,13 @@ def test_threads_share_a_store(tmp_path, reads):
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, range(8)))
-    assert sorted(reads) == sorted([SHARED, *(file_of(user) for user in users)])
+    assert sorted(reads) == sorted([adapter_files.SHARED, *(adapter_files.file_of(user) for user in users)])
 
 
 def test_threads_share_a_store_that_forgets(tmp_path):
     users = [f"u{index}" for index in range(6)]
     written(tmp_path, users)
-    store = AdapterStore(tmp_path, base=BASE, most=4 * PAIR_BYTES)
+    store = adapter_files.AdapterStore(tmp_path, base=BASE, most=4 * PAIR_BYTES)
 
     def work(offset):
         return all(store.of(users[(offset + step) % 6])[LAYER][0].shape == (4, 6) for step in range(30))

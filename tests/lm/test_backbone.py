@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from bestfor.errors import InputError
-from bestfor.lm.states import Backbone
+from support import later
+
+states = later("bestfor.lm.states", "torch")
 
 
 def read(backbone, tokens):
@@ -34,7 +36,7 @@ def test_a_candidate_without_words_has_a_token(backbones):
 
 
 def test_encoders_read_no_chat(backbones):
-    bert = Backbone(backbones("bert").name)
+    bert = states.Backbone(backbones("bert").name)
     bert.tokenizer.chat_template = None
     prompt, text = bert.encode("q", "a question", ["an answer"])
     assert prompt == tuple(bert.tokenizer("a question")["input_ids"])
@@ -43,7 +45,7 @@ def test_encoders_read_no_chat(backbones):
 
 @pytest.mark.parametrize("name", ["qwen2", "bert"])
 def test_what_is_too_long_is_cut_where_it_matters_least(backbones, name):
-    backbone = Backbone(backbones(name).name, limit=40)
+    backbone = states.Backbone(backbones(name).name, limit=40)
     long = " ".join(f"word{place}" for place in range(200))
     shown = ["the newest of them", "the older one of both", "the oldest that there is"]
     prompt, text = backbone.encode("long", long, ["a short answer"])
@@ -61,7 +63,7 @@ def test_what_is_too_long_is_cut_where_it_matters_least(backbones, name):
 
 
 def test_a_text_that_leaves_no_room_is_bad_input(backbones):
-    backbone = Backbone(backbones("qwen2").name, limit=24)
+    backbone = states.Backbone(backbones("qwen2").name, limit=24)
     with pytest.raises(InputError, match=r"query 'q': found a text of \d+ tokens; expected at most 16") as caught:
         backbone.encode("q", "a question that is somewhat longer than that", ["word " * 40])
     assert "\n" not in str(caught.value)
@@ -69,11 +71,11 @@ def test_a_text_that_leaves_no_room_is_bad_input(backbones):
 
 def test_a_limit_beyond_the_models_is_bad_input(backbones):
     with pytest.raises(InputError, match="found 513 tokens; expected at most 512, which the model takes"):
-        Backbone(backbones("qwen2").name, limit=513)
+        states.Backbone(backbones("qwen2").name, limit=513)
 
 
 def test_prompts_without_a_template(backbones):
-    backbone = Backbone(backbones("qwen2").name)
+    backbone = states.Backbone(backbones("qwen2").name)
     backbone.tokenizer.chat_template = None
     prompt, _ = backbone.encode("q", "a question", ["an answer"])
     assert read(backbone, prompt).endswith("a question\n\n")
@@ -81,7 +83,7 @@ def test_prompts_without_a_template(backbones):
 
 
 def test_the_same_files_have_the_same_fingerprint(backbones):
-    first, second = Backbone(backbones("qwen2").name), Backbone(backbones("qwen3").name)
+    first, second = states.Backbone(backbones("qwen2").name), states.Backbone(backbones("qwen3").name)
     assert first.fingerprint == backbones("qwen2").fingerprint != second.fingerprint
     assert first.hidden == 16
 
@@ -91,7 +93,7 @@ def test_weights_that_are_a_pickle_are_refused(backbones, tmp_path):
     folder = Path(shutil.copytree(backbones("qwen2").name, tmp_path / "pickled"))
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(InputError, match=r"no usable model .*with its weights as safetensors"):
-        _ = Backbone(str(folder)).model
+        _ = states.Backbone(str(folder)).model
 
 
 def test_code_in_a_checkpoint_is_neither_run_nor_asked_about(backbones, tmp_path, monkeypatch, capfd):
@@ -102,7 +104,7 @@ def test_code_in_a_checkpoint_is_neither_run_nor_asked_about(backbones, tmp_path
     (folder / "config.json").write_text(json.dumps({**settings, "model_type": "own", "auto_map": code}))
     (folder / "own.py").write_text(f"open({str(path)!r}, 'w').close()")
     with pytest.raises(InputError, match="no usable model") as caught:
-        Backbone(str(folder))
+        states.Backbone(str(folder))
     assert not path.exists()
     assert "\n" not in str(caught.value)
     assert capfd.readouterr().out == ""

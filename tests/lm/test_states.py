@@ -3,15 +3,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bestfor.errors import InputError
-from bestfor.lm.packing import Pack, attention_mask, states_behind, states_repeated
-from bestfor.lm.passes import plan, states_of
-from bestfor.lm.states import Backbone
+from support import later
 from support.backbones import KINDS, RAGGED, adapter, only, packs_of, plain, start_of, visible
+
+lm_states = later("bestfor.lm.states", "torch")
+packing = later("bestfor.lm.packing", "torch")
+passes = later("bestfor.lm.passes", "torch")
+torch = later("torch")
 
 
 @pytest.mark.parametrize("tokens", [1, 24, 10_000])
@@ -20,7 +22,7 @@ def test_states_are_those_of_each_pair_alone(backbones, name, tokens):
     backbone = backbones(name)
     packs = packs_of(RAGGED)
     adapters = [adapter(backbone.model, name, seed, rank=1 + seed) for seed in range(4)] + [{}]
-    found = states_of(backbone, packs, adapters, tokens=tokens)
+    found = passes.states_of(backbone, packs, adapters, tokens=tokens)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, plain(backbone, name, packs, adapters), atol=2e-5)
 
@@ -31,7 +33,7 @@ def test_models_that_cannot_pack_get_rows(backbones):
     assert [backbones(name).repeats for name in KINDS] == [True, True, True, True, False]
     # texts without a prompt have nothing to share
     for name, rows in (("qwen2", 6), ("bert", 13)):
-        (batch,) = plan(backbones(name), packs_of(RAGGED), 10_000)
+        (batch,) = passes.plan(backbones(name), packs_of(RAGGED), 10_000)
         assert len(batch.packs) == rows
 
 
@@ -41,15 +43,15 @@ def test_models_of_other_kinds_are_read_as_they_can(backbones, monkeypatch, name
     start_of(monkeypatch, 2.0)
     assert (backbone.causal, backbone.packs, backbone.repeats) == (True, False, repeats)
     packs = packs_of([*RAGGED[:4], (30, [5, 3, 9, 12])])
-    batches = plan(backbone, packs, 200)
+    batches = passes.plan(backbone, packs, 200)
     assert any(batch.way == "repeated" for batch in batches) == repeats
-    found = states_of(backbone, packs, [{}] * 5, tokens=200)
+    found = passes.states_of(backbone, packs, [{}] * 5, tokens=200)
     np.testing.assert_allclose(found, plain(backbone, name, packs, [{}] * 5), atol=2e-5)
 
 
 def test_backbones_are_decoders_or_encoders(backbones):
     assert not backbones("deberta").causal
-    assert states_of(backbones("deberta"), packs_of(RAGGED[:1]), [{}], tokens=64).shape == (3, 16)
+    assert passes.states_of(backbones("deberta"), packs_of(RAGGED[:1]), [{}], tokens=64).shape == (3, 16)
     with pytest.raises(InputError, match="an encoder-decoder model; expected a decoder or an encoder"):
         backbones("t5")
 
@@ -59,10 +61,10 @@ def test_users_of_one_batch_wear_their_own(backbones, name):
     backbone = backbones(name)
     packs = packs_of([(4, [3, 5])] * 3 + [(6, [2])] * 2)
     adapters = [adapter(backbone.model, name, seed) for seed in (0, 1, 2, 2)] + [{}]
-    together = states_of(backbone, packs, adapters, tokens=10_000)
-    apart = [states_of(backbone, [one], [own], tokens=10_000) for one, own in zip(packs, adapters, strict=True)]
+    together = passes.states_of(backbone, packs, adapters, tokens=10_000)
+    apart = [passes.states_of(backbone, [one], [own], tokens=10_000) for one, own in zip(packs, adapters, strict=True)]
     np.testing.assert_allclose(together, np.concatenate(apart), atol=2e-5)
-    assert np.abs(together - states_of(backbone, packs, [{}] * 5, tokens=10_000))[:8].max() > 1e-2
+    assert np.abs(together - passes.states_of(backbone, packs, [{}] * 5, tokens=10_000))[:8].max() > 1e-2
 
 
 WAYS = [(name, way) for name in ("qwen2", "qwen3", "gpt2") for way in ("together", "behind", "repeated", "apart")]
@@ -75,23 +77,23 @@ def test_ways_to_read_change_nothing(backbones, monkeypatch, name, way):
     adapters = [adapter(backbone.model, name, seed) for seed in range(5)]
     start_of(monkeypatch, 2.0)
     only(monkeypatch, way)
-    batches = plan(backbone, packs, 100)
+    batches = passes.plan(backbone, packs, 100)
     expected = "together" if way == "apart" else way
     most = {"repeated": 100 // (9 + 5), "apart": 1}.get(way, 12)
     assert max(len(batch.packs[0].texts) for batch in batches if batch.way == expected) == most
     # users share batches, but for one way
     assert any(len(batch.packs) > 1 for batch in batches if batch.way == expected) == (way != "repeated")
-    found = states_of(backbone, packs, adapters, tokens=100)
+    found = passes.states_of(backbone, packs, adapters, tokens=100)
     np.testing.assert_allclose(found, plain(backbone, name, packs, adapters), atol=2e-5)
 
 
 @pytest.mark.parametrize(("name", "way"), [("qwen2", "together"), ("qwen3", "behind"), ("mistral", "repeated")])
 def test_mean_states_are_those_of_each_pair_alone(backbones, monkeypatch, name, way):
     model = backbones(name).model
-    backbone = Backbone(backbones(name).name, pooling="mean")
+    backbone = lm_states.Backbone(backbones(name).name, pooling="mean")
     packs = packs_of(RAGGED)
     only(monkeypatch, way)
-    found = states_of(backbone, packs, [{}] * len(packs), tokens=60)
+    found = passes.states_of(backbone, packs, [{}] * len(packs), tokens=60)
     expected = []
     for pack in packs:
         for text in pack.texts:
@@ -106,7 +108,7 @@ def test_equal_batches_give_equal_bits(backbones):
     packs = packs_of(RAGGED)
     adapters = [adapter(backbone.model, "qwen3", seed) for seed in range(5)]
     for tokens in (24, 10_000):
-        first, second = (states_of(backbone, packs, adapters, tokens=tokens) for _ in range(2))
+        first, second = (passes.states_of(backbone, packs, adapters, tokens=tokens) for _ in range(2))
         assert first.tobytes() == second.tobytes()
 
 
@@ -116,7 +118,7 @@ def test_threads_that_share_a_backbone_wear_their_own(backbones):
     adapters = [adapter(backbone.model, "qwen2", seed) for seed in range(4)]
 
     def work(seed):
-        return states_of(backbone, packs, [adapters[seed]], tokens=40)
+        return passes.states_of(backbone, packs, [adapters[seed]], tokens=40)
 
     alone = [work(seed) for seed in range(4)]
     with ThreadPoolExecutor(4) as pool:
@@ -128,21 +130,21 @@ def test_threads_that_share_a_backbone_wear_their_own(backbones):
 def test_a_text_does_not_see_its_neighbours(backbones, tokens):
     backbone = backbones("qwen2")
     (pack,) = packs_of([(6, [4, 7, 5, 3])])
-    before = states_of(backbone, [pack], [{}], tokens=tokens)
+    before = passes.states_of(backbone, [pack], [{}], tokens=tokens)
     changed = replace(pack, texts=(pack.texts[0], tuple(reversed(pack.texts[1])), *pack.texts[2:]))
-    after = states_of(backbone, [changed], [{}], tokens=tokens)
+    after = passes.states_of(backbone, [changed], [{}], tokens=tokens)
     assert np.array_equal(before[[0, 2, 3]], after[[0, 2, 3]])
     assert np.abs(before[1] - after[1]).max() > 1e-3
 
 
 def test_bfloat16_is_near_float32(backbones):
     backbone = backbones("qwen2")
-    half = Backbone(backbone.name, dtype="bfloat16")
+    half = lm_states.Backbone(backbone.name, dtype="bfloat16")
     packs = packs_of(RAGGED)
     adapters = [adapter(backbone.model, "qwen2", seed) for seed in range(5)]
     expected = plain(backbone, "qwen2", packs, adapters)
     for tokens in (16, 10_000):
-        found = states_of(half, packs, adapters, tokens=tokens)
+        found = passes.states_of(half, packs, adapters, tokens=tokens)
         assert found.dtype == np.float32
         assert np.abs(found - expected).mean() < 2e-2 * np.abs(expected).mean()
 
@@ -157,8 +159,8 @@ def test_ragged_packs_come_back_in_order(backbones, shapes, tokens, start):
     packs = packs_of(shapes)
     with pytest.MonkeyPatch.context() as patch:
         start_of(patch, start)
-        batches = plan(backbone, packs, tokens)
-        found = states_of(backbone, packs, [{}] * len(packs), tokens=tokens)
+        batches = passes.plan(backbone, packs, tokens)
+        found = passes.states_of(backbone, packs, [{}] * len(packs), tokens=tokens)
     rows = np.concatenate([pack.rows for batch in batches for pack in batch.packs] or [[]])
     assert sorted(rows) == list(range(sum(len(sizes) for _, sizes in shapes)))
     assert all(batch.size <= tokens or len(batch.packs) == 1 for batch in batches)
@@ -167,15 +169,15 @@ def test_ragged_packs_come_back_in_order(backbones, shapes, tokens, start):
 
 
 def test_nothing_to_score(backbones):
-    assert states_of(backbones("qwen2"), [], [], tokens=64).shape == (0, 16)
-    empty = Pack((1, 2), (), np.arange(0))
-    assert states_of(backbones("qwen2"), [empty], [{}], tokens=64).shape == (0, 16)
+    assert passes.states_of(backbones("qwen2"), [], [], tokens=64).shape == (0, 16)
+    empty = packing.Pack((1, 2), (), np.arange(0))
+    assert passes.states_of(backbones("qwen2"), [empty], [{}], tokens=64).shape == (0, 16)
 
 
 def test_the_mask_is_that_of_the_layout(backbones):
     backbone = backbones("qwen2")
     layout = backbone.layout(packs_of(RAGGED))
-    mask = attention_mask(layout.owner, layout.owner.shape[1], torch.zeros(0))
+    mask = packing.attention_mask(layout.owner, layout.owner.shape[1], torch.zeros(0))
     assert np.array_equal((mask == 0).numpy()[:, 0], visible(layout))
 
 
@@ -183,7 +185,7 @@ def test_gradients_and_modes_are_left_as_they_were(backbones):
     backbone = backbones("qwen2")
     backbone.model.train()
     try:
-        states_of(backbone, packs_of(RAGGED), [{}] * 5, tokens=24)
+        passes.states_of(backbone, packs_of(RAGGED), [{}] * 5, tokens=24)
         assert backbone.model.training
     finally:
         backbone.model.eval()
@@ -196,7 +198,7 @@ def test_gradients_and_modes_are_left_as_they_were(backbones):
 def test_an_update_of_a_layer_that_is_not_there_is_bad_input(backbones):
     wrong = {"layers9": (torch.zeros(1, 16), torch.zeros(16, 1))}
     with pytest.raises(InputError, match="'layers9'"):
-        states_of(backbones("qwen2"), packs_of(RAGGED[:1]), [wrong], tokens=64)
+        passes.states_of(backbones("qwen2"), packs_of(RAGGED[:1]), [wrong], tokens=64)
 
 
 def test_one_text_behind_a_cache(backbones):
@@ -204,5 +206,7 @@ def test_one_text_behind_a_cache(backbones):
     packs = packs_of([(5, [3, 2]), (2, [6])])
     expected = plain(backbone, "gpt2", packs, [{}] * 2)
     with torch.no_grad():
-        np.testing.assert_allclose(states_behind(backbone.model, packs, 1, backbone.pad), expected, atol=2e-5)
-        np.testing.assert_allclose(states_repeated(backbone.model, packs[1], backbone.pad), expected[2:], atol=2e-5)
+        np.testing.assert_allclose(packing.states_behind(backbone.model, packs, 1, backbone.pad), expected, atol=2e-5)
+        np.testing.assert_allclose(
+            packing.states_repeated(backbone.model, packs[1], backbone.pad), expected[2:], atol=2e-5
+        )

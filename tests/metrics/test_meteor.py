@@ -2,9 +2,7 @@
 
 import pickle
 
-import nltk
 import pytest
-from nltk.corpus.reader.wordnet import WordNetCorpusReader
 
 from bestfor.errors import BestforError
 from bestfor.metrics import make_metric
@@ -12,6 +10,11 @@ from bestfor.metrics import meteor as module
 from bestfor.metrics.base import Metric, Query
 from bestfor.metrics.meteor import Meteor
 from bestfor.testing.metrics import MetricTests
+from support import later
+
+nltk = later("nltk")
+reader_wordnet = later("nltk.corpus.reader.wordnet")
+
 
 EMPTY = (
     "cntlist.rev", "index.sense", "index.adj", "index.adv", "index.verb", "data.adj", "data.adv", "data.verb",
@@ -43,7 +46,7 @@ def write_data(root):
 def here(tmp_path, monkeypatch):
     write_data(tmp_path)
     monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
-    reader = WordNetCorpusReader(str(tmp_path / "corpora" / "wordnet"), object())
+    reader = reader_wordnet.WordNetCorpusReader(str(tmp_path / "corpora" / "wordnet"), object())
     monkeypatch.setattr(module, "_wordnet", lambda: reader)
     yield Meteor()
     for stream in reader._data_file_map.values():

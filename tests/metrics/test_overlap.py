@@ -1,20 +1,26 @@
 import pickle
 import string
 import sys
+from functools import cache
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rouge_score.rouge_scorer import RougeScorer
-from rouge_score.tokenizers import DefaultTokenizer
 
 from bestfor.errors import InputError, MissingExtraError
 from bestfor.metrics import overlap
 from bestfor.metrics.base import Metric, Query
 from bestfor.metrics.overlap import Overlap, subsequences, words
+from support import later
 
-PACKAGE = {stemmer: RougeScorer(list(Overlap.names), use_stemmer=stemmer) for stemmer in (False, True)}
+rouge_scorer = later("rouge_score.rouge_scorer")
+tokenizers = later("rouge_score.tokenizers")
+
+
+@cache
+def package(stemmer):
+    return rouge_scorer.RougeScorer(list(Overlap.names), use_stemmer=stemmer)
 
 
 def ask(reference):
@@ -36,7 +42,7 @@ def test_a_published_pair_scores_as_lamps_evaluation_scores_it():
     expected = {"rouge1": 8 / 13, "rouge2": 0.0, "rougeL": 6 / 13}
     for name, value in expected.items():
         assert Overlap(name).measure(ask(reference), [text]) == pytest.approx([value])
-        assert PACKAGE[False].score(reference, text)[name].fmeasure == pytest.approx(value)
+        assert package(False).score(reference, text)[name].fmeasure == pytest.approx(value)
     assert Overlap("rouge1", stemmer=True).measure(ask(reference), [text]) == pytest.approx([10 / 13])
 
 
@@ -57,13 +63,13 @@ sentences = st.lists(
 @settings(max_examples=200)
 def test_values_are_those_of_rouge_score_to_the_bit(reference, texts, name, stemmer):
     found = Overlap(name, stemmer=stemmer).measure(ask(reference), texts)
-    expected = [PACKAGE[stemmer].score(reference, text)[name].fmeasure for text in texts]
+    expected = [package(stemmer).score(reference, text)[name].fmeasure for text in texts]
     assert np.array_equal(found, np.array(expected))
 
 
 @given(st.text(max_size=40))
 def test_words_are_those_of_rouge_score(text):
-    assert words(text) == DefaultTokenizer(use_stemmer=False).tokenize(text)
+    assert words(text) == tokenizers.DefaultTokenizer(use_stemmer=False).tokenize(text)
 
 
 def by_table(left, right):

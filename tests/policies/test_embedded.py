@@ -5,14 +5,14 @@ import json
 import numpy as np
 import pytest
 
-pytest.importorskip("torch")
-pytest.importorskip("transformers")
-
 from bestfor.data.world import INSTRUCTIONS, grammar, taste
 from bestfor.lm.chat import messages
 from bestfor.lm.location import EMBEDDED, locate
 from bestfor.policies.base import Prompt
 from bestfor.policies.transformers import TransformersPolicy
+from support import needs
+
+needs("torch", "transformers")
 
 FACTS = [
     "headline | place: Oakmere | event: harvest fair | count: 340 | day: Friday",

@@ -8,16 +8,18 @@ from urllib.parse import unquote
 
 import pytest
 import tomli_w
-from transformers import Qwen2Config
 
-from bestfor.policies.adapters import LoraSettings
 from bestfor.policies.base import Prompt
 from bestfor.policies.transformers import TransformersPolicy
 from bestfor.rng import derive
 from bestfor.runs.config import load_config, parse_config
 from bestfor.runs.run import run
-from support import tiny
+from support import later, tiny
 from support.servers import sampling
+
+adapters = later("bestfor.policies.adapters", "torch", "peft")
+transformers = later("transformers")
+
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "examples" / "paper"
 FILES = sorted(FOLDER.glob("*.toml"))
@@ -109,7 +111,9 @@ def qwen(tmp_path_factory):
 def qwen2(tmp_path_factory):
     """A random Qwen2."""
     shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
-    config = Qwen2Config(vocab_size=len(tiny.tokenizer()), intermediate_size=16, max_position_embeddings=8192, **shape)
+    config = transformers.Qwen2Config(
+        vocab_size=len(tiny.tokenizer()), intermediate_size=16, max_position_embeddings=8192, **shape
+    )
     return tiny.save(tmp_path_factory.mktemp("qwen2"), config)
 
 
@@ -147,7 +151,7 @@ def test_a_configuration_runs_end_to_end(path, qwen, qwen2, scripted, tmp_path, 
     file.write_text(tomli_w.dumps(raw))
     script = runpy.run_path(str(FOLDER / "adapters.py"))
     taught = script["main"](
-        str(file), str(tmp_path / "adapters"), settings=LoraSettings(steps=2, rank=2, targets=("q_proj",))
+        str(file), str(tmp_path / "adapters"), settings=adapters.LoraSettings(steps=2, rank=2, targets=("q_proj",))
     )
     assert taught == sorted(USERS)
     served = tmp_path / "adapters" / "served"

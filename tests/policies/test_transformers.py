@@ -2,17 +2,19 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 from scipy import stats
-from transformers import BloomConfig, GPT2Config, MistralConfig
 
 from bestfor.lm import batching
-from bestfor.lm import checkpoint as _checkpoint
 from bestfor.policies.base import Budgeted, Policy, Prompt
 from bestfor.policies.transformers import TransformersPolicy, noise_of
-from support import tiny
+from support import later, tiny
 
-GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+_checkpoint = later("bestfor.lm.checkpoint", "torch")
+torch = later("torch")
+transformers = later("transformers")
+
+
+GPU = pytest.mark.skipif("not torch.cuda.is_available()", reason="no GPU")
 
 
 def ask(query_id, text):
@@ -201,10 +203,15 @@ def test_a_stop_text_cuts_the_candidate_and_ends_it(checkpoint):
 @pytest.mark.parametrize(
     ("config", "shares"),
     [
-        (GPT2Config(vocab_size=320, n_embd=32, n_layer=2, n_head=4, n_positions=64, eos_token_id=1), True),
-        (BloomConfig(vocab_size=320, hidden_size=32, n_layer=2, n_head=4, eos_token_id=1), False),
         (
-            MistralConfig(
+            lambda: transformers.GPT2Config(
+                vocab_size=320, n_embd=32, n_layer=2, n_head=4, n_positions=64, eos_token_id=1
+            ),
+            True,
+        ),
+        (lambda: transformers.BloomConfig(vocab_size=320, hidden_size=32, n_layer=2, n_head=4, eos_token_id=1), False),
+        (
+            lambda: transformers.MistralConfig(
                 vocab_size=320,
                 hidden_size=32,
                 intermediate_size=48,
@@ -221,7 +228,7 @@ def test_a_stop_text_cuts_the_candidate_and_ends_it(checkpoint):
     ids=["learned positions", "biased positions", "sliding window"],
 )
 def test_other_architectures_are_sampled_correctly(tmp_path, config, shares):
-    policy = TransformersPolicy(tiny.save(tmp_path, config), max_new_tokens=5)
+    policy = TransformersPolicy(tiny.save(tmp_path, config()), max_new_tokens=5)
     assert policy.checkpoint.shares is shares
     drawn = raw(policy, PROMPTS[:2], 3)
     for row, column in np.ndindex(2, 3):

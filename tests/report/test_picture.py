@@ -3,15 +3,17 @@ import sys
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from bestfor.errors import InputError
-from bestfor.report import picture as plots
 from bestfor.report import view
+from support import later
+
+figure = later("matplotlib.figure")
+plots = later("bestfor.report.picture", "matplotlib")
 
 
 def axes():
-    return Figure().add_subplot()
+    return figure.Figure().add_subplot()
 
 
 def test_ledger_adds_up_on_the_way(diagnosis):

@@ -1,16 +1,16 @@
 import pyarrow as pa
 import pytest
 
-pytest.importorskip("peft")
-
 from bestfor.data import schema
 from bestfor.data.split import Dataset
 from bestfor.errors import InputError
-from bestfor.policies import adapters
 from bestfor.runs.adapters import training_examples
 from bestfor.runs.config import parse_config
 from bestfor.runs.prompts import Prompting, build_prompts, count_labelled, count_unlabelled
 from bestfor.runs.run import run
+from support import later
+
+adapters = later("bestfor.policies.adapters", "torch", "peft")
 
 # peft 0.21 reads a name that transformers 5 has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")

@@ -1,8 +1,6 @@
 """Real pandas and polars frames go straight into a diagnosis."""
 
 import numpy as np
-import pandas
-import polars
 import pyarrow as pa
 import pytest
 
@@ -10,6 +8,11 @@ from bestfor.diagnostics import Settings, diagnose_arrays
 from bestfor.errors import InputError
 from bestfor.runs import table as scores
 from bestfor.runs.table import TableColumns, diagnose_table
+from support import later
+
+pandas = later("pandas")
+polars = later("polars")
+
 
 SETTINGS = Settings(n=[1, 2, 5], name="t", signature={"data": "d"})
 
@@ -27,28 +30,30 @@ def texts(values):
     return [f"u{one}é" for one in values.tolist()]
 
 
-def frames():
-    table = columns()
-    named = table | {"user": texts(table["user"])}
-    return {
-        "pandas": pandas.DataFrame(table),
-        "pandas, index and strings": pandas.DataFrame(named).set_index(np.arange(144) + 7),
-        "pandas, categories": pandas.DataFrame(named).astype({"user": "category"}),
-        "pandas, nullable": pandas.DataFrame(table).convert_dtypes(),
-        "polars": polars.DataFrame(table),
-        "polars, strings": polars.DataFrame(named),
-        "polars, categories": polars.DataFrame(named).with_columns(polars.col("user").cast(polars.Categorical)),
-        "polars, chunks": polars.concat([polars.DataFrame(table)[:50], polars.DataFrame(table)[50:]], rechunk=False),
-    }
+FRAMES = {
+    "pandas": lambda table, named: pandas.DataFrame(table),
+    "pandas, index and strings": lambda table, named: pandas.DataFrame(named).set_index(np.arange(144) + 7),
+    "pandas, categories": lambda table, named: pandas.DataFrame(named).astype({"user": "category"}),
+    "pandas, nullable": lambda table, named: pandas.DataFrame(table).convert_dtypes(),
+    "polars": lambda table, named: polars.DataFrame(table),
+    "polars, strings": lambda table, named: polars.DataFrame(named),
+    "polars, categories": lambda table, named: polars.DataFrame(named).with_columns(
+        polars.col("user").cast(polars.Categorical)
+    ),
+    "polars, chunks": lambda table, named: polars.concat(
+        [polars.DataFrame(table)[:50], polars.DataFrame(table)[50:]], rechunk=False
+    ),
+}
 
 
 @pytest.mark.parametrize("large", [False, True])
-@pytest.mark.parametrize("name", sorted(frames()))
+@pytest.mark.parametrize("name", sorted(FRAMES))
 def test_a_frame_is_its_columns(name, large, monkeypatch):
     if large:
         monkeypatch.setattr(scores, "LARGE", 10)
     table = columns()
-    found = diagnose_table(frames()[name], settings=SETTINGS)
+    frame = FRAMES[name](table, table | {"user": texts(table["user"])})
+    found = diagnose_table(frame, settings=SETTINGS)
     expected = diagnose_arrays(table["user"], table["query"], table["utility"], {"reward": table["reward"]}, SETTINGS)
     assert found.dropped.not_finite == expected.dropped.not_finite == 1
     model, other = found.models["reward"], expected.models["reward"]

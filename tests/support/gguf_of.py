@@ -2,9 +2,6 @@
 
 import json
 
-import torch
-from safetensors.torch import load_file
-
 _WHOLE = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}
 _PARTS = {
     "input_layernorm": "attn_norm",
@@ -24,6 +21,8 @@ _PARTS = {
 def convert(folder, path):
     """Write a checkpoint of Qwen3 architecture with a byte-level BPE as one .gguf file in float32."""
     import gguf
+    import torch
+    from safetensors.torch import load_file
 
     shape = json.loads((folder / "config.json").read_text())
     writer = gguf.GGUFWriter(path, "qwen3")

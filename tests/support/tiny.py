@@ -2,10 +2,6 @@
 
 from pathlib import Path
 
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen3Config
-
 SENTENCES = [
     "the quiet river runs under the old stone bridge",
     "a short note on long roads and longer evenings",
@@ -18,7 +14,10 @@ TEMPLATE = (
 )
 
 
-def tokenizer(vocabulary: int = 320) -> PreTrainedTokenizerFast:
+def tokenizer(vocabulary: int = 320):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
@@ -36,6 +35,9 @@ def save(
     folder: Path, config: object | None = None, *, sharpness: float = 6.0, seed: int = 0, positions: int = 128
 ) -> Path:
     """Save a tiny checkpoint; sharpness scales the output so that its distribution is far from uniform."""
+    import torch
+    from transformers import AutoModelForCausalLM, Qwen3Config
+
     words = tokenizer()
     config = config or Qwen3Config(
         vocab_size=len(words),

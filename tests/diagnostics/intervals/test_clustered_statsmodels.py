@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
-import statsmodels.api as sm
 from scipy import stats
-from statsmodels.stats.proportion import proportion_confint
 
 from bestfor.diagnostics import Reward, Settings, best_of_n, diagnose_arrays
+from support import later
+
+proportion = later("statsmodels.stats.proportion")
+sm = later("statsmodels.api")
+
 
 M, N = 8, np.array([1, 4])
 
@@ -72,7 +75,7 @@ def test_the_gain_per_query_is_weighted_least_squares_and_near_the_clustered_san
 
 
 def test_alpha_has_the_wilson_interval_of_statsmodels():
-    low, high = proportion_confint(4, 40, method="wilson")
+    low, high = proportion.proportion_confint(4, 40, method="wilson")
     found = diagnosed("user").quantities.alpha
     assert (found.value, found.low, found.high) == pytest.approx((0.1, low, high), abs=1e-9)
 

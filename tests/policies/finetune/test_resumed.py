@@ -6,20 +6,18 @@ from dataclasses import replace
 
 import pytest
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
+from bestfor.data import schema
+from bestfor.errors import InputError
+from support import later
 
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config  # noqa: E402
-
-from bestfor.data import schema  # noqa: E402
-from bestfor.errors import InputError  # noqa: E402
-from bestfor.policies.finetune import finetune  # noqa: E402
-from bestfor.policies.finetune import training as _training  # noqa: E402
+finetune = later("bestfor.policies.finetune", "torch", "transformers")
+torch = later("torch")
+transformers = later("transformers")
 
 
 def test_an_interrupted_training_ends_with_the_same_weights(corpus, settings, trained, tmp_path, monkeypatch):
     config = replace(settings, out=tmp_path)
-    step = _training.Training._one
+    step = finetune.training.Training._one
     count = 0
 
     def killed(self, batch):
@@ -29,11 +27,11 @@ def test_an_interrupted_training_ends_with_the_same_weights(corpus, settings, tr
             raise KeyboardInterrupt
         return step(self, batch)
 
-    monkeypatch.setattr(_training.Training, "_one", killed)
+    monkeypatch.setattr(finetune.training.Training, "_one", killed)
     with pytest.raises(KeyboardInterrupt):
-        finetune(config, [corpus])
+        finetune.finetune(config, [corpus])
     monkeypatch.undo()
-    record = finetune(config, [corpus])
+    record = finetune.finetune(config, [corpus])
     assert record == trained[1]
     assert (tmp_path / "model.safetensors").read_bytes() == (trained[0].out / "model.safetensors").read_bytes()
 
@@ -68,7 +66,7 @@ finetune(config, [Corpus(pq.read_table(sys.argv[2]), sys.argv[3])])
 
 
 def test_a_training_killed_outright_ends_with_the_same_weights(corpus, rich, forks, tmp_path):
-    whole = finetune(replace(rich, out=tmp_path / "whole"), [corpus])
+    whole = finetune.finetune(replace(rich, out=tmp_path / "whole"), [corpus])
     table = tmp_path / "histories.parquet"
     schema.write(corpus.histories, table)
     config = replace(rich, out=tmp_path / "killed")
@@ -76,33 +74,33 @@ def test_a_training_killed_outright_ends_with_the_same_weights(corpus, rich, for
     assert code == -signal.SIGKILL, said
     assert not (tmp_path / "killed" / "model.safetensors").exists()
     assert json.loads((tmp_path / "killed" / "resume" / "state.json").read_text())["step"] == 4
-    record = finetune(config, [corpus])
+    record = finetune.finetune(config, [corpus])
     assert record == whole
     folders = (tmp_path / "killed", tmp_path / "whole")
     assert len({(folder / "model.safetensors").read_bytes() for folder in folders}) == 1
 
 
 def test_dropout_is_the_same_in_an_interrupted_training(corpus, settings, trained, tmp_path):
-    tokenizer = AutoTokenizer.from_pretrained(trained[0].out)
-    shape = GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=1, n_head=2, n_positions=600)
-    AutoModelForCausalLM.from_config(shape).save_pretrained(tmp_path / "base")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(trained[0].out)
+    shape = transformers.GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=1, n_head=2, n_positions=600)
+    transformers.AutoModelForCausalLM.from_config(shape).save_pretrained(tmp_path / "base")
     tokenizer.save_pretrained(tmp_path / "base")
     config = replace(settings, init=tmp_path / "base", steps=4, save_every=2)
-    whole = finetune(replace(config, out=tmp_path / "whole"), [corpus])
-    finetune(replace(config, out=tmp_path / "parts", until=2), [corpus])
+    whole = finetune.finetune(replace(config, out=tmp_path / "whole"), [corpus])
+    finetune.finetune(replace(config, out=tmp_path / "parts", until=2), [corpus])
     torch.rand(3)
-    assert finetune(replace(config, out=tmp_path / "parts"), [corpus]) == whole
+    assert finetune.finetune(replace(config, out=tmp_path / "parts"), [corpus]) == whole
     paths = [tmp_path / name / "model.safetensors" for name in ("whole", "parts")]
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
 def test_a_training_may_pause(corpus, settings, trained, tmp_path):
     config = replace(settings, out=tmp_path)
-    paused = finetune(replace(config, until=4), [corpus])
+    paused = finetune.finetune(replace(config, until=4), [corpus])
     assert paused["curve"] == trained[1]["curve"][:1]
-    assert finetune(config, [corpus]) == trained[1]
+    assert finetune.finetune(config, [corpus]) == trained[1]
 
 
 def test_a_state_of_other_settings_is_refused(corpus, trained):
     with pytest.raises(InputError, match="a training with other settings or data"):
-        finetune(replace(trained[0], rate=1e-3), [corpus])
+        finetune.finetune(replace(trained[0], rate=1e-3), [corpus])

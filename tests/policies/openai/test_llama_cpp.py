@@ -7,16 +7,18 @@ import subprocess
 import sys
 
 import pytest
-import torch
 
 from bestfor.lm.location import locate
 from bestfor.policies.base import Prompt
 from bestfor.policies.openai import OpenAIPolicy
 from bestfor.policies.transformers import TransformersPolicy
+from support import later, needs
 from support.gguf_of import convert
 
-pytest.importorskip("xllamacpp")
-pytest.importorskip("gguf")
+torch = later("torch")
+
+
+needs("xllamacpp", "gguf")
 pytestmark = pytest.mark.slow
 
 SERVE = """

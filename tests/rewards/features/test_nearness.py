@@ -2,9 +2,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from bestfor.rewards.features.nearness import Nearness, unit_kernel
+from support import later
+
+text = later("sklearn.feature_extraction.text")
+
 
 TEXTS = ("Ban plastic bags", "ban the plastic bag", "More buses to the airport", "Taxes", "")
 
@@ -24,7 +27,7 @@ def test_spelling_is_the_cosine_of_weighted_letter_groups():
     nearness = Nearness.fit(TEXTS, 0.5, 1.0)
     looks = nearness.represent(TEXTS, vectors(5))
     spelled = 2 * nearness.between(looks, looks) - unit_kernel(looks.vectors, looks.vectors, 0.5)
-    reference = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True).fit_transform(TEXTS)
+    reference = text.TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True).fit_transform(TEXTS)
     np.testing.assert_allclose(spelled, (reference @ reference.T).toarray(), atol=0.02)
     assert spelled[0, 1] > 0.3 > spelled[0, 2]
 

@@ -4,12 +4,14 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from sklearn.linear_model import Ridge as Reference
 
 from bestfor.errors import InputError
 from bestfor.rewards import Point
 from bestfor.rewards.rows import canonical
 from bestfor.testing.rewards import LetterEncoder, RewardModelTests, taste_examples
+from support import later
+
+linear_model = later("sklearn.linear_model")
 
 
 class TestPoint(RewardModelTests):
@@ -26,7 +28,7 @@ def test_without_sharing_it_is_ridge_regression():
     options = {"shared": False, "held_out": 0.0, "style": False, "deviation": 1.0, "rate": 0.02}
     model = fitted(examples, **options, epochs=200)
     x = model._design(examples).rows()
-    reference = Reference(alpha=5.0, fit_intercept=False).fit(
+    reference = linear_model.Ridge(alpha=5.0, fit_intercept=False).fit(
         np.column_stack([x, np.full(len(x), np.sqrt(5.0))]),
         (examples.utility - examples.utility.mean()) / examples.utility.std(),
     )

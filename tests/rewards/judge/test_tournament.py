@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
-from sklearn.linear_model import LogisticRegression
 
 from bestfor import rewards
 from bestfor.rewards.judge import Judge, questions
@@ -24,7 +23,11 @@ from bestfor.rewards.judge.tournament import (
     usual_rounds,
 )
 from bestfor.testing.rewards import LetterEncoder, RewardModelTests, taste_examples
+from support import later
 from support.servers import error, judging, marked
+
+linear_model = later("sklearn.linear_model")
+
 
 QUICK = {"concurrency": 8, "timeout": 5, "retries": 0}
 
@@ -62,7 +65,7 @@ def test_strengths_are_those_of_a_ridge_logistic_regression():
     design = np.zeros((40, 8))
     design[np.arange(40), pairs[:, 0]] = 1
     design[np.arange(40), pairs[:, 1]] = -1
-    model = LogisticRegression(C=1 / PULL, fit_intercept=False, tol=1e-10, max_iter=1000).fit(design, won)
+    model = linear_model.LogisticRegression(C=1 / PULL, fit_intercept=False, tol=1e-10, max_iter=1000).fit(design, won)
     np.testing.assert_allclose(bradley_terry(pairs, won, 8), model.coef_[0], atol=1e-5)
 
 

@@ -5,14 +5,15 @@ from typing import ClassVar
 import numpy as np
 import pytest
 from scipy import stats
-from sklearn.linear_model import BayesianRidge
-from sklearn.linear_model import Ridge as Reference
 
 from bestfor import rng
 from bestfor.rewards import Pooled
 from bestfor.rewards.linear.pooled import INTERCEPT_VARIANCE, build_sums, posterior, solve_ridge
 from bestfor.rewards.rows import FeatureRows
 from bestfor.testing.rewards import RewardModelTests
+from support import later
+
+linear_model = later("sklearn.linear_model")
 
 
 class TestPooled(RewardModelTests):
@@ -34,7 +35,7 @@ def test_weights_are_those_of_scikit_learn():
     found = posterior(build_sums(rows, np.arange(len(rows.y))), slope=0.25)
     scaled = rows.z.copy()
     scaled[:, -1] *= np.sqrt(INTERCEPT_VARIANCE / 0.25)
-    expected = Reference(alpha=1 / 0.25, fit_intercept=False).fit(scaled, rows.y).coef_
+    expected = linear_model.Ridge(alpha=1 / 0.25, fit_intercept=False).fit(scaled, rows.y).coef_
     expected[-1] *= np.sqrt(INTERCEPT_VARIANCE / 0.25)
     np.testing.assert_allclose(found.weights, expected, atol=1e-10)
 
@@ -65,7 +66,7 @@ def test_estimated_variances_are_near_those_of_bayesian_ridge():
     z = np.column_stack([draw.normal(size=(400, 20)), np.ones(400)])
     y = z[:, :-1] @ draw.normal(size=20) * 0.5 + draw.normal(size=400)
     found = solve_ridge(FeatureRows(z, y, np.arange(400), np.arange(400)), np.arange(400))
-    reference = BayesianRidge().fit(z[:, :-1], y)
+    reference = linear_model.BayesianRidge().fit(z[:, :-1], y)
     assert found.noise == pytest.approx(1 / reference.alpha_, rel=0.05)
     assert found.slope == pytest.approx(1 / reference.lambda_, rel=0.25)
     np.testing.assert_allclose(found.weights[:-1], reference.coef_, atol=0.02)

@@ -3,8 +3,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from torch.utils.flop_counter import FlopCounterMode
+
+from support import later
+
+flop_counter = later("torch.utils.flop_counter")
+torch = later("torch")
+
 
 SMALL = {"prompt": 6, "text": 4, "pack": 2, "packs": 2, "candidates": 3, "queries": 2, "written": 2}
 
@@ -39,7 +43,7 @@ def test_operations_are_those_that_torch_counts(bench):
     with models.subject("tiny", models.SMALL, torch.device("cpu"), models.Size(), 1e11) as one:
         model, tokens = one.backbone.model, 48
         model.set_attn_implementation("eager")  # whose multiplications are counted on every device
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with torch.no_grad(), flop_counter.FlopCounterMode(display=False) as counter:
             model(torch.ones(1, tokens, dtype=torch.long))
         # torch counts what causality leaves out
         left_out = 4 * model.config.num_hidden_layers * model.config.hidden_size * tokens * (tokens - 1) / 2

@@ -7,15 +7,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from bestfor.errors import BestforError
-from bestfor.lm import loading as _loading
 from bestfor.rewards import Lora
-from bestfor.rewards.lora import resume
-from bestfor.rewards.lora.attach import AdaptedBackbone
 from bestfor.testing.rewards import assert_same, taste_examples
+from support import later
 from support.lora import SHORT, fitting
+
+_loading = later("bestfor.lm.loading", "torch")
+attach = later("bestfor.rewards.lora.attach", "torch")
+resume = later("bestfor.rewards.lora.resume", "torch")
+torch = later("torch")
+
 
 EXAMPLES = taste_examples(users=3, queries=6, candidates=4, seed=3)
 OPTIONS = SHORT | {
@@ -107,14 +110,14 @@ def test_a_torn_state_is_not_gone_on_from(adapters, small, whole, tmp_path):
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(small, whole, tmp_path, monkeypatch):
-    states, calls = AdaptedBackbone.states, []
+    states, calls = attach.AdaptedBackbone.states, []
 
     def poisoned(self, packs):
         calls.append(1)
         found = states(self, packs)
         return found * float("nan") if len(calls) == 4 else found
 
-    monkeypatch.setattr(AdaptedBackbone, "states", poisoned)
+    monkeypatch.setattr(attach.AdaptedBackbone, "states", poisoned)
     options = {"backbone": small, "cache": tmp_path / "cache", **OPTIONS, "save_every": 1000}
     with pytest.raises(BestforError, match=r"shared.*step 2.*not finite, in queries 'q\d+', 'q\d+'") as caught:
         Lora(**options).fit(EXAMPLES, rng=0)
@@ -127,7 +130,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(small, who
 
 
 def test_memory_that_does_not_suffice_halves_batches(qwen2, tmp_path, monkeypatch):
-    told, states = [], AdaptedBackbone.states
+    told, states = [], attach.AdaptedBackbone.states
 
     def scarce(self, packs):
         if len(packs) > 2:
@@ -136,7 +139,7 @@ def test_memory_that_does_not_suffice_halves_batches(qwen2, tmp_path, monkeypatc
 
     with fitting(qwen2, EXAMPLES, tmp_path / "a", rows=100, tokens=4000) as work:
         enough, _ = work.train_shared("final", work.rows, None, work._unjudged())
-    monkeypatch.setattr(AdaptedBackbone, "states", scarce)
+    monkeypatch.setattr(attach.AdaptedBackbone, "states", scarce)
     with fitting(qwen2, EXAMPLES, tmp_path / "b", rows=100, tokens=4000, tell=told.append) as work:
         found, _ = work.train_shared("final", work.rows, None, work._unjudged())
         tokens = work.context.device.tokens
@@ -153,7 +156,7 @@ def test_memory_for_nothing_is_an_error_in_one_line(small, monkeypatch):
     def none(self, packs):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(AdaptedBackbone, "states", none)
+    monkeypatch.setattr(attach.AdaptedBackbone, "states", none)
     with pytest.raises(BestforError, match=r"out of memory with .* tokens"):
         Lora(backbone=small, **OPTIONS).fit(EXAMPLES, rng=0)
     assert _loading.is_full(torch.OutOfMemoryError("x"))

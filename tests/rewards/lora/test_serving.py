@@ -5,15 +5,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from bestfor.data.candidates import History
 from bestfor.errors import InputError
-from bestfor.lm.adapter_files import SHARED, file_of
 from bestfor.rewards import Lora, load
-from bestfor.rewards.lora import held_out
 from bestfor.testing.rewards import assert_same, taste_examples
+from support import later
 from support.lora import SHORT, bert, qwen, save
+
+adapter_files = later("bestfor.lm.adapter_files", "torch")
+held_out = later("bestfor.rewards.lora.held_out", "torch")
+torch = later("torch")
+
 
 EXAMPLES = taste_examples(users=4, queries=3, candidates=6, seed=5)
 SURE = {"held_out": 0.0, "user_epochs": 2, "user_rate": 0.02, "rate": 0.02}
@@ -110,7 +113,7 @@ def test_one_user_needs_no_other_users_file(small, tmp_path):
     mine = EXAMPLES.take(EXAMPLES.user == 3)
     expected = model.predict(mine)
     for path in tmp_path.rglob("adapters-*/*.safetensors"):
-        if path.name not in (SHARED, file_of("u3")):
+        if path.name not in (adapter_files.SHARED, adapter_files.file_of("u3")):
             path.unlink()
     assert_same(load(tmp_path, user="u3").predict(mine), expected)
 

@@ -2,32 +2,35 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from bestfor import rng
-from bestfor.lm.packing import Pack
-from bestfor.rewards.lora.attach import OWN, SHARED
-from bestfor.rewards.lora.heads import LoraHeads
-from bestfor.rewards.lora.training import LoraRun, StateSource, TrainingStage
 from bestfor.testing.rewards import taste_examples
+from support import later
 from support.lora import SHORT, fitting
+
+attach = later("bestfor.rewards.lora.attach", "torch")
+lora_heads = later("bestfor.rewards.lora.heads", "torch")
+packing = later("bestfor.lm.packing", "torch")
+torch = later("torch")
+training = later("bestfor.rewards.lora.training", "torch")
+
 
 EXAMPLES = taste_examples(users=3, queries=3, candidates=4, seed=3)
 
 
 def run_of(work, *, loud=True, **stage):
     """A run of the adapter for everybody, with heads and weights that are not zero."""
-    weights = work.adapted.start(SHARED, 0)
+    weights = work.adapted.start(attach.SHARED, 0)
     draw = rng.derive(5, "weights")
     with torch.no_grad():
         for weight in weights.values():
             weight.copy_(torch.from_numpy(draw.normal(size=tuple(weight.shape)) * 0.1))
-    heads = LoraHeads.zero(stage.pop("users", 3), len(work.context.standard.centre), torch.device("cpu"))
+    heads = lora_heads.LoraHeads.zero(stage.pop("users", 3), len(work.context.standard.centre), torch.device("cpu"))
     for value in heads.tensors().values():
         value.copy_(torch.from_numpy(draw.normal(size=tuple(value.shape)) * loud))
-    made = TrainingStage((SHARED,), 1e-2, 1000, stage.pop("epochs", 4), before=9)
-    body = StateSource(work.adapted.states, weights, work.adapted.training)
-    return LoraRun(work.rows, body, heads, replace(made, **stage), work.context)
+    made = training.TrainingStage((attach.SHARED,), 1e-2, 1000, stage.pop("epochs", 4), before=9)
+    body = training.StateSource(work.adapted.states, weights, work.adapted.training)
+    return training.LoraRun(work.rows, body, heads, replace(made, **stage), work.context)
 
 
 def gradient(run):
@@ -88,7 +91,7 @@ def test_a_user_is_trained_the_same_whoever_was_before(qwen2, tmp_path):
     def own(work, user):
         run = work.user_run(user, work.rows.take(work.rows.user == user), heads)
         run.epoch(0)
-        return {**work.adapted.layers(OWN), "heads": (run.heads.own_mean.detach(),)}
+        return {**work.adapted.layers(attach.OWN), "heads": (run.heads.own_mean.detach(),)}
 
     with fitting(qwen2, EXAMPLES, tmp_path) as work:
         heads, _ = work.train_shared("final", work.rows, None, work._unjudged())
@@ -101,7 +104,7 @@ def test_a_user_is_trained_the_same_whoever_was_before(qwen2, tmp_path):
 
 
 def test_the_base_is_as_before(qwen2, tmp_path):
-    pack = Pack((5, 6), ((7, 8, 9),), np.arange(1))
+    pack = packing.Pack((5, 6), ((7, 8, 9),), np.arange(1))
     with fitting(qwen2, EXAMPLES, tmp_path, level="both", checkpointing=True) as work:
         backbone = work.adapted._backbone
         names = {name for name, _ in backbone.model.named_parameters() if "lora" not in name}
