@@ -18,7 +18,7 @@ import numpy as np
 import typer
 
 from bestfor.data import schema
-from bestfor.data.candidates import Examples
+from bestfor.data.candidates import Candidates
 from bestfor.diagnostics import Reward, Settings, diagnose_arrays
 from bestfor.encoders import load_encoder
 from bestfor.pool import CandidatePool
@@ -84,7 +84,7 @@ def diagnosed(config: RunConfig, folder: Path, metric: str) -> dict[str, Any]:
     return diagnose_arrays(rows.user, rows.query, rows.utility, judged, settings, candidate=rows.candidate).to_dict()
 
 
-def near_abstract(examples: Examples, folder: Path) -> FloatArray:
+def near_abstract(examples: Candidates, folder: Path) -> FloatArray:
     """Cosine of a candidate and the abstract that it is for; nobody's titles are needed for it."""
     encoder = load_encoder(cache=folder / "embeddings")
     texts, inputs = (unit(encoder.encode(list(found))) for found in (examples.texts, examples.inputs))

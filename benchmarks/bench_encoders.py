@@ -26,7 +26,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 
 from bestfor import rng
-from bestfor.data.candidates import Examples
+from bestfor.data.candidates import Candidates
 from bestfor.encoders import CachedEncoder, load_encoder
 from bestfor.encoders.sentence import BACKENDS, PACKAGED
 
@@ -119,7 +119,7 @@ def picks(encoders: dict[str, CachedEncoder], model: str) -> None:
         print(f"  {name:12} another pick in {share:.2%}, mean utility {value:.4f}")
 
 
-def _pools(rest: Examples) -> np.ndarray:
+def _pools(rest: Candidates) -> np.ndarray:
     found = []
     for user in np.unique(rest.user):
         rows = np.flatnonzero(rest.user == user)

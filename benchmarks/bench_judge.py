@@ -21,7 +21,7 @@ import numpy as np
 
 import bench_endpoint
 from bestfor import rewards
-from bestfor.data.candidates import Examples
+from bestfor.data.candidates import Candidates
 from bestfor.policies.base import Prompt
 from bestfor.rewards.judge import ANSWERS
 from bestfor.rewards.judge.prompts import GENERAL, score_prompt
@@ -48,11 +48,11 @@ def serve(pipe: Connection) -> None:
     bench_endpoint.serve(pipe, bench_endpoint.Instant)
 
 
-def candidates(count: int, salt: int) -> Examples:
+def candidates(count: int, salt: int) -> Candidates:
     """Candidates of about 200 characters, 30 of each user's query."""
     users = count // N
     code = np.arange(users * N)
-    return Examples(
+    return Candidates(
         users=tuple(f"user {at}" for at in range(users)),
         queries=tuple(f"query {at}" for at in range(users)),
         inputs=("words of an abstract " * 20,) * users,
@@ -66,7 +66,7 @@ def candidates(count: int, salt: int) -> Examples:
     )
 
 
-def judged(url: str, asked: Examples, concurrency: int, cache: Path | None) -> float:
+def judged(url: str, asked: Candidates, concurrency: int, cache: Path | None) -> float:
     """Milliseconds of processor time a question."""
     model = rewards.build("judge", cache=cache, model="m", endpoint={"base_url": url, "concurrency": concurrency})
     # Nobody has a text that a persona could be written from: fitting asks nothing.
@@ -80,7 +80,7 @@ def judged(url: str, asked: Examples, concurrency: int, cache: Path | None) -> f
     return spent * 1e3 / len(asked)
 
 
-def plain(url: str, asked: Examples, concurrency: int) -> float:
+def plain(url: str, asked: Candidates, concurrency: int) -> float:
     """The official client alone, with the same messages."""
     prompts = [
         Prompt(str(at), tuple(score_prompt(GENERAL, asked.inputs[0], asked.texts[at], (1, 5))))

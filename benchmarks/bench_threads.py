@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from bestfor import rng, threads
-from bestfor.data.candidates import Examples
+from bestfor.data.candidates import Candidates
 from bestfor.encoders import load_encoder
 from bestfor.rewards import build
 
@@ -38,12 +38,12 @@ def headlines(count: int, seed: str) -> list[str]:
     return [f"{seed} {row} " + " ".join(draw.choice(WORDS, size=int(draw.integers(5, 14)))) for row in range(count)]
 
 
-def examples(users: list[str], user: np.ndarray, text: np.ndarray, texts: list[str], utility: np.ndarray) -> Examples:
+def examples(users: list[str], user: np.ndarray, text: np.ndarray, texts: list[str], utility: np.ndarray) -> Candidates:
     """Rated texts, one query a user."""
     names = tuple(users)
     inputs, nothing = ("",) * len(names), np.full(len(user), np.nan)
     order = np.arange(len(user))
-    return Examples(names, names, inputs, tuple(texts), user, user.copy(), text, order, utility, nothing)
+    return Candidates(names, names, inputs, tuple(texts), user, user.copy(), text, order, utility, nothing)
 
 
 class Given:

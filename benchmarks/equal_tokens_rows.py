@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from bestfor.data.candidates import Examples
+from bestfor.data.candidates import Candidates
 from bestfor.data.world import INSTRUCTIONS, World, build, true_utility
 from bestfor.diagnostics import RuleCurve, best_by_tokens, best_of_n, mbr_curve
 from bestfor.encoders import load_encoder
@@ -58,8 +58,8 @@ class Setting:
 
     world: World
     queries: pa.Table
-    fit: Examples
-    test: Examples
+    fit: Candidates
+    test: Candidates
     names: tuple[str, ...]
     owner: IntArray
     utility: FloatArray
@@ -113,7 +113,7 @@ def prepare(policy: TransformersPolicy, world: World, each: int, out: Path) -> S
     )
 
 
-def recounted(policy: TransformersPolicy, rows: Examples, candidates: pa.Table) -> FloatArray:
+def recounted(policy: TransformersPolicy, rows: Candidates, candidates: pa.Table) -> FloatArray:
     """Tokens of each row's text, and one for the end where the model wrote it; shape (rows,)."""
     columns = (candidates[name].to_pylist() for name in ("query_id", "candidate", "finish_reason"))
     ended = {(query, number) for query, number, reason in zip(*columns, strict=True) if reason == "stop"}

@@ -19,7 +19,7 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from bestfor.data.candidates import Examples
+from bestfor.data.candidates import Candidates
 from bestfor.data.sources.polis import load_polis
 from bestfor.data.split import Ratings, fold_of
 from bestfor.diagnostics import Diagnosis, Reward, Settings, combine_folds, diagnose_arrays
@@ -46,12 +46,12 @@ class Votes:
     newcomer: BoolArray
     rank: np.ndarray
 
-    def rows(self, mask: BoolArray) -> Examples:
+    def rows(self, mask: BoolArray) -> Candidates:
         """The rated rows of a mask as examples; a user's votes are one query."""
         r = self.ratings
         user, text, count = r.user[mask], r.text[mask], int(mask.sum())
         none = np.full(count, np.nan)
-        return Examples(
+        return Candidates(
             r.users, r.users, ("",) * len(r.users), r.texts, user, user, text, text, r.rating[mask].astype(float), none
         )
 
@@ -156,7 +156,7 @@ def bounds(votes: Votes, model: RewardModel, asked: BoolArray, whole: FloatArray
     total, heard = np.bincount(r.text, r.rating, len(r.texts)), np.bincount(r.text, minlength=len(r.texts))
     others = (total[r.text] - r.rating) / np.maximum(heard[r.text] - 1, 1)
     rows = votes.rows(asked)
-    nobody = Examples(**{**vars(rows), "users": tuple(f"stranger {name}" for name in rows.users)})
+    nobody = Candidates(**{**vars(rows), "users": tuple(f"stranger {name}" for name in rows.users)})
     everybody = model.predict(nobody).mean
     return {"crowd": others[asked], "crowd + own tastes": others[asked] + whole - everybody}
 

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bestfor.data.candidates import Examples
+from bestfor.data.candidates import Candidates
 from bestfor.diagnostics import best_of_n
 from bestfor.encoders import Encoder, load_encoder
 from bestfor.pool import CandidatePool
@@ -47,7 +47,7 @@ def main() -> None:
             print(f"| {name} | {np.mean(shares):.3f} | {' '.join(f'{share:.3f}' for share in shares)} |")
 
 
-def read(run: Path, metric: str) -> Examples:
+def read(run: Path, metric: str) -> Candidates:
     """The labelled fit candidates of a run."""
     queries = pq.read_table(run / "queries.parquet")
     queries = queries.filter(pc.equal(queries["split"], "fit"))
@@ -57,7 +57,7 @@ def read(run: Path, metric: str) -> Examples:
     return build_examples(queries, candidates, utilities, "fit")
 
 
-def held_out(examples: Examples, fold: int) -> BoolArray:
+def held_out(examples: Candidates, fold: int) -> BoolArray:
     """Rows of each user's query number ``fold``, counted around."""
     rows = np.zeros(len(examples), dtype=np.bool_)
     for user in range(len(examples.users)):
@@ -68,7 +68,7 @@ def held_out(examples: Examples, fold: int) -> BoolArray:
     return rows
 
 
-def fold_shares(train: Examples, test: Examples, encoder: Encoder, n: int) -> dict[str, float]:
+def fold_shares(train: Candidates, test: Candidates, encoder: Encoder, n: int) -> dict[str, float]:
     """Captured share of every model; what auto chose is printed."""
     shares = {"pooled": captured(Pooled(encoder=encoder).fit(train, rng=0).predict(test).mean, test, n)}
     for shape in SHAPES:
@@ -82,7 +82,7 @@ def fold_shares(train: Examples, test: Examples, encoder: Encoder, n: int) -> di
     return shares
 
 
-def captured(reward: FloatArray, test: Examples, n: int) -> float:
+def captured(reward: FloatArray, test: Candidates, n: int) -> float:
     """Gain over headroom, over all queries of at least ``n`` candidates."""
     gain = headroom = 0.0
     for query in np.unique(test.query):
@@ -96,7 +96,7 @@ def captured(reward: FloatArray, test: Examples, n: int) -> float:
     return gain / headroom
 
 
-def _as_strangers(test: Examples) -> Examples:
+def _as_strangers(test: Candidates) -> Candidates:
     names = tuple(f"stranger {user}" for user in test.users)
     return replace(test, users=names)
 

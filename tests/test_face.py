@@ -7,8 +7,6 @@ import sys
 import tomllib
 from pathlib import Path
 
-import pytest
-
 import bestfor
 from bestfor.cli import doctor
 
@@ -105,9 +103,3 @@ def test_a_missing_extra_names_the_command_that_brings_it(tmp_path):
     assert len(said) == 1
     assert "pip install 'bestfor[" in said[0]
     assert "Traceback" not in done.stderr
-
-
-def test_the_old_name_of_columns_works_and_warns():
-    with pytest.warns(DeprecationWarning, match=r"bestfor\.Scores is now TableColumns") as caught:
-        assert bestfor.Scores is bestfor.TableColumns
-    assert caught[0].filename == __file__

@@ -10,7 +10,7 @@ import pytest
 
 from bestfor import rewards
 from bestfor.__main__ import main
-from bestfor.data.candidates import Examples
+from bestfor.data.candidates import Candidates
 from bestfor.testing.rewards import LetterEncoder
 
 BEFORE = Path(__file__).parent / "fixtures" / "before"
@@ -86,7 +86,7 @@ def test_a_model_of_before_predicts_what_it_predicted(kind):
     columns = {name: tuple(given[name]) for name in ("users", "queries", "inputs", "texts")}
     columns |= {name: np.array(given[name]) for name in ("user", "query", "text", "candidate", "utility", "logprob")}
     encoder = LetterEncoder() if rewards.KINDS[kind].uses_encoder() else None
-    estimate = rewards.load(BEFORE / "models" / kind, encoder=encoder).predict(Examples(**columns))
+    estimate = rewards.load(BEFORE / "models" / kind, encoder=encoder).predict(Candidates(**columns))
     expected = json.loads((BEFORE / "models" / "rewards.json").read_text())[kind]
     np.testing.assert_allclose(estimate.mean, expected["mean"], rtol=1e-6, atol=1e-6)
     assert (estimate.std is None) == (expected["std"] is None)

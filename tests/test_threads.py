@@ -10,7 +10,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from bestfor import threads
-from bestfor.data.candidates import Examples
+from bestfor.data.candidates import Candidates
 from bestfor.encoders import load_encoder
 from bestfor.rewards import build
 from bestfor.threads import SMALL, for_size, one_thread
@@ -162,7 +162,7 @@ def votes(users=6, texts=9):
     )
     user, text = np.repeat(np.arange(users), texts), np.tile(np.arange(texts), users)
     utility = np.random.default_rng(0).normal(size=len(user))
-    return Examples(names, names, ("",) * users, words, user, user, text, text, utility, np.full(len(user), np.nan))
+    return Candidates(names, names, ("",) * users, words, user, user, text, text, utility, np.full(len(user), np.nan))
 
 
 @pytest.mark.parametrize("kind", ["hierarchical", "pooled", "ridge", "tastes", "point"])

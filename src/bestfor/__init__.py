@@ -15,6 +15,7 @@ moved.install()
 _FACE = {
     "BestforError": "bestfor.errors",
     "CandidatePool": "bestfor.pool",
+    "Candidates": "bestfor.data.candidates",
     "Diagnosis": "bestfor.diagnostics",
     "Estimate": "bestfor.types",
     "InputError": "bestfor.errors",
@@ -23,6 +24,7 @@ _FACE = {
     "Reward": "bestfor.diagnostics",
     "RewardEstimate": "bestfor.types",
     "RunConfig": "bestfor.runs.config",
+    "Scores": "bestfor.types",
     "Settings": "bestfor.diagnostics",
     "TableColumns": "bestfor.runs.table",
     "TransformersPolicy": "bestfor.policies.transformers",
@@ -45,6 +47,7 @@ _FACE = {
 __all__ = [
     "BestforError",
     "CandidatePool",
+    "Candidates",
     "Diagnosis",
     "Estimate",
     "InputError",
@@ -53,6 +56,7 @@ __all__ = [
     "Reward",
     "RewardEstimate",
     "RunConfig",
+    "Scores",
     "Settings",
     "TableColumns",
     "TransformersPolicy",
@@ -73,6 +77,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from bestfor.data.candidates import Candidates
     from bestfor.data.split import split_ratings
     from bestfor.diagnostics import Diagnosis, Reward, Settings, diagnose_arrays, rule_curve
     from bestfor.encoders.sentence import load_encoder
@@ -87,17 +92,14 @@ if TYPE_CHECKING:
     from bestfor.runs.study import generate, load, measure
     from bestfor.runs.table import TableColumns, diagnose_table
     from bestfor.selection import Pick, select
-    from bestfor.types import Estimate, RewardEstimate
-
-
-_renamed = moved.renamed(__name__, {"Scores": "TableColumns"}, depth=3)
+    from bestfor.types import Estimate, RewardEstimate, Scores
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 (any of the names above)
     if name in _FACE:
         module, _, other = _FACE[name].partition(":")
         return getattr(importlib.import_module(module), other or name)
-    return _renamed(name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:

@@ -53,3 +53,26 @@ class RewardEstimate:
     mean: FloatArray
     std: FloatArray | None = None
     std_mean: FloatArray | None = None
+
+
+Served = Literal["own", "everybody", "abstained"]
+"""What scores a request: the user's own part; what all users share; or that, since own labels say no more."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Rewards of the candidates of one request.
+
+    Attributes:
+        mean: shape (n,), the predicted utility, or a score of arbitrary scale; NaN where a model has none to give.
+        std: shape (n,), the predictive standard deviation in the mean's units, or None where the model has none.
+        std_mean: shape (n,), the posterior standard deviation of the mean alone, or None.
+        served: what scored them.
+        cov_mean: shape (n, n), the posterior covariance of the means, whose diagonal is ``std_mean`` squared, or None.
+    """
+
+    mean: FloatArray
+    std: FloatArray | None = None
+    std_mean: FloatArray | None = None
+    served: Served = "everybody"
+    cov_mean: FloatArray | None = None

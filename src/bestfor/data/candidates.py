@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from bestfor.errors import InputError
+from bestfor.moved import renamed
 from bestfor.types import FloatArray, IntArray
+
+__getattr__ = renamed(__name__, {"Examples": "Candidates"})
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class History:
 
 
 @dataclass(frozen=True)
-class Examples:
+class Candidates:
     """Candidates as rows; users, queries and texts are coded, so equal texts are stored once.
 
     Attributes:
@@ -64,12 +68,54 @@ class Examples:
     logprob: FloatArray
     history: History | None = None
 
+    @classmethod
+    def of(
+        cls,
+        user: str | Sequence[str],
+        prompt: str | Sequence[str],
+        texts: Sequence[str] | Sequence[Sequence[str]],
+        utilities: npt.ArrayLike | Sequence[npt.ArrayLike] | None = None,
+        history: History | Sequence[str] | None = None,
+        *,
+        query: str | Sequence[str] | None = None,
+    ) -> Candidates:
+        """Code the candidates of one request, or of many at once.
+
+        Args:
+            user: who asks; one for each request where there are many.
+            prompt: what is asked (empty where people rate bare texts); likewise.
+            texts: the request's n texts; a sequence of such for many requests.
+            utilities: n numbers, aligned with ``texts``; None where they are unknown.
+            history: what the user wrote before, oldest first; for many requests a :class:`History`.
+            query: ids of the requests; their numbers from 0 where None.
+
+        Returns:
+            Rows in the order given: the i-th request's texts one after another.
+
+        Raises:
+            InputError: users, prompts, texts, utilities or ids that do not go together, or the same id twice.
+        """
+        one = isinstance(user, str)
+        requests = _Requests(
+            users=[user] if isinstance(user, str) else list(user),
+            prompts=[prompt] if isinstance(prompt, str) else list(prompt),
+            texts=[_texts_of(each) for each in ([texts] if one else texts)],
+            utilities=None if utilities is None else [utilities] if one else list(utilities),  # pyright: ignore
+        )
+        ids = [str(place) for place in range(len(requests.users))] if query is None else query
+        ids = [ids] if isinstance(ids, str) else list(ids)
+        if isinstance(history, Sequence):
+            if not one:
+                raise InputError("history", "a list of texts for many requests", "a History, which says whose they are")
+            history = History({requests.users[0]: _texts_of(history)})
+        return requests.code(ids, history)
+
     def __len__(self) -> int:
         return len(self.user)
 
-    def take(self, rows: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Examples:
+    def take(self, rows: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Candidates:
         """Select rows by an index or a mask; users, queries and texts keep their codes."""
-        return Examples(
+        return Candidates(
             self.users,
             self.queries,
             self.inputs,
@@ -82,3 +128,58 @@ class Examples:
             self.logprob[rows],
             self.history,
         )
+
+
+@dataclass(frozen=True)
+class _Requests:
+    """Requests as they came: whose, what was asked, the texts and their utilities where they are known."""
+
+    users: list[str]
+    prompts: list[str]
+    texts: list[tuple[str, ...]]
+    utilities: list[npt.ArrayLike] | None
+
+    def code(self, ids: list[str], history: History | None) -> Candidates:
+        """Code the requests as rows."""
+        count = len(self.users)
+        for name, given in (("prompts", self.prompts), ("lists of texts", self.texts), ("query ids", ids)):
+            if len(given) != count:
+                raise InputError("candidates", f"{len(given)} {name} for {count} users", "one for each request")
+        if len(set(ids)) < count:
+            twice = next(one for place, one in enumerate(ids) if one in ids[:place])
+            raise InputError("candidates", f"query id '{twice}' twice", "each request under an id of its own")
+        sizes = [len(each) for each in self.texts]
+        query = np.repeat(np.arange(count), sizes)
+        users = {user: code for code, user in enumerate(dict.fromkeys(self.users))}
+        distinct = {text: code for code, text in enumerate(dict.fromkeys(text for each in self.texts for text in each))}
+        return Candidates(
+            users=tuple(users),
+            queries=tuple(ids),
+            inputs=tuple(self.prompts),
+            texts=tuple(distinct),
+            user=np.array([users[user] for user in self.users], dtype=np.int64)[query],
+            query=query,
+            text=np.array([distinct[text] for each in self.texts for text in each], dtype=np.int64),
+            candidate=np.concatenate([np.arange(size) for size in sizes]) if sizes else np.zeros(0, dtype=np.int64),
+            utility=self._utility(sizes),
+            logprob=np.full(len(query), np.nan),
+            history=history,
+        )
+
+    def _utility(self, sizes: list[int]) -> FloatArray:
+        if self.utilities is None:
+            return np.full(sum(sizes), np.nan)
+        parts = [np.asarray(one, dtype=np.float64).reshape(-1) for one in self.utilities]
+        if [len(one) for one in parts] != sizes:
+            raise InputError("utilities", f"{[len(one) for one in parts]} numbers", f"one for each text: {sizes}")
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def _texts_of(texts: object) -> tuple[str, ...]:
+    """Take texts as they are, refusing one string for a list of them."""
+    if isinstance(texts, str) or not isinstance(texts, Sequence):
+        raise InputError("texts", f"a value of type {type(texts).__name__}", "a list of strings for each request")
+    wrong = next((text for text in texts if not isinstance(text, str)), None)
+    if wrong is not None:
+        raise InputError("texts", f"a value of type {type(wrong).__name__}", "strings")
+    return tuple(texts)

@@ -17,7 +17,7 @@ import numpy as np
 
 from bestfor import rng as randomness
 from bestfor.artifacts import Arrays
-from bestfor.data.candidates import Examples
+from bestfor.data.candidates import Candidates
 from bestfor.errors import InputError
 from bestfor.rewards.model import RewardModel
 from bestfor.types import FloatArray, IntArray, RewardEstimate
@@ -81,39 +81,39 @@ class ArrayModel(RewardModel):
             Shape (n,); with ``has_std = True`` a pair of these: mean and standard deviation.
         """
 
-    def _fit(self, examples: Examples, rng: int) -> None:
-        rows = self._rows(examples)
-        self._call_fits("fit_rows", (rows, examples.utility, None))
-        learned = self.fit_rows(rows, examples.utility, randomness.derive(rng, "fit", type(self).__qualname__))
+    def _fit(self, candidates: Candidates, rng: int) -> None:
+        rows = self._rows(candidates)
+        self._call_fits("fit_rows", (rows, candidates.utility, None))
+        learned = self.fit_rows(rows, candidates.utility, randomness.derive(rng, "fit", type(self).__qualname__))
         where = f"what fit_rows of '{type(self).__qualname__}' returns"
         if not isinstance(learned, Mapping):
             raise InputError(where, f"a value of type {type(learned).__name__}", "a dictionary of arrays")
         self._learned = {str(name): _numbers(f"{where}, '{name}'", values) for name, values in learned.items()}
 
-    def _predict(self, examples: Examples) -> RewardEstimate:
-        rows = self._rows(examples)
+    def _predict(self, candidates: Candidates) -> RewardEstimate:
+        rows = self._rows(candidates)
         self._call_fits("predict_rows", (self._learned, rows))
         found = self.predict_rows(self._learned, rows)
         parts = found if isinstance(found, tuple) else (found,)
         if len(parts) > 2:
             where = f"predictions of '{type(self).__qualname__}'"
             raise InputError(where, f"{len(parts)} values", "an array of means, or a pair of means and stds")
-        self._note_new_users(examples, rows.user, "what predict_rows gives for user -1")
+        self._note_new_users(candidates, rows.user, "what predict_rows gives for user -1")
         made = [part.astype(np.float64) if _is_numbers(part) else part for part in parts]
         return RewardEstimate(made[0], made[1] if len(made) > 1 else None)
 
-    def _rows(self, examples: Examples) -> PlainRows:
-        features = np.zeros((len(examples), 0))
+    def _rows(self, candidates: Candidates) -> PlainRows:
+        features = np.zeros((len(candidates), 0))
         if self.uses_features():
-            design = self._design(examples)
+            design = self._design(candidates)
             features = design.values[design.row]
         return PlainRows(
             users=len(self._users),
-            user=self._user_codes(examples),
-            query=examples.query,
-            text=np.array(examples.texts, dtype=object)[examples.text],
-            input=np.array(examples.inputs, dtype=object)[examples.query],
-            logprob=examples.logprob,
+            user=self._user_codes(candidates),
+            query=candidates.query,
+            text=np.array(candidates.texts, dtype=object)[candidates.text],
+            input=np.array(candidates.inputs, dtype=object)[candidates.query],
+            logprob=candidates.logprob,
             features=features,
         )
 

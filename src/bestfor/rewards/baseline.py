@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from bestfor.artifacts import Arrays
-from bestfor.data.candidates import Examples
+from bestfor.data.candidates import Candidates
 from bestfor.errors import InputError
 from bestfor.rewards.model import RewardModel
 from bestfor.types import RewardEstimate
@@ -46,7 +46,7 @@ class _Baseline(RewardModel):
     scale = "arbitrary"
     baseline = True
 
-    def _fit(self, examples: Examples, rng: int) -> None:
+    def _fit(self, candidates: Candidates, rng: int) -> None:
         pass
 
     def _state(self) -> tuple[dict[str, Any], Arrays]:
@@ -62,10 +62,10 @@ class Length(_Baseline):
     kind = "length"
     Config = LengthConfig
 
-    def _predict(self, examples: Examples) -> RewardEstimate:
-        lengths = np.array([len(text) for text in examples.texts], dtype=np.float64)
+    def _predict(self, candidates: Candidates) -> RewardEstimate:
+        lengths = np.array([len(text) for text in candidates.texts], dtype=np.float64)
         sign = 1.0 if self.config.prefer == "long" else -1.0
-        return RewardEstimate(sign * lengths[examples.text], None)
+        return RewardEstimate(sign * lengths[candidates.text], None)
 
 
 class Logprob(_Baseline):
@@ -74,12 +74,14 @@ class Logprob(_Baseline):
     kind = "logprob"
     Config = LogprobConfig
 
-    def _predict(self, examples: Examples) -> RewardEstimate:
-        absent = np.flatnonzero(~np.isfinite(examples.logprob))
+    def _predict(self, candidates: Candidates) -> RewardEstimate:
+        absent = np.flatnonzero(~np.isfinite(candidates.logprob))
         if len(absent):
-            query = examples.queries[examples.query[absent[0]]]
-            found = f"no log-probability for {len(absent)} of {len(examples)} candidates (the first in query '{query}')"
+            query = candidates.queries[candidates.query[absent[0]]]
+            found = (
+                f"no log-probability for {len(absent)} of {len(candidates)} candidates (the first in query '{query}')"
+            )
             raise InputError("reward 'logprob'", found, "candidates sampled by a policy that reports log-probabilities")
-        words = np.array([max(len(text.split()), 1) for text in examples.texts], dtype=np.float64)
-        per = words[examples.text] if self.config.per_word else 1.0
-        return RewardEstimate(examples.logprob / per, None)
+        words = np.array([max(len(text.split()), 1) for text in candidates.texts], dtype=np.float64)
+        per = words[candidates.text] if self.config.per_word else 1.0
+        return RewardEstimate(candidates.logprob / per, None)

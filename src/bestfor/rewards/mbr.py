@@ -24,7 +24,7 @@ from rapidfuzz.distance import LCSseq
 from rapidfuzz.process import cdist
 
 from bestfor.artifacts import Arrays
-from bestfor.data.candidates import Examples
+from bestfor.data.candidates import Candidates
 from bestfor.encoders import Encoder
 from bestfor.metrics.overlap import words
 from bestfor.rewards.features import check_signature, unit_rows
@@ -95,24 +95,24 @@ class Mbr(RewardModel):
     scale = "arbitrary"
     Config = Config
 
-    def _fit(self, examples: Examples, rng: int) -> None:
+    def _fit(self, candidates: Candidates, rng: int) -> None:
         self._signature = self._require_encoder().signature if self.config.by == "cosine" else ""
 
-    def _predict(self, examples: Examples) -> RewardEstimate:
+    def _predict(self, candidates: Candidates) -> RewardEstimate:
         if self.config.by == "cosine":
             encoder = self._require_encoder()
             check_signature(encoder, self.config.encoder, self._signature)
             # once for all queries: an encoder is fastest with many texts
-            used, text = np.unique(examples.text, return_inverse=True)
-            vectors = _vectors([examples.texts[code] for code in used], encoder)
-        mean = np.zeros(len(examples))
-        order = np.lexsort((examples.candidate, examples.query))
-        _, starts = np.unique(examples.query[order], return_index=True)
+            used, text = np.unique(candidates.text, return_inverse=True)
+            vectors = _vectors([candidates.texts[code] for code in used], encoder)
+        mean = np.zeros(len(candidates))
+        order = np.lexsort((candidates.candidate, candidates.query))
+        _, starts = np.unique(candidates.query[order], return_index=True)
         for rows in np.split(order, starts[1:]):
             if self.config.by == "cosine":
                 likeness = _cosines(vectors[text[rows]])
             else:
-                likeness = rouge_matrix([examples.texts[code] for code in examples.text[rows]])
+                likeness = rouge_matrix([candidates.texts[code] for code in candidates.text[rows]])
             mean[rows] = mean_of_others(likeness)
         return RewardEstimate(mean, None)
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from bestfor import artifacts
 from bestfor.artifacts import Arrays
-from bestfor.data.candidates import Examples
+from bestfor.data.candidates import Candidates
 from bestfor.encoders import Encoder, load_encoder
 from bestfor.errors import BestforError, InputError
 from bestfor.rewards.check import check_class, check_estimate
@@ -142,21 +142,21 @@ class RewardModel(ABC):
             return ()
         return tuple(self._users[code] for code in np.flatnonzero(self._abstained))
 
-    def fit(self, examples: Examples, *, rng: int) -> Self:
+    def fit(self, candidates: Candidates, *, rng: int) -> Self:
         """Learn from rows with utilities; their order changes nothing.
 
         Args:
-            examples: n labelled rows.
+            candidates: n labelled rows.
             rng: the seed of everything random.
 
         Raises:
             InputError: there are no rows, or a utility is NaN or infinite.
         """
         self._check_made()
-        if len(examples) == 0:
-            raise InputError(f"fit of '{self.kind}'", "no examples", "labelled examples")
-        self._check_labels(examples, "fit")
-        ordered = canonical(examples)
+        if len(candidates) == 0:
+            raise InputError(f"fit of '{self.kind}'", "no candidates", "labelled candidates")
+        self._check_labels(candidates, "fit")
+        ordered = canonical(candidates)
         self._fit_notes, self._predict_notes = [], []
         self._users, self._codes, self._loaded_for, self._abstained = ordered.users, None, None, None
         if self.uses_features():
@@ -180,7 +180,7 @@ class RewardModel(ABC):
             MissingExtraError: nor is what the kind is made of.
         """
 
-    def update(self, examples: Examples) -> Self:
+    def update(self, candidates: Candidates) -> Self:
         """Add further labels of known or new users, where the kind can do it without fitting again.
 
         Raises:
@@ -188,7 +188,7 @@ class RewardModel(ABC):
         """
         raise BestforError(f"'{self.kind}' takes further labels by another fit only")
 
-    def predict(self, examples: Examples) -> RewardEstimate:
+    def predict(self, candidates: Candidates) -> RewardEstimate:
         """Rewards of n rows, rounded to 9 significant digits; utilities in the rows are not looked at.
 
         Finite, but for kinds that are ``partial``: their mean is NaN where there is no reward.
@@ -200,11 +200,11 @@ class RewardModel(ABC):
         if not self._fitted:
             raise BestforError(f"'{self.kind}' predicts after fit or load")
         self._predict_notes = []
-        if len(examples) == 0:
+        if len(candidates) == 0:
             return RewardEstimate(np.zeros(0), None)
-        self._check_loaded_for(tuple(examples.users[code] for code in np.unique(examples.user)))
-        estimate = self._predict(examples)
-        check_estimate(self, estimate, len(examples))
+        self._check_loaded_for(tuple(candidates.users[code] for code in np.unique(candidates.user)))
+        estimate = self._predict(candidates)
+        check_estimate(self, estimate, len(candidates))
         std = None if estimate.std is None else rounded(estimate.std)
         std_mean = None if estimate.std_mean is None else rounded(estimate.std_mean)
         return RewardEstimate(rounded(estimate.mean), std, std_mean)
@@ -280,10 +280,10 @@ class RewardModel(ABC):
             check_signature(encoder, self.config.encoder, self._signature)
 
     @abstractmethod
-    def _fit(self, examples: Examples, rng: int) -> None: ...
+    def _fit(self, candidates: Candidates, rng: int) -> None: ...
 
     @abstractmethod
-    def _predict(self, examples: Examples) -> RewardEstimate: ...
+    def _predict(self, candidates: Candidates) -> RewardEstimate: ...
 
     @abstractmethod
     def _state(self) -> tuple[dict[str, Any], Arrays]: ...
@@ -300,14 +300,14 @@ class RewardModel(ABC):
             self._encoder = load_encoder(self.config.encoder, cache=self._cache)
         return self._encoder
 
-    def _design(self, examples: Examples) -> Design:
+    def _design(self, candidates: Candidates) -> Design:
         if self._space is None:
             raise BestforError(f"'{self.kind}' has no features before fit")
-        return self._space.design(examples, self._load_encoder())
+        return self._space.design(candidates, self._load_encoder())
 
-    def _user_codes(self, examples: Examples) -> IntArray:
+    def _user_codes(self, candidates: Candidates) -> IntArray:
         """Index into the fitted users for each row, -1 for those without fit labels and those who abstain."""
-        return self._known_codes(examples.users)[examples.user]
+        return self._known_codes(candidates.users)[candidates.user]
 
     def _known_codes(self, users: tuple[str, ...], *, abstaining: bool = False) -> IntArray:
         """Index into the fitted users, -1 where there is none; ``abstaining`` users count as known where asked for."""
@@ -318,11 +318,11 @@ class RewardModel(ABC):
             codes[(codes >= 0) & self._abstained[codes]] = -1
         return codes
 
-    def _check_labels(self, examples: Examples, verb: str) -> None:
-        bad = np.flatnonzero(~np.isfinite(examples.utility))
+    def _check_labels(self, candidates: Candidates, verb: str) -> None:
+        bad = np.flatnonzero(~np.isfinite(candidates.utility))
         if len(bad):
-            where = f"{verb} of '{self.kind}', query '{examples.queries[examples.query[bad[0]]]}'"
-            found = f"utility {examples.utility[bad[0]]} ({len(bad)} such rows)"
+            where = f"{verb} of '{self.kind}', query '{candidates.queries[candidates.query[bad[0]]]}'"
+            found = f"utility {candidates.utility[bad[0]]} ({len(bad)} such rows)"
             raise InputError(where, found, "finite utilities; leave unlabelled candidates out")
 
     def _check_made(self) -> None:
@@ -342,9 +342,9 @@ class RewardModel(ABC):
             loaded = ", ".join(f"'{user}'" for user in sorted(self._loaded_for or ()))
             raise InputError(f"a '{self.kind}'", f"user '{others[0]}'", f"{loaded}, for whom it was loaded")
 
-    def _note_new_users(self, examples: Examples, codes: IntArray, served: str) -> None:
-        unknown = self._known_codes(examples.users, abstaining=True) < 0
-        count = len(np.unique(examples.user[(codes < 0) & unknown[examples.user]]))
+    def _note_new_users(self, candidates: Candidates, codes: IntArray, served: str) -> None:
+        unknown = self._known_codes(candidates.users, abstaining=True) < 0
+        count = len(np.unique(candidates.user[(codes < 0) & unknown[candidates.user]]))
         if count:
             subject = "1 user without fit labels was" if count == 1 else f"{count} users without fit labels were"
             self._predict_notes.append(f"{subject} served by {served}")
@@ -368,7 +368,7 @@ class UpdatableModel(RewardModel):
 
     learns = True
 
-    def update(self, examples: Examples) -> Self:
+    def update(self, candidates: Candidates) -> Self:
         """Add further labels of known or new users in closed form; edits and returns this model.
 
         What all users share in variances and features stays as fitted; the users of these labels become what they would
@@ -377,7 +377,7 @@ class UpdatableModel(RewardModel):
         the next fit.
 
         Args:
-            examples: n labelled rows; none changes nothing.
+            candidates: n labelled rows; none changes nothing.
 
         Raises:
             InputError: a utility is NaN or infinite, or the model was loaded for somebody else.
@@ -385,10 +385,10 @@ class UpdatableModel(RewardModel):
         """
         if not self._fitted:
             raise BestforError(f"'{self.kind}' is updated after fit or load")
-        self._check_labels(examples, "update")
-        if len(examples) == 0:
+        self._check_labels(candidates, "update")
+        if len(candidates) == 0:
             return self
-        ordered = canonical(examples)
+        ordered = canonical(candidates)
         self._check_loaded_for(ordered.users)
         codes = self._known_codes(ordered.users, abstaining=True)
         fresh = codes < 0
@@ -399,7 +399,7 @@ class UpdatableModel(RewardModel):
         return self
 
     @abstractmethod
-    def _add_labels(self, examples: Examples, codes: IntArray) -> None:
+    def _add_labels(self, candidates: Candidates, codes: IntArray) -> None:
         """Add the labels of canonical rows; ``codes`` are their users' places, new ones after all that are known."""
 
     def _add_users(self, names: tuple[str, ...]) -> None:

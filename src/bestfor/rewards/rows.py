@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bestfor.data.candidates import Examples
+from bestfor.data.candidates import Candidates
 from bestfor.types import FloatArray, IntArray
 
 LABELS_PER_TEXT = 2.0
@@ -17,29 +17,29 @@ DIGITS = 9
 """Significant digits of a reward."""
 
 
-def canonical(examples: Examples) -> Examples:
+def canonical(candidates: Candidates) -> Candidates:
     """Put rows into an order, with codes, that depend on their content only."""
-    users, user = _recode(examples.users, examples.user)
-    texts, text = _recode(examples.texts, examples.text)
-    used, query = np.unique(examples.query, return_inverse=True)
-    names = [examples.queries[code] for code in used]
+    users, user = _recode(candidates.users, candidates.user)
+    texts, text = _recode(candidates.texts, candidates.text)
+    used, query = np.unique(candidates.query, return_inverse=True)
+    names = [candidates.queries[code] for code in used]
     order = sorted(range(len(used)), key=lambda code: names[code])
     rank = np.empty(len(used), dtype=np.int64)
     rank[order] = np.arange(len(used))
     query = rank[query]
-    rows = np.lexsort((examples.utility, text, examples.candidate, query, user))
-    return Examples(
+    rows = np.lexsort((candidates.utility, text, candidates.candidate, query, user))
+    return Candidates(
         users=users,
         queries=tuple(names[code] for code in order),
-        inputs=tuple(examples.inputs[used[code]] for code in order),
+        inputs=tuple(candidates.inputs[used[code]] for code in order),
         texts=texts,
         user=user[rows],
         query=query[rows],
         text=text[rows],
-        candidate=examples.candidate[rows],
-        utility=examples.utility[rows].astype(np.float64),
-        logprob=examples.logprob[rows],
-        history=examples.history,
+        candidate=candidates.candidate[rows],
+        utility=candidates.utility[rows].astype(np.float64),
+        logprob=candidates.logprob[rows],
+        history=candidates.history,
     )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from bestfor.artifacts import Arrays
-from bestfor.data.candidates import Examples
+from bestfor.data.candidates import Candidates
 from bestfor.rewards.features import check_signature, check_width, unit_rows
 from bestfor.rewards.model import RewardModel
 from bestfor.types import FloatArray, IntArray, RewardEstimate
@@ -77,24 +77,24 @@ class Similarity(RewardModel):
     scale = "arbitrary"
     Config = Config
 
-    def _fit(self, examples: Examples, rng: int) -> None:
-        history = examples.history
-        known = history is not None and any(history.texts.get(user) for user in examples.users)
+    def _fit(self, candidates: Candidates, rng: int) -> None:
+        history = candidates.history
+        known = history is not None and any(history.texts.get(user) for user in candidates.users)
         self._written = known if self.config.own == "auto" else self.config.own == "written"
         self._seen: dict[str, int] = {}
         if self._written:
             written = {} if history is None else history.texts
             owned = [written.get(user, ()) for user in self._users]
             if history is not None:
-                self._seen = {name: history.seen[name] for name in examples.queries if name in history.seen}
+                self._seen = {name: history.seen[name] for name in candidates.queries if name in history.seen}
             weights = np.ones(sum(map(len, owned)))
         else:
-            order = np.argsort(examples.user, kind="stable")
-            user = examples.user[order]
-            texts = [examples.texts[code] for code in examples.text[order]]
+            order = np.argsort(candidates.user, kind="stable")
+            user = candidates.user[order]
+            texts = [candidates.texts[code] for code in candidates.text[order]]
             ends = np.searchsorted(user, np.arange(len(self._users) + 1))
             owned = [texts[start:end] for start, end in pairwise(ends)]
-            weights = preference_weights(examples.utility[order], user)
+            weights = preference_weights(candidates.utility[order], user)
         self._ends = np.concatenate([[0], np.cumsum([len(texts) for texts in owned], dtype=np.int64)])
         names = sorted({text for texts in owned for text in texts})
         place = {name: code for code, name in enumerate(names)}
@@ -110,27 +110,27 @@ class Similarity(RewardModel):
         self._known = unit_rows(self._vectors.astype(np.float64))
         self._total = self._weights @ self._known[self._items] if len(self._items) else np.zeros(self._vectors.shape[1])
 
-    def _predict(self, examples: Examples) -> RewardEstimate:
-        encoder, codes = self._require_encoder(), self._user_codes(examples)
+    def _predict(self, candidates: Candidates) -> RewardEstimate:
+        encoder, codes = self._require_encoder(), self._user_codes(candidates)
         check_signature(encoder, self.config.encoder, self._signature)
-        used, text = np.unique(examples.text, return_inverse=True)
-        vectors = unit_rows(encoder.encode([examples.texts[code] for code in used]).astype(np.float64))
-        mean = np.zeros(len(examples))
-        pair = codes * len(examples.queries) + examples.query
+        used, text = np.unique(candidates.text, return_inverse=True)
+        vectors = unit_rows(encoder.encode([candidates.texts[code] for code in used]).astype(np.float64))
+        mean = np.zeros(len(candidates))
+        pair = codes * len(candidates.queries) + candidates.query
         order = np.argsort(pair, kind="stable")
         _, starts = np.unique(pair[order], return_index=True)
         for rows in np.split(order, starts[1:]):
-            query = examples.queries[examples.query[rows[0]]]
-            mean[rows] = self._score(vectors[text[rows]], int(codes[rows[0]]), query, examples)
-        self._note_new_users(examples, codes, "nearness to everybody's texts")
+            query = candidates.queries[candidates.query[rows[0]]]
+            mean[rows] = self._score(vectors[text[rows]], int(codes[rows[0]]), query, candidates)
+        self._note_new_users(candidates, codes, "nearness to everybody's texts")
         return RewardEstimate(mean, None)
 
-    def _score(self, vectors: FloatArray, code: int, query: str, examples: Examples) -> FloatArray:
+    def _score(self, vectors: FloatArray, code: int, query: str, candidates: Candidates) -> FloatArray:
         """Rewards of one query's candidates, shape (n,)."""
         part = slice(self._ends[code], self._ends[code + 1]) if code >= 0 else slice(0, 0)
         items, weights = self._items[part], self._weights[part]
         if self._written:
-            seen = self._seen if examples.history is None else examples.history.seen
+            seen = self._seen if candidates.history is None else candidates.history.seen
             visible = items[: seen.get(query)]
             if len(visible):
                 return written_nearness(vectors @ self._known[visible].T, self.config.by)

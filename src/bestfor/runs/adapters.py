@@ -64,7 +64,7 @@ def training_examples(
         prompting: what stands in a prompt.
 
     Returns:
-        Examples by user; users without any are left out.
+        Candidates by user; users without any are left out.
     """
     from bestfor.policies.adapters import Example
 

@@ -1,6 +1,6 @@
 """Join the tables of a run into the arrays that reward models and the diagnosis take, and rewards back into a table.
 
-Examples are the candidates of one split with their utilities, in the order (query, candidate); history is what users
+Candidates are the candidates of one split with their utilities, in the order (query, candidate); history is what users
 wrote, as far as each query may see it. :func:`scorer` does the same for a few prompts and texts at hand, for policies
 that ask a fitted model.
 """
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bestfor.data import schema
-from bestfor.data.candidates import Examples, History
+from bestfor.data.candidates import Candidates, History
 from bestfor.data.text import collapse_spaces
 from bestfor.errors import InputError
 from bestfor.policies.base import Prompt
@@ -51,34 +51,12 @@ def scorer(model: RewardModel, queries: pa.Table, history: History | None = None
         for prompt in prompts:
             if prompt.query_id not in known:
                 raise InputError("scorer", f"query '{prompt.query_id}'", "one of the table of queries")
-        found = model.predict(_examples([(one.query_id, *known[one.query_id]) for one in prompts], texts, history)).mean
+        users, inputs = zip(*(known[one.query_id] for one in prompts), strict=True) if prompts else ((), ())
+        ids = [one.query_id for one in prompts]
+        found = model.predict(Candidates.of(users, inputs, texts, history=history, query=ids)).mean
         return np.split(found, np.cumsum([len(one) for one in texts])[:-1])
 
     return score
-
-
-def _examples(
-    asked: Sequence[tuple[str, str, str]], texts: Sequence[Sequence[str]], history: History | None
-) -> Examples:
-    """Code queries (id, user, input) and their texts as rows without utilities."""
-    sizes = [len(one) for one in texts]
-    query = np.repeat(np.arange(len(asked)), sizes)
-    users = {user: code for code, user in enumerate(dict.fromkeys(user for _, user, _ in asked))}
-    distinct = {text: code for code, text in enumerate(dict.fromkeys(text for one in texts for text in one))}
-    count = len(query)
-    return Examples(
-        users=tuple(users),
-        queries=tuple(name for name, _, _ in asked),
-        inputs=tuple(given for _, _, given in asked),
-        texts=tuple(distinct),
-        user=np.array([users[user] for _, user, _ in asked], dtype=np.int64)[query],
-        query=query,
-        text=np.array([distinct[text] for one in texts for text in one], dtype=np.int64),
-        candidate=np.concatenate([np.arange(size) for size in sizes]) if sizes else np.zeros(0, dtype=np.int64),
-        utility=np.full(count, np.nan),
-        logprob=np.full(count, np.nan),
-        history=history,
-    )
 
 
 def build_examples(
@@ -87,7 +65,7 @@ def build_examples(
     utilities: pa.Table | None,
     split: str,
     history: History | None = None,
-) -> Examples:
+) -> Candidates:
     """Join the candidates of one split with their utilities.
 
     Args:
@@ -114,7 +92,7 @@ def build_examples(
     utility = np.full(len(rows), np.nan)
     if utilities is not None:
         utility = _lookup(queries["query_id"], utilities, "utility", query, number)
-    return Examples(
+    return Candidates(
         users=tuple(users.to_pylist()),
         queries=tuple(queries["query_id"].to_pylist()),
         inputs=tuple(queries["input"].to_pylist()),
@@ -129,7 +107,7 @@ def build_examples(
     )
 
 
-def with_utilities(examples: Examples) -> Examples:
+def with_utilities(examples: Candidates) -> Candidates:
     """Leave out rows without a utility: a judge, for one, may have nothing to say about some."""
     known = np.isfinite(examples.utility)
     return examples if known.all() else examples.take(known)
@@ -287,7 +265,7 @@ def build_rows(
     )
 
 
-def rewards_table(examples: Examples, label: str, estimate: RewardEstimate) -> pa.Table:
+def rewards_table(examples: Candidates, label: str, estimate: RewardEstimate) -> pa.Table:
     """Make a table of schema ``REWARDS``.
 
     Args:

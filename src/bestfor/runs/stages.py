@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from bestfor.data import schema
-from bestfor.data.candidates import Examples, History
+from bestfor.data.candidates import Candidates, History
 from bestfor.data.split import Dataset
 from bestfor.errors import InputError
 from bestfor.files import sweep, write_json
@@ -110,7 +110,7 @@ class Stages:
         self._tables: Tables | None = None
         self._history: History | None = None
         self._history_is_built = False
-        self._labelled: Examples | None = None
+        self._labelled: Candidates | None = None
         _check_n(config, self.data)
         check_same_data(folder, self.data)
         sweep(folder)
@@ -243,7 +243,7 @@ class Stages:
         """Keep what a model that asks a server spends with the run, over all its folds."""
         return record_usage(self._shared, f"reward {table.label}", model, self._steps.tell, remember=False)
 
-    def _fit_part(self) -> Examples:
+    def _fit_part(self) -> Candidates:
         """Join the fit part, without candidates of which no metric could say anything."""
         if self._labelled is None:
             sampled = self._join("fit")
@@ -256,14 +256,14 @@ class Stages:
             self._labelled = examples
         return self._labelled
 
-    def _test_part(self) -> Examples:
+    def _test_part(self) -> Candidates:
         """Join the test part; its utilities are NaN."""
         examples = self._join("test")
         blind = examples.take(np.arange(len(examples)))
         blind.utility[:] = np.nan
         return blind
 
-    def _join(self, split: str) -> Examples:
+    def _join(self, split: str) -> Candidates:
         tables = self.tables()
         if not self._history_is_built:
             self._history = build_history(self.data.histories, tables.queries)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from bestfor.data import schema
-from bestfor.data.candidates import Examples
+from bestfor.data.candidates import Candidates
 from bestfor.data.sources.benchmarks import TASKS
 from bestfor.data.sources.own import load_ratings
 from bestfor.data.sources.polis import load_polis
@@ -54,7 +54,7 @@ class Generated:
         """The candidates."""
         return CandidatePool(self.folder / "pool")
 
-    def examples(self, split: str = "fit", metric: str | None = None) -> Examples:
+    def examples(self, split: str = "fit", metric: str | None = None) -> Candidates:
         """Candidates of one split as reward models take them, with their utilities.
 
         Those of the fit part that have none (a judge may have nothing to say about some) are left out; in the test part

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pytest
 
 from bestfor import artifacts, rng
-from bestfor.data.candidates import Examples
+from bestfor.data.candidates import Candidates
 from bestfor.errors import BestforError, InputError
 from bestfor.rewards import RewardModel
 
@@ -47,7 +47,7 @@ class OtherEncoder(LetterEncoder):
 
 def taste_examples(
     users: int = 6, queries: int = 3, candidates: int = 8, *, seed: int = 0, shared: bool = False
-) -> Examples:
+) -> Candidates:
     """Users with known tastes for letters, queries of differing difficulty, noisy utilities.
 
     Args:
@@ -69,7 +69,7 @@ def taste_examples(
     vectors = LetterEncoder().encode(pool).astype(np.float64)
     level = draw.normal(size=users * queries)
     utility = np.sum(vectors[text] * tastes[user], axis=1) + level[query] + 0.3 * draw.normal(size=n)
-    return Examples(
+    return Candidates(
         users=tuple(f"u{code}" for code in range(users)),
         queries=tuple(f"q{code}" for code in range(users * queries)),
         inputs=tuple("" if shared else f"write about {LETTERS[code % 16]}" for code in range(users * queries)),
@@ -89,7 +89,7 @@ class RewardModelTests:
     model: ClassVar[type[RewardModel]]
     options: ClassVar[dict[str, Any]] = {}
 
-    def examples(self, users: int = 6, queries: int = 3, candidates: int = 8, **how: Any) -> Examples:  # noqa: ANN401
+    def examples(self, users: int = 6, queries: int = 3, candidates: int = 8, **how: Any) -> Candidates:  # noqa: ANN401
         """Make the rows that tests fit on and predict for; a kind that pays for each row overrides it with fewer."""
         return taste_examples(users, queries, candidates, **how)
 
@@ -230,7 +230,7 @@ class RewardModelTests:
         holes[3] = np.nan
         with pytest.raises(InputError, match="finite utilities"):
             self.build().fit(replace(examples, utility=holes), rng=0)
-        with pytest.raises(InputError, match="labelled examples"):
+        with pytest.raises(InputError, match="labelled candidates"):
             self.build().fit(examples.take(np.zeros(0, dtype=np.int64)), rng=0)
 
     def test_refuses_to_predict_before_fit(self) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bestfor import rng
-from bestfor.data.candidates import Examples
+from bestfor.data.candidates import Candidates
 from bestfor.errors import InputError
 from bestfor.rewards import Pooled, Tastes
 from bestfor.rewards.tastes import list_items
@@ -31,7 +31,7 @@ def rated(users=60, texts=150, seed=0):
     y = camp[user] * divide[text] + 0.5 * draw.normal(size=len(user))
     names = tuple(f"u{code}" for code in range(users))
     return (
-        Examples(names, names, ("",) * users, words, user, user, text, text, y, np.full(len(y), np.nan)),
+        Candidates(names, names, ("",) * users, words, user, user, text, text, y, np.full(len(y), np.nan)),
         divide,
         camp,
     )

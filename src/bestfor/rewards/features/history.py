@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bestfor.data.candidates import Examples
+from bestfor.data.candidates import Candidates
 from bestfor.encoders import Encoder
 from bestfor.rewards.features.embeddings import unit_rows
 from bestfor.types import FloatArray, IntArray
@@ -12,22 +12,22 @@ from bestfor.types import FloatArray, IntArray
 HISTORY = ("nearest", "mean")
 
 
-def history_features(examples: Examples, encoder: Encoder, text: IntArray, query: IntArray) -> FloatArray:
+def history_features(candidates: Candidates, encoder: Encoder, text: IntArray, query: IntArray) -> FloatArray:
     """Largest and mean cosine to the user's earlier texts, shape (pairs, 2); NaN where there are none.
 
     Args:
-        examples: with the users' histories.
+        candidates: with the users' histories.
         encoder: of texts and histories.
         text: shape (pairs,), codes of texts.
         query: shape (pairs,), codes of the queries under which they stand, each of one user.
     """
     found = np.full((len(text), len(HISTORY)), np.nan)
-    if examples.history is None or len(text) == 0:
+    if candidates.history is None or len(text) == 0:
         return found
-    user = np.zeros(len(examples.queries), dtype=np.int64)
-    user[examples.query] = examples.user
+    user = np.zeros(len(candidates.queries), dtype=np.int64)
+    user[candidates.query] = candidates.user
     earlier = {
-        int(code): examples.history.before(examples.users[user[code]], examples.queries[code])
+        int(code): candidates.history.before(candidates.users[user[code]], candidates.queries[code])
         for code in np.unique(query)
     }
     names = sorted({item for items in earlier.values() for item in items})
@@ -35,7 +35,7 @@ def history_features(examples: Examples, encoder: Encoder, text: IntArray, query
         return found
     place = {name: code for code, name in enumerate(names)}
     own = unit_rows(encoder.encode(names).astype(np.float64))
-    vectors = unit_rows(encoder.encode([examples.texts[code] for code in text]).astype(np.float64))
+    vectors = unit_rows(encoder.encode([candidates.texts[code] for code in text]).astype(np.float64))
     order = np.argsort(query, kind="stable")
     codes, starts = np.unique(query[order], return_index=True)
     for code, rows in zip(codes, np.split(order, starts[1:]), strict=True):

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from bestfor.artifacts import Arrays
-from bestfor.data.candidates import Examples
+from bestfor.data.candidates import Candidates
 from bestfor.encoders import Encoder
 from bestfor.errors import InputError
 from bestfor.rewards.features.embeddings import check_signature
@@ -59,7 +59,7 @@ class FeatureConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Pairs:
-    """Distinct (query or input, text) pairs, by the codes of the examples, and the pair of each row."""
+    """Distinct (query or input, text) pairs, by the codes of the candidates, and the pair of each row."""
 
     text: IntArray
     query: IntArray
@@ -146,34 +146,34 @@ class Space:
         described = {"config": self.config.model_dump(), "signature": self.signature, "columns": self.columns}
         return {**described, "answers": self.answers, "history": self.history}
 
-    def design(self, examples: Examples, encoder: Encoder | None) -> Design:
-        """Features of the examples' distinct (input, text) pairs.
+    def design(self, candidates: Candidates, encoder: Encoder | None) -> Design:
+        """Features of the candidates' distinct (input, text) pairs.
 
         Args:
-            examples: n rows.
+            candidates: n rows.
             encoder: the encoder that the space was fitted with; None where ``components`` is 0.
 
         Raises:
             InputError: the encoder is another one.
         """
-        pairs = _pairs(examples, answers=self.answers, history=self.history)
+        pairs = _pairs(candidates, answers=self.answers, history=self.history)
         parts: list[FloatArray] = []
         if self.axes.shape[1]:
-            parts.append(self._components(_texts(examples, pairs), encoder))
-        surface = np.clip((self.surface(examples, pairs, encoder) - self.shift) / self.width, -CLIP, CLIP)
+            parts.append(self._components(_texts(candidates, pairs), encoder))
+        surface = np.clip((self.surface(candidates, pairs, encoder) - self.shift) / self.width, -CLIP, CLIP)
         parts.append(np.nan_to_num(surface))
         return Design(np.ascontiguousarray(np.hstack(parts)), pairs.row)
 
-    def surface(self, examples: Examples, pairs: Pairs, encoder: Encoder | None) -> FloatArray:
+    def surface(self, candidates: Candidates, pairs: Pairs, encoder: Encoder | None) -> FloatArray:
         """Features beside the components, not yet standardised, shape (pairs, surface); NaN where one is not known."""
-        texts, parts = _texts(examples, pairs), [np.zeros((len(pairs.text), 0))]
+        texts, parts = _texts(candidates, pairs), [np.zeros((len(pairs.text), 0))]
         if self.config.style:
             parts.append(style_features(texts))
         if self.answers:
-            given = [examples.inputs[code] for code in pairs.query]
+            given = [candidates.inputs[code] for code in pairs.query]
             parts += self._answer_columns(texts, given, encoder)
         if self.history and encoder is not None:
-            parts.append(history_features(examples, encoder, pairs.text, pairs.query))
+            parts.append(history_features(candidates, encoder, pairs.text, pairs.query))
         return np.hstack(parts)
 
     def _answer_columns(self, texts: Sequence[str], given: Sequence[str], encoder: Encoder | None) -> list[FloatArray]:
@@ -202,21 +202,21 @@ class Space:
         check_signature(encoder, self.config.encoder, self.signature)
 
 
-def fit_space(config: FeatureConfig, examples: Examples, encoder: Encoder | None) -> Space:
+def fit_space(config: FeatureConfig, candidates: Candidates, encoder: Encoder | None) -> Space:
     """Learn the feature map from the texts that occur in the rows; the vocabulary may hold others."""
     wanted = config.answer or config.input_components > 0
-    answers = wanted and any(examples.inputs[code].strip() for code in np.unique(examples.query))
-    history = config.history and examples.history is not None and encoder is not None
-    pairs = _pairs(examples, answers=answers, history=history)
+    answers = wanted and any(candidates.inputs[code].strip() for code in np.unique(candidates.query))
+    history = config.history and candidates.history is not None and encoder is not None
+    pairs = _pairs(candidates, answers=answers, history=history)
     centre, axes, spread, signature = np.zeros(0), np.zeros((0, 0)), np.zeros(0), ""
     if config.components:
         if encoder is None:
             raise InputError("encoder", "none", f"'{config.encoder}', or components = 0")
-        vectors = _embed(encoder, sorted(set(_texts(examples, pairs))))
+        vectors = _embed(encoder, sorted(set(_texts(candidates, pairs))))
         centre, axes, spread = _principal(vectors, config.components, whiten=config.whiten)
         signature = encoder.signature
     space = Space(config, signature, centre, axes, spread, np.zeros(0), np.zeros(0), answers, history)
-    surface = space.surface(examples, pairs, encoder)
+    surface = space.surface(candidates, pairs, encoder)
     known = np.isfinite(surface)
     count = np.maximum(known.sum(axis=0), 1)
     shift = np.where(known, surface, 0).sum(axis=0) / count
@@ -249,21 +249,21 @@ def restore_space(described: dict[str, Any], arrays: Arrays) -> Space:
     return space
 
 
-def _pairs(examples: Examples, *, answers: bool, history: bool) -> Pairs:
+def _pairs(candidates: Candidates, *, answers: bool, history: bool) -> Pairs:
     """Distinct texts, texts under an input, or, where users' histories count, texts under a query."""
     if not (answers or history):
-        text, row = np.unique(examples.text, return_inverse=True)
+        text, row = np.unique(candidates.text, return_inverse=True)
         return Pairs(text, np.zeros_like(text), row)
-    query = examples.query
+    query = candidates.query
     if not history:
-        codes = {given: code for code, given in reversed(list(enumerate(examples.inputs)))}
-        query = np.array([codes[given] for given in examples.inputs], dtype=np.int64)[query]
-    distinct, row = np.unique(query * len(examples.texts) + examples.text, return_inverse=True)
-    return Pairs(distinct % len(examples.texts), distinct // len(examples.texts), row)
+        codes = {given: code for code, given in reversed(list(enumerate(candidates.inputs)))}
+        query = np.array([codes[given] for given in candidates.inputs], dtype=np.int64)[query]
+    distinct, row = np.unique(query * len(candidates.texts) + candidates.text, return_inverse=True)
+    return Pairs(distinct % len(candidates.texts), distinct // len(candidates.texts), row)
 
 
-def _texts(examples: Examples, pairs: Pairs) -> list[str]:
-    return [examples.texts[code] for code in pairs.text]
+def _texts(candidates: Candidates, pairs: Pairs) -> list[str]:
+    return [candidates.texts[code] for code in pairs.text]
 
 
 def _embed(encoder: Encoder | None, texts: Sequence[str]) -> FloatArray:

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from bestfor import rng as randomness
 from bestfor.artifacts import Arrays
-from bestfor.data.candidates import Examples
+from bestfor.data.candidates import Candidates
 from bestfor.rewards.heads.labels import HeadLabels, build_labels
 from bestfor.rewards.heads.model import HeadsConfig, UserHeads, fit_heads, restore_heads, training_options
 from bestfor.rewards.heads.settings import TrainingOptions
@@ -92,9 +92,9 @@ class Ensemble(RewardModel):
         beta = config.beta if config.loss == "beta_nll" else 0.0
         return training_options(config, config.loss, beta=beta, warm_up=config.warm_up, spread=config.spread)
 
-    def _fit(self, examples: Examples, rng: int) -> None:
-        self._centre, self._unit = float(np.mean(examples.utility)), float(np.std(examples.utility)) or 1.0
-        labels = build_labels(self._design(examples).rows(), examples, self._centre, self._unit)
+    def _fit(self, candidates: Candidates, rng: int) -> None:
+        self._centre, self._unit = float(np.mean(candidates.utility)), float(np.std(candidates.utility)) or 1.0
+        labels = build_labels(self._design(candidates).rows(), candidates, self._centre, self._unit)
         seeds = [randomness.key(rng, "member", member) for member in range(self.config.members)]
         first, outcome = fit_heads(labels, self._training(), seeds[0])
         self._epochs, self._abstained = outcome.epochs, outcome.abstained
@@ -105,11 +105,11 @@ class Ensemble(RewardModel):
             fitted.append(replace(member, noise=first.noise))
         self._heads = fitted
 
-    def _predict(self, examples: Examples) -> RewardEstimate:
-        design, codes = self._design(examples), self._user_codes(examples)
+    def _predict(self, candidates: Candidates) -> RewardEstimate:
+        design, codes = self._design(candidates), self._user_codes(candidates)
         found = [heads.predict((design.values, design.row), codes) for heads in self._heads]
         means, variances = (np.array(values) for values in zip(*found, strict=True))
-        self._note_new_users(examples, codes, "the head that all users share")
+        self._note_new_users(candidates, codes, "the head that all users share")
         return combine(means, variances, (self._centre, self._unit), self.config.penalty)
 
     def _state(self) -> tuple[dict[str, Any], Arrays]:

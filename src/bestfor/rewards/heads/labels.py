@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bestfor.data.candidates import Examples
+from bestfor.data.candidates import Candidates
 from bestfor.rewards.rows import share_texts
 from bestfor.types import FloatArray, IntArray
 
@@ -56,28 +56,28 @@ class HeadLabels:
         return np.sort(order[~held]), np.sort(order[held])
 
 
-def build_labels(values: FloatArray, examples: Examples, centre: float, unit: float) -> HeadLabels:
+def build_labels(values: FloatArray, candidates: Candidates, centre: float, unit: float) -> HeadLabels:
     """Put labelled rows on the standard scale.
 
     Args:
         values: shape (n, p).
-        examples: the n labelled rows, with codes in use only.
+        candidates: the n labelled rows, with codes in use only.
         centre: mean utility.
         unit: standard deviation of the utilities.
     """
-    n, users = len(examples), int(examples.user.max()) + 1
-    pairs = np.unique(examples.user * (int(examples.query.max()) + 1) + examples.query)
+    n, users = len(candidates), int(candidates.user.max()) + 1
+    pairs = np.unique(candidates.user * (int(candidates.query.max()) + 1) + candidates.query)
     return HeadLabels(
         values=values,
-        target=(examples.utility - centre) / unit,
-        user=examples.user,
-        query=examples.query,
-        text=examples.text,
+        target=(candidates.utility - centre) / unit,
+        user=candidates.user,
+        query=candidates.query,
+        text=candidates.text,
         weight=np.ones(n),
         users=users,
         people=users,
         query_levels=len(pairs) > users,
-        text_levels=share_texts(examples.text),
+        text_levels=share_texts(candidates.text),
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from bestfor.artifacts import Arrays
-from bestfor.data.candidates import Examples
+from bestfor.data.candidates import Candidates
 from bestfor.extras import require
 from bestfor.rewards.abstain import abstaining
 from bestfor.rewards.features import FeatureConfig
@@ -216,17 +216,17 @@ class HeadModel(RewardModel):
     def _training(self) -> TrainingOptions:
         """Settings, the objective among them."""
 
-    def _fit(self, examples: Examples, rng: int) -> None:
-        centre, unit = float(np.mean(examples.utility)), float(np.std(examples.utility)) or 1.0
-        labels = build_labels(self._design(examples).rows(), examples, centre, unit)
+    def _fit(self, candidates: Candidates, rng: int) -> None:
+        centre, unit = float(np.mean(candidates.utility)), float(np.std(candidates.utility)) or 1.0
+        labels = build_labels(self._design(candidates).rows(), candidates, centre, unit)
         self._heads, outcome = fit_heads(labels, self._training(), rng)
         self._abstained = outcome.abstained
         self._state_values = {"centre": centre, "unit": unit, "noise": self._heads.noise, "epochs": outcome.epochs}
 
-    def _predict(self, examples: Examples) -> RewardEstimate:
-        design, codes = self._design(examples), self._user_codes(examples)
+    def _predict(self, candidates: Candidates) -> RewardEstimate:
+        design, codes = self._design(candidates), self._user_codes(candidates)
         mean, variance = self._heads.predict((design.values, design.row), codes)
-        self._note_new_users(examples, codes, "the head that all users share")
+        self._note_new_users(candidates, codes, "the head that all users share")
         if self.scale == "arbitrary":
             return RewardEstimate(mean, None)
         unit = self._state_values["unit"]

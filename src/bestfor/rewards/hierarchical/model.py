@@ -22,7 +22,7 @@ import numpy as np
 from pydantic import Field
 
 from bestfor.artifacts import Arrays
-from bestfor.data.candidates import Examples
+from bestfor.data.candidates import Candidates
 from bestfor.errors import BestforError
 from bestfor.rewards.features import FeatureConfig, check_signature, check_width
 from bestfor.rewards.features.kernel import TextKernel, fit_kernel
@@ -110,15 +110,15 @@ class Hierarchical(UpdatableModel):
         """Leave-one-out errors of the fitted users, in the order of their ids; None before fit and after load."""
         return self._left_out
 
-    def features(self, examples: Examples) -> FloatArray:
+    def features(self, candidates: Candidates) -> FloatArray:
         """Features of every row, (n, features): components, surface, kernel."""
-        design = self._design(examples)
+        design = self._design(candidates)
         if self._kernel is None:
             return design.rows()
-        text, row = np.unique(examples.text, return_inverse=True)
+        text, row = np.unique(candidates.text, return_inverse=True)
         encoder = self._require_encoder()
         check_signature(encoder, self.config.encoder, self._signature)
-        vectors = encoder.encode([examples.texts[code] for code in text]).astype(np.float64)
+        vectors = encoder.encode([candidates.texts[code] for code in text]).astype(np.float64)
         return np.hstack([design.rows(), self._kernel.features(vectors)[row]])
 
     def for_user(self, user: str) -> Scorer:
@@ -135,32 +135,34 @@ class Hierarchical(UpdatableModel):
         level = fitted.centre + fitted.unit * float(weights[-1])
         return Scorer(user, fitted.unit * weights[:-1], level, self._space, self._kernel)
 
-    def _add_labels(self, examples: Examples, codes: IntArray) -> None:
+    def _add_labels(self, candidates: Candidates, codes: IntArray) -> None:
         """Add labels; also moves theta_0, to what it would be with them."""
         fitted = self._fitted_values
-        z = with_intercept(self.features(examples))
+        z = with_intercept(self.features(candidates))
         size = noise_sizes(z, fitted.head) / fitted.posteriors.prior.noise
-        order = np.argsort(codes[examples.user], kind="stable")
-        user = np.searchsorted(np.sort(codes), codes[examples.user][order])
-        target = (examples.utility[order] - fitted.centre) / fitted.unit
-        rows = FeatureRows(z[order], target, user, examples.query[order])
+        order = np.argsort(codes[candidates.user], kind="stable")
+        user = np.searchsorted(np.sort(codes), codes[candidates.user][order])
+        target = (candidates.utility[order] - fitted.centre) / fitted.unit
+        rows = FeatureRows(z[order], target, user, candidates.query[order])
         levels, slopes = fitted.posteriors.prior.ratio > 0, fitted.structure.slopes
         extra = compress_rows(rows, size[order], levels=levels, slopes=slopes)
         with for_size(z.shape[1]):
             posteriors = add_labels(fitted.posteriors, extra, np.sort(codes))
         self._fitted_values = replace(fitted, posteriors=posteriors)
 
-    def _fit(self, examples: Examples, rng: int) -> None:
+    def _fit(self, candidates: Candidates, rng: int) -> None:
         self._kernel, self._signature = None, ""
         if self.config.kernel != "linear":
-            encoder, text = self._require_encoder(), np.unique(examples.text)
-            vectors = encoder.encode([examples.texts[code] for code in text]).astype(np.float64)
+            encoder, text = self._require_encoder(), np.unique(candidates.text)
+            vectors = encoder.encode([candidates.texts[code] for code in text]).astype(np.float64)
             sizes = (self.config.kernel_components, self.config.landmarks)
             self._kernel = fit_kernel(vectors, self.config.kernel_length, *sizes, rng=rng)
             self._signature = encoder.signature
-        values = self.features(examples)
-        centre, unit = float(np.mean(examples.utility)), float(np.std(examples.utility)) or 1.0
-        rows = FeatureRows(with_intercept(values), (examples.utility - centre) / unit, examples.user, examples.query)
+        values = self.features(candidates)
+        centre, unit = float(np.mean(candidates.utility)), float(np.std(candidates.utility)) or 1.0
+        rows = FeatureRows(
+            with_intercept(values), (candidates.utility - centre) / unit, candidates.user, candidates.query
+        )
         groups, config = self._groups(), self.config
         with for_size(rows.z.shape[1]):
             self._fitted_values = fit_rows(rows, groups, config, rng=rng, scale=(centre, unit))
@@ -169,17 +171,17 @@ class Hierarchical(UpdatableModel):
             self._temperature = 1.0
             if self.config.temper:
                 self._temperature = held_out_temperature(
-                    rows, examples.text, groups, config, rng=rng, structure=structure
+                    rows, candidates.text, groups, config, rng=rng, structure=structure
                 )
             self._left_out, abstained = judge_users(rows, self._fitted_values)
         self._abstained = abstained if self.config.abstain else None
 
-    def _predict(self, examples: Examples) -> RewardEstimate:
-        codes = self._user_codes(examples)
-        z = with_intercept(self.features(examples))
+    def _predict(self, candidates: Candidates) -> RewardEstimate:
+        codes = self._user_codes(candidates)
+        z = with_intercept(self.features(candidates))
         with for_size(z.shape[1]):
             mean, own, whole = predict_rows(self._fitted_values, z, codes)
-        self._note_new_users(examples, codes, "the mean of all users")
+        self._note_new_users(candidates, codes, "the mean of all users")
         return RewardEstimate(mean, np.sqrt(self._temperature * whole), np.sqrt(self._temperature * own))
 
     def _groups(self) -> IntArray:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bestfor import rng as randomness
-from bestfor.data.candidates import Examples, History
+from bestfor.data.candidates import Candidates, History
 from bestfor.endpoint import Chat
 from bestfor.endpoint.chat import Answer, Message, Reading, quoted
 from bestfor.progress import Progress
@@ -79,21 +79,21 @@ class PersonaMaterial:
         return persona_prompt([(heading, parts) for heading, parts in sections if parts])
 
 
-def material(examples: Examples, limits: MaterialLimits) -> list[PersonaMaterial]:
+def material(candidates: Candidates, limits: MaterialLimits) -> list[PersonaMaterial]:
     """Collect the material for each user's persona, in the order of the users.
 
     Args:
-        examples: labelled rows in canonical order.
+        candidates: labelled rows in canonical order.
         limits: how much of it.
     """
-    order = np.argsort(examples.user, kind="stable")
-    ends = np.searchsorted(examples.user[order], np.arange(len(examples.users) + 1))
-    away = centre_by_query(examples.utility, examples.query)
+    order = np.argsort(candidates.user, kind="stable")
+    ends = np.searchsorted(candidates.user[order], np.arange(len(candidates.users) + 1))
+    away = centre_by_query(candidates.utility, candidates.query)
     found: list[PersonaMaterial] = []
-    for code, user in enumerate(examples.users):
+    for code, user in enumerate(candidates.users):
         rows = order[ends[code] : ends[code + 1]]
-        liked, disliked = extremes(examples, rows, away[rows], limits.rated)
-        written = () if examples.history is None else examples.history.before_tests(user)
+        liked, disliked = extremes(candidates, rows, away[rows], limits.rated)
+        written = () if candidates.history is None else candidates.history.before_tests(user)
         half = limits.tokens // 2 if written and limits.items else limits.tokens
         pairs = _within([*liked, *disliked], half)
         kept = _latest(written, limits, sum(cost(given) + cost(text) for given, text in pairs))
@@ -110,12 +110,12 @@ def of_history(history: History, user: str, limits: MaterialLimits) -> PersonaMa
 
 
 def extremes(
-    examples: Examples, rows: IntArray, away: FloatArray, count: int
+    candidates: Candidates, rows: IntArray, away: FloatArray, count: int
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """Find the distinct texts furthest above and below the mean of their query, each with its input.
 
     Args:
-        examples: the rows' tables.
+        candidates: the rows' tables.
         rows: shape (n,), of one user.
         away: shape (n,), utility less the query's mean.
         count: how many of each at most.
@@ -125,12 +125,12 @@ def extremes(
     for sign in (1.0, -1.0):
         chosen: list[tuple[str, str]] = []
         for at in np.argsort(-sign * away, kind="stable"):
-            text = int(examples.text[rows[at]])
+            text = int(candidates.text[rows[at]])
             if len(chosen) == count or sign * away[at] <= 1e-12:
                 break
             if text not in taken:
                 taken.add(text)
-                chosen.append((examples.inputs[examples.query[rows[at]]], examples.texts[text]))
+                chosen.append((candidates.inputs[candidates.query[rows[at]]], candidates.texts[text]))
         found.append(chosen)
     # One side alone says nothing: what suited best is best against something.
     return (found[0], found[1]) if found[0] and found[1] else ([], [])

@@ -34,7 +34,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from bestfor import artifacts
 from bestfor.artifacts import Arrays
-from bestfor.data.candidates import Examples
+from bestfor.data.candidates import Candidates
 from bestfor.encoders import Encoder
 from bestfor.endpoint import Address, Chat, Endpoint, EndpointTable, Usage
 from bestfor.rewards.judge.author import MaterialLimits, PersonaWriter, material, of_history
@@ -205,10 +205,10 @@ class Judge(RewardModel):
         """Check that the server's key is there; no question is sent."""
         Endpoint(self.config.endpoint.config(f"reward '{self.kind}', endpoint")).close()
 
-    def _fit(self, examples: Examples, rng: int) -> None:
+    def _fit(self, candidates: Candidates, rng: int) -> None:
         config = self.config
         self._seed, self._signature = rng, ""
-        known, author = material(examples, self._limits), self._author()
+        known, author = material(candidates, self._limits), self._author()
         personas = author.write(self._users, known)
         neighbours: list[list[tuple[int, float]]] = [[] for _ in self._users]
         if config.neighbours:
@@ -222,14 +222,14 @@ class Judge(RewardModel):
         }
         self._fit_notes += author.notes(known)
 
-    def _predict(self, examples: Examples) -> RewardEstimate:
-        profiles = {**self._profiles, **self._profiles_of_strangers(examples)}
-        codes = self._user_codes(examples)
-        served = [user in profiles and profiles[user].persona is not None for user in examples.users]
-        self._note_new_users(examples, np.where(np.array(served)[examples.user], 0, codes), "the general rubric")
-        queue = queue_requests(examples, profiles, self.config.share)
+    def _predict(self, candidates: Candidates) -> RewardEstimate:
+        profiles = {**self._profiles, **self._profiles_of_strangers(candidates)}
+        codes = self._user_codes(candidates)
+        served = [user in profiles and profiles[user].persona is not None for user in candidates.users]
+        self._note_new_users(candidates, np.where(np.array(served)[candidates.user], 0, codes), "the general rubric")
+        queue = queue_requests(candidates, profiles, self.config.share)
         scorer = CandidateScorer(self._chat(), self._request_settings())
-        mean = np.zeros(len(examples))
+        mean = np.zeros(len(candidates))
         for (rows, text), rewards in zip(queue.places, scorer.score(queue.queries), strict=True):
             mean[rows] = rewards[text]
         missing = int(np.isnan(mean).sum())
@@ -242,10 +242,10 @@ class Judge(RewardModel):
         )
         return RewardEstimate(mean, None)
 
-    def _profiles_of_strangers(self, examples: Examples) -> dict[str, Profile]:
+    def _profiles_of_strangers(self, candidates: Candidates) -> dict[str, Profile]:
         """Write profiles of users with a history and no fit labels; the same each time, from answers that were kept."""
-        history = examples.history
-        present = [examples.users[code] for code in np.unique(examples.user)]
+        history = candidates.history
+        present = [candidates.users[code] for code in np.unique(candidates.user)]
         fresh = [user for user in present if user not in self._profiles] if history is not None else []
         known = [] if history is None else [of_history(history, user, self._limits) for user in fresh]
         written = [(user, one) for user, one in zip(fresh, known, strict=True) if one]

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from bestfor import rng as randomness
-from bestfor.data.candidates import Examples
+from bestfor.data.candidates import Candidates
 from bestfor.data.chunks import chunks_of
 from bestfor.endpoint import Budget, Chat
 from bestfor.endpoint.chat import Answer, Message, Reading, Request
@@ -64,32 +64,32 @@ class RequestQueue:
     notes: list[str]
 
 
-def queue_requests(examples: Examples, profiles: Mapping[str, Profile], share: float) -> RequestQueue:
+def queue_requests(candidates: Candidates, profiles: Mapping[str, Profile], share: float) -> RequestQueue:
     """Queue candidates with the rubrics by which they are judged.
 
     Args:
-        examples: the rows.
+        candidates: the rows.
         profiles: by user; others, and queries from before a persona's texts, are judged by the general rubric.
         share: weight of all neighbours together.
     """
-    pair = examples.user * len(examples.queries) + examples.query
+    pair = candidates.user * len(candidates.queries) + candidates.query
     order = np.argsort(pair, kind="stable")
     _, starts = np.unique(pair[order], return_index=True)
-    seen = {} if examples.history is None else examples.history.seen
+    seen = {} if candidates.history is None else candidates.history.seen
     queued: list[JudgedQuery] = []
     places: list[tuple[IntArray, IntArray]] = []
     early = 0
     for rows in np.split(order, starts[1:]):
-        user, code = examples.users[examples.user[rows[0]]], int(examples.query[rows[0]])
-        query, profile = examples.queries[code], profiles.get(user, Profile())
+        user, code = candidates.users[candidates.user[rows[0]]], int(candidates.query[rows[0]])
+        query, profile = candidates.queries[code], profiles.get(user, Profile())
         late = profile.persona is not None and seen.get(query, profile.rests_on) < profile.rests_on
         early += late
-        own = [examples.texts[one] for one in examples.text[rows]]
+        own = [candidates.texts[one] for one in candidates.text[rows]]
         place = {text: at for at, text in enumerate(sorted(set(own)))}
         used = (GENERAL,) if late else rubrics_of(profile, profiles, share)
-        queued.append(JudgedQuery(query, examples.inputs[code], tuple(place), used))
+        queued.append(JudgedQuery(query, candidates.inputs[code], tuple(place), used))
         places.append((rows, np.array([place[text] for text in own])))
-    notes = _user_notes(examples, profiles)
+    notes = _user_notes(candidates, profiles)
     if early:
         said = "came before texts that the persona rests on: judged by the general rubric"
         notes.append(f"{early} of {len(queued)} queries {said}")
@@ -109,8 +109,8 @@ def rubrics_of(profile: Profile, profiles: Mapping[str, Profile], share: float) 
     return tuple(found)
 
 
-def _user_notes(examples: Examples, profiles: Mapping[str, Profile]) -> list[str]:
-    present = [examples.users[code] for code in np.unique(examples.user)]
+def _user_notes(candidates: Candidates, profiles: Mapping[str, Profile]) -> list[str]:
+    present = [candidates.users[code] for code in np.unique(candidates.user)]
     known = [profiles[user].persona for user in present if user in profiles]
     bare, edited = sum(one is None for one in known), sum(one is not None and one.edited for one in known)
     said: list[str] = []

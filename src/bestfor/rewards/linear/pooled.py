@@ -24,7 +24,7 @@ import numpy as np
 from scipy import linalg, optimize, sparse
 
 from bestfor.artifacts import Arrays
-from bestfor.data.candidates import Examples
+from bestfor.data.candidates import Candidates
 from bestfor.errors import InputError
 from bestfor.rewards.features import FeatureConfig
 from bestfor.rewards.model import RewardModel
@@ -226,16 +226,16 @@ class PooledRidge:
         return values, {"pool.weights": ridge.weights, "pool.covariance": ridge.covariance}
 
 
-def fit_pool(values: FloatArray, examples: Examples) -> PooledRidge:
+def fit_pool(values: FloatArray, candidates: Candidates) -> PooledRidge:
     """Fit the pooled ridge.
 
     Args:
         values: shape (n, p - 1), features of the rows.
-        examples: the n labelled rows.
+        candidates: the n labelled rows.
     """
-    centre, unit = float(np.mean(examples.utility)), float(np.std(examples.utility)) or 1.0
-    rows = FeatureRows(with_intercept(values), (examples.utility - centre) / unit, examples.user, examples.query)
-    return PooledRidge(solve_ridge(rows, examples.text), centre, unit)
+    centre, unit = float(np.mean(candidates.utility)), float(np.std(candidates.utility)) or 1.0
+    rows = FeatureRows(with_intercept(values), (candidates.utility - centre) / unit, candidates.user, candidates.query)
+    return PooledRidge(solve_ridge(rows, candidates.text), centre, unit)
 
 
 def restore_pool(state: dict[str, Any], arrays: Arrays) -> PooledRidge:
@@ -255,11 +255,11 @@ class Pooled(RewardModel):
     has_std = True
     Config = Config
 
-    def _fit(self, examples: Examples, rng: int) -> None:
-        self._pool = fit_pool(self._design(examples).rows(), examples)
+    def _fit(self, candidates: Candidates, rng: int) -> None:
+        self._pool = fit_pool(self._design(candidates).rows(), candidates)
 
-    def _predict(self, examples: Examples) -> RewardEstimate:
-        design = self._design(examples)
+    def _predict(self, candidates: Candidates) -> RewardEstimate:
+        design = self._design(candidates)
         mean, variance = self._pool.predict(design.values)
         own = np.sqrt(self._pool.mean_variance(design.values))
         return RewardEstimate(mean[design.row], np.sqrt(variance)[design.row], own[design.row])

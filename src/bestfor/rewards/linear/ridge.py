@@ -27,7 +27,7 @@ from pydantic import Field
 from scipy import optimize
 
 from bestfor.artifacts import Arrays
-from bestfor.data.candidates import Examples
+from bestfor.data.candidates import Candidates
 from bestfor.rewards.abstain import abstaining, left_out_levels
 from bestfor.rewards.features import FeatureConfig
 from bestfor.rewards.linear.pooled import PooledRidge, fit_pool, restore_pool
@@ -245,15 +245,15 @@ class Ridge(RewardModel):
     Config = Config
     sliced = True
 
-    def _fit(self, examples: Examples, rng: int) -> None:
-        values = self._design(examples).rows()
-        self._pool = fit_pool(values, examples)
-        target = (examples.utility - self._pool.centre) / self._pool.unit
-        rows = FeatureRows(with_intercept(values), target, examples.user, examples.query)
+    def _fit(self, candidates: Candidates, rng: int) -> None:
+        values = self._design(candidates).rows()
+        self._pool = fit_pool(values, candidates)
+        target = (candidates.utility - self._pool.centre) / self._pool.unit
+        rows = FeatureRows(with_intercept(values), target, candidates.user, candidates.query)
         with for_size(rows.z.shape[1]):
-            self._fit_users(rows, examples)
+            self._fit_users(rows, candidates)
 
-    def _fit_users(self, rows: FeatureRows, examples: Examples) -> None:
+    def _fit_users(self, rows: FeatureRows, candidates: Candidates) -> None:
         """Fit every user's weights to rows on the pool's scale."""
         sums = sum_users(rows)
         slope, query = choose_ratios(sums, self.config.slope)
@@ -261,13 +261,13 @@ class Ridge(RewardModel):
         self._weights = solve_users(sums, slope, query)
         if self.config.abstain:
             ridge = self._pool.ridge.weights
-            shared = left_out_levels(rows.y - apply_rows(rows.z, ridge), examples.query)
-            self._abstained = abstaining(examples.user, left_out_errors(rows, sums, slope, query), shared)
+            shared = left_out_levels(rows.y - apply_rows(rows.z, ridge), candidates.query)
+            self._abstained = abstaining(candidates.user, left_out_errors(rows, sums, slope, query), shared)
 
-    def _predict(self, examples: Examples) -> RewardEstimate:
-        design, codes = self._design(examples), self._user_codes(examples)
+    def _predict(self, candidates: Candidates) -> RewardEstimate:
+        design, codes = self._design(candidates), self._user_codes(candidates)
         mean = predict_users(self._weights, self._pool, design.rows(), codes)
-        self._note_new_users(examples, codes, "pooled")
+        self._note_new_users(candidates, codes, "pooled")
         return RewardEstimate(mean, None)
 
     def _state(self) -> tuple[dict[str, Any], Arrays]:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import torch
 
 from bestfor import rng
-from bestfor.data.candidates import Examples
+from bestfor.data.candidates import Candidates
 from bestfor.files import hash_file, hash_parts
 from bestfor.lm.adapter_files import AdapterStore, LazyAdapters, file_of
 from bestfor.lm.packing import Pack
@@ -94,11 +94,11 @@ def open_backbone(config: Config) -> Backbone:
     )
 
 
-def fit(examples: Examples, config: Config, backbone: Backbone, root: Path, seed: int, note: Note) -> FittedLora:
+def fit(candidates: Candidates, config: Config, backbone: Backbone, root: Path, seed: int, note: Note) -> FittedLora:
     """Train heads and adapters on labelled rows in canonical order.
 
     Args:
-        examples: the rows.
+        candidates: the rows.
         config: the settings.
         backbone: the base, which is as before afterwards.
         root: folder of fits' states.
@@ -109,28 +109,28 @@ def fit(examples: Examples, config: Config, backbone: Backbone, root: Path, seed
         InputError: a text that is too long, or layers that are not there.
         NotFiniteError: a loss that is no number.
     """
-    centre, unit = float(np.mean(examples.utility)), float(np.std(examples.utility)) or 1.0
+    centre, unit = float(np.mean(candidates.utility)), float(np.std(candidates.utility)) or 1.0
     pairwise = config.loss == "bradley_terry"
-    rows = encode_rows(examples, backbone, items=config.items, pairwise=pairwise, centre=centre, unit=unit)
-    state = FitFiles(root, identity(rows, examples, config, backbone, seed))
+    rows = encode_rows(candidates, backbone, items=config.items, pairwise=pairwise, centre=centre, unit=unit)
+    state = FitFiles(root, identity(rows, candidates, config, backbone, seed))
     states = states_of(backbone, rows.packs, [{}] * len(rows.packs), tokens=config.tokens, note=note)
     base = _by_number(rows, states)
     device = DeviceLimits(config.tokens, backbone.packs, note)
     context = TrainingContext(config, Standardizer.of(base, backbone.device), device, seed)
     store = AdapterStore(state.adapters, base=backbone.fingerprint, most=config.memory << 20)
     with attach_adapters(backbone, config) as adapted:
-        work = LoraFit(rows, examples.users, adapted, context, state, torch.from_numpy(base).to(backbone.device))
+        work = LoraFit(rows, candidates.users, adapted, context, state, torch.from_numpy(base).to(backbone.device))
         parts = work.run(store)
     verdict = parts.verdict
     abstained = verdict.abstained if verdict is not None and config.abstain else None
-    weights = _weights(parts, context.standard, config, len(examples.users))
+    weights = _weights(parts, context.standard, config, len(candidates.users))
     noise = 1.0 if verdict is None else verdict.noise
     return FittedLora(weights, centre, unit, noise, parts.passes, abstained, store, state)
 
 
-def identity(rows: TokenRows, examples: Examples, config: Config, backbone: Backbone, seed: int) -> dict[str, Any]:
+def identity(rows: TokenRows, candidates: Candidates, config: Config, backbone: Backbone, seed: int) -> dict[str, Any]:
     """Collect all that decides the result of a fit, as plain values."""
-    names = [repr((examples.users, rows.queries)), *(repr((pack.prompt, pack.texts)) for pack in rows.packs)]
+    names = [repr((candidates.users, rows.queries)), *(repr((pack.prompt, pack.texts)) for pack in rows.packs)]
     numbers = (rows.text, rows.user, rows.bundle, rows.target)
     data = hash_parts(chain((name.encode() for name in names), (values.tobytes() for values in numbers)))
     return {
@@ -146,12 +146,12 @@ def identity(rows: TokenRows, examples: Examples, config: Config, backbone: Back
 
 
 def read_states(
-    examples: Examples, adapted: Mapping[str, int], model: tuple[Config, Backbone, AdapterStore], note: Note
+    candidates: Candidates, adapted: Mapping[str, int], model: tuple[Config, Backbone, AdapterStore], note: Note
 ) -> tuple[npt.NDArray[np.float32], IntArray]:
     """Read the states of rows in any order; equal texts behind equal prompts once for all with the same adapter.
 
     Args:
-        examples: n rows.
+        candidates: n rows.
         adapted: code of each user with an adapter of their own; the others have the one for everybody.
         model: settings, backbone and adapters.
         note: takes sentences about batches that were too large.
@@ -161,14 +161,14 @@ def read_states(
     """
     config, backbone, store = model
     # Rows carry their numbers through the sorting: batches are then the same in whatever order rows came.
-    ordered = canonical(replace(examples, utility=np.arange(len(examples), dtype=np.float64)))
+    ordered = canonical(replace(candidates, utility=np.arange(len(candidates), dtype=np.float64)))
     packs, text, _ = encode_texts(ordered, backbone, config.items)
     names = [ordered.users[pack.user] for pack in packs]
     made, owners, place = merge_packs(packs, [adapted.get(name, -1) for name in names])
     ids = {code: name for name, code in adapted.items()}
     adapters = LazyAdapters(store, [ids.get(owner) for owner in owners])
     states = states_of(backbone, made, adapters, tokens=config.tokens, note=note)
-    state = np.empty(len(examples), dtype=np.int64)
+    state = np.empty(len(candidates), dtype=np.int64)
     state[ordered.utility.astype(np.int64)] = place[text]
     return states, state
 

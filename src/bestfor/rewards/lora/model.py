@@ -30,7 +30,7 @@ from pydantic import BaseModel
 
 from bestfor import artifacts
 from bestfor.artifacts import Arrays
-from bestfor.data.candidates import Examples
+from bestfor.data.candidates import Candidates
 from bestfor.encoders import Encoder
 from bestfor.errors import BestforError, InputError
 from bestfor.extras import require
@@ -102,12 +102,12 @@ class Lora(RewardModel):
         """Check that the backbone and what it is to run on are there."""
         _ = self.backbone
 
-    def _fit(self, examples: Examples, rng: int) -> None:
+    def _fit(self, candidates: Candidates, rng: int) -> None:
         base = self.backbone
         from bestfor.rewards.lora.fit import fit
 
         base.shortened.clear()
-        learned = fit(examples, self.config, base, self._root(), rng, self._fit_notes.append)
+        learned = fit(candidates, self.config, base, self._root(), rng, self._fit_notes.append)
         self._weights, self._store, self._work = learned.weights, learned.store, learned.state
         self._abstained = learned.abstained
         passes = learned.passes
@@ -121,25 +121,25 @@ class Lora(RewardModel):
         if self.config.level != "global" and self.config.user_epochs and not passes.own:
             self._fit_notes.append("users have no adapters of their own: held-out labels are told no better with them")
 
-    def _predict(self, examples: Examples) -> RewardEstimate:
+    def _predict(self, candidates: Candidates) -> RewardEstimate:
         base = self.backbone
         from bestfor.rewards.lora.fit import read_states
 
         if self._store is None:
             raise BestforError(f"'{self.kind}' predicts after fit or load")
         base.shortened.clear()
-        known = self._known_codes(examples.users)
-        codes = known[examples.user]
+        known = self._known_codes(candidates.users)
+        codes = known[candidates.user]
         adapted = {
             user: int(code)
-            for user, code in zip(examples.users, known, strict=True)
+            for user, code in zip(candidates.users, known, strict=True)
             if code >= 0 and self._weights.digest(int(code))
         }
         model = (self.config, base, self._store)
-        states, state = read_states(examples, adapted, model, self._predict_notes.append)
+        states, state = read_states(candidates, adapted, model, self._predict_notes.append)
         mean, variance = self._weights.predict(states, state, codes)
         served = "the heads that all users share" if self.config.level == "user" else "what all users share"
-        self._note_new_users(examples, codes, served)
+        self._note_new_users(candidates, codes, served)
         if base.shortened:
             self._predict_notes.append(_cut(len(base.shortened), base.limit))
         if self.scale == "arbitrary":

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bestfor import rng
-from bestfor.data.candidates import Examples
+from bestfor.data.candidates import Candidates
 from bestfor.data.chunks import chunks_of
 from bestfor.lm.packing import Pack, Tokens, split_packs
 from bestfor.types import BoolArray, FloatArray, IntArray
@@ -109,18 +109,18 @@ class Bundle:
     rows: IntArray
 
 
-def pairs_of(examples: Examples) -> IntArray:
+def pairs_of(candidates: Candidates) -> IntArray:
     """Number each row's (user, query), shape (n,), in ascending order of both codes."""
-    return np.unique(examples.user * len(examples.queries) + examples.query, return_inverse=True)[1]
+    return np.unique(candidates.user * len(candidates.queries) + candidates.query, return_inverse=True)[1]
 
 
 def encode_rows(
-    examples: Examples, backbone: Backbone, *, items: int, pairwise: bool, centre: float, unit: float
+    candidates: Candidates, backbone: Backbone, *, items: int, pairwise: bool, centre: float, unit: float
 ) -> TokenRows:
     """Encode labelled rows, texts of a query behind their prompt.
 
     Args:
-        examples: n rows in canonical order.
+        candidates: n rows in canonical order.
         backbone: whose tokens.
         items: earlier texts of the user in a prompt.
         pairwise: whether rows are compared: queries of one candidate are then bundled by user.
@@ -130,13 +130,13 @@ def encode_rows(
     Raises:
         InputError: a text that is too long for the backbone.
     """
-    packs, text, queries = encode_texts(examples, backbone, items)
-    levels = int(pairs_of(examples).max()) + 1 > len(np.unique(examples.user))
+    packs, text, queries = encode_texts(candidates, backbone, items)
+    levels = int(pairs_of(candidates).max()) + 1 > len(np.unique(candidates.user))
     if not (pairwise or levels):
         packs, text, queries = _pack_by_text(packs, text, queries)
     bundle = _bundle_codes(packs) if pairwise else np.arange(len(packs))
-    target = (examples.utility - centre) / unit
-    return TokenRows(tuple(packs), bundle, text, examples.user, target, tuple(queries), levels)
+    target = (candidates.utility - centre) / unit
+    return TokenRows(tuple(packs), bundle, text, candidates.user, target, tuple(queries), levels)
 
 
 def _pack_by_text(packs: list[Pack], text: IntArray, queries: list[str]) -> tuple[list[Pack], IntArray, list[str]]:
@@ -149,11 +149,11 @@ def _pack_by_text(packs: list[Pack], text: IntArray, queries: list[str]) -> tupl
     return alone, place[text], [names[pack.prompt] for pack in alone]
 
 
-def encode_texts(examples: Examples, backbone: Backbone, items: int) -> tuple[list[Pack], IntArray, list[str]]:
+def encode_texts(candidates: Candidates, backbone: Backbone, items: int) -> tuple[list[Pack], IntArray, list[str]]:
     """Encode the distinct texts of each (user, query) behind its prompt.
 
     Args:
-        examples: n rows in canonical order, with the users' histories.
+        candidates: n rows in canonical order, with the users' histories.
         backbone: whose tokens.
         items: earlier texts of the user in a prompt.
 
@@ -165,17 +165,17 @@ def encode_texts(examples: Examples, backbone: Backbone, items: int) -> tuple[li
     """
     packs: list[Pack] = []
     queries: list[str] = []
-    text = np.empty(len(examples), dtype=np.int64)
+    text = np.empty(len(candidates), dtype=np.int64)
     count = 0
-    for rows in by_code(pairs_of(examples)):
-        query, user = int(examples.query[rows[0]]), int(examples.user[rows[0]])
-        codes, place = np.unique(examples.text[rows], return_inverse=True)
+    for rows in by_code(pairs_of(candidates)):
+        query, user = int(candidates.query[rows[0]]), int(candidates.user[rows[0]])
+        codes, place = np.unique(candidates.text[rows], return_inverse=True)
         text[rows] = count + place
-        name, earlier = examples.queries[query], ()
-        if items and examples.history is not None:
-            earlier = examples.history.before(examples.users[user], name)[-items:][::-1]
-        wrote = [examples.texts[code] for code in codes]
-        prompt, *tokens = backbone.encode(name, examples.inputs[query], wrote, earlier)
+        name, earlier = candidates.queries[query], ()
+        if items and candidates.history is not None:
+            earlier = candidates.history.before(candidates.users[user], name)[-items:][::-1]
+        wrote = [candidates.texts[code] for code in codes]
+        prompt, *tokens = backbone.encode(name, candidates.inputs[query], wrote, earlier)
         parts = split_packs([Pack(prompt, tuple(tokens), count + np.arange(len(codes)), user)], PACKED)
         packs += parts
         queries += [name] * len(parts)

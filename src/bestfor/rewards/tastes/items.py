@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bestfor.data.candidates import Examples
+from bestfor.data.candidates import Candidates
 from bestfor.encoders import Encoder
 from bestfor.files import hash_bytes
 from bestfor.rewards.features import unit_rows
@@ -40,13 +40,13 @@ class RatedItems:
         return RatedItems(keys, texts, inputs, np.arange(len(codes)))
 
 
-def list_items(examples: Examples) -> RatedItems:
+def list_items(candidates: Candidates) -> RatedItems:
     """List the distinct items of some rows, in the order of their keys."""
-    inputs_used, input_code = np.unique(np.array(examples.inputs, dtype=object), return_inverse=True)
-    pair = input_code[examples.query] * len(examples.texts) + examples.text
+    inputs_used, input_code = np.unique(np.array(candidates.inputs, dtype=object), return_inverse=True)
+    pair = input_code[candidates.query] * len(candidates.texts) + candidates.text
     distinct, row = np.unique(pair, return_inverse=True)
-    texts = [examples.texts[code % len(examples.texts)] for code in distinct]
-    inputs = [str(inputs_used[code // len(examples.texts)]) for code in distinct]
+    texts = [candidates.texts[code % len(candidates.texts)] for code in distinct]
+    inputs = [str(inputs_used[code // len(candidates.texts)]) for code in distinct]
     keys = [_key(given, text) for given, text in zip(inputs, texts, strict=True)]
     order = sorted(range(len(keys)), key=lambda code: keys[code])
     rank = np.empty(len(order), dtype=np.int64)

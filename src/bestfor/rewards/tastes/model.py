@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy import linalg, sparse
 
 from bestfor.artifacts import Arrays
-from bestfor.data.candidates import Examples
+from bestfor.data.candidates import Candidates
 from bestfor.errors import InputError
 from bestfor.rewards.abstain import abstaining, left_out_levels
 from bestfor.rewards.features import check_signature, check_width
@@ -74,35 +74,35 @@ class Tastes(UpdatableModel):
     Config = Config
     sliced = True
 
-    def _add_labels(self, examples: Examples, codes: IntArray) -> None:
+    def _add_labels(self, candidates: Candidates, codes: IntArray) -> None:
         """Add ratings; what texts are (h) stays as fitted, and texts may be new."""
-        items = list_items(examples)
+        items = list_items(candidates)
         place = self._add_items(items)
-        target = (examples.utility - self._centre) / self._unit
-        rows = (codes[examples.user], place[items.row], examples.query, target)
+        target = (candidates.utility - self._centre) / self._unit
+        rows = (codes[candidates.user], place[items.row], candidates.query, target)
         users = max(len(self._users), int(codes.max()) + 1)
         self._ratings = self._ratings.add(users, *rows)
 
-    def _fit(self, examples: Examples, rng: int) -> None:
-        items = list_items(examples)
+    def _fit(self, candidates: Candidates, rng: int) -> None:
+        items = list_items(candidates)
         if len(items.keys) > self.config.max_items:
             found = f"{len(items.keys)} distinct texts"
             expected = f"at most {self.config.max_items}; kind 'hierarchical' takes any number"
             raise InputError("reward 'tastes'", found, expected)
-        self._centre = float(np.mean(examples.utility))
-        self._unit = float(np.std(examples.utility)) or 1.0
+        self._centre = float(np.mean(candidates.utility))
+        self._unit = float(np.std(candidates.utility)) or 1.0
         self._keys, self._with_inputs = items.keys, items.with_inputs
         self._signature = self._require_encoder().signature
         self._nearness = Nearness.fit(items.texts, self.config.length, self.config.spelling)
         self._vectors = self._represent(items)
-        target = (examples.utility - self._centre) / self._unit
+        target = (candidates.utility - self._centre) / self._unit
         tastes = max(min(self.config.tastes, len(items.keys) - 1, len(self._users) - 1), 0)
         near = self._nearness.between(self._vectors, self._vectors)
         noises, rounds = (self.config.general_noise, self.config.taste_noise), self.config.rounds
-        votes = (target, examples.user, examples.query, items.row)
+        votes = (target, candidates.user, candidates.query, items.row)
         with for_size(len(near)):
             self._shared = learn_item_tastes(votes, near, noises, (tastes, rounds), rng=rng)
-            self._ratings = UserRatings.build(len(self._users), examples.user, items.row, examples.query, target)
+            self._ratings = UserRatings.build(len(self._users), candidates.user, items.row, candidates.query, target)
             self._factorise(near)
             self._judge_users(near)
 
@@ -130,8 +130,8 @@ class Tastes(UpdatableModel):
         vectors = self._vectors.take(rated)
         return self._fit_person(user, self._nearness.between(vectors, vectors))
 
-    def _predict(self, examples: Examples) -> RewardEstimate:
-        items, codes = list_items(examples), self._user_codes(examples)
+    def _predict(self, candidates: Candidates) -> RewardEstimate:
+        items, codes = list_items(candidates), self._user_codes(candidates)
         mean, variance, near = self._items(items)
         shared, own = self._shared, self.config.own_share * self._shared.noise
         reward, wide = np.zeros(len(codes)), np.zeros(len(codes))
@@ -146,7 +146,7 @@ class Tastes(UpdatableModel):
                 part, left = person.predict(h[:, 1:], near[np.ix_(item, person.item)], own)
                 reward[rows] = h[:, 0] + part
                 wide[rows] = left + unsure[:, 0] + np.sum(unsure[:, 1:] * (person.taste**2 + person.spread), axis=1)
-        self._note_new_users(examples, codes, "the mean of all users")
+        self._note_new_users(candidates, codes, "the mean of all users")
         std = self._unit * np.sqrt(wide + shared.noise - own + shared.level_scale)
         return RewardEstimate(self._centre + self._unit * reward, std, self._unit * np.sqrt(wide))
 
