@@ -46,6 +46,8 @@ def test_a_whole_file(tmp_path):
         ('name = "second"', 'name = "second"\nencodr = "x"', "unknown key 'encodr'; expected 'encoder'"),
         ('name = "second"', 'name = "../second"', "'../second'"),
         ("n = [1, 2]", "n = [0]", "[diagnosis"),
+        ("n = [1, 2]", 'rules = ["tpo:3"]', "[diagnosis] rules, rule: found 'tpo:3'; expected best, second"),
+        ("n = [1, 2]", 'rules = ["thompson"]', "[diagnosis] rules, rule thompson: found no standard deviations"),
         ("[diagnosis]", "[policy]\nn = 3\n[diagnosis]", "found a table [policy]; expected none"),
         ('fold = "all"', "fold = 3", "[split] fold"),
         ("[split]", "[split", "not TOML"),

@@ -50,7 +50,7 @@ Rule = Annotated[
     list[str] | None,
     typer.Option(
         help="Another rule beside the highest reward, exactly: second, median, rank:K, top:K, trimmed:SHARE, "
-        "cap:C or first:C; repeat it for several.",
+        "epsilon:SHARE, cap:C or first:C; repeat it for several.",
     ),
 ]
 Out = Annotated[Path | None, typer.Option(help="Write a report page here.", show_default=False)]

@@ -120,6 +120,10 @@ class Settings:
         for rule in rules:
             if rule.temperature is not None:
                 raise InputError(f"rule {rule.name}", "a softmax choice", "rules that rank; 'soft' is always told")
+            if rule.cap is not None:
+                raise InputError(f"rule {rule.name}", "no texts", "rules of rewards alone")
+            if rule.thompson:
+                raise InputError("rule thompson", "no standard deviations", "bf.rule_curve(..., 'thompson', std=...)")
             if rule.name.startswith("lower:"):
                 raise InputError(f"rule {rule.name}", "no standard deviations", "mean - deviations * std as rewards")
         return rules

@@ -274,9 +274,10 @@ class UtilityTable(Section):
 
 
 class DiagnosisTable(Section):
-    """Settings of a diagnosis: where curves are drawn, and how means are taken."""
+    """Settings of a diagnosis: where curves are drawn, of which other rules, and how means are taken."""
 
     n: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    rules: tuple[str, ...] | None = None
     averaging: Literal["user", "query"] = "user"
     level: float = Field(default=0.95, gt=0, lt=1)
 
@@ -327,6 +328,7 @@ def parse_config(raw: Mapping[str, Any], where: str) -> RunConfig:
     if config.door == "histories":
         _check_policy(config.policy, where)
     _check_judge(config, where)
+    _check_rules(config, where)
     largest = max(config.diagnosis.n, default=1)
     if config.door == "histories" and largest > config.policy.n:
         found, expected = f"N = {largest}", f"at most {config.policy.n}, the candidates of a test query ([policy] n)"
@@ -377,6 +379,15 @@ def _check_feedback(config: RunConfig, where: str) -> None:
     if not kind_class(guide.kind)(**guide.options).alone:
         found = f"'{guide.label}', which compares candidates with each other"
         raise InputError(f"{where}, [policy.feedback] reward", found, "a model that judges each by itself")
+
+
+def _check_rules(config: RunConfig, where: str) -> None:
+    from bestfor.diagnostics import Settings
+
+    try:
+        Settings(rules=config.diagnosis.rules or ())
+    except InputError as error:
+        raise InputError(f"{where}, [diagnosis] rules, {error.where}", error.found, error.expected) from None
 
 
 def _check_judge(config: RunConfig, where: str) -> None:

@@ -98,6 +98,7 @@ def _diagnose(stages: Stages, predicted: dict[str, str]) -> Diagnosis:
             n=config.diagnosis.n or None,
             averaging=config.diagnosis.averaging,
             level=config.diagnosis.level,
+            rules=config.diagnosis.rules or (),
             signature=signature,
             name=config.name or data.name,
         ),

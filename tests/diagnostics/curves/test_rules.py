@@ -11,6 +11,8 @@ from scipy import stats
 from bestfor.diagnostics import Sampling, best_of_n, named_rule, rule_curve, soft_best_of_n
 from bestfor.diagnostics.curves.rules import chance_table
 from bestfor.errors import InputError
+from bestfor.selection import select
+from bestfor.types import Scores
 
 few = settings(max_examples=40)
 RANKED = {
@@ -262,3 +264,59 @@ def test_soft_limits_are_best_of_n_and_the_pool_mean():
 def test_a_soft_temperature_of_zero_is_refused():
     with pytest.raises(ValueError, match="above 0"):
         soft_best_of_n(np.ones((1, 2)), np.ones((1, 2)), np.array([2]), np.array([1]), 0.0)
+
+
+def test_rewards_far_apart_are_chosen_among_without_overflow():
+    reward = np.array([0.0, -700.0, -2000.0, -2500.0, -2500.3, 1e300])
+    utility = np.arange(6.0) ** 2
+    for temperature in (1.0, 1e-3, 1e-320):
+        found = soft_best_of_n(reward[None], utility[None], np.array([6]), np.arange(1, 7), temperature)[0]
+        with np.errstate(over="ignore"):
+            expected = soft_brute(reward, utility, temperature)
+        np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+def test_an_epsilon_is_a_mixture_of_the_pool_mean_and_the_best():
+    rng = np.random.default_rng(3)
+    reward, utility, n = rng.integers(0, 4, 9).astype(float), rng.normal(size=9), np.arange(1, 10)
+    best = rule_curve(reward, utility, "best", n).utility
+    found = rule_curve(reward, utility, "epsilon:0.3", n).utility
+    np.testing.assert_allclose(found, 0.3 * utility.mean() + 0.7 * best, atol=1e-12)
+
+
+def test_thompsons_curve_is_the_mean_over_every_subset():
+    rng = np.random.default_rng(4)
+    mean, utility, std = rng.normal(size=(2, 6)), rng.normal(size=(2, 6)), rng.uniform(0.05, 1.5, (2, 6))
+    std[0, 2], size = 0.0, np.array([6, 4])
+    found = rule_curve(mean, utility, "thompson", np.arange(1, 7), size=size, std=std).utility
+    for row, m in enumerate(size):
+        for n in range(1, m + 1):
+            subsets = [list(one) for one in combinations(range(m), n)]
+            expected = np.mean(
+                [
+                    select(Scores(mean[row, one], std_mean=std[row, one]), "thompson").chances @ utility[row, one]
+                    for one in subsets
+                ]
+            )
+            assert found[row, n - 1] == pytest.approx(expected, abs=1e-7)
+    assert np.isnan(found[1, 4:]).all()
+    certain = rule_curve(mean, utility, "thompson", [1, 3], size=size, std=np.zeros((2, 6))).utility
+    np.testing.assert_allclose(certain, rule_curve(mean, utility, "best", [1, 3], size=size).utility, atol=1e-7)
+    with pytest.raises(InputError, match="no standard deviations"):
+        rule_curve(mean, utility, "thompson", [1])
+    with pytest.raises(InputError, match="negative or not finite"):
+        rule_curve(mean, utility, "thompson", [1], std=-std)
+
+
+def test_a_cap_on_length_is_best_of_n_of_its_order():
+    rng = np.random.default_rng(5)
+    reward, utility, words = rng.normal(size=7), rng.normal(size=7), rng.integers(1, 6, 7)
+    said = [" ".join("w" * count) for count in words]
+    order = named_rule("length_capped:3").ranked(reward[None], None, words[None])
+    found = rule_curve(order, utility, "best", np.arange(1, 8)).utility[0]
+    for n in range(1, 8):
+        picks = [
+            select(reward[list(one)], "length_capped:3", texts=[said[i] for i in one]).chances @ utility[list(one)]
+            for one in combinations(range(7), n)
+        ]
+        assert found[n - 1] == pytest.approx(np.mean(picks))

@@ -97,7 +97,8 @@ def rule_curve(
         rule: a name as for :func:`named_rule`, a rule, or any function of a subset's rewards (:data:`Chooser`).
         n: shape (K,), candidates drawn, each at least 1.
         size: shape (Q,), candidates in each pool; M where None.
-        std: of the same shape as the reward, for ``"lower:..."``.
+        std: of the same shape as the reward: standard deviations for ``"lower:..."``, those of the means for
+            ``"thompson"``.
         sampling: for functions; the others are always exact.
 
     Returns:
@@ -117,7 +118,7 @@ def rule_curve(
     if not isinstance(rule, Rule):
         return any_rule((scores, values, counts), drawn, rule, sampling or Sampling())
     spread = None if std is None else np.atleast_2d(np.asarray(std, dtype=np.float64))
-    exact = curve_by_rule(rule.ranked(scores, spread), values, counts, drawn, rule)
+    exact = curve_by_rule(rule.ranked(scores, spread), values, counts, drawn, rule, spread)
     return RuleCurve(drawn, exact, np.where(np.isnan(exact), np.nan, 0.0), np.ones(exact.shape, dtype=np.bool_))
 
 

@@ -1,4 +1,4 @@
-"""Pick one of several candidates by their rewards: rules by name, and the exact chance of every candidate.
+"""Rules that pick one of several candidates by their rewards: by name, with the exact chance of every rank.
 
 A rule ranks the candidates by what it makes of their rewards (the rewards themselves, a cap, a lower confidence bound)
 and takes the k-th highest of N with probability p_N(k), k = 0 the highest; candidates that tie share the chances of
@@ -7,26 +7,66 @@ their ranks:
     chance(i) = mean over the ranks k of i's tied group of p_N(k)          p_N = (1, 0, ...) is Best-of-N
 
 A soft rule chooses by a softmax of the rewards instead, chance(i) = exp(R_i / T) / sum_j exp(R_j / T) (Verdun et al.
-2025). Averaged over all N-subsets of a pool the same chances are the exact curves of
+2025); ``thompson`` takes each candidate with the posterior probability that its mean is the highest (Thompson 1933).
+Averaged over all N-subsets of a pool the same chances are the exact curves of
 :mod:`bestfor.diagnostics.curves.rules`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from bestfor.errors import InputError
-from bestfor.types import FloatArray, RewardEstimate
+from bestfor.types import FloatArray, IntArray
 
-NAMES = "best, second, median, rank:K, top:K, trimmed:SHARE, cap:C, first:C, lower:DEVIATIONS or soft:TEMPERATURE"
+NAMES = (
+    "best, second, median, rank:K, top:K, trimmed:SHARE, epsilon:SHARE, cap:C, first:C, lower:DEVIATIONS, "
+    "length_capped:WORDS, soft:TEMPERATURE or thompson"
+)
 """Names of the rules, as :func:`named_rule` reads them."""
 
 Ranks = Callable[[int], FloatArray]
 """N -> shape (N,), the chance that the k-th highest reward of the subset is taken, k = 0 the highest."""
+
+
+@dataclass(frozen=True)
+class LengthCap:
+    """Cap on the length of a text.
+
+    Attributes:
+        limit: words or characters at most.
+        unit: words are parted by white space.
+    """
+
+    limit: int
+    unit: Literal["words", "characters"] = "words"
+
+    def lengths(self, texts: Sequence[str]) -> IntArray:
+        """Count the words or characters of texts; shape (n,)."""
+        return np.array([len(text.split()) if self.unit == "words" else len(text) for text in texts], dtype=np.int64)
+
+    def ranked(self, reward: FloatArray, length: IntArray) -> FloatArray:
+        """Order candidates: those within the cap by reward, below them the others, the shorter the higher.
+
+        Args:
+            reward: shape (Q, M).
+            length: shape (Q, M), see :meth:`lengths`.
+
+        Returns:
+            Shape (Q, M), whole numbers from 0 for the lowest; equal ones tie.
+        """
+        excess = np.maximum(length - self.limit, 0)
+        result = np.empty(reward.shape)
+        for row, (above, one) in enumerate(zip(excess, reward, strict=True)):
+            order = np.lexsort((one, -above))
+            steps = (np.diff(above[order]) != 0) | (np.diff(one[order]) != 0)
+            result[row, order] = np.concatenate([[0], np.cumsum(steps)])
+        return result
 
 
 @dataclass(frozen=True)
@@ -39,23 +79,37 @@ class Rule:
         value: maps rewards, shape (Q, M), and their standard deviations (None where there are none) to what is ranked;
             None ranks the rewards themselves.
         temperature: of a softmax choice, in the reward's units; None for all other rules.
+        cap: on the texts' length; None for all other rules.
+        thompson: whether each candidate has the posterior probability that its mean is the highest.
     """
 
     name: str
     ranks: Ranks | None = field(default=None, repr=False)
     value: Callable[[FloatArray, FloatArray | None], FloatArray] | None = field(default=None, repr=False)
     temperature: float | None = None
+    cap: LengthCap | None = None
+    thompson: bool = False
 
-    def ranked(self, reward: FloatArray, std: FloatArray | None = None) -> FloatArray:
+    def ranked(self, reward: FloatArray, std: FloatArray | None = None, length: IntArray | None = None) -> FloatArray:
         """Map rewards to what the rule ranks.
 
         Args:
             reward: shape (Q, M).
             std: their standard deviations, of the same shape, where there are any.
+            length: the texts' lengths, of the same shape, which a rule with a cap needs.
 
         Returns:
             Shape (Q, M).
+
+        Raises:
+            InputError: a rule with a cap, and no lengths.
         """
+        if self.cap is not None:
+            if length is None or length.shape != reward.shape:
+                raise InputError(
+                    f"rule {self.name}", "no texts", f"the candidates' texts, whose {self.cap.unit} it counts"
+                )
+            return self.cap.ranked(reward, length)
         return reward if self.value is None else self.value(reward, std)
 
     def rank_chances(self, n: int) -> FloatArray:
@@ -72,62 +126,6 @@ class Rule:
         return chance
 
 
-@dataclass(frozen=True)
-class Pick:
-    """The candidate that a rule picks among n.
-
-    Attributes:
-        index: of the pick.
-        chances: shape (n,), the exact probability that the rule picks each candidate; they sum to 1.
-        expected: mean reward of the pick under these chances, in the rewards' units.
-    """
-
-    index: int
-    chances: FloatArray
-    expected: float
-
-
-def select(
-    scores: npt.ArrayLike | RewardEstimate, rule: str | Rule = "best", *, rng: np.random.Generator | None = None
-) -> Pick:
-    """Pick one candidate by its rewards.
-
-    Args:
-        scores: shape (n,), the candidates' rewards, or a reward model's estimate, whose standard deviations ``lower:``
-            needs.
-        rule: a name as for :func:`named_rule`, or a rule.
-        rng: draws the pick by its chances; where None it is the likeliest candidate, the first of several.
-
-    Returns:
-        The pick, with the chances of all candidates.
-
-    Raises:
-        InputError: no candidates, rewards that are not finite, or a rule that is not known or cannot be used.
-    """
-    rule = named_rule(rule) if isinstance(rule, str) else rule
-    given = scores if isinstance(scores, RewardEstimate) else RewardEstimate(np.asarray(scores, dtype=np.float64))
-    mean = np.asarray(given.mean, dtype=np.float64)
-    if mean.ndim != 1 or not len(mean):
-        raise InputError("scores", f"shape {mean.shape}", "one reward a candidate, at least one")
-    chances = _chances(rule, mean, given.std)
-    index = int(chances.argmax()) if rng is None else int(rng.choice(len(chances), p=chances))
-    return Pick(index, chances, float(chances @ mean))
-
-
-def _chances(rule: Rule, mean: FloatArray, std: FloatArray | None) -> FloatArray:
-    """Compute the probability that the rule picks each candidate, shape (n,); what ties shares its ranks' chances."""
-    ranked = rule.ranked(mean[None], None if std is None else np.asarray(std, dtype=np.float64)[None])[0]
-    unknown = np.flatnonzero(~(np.isfinite(mean) & np.isfinite(ranked)))
-    if len(unknown):
-        raise InputError(f"scores, candidate {int(unknown[0])}", "a number that is not finite", "finite numbers")
-    if rule.temperature is not None:
-        weight = np.exp((ranked - ranked.max()) / rule.temperature)
-        return weight / weight.sum()
-    _, group, members = np.unique(-ranked, return_inverse=True, return_counts=True)
-    share = np.add.reduceat(rule.rank_chances(len(mean)), np.cumsum(members) - members)
-    return (share / members)[group]
-
-
 def named_rule(name: str) -> Rule:
     """Find a rule by its name: ``"best"``, ``"median"``, ``"rank:3"``, ``"top:3"``, ``"trimmed:0.25"`` ...
 
@@ -137,6 +135,9 @@ def named_rule(name: str) -> Rule:
     kind, colon, number = name.strip().partition(":")
     if not colon and kind in _PLAIN:
         return _PLAIN[kind]()
+    sized = re.fullmatch(r"0*([1-9][0-9]{0,8})(words|characters)?", number, re.ASCII)
+    if kind == "length_capped" and sized is not None:
+        return length_capped(int(sized[1]), "characters" if sized[2] == "characters" else "words")
     try:
         if kind in _WHOLE:
             return _WHOLE[kind](int(number))
@@ -158,6 +159,13 @@ def top(k: int) -> Rule:
     """Take one of the k highest rewards at random."""
     _whole(f"top:{k}", k)
     return Rule(f"top:{k}", lambda n: (np.arange(n) < k) / min(k, n))
+
+
+def epsilon(share: float) -> Rule:
+    """Take any candidate at random with this chance, the highest otherwise: every candidate is shown now and then."""
+    if not 0 <= share <= 1:
+        raise InputError(f"rule epsilon:{share:g}", f"{share:g}", "a share from 0 to 1")
+    return Rule(f"epsilon:{share:g}", lambda n: share / n + (1 - share) * np.eye(1, n)[0])
 
 
 def trimmed(share: float) -> Rule:
@@ -211,6 +219,18 @@ def lower_bound(deviations: float) -> Rule:
     return Rule(f"lower:{deviations:g}", None, value)
 
 
+def length_capped(limit: int, unit: Literal["words", "characters"] = "words") -> Rule:
+    """Take the highest reward of the texts within a length; the shortest text where none is."""
+    name = f"length_capped:{limit}{'' if unit == 'words' else unit}"
+    _whole(name, limit)
+    return Rule(name, cap=LengthCap(limit, unit))
+
+
+def thompson() -> Rule:
+    """Take each candidate with the posterior probability that its mean is the highest of all."""
+    return Rule("thompson", thompson=True)
+
+
 def soft(temperature: float) -> Rule:
     """Choose by a softmax (Verdun et al. 2025), the temperature in the reward's units."""
     if not temperature > 0:
@@ -223,8 +243,10 @@ def _whole(name: str, k: int) -> None:
         raise InputError(f"rule {name}", str(k), "a whole number of at least 1")
 
 
-_PLAIN: dict[str, Callable[[], Rule]] = {"best": lambda: Rule("best"), "second": lambda: kth_best(2), "median": median}
+_PLAIN: dict[str, Callable[[], Rule]] = {
+    "best": lambda: Rule("best"), "second": lambda: kth_best(2), "median": median, "thompson": thompson,
+}  # fmt: skip
 _WHOLE: dict[str, Callable[[int], Rule]] = {"rank": kth_best, "top": top}
 _REAL: dict[str, Callable[[float], Rule]] = {
-    "trimmed": trimmed, "cap": capped, "first": first_passing, "lower": lower_bound, "soft": soft,
+    "trimmed": trimmed, "epsilon": epsilon, "cap": capped, "first": first_passing, "lower": lower_bound, "soft": soft,
 }  # fmt: skip

@@ -14,15 +14,22 @@ from bestfor.selection import NAMES, Rule, named_rule, select
 from bestfor.types import RewardEstimate
 
 EVERY = (
-    *("best", "second", "median", "rank:3", "top:1", "top:3", "trimmed:0.25"),
-    *("cap:1", "first:0.5", "lower:0.7", "soft:0.8"),
+    *("best", "second", "median", "rank:3", "top:1", "top:3", "trimmed:0.25", "epsilon:0.2"),
+    *("cap:1", "first:0.5", "lower:0.7", "soft:0.8", "length_capped:4", "length_capped:9characters", "thompson"),
 )
+SCORED_ALONE = [name for name in EVERY if name.partition(":")[0] not in ("lower", "length_capped", "thompson")]
 SOFT = [30, 34.7596295565, 37.5115376037, 38.9261742156, 39.2073864124]
 FEW = st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=7)
 
 
 def estimate(rewards):
-    return RewardEstimate(np.array(rewards), std=np.arange(1.0, len(rewards) + 1))
+    std = np.arange(1.0, len(rewards) + 1)
+    return RewardEstimate(np.array(rewards), std=std, std_mean=std / 2)
+
+
+def texts(count):
+    """Texts of 3, 2, 1, 6, 5 ... words."""
+    return [" ".join(["word"] * ((2 - place) % 7 + 1)) for place in range(count)]
 
 
 def mean_over_subsets(reward, utility, n, rule):
@@ -48,7 +55,7 @@ def test_golden_curves_are_means_over_subsets(reward, utility, rule, expected):
     assert found == pytest.approx(expected, abs=1e-10)
 
 
-@pytest.mark.parametrize("rule", [name for name in EVERY if not name.startswith("lower")])
+@pytest.mark.parametrize("rule", SCORED_ALONE)
 def test_the_diagnosis_integrates_the_same_chances(rule):
     rng = np.random.default_rng(1)
     reward, utility = np.rint(2 * rng.normal(size=7)), rng.normal(size=7)
@@ -93,12 +100,12 @@ def test_the_pick_without_chance_is_the_first_of_the_likeliest():
 @given(FEW, st.sampled_from(EVERY))
 def test_chances_sum_to_one_and_what_ties_has_the_same(rewards, rule):
     given_scores = estimate(rewards)
-    found = select(given_scores, rule)
+    found = select(given_scores, rule, texts=texts(len(rewards)))
     assert found.chances.sum() == pytest.approx(1.0)
     assert (found.chances >= 0).all()
     assert found.chances[found.index] == found.chances.max()
     assert min(rewards) - 1e-9 <= found.expected <= max(rewards) + 1e-9
-    if not rule.startswith("lower"):
+    if rule in SCORED_ALONE:
         for reward in set(rewards):
             assert (
                 len({chance for chance, one in zip(found.chances.tolist(), rewards, strict=True) if one == reward}) == 1
@@ -109,17 +116,79 @@ def test_chances_sum_to_one_and_what_ties_has_the_same(rewards, rule):
 def test_chances_follow_their_candidates(data, rewards, rule):
     order = data.draw(st.permutations(range(len(rewards))))
     whole = estimate(rewards)
-    moved = RewardEstimate(whole.mean[order], std=whole.std[order])
-    np.testing.assert_allclose(select(moved, rule).chances, select(whole, rule).chances[order], atol=1e-12)
+    moved = RewardEstimate(whole.mean[order], whole.std[order], whole.std_mean[order])
+    said = texts(len(rewards))
+    found = select(moved, rule, texts=[said[place] for place in order]).chances
+    np.testing.assert_allclose(found, select(whole, rule, texts=said).chances[order], atol=1e-9)
+
+
+@given(FEW, st.sampled_from([name for name in EVERY if name.partition(":")[0] not in ("cap", "first")]))
+def test_a_constant_changes_nothing(rewards, rule):
+    whole, said = estimate(rewards), texts(len(rewards))
+    moved = RewardEstimate(whole.mean + 8.0, whole.std, whole.std_mean)
+    found, before = select(moved, rule, texts=said), select(whole, rule, texts=said)
+    np.testing.assert_allclose(found.chances, before.chances, atol=1e-9)
+    assert found.index == before.index or before.chances[found.index] == pytest.approx(before.chances.max())
+
+
+@pytest.mark.parametrize("temperature", ["1", "1e-3", "1e-320", "5e-324", "1e300"])
+@pytest.mark.parametrize("rewards", [[0, 705.0, 1400.0], [-1e308, 1e308, 0], [1e-320, 0, 0]])
+def test_no_temperature_overflows(rewards, temperature):
+    found = select(rewards, f"soft:{temperature}")
+    assert np.isfinite(found.chances).all()
+    assert found.chances.sum() == pytest.approx(1.0)
+    assert np.isfinite(found.expected)
+    if temperature == "1e-320":
+        assert found.chances.argmax() == np.argmax(rewards)
+
+
+def test_a_cap_on_the_length_takes_the_best_within_it_else_the_shortest():
+    said = ["one two three", "one two", "one", "one two three four"]
+    assert select([1, 2, 3, 9], "length_capped:3", texts=said).index == 2
+    assert select([4, 2, 3, 9], "length_capped:3", texts=said).chances.tolist() == [1, 0, 0, 0]
+    assert select([4, 2, 3, 9], "length_capped:4", texts=said).index == 3
+    assert select([4, 2, 3, 9], "length_capped:2characters", texts=said).index == 2
+    assert select([4, 2], "length_capped:1", texts=["a b", "c d"]).index == 0
+    assert select([2, 2], "length_capped:1", texts=["a b", "c d"]).chances.tolist() == [0.5, 0.5]
+    with pytest.raises(InputError, match="no texts"):
+        select([1, 2], "length_capped:3")
+    with pytest.raises(InputError, match="one for each of the 2 rewards"):
+        select([1, 2], "length_capped:3", texts=["a"])
+
+
+def test_best_logs_chance_one_and_shares_ties():
+    assert select([1, 3, 2]).chances.tolist() == [0, 1, 0]
+    tied = select([1, 3, 3])
+    assert (tied.index, tied.chances.tolist(), tied.chance, tied.drawn) == (1, [0, 0.5, 0.5], 1.0, False)
+    drawn = select([1, 3, 3], rng=np.random.default_rng(0))
+    assert (drawn.chance, drawn.drawn, drawn.rule) == (0.5, True, "best")
+    shown = select([1, 3, 2, 0], "epsilon:0.1")
+    np.testing.assert_allclose(shown.chances, [0.025, 0.925, 0.025, 0.025])
 
 
 def test_what_cannot_be_selected_is_refused():
     for scores, said in (([], "shape"), ([[1.0]], "shape"), ([1.0, np.nan], "candidate 1"), ([np.inf], "candidate 0")):
         with pytest.raises(InputError, match=said):
             select(scores)
+    with pytest.raises(InputError, match="candidate 1: found the reward nan"):
+        select([1.0, np.nan])
+    with pytest.raises(InputError, match="no array of numbers"):
+        select(["good", "bad"])
     with pytest.raises(InputError, match="no standard deviations"):
         select([1.0, 2.0], "lower:1")
-    for name in ("bestest", "rank:0", "rank:1.5", "soft:0", "trimmed:0.5", "cap:nan", "best:1", "soft"):
+    for name in (
+        "bestest",
+        "rank:0",
+        "rank:1.5",
+        "soft:0",
+        "trimmed:0.5",
+        "cap:nan",
+        "best:1",
+        "soft",
+        "epsilon:2",
+        "length_capped:0",
+        "thompson:1",
+    ):
         with pytest.raises(InputError, match="rule"):
             select([1.0], name)
     with pytest.raises(InputError, match="sum to 1"):

@@ -1,0 +1,6 @@
+"""Pick one of several candidates by their rewards, and say with which chances; choose which two to show."""
+
+from bestfor.selection.pick import Pick, select
+from bestfor.selection.rules import NAMES, Ranks, Rule, named_rule
+
+__all__ = ["NAMES", "Pick", "Ranks", "Rule", "named_rule", "select"]
