@@ -36,7 +36,9 @@ def test_blocks_of_arrays_are_alike_in_size_and_change_nothing():
     found, expected = many.queries.models["x"].correlation[back], one.queries.models["x"].correlation
     np.testing.assert_allclose(found, expected, atol=1e-13)
     for what in ("curve", "noise", "gain", "rest", "pool"):
-        np.testing.assert_allclose(many.queries.sums.all(what, "x"), one.queries.sums.all(what, "x"), atol=1e-12)
+        np.testing.assert_allclose(
+            getattr(many.queries.sums.models["x"], what), getattr(one.queries.sums.models["x"], what), atol=1e-12
+        )
     asked = np.array([7, 2, 30])
     (fetched,), (expected,) = many.pools_at((back[asked], None)), one.pools_at((asked, None))
     assert fetched.query_ids == expected.query_ids

@@ -11,6 +11,7 @@ from scipy import stats
 from bestfor.diagnostics import Panel, Settings, best_of_n, diagnose_arrays, normal_growth, pools_from_rows
 from bestfor.diagnostics.evidence import facts_of_pools
 from bestfor.diagnostics.intervals.clustered import wilson
+from bestfor.diagnostics.intervals.means import ONE, POOL, CurveMean, QuantityMean
 
 N = np.array([1, 2, 3])
 few = settings(max_examples=30, deadline=None)
@@ -44,16 +45,16 @@ def curve(table, averaging="user"):
     """Every mean of the curves: pool mean, oracle, model."""
     evidence, _ = measured(table, averaging)
     panel = Panel([evidence.curves])
-    return {column: panel.value({column: 1.0}, {("one", 0): 1.0}) for column in evidence.curves.columns}
+    return {column: panel.value({column: 1.0}, {ONE: 1.0}) for column in evidence.curves.columns}
 
 
 def everything(table, averaging="user"):
     """Curves, quantities, laws, ledger."""
     evidence, facts = measured(table, averaging)
     quantities = Panel([evidence.quantities])
-    active = {("active:x", 0): 1.0}
-    shares = {name: quantities.value({(f"{name}:x", 0): 1.0}, active) for name in ("negative", "plus", "minus")}
-    alpha = quantities.value({("collapsed:x", 0): 1.0}, {("judged:x", 0): 1.0})
+    active = {QuantityMean("active", "x"): 1.0}
+    shares = {name: quantities.value({QuantityMean(name, "x"): 1.0}, active) for name in ("negative", "plus", "minus")}
+    alpha = quantities.value({QuantityMean("collapsed", "x"): 1.0}, {QuantityMean("judged", "x"): 1.0})
     laws = {f"law {name} {k}": float(value) for name, row in facts["x"].law.items() for k, value in enumerate(row)}
     ledger = {f"ledger {name}": value for name, value in asdict(facts["x"].ledger).items()}
     return curve(table, averaging) | shares | {"alpha": alpha} | laws | ledger
@@ -83,7 +84,7 @@ def test_an_affine_map_of_rewards_leaves_everything(table, scale, shift):
 def test_an_affine_map_of_utilities_is_followed(table, scale, shift):
     found, expected = curve(table | {"utility": scale * (table["utility"] + shift)}), curve(table)
     for column, value in expected.items():
-        moved = scale * (value + shift) if column != ("one", 0) else value
+        moved = scale * (value + shift) if column != ONE else value
         assert found[column] == pytest.approx(moved, abs=1e-10)
     kept = ("negative", "plus", "minus", "alpha")
     plain, moved = everything(table), everything(table | {"utility": scale * table["utility"]})
@@ -95,7 +96,7 @@ def test_an_affine_map_of_utilities_is_followed(table, scale, shift):
 def test_utilities_as_rewards_give_the_oracle(table):
     found = curve(table | {"reward": table["utility"]})
     for n in (1, 2, 3):
-        assert found["model:x", n] == found["oracle", n]
+        assert found[CurveMean("pick", n, "x")] == found[CurveMean("oracle", n)]
 
 
 @few
@@ -104,7 +105,7 @@ def test_utilities_upside_down_give_the_worst(table):
     found = curve(table | {"reward": -table["utility"]})
     turned = curve(table | {"utility": -table["utility"], "reward": -table["utility"]})
     for n in (1, 2, 3):
-        assert found["model:x", n] == pytest.approx(-turned["oracle", n], abs=1e-12)
+        assert found[CurveMean("pick", n, "x")] == pytest.approx(-turned[CurveMean("oracle", n)], abs=1e-12)
 
 
 @few
@@ -137,12 +138,12 @@ def test_two_copies_of_the_data_leave_every_estimate(table, averaging, copied):
 @given(tables())
 def test_one_candidate_gains_nothing_and_every_curve_stays_in_its_bounds(table):
     found = curve(table)
-    assert found["model:x", 1] == found["mean", 0] == found["oracle", 1]
+    assert found[CurveMean("pick", 1, "x")] == found[POOL] == found[CurveMean("oracle", 1)]
     low, high = table["utility"].min(), table["utility"].max()
-    for (name, n), value in found.items():
-        if name != "one":
+    for column, value in found.items():
+        if column != ONE:
             assert low - 1e-12 <= value <= high + 1e-12
-            assert value <= found["oracle", max(n, 1)] + 1e-12
+            assert value <= found[CurveMean("oracle", max(column.n, 1))] + 1e-12
 
 
 @few
@@ -156,7 +157,7 @@ def test_the_ledger_adds_up_and_constants_gain_exactly_nothing(table):
     for name in ("reward", "utility"):
         evidence, _ = measured(table | {name: np.full(len(table["user"]), 0.1)})
         panel = Panel([evidence.curves])
-        assert panel.value({("model:x", 3): 1.0, ("mean", 0): -1.0}, {("one", 0): 1.0}) == 0
+        assert panel.value({CurveMean("pick", 3, "x"): 1.0, POOL: -1.0}, {ONE: 1.0}) == 0
 
 
 @settings(max_examples=5, deadline=None)

@@ -21,7 +21,7 @@ import pyarrow as pa
 from bestfor.data.text import Hashes, hash_strings
 from bestfor.diagnostics.evidence import BlockEffects
 from bestfor.diagnostics.intervals.influence import Texts
-from bestfor.diagnostics.quantities.queries import ModelQueries, Queries, Statistic, SumsByUser, measure_queries
+from bestfor.diagnostics.quantities.queries import ModelQueries, Queries, SumsByUser, measure_queries
 from bestfor.diagnostics.table.pools import Pools, cut_pools, join_pools
 from bestfor.moved import renamed
 from bestfor.selection import Rule
@@ -136,30 +136,32 @@ class _QueryBuilder:
     def __init__(self) -> None:
         self._columns: dict[tuple[str, str], list[npt.NDArray[Any]]] = {}
         self._scales: dict[str, Scale] = {}
-        self._layout: Mapping[Statistic, slice] = {}
+        self._like: SumsByUser | None = None
         self._sums = np.zeros((0, 0))
 
     def add(self, block: Queries, code: IntArray) -> None:
         """Take a block; code: shape (users of the block,), their codes among all users."""
-        self._scales, self._layout = block.scales, block.sums.layout
+        self._scales, self._like = block.scales, block.sums
         self._keep("", "user", code[block.user].astype(np.int32))
         self._keep("", "size", block.size)
         self._keep("", "key", block.key)
         for model, one in block.models.items():
             self._keep(model, "correlation", one.correlation)
             self._keep(model, "worse", one.worse)
-        rows, width = int(code.max()) + 1, int(block.sums.values.shape[1])
+        sums = block.sums.matrix()
+        rows, width = int(code.max()) + 1, int(sums.shape[1])
         if rows > len(self._sums):
             larger = np.zeros((2 * rows, width))
             larger[: len(self._sums)] = self._sums.reshape(-1, width)
             self._sums = larger
-        self._sums[code] += block.sums.values
+        self._sums[code] += sums
 
     def _keep(self, model: str, name: str, values: npt.NDArray[Any]) -> None:
         self._columns.setdefault((model, name), []).append(values)
 
     def joined(self, codes: Mapping[str, int], users: Sequence[str]) -> Queries:
         """Join all queries in the order of the blocks, users in the order given. Only once: columns are let go."""
+        assert self._like is not None, "nothing was added"
         user_ids = tuple(user for user in users if user in codes)
         ranked = np.array([codes[user] for user in user_ids], dtype=np.int64)
         place = np.empty(len(user_ids), dtype=np.int32)
@@ -177,7 +179,7 @@ class _QueryBuilder:
                 model: ModelQueries(column(model, "correlation"), column(model, "worse")) for model in self._scales
             },
             scales=self._scales,
-            sums=SumsByUser(self._layout, self._sums[ranked]),
+            sums=self._like.from_matrix(self._sums[ranked]),
         )
 
 

@@ -21,14 +21,15 @@ and give the same sums.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from bestfor.diagnostics.intervals.jackknife import exponential, half_width, interval, jackknife, share
+from bestfor.diagnostics.intervals.jackknife import Statistic, exponential, half_width, interval, jackknife, share
 from bestfor.diagnostics.table.rows import LARGEST, Ids, Reward, SortedRows, encode
 from bestfor.errors import InputError
 from bestfor.moved import renamed
@@ -52,12 +53,8 @@ PIT_BINS = 20
 FEW_VALUES = 20
 """Utilities with at most so many distinct values (marks, votes) are discrete."""
 
-COUNT, SQUARES, LOG_VARIANCES, ERRORS, INSIDE = 0, 1, 2, 3, 4
-BINNED = INSIDE + len(LEVELS)
-"""Columns of the sums: count, z^2, log sigma^2, (y - mu)^2, how many lie inside each level's interval; then for each
-bin its count, sigma^2 and (y - mu)^2."""
-
 _OCTAVE = 64.0
+_PLAIN = 4
 _CHUNK = 1 << 16
 
 
@@ -305,6 +302,87 @@ class BinningPass:
         return Binning(codes[cuts[cuts < len(codes) - 1]], values, self._left_out)
 
 
+@dataclass(frozen=True)
+class PredictionSums:
+    """Sums over some rows of predictions, as named views of one matrix; R rows, such as users.
+
+    Attributes:
+        matrix: shape (R, columns); other rows of the same bins add up column by column.
+        bins: of the predicted standard deviation.
+    """
+
+    matrix: FloatArray
+    bins: int
+
+    @classmethod
+    def zeros(cls, rows: int, bins: int) -> PredictionSums:
+        """Begin with nothing counted."""
+        return cls(np.zeros((rows, _PLAIN + len(LEVELS) + 3 * bins)), bins)
+
+    @property
+    def count(self) -> FloatArray:
+        """Predictions, shape (R, 1)."""
+        return self.matrix[:, 0:1]
+
+    @property
+    def squares(self) -> FloatArray:
+        """Sums of z^2, shape (R, 1)."""
+        return self.matrix[:, 1:2]
+
+    @property
+    def log_variances(self) -> FloatArray:
+        """Sums of log sigma^2, shape (R, 1)."""
+        return self.matrix[:, 2:3]
+
+    @property
+    def errors(self) -> FloatArray:
+        """Sums of (y - mu)^2, shape (R, 1)."""
+        return self.matrix[:, 3:_PLAIN]
+
+    @property
+    def inside(self) -> FloatArray:
+        """How many lie inside the interval of each level, shape (R, levels)."""
+        return self.matrix[:, _PLAIN : _PLAIN + len(LEVELS)]
+
+    @property
+    def plain(self) -> FloatArray:
+        """All of the above side by side."""
+        return self.matrix[:, : _PLAIN + len(LEVELS)]
+
+    @property
+    def bin_count(self) -> FloatArray:
+        """Predictions in each bin, shape (R, bins)."""
+        return self._binned(0)
+
+    @property
+    def bin_variances(self) -> FloatArray:
+        """Sums of sigma^2 in each bin, shape (R, bins)."""
+        return self._binned(1)
+
+    @property
+    def bin_errors(self) -> FloatArray:
+        """Sums of (y - mu)^2 in each bin, shape (R, bins)."""
+        return self._binned(2)
+
+    def _binned(self, which: int) -> FloatArray:
+        first = _PLAIN + len(LEVELS) + which * self.bins
+        return self.matrix[:, first : first + self.bins]
+
+    def rebinned(self, bins: int) -> PredictionSums:
+        """Put neighbouring bins together, at most as many bins as there are."""
+        into = ((np.arange(self.bins) + 0.5) * bins // self.bins).astype(np.int64).tolist()
+        result = PredictionSums.zeros(len(self.matrix), bins)
+        result.plain[:] = self.plain
+        for target, own in (
+            (result.bin_count, self.bin_count),
+            (result.bin_variances, self.bin_variances),
+            (result.bin_errors, self.bin_errors),
+        ):
+            for k, place in enumerate(into):
+                target[:, place] += own[:, k]
+        return result
+
+
 class SummingPass:
     """Second pass: add up predictions by user.
 
@@ -322,7 +400,7 @@ class SummingPass:
         self.binning = binning
         self.pit: FloatArray = np.zeros(PIT_BINS)
         self._users: dict[str, int] = {}
-        self._sums: FloatArray = np.zeros((0, BINNED + 3 * binning.bins))
+        self._sums = PredictionSums.zeros(0, binning.bins)
 
     def add(self, names: Sequence[str], user: IntArray, block: Predictions) -> None:
         """Take a block.
@@ -333,15 +411,16 @@ class SummingPass:
             block: of rows.
         """
         place = np.array([self._users.setdefault(name, len(self._users)) for name in names], dtype=np.int64)
-        if len(self._users) > len(self._sums):
-            grown = np.zeros((max(len(self._users), 2 * len(self._sums)), self._sums.shape[1]))
-            grown[: len(self._sums)] = self._sums
+        rows = len(self._sums.matrix)
+        if len(self._users) > rows:
+            grown = PredictionSums.zeros(max(len(self._users), 2 * rows), self.binning.bins)
+            grown.matrix[:rows] = self._sums.matrix
             self._sums = grown
         for low in range(0, len(user), _CHUNK):
-            rows = slice(low, low + _CHUNK)
-            part = block.take(rows)
+            here = slice(low, low + _CHUNK)
+            part = block.take(here)
             usable = part.usable
-            self._add(place[user[rows][usable]], part.take(usable))
+            self._add(place[user[here][usable]], part.take(usable))
 
     def _add(self, user: IntArray, part: Predictions) -> None:
         if not len(user):
@@ -350,16 +429,17 @@ class SummingPass:
         self.pit += pit
         error = (part.utility - part.mean) ** 2
         variance = part.std**2
-        columns = [np.ones(len(user)), error / variance, np.log(variance), error, *inside.T]
-        bins = np.searchsorted(self.binning.edges, grid_of(part.std), side="left")
         users, code = np.unique(user, return_inverse=True)
-        for column, values in enumerate(columns):
-            self._sums[users, column] += np.bincount(code, values, len(users))
-        key, cells = code * self.binning.bins + bins, len(users) * self.binning.bins
-        for which, values in enumerate((np.ones(len(user)), variance, error)):
-            first = BINNED + which * self.binning.bins
-            found = np.bincount(key, values, cells).reshape(len(users), -1)
-            self._sums[users, first : first + self.binning.bins] += found
+        plain = [np.ones(len(user)), error / variance, np.log(variance), error, *inside.T]
+        self._sums.plain[users] += np.stack([np.bincount(code, values, len(users)) for values in plain], axis=1)
+        bins, sums = self.binning.bins, self._sums
+        key = code * bins + np.searchsorted(self.binning.edges, grid_of(part.std), side="left")
+        for target, values in (
+            (sums.bin_count, np.ones(len(user))),
+            (sums.bin_variances, variance),
+            (sums.bin_errors, error),
+        ):
+            target[users] += np.bincount(key, values, len(users) * bins).reshape(len(users), -1)
 
     def _pit(self, part: Predictions) -> tuple[FloatArray, FloatArray]:
         """Compute the mass inside each level's interval, shape (rows, levels), and in each bin, shape (PIT_BINS,).
@@ -395,12 +475,11 @@ class SummingPass:
     def sums(self) -> CalibrationSums:
         """Return what was counted, users sorted."""
         names = np.array(list(self._users), dtype=np.str_)
-        kept = np.flatnonzero(self._sums[: len(names), COUNT] > 0)
+        kept = np.flatnonzero(self._sums.count[: len(names), 0] > 0)
         order = kept[np.argsort(names[kept], kind="stable")]
         users = tuple(str(name) for name in names[order])
-        return CalibrationSums(
-            users, self._sums[order], self.binning.bins, self.pit, self.binning.values, self.binning.left_out
-        )
+        parts = PredictionSums(self._sums.matrix[order], self.binning.bins)
+        return CalibrationSums(users, parts, self.pit, self.binning.values, self.binning.left_out)
 
 
 @dataclass(frozen=True)
@@ -409,30 +488,17 @@ class CalibrationSums:
 
     Attributes:
         users: ids, sorted.
-        parts: shape (users, columns), each user's sums.
-        bins: of the predicted standard deviation, from small to large.
+        parts: each user's sums.
         pit: shape (PIT_BINS,).
         values: the distinct utilities where they are few, else None.
         left_out: predictions that cannot be used.
     """
 
     users: tuple[str, ...]
-    parts: FloatArray
-    bins: int
+    parts: PredictionSums
     pit: FloatArray
     values: tuple[float, ...] | None
     left_out: int
-
-    def rebinned(self, bins: int) -> FloatArray:
-        """Put neighbouring bins together; shape (users, columns), at most as many bins as there are."""
-        place = ((np.arange(self.bins) + 0.5) * bins // self.bins).astype(np.int64)
-        result = np.zeros((len(self.parts), BINNED + 3 * bins))
-        result[:, :BINNED] = self.parts[:, :BINNED]
-        for which in range(3):
-            own = self.parts[:, BINNED + which * self.bins : BINNED + (which + 1) * self.bins]
-            for k, into in enumerate(place.tolist()):
-                result[:, BINNED + which * bins + into] += own[:, k]
-        return result
 
 
 def pool_sums(folds: Sequence[CalibrationSums]) -> CalibrationSums:
@@ -445,14 +511,14 @@ def pool_sums(folds: Sequence[CalibrationSums]) -> CalibrationSums:
         return folds[0]
     users = tuple(sorted({user for fold in folds for user in fold.users}))
     place = {user: code for code, user in enumerate(users)}
-    bins = min(fold.bins for fold in folds)
-    parts = np.zeros((len(users), BINNED + 3 * bins))
+    bins = min(fold.parts.bins for fold in folds)
+    parts = PredictionSums.zeros(len(users), bins)
     for fold in folds:
-        parts[[place[user] for user in fold.users]] += fold.rebinned(bins)
+        parts.matrix[[place[user] for user in fold.users]] += fold.parts.rebinned(bins).matrix
     known = [fold.values for fold in folds if fold.values is not None]
     values = tuple(sorted({value for one in known for value in one})) if len(known) == len(folds) else None
     pit = np.sum([fold.pit for fold in folds], axis=0)
-    return CalibrationSums(users, parts, bins, pit, values, sum(fold.left_out for fold in folds))
+    return CalibrationSums(users, parts, pit, values, sum(fold.left_out for fold in folds))
 
 
 def calibration_from_sums(sums: CalibrationSums, level: float = 0.95) -> Calibration | None:
@@ -464,61 +530,69 @@ def calibration_from_sums(sums: CalibrationSums, level: float = 0.95) -> Calibra
 
 
 def _from_sums(sums: CalibrationSums, level: float) -> Calibration:
-    bins, parts = sums.bins, sums.parts
-    total = parts.sum(axis=0, keepdims=True)
-    count = total[0, BINNED : BINNED + bins].astype(np.int64)
-    logs, noise, carried = jackknife(parts, lambda part: _log_ratios(part, bins))
-    observed, predicted = np.exp(_log_errors(total, bins)[0]), np.exp(_log_predicted(total, bins)[0])
+    bins, parts = sums.parts.bins, sums.parts.matrix
+
+    def of(statistic: Callable[[PredictionSums], FloatArray]) -> Statistic:
+        return lambda matrix: statistic(PredictionSums(matrix, bins))
+
+    total = PredictionSums(parts.sum(axis=0, keepdims=True), bins)
+    count = total.bin_count[0].astype(np.int64)
+    logs, noise, carried = jackknife(parts, of(_log_ratios))
+    observed, predicted = np.exp(_log_errors(total)[0]), np.exp(_log_predicted(total)[0])
     half = np.array([half_width(one, users, level) for one, users in zip(noise, carried, strict=True)])
-    inside = [share(parts, INSIDE + place, COUNT, level) for place in range(len(LEVELS))]
-    ence = interval(parts, lambda part: _ence(part, bins), level)
+    inside = [share(parts, of(partial(_inside, which=place)), level) for place in range(len(LEVELS))]
+    ence = interval(parts, of(_ence), level)
     return Calibration(
-        candidates=int(total[0, COUNT]),
+        candidates=int(total.count[0, 0]),
         users=len(sums.users),
         left_out=sums.left_out,
         values=None if sums.values is None else len(sums.values),
-        temperature=exponential(interval(parts, _log_temperature, level)),
+        temperature=exponential(interval(parts, of(_log_temperature), level)),
         ence=Estimate(ence.value, None if ence.low is None else max(ence.low, 0.0), ence.high, level),
         ence_by_noise=float(math.sqrt(2 / math.pi) * np.mean(np.exp(logs) * noise)),
         coverage=tuple(Coverage(one, found) for one, found in zip(LEVELS, inside, strict=True)),
-        nll=interval(parts, _nll, level),
+        nll=interval(parts, of(_nll), level),
         nll_constant=float(_nll_constant(total)[0, 0]),
-        gain=interval(parts, lambda part: _nll_constant(part) - _nll(part), level),
-        tempered_gain=interval(parts, _tempered_gain, level),
+        gain=interval(parts, of(lambda part: _nll_constant(part) - _nll(part)), level),
+        tempered_gain=interval(parts, of(_tempered_gain), level),
         reliability=Reliability(count, predicted, observed, observed * np.exp(-half), observed * np.exp(half)),
         pit=sums.pit / sums.pit.sum(),
         evidence=sums,
     )
 
 
-def _log_temperature(part: FloatArray) -> FloatArray:
-    return np.log(part[:, [SQUARES]] / part[:, [COUNT]])
+def _inside(part: PredictionSums, which: int) -> FloatArray:
+    return part.inside[:, [which]] / part.count
 
 
-def _nll(part: FloatArray) -> FloatArray:
-    return 0.5 * (math.log(2 * math.pi) + (part[:, [LOG_VARIANCES]] + part[:, [SQUARES]]) / part[:, [COUNT]])
+def _log_temperature(part: PredictionSums) -> FloatArray:
+    return np.log(part.squares / part.count)
 
 
-def _nll_constant(part: FloatArray) -> FloatArray:
-    return 0.5 * (math.log(2 * math.pi) + np.log(part[:, [ERRORS]] / part[:, [COUNT]]) + 1.0)
+def _nll(part: PredictionSums) -> FloatArray:
+    return 0.5 * (math.log(2 * math.pi) + (part.log_variances + part.squares) / part.count)
 
 
-def _tempered_gain(part: FloatArray) -> FloatArray:
-    mean = part[:, [ERRORS, LOG_VARIANCES, SQUARES]] / part[:, [COUNT]]
-    return 0.5 * (np.log(mean[:, [0]]) - mean[:, [1]] - np.log(mean[:, [2]]))
+def _nll_constant(part: PredictionSums) -> FloatArray:
+    return 0.5 * (math.log(2 * math.pi) + np.log(part.errors / part.count) + 1.0)
 
 
-def _log_predicted(part: FloatArray, bins: int) -> FloatArray:
-    return 0.5 * np.log(part[:, BINNED + bins : BINNED + 2 * bins] / part[:, BINNED : BINNED + bins])
+def _tempered_gain(part: PredictionSums) -> FloatArray:
+    count = part.count
+    return 0.5 * (np.log(part.errors / count) - part.log_variances / count - np.log(part.squares / count))
 
 
-def _log_errors(part: FloatArray, bins: int) -> FloatArray:
-    return 0.5 * np.log(part[:, BINNED + 2 * bins :] / part[:, BINNED : BINNED + bins])
+def _log_predicted(part: PredictionSums) -> FloatArray:
+    return 0.5 * np.log(part.bin_variances / part.bin_count)
 
 
-def _log_ratios(part: FloatArray, bins: int) -> FloatArray:
-    return 0.5 * np.log(part[:, BINNED + 2 * bins :] / part[:, BINNED + bins : BINNED + 2 * bins])
+def _log_errors(part: PredictionSums) -> FloatArray:
+    return 0.5 * np.log(part.bin_errors / part.bin_count)
 
 
-def _ence(part: FloatArray, bins: int) -> FloatArray:
-    return np.abs(np.exp(_log_ratios(part, bins)) - 1.0).mean(axis=1, keepdims=True)
+def _log_ratios(part: PredictionSums) -> FloatArray:
+    return 0.5 * np.log(part.bin_errors / part.bin_variances)
+
+
+def _ence(part: PredictionSums) -> FloatArray:
+    return np.abs(np.exp(_log_ratios(part)) - 1.0).mean(axis=1, keepdims=True)

@@ -31,7 +31,8 @@ from bestfor.diagnostics.beyond.sample import sample_pools, sample_queries
 from bestfor.diagnostics.blocks import Blocks, measure_blocks
 from bestfor.diagnostics.calibration import calibrations
 from bestfor.diagnostics.evidence import EDGES, ModelFacts, facts_of_queries
-from bestfor.diagnostics.intervals.clustered import LinearForm, Panel, Resampling
+from bestfor.diagnostics.intervals.clustered import Panel, Resampling
+from bestfor.diagnostics.intervals.means import ONE, POOL, CurveMean, LinearForm, QuantityMean
 from bestfor.diagnostics.quantities.mixture import negative_by_chance
 from bestfor.diagnostics.result import (
     BestN,
@@ -45,7 +46,7 @@ from bestfor.diagnostics.result import (
     Quantities,
 )
 from bestfor.diagnostics.table.pools import Dropped, Reward, pools_of
-from bestfor.diagnostics.table.rows import Ids, SortedRows, check_sizes, decode, sort_rows
+from bestfor.diagnostics.table.rows import Ids, SortedRows, check_any, check_sizes, decode, sort_rows
 from bestfor.diagnostics.wire import Json, diagnosis_json
 from bestfor.diagnostics.words import findings, headline, reasons_for, summary
 from bestfor.errors import InputError
@@ -66,8 +67,8 @@ HALF_WIDTHS = (0.1, 0.05, 0.02)
 MOST_CANDIDATES = 1024
 """Larger pools are cut at random for what lies beyond the curves."""
 
-ONE: LinearForm = {("one", 0): 1.0}
-MEAN: LinearForm = {("mean", 0): 1.0}
+WHOLE: LinearForm[CurveMean] = {ONE: 1.0}
+MEAN: LinearForm[CurveMean] = {POOL: 1.0}
 
 
 @dataclass(frozen=True)
@@ -182,8 +183,7 @@ def diagnose_arrays(
     """
     settings = settings or Settings()
     rows = sort_rows(user, query, utility, rewards, text=text, candidate=candidate)
-    if not len(rows.size):
-        raise InputError("rows", "none with a finite utility and finite rewards", "at least one")
+    check_any(rows)
     check_sizes(rows)
     drawn = choose_n(settings.n, rows.size)
     if "data" not in settings.signature:
@@ -302,8 +302,8 @@ class Panels:
 
     header: Header
     n: IntArray
-    curves: Panel
-    quantities: Panel
+    curves: Panel[CurveMean]
+    quantities: Panel[QuantityMean]
     beyond: tuple[SampleMeasurements, ...]
 
 
@@ -335,8 +335,8 @@ def assemble(
         users=header.users,
         candidates=header.candidates,
         dropped=header.dropped,
-        pool_mean=curves.interval(MEAN, ONE),
-        oracle=_curve(n, [curves.interval({("oracle", drawn): 1.0}, ONE) for drawn in n.tolist()]),
+        pool_mean=curves.interval(MEAN, WHOLE),
+        oracle=_curve(n, [curves.interval({CurveMean("oracle", drawn): 1.0}, WHOLE) for drawn in n.tolist()]),
         models=models,
         comparisons=_comparisons(best, models, n, curves),
         headline="",
@@ -350,14 +350,13 @@ def assemble(
 
 
 def _model(name: str, panels: Panels, facts: ModelFacts) -> ModelDiagnosis:
-    n, curves, column = panels.n, panels.curves, f"model:{name}"
+    n, curves = panels.n, panels.curves
     drawn = n.tolist()
-    gains = [curves.interval({(column, one): 1.0, ("mean", 0): -1.0}, ONE) for one in drawn]
-    captured = [_captured(curves, {(column, one): 1.0, ("mean", 0): -1.0}, one, facts) for one in drawn]
-    gain = _curve(n, gains)
-    utility = _curve(n, [curves.interval({(column, one): 1.0}, ONE) for one in drawn])
+    gain = _curve(n, [curves.interval(_gain(name, one), WHOLE) for one in drawn])
+    captured = [_captured(curves, name, one, facts) for one in drawn]
+    utility = _curve(n, [curves.interval({CurveMean("pick", one, name): 1.0}, WHOLE) for one in drawn])
     quantities = _quantities(name, panels, facts)
-    needed = _needed(curves, column, n, captured[-1])
+    needed = _needed(curves, name, n, captured[-1])
     peak = drawn[int(gain.value.argmax())]
     return ModelDiagnosis(
         scale=facts.scale,
@@ -365,13 +364,13 @@ def _model(name: str, panels: Panels, facts: ModelFacts) -> ModelDiagnosis:
         gain=gain,
         captured=_curve(n, captured),
         peak=peak,
-        drop=curves.interval({(column, drawn[-1]): 1.0, (column, peak): -1.0} if peak != drawn[-1] else {}, ONE),
+        drop=curves.interval(_step(name, peak, drawn[-1]), WHOLE),
         interval=curves.clusters,
         quantities=quantities,
         law=facts.law,
         law_error={law: _relative(values, gain.value) for law, values in facts.law.items()},
         ledger=facts.ledger,
-        best_n=tuple(BestN(cost, best_n(curves, column, cost)) for cost in COSTS),
+        best_n=tuple(BestN(cost, best_n(curves, name, cost)) for cost in COSTS),
         users_needed=needed,
         findings=(),
         per_user=facts.per_user,
@@ -383,10 +382,21 @@ def _model(name: str, panels: Panels, facts: ModelFacts) -> ModelDiagnosis:
     )
 
 
-def _other_rule(curves: Panel, name: str, rule: str, n: IntArray) -> OtherRule:
-    column, best, drawn = f"rule {rule}:{name}", f"model:{name}", n.tolist()
-    utility = [curves.interval({(column, one): 1.0}, ONE) for one in drawn]
-    difference = [curves.interval({(column, one): 1.0, (best, one): -1.0}, ONE) for one in drawn]
+def _gain(model: str, drawn: int) -> LinearForm[CurveMean]:
+    return {CurveMean("pick", drawn, model): 1.0, POOL: -1.0}
+
+
+def _step(model: str, before: int, after: int) -> LinearForm[CurveMean]:
+    """Express what a model earns at one N more than at another."""
+    if before == after:
+        return {}
+    return {CurveMean("pick", after, model): 1.0, CurveMean("pick", before, model): -1.0}
+
+
+def _other_rule(curves: Panel[CurveMean], name: str, rule: str, n: IntArray) -> OtherRule:
+    pairs = [(CurveMean("pick", one, name, rule), CurveMean("pick", one, name)) for one in n.tolist()]
+    utility = [curves.interval({other: 1.0}, WHOLE) for other, _ in pairs]
+    difference = [curves.interval({other: 1.0, best: -1.0}, WHOLE) for other, best in pairs]
     return OtherRule(rule, _curve(n, utility), _curve(n, difference))
 
 
@@ -394,7 +404,7 @@ def _outlook(name: str, panels: Panels, utility: Curve, needed: tuple[PrecisionN
     if not panels.beyond:
         return None
     header = panels.header
-    known = ExactCurve(panels.n, utility.value, panels.curves.value(MEAN, ONE), header.level, header.resampling)
+    known = ExactCurve(panels.n, utility.value, panels.curves.value(MEAN, WHOLE), header.level, header.resampling)
     return outlook(name, panels.beyond, known, needed)
 
 
@@ -411,33 +421,37 @@ def _precisions(
     )
 
 
-def _needed(curves: Panel, column: str, n: IntArray, captured: Estimate) -> tuple[Needed, ...]:
+def _needed(curves: Panel[CurveMean], name: str, n: IntArray, captured: Estimate) -> tuple[Needed, ...]:
     if captured.low is None:
         return tuple(Needed(half, None) for half in HALF_WIDTHS)
     drawn = int(n[-1])
-    gain: LinearForm = {(column, drawn): 1.0, ("mean", 0): -1.0}
-    return tuple(Needed(half, curves.users_needed(gain, _headroom(drawn), half)) for half in HALF_WIDTHS)
+    forms = (_gain(name, drawn), _headroom(drawn))
+    return tuple(Needed(half, curves.users_needed(*forms, half)) for half in HALF_WIDTHS)
 
 
-def _alpha(name: str) -> tuple[LinearForm, LinearForm]:
-    return {(f"collapsed:{name}", 0): 1.0}, {(f"judged:{name}", 0): 1.0}
+Share = tuple[LinearForm[QuantityMean], LinearForm[QuantityMean]]
+"""A share's numerator and denominator."""
 
 
-def _beta(name: str) -> tuple[LinearForm, LinearForm]:
-    return {(f"negative:{name}", 0): 1.0}, {(f"active:{name}", 0): 1.0}
+def _alpha(name: str) -> Share:
+    return {QuantityMean("collapsed", name): 1.0}, {QuantityMean("judged", name): 1.0}
+
+
+def _beta(name: str) -> Share:
+    return {QuantityMean("negative", name): 1.0}, {QuantityMean("active", name): 1.0}
 
 
 def _quantities(name: str, panels: Panels, facts: ModelFacts) -> Quantities:
     panel, header = panels.quantities, panels.header
-    active, negative = (f"active:{name}", 0), (f"negative:{name}", 0)
-    plus, minus = (f"plus:{name}", 0), (f"minus:{name}", 0)
+    active, negative = QuantityMean("active", name), QuantityMean("negative", name)
+    plus, minus = QuantityMean("plus", name), QuantityMean("minus", name)
     rho, alpha = panel.interval({plus: 1.0, minus: 1.0}, {active: 1.0}), panel.share(*_alpha(name))
     rho_plus = panel.pooled({plus: 1.0}, {active: 1.0, negative: -1.0})
     rho_minus = panel.pooled({minus: 1.0}, {negative: 1.0})
     missing = {"alpha": alpha.value, "rho": rho.value, "rho_plus": rho_plus, "rho_minus": rho_minus}
     return Quantities(
         alpha=alpha,
-        alpha_other_scale=panel.value({(f"other:{name}", 0): 1.0}, _alpha(name)[1]),
+        alpha_other_scale=panel.value({QuantityMean("other", name): 1.0}, _alpha(name)[1]),
         beta=panel.share(*_beta(name)),
         rho_plus=rho_plus,
         rho_minus=rho_minus,
@@ -450,29 +464,31 @@ def _quantities(name: str, panels: Panels, facts: ModelFacts) -> Quantities:
     )
 
 
-def best_n(curves: Panel, column: str, cost: float) -> int:
+def best_n(curves: Panel[CurveMean], model: str, cost: float) -> int:
     """Find the N beyond which doubling gains less than a cost, or its interval holds 0.
 
     Walks 1, 2, 4, ... (and from the last power of two to the largest N) and stops at the first step that does not pay.
 
     Args:
-        curves: with the column at every power of two up to the largest N.
-        column: ``"model:<name>"``.
+        curves: with the model's picks at every power of two up to the largest N.
+        model: its name.
         cost: of one doubling, in utility units.
 
     Returns:
         The last N that pays; 1 where nothing does.
     """
-    grid = sorted(drawn for name, drawn in curves.folds[0].columns if name == column)
+    grid = sorted(one.n for one in curves.folds[0].columns if one == CurveMean("pick", one.n, model))
     steps = [drawn for drawn in grid if drawn & (drawn - 1) == 0 or drawn == grid[-1]]
     for before, after in pairwise(steps):
-        step = curves.interval({(column, after): 1.0, (column, before): -1.0}, ONE)
+        step = curves.interval(_step(model, before, after), WHOLE)
         if step.value <= cost or (step.low is not None and step.low <= 0):
             return before
     return steps[-1]
 
 
-def _comparisons(best: str, models: Mapping[str, ModelDiagnosis], n: IntArray, curves: Panel) -> tuple[Comparison, ...]:
+def _comparisons(
+    best: str, models: Mapping[str, ModelDiagnosis], n: IntArray, curves: Panel[CurveMean]
+) -> tuple[Comparison, ...]:
     if not _headroom_known(next(iter(models.values()))):
         return ()
     ranked = [best, *sorted((name for name in models if name != best), key=lambda name: -_rank(models[name]))]
@@ -484,22 +500,23 @@ def _comparisons(best: str, models: Mapping[str, ModelDiagnosis], n: IntArray, c
     )
 
 
-def _difference(curves: Panel, model: str, other: str, drawn: int) -> Estimate:
-    return curves.interval({(f"model:{model}", drawn): 1.0, (f"model:{other}", drawn): -1.0}, _headroom(drawn))
+def _difference(curves: Panel[CurveMean], model: str, other: str, drawn: int) -> Estimate:
+    ahead, behind = CurveMean("pick", drawn, model), CurveMean("pick", drawn, other)
+    return curves.interval({ahead: 1.0, behind: -1.0}, _headroom(drawn))
 
 
-def _headroom(drawn: int) -> LinearForm:
-    return {("oracle", drawn): 1.0, ("mean", 0): -1.0}
+def _headroom(drawn: int) -> LinearForm[CurveMean]:
+    return {CurveMean("oracle", drawn): 1.0, POOL: -1.0}
 
 
 def _headroom_known(model: ModelDiagnosis) -> bool:
     return bool(np.isfinite(model.captured.value).any())
 
 
-def _captured(curves: Panel, gain: LinearForm, drawn: int, facts: ModelFacts) -> Estimate:
+def _captured(curves: Panel[CurveMean], model: str, drawn: int, facts: ModelFacts) -> Estimate:
     if drawn == 1 or not (facts.per_user.headroom[np.isfinite(facts.per_user.captured)] > 0).any():
         return Estimate(float("nan"))
-    return curves.interval(gain, _headroom(drawn))
+    return curves.interval(_gain(model, drawn), _headroom(drawn))
 
 
 def _rank(model: ModelDiagnosis) -> float:

@@ -10,7 +10,7 @@ the sample correlation of one query alone proves nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from bestfor.diagnostics.intervals.influence import (
-    Column,
     Influences,
     Texts,
     UserSpread,
@@ -26,6 +25,7 @@ from bestfor.diagnostics.intervals.influence import (
     shares_texts,
     text_effects,
 )
+from bestfor.diagnostics.intervals.means import ONE, POOL, CurveMean, QuantityMean
 from bestfor.diagnostics.quantities.laws import LawSums, Ledger, laws, ledger
 from bestfor.diagnostics.quantities.mixture import (
     Corrected,
@@ -38,7 +38,6 @@ from bestfor.diagnostics.quantities.mixture import (
 from bestfor.diagnostics.quantities.queries import (
     Collapse,
     Queries,
-    Statistic,
     SumsByUser,
     best_place,
     doubling_grid,
@@ -56,9 +55,6 @@ __getattr__ = renamed(__name__, {"Base": "SharedInputs", "Found": "DataSetFacts"
 
 
 EDGES = np.linspace(-1.0, 1.0, 21)
-QUANTITIES = {"active": "varying", "negative": "negative", "plus": "plus", "minus": "minus"}
-"""Means over active queries, and the sums they come from."""
-
 MOST = 12
 SMALLEST_POOL = 4
 CHUNK = 1 << 16
@@ -208,24 +204,24 @@ def _texts_of(pools: Pools) -> TextEffects:
 
 
 def _shared_inputs(queries: Queries, n: IntArray, averaging: Averaging, rules: Sequence[Rule] = ()) -> SharedInputs:
-    return SharedInputs(n, doubling_grid(n), user_weights(queries.sums.one("queries"), averaging), tuple(rules))
+    return SharedInputs(n, doubling_grid(n), user_weights(queries.sums.utility.queries, averaging), tuple(rules))
 
 
 def _evidence(queries: Queries, shared: SharedInputs, collapses: Collapses, texts: TextEffects) -> FoldInfluences:
     curves, quantities = _curve_influences(queries, shared), _quantity_influences(queries, shared, collapses)
-    sums = queries.sums
+    utility = queries.sums.utility
     spread = UserSpread(
         weight=shared.weight,
-        judged=sums.one("judged"),
-        variance=sums.one("variance"),
-        rewards={name: sums.one("variance", name) for name in collapses},
+        judged=utility.judged,
+        variance=utility.variance,
+        rewards={name: queries.sums.models[name].variance for name in collapses},
         collapses=collapses,
         on_utility={name: scale == "utility" for name, scale in queries.scales.items()},
     )
     found = texts(
         lambda pools, user: (
             text_effects(pools, shared.weight[user], curves.columns, shared.grid, shared.rules),
-            quantity_effects(pools, user, spread),
+            quantity_effects(pools, user, quantities.columns, spread),
         )
     )
     if found is None:
@@ -235,47 +231,46 @@ def _evidence(queries: Queries, shared: SharedInputs, collapses: Collapses, text
 
 def _collapses(queries: Queries) -> Collapses:
     """Judge every model's collapse by the rule of its own scale, and by the other one."""
-    sums = queries.sums
-    utility, judged = sums.one("variance"), sums.one("judged")
+    utility, judged = queries.sums.utility.variance, queries.sums.utility.judged
     result: Collapses = {}
     for name, scale in queries.scales.items():
-        reward = sums.one("variance", name)
+        reward = queries.sums.models[name].variance
         other: Scale = "arbitrary" if scale == "utility" else "utility"
         result[name] = judge_spreads(reward, utility, judged, scale), judge_spreads(reward, utility, judged, other)
     return result
 
 
-def _curve_influences(queries: Queries, shared: SharedInputs) -> Influences:
-    sums, grid = queries.sums, shared.grid.tolist()
-    columns: list[Column] = [("one", 0), ("mean", 0), *(("oracle", one) for one in grid)]
-    parts = [sums.all("queries"), sums.all("mean"), sums.all("oracle")]
-    for what, place in curve_statistics(sums.layout):
-        columns += [(place, one) for one in grid]
-        parts.append(sums.all(*what))
+def _curve_influences(queries: Queries, shared: SharedInputs) -> Influences[CurveMean]:
+    utility, grid = queries.sums.utility, shared.grid.tolist()
+    columns = [ONE, POOL, *(CurveMean("oracle", one) for one in grid)]
+    parts = [utility.queries[:, None], utility.mean[:, None], utility.oracle]
+    for name, model in queries.sums.models.items():
+        columns += [CurveMean("pick", one, name) for one in grid]
+        parts.append(model.curve)
+    for name, model in queries.sums.models.items():
+        columns += [CurveMean("pick", one, name, rule) for rule in model.rules for one in grid]
+        parts += model.rules.values()
     users = shared.weight[:, None] * np.concatenate(parts, axis=1)
     return Influences(tuple(columns), users.sum(axis=0), queries.user_ids, users, None)
 
 
-def curve_statistics(layout: Iterable[Statistic]) -> list[tuple[Statistic, str]]:
-    """List the sums that are curves of models, each as (statistic, model), and the name of their means."""
-    known = [(what, model) for model, what in layout if model]
-    curves = [((what, model), f"model:{model}") for what, model in known if what == "curve"]
-    return curves + [((what, model), f"{what}:{model}") for what, model in known if what.startswith("rule ")]
-
-
-def _quantity_influences(queries: Queries, shared: SharedInputs, collapses: Collapses) -> Influences:
-    sums = queries.sums
-    columns: list[Column] = []
-    parts: list[FloatArray] = []
+def _quantity_influences(queries: Queries, shared: SharedInputs, collapses: Collapses) -> Influences[QuantityMean]:
+    parts: dict[QuantityMean, FloatArray] = {}
     for name, (own, other) in collapses.items():
+        model = queries.sums.models[name]
         each = own.judged / max(int(own.judged.sum()), 1)
         active = shared.weight * ~own.collapsed
-        values = {"judged": each, "collapsed": each * own.collapsed, "other": each * other.collapsed}
-        values |= {what: active * sums.one(part, name) for what, part in QUANTITIES.items()}
-        columns += [(f"{what}:{name}", 0) for what in values]
-        parts += values.values()
-    users = np.stack(parts, axis=1)
-    return Influences(tuple(columns), users.sum(axis=0), queries.user_ids, users, None)
+        parts |= {
+            QuantityMean("judged", name): each,
+            QuantityMean("collapsed", name): each * own.collapsed,
+            QuantityMean("other", name): each * other.collapsed,
+            QuantityMean("active", name): active * model.varying,
+            QuantityMean("negative", name): active * model.negative,
+            QuantityMean("plus", name): active * model.plus,
+            QuantityMean("minus", name): active * model.minus,
+        }
+    users = np.stack(list(parts.values()), axis=1)
+    return Influences(tuple(parts), users.sum(axis=0), queries.user_ids, users, None)
 
 
 def _facts(queries: Queries, name: str, shared: SharedInputs, own: Collapse) -> tuple[ModelFacts, RankedSuspects]:
@@ -297,30 +292,30 @@ def _facts(queries: Queries, name: str, shared: SharedInputs, own: Collapse) -> 
 
 
 def _law_sums(sums: SumsByUser, name: str, shared: SharedInputs, own: Collapse) -> LawSums:
-    w, judged = shared.weight, int(own.judged.sum())
+    w, judged, model = shared.weight, int(own.judged.sum()), sums.models[name]
     active, collapsed = w * ~own.collapsed, w * own.collapsed
     return LawSums(
         n=shared.n,
         alpha=float(own.collapsed.sum()) / judged if judged else 0.0,
-        sigma=float(w @ sums.one("sigma")),
-        active=float(active @ sums.one("varying", name)),
-        r=float(active @ sums.one("plus", name) + active @ sums.one("minus", name)),
-        sigma_active=float(active @ sums.one("sigma", name)),
-        growth=active @ sums.all("growth", name),
-        reward=active @ sums.all("reward", name),
-        pool=active @ sums.all("pool", name),
-        gain=active @ sums.all("gain", name),
-        leakage=collapsed @ sums.all("gain", name) + w @ sums.all("rest", name),
+        sigma=float(w @ sums.utility.sigma),
+        active=float(active @ model.varying),
+        r=float(active @ model.plus + active @ model.minus),
+        sigma_active=float(active @ model.sigma),
+        growth=active @ model.growth,
+        reward=active @ model.reward,
+        pool=active @ model.pool,
+        gain=active @ model.gain,
+        leakage=collapsed @ model.gain + w @ model.rest,
     )
 
 
 def _per_user(queries: Queries, name: str, shared: SharedInputs, own: Collapse) -> PerUser:
-    sums = queries.sums
-    count = sums.one("queries")
-    gain = (sums.all("gain", name) + sums.all("rest", name))[:, -1] / count
-    headroom = sums.all("headroom")[:, -1] / count
+    utility, model = queries.sums.utility, queries.sums.models[name]
+    count = utility.queries
+    gain = (model.gain + model.rest)[:, -1] / count
+    headroom = utility.headroom[:, -1] / count
     captured = np.full(len(count), np.nan)
-    np.divide(gain, headroom, out=captured, where=(sums.one("sigma") > 0) & (shared.n[-1] > 1))
+    np.divide(gain, headroom, out=captured, where=(utility.sigma > 0) & (shared.n[-1] > 1))
     return PerUser(queries.user_ids, count.astype(np.int64), gain, headroom, captured, own.ratio, own.collapsed)
 
 

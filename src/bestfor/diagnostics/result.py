@@ -12,6 +12,7 @@ from bestfor.diagnostics.beyond.outlook import Outlook, PoolsUsed
 from bestfor.diagnostics.calibration import Calibration
 from bestfor.diagnostics.intervals.clustered import Resampling
 from bestfor.diagnostics.intervals.influence import Influences
+from bestfor.diagnostics.intervals.means import CurveMean, QuantityMean
 from bestfor.diagnostics.quantities.laws import Ledger
 from bestfor.diagnostics.quantities.mixture import Corrected
 from bestfor.diagnostics.table.pools import Dropped
@@ -205,8 +206,8 @@ class ModelDiagnosis:
 class FoldInfluences:
     """Influences on one data set's curves, quantities and sample, from which intervals are computed."""
 
-    curves: Influences
-    quantities: Influences
+    curves: Influences[CurveMean]
+    quantities: Influences[QuantityMean]
     beyond: SampleMeasurements | None = None
 
 

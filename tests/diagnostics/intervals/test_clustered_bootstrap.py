@@ -11,15 +11,17 @@ from bestfor.diagnostics.evidence import evidence_of_pools
 from bestfor.diagnostics.intervals import clustered as module
 from bestfor.diagnostics.intervals.clustered import resampled_means
 from bestfor.diagnostics.intervals.influence import user_influences
+from bestfor.diagnostics.intervals.means import POOL, CurveMean, QuantityMean
 from bestfor.errors import InputError
 
-ONE = {("one", 0): 1.0}
+ALL = CurveMean("one")
+ONE = {ALL: 1.0}
 RATIO = {("x", 0): 1.0}, {("below", 0): 1.0}
 
 
 def influences(above, below):
     users = np.arange(len(above))
-    columns = {("one", 0): np.ones(len(above)), ("x", 0): above, ("below", 0): below}
+    columns = {ALL: np.ones(len(above)), ("x", 0): above, ("below", 0): below}
     names = tuple(f"u{i:04}" for i in users)
     return user_influences(columns, np.full(len(above), 1 / len(above)), users, names)
 
@@ -124,11 +126,15 @@ def pools_of_users(rng, users, queries):
 
 
 FORMS = {
-    "gain": ("curves", {("model:x", 8): 1.0, ("mean", 0): -1.0}, ONE),
-    "captured": ("curves", {("model:x", 8): 1.0, ("mean", 0): -1.0}, {("oracle", 8): 1.0, ("mean", 0): -1.0}),
-    "rho": ("quantities", {("plus:x", 0): 1.0, ("minus:x", 0): 1.0}, {("active:x", 0): 1.0}),
-    "beta": ("quantities", {("negative:x", 0): 1.0}, {("active:x", 0): 1.0}),
-    "alpha": ("quantities", {("collapsed:x", 0): 1.0}, {("judged:x", 0): 1.0}),
+    "gain": ("curves", {CurveMean("pick", 8, "x"): 1.0, POOL: -1.0}, ONE),
+    "captured": ("curves", {CurveMean("pick", 8, "x"): 1.0, POOL: -1.0}, {CurveMean("oracle", 8): 1.0, POOL: -1.0}),
+    "rho": (
+        "quantities",
+        {QuantityMean("plus", "x"): 1.0, QuantityMean("minus", "x"): 1.0},
+        {QuantityMean("active", "x"): 1.0},
+    ),
+    "beta": ("quantities", {QuantityMean("negative", "x"): 1.0}, {QuantityMean("active", "x"): 1.0}),
+    "alpha": ("quantities", {QuantityMean("collapsed", "x"): 1.0}, {QuantityMean("judged", "x"): 1.0}),
 }
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from bestfor.diagnostics.evidence import evidence_of_pools
 from bestfor.diagnostics.intervals.clustered import Panel
+from bestfor.diagnostics.intervals.means import ONE, POOL, CurveMean, QuantityMean
 from bestfor.diagnostics.table.pools import Reward, pools_from_rows
 
 
@@ -24,7 +25,7 @@ def people(rng, users, texts, sizes, shared):
 
 
 def forms(n, model="x"):
-    return {(f"model:{model}", n): 1.0, ("mean", 0): -1.0}, {("oracle", n): 1.0, ("mean", 0): -1.0}
+    return {CurveMean("pick", n, model): 1.0, POOL: -1.0}, {CurveMean("oracle", n): 1.0, POOL: -1.0}
 
 
 def coverage(panels, numerator, denominator):
@@ -67,7 +68,7 @@ def test_two_way_intervals_cover_where_texts_are_shared(users, texts, sizes, sha
 def test_differences_between_models_cover():
     n = np.array([1, 8])
     panels = [Panel([one]) for one in simulated(1000, 60, n, users=200, sizes=(16, 40), shared=0.7)]
-    difference = {("model:x", 8): 1.0, ("model:y", 8): -1.0}
+    difference = {CurveMean("pick", 8, "x"): 1.0, CurveMean("pick", 8, "y"): -1.0}
     assert coverage(panels, difference, forms(8)[1]) == pytest.approx(0.95, abs=0.02)
 
 
@@ -104,7 +105,7 @@ def test_t_and_ratio_intervals_cover_with_users_alone(users):
         panel = Panel([evidence_of_pools(pools, np.array([1, 8]), "user").curves])
         gains.append(panel)
         ratios.append(panel)
-    assert coverage(gains, forms(8)[0], {("one", 0): 1.0}) == pytest.approx(0.95, abs=0.02)
+    assert coverage(gains, forms(8)[0], {ONE: 1.0}) == pytest.approx(0.95, abs=0.02)
     assert coverage(ratios, *forms(8)) == pytest.approx(0.95, abs=0.02)
 
 
@@ -119,9 +120,9 @@ def test_beta_and_rho_intervals_cover(users, queries):
         query = np.repeat(np.arange(users * queries), 16)
         pools = pools_from_rows(query // queries, query, utility.ravel(), {"x": reward.ravel()})
         panels.append(Panel([evidence_of_pools(pools, np.array([1, 2]), "user").quantities]))
-    active, negative = {("active:x", 0): 1.0}, {("negative:x", 0): 1.0}
+    active, negative = {QuantityMean("active", "x"): 1.0}, {QuantityMean("negative", "x"): 1.0}
     truth = np.mean([panel.value(negative, active) for panel in panels])
     shares = [panel.share(negative, active) for panel in panels]
     assert np.mean([one.low <= truth <= one.high for one in shares]) == pytest.approx(0.95, abs=0.02)
-    rho = {("plus:x", 0): 1.0, ("minus:x", 0): 1.0}
+    rho = {QuantityMean("plus", "x"): 1.0, QuantityMean("minus", "x"): 1.0}
     assert coverage(panels, rho, active) == pytest.approx(0.95, abs=0.02)

@@ -7,6 +7,7 @@ from bestfor.diagnostics.curves.best_of_n import best_of_n
 from bestfor.diagnostics.evidence import evidence_of_pools
 from bestfor.diagnostics.intervals.clustered import Panel
 from bestfor.diagnostics.intervals.influence import leave_one_out, leave_one_out_mean, shares_texts
+from bestfor.diagnostics.intervals.means import POOL, CurveMean
 from bestfor.diagnostics.table.pools import pools_from_rows
 
 tables = st.integers(2, 9).flatmap(
@@ -65,7 +66,9 @@ def test_text_effects_equal_removing_the_text_from_every_pool(n, ties):
     pools = pools_from_rows(user, user, utility, {"x": reward}, text=text)
     curves = evidence_of_pools(pools, np.array([1, n]), "user").curves
     assert curves.texts is not None
-    gain, headroom = (curves.form({(name, n): 1.0, ("mean", 0): -1.0}) for name in ("model:x", "oracle"))
+    gain, headroom = (
+        curves.form({best: 1.0, POOL: -1.0}) for best in (CurveMean("pick", n, "x"), CurveMean("oracle", n))
+    )
     full = captured(user, utility, reward, n)
     np.testing.assert_allclose([curves.total @ gain, curves.total @ headroom], full, atol=1e-12)
     size = np.bincount(user)
@@ -93,7 +96,7 @@ def test_user_moves_equal_leaving_each_user_out():
         less = captured(user[kept], utility[kept], reward[kept], 2)
         moves.append(gain / headroom - less[0] / less[1])
     users = len(moves)
-    spread = Panel([curves]).spread({("model:x", 2): 1, ("mean", 0): -1}, {("oracle", 2): 1, ("mean", 0): -1})
+    spread = Panel([curves]).spread({CurveMean("pick", 2, "x"): 1, POOL: -1}, {CurveMean("oracle", 2): 1, POOL: -1})
     assert spread.value == pytest.approx(gain / headroom)
     assert spread.variance == pytest.approx((users - 1) / users * np.sum(np.square(moves)), rel=1e-10)
 

@@ -7,6 +7,7 @@ import pytest
 
 from bestfor.diagnostics import Panel, Reward, Settings, diagnose_arrays, pools_from_rows
 from bestfor.diagnostics.evidence import evidence_of_pools
+from bestfor.diagnostics.intervals.means import QuantityMean
 from bestfor.diagnostics.quantities.queries import collapse, within_queries
 
 N = np.array([1, 2])
@@ -44,7 +45,9 @@ def test_effects_equal_leaving_each_text_out_of_each_pool(scale, ties):
     full = by_hand((user, text, utility, reward), verdict)
     names = ("active", "negative", "plus", "minus")
     np.testing.assert_allclose(
-        [quantities.total @ quantities.form({(f"{name}:x", 0): 1.0}) for name in names], full.mean(axis=0), atol=1e-12
+        [quantities.total @ quantities.form({QuantityMean(name, "x"): 1.0}) for name in names],
+        full.mean(axis=0),
+        atol=1e-12,
     )
     expected = {int(name): np.zeros(4) for name in quantities.texts.ids}
     products = np.zeros((4, 4))
@@ -60,7 +63,7 @@ def test_effects_equal_leaving_each_text_out_of_each_pool(scale, ties):
         products += changes.T @ changes
         for place, change in zip(here, changes, strict=True):
             expected[int(text[place])] += change
-    at = [quantities.columns.index((f"{name}:x", 0)) for name in names]
+    at = [quantities.columns.index(QuantityMean(name, "x")) for name in names]
     for place, name in enumerate(quantities.texts.ids):
         np.testing.assert_allclose(quantities.texts.effect[place, at], expected[int(name)], atol=1e-12)
     np.testing.assert_allclose(quantities.texts.cells[np.ix_(at, at)], products, atol=1e-12)
@@ -70,7 +73,7 @@ def test_verdicts_of_collapse_equal_leaving_each_text_out_of_each_pool():
     user, text, utility, reward = table(3)
     pools = pools_from_rows(user, user, utility, {"x": Reward(reward, "utility")}, text=text)
     quantities = evidence_of_pools(pools, N, "user").quantities
-    effect = quantities.texts.effect[:, quantities.columns.index(("collapsed:x", 0))]
+    effect = quantities.texts.effect[:, quantities.columns.index(QuantityMean("collapsed", "x"))]
     expected = dict.fromkeys(quantities.texts.ids, 0.0)
     flips = 0
     for one in np.unique(user):
@@ -88,7 +91,7 @@ def test_verdicts_of_collapse_equal_leaving_each_text_out_of_each_pool():
     arbitrary = pools_from_rows(user, user, utility, {"x": reward}, text=text)
     other = evidence_of_pools(arbitrary, N, "user").quantities
     alone, size = str(text[user == 0][0]), (user == 0).sum()
-    effect = other.texts.effect[:, other.columns.index(("collapsed:x", 0))]
+    effect = other.texts.effect[:, other.columns.index(QuantityMean("collapsed", "x"))]
     change = -np.sqrt((size - 1) / size) * (1 - 1 / size) / 8
     assert effect[other.texts.ids.index(alone)] == pytest.approx(change)
 
@@ -123,8 +126,8 @@ def votes(rng, users, texts, candidates):
 @pytest.mark.parametrize(("users", "texts"), [(150, 60), (80, 120)])
 def test_intervals_of_rho_and_beta_cover_where_texts_are_shared(users, texts):
     forms = {
-        "rho": ({("plus:x", 0): 1.0, ("minus:x", 0): 1.0}, {("active:x", 0): 1.0}),
-        "beta": ({("negative:x", 0): 1.0}, {("active:x", 0): 1.0}),
+        "rho": ({QuantityMean("plus", "x"): 1.0, QuantityMean("minus", "x"): 1.0}, {QuantityMean("active", "x"): 1.0}),
+        "beta": ({QuantityMean("negative", "x"): 1.0}, {QuantityMean("active", "x"): 1.0}),
     }
     values, found, alone = ({name: [] for name in forms} for _ in range(3))
     for seed in range(500):

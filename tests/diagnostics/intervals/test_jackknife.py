@@ -45,16 +45,16 @@ def test_users_who_move_nothing_do_not_count():
 
 def test_a_share_of_single_rows_is_wilsons():
     parts = np.column_stack([[1.0, 0, 1, 1, 0, 1, 1, 1, 0, 1], np.ones(10)])
-    found = share(parts, 0, 1, 0.95)
+    found = share(parts, mean, 0.95)
     assert (found.low, found.high) == pytest.approx(wilson(0.7, 10))
-    assert share(np.array([[2.0, 2.0], [3.0, 3.0]]), 0, 1, 0.95).high == 1.0
-    assert share(np.array([[1.0, 2.0]]), 0, 1, 0.95) == Estimate(0.5, None, None, 0.95)
+    assert share(np.array([[2.0, 2.0], [3.0, 3.0]]), mean, 0.95).high == 1.0
+    assert share(np.array([[1.0, 2.0]]), mean, 0.95) == Estimate(0.5, None, None, 0.95)
 
 
 def test_clustering_widens_a_share():
     alike = np.array([[10.0, 10.0], [0.0, 10.0]] * 10)
     mixed = np.array([[5.0, 10.0]] * 19 + [[6.0, 10.0]])
-    wide, narrow = share(alike, 0, 1, 0.95), share(mixed, 0, 1, 0.95)
+    wide, narrow = share(alike, mean, 0.95), share(mixed, mean, 0.95)
     assert wide.high - wide.low > 0.35 > 0.05 > narrow.high - narrow.low
 
 

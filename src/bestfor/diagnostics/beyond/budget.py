@@ -27,6 +27,7 @@ from scipy import special
 from bestfor.diagnostics.curves.best_of_n import best_of_n, chunks
 from bestfor.diagnostics.intervals.clustered import Panel
 from bestfor.diagnostics.intervals.influence import user_influences
+from bestfor.diagnostics.intervals.means import ALL_SAMPLED, SampleMean
 from bestfor.diagnostics.quantities.laws import normal_growths
 from bestfor.diagnostics.quantities.queries import query_weights
 from bestfor.diagnostics.table.pools import Pools
@@ -72,9 +73,9 @@ def best_fixed_n(
     curve = best_of_n(pools.rewards[model], pools.utility, pools.size, n)
     weight = query_weights(pools.user, len(pools.user_ids), averaging)
     best = int((weight @ curve - cost * n).argmax())
-    columns = {("one", 0): np.ones(len(pools)), ("net", 0): curve[:, best] - cost * (best + 1)}
+    columns = {ALL_SAMPLED: np.ones(len(pools)), SampleMean("net"): curve[:, best] - cost * (best + 1)}
     panel = Panel([user_influences(columns, weight, pools.user, pools.user_ids)], level)
-    return FixedN(best + 1, cost, panel.interval({("net", 0): 1.0}, {("one", 0): 1.0}), best + 1 == len(n))
+    return FixedN(best + 1, cost, panel.interval({SampleMean("net"): 1.0}, {ALL_SAMPLED: 1.0}), best + 1 == len(n))
 
 
 def best_fixed_n_by_law(relative_cost: float, largest: int = 2000) -> int:
@@ -126,7 +127,7 @@ class PerUserChoice:
     """One N for each user, and what that earned on queries that did not choose it.
 
     Attributes:
-        columns: ``"judged"`` (1 where a query was), ``"own"`` and ``"common"`` (net utility), ``"own_n"`` and
+        columns: the means ``"judged"`` (1 where a query was), ``"own"`` and ``"common"`` (net utility), ``"own_n"`` and
             ``"common_n"``, each of shape (Q,); empty where nothing could be judged.
         users: with two queries or more.
         trust: mean weight of a user's own slope.
@@ -135,7 +136,7 @@ class PerUserChoice:
         reason: why nothing could be judged; empty where it was.
     """
 
-    columns: dict[str, FloatArray]
+    columns: dict[SampleMean, FloatArray]
     users: int
     trust: float
     n: IntArray
@@ -158,21 +159,29 @@ def personal_n(pools: Pools, slope: FloatArray, costed: CostedCurve) -> PerUserC
         return _no_choice(ONE_QUERY_EACH)
     noise = _noise(slope, pools.user, count)
     half = _halves(pools.user, count)
-    columns = {name: np.zeros(len(pools)) for name in ("judged", "own", "common", "own_n", "common_n")}
+    judged_in = np.zeros(len(pools))
+    earned, given_n = ({who: np.zeros(len(pools)) for who in ("own", "common")} for _ in range(2))
     for judged in (0, 1):
         learn, judge = half == 1 - judged, np.flatnonzero(half == judged)
         chosen = _choose(pools.user, slope, learn, noise, costed)
         if chosen is None:
             return _no_choice(NO_SLOPE)
         own, common, _ = chosen
-        columns["judged"][judge] = 1.0
+        judged_in[judge] = 1.0
         for name, place in (("own", own[pools.user[judge]]), ("common", np.full(len(judge), common))):
-            columns[f"{name}_n"][judge] = costed.grid[place]
-            columns[name][judge] = costed.curve[judge, place] - costed.cost * costed.grid[place]
+            given_n[name][judge] = costed.grid[place]
+            earned[name][judge] = costed.curve[judge, place] - costed.cost * costed.grid[place]
     whole = _choose(pools.user, slope, np.ones(len(pools), dtype=np.bool_), noise, costed)
     if whole is None:
         return _no_choice(NO_SLOPE)
     n, given = np.unique(costed.grid[whole[0]], return_counts=True)
+    columns = {
+        SampleMean("judged"): judged_in,
+        SampleMean("own"): earned["own"],
+        SampleMean("common"): earned["common"],
+        SampleMean("own_n"): given_n["own"],
+        SampleMean("common_n"): given_n["common"],
+    }
     return PerUserChoice(columns, int(several.sum()), whole[2], n, given / users, "")
 
 
@@ -382,21 +391,21 @@ def replay(
     fixed = best_fixed_n(pools, model, cost, averaging=averaging)
     fixed_net = best_of_n(pools.rewards[model], pools.utility, pools.size, np.array([fixed.n]))[:, 0] - cost * fixed.n
     columns = {
-        ("one", 0): np.ones(len(pools)),
-        ("drawn", 0): drawn,
-        ("utility", 0): utility,
-        ("net", 0): utility - cost * drawn,
-        ("fixed", 0): fixed_net,
+        ALL_SAMPLED: np.ones(len(pools)),
+        SampleMean("drawn"): drawn,
+        SampleMean("utility"): utility,
+        SampleMean("net"): utility - cost * drawn,
+        SampleMean("still"): fixed_net,
     }
     weight = query_weights(pools.user, len(pools.user_ids), averaging)
     panel = Panel([user_influences(columns, weight, pools.user, pools.user_ids)])
-    one = {("one", 0): 1.0}
-    advantage = panel.interval({("net", 0): 1.0, ("fixed", 0): -1.0}, one)
+    one = {ALL_SAMPLED: 1.0}
+    advantage = panel.interval({SampleMean("net"): 1.0, SampleMean("still"): -1.0}, one)
     return Replay(
         cost=cost,
-        drawn=panel.interval({("drawn", 0): 1.0}, one),
-        utility=panel.interval({("utility", 0): 1.0}, one),
-        net=panel.interval({("net", 0): 1.0}, one),
+        drawn=panel.interval({SampleMean("drawn"): 1.0}, one),
+        utility=panel.interval({SampleMean("utility"): 1.0}, one),
+        net=panel.interval({SampleMean("net"): 1.0}, one),
         fixed=fixed,
         advantage=advantage,
         pays=advantage.low is not None and advantage.low > 0,

@@ -14,13 +14,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from scipy import special
 
 from bestfor.diagnostics.curves.best_of_n import chunks, sort_by_reward, times_weights
 from bestfor.diagnostics.intervals.clustered import Panel
-from bestfor.diagnostics.intervals.influence import Column, user_influences
+from bestfor.diagnostics.intervals.influence import user_influences
+from bestfor.diagnostics.intervals.means import ALL_SAMPLED, SampleMean
 from bestfor.diagnostics.quantities.queries import query_weights
 from bestfor.diagnostics.table.pools import Pools
 from bestfor.types import Averaging, Estimate, FloatArray, IntArray
@@ -33,10 +35,11 @@ FARTHEST = 3
 TOLERANCE = 0.1
 """The two predictions agree if they differ by at most this share of the larger one."""
 
-KINDS = {"order_1": 1, "order_2": 2, "order_3": 3, "gao": 2}
+Kind = Literal["order_1", "order_2", "order_3", "gao"]
+KINDS: dict[Kind, int] = {"order_1": 1, "order_2": 2, "order_3": 3, "gao": 2}
 """Ways to predict, and how many coefficients each has."""
 
-_ORDERS = {kind: width for kind, width in KINDS.items() if kind != "gao"}
+_ORDERS: dict[Kind, int] = {kind: width for kind, width in KINDS.items() if kind != "gao"}
 _REACH, _STEP = 14.0, 0.007
 _MOST_FITTED = 128
 _ALL_SIZES = 64
@@ -84,19 +87,17 @@ def extrapolate(
     if smallest < SMALLEST_POOL:
         raise ValueError(f"the smallest pool has {smallest} candidates; extrapolation needs at least {SMALLEST_POOL}")
     weight = query_weights(pools.user, len(pools.user_ids), averaging)
-    columns: dict[Column, FloatArray] = {("one", 0): np.ones(len(pools))}
-    for kind, values in coefficients(pools, model).items():
-        columns |= {(kind, j): values[:, j] for j in range(values.shape[1])}
+    columns = {ALL_SAMPLED: np.ones(len(pools)), **coefficients(pools, model)}
     panel = Panel([user_influences(columns, weight, pools.user, pools.user_ids)], level)
     drawn = [int(one) for one in n]
 
-    def predicted(kind: str, one: int) -> Estimate:
-        return panel.interval(prediction(kind, one), {("one", 0): 1.0})
+    def predicted(kind: Kind, one: int) -> Estimate:
+        return panel.interval(prediction(kind, one), {ALL_SAMPLED: 1.0})
 
     return [compare_predictions(predicted("order_2", one), predicted("gao", one), one, smallest) for one in drawn]
 
 
-def coefficients(pools: Pools, model: str, orders: IntArray | None = None) -> dict[str, FloatArray]:
+def coefficients(pools: Pools, model: str, orders: IntArray | None = None) -> dict[SampleMean, FloatArray]:
     """Fit each query's coefficients of the gain beyond its pool; predictions are linear in them (:func:`prediction`).
 
     Args:
@@ -107,7 +108,7 @@ def coefficients(pools: Pools, model: str, orders: IntArray | None = None) -> di
             table each.
 
     Returns:
-        ``"order_1"``, ``"order_2"``, ``"order_3"`` -> h_1 .. h_j, and ``"gao"`` -> a, b; each of shape (Q, number).
+        The coefficients of each kind, h_1 .. h_j and, for ``"gao"``, a and b; each of shape (Q,).
     """
     size = pools.size
     reward, utility = pools.rewards[model], pools.utility
@@ -115,7 +116,7 @@ def coefficients(pools: Pools, model: str, orders: IntArray | None = None) -> di
         size = np.minimum(_rounded(size), _LARGEST_POOL)
         rows = np.arange(len(pools))[:, None]
         reward, utility = reward[rows, orders], utility[rows, orders]
-    result = {kind: np.empty((len(pools), width)) for kind, width in KINDS.items()}
+    result: dict[Kind, FloatArray] = {kind: np.empty((len(pools), width)) for kind, width in KINDS.items()}
     for rows, m in chunks(size):
         ranked = sort_by_reward(reward[rows, :m], utility[rows, :m])[0]
         for kind, order in _ORDERS.items():
@@ -123,10 +124,10 @@ def coefficients(pools: Pools, model: str, orders: IntArray | None = None) -> di
         drawn = np.unique(np.linspace(2, m, min(m - 1, _MOST_FITTED)).astype(np.int64))
         curve = times_weights(ranked, m, drawn)
         result["gao"][rows] = (curve - ranked.mean(axis=1, keepdims=True)) @ divergence_fit(drawn)
-    return result
+    return {SampleMean(kind, j): values[:, j] for kind, values in result.items() for j in range(KINDS[kind])}
 
 
-def prediction(kind: str, n: int) -> dict[Column, float]:
+def prediction(kind: Kind, n: int) -> dict[SampleMean, float]:
     """Express the gain at N as a linear form in the means of the coefficients of one kind.
 
     Args:
@@ -135,7 +136,7 @@ def prediction(kind: str, n: int) -> dict[Column, float]:
     """
     drawn = np.array([n])
     factors = _powers(drawn)[0] if kind == "gao" else hermite_order_statistic(n, n, _ORDERS[kind])[1:]
-    return {(kind, j): float(factor) for j, factor in enumerate(factors)}
+    return {SampleMean(kind, j): float(factor) for j, factor in enumerate(factors)}
 
 
 def concomitant_fit(m: int, order: int) -> FloatArray:

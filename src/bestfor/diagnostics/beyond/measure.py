@@ -17,7 +17,8 @@ from bestfor.diagnostics.beyond.extrapolate import SMALLEST_POOL, coefficients
 from bestfor.diagnostics.beyond.sample import Sample
 from bestfor.diagnostics.curves.best_of_n import best_of_n
 from bestfor.diagnostics.curves.rules import soft_best_of_n
-from bestfor.diagnostics.intervals.influence import Column, Influences, user_influences
+from bestfor.diagnostics.intervals.influence import Influences, user_influences
+from bestfor.diagnostics.intervals.means import ALL_SAMPLED, ALL_SOFT, SampleMean, SoftMean
 from bestfor.diagnostics.quantities.queries import Queries, user_weights
 from bestfor.diagnostics.table.pools import Pools
 from bestfor.types import Averaging, BoolArray, FloatArray, IntArray
@@ -63,17 +64,16 @@ class ModelMeasurements:
     """Measurements of one model on a data set's sample.
 
     Attributes:
-        values: the means ("one", 0); ("fixed", N) for each N of the grid; ("order_2", j) and its like, see
-            :func:`~bestfor.diagnostics.beyond.extrapolate.coefficients`; ("drawn", 0), ("stopped", 0), ("still", 0) of
-            the stopping rule; ("judged", 0), ("own", 0), ("common", 0), ("own_n", 0), ("common_n", 0) of one N a user.
-        soft: ("one", 0) and, for the k-th temperature, (f"soft_{k}", N): its difference from the highest reward.
+        values: the means, those of :func:`~bestfor.diagnostics.beyond.extrapolate.coefficients`, the stopping rule and
+            one N a user where they could be had.
+        soft: difference from the highest reward at each temperature.
         spread: root mean square of the rewards' standard deviations within queries.
         personal: how many candidates users get.
         unstopped: why no stopping rule could be replayed; empty where one was.
     """
 
-    values: Influences
-    soft: Influences
+    values: Influences[SampleMean]
+    soft: Influences[SoftMean]
     spread: float
     personal: PerUserChoice
     unstopped: str
@@ -88,7 +88,7 @@ def measure_sample(queries: Queries, n: IntArray, averaging: Averaging, sample: 
         averaging: whether users or queries weigh the same.
         sample: of them.
     """
-    squares = user_weights(queries.sums.one("queries"), averaging) ** 2
+    squares = user_weights(queries.sums.utility.queries, averaging) ** 2
     few = _few(sample, int(n[-1]))
     return SampleMeasurements(
         smallest=int(sample.pools.size.min()),
@@ -96,7 +96,7 @@ def measure_sample(queries: Queries, n: IntArray, averaging: Averaging, sample: 
         of=sample.of,
         users=len(sample.pools.user_ids),
         soft_queries=len(few[0]),
-        noise={name: squares @ queries.sums.all("noise", name) for name in queries.models},
+        noise={name: squares @ queries.sums.models[name].noise for name in queries.models},
         models={name: _model(sample, name, n, few) for name in sample.pools.rewards},
     )
 
@@ -113,11 +113,9 @@ def _model(sample: Sample, name: str, n: IntArray, few: tuple[Pools, FloatArray]
     parts = stopped | personal.columns
     if smallest >= SMALLEST_POOL:
         parts |= coefficients(pools, name, sample.orders[0])
-    columns: dict[Column, FloatArray] = {("one", 0): np.ones(len(pools))}
-    columns |= {("fixed", one): curve[:, k] for k, one in enumerate(grid.tolist())}
-    for kind, part in parts.items():
-        matrix = part.reshape(len(part), -1)
-        columns |= {(kind, j): matrix[:, j] for j in range(int(matrix.shape[1]))}
+    columns = {ALL_SAMPLED: np.ones(len(pools))}
+    columns |= {SampleMean("fixed", one): curve[:, k] for k, one in enumerate(grid.tolist())}
+    columns |= parts
     soft = user_influences(_soft(few[0], name, n, spread), few[1], few[0].user, few[0].user_ids)
     values = user_influences(columns, sample.weight, pools.user, pools.user_ids)
     return ModelMeasurements(values, soft, spread, personal, unstopped)
@@ -175,8 +173,8 @@ def _few(sample: Sample, largest: int) -> tuple[Pools, FloatArray]:
     return cut, weight / weight.sum()
 
 
-def _soft(few: Pools, name: str, n: IntArray, spread: float) -> dict[Column, FloatArray]:
-    result: dict[Column, FloatArray] = {("one", 0): np.ones(len(few))}
+def _soft(few: Pools, name: str, n: IntArray, spread: float) -> dict[SoftMean, FloatArray]:
+    result = {ALL_SOFT: np.ones(len(few))}
     n = n[n <= int(few.size.min())]
     if spread == 0 or not len(n):
         return result
@@ -185,11 +183,11 @@ def _soft(few: Pools, name: str, n: IntArray, spread: float) -> dict[Column, Flo
     for k, share in enumerate(TEMPERATURES):
         difference = soft_best_of_n(reward, few.utility, few.size, n, share * spread, quick=True) - hard
         difference[:, n == 1] = 0.0
-        result |= {(f"soft_{k}", one): difference[:, place] for place, one in enumerate(n.tolist())}
+        result |= {SoftMean(k, one): difference[:, place] for place, one in enumerate(n.tolist())}
     return result
 
 
-def _stopping(sample: Sample, name: str, costed: CostedCurve) -> tuple[dict[str, FloatArray], str]:
+def _stopping(sample: Sample, name: str, costed: CostedCurve) -> tuple[dict[SampleMean, FloatArray], str]:
     """Replay expected improvement beside the best fixed N, both learnt from the other half of the users."""
     pools, curve, cost = sample.pools, costed.curve, costed.cost * costed.grid
     group = pools.user if len(pools.user_ids) > 1 else np.arange(len(pools), dtype=np.int64)
@@ -205,7 +203,7 @@ def _stopping(sample: Sample, name: str, costed: CostedCurve) -> tuple[dict[str,
         place = int((weight @ curve[learn] - cost).argmax())
         fixed[judge] = curve[judge, place] - cost[place]
         drawn[judge], stopped[judge] = _replayed(sample, judge, name, learnt_from)
-    return {"drawn": drawn, "stopped": stopped, "still": fixed}, ""
+    return {SampleMean("drawn"): drawn, SampleMean("stopped"): stopped, SampleMean("still"): fixed}, ""
 
 
 def _replayed(sample: Sample, judge: IntArray, name: str, learnt_from: Pools) -> tuple[FloatArray, FloatArray]:

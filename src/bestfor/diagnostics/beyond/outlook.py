@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bestfor.diagnostics.beyond.extrapolate import FARTHEST, SMALLEST_POOL, compare_predictions, prediction
+from bestfor.diagnostics.beyond.extrapolate import FARTHEST, SMALLEST_POOL, Kind, compare_predictions, prediction
 from bestfor.diagnostics.beyond.measure import COST, TEMPERATURES, ModelMeasurements, SampleMeasurements
-from bestfor.diagnostics.intervals.clustered import LinearForm, Panel, Resampling, wilson
-from bestfor.diagnostics.intervals.influence import Column
+from bestfor.diagnostics.intervals.clustered import Panel, Resampling, wilson
+from bestfor.diagnostics.intervals.means import ALL_SAMPLED, ALL_SOFT, LinearForm, Mean, SampleMean, SoftMean
 from bestfor.moved import renamed
 from bestfor.types import Estimate, FloatArray, IntArray
 
@@ -47,7 +47,10 @@ AIM = 0.05
 """Half-width of the interval that is aimed at."""
 
 _MOST = 10_000_000
-ONE: LinearForm = {("one", 0): 1.0}
+_MAIN: tuple[Kind, Kind] = ("order_2", "gao")
+_OTHERS: tuple[Kind, Kind] = ("order_1", "order_3")
+WHOLE: LinearForm[SampleMean] = {ALL_SAMPLED: 1.0}
+WHOLE_SOFT: LinearForm[SoftMean] = {ALL_SOFT: 1.0}
 
 
 @dataclass(frozen=True)
@@ -323,9 +326,10 @@ def _soft_estimates(models: list[ModelMeasurements], curve: ExactCurve, queries:
     shared = _shared(panel)
     curves: list[SoftCurve] = []
     for k, share in enumerate(TEMPERATURES):
-        columns = [(f"soft_{k}", one) for one in curve.n.tolist()]
+        columns = [SoftMean(k, one) for one in curve.n.tolist()]
         each = [
-            panel.interval({column: 1.0}, ONE) if column in shared else Estimate(float("nan")) for column in columns
+            panel.interval({column: 1.0}, WHOLE_SOFT) if column in shared else Estimate(float("nan"))
+            for column in columns
         ]
         difference = np.array([one.value for one in each])
         low, high = (np.array([np.nan if end is None else end for end in ends]) for ends in _ends(each))
@@ -334,7 +338,7 @@ def _soft_estimates(models: list[ModelMeasurements], curve: ExactCurve, queries:
     return tuple(curves)
 
 
-def _shared(panel: Panel) -> set[Column]:
+def _shared(panel: Panel[Mean]) -> set[Mean]:
     """Names of the means that every fold has."""
     shared = set(panel.folds[0].columns)
     for fold in panel.folds[1:]:
@@ -346,7 +350,7 @@ def _ends(estimates: list[Estimate]) -> tuple[list[float | None], list[float | N
     return [one.low for one in estimates], [one.high for one in estimates]
 
 
-def _reach(panel: Panel, curve: ExactCurve, smallest: int) -> ExtrapolatedCurve:
+def _reach(panel: Panel[SampleMean], curve: ExactCurve, smallest: int) -> ExtrapolatedCurve:
     farthest = FARTHEST * smallest
     if smallest < SMALLEST_POOL:
         verdict = f"not extrapolable: the smallest pool has {smallest} candidates; {SMALLEST_POOL} are needed"
@@ -370,22 +374,22 @@ def _reach(panel: Panel, curve: ExactCurve, smallest: int) -> ExtrapolatedCurve:
     return ExtrapolatedCurve(smallest, farthest, trusted, verdict, steps)
 
 
-def _step(panel: Panel, curve: ExactCurve, n: int, smallest: int) -> ExtrapolationStep:
-    second, gao = (panel.interval(prediction(kind, n), ONE) for kind in ("order_2", "gao"))
-    first, third = (panel.value(prediction(kind, n), ONE) for kind in ("order_1", "order_3"))
+def _step(panel: Panel[SampleMean], curve: ExactCurve, n: int, smallest: int) -> ExtrapolationStep:
+    second, gao = (panel.interval(prediction(kind, n), WHOLE) for kind in _MAIN)
+    first, third = (panel.value(prediction(kind, n), WHOLE) for kind in _OTHERS)
     judged = compare_predictions(second, gao, n, smallest)
     return ExtrapolationStep(n, first, second, third, gao, curve.mean + second.value, judged.trusted, judged.verdict)
 
 
-def _fixed(panel: Panel, cost: float) -> BestFixed:
-    tried = sorted(n for kind, n in _shared(panel) if kind == "fixed")
-    net = [panel.value({("fixed", n): 1.0}, ONE) - cost * n for n in tried]
+def _fixed(panel: Panel[SampleMean], cost: float) -> BestFixed:
+    tried = sorted(one.place for one in _shared(panel) if one.of == "fixed")
+    net = [panel.value({SampleMean("fixed", n): 1.0}, WHOLE) - cost * n for n in tried]
     best = tried[int(np.argmax(net))]
-    estimate = panel.interval({("fixed", best): 1.0, ("one", 0): -cost * best}, ONE)
+    estimate = panel.interval({SampleMean("fixed", best): 1.0, ALL_SAMPLED: -cost * best}, WHOLE)
     return BestFixed(cost, best, estimate, best == tried[-1])
 
 
-def _per_user(panel: Panel, models: list[ModelMeasurements]) -> PerUserN:
+def _per_user(panel: Panel[SampleMean], models: list[ModelMeasurements]) -> PerUserN:
     reason = next((model.personal.reason for model in models if model.personal.reason), "")
     nothing = float("nan")
     if reason:
@@ -395,37 +399,37 @@ def _per_user(panel: Panel, models: list[ModelMeasurements]) -> PerUserN:
     share = np.zeros(len(given))
     for model in models:
         share[np.searchsorted(given, model.personal.n)] += model.personal.share / len(models)
-    judged: LinearForm = {("judged", 0): 1.0}
+    judged: LinearForm[SampleMean] = {SampleMean("judged"): 1.0}
     return PerUserN(
         cost_per_candidate=COST,
         users=max(model.personal.users for model in models),
         trust=float(np.mean([model.personal.trust for model in models])),
         n=given,
         share=share,
-        own_n=panel.value({("own_n", 0): 1.0}, judged),
-        common_n=panel.value({("common_n", 0): 1.0}, judged),
-        gain=panel.interval({("own", 0): 1.0, ("common", 0): -1.0}, judged),
+        own_n=panel.value({SampleMean("own_n"): 1.0}, judged),
+        common_n=panel.value({SampleMean("common_n"): 1.0}, judged),
+        gain=panel.interval({SampleMean("own"): 1.0, SampleMean("common"): -1.0}, judged),
         reason="",
     )
 
 
-def _stopped(panel: Panel, models: list[ModelMeasurements]) -> StoppingReplay:
+def _stopped(panel: Panel[SampleMean], models: list[ModelMeasurements]) -> StoppingReplay:
     reason = next((model.unstopped for model in models if model.unstopped), "")
     nothing = float("nan")
     if reason:
         return StoppingReplay(COST, nothing, nothing, nothing, None, nothing, Estimate(nothing), False, "", reason)
     fixed = _fixed(panel, COST)
-    net: LinearForm = {("stopped", 0): 1.0, ("drawn", 0): -COST}
-    drawn = panel.value({("drawn", 0): 1.0}, ONE)
-    advantage = panel.interval({**net, ("still", 0): -1.0}, ONE)
+    net: LinearForm[SampleMean] = {SampleMean("stopped"): 1.0, SampleMean("drawn"): -COST}
+    drawn = panel.value({SampleMean("drawn"): 1.0}, WHOLE)
+    advantage = panel.interval({**net, SampleMean("still"): -1.0}, WHOLE)
     pays = advantage.low is not None and advantage.low > 0
     return StoppingReplay(
         cost_per_candidate=COST,
         drawn=drawn,
-        utility=panel.value({("stopped", 0): 1.0}, ONE),
-        net=panel.value(net, ONE),
+        utility=panel.value({SampleMean("stopped"): 1.0}, WHOLE),
+        net=panel.value(net, WHOLE),
         fixed_n=fixed.n,
-        fixed_net=panel.value({("still", 0): 1.0}, ONE),
+        fixed_net=panel.value({SampleMean("still"): 1.0}, WHOLE),
         advantage=advantage,
         pays=pays,
         verdict=_verdict(advantage, drawn, fixed.n),
@@ -444,7 +448,7 @@ def _verdict(advantage: Estimate, drawn: float, fixed: int) -> str:
     return f"Stopping early earns nothing that can be told from zero: {seen}. Keep N fixed."
 
 
-def share_needed(panel: Panel, forms: tuple[LinearForm, LinearForm], half_width: float) -> int | None:
+def share_needed(panel: Panel[Mean], forms: tuple[LinearForm[Mean], LinearForm[Mean]], half_width: float) -> int | None:
     """Count the users needed to bring the interval of a share to a half-width, if more are like these.
 
     Wilson's interval on the effective number of users, which grows in proportion to the users.

@@ -71,7 +71,7 @@ def sample_queries(queries: Queries, averaging: Averaging) -> SampledQueries:
     """
     most = min(MOST_QUERIES, max(FEWEST, MOST_CANDIDATES // int(queries.size.max())))
     rows, expansion = _sampled_rows(queries, most)
-    weight = expansion * user_weights(queries.sums.one("queries"), averaging)[queries.user[rows]]
+    weight = expansion * user_weights(queries.sums.utility.queries, averaging)[queries.user[rows]]
     return SampledQueries(rows, weight / weight.sum(), len(queries))
 
 
@@ -89,7 +89,7 @@ def _sampled_rows(queries: Queries, most: int) -> tuple[IntArray, FloatArray]:
     users = len(queries.user_ids)
     if len(queries) <= most:
         return np.arange(len(queries), dtype=np.int64), np.ones(len(queries))
-    count = queries.sums.one("queries").astype(np.int64)
+    count = queries.sums.utility.queries.astype(np.int64)
     cap = np.minimum(count, max(PER_USER, most // users))
     ranked = sorted(range(users), key=lambda user: key(SEED, "beyond", queries.user_ids[user]))
     order = np.array(ranked, dtype=np.int64)

@@ -24,14 +24,16 @@ users (Hesterberg 2015).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import ceil
+from typing import Generic
 
 import numpy as np
 from scipy import special
 
-from bestfor.diagnostics.intervals.influence import Column, Influences
+from bestfor.diagnostics.intervals.influence import Influences
+from bestfor.diagnostics.intervals.means import LinearForm, Mean
 from bestfor.moved import renamed
 from bestfor.rng import derive
 from bestfor.types import Estimate, FloatArray, IntArray
@@ -44,9 +46,6 @@ CELLS = 1 << 22
 
 ROUNDING = 1e-13
 """Sums that cancel to less than this share of their terms are 0."""
-
-LinearForm = Mapping[Column, float]
-"""A linear form in the means of :class:`~bestfor.diagnostics.intervals.influence.Influences`."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +82,12 @@ class Spread:
     moves: FloatArray = field(default_factory=lambda: np.zeros(0), repr=False)
 
 
-class Panel:
+class Panel(Generic[Mean]):
     """Influences of several folds with users and texts matched by id, so that any ratio of means gets an interval."""
 
-    def __init__(self, folds: Sequence[Influences], level: float = 0.95, resampling: Resampling | None = None) -> None:
+    def __init__(
+        self, folds: Sequence[Influences[Mean]], level: float = 0.95, resampling: Resampling | None = None
+    ) -> None:
         """Match users and texts.
 
         Args:
@@ -113,18 +114,18 @@ class Panel:
         """Clusters that intervals count as random, in words."""
         return "users, bootstrap" if self.resampling else "two-way users x texts" if self.two_way else "users"
 
-    def value(self, numerator: LinearForm, denominator: LinearForm) -> float:
+    def value(self, numerator: LinearForm[Mean], denominator: LinearForm[Mean]) -> float:
         """Compute the ratio of two forms, averaged over the folds; NaN where a denominator is 0."""
         pairs = [(fold, fold.form(numerator), fold.form(denominator)) for fold in self.folds]
         return float(np.mean([_ratio(fold, a, b, size) for (fold, a, b), size in zip(pairs, self._sizes, strict=True)]))
 
-    def pooled(self, numerator: LinearForm, denominator: LinearForm) -> float:
+    def pooled(self, numerator: LinearForm[Mean], denominator: LinearForm[Mean]) -> float:
         """Compute the ratio of the sums over all folds, for what not every fold has; NaN where the denominator is 0."""
         above = sum(float(fold.total @ fold.form(numerator)) for fold in self.folds)
         below = sum(float(fold.total @ fold.form(denominator)) for fold in self.folds)
         return above / below if below != 0 else float("nan")
 
-    def spread(self, numerator: LinearForm, denominator: LinearForm) -> Spread:
+    def spread(self, numerator: LinearForm[Mean], denominator: LinearForm[Mean]) -> Spread:
         """Compute the ratio of two forms with its variance.
 
         Args:
@@ -157,7 +158,7 @@ class Panel:
         variance, freedom = _two_way(by_user, count - 1.0, text / folds, cells / folds**2)
         return Spread(value, variance, freedom, count, variance - by_user, moves)
 
-    def users_needed(self, numerator: LinearForm, denominator: LinearForm, half_width: float) -> int | None:
+    def users_needed(self, numerator: LinearForm[Mean], denominator: LinearForm[Mean], half_width: float) -> int | None:
         """Count users, as varied as these and on as many texts, that bring the interval to +- this half-width.
 
         The users' part of the variance shrinks as 1/U, the texts' part stays. Student's quantile is that of the
@@ -180,7 +181,7 @@ class Panel:
             return None
         return max(2, ceil(spread.users * (spread.variance - spread.of_texts) / left - 1e-9))
 
-    def interval(self, numerator: LinearForm, denominator: LinearForm) -> Estimate:
+    def interval(self, numerator: LinearForm[Mean], denominator: LinearForm[Mean]) -> Estimate:
         """Estimate the ratio of two forms with a t interval, or a bootstrap one.
 
         Returns:
@@ -194,7 +195,7 @@ class Panel:
         half = float(special.stdtrit(spread.freedom, 0.5 + self.level / 2)) * spread.variance**0.5
         return Estimate(spread.value, spread.value - half, spread.value + half, self.level)
 
-    def share(self, numerator: LinearForm, denominator: LinearForm) -> Estimate:
+    def share(self, numerator: LinearForm[Mean], denominator: LinearForm[Mean]) -> Estimate:
         """Estimate a share (in [0, 1]) with Wilson's interval on the effective number of users, or a bootstrap one.
 
         The effective number is U p (1-p) / (U-1) / variance: U itself for a plain share of users. Where the share is 0
@@ -214,7 +215,9 @@ class Panel:
         low, high = wilson(p, size, self.level)
         return Estimate(p, low, high, self.level)
 
-    def _bootstrap(self, spread: Spread, numerator: LinearForm, denominator: LinearForm) -> tuple[float, float]:
+    def _bootstrap(
+        self, spread: Spread, numerator: LinearForm[Mean], denominator: LinearForm[Mean]
+    ) -> tuple[float, float]:
         assert self.resampling is not None
         if self._resamples is None:
             shares = [(fold.users, place) for fold, place in zip(self.folds, self._user_maps, strict=True)]
@@ -309,7 +312,7 @@ def _match(folds: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], list[IntA
     return names, [np.array([place[name] for name in fold], dtype=np.int64) for fold in folds]
 
 
-def _ratio(fold: Influences, numerator: FloatArray, denominator: FloatArray, size: FloatArray) -> float:
+def _ratio(fold: Influences[Mean], numerator: FloatArray, denominator: FloatArray, size: FloatArray) -> float:
     """Compute the ratio; exactly 0 where the numerator is rounding noise, which must never be found significant."""
     below = float(fold.total @ denominator)
     if below == 0:

@@ -18,12 +18,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Generic
 
 import numpy as np
 import numpy.typing as npt
 
 from bestfor.diagnostics.curves.best_of_n import chunks, sort_by_reward, weights
 from bestfor.diagnostics.curves.rules import chance_table
+from bestfor.diagnostics.intervals.means import CurveMean, LinearForm, Mean, QuantityMean
 from bestfor.diagnostics.quantities.queries import COLLAPSE, Collapse
 from bestfor.diagnostics.quantities.queries import ROUNDING as SMALLEST_CORRELATION
 from bestfor.diagnostics.table.pools import Pools
@@ -34,9 +36,6 @@ from bestfor.types import BoolArray, FloatArray, IntArray
 ROWS = 512
 ROUNDING = 1e-12
 """Sums of squares that fall below this share are constant without the candidate."""
-
-Column = tuple[str, int]
-"""A mean's name and N: ("one", 0) the weights themselves, ("mean", 0) the pool mean, ("oracle", N), ("model:x", N)."""
 
 
 @dataclass(frozen=True)
@@ -56,24 +55,24 @@ class Texts:
 
 
 @dataclass(frozen=True)
-class Influences:
+class Influences(Generic[Mean]):
     """Means over queries and what each user and text contributes; U users, S means.
 
     Attributes:
-        columns: the S means.
+        columns: names of the S means.
         total: shape (S,).
         user_ids: the users.
         users: shape (U, S), each user's share; the sum over users is the total.
         texts: what texts do, None where no two users share one.
     """
 
-    columns: tuple[Column, ...]
+    columns: tuple[Mean, ...]
     total: FloatArray
     user_ids: tuple[str, ...]
     users: FloatArray
     texts: Texts | None
 
-    def form(self, parts: Mapping[Column, float]) -> FloatArray:
+    def form(self, parts: LinearForm[Mean]) -> FloatArray:
         """Lay out the coefficients of a linear form in the means, shape (S,)."""
         place = {column: index for index, column in enumerate(self.columns)}
         coefficients = np.zeros(len(self.columns))
@@ -83,8 +82,8 @@ class Influences:
 
 
 def user_influences(
-    values: Mapping[Column, FloatArray], weight: FloatArray, user: IntArray, user_ids: tuple[str, ...]
-) -> Influences:
+    values: Mapping[Mean, FloatArray], weight: FloatArray, user: IntArray, user_ids: tuple[str, ...]
+) -> Influences[Mean]:
     """Sum weighted per-query values by user.
 
     Args:
@@ -100,10 +99,10 @@ def user_influences(
 
 
 def sum_by_user(
-    values: Iterable[tuple[Column, FloatArray]], weight: FloatArray, user: IntArray, user_ids: tuple[str, ...]
-) -> Influences:
+    values: Iterable[tuple[Mean, FloatArray]], weight: FloatArray, user: IntArray, user_ids: tuple[str, ...]
+) -> Influences[Mean]:
     """Sum as :func:`user_influences`, from pairs made one after the other, so that one is in memory at a time."""
-    names: list[Column] = []
+    names: list[Mean] = []
     sums: list[FloatArray] = []
     for name, column in values:
         names.append(name)
@@ -127,14 +126,14 @@ def shares_texts(pools: Pools) -> bool:
 
 
 def text_effects(
-    pools: Pools, weight: FloatArray, columns: tuple[Column, ...], n: IntArray, rules: Sequence[Rule] = ()
+    pools: Pools, weight: FloatArray, columns: tuple[CurveMean, ...], n: IntArray, rules: Sequence[Rule] = ()
 ) -> Texts:
     """Compute the exact change of every mean when one text leaves the pools.
 
     Args:
         pools: with texts.
         weight: shape (Q,), summing to 1.
-        columns: the means, in the order one, mean, oracle at every N, each model at every N, then for each model each
+        columns: the means, in the order one, pool, oracle at every N, each model at every N, then for each model each
             other rule at every N.
         n: shape (K,).
         rules: the other rules.
@@ -268,23 +267,26 @@ class UserSpread:
     on_utility: dict[str, bool]
 
 
-def quantity_effects(pools: Pools, user: npt.NDArray[np.integer], spread: UserSpread) -> Texts:
+def quantity_effects(
+    pools: Pools, user: npt.NDArray[np.integer], columns: tuple[QuantityMean, ...], spread: UserSpread
+) -> Texts:
     """Compute the change of every mean behind alpha, beta and rho when one text leaves the pools.
 
     Args:
         pools: with texts.
         user: shape (Q,), the pools' users among all users.
+        columns: the means.
         spread: of all users.
 
     Returns:
-        Effects and products for the columns judged, collapsed, other, active, negative, plus and minus of each model.
+        Effects and products, for the texts that stand in a pool; 0 for what no text moves.
     """
     assert pools.text is not None
-    width = 7 * len(pools.rewards)
+    width = len(columns)
     effect, cells = np.zeros((len(pools.text_ids), width)), np.zeros((width, width))
     present = np.zeros(len(pools.text_ids), dtype=np.bool_)
     for rows, m in chunks(pools.size, ROWS):
-        block = _text_block(pools, rows, m, (user[rows], spread))
+        block = _text_block(pools, rows, m, columns, (user[rows], spread))
         block -= block.mean(axis=1, keepdims=True)
         flat = (block * np.sqrt((m - 1) / m)).reshape(-1, width)
         cells += flat.T @ flat
@@ -296,36 +298,51 @@ def quantity_effects(pools: Pools, user: npt.NDArray[np.integer], spread: UserSp
 
 
 def _text_block(
-    pools: Pools, rows: IntArray | slice, m: int, users: tuple[npt.NDArray[np.integer], UserSpread]
+    pools: Pools,
+    rows: IntArray | slice,
+    m: int,
+    columns: tuple[QuantityMean, ...],
+    users: tuple[npt.NDArray[np.integer], UserSpread],
 ) -> FloatArray:
     """Compute what a pool adds to each mean, with the candidate minus without it; shape (B, m, columns)."""
     user, spread = users
     utility = _LeaveOneOut(pools.utility[rows, :m])
-    result = np.zeros((len(user), m, 7 * len(pools.rewards)))
+    result = np.zeros((len(user), m, len(columns)))
     if m < 2:
         return result
+    place = {column: index for index, column in enumerate(columns)}
     weight, each = spread.weight[user][:, None], 1.0 / max(float((spread.judged > 0).sum()), 1.0)
-    for k, (name, reward) in enumerate(pools.rewards.items()):
+    for name, reward in pools.rewards.items():
         own, other = spread.collapses[name]
-        scores = _LeaveOneOut(reward[rows, :m])
-        collapsed = [
-            each * _flips(scores, utility if on_utility else None, user, (spread, name, verdict))
-            for verdict, on_utility in ((own, spread.on_utility[name]), (other, not spread.on_utility[name]))
-        ]
-        result[:, :, 7 * k + 1], result[:, :, 7 * k + 2] = collapsed
+        scores, on_utility = _LeaveOneOut(reward[rows, :m]), spread.on_utility[name]
+        changes = {
+            QuantityMean("collapsed", name): each
+            * _flips(scores, utility if on_utility else None, user, (spread, name, own)),
+            QuantityMean("other", name): each
+            * _flips(scores, None if on_utility else utility, user, (spread, name, other)),
+        }
         active = weight * ~own.collapsed[user][:, None]
-        before, known = _correlation(scores.total, utility.total, (scores.unit * utility.unit).sum(axis=1))
-        cross = (scores.unit * utility.unit).sum(axis=1)[:, None] - scores.factor * scores.unit * utility.unit
-        after, known_left = _correlation(scores.left, utility.left, cross)
-        parts = (
-            (known[:, None].astype(np.float64), known_left.astype(np.float64)),
-            (((before < 0) & known)[:, None].astype(np.float64), ((after < 0) & known_left).astype(np.float64)),
-            (np.maximum(before, 0.0)[:, None], np.maximum(after, 0.0)),
-            (np.minimum(before, 0.0)[:, None], np.minimum(after, 0.0)),
-        )
-        for place, (all_in, one_out) in enumerate(parts):
-            result[:, :, 7 * k + 3 + place] = active * (all_in - one_out)
+        for column, change in _correlation_changes(scores, utility, name).items():
+            changes[column] = active * change
+        for column, change in changes.items():
+            result[:, :, place[column]] = change
     return result
+
+
+def _correlation_changes(scores: _LeaveOneOut, utility: _LeaveOneOut, name: str) -> dict[QuantityMean, FloatArray]:
+    """Compute what varies, is negative, and the correlation by sign, with the candidate minus without it."""
+    cross = (scores.unit * utility.unit).sum(axis=1)
+    together, varying = _correlation(scores.total, utility.total, cross)
+    before, known = together[:, None], varying[:, None]
+    after, known_left = _correlation(
+        scores.left, utility.left, cross[:, None] - scores.factor * scores.unit * utility.unit
+    )
+    return {
+        QuantityMean("active", name): known.astype(np.float64) - known_left,
+        QuantityMean("negative", name): ((before < 0) & known).astype(np.float64) - ((after < 0) & known_left),
+        QuantityMean("plus", name): np.maximum(before, 0.0) - np.maximum(after, 0.0),
+        QuantityMean("minus", name): np.minimum(before, 0.0) - np.minimum(after, 0.0),
+    }
 
 
 class _LeaveOneOut:

@@ -69,16 +69,15 @@ def exponential(estimate: Estimate) -> Estimate:
     return Estimate(float(np.exp(estimate.value)), low, high, estimate.level)
 
 
-def share(parts: FloatArray, column: int, count: int, level: float) -> Estimate:
+def share(parts: FloatArray, statistic: Statistic, level: float) -> Estimate:
     """Estimate a share with Wilson's interval (1927) on the effective number of users.
 
     Args:
         parts: shape (users, columns).
-        column: of the numerator.
-        count: column of the denominator.
+        statistic: the share, of one output.
         level: nominal coverage.
     """
-    values, errors, _ = jackknife(parts, lambda part: part[:, [column]] / part[:, [count]])
+    values, errors, _ = jackknife(parts, statistic)
     found, users = min(max(float(values[0]), 0.0), 1.0), len(parts)
     if users < 2:
         return Estimate(found, None, None, level)

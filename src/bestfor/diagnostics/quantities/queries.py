@@ -9,8 +9,8 @@ memory grows with the number of queries by little more than their ids.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -38,9 +38,6 @@ QUARTILE = 75.0
 
 Counts = npt.NDArray[np.int32]
 """Small whole numbers, half the size of the usual ones."""
-
-Statistic = tuple[str, str]
-"""A model's name, empty for what models share, and what is summed."""
 
 
 @dataclass(frozen=True)
@@ -192,36 +189,111 @@ def query_weights(user: IntArray, users: int, averaging: Averaging) -> FloatArra
     return 1.0 / (users * np.bincount(user, minlength=users)[user])
 
 
-class SumsByUser:
-    """Sums over each user's queries.
+@dataclass(frozen=True)
+class UtilityStatistics:
+    """Statistics of the utilities, of queries or summed over each user's; R rows, G values of the grid, K asked for.
 
-    Shared by all models, each of width 1 or as said (K values of N, G of the grid): ``queries``; ``judged``, queries of
-    two candidates or more; ``mean``; ``sigma`` and ``variance`` of the utility (ddof 1); ``oracle`` (G); ``headroom``
-    (K), the oracle's gains.
-
-    Of a model: ``variance`` of the reward; ``curve`` (G); ``noise`` (K), the variance that one random subset gives;
-    ``rule <name>`` (G). Over its varying queries, where neither reward nor utility is constant: ``varying`` (how many),
-    ``negative``, ``plus`` and ``minus`` (correlations by sign), ``sigma``, ``growth`` (K), ``reward`` (K), growth sigma
-    r, ``pool`` (K), r x the oracle's gain, ``gain`` (K). Over the others: ``rest`` (K), their gain.
+    Attributes:
+        queries: shape (R,), 1 a query.
+        judged: shape (R,), queries of two candidates or more.
+        mean: shape (R,), a random candidate's utility.
+        sigma: shape (R,), standard deviation, ddof 1.
+        variance: shape (R,), its square.
+        oracle: shape (R, G).
+        headroom: shape (R, K), the oracle's gain.
     """
 
-    def __init__(self, layout: Mapping[Statistic, slice], values: FloatArray) -> None:
-        """Name the columns of a matrix.
+    queries: FloatArray
+    judged: FloatArray
+    mean: FloatArray
+    sigma: FloatArray
+    variance: FloatArray
+    oracle: FloatArray
+    headroom: FloatArray
 
-        Args:
-            layout: where each statistic's columns are.
-            values: shape (U, columns).
-        """
-        self.layout = layout
-        self.values = values
+    def columns(self) -> list[FloatArray]:
+        """List the statistics in the order of the attributes."""
+        return [getattr(self, one.name) for one in fields(self)]
 
-    def all(self, what: str, model: str = "") -> FloatArray:
-        """Return all columns of a statistic, shape (U, width)."""
-        return self.values[:, self.layout[model, what]]
 
-    def one(self, what: str, model: str = "") -> FloatArray:
-        """Return a statistic of one column, shape (U,)."""
-        return self.values[:, self.layout[model, what].start]
+@dataclass(frozen=True)
+class ModelStatistics:
+    """Statistics of a model, of queries or summed over each user's; R rows, G values of the grid, K asked for.
+
+    Attributes:
+        variance: shape (R,), of the reward.
+        curve: shape (R, G).
+        noise: shape (R, K), the variance that one random subset gives.
+        varying: shape (R,), queries where neither reward nor utility is constant; the next seven are 0 elsewhere.
+        negative: shape (R,), whether the correlation is.
+        plus, minus: shape (R,), the correlation by sign.
+        sigma: shape (R,), of the utility.
+        growth: shape (R, K), G_q(N).
+        reward: shape (R, K), growth sigma r.
+        pool: shape (R, K), r x the oracle's gain.
+        gain: shape (R, K).
+        rest: shape (R, K), the gain of queries that do not vary.
+        rules: name of another rule -> shape (R, G).
+    """
+
+    variance: FloatArray
+    curve: FloatArray
+    noise: FloatArray
+    varying: FloatArray
+    negative: FloatArray
+    plus: FloatArray
+    minus: FloatArray
+    sigma: FloatArray
+    growth: FloatArray
+    reward: FloatArray
+    pool: FloatArray
+    gain: FloatArray
+    rest: FloatArray
+    rules: dict[str, FloatArray]
+
+    def columns(self) -> list[FloatArray]:
+        """List the statistics in the order of the attributes, the other rules last."""
+        return [*(getattr(self, one.name) for one in fields(self) if one.name != "rules"), *self.rules.values()]
+
+
+@dataclass(frozen=True)
+class SumsByUser:
+    """Sums over each user's queries, U users.
+
+    Attributes:
+        utility: what all models share.
+        models: name of a model -> its own.
+    """
+
+    utility: UtilityStatistics
+    models: dict[str, ModelStatistics]
+
+    def matrix(self) -> FloatArray:
+        """Lay all sums side by side, shape (U, columns)."""
+        parts = [self.utility.columns(), *(model.columns() for model in self.models.values())]
+        return np.concatenate([_wide(one) for part in parts for one in part], axis=1)
+
+    def from_matrix(self, matrix: FloatArray) -> SumsByUser:
+        """Read a matrix of other rows with the columns of :meth:`matrix`; the sums are views of it."""
+        taken = 0
+
+        def read(like: FloatArray) -> FloatArray:
+            nonlocal taken
+            first, taken = taken, taken + int(_wide(like).shape[1])
+            return matrix[:, first] if like.ndim == 1 else matrix[:, first:taken]
+
+        utility = UtilityStatistics(*map(read, self.utility.columns()))
+        models = {name: _read_model(model, read) for name, model in self.models.items()}
+        return SumsByUser(utility, models)
+
+
+def _read_model(like: ModelStatistics, read: Callable[[FloatArray], FloatArray]) -> ModelStatistics:
+    known = {one.name: read(getattr(like, one.name)) for one in fields(like) if one.name != "rules"}
+    return ModelStatistics(**known, rules={rule: read(values) for rule, values in like.rules.items()})
+
+
+def _wide(values: FloatArray) -> FloatArray:
+    return values.reshape(len(values), -1)
 
 
 @dataclass(frozen=True)
@@ -277,15 +349,13 @@ def measure_queries(pools: Pools, n: IntArray, rules: Sequence[Rule] = ()) -> Qu
         n: shape (K,), increasing.
         rules: other rules whose curves are wanted.
     """
-    shared = _utility_statistics(pools, n)
-    parts: dict[Statistic, FloatArray] = {("", what): values for what, values in shared.statistics(pools).items()}
+    shared = _utilities(pools, n)
+    statistics: dict[str, ModelStatistics] = {}
     models: dict[str, ModelQueries] = {}
     for name, reward in pools.rewards.items():
-        r, one = _model_statistics(pools, reward, shared, rules)
-        parts |= {(name, what): values for what, values in one.items()}
+        r, statistics[name] = _model_statistics(pools, reward, shared, rules)
         picked = pools.utility[np.arange(len(pools)), best_place(pools, reward)]
         models[name] = ModelQueries(r, picked < shared.mean)
-    layout, sums = _sum_by_user(parts, pools.user, len(pools.user_ids))
     return Queries(
         user=pools.user.astype(np.int32),
         user_ids=pools.user_ids,
@@ -293,13 +363,13 @@ def measure_queries(pools: Pools, n: IntArray, rules: Sequence[Rule] = ()) -> Qu
         size=pools.size.astype(np.int32),
         models=models,
         scales=dict(pools.scales),
-        sums=SumsByUser(layout, sums),
+        sums=_sum_by_user(SumsByUser(shared.statistics(pools), statistics), pools.user, len(pools.user_ids)),
     )
 
 
 @dataclass(frozen=True)
-class _UtilityStatistics:
-    """Statistics of the utilities alone; Q queries, G values of the grid, K of them asked for.
+class _Utilities:
+    """Utilities of the pools; Q queries, G values of the grid, K of them asked for.
 
     Attributes:
         grid: shape (G,), values of N.
@@ -322,32 +392,32 @@ class _UtilityStatistics:
         """The oracle's gains, shape (Q, K)."""
         return self.oracle[:, self.at] - self.mean[:, None]
 
-    def statistics(self, pools: Pools) -> dict[str, FloatArray]:
-        """List the statistics of :class:`SumsByUser` that models share, query by query."""
-        return {
-            "queries": np.ones(len(pools)),
-            "judged": (pools.size > 1).astype(np.float64),
-            "mean": self.mean,
-            "sigma": self.sigma,
-            "variance": self.sigma**2,
-            "oracle": self.oracle,
-            "headroom": self.headroom,
-        }
+    def statistics(self, pools: Pools) -> UtilityStatistics:
+        """Return the statistics that models share, query by query."""
+        return UtilityStatistics(
+            queries=np.ones(len(pools)),
+            judged=(pools.size > 1).astype(np.float64),
+            mean=self.mean,
+            sigma=self.sigma,
+            variance=self.sigma**2,
+            oracle=self.oracle,
+            headroom=self.headroom,
+        )
 
 
-def _utility_statistics(pools: Pools, n: IntArray) -> _UtilityStatistics:
+def _utilities(pools: Pools, n: IntArray) -> _Utilities:
     grid = doubling_grid(n)
     mean = np.where(pools.mask, pools.utility, 0.0).sum(axis=1) / pools.size
     oracle = best_of_n(pools.utility, pools.utility, pools.size, grid)
     unit, sigma = centred(pools.utility, pools.mask, pools.size)
     _set_constant(oracle, mean, sigma == 0)
-    return _UtilityStatistics(grid, np.searchsorted(grid, n), mean, unit, sigma, oracle)
+    return _Utilities(grid, np.searchsorted(grid, n), mean, unit, sigma, oracle)
 
 
 def _model_statistics(
-    pools: Pools, reward: FloatArray, shared: _UtilityStatistics, rules: Sequence[Rule]
-) -> tuple[FloatArray, dict[str, FloatArray]]:
-    """Compute a model's correlations, shape (Q,), and its statistics of :class:`SumsByUser`, query by query."""
+    pools: Pools, reward: FloatArray, shared: _Utilities, rules: Sequence[Rule]
+) -> tuple[FloatArray, ModelStatistics]:
+    """Compute a model's correlations, shape (Q,), and its statistics, query by query."""
     mean, sigma, at = shared.mean, shared.sigma, shared.at
     curve, highest, noise = pool_curves(reward, pools.utility, pools.size, shared.grid)
     reward_unit, reward_sd = centred(reward, pools.mask, pools.size)
@@ -360,25 +430,27 @@ def _model_statistics(
     growth = (highest[:, at] - reward_mean[:, None]) / np.where(reward_sd > 0, reward_sd, 1.0)[:, None]
     growth[~varying] = 0.0
     gain = curve[:, at] - mean[:, None]
-    one = {
-        "variance": reward_sd**2,
-        "curve": curve,
-        "noise": noise[:, at],
-        "varying": varying.astype(np.float64),
-        "negative": (known < 0).astype(np.float64),
-        "plus": np.maximum(known, 0.0),
-        "minus": np.minimum(known, 0.0),
-        "sigma": np.where(varying, sigma, 0.0),
-        "growth": growth,
-        "reward": growth * (sigma * known)[:, None],
-        "pool": shared.headroom * known[:, None],
-        "gain": np.where(varying[:, None], gain, 0.0),
-        "rest": np.where(varying[:, None], 0.0, gain),
+    others = {
+        rule.name: curve_by_rule(rule.ranked(reward), pools.utility, pools.size, shared.grid, rule) for rule in rules
     }
-    for rule in rules:
-        one[f"rule {rule.name}"] = curve_by_rule(rule.ranked(reward), pools.utility, pools.size, shared.grid, rule)
-        _set_constant(one[f"rule {rule.name}"], mean, constant)
-    return r, one
+    for other in others.values():
+        _set_constant(other, mean, constant)
+    return r, ModelStatistics(
+        variance=reward_sd**2,
+        curve=curve,
+        noise=noise[:, at],
+        varying=varying.astype(np.float64),
+        negative=(known < 0).astype(np.float64),
+        plus=np.maximum(known, 0.0),
+        minus=np.minimum(known, 0.0),
+        sigma=np.where(varying, sigma, 0.0),
+        growth=growth,
+        reward=growth * (sigma * known)[:, None],
+        pool=shared.headroom * known[:, None],
+        gain=np.where(varying[:, None], gain, 0.0),
+        rest=np.where(varying[:, None], 0.0, gain),
+        rules=others,
+    )
 
 
 def best_place(pools: Pools, score: FloatArray) -> IntArray:
@@ -386,25 +458,16 @@ def best_place(pools: Pools, score: FloatArray) -> IntArray:
     return np.where(pools.mask, score, -np.inf).argmax(axis=1).astype(np.int64)
 
 
-def _sum_by_user(
-    parts: Mapping[Statistic, FloatArray], user: IntArray, users: int
-) -> tuple[dict[Statistic, slice], FloatArray]:
-    layout: dict[Statistic, slice] = {}
-    width = 0
-    for name, values in parts.items():
-        columns = 1 if values.ndim == 1 else int(values.shape[1])
-        layout[name] = slice(width, width + columns)
-        width += columns
-    whole = np.empty((len(user), width))
-    for name, values in parts.items():
-        whole[:, layout[name]] = values.reshape(len(user), -1)
+def _sum_by_user(statistics: SumsByUser, user: IntArray, users: int) -> SumsByUser:
+    """Sum statistics of queries over each user's."""
+    whole = statistics.matrix()
     if (user[1:] < user[:-1]).any():
         order = np.argsort(user, kind="stable")
         user, whole = user[order], whole[order]
     first = np.flatnonzero(np.r_[True, user[1:] != user[:-1]])
-    sums = np.zeros((users, width))
+    sums = np.zeros((users, int(whole.shape[1])))
     sums[user[first]] = np.add.reduceat(whole, first, axis=0)
-    return layout, sums
+    return statistics.from_matrix(sums)
 
 
 def _set_constant(curve: FloatArray, mean: FloatArray, constant: BoolArray) -> None:

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bestfor.diagnostics.table.rows import Ids, Reward, SortedRows, decode, sort_rows
-from bestfor.errors import InputError
+from bestfor.diagnostics.table.rows import Ids, Reward, SortedRows, check_any, decode, sort_rows
 from bestfor.rng import derive
 from bestfor.types import BoolArray, FloatArray, IntArray, Scale
 
@@ -106,23 +105,21 @@ def pools_from_rows(
     model is dropped for all, so that models are compared on the same candidates.
 
     Args:
-        user: shape (rows,), user ids.
-        query: shape (rows,), query ids.
-        utility: shape (rows,), what we truly care about.
-        rewards: name of a model -> its rewards, each of shape (rows,); bare arrays are of arbitrary scale.
-        text: shape (rows,), ids of the texts, so that users who saw the same text are known.
-        candidate: shape (rows,), integers that tell candidates of a query apart; the order of the rows where None.
+        user: these columns are those of :func:`~bestfor.diagnostics.table.rows.sort_rows`.
+        query: ids.
+        utility: what we truly care about.
+        rewards: name of a model -> its rewards.
+        text: ids, so that users who saw the same text are known.
+        candidate: integers; the order of the rows where None.
 
     Returns:
         The pools, sorted by user and query, each pool by candidate.
 
     Raises:
-        InputError: no rows, columns of different lengths, ids that are missing, a candidate that stands twice, or no
-            row that is finite.
+        InputError: what :func:`~bestfor.diagnostics.table.rows.sort_rows` refuses, or no row that is finite.
     """
     rows = sort_rows(user, query, utility, rewards, text=text, candidate=candidate)
-    if not len(rows.size):
-        raise InputError("rows", "none with a finite utility and finite rewards", "at least one")
+    check_any(rows)
     pools = pools_of(rows, np.arange(len(rows.size), dtype=np.int64))
     return replace(pools, dropped=Dropped(not_finite=rows.not_finite))
 

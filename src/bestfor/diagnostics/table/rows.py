@@ -164,6 +164,16 @@ def sort_rows(
     )
 
 
+def check_any(rows: SortedRows) -> None:
+    """Refuse rows of which none is left.
+
+    Raises:
+        InputError: no row has a finite utility and finite rewards.
+    """
+    if not len(rows.size):
+        raise InputError("rows", "none with a finite utility and finite rewards", "at least one")
+
+
 def check_sizes(rows: SortedRows) -> None:
     """Refuse numbers whose fourth powers overflow or vanish.
 
