@@ -1,9 +1,11 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bestfor.encoders import cache
 from bestfor.encoders.cache import CachedEncoder, text_key
+from bestfor.errors import InputError
 
 
 class Counting:
@@ -91,3 +93,17 @@ def test_memory_is_bounded(monkeypatch):
 def test_no_texts_and_lone_surrogates():
     assert CachedEncoder(Counting()).encode([]).shape == (0, 3)
     assert text_key("\ud800") != text_key("\ud801")
+
+
+def test_vectors_that_are_not_finite_are_refused_and_never_kept(tmp_path):
+    class Broken:
+        name, signature, dim = "broken", "b" * 64, 2
+
+        def encode(self, texts):
+            return np.array([[np.nan, 1.0] if "bad" in text else [0.0, 1.0] for text in texts], dtype=np.float32)
+
+    cached = CachedEncoder(Broken(), tmp_path)
+    cached.encode(["good"])
+    with pytest.raises(InputError, match="in the vectors of 1 of 2 texts, such as 'bad text'; expected finite"):
+        cached.encode(["bad text", "good", "another"])
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 1

@@ -1,3 +1,4 @@
+import shutil
 import sys
 
 import numpy as np
@@ -110,3 +111,32 @@ def test_altered_package_is_refused(monkeypatch, encoder):
 def test_absent_package_is_none(monkeypatch):
     monkeypatch.setattr(hub, "PACKAGE", "no_such_package_here")
     assert hub.packaged_folder() is None
+
+
+def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    whole = hub.packaged_folder()
+    for name, change in (
+        ("compiled", lambda tensors: {"_orig_mod." + key: one for key, one in tensors.items()}),
+        ("nan", lambda tensors: {key: one * float("nan") if "layer.2.output" in key else one for key, one in
+                                 tensors.items()}),
+        ("resized", lambda tensors: {key: one[:-1] if "word_embeddings" in key else one for key, one in
+                                     tensors.items()}),
+    ):  # fmt: skip
+        folder = shutil.copytree(whole, tmp_path / name)
+        tensors = change(load_file(whole / "model.safetensors"))
+        save_file({key: one.contiguous() for key, one in tensors.items()}, folder / "model.safetensors",
+                  metadata={"format": "pt"})  # fmt: skip
+    for name, words in (
+        ("compiled", "no weights for 10[0-9] of"),
+        ("nan", "NaN or infinite numbers in 4 of 10[0-9] tensors"),
+        ("resized", r"30521 x 384; expected 30522 x 384"),
+    ):
+        with pytest.raises(InputError, match=words):
+            SentenceEncoder(str(tmp_path / name), name=name)
+    headless = shutil.copytree(whole, tmp_path / "headless")
+    tensors = load_file(whole / "model.safetensors")
+    save_file({key: one for key, one in tensors.items() if not key.startswith("pooler.")},
+              headless / "model.safetensors", metadata={"format": "pt"})  # fmt: skip
+    assert SentenceEncoder(str(headless), name="headless").dim == 384

@@ -182,11 +182,23 @@ class Batched(ABC):
         """Compute vectors of shape (size, dim) from token arrays of shape (size, length)."""
 
 
-def tokenized(tokenizer: Any, texts: list[str], limit: int) -> tuple[dict[str, list[list[int]]], dict[str, int]]:  # noqa: ANN401 - an optional library's class
-    """Tokenize texts in one call, with the values that pad; a text without any token gets one that pads."""
+def tokenized(
+    tokenizer: Any,  # noqa: ANN401 - an optional library's class
+    texts: list[str],
+    limit: int,
+    rows: int | None = None,
+) -> tuple[dict[str, list[list[int]]], dict[str, int]]:
+    """Tokenize texts in one call, with the values that pad; a text without any token gets one that pads.
+
+    Args:
+        tokenizer: of transformers.
+        texts: what to tokenize.
+        limit: the most tokens of a text.
+        rows: tokens that have an embedding: padding is masked, so any of these may pad; None sets no bound.
+    """
     found = tokenizer(texts, truncation=True, max_length=limit)
-    ids = tokenizer.pad_token_id
-    spare = next((one for one in (ids, tokenizer.eos_token_id, tokenizer.bos_token_id) if one is not None), 0)
+    fills = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id)
+    spare = next((one for one in fills if one is not None and (rows is None or one < rows)), 0)
     values = {"input_ids": spare, "token_type_ids": getattr(tokenizer, "pad_token_type_id", 0), "attention_mask": 0}
     encoded = {name: found[name] for name in values if name in found}
     empty = [row for row, one in enumerate(encoded["input_ids"]) if not one]

@@ -6,6 +6,7 @@ its bytes, so a torn or altered one is recognised and left aside: its texts are 
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from bestfor.errors import InputError
 from bestfor.files import hash_bytes, write_bytes
 
 if TYPE_CHECKING:
@@ -40,13 +42,18 @@ class CachedEncoder:
         self._written: list[Path] = []
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Encode texts, shape (n, dim); only texts never seen before reach the encoder, each once."""
+        """Encode texts, shape (n, dim); only texts never seen before reach the encoder, each once.
+
+        Raises:
+            InputError: the encoder's vectors are not finite.
+        """
         known = self._memory()
         keys = [text_key(text) for text in texts]
         absent = sorted({key: text for key, text in zip(keys, texts, strict=True) if key not in known}.items())
         if absent:
             fresh = self.encoder.encode([text for _, text in absent])
             fresh = np.ascontiguousarray(fresh, dtype=np.float32)
+            self._check([text for _, text in absent], fresh)
             new_keys = [key for key, _ in absent]
             self._keep(new_keys, fresh)
             if len(known) + len(absent) > MEMORY_TEXTS:
@@ -56,6 +63,14 @@ class CachedEncoder:
         if not keys:
             return np.zeros((0, self.dim), dtype=np.float32)
         return np.stack([known[key] for key in keys])
+
+    def _check(self, texts: list[str], vectors: npt.NDArray[np.float32]) -> None:
+        """Refuse vectors that are not finite: they would be kept, and break whatever is computed of them."""
+        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        if len(bad):
+            text = textwrap.shorten(texts[bad[0]], 40, placeholder=" ...")
+            found = f"NaN or infinite numbers in the vectors of {len(bad)} of {len(texts)} texts, such as '{text}'"
+            raise InputError(f"encoder '{self.name}'", found, "finite vectors: whole weights, or another backend")
 
     def _keep(self, keys: list[bytes], vectors: npt.NDArray[np.float32]) -> None:
         if self._folder is None:
@@ -119,6 +134,6 @@ def _read_shard(shard: Path, dim: int) -> dict[bytes, npt.NDArray[np.float32]] |
         keys, vectors = arrays["keys"], arrays["vectors"]
     except (OSError, SafetensorError, KeyError, ValueError):
         return None
-    if keys.shape != (len(vectors), 32) or vectors.shape[1:] != (dim,):
+    if keys.shape != (len(vectors), 32) or vectors.shape[1:] != (dim,) or not np.isfinite(vectors).all():
         return None
     return {key.tobytes(): vector for key, vector in zip(keys, vectors, strict=True)}

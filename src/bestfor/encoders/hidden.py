@@ -49,19 +49,14 @@ class HiddenEncoder(Batched):
     ) -> None:
         if pooling not in POOLINGS:
             raise InputError("encoder pooling", f"'{pooling}'", nearest(pooling, POOLINGS))
-        library = require("transformers", "models")
         self._torch = require("torch", "models")
+        model, self._tokenizer = _loaded(path)
+        from bestfor.lm.weights import embedding_rows, has_decoder
 
-        def load(local: bool) -> tuple[Any, Any]:
-            files = {"local_files_only": local, "trust_remote_code": False}
-            model = library.AutoModel.from_pretrained(path, dtype=self._torch.float32, **files)
-            return model, library.AutoTokenizer.from_pretrained(path, **files)
-
-        with hub.quiet():
-            model, self._tokenizer = hub.opened(path, "a transformers checkpoint", load)
         config = model.config.get_text_config()
-        if getattr(model.config, "is_encoder_decoder", False):
+        if has_decoder(model):
             model = model.get_encoder()
+        self._rows = embedding_rows(model)
         self._takes = inspect.signature(model.forward).parameters
         self._device = device or ("cuda" if self._torch.cuda.is_available() else "cpu")
         self._model: Any = model.to(self._device).eval()
@@ -79,7 +74,11 @@ class HiddenEncoder(Batched):
         self._share_threads(self._model, self._torch.device(self._device).type, side_by_side=layer == -1)
 
     def _tokens(self, texts: list[str]) -> tuple[dict[str, list[list[int]]], dict[str, int]]:
-        encoded, fill = tokenized(self._tokenizer, texts, self.limit)
+        from bestfor.lm.weights import check_tokens
+
+        encoded, fill = tokenized(self._tokenizer, texts, self.limit, self._rows)
+        for ids in encoded["input_ids"]:
+            check_tokens(ids, self._model, self._tokenizer, f"encoder '{self.name}'")
         return {name: values for name, values in encoded.items() if name in self._takes}, fill
 
     def _vectors(self, features: Features) -> Vectors:
@@ -97,3 +96,17 @@ class HiddenEncoder(Batched):
                 pooled = (states * weight).sum(1) / weight.sum(1)
             pooled = torch.nn.functional.normalize(pooled, dim=1)
         return pooled.cpu().numpy()
+
+
+def _loaded(path: str) -> tuple[Any, Any]:
+    """Load a model and its tokenizer."""
+    library, torch = require("transformers", "models"), require("torch", "models")
+    from bestfor.lm.weights import load_weights
+
+    def load(local: bool) -> tuple[Any, Any]:
+        files = {"local_files_only": local, "trust_remote_code": False}
+        tokenizer = library.AutoTokenizer.from_pretrained(path, **files)
+        return load_weights(library.AutoModel, path, dtype=torch.float32, **files), tokenizer
+
+    with hub.quiet():
+        return hub.opened(path, "a transformers checkpoint", load)

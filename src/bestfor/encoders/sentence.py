@@ -59,10 +59,13 @@ class SentenceEncoder(Batched):
             device = "cpu"
 
         def load(local: bool) -> Any:  # noqa: ANN401 - an optional library's class
-            return library.SentenceTransformer(path, device=device, local_files_only=local)
+            # shapes that differ are refused below, with their names
+            more = {"ignore_mismatched_sizes": True}
+            return library.SentenceTransformer(path, device=device, local_files_only=local, model_kwargs=more)
 
         with hub.quiet():
             self._model: Any = hub.opened(path, "a sentence-transformers model", load)
+            _check_weights(self._model, path, name)
         self._model.eval()
         self.name, self.backend = name, backend
         self.dim = int(self._model.get_embedding_dimension() or 0)
@@ -72,6 +75,7 @@ class SentenceEncoder(Batched):
         self.signature = hash_text(f"{weights} backend={backend} batches={VERSION}")
         self._size_batches(BATCH_TOKENS[backend], self._model.device.type)
         self._share_threads(self._model, self._model.device.type)
+        self._rows = _embedding_rows(self._model[0])
         self._body, self._rest = self._model[0], list(self._model)[1:]
         if exported:
             from bestfor.encoders.onnx import OnnxBody
@@ -85,7 +89,12 @@ class SentenceEncoder(Batched):
             lower(self._model[0])
 
     def _tokens(self, texts: list[str]) -> tuple[dict[str, list[list[int]]], dict[str, int]]:
-        return tokenized(self._model.tokenizer, [self._prompt + text for text in texts], self.limit)
+        from bestfor.lm.weights import check_tokens
+
+        found = tokenized(self._model.tokenizer, [self._prompt + text for text in texts], self.limit, self._rows)
+        for ids in found[0]["input_ids"] if self._rows is not None else ():
+            check_tokens(ids, self._model[0].auto_model, self._model.tokenizer, f"encoder '{self.name}'")
+        return found
 
     def _vectors(self, features: Features) -> Vectors:
         device = self._model.device
@@ -95,6 +104,31 @@ class SentenceEncoder(Batched):
             for module in self._rest:
                 output = module(output)
         return output["sentence_embedding"].float().cpu().numpy()
+
+
+def _check_weights(model: Any, path: str, name: str) -> None:  # noqa: ANN401 - an optional library's class
+    """Refuse a model whose transformer lacks weights: sentence-transformers says nothing of them.
+
+    What was missing is known while a model is loaded only, so it is loaded once more; the packaged one is known by its
+    hash.
+    """
+    from bestfor.lm.loading import LOCAL
+    from bestfor.lm.weights import check_finite, check_loaded
+
+    transformer: Any = getattr(model[0], "auto_model", None)
+    if name.rpartition(":")[2] == PACKAGED or not hasattr(transformer, "name_or_path"):
+        return
+    if not hasattr(transformer, "peft_config"):
+        more = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+        _, info = type(transformer).from_pretrained(transformer.name_or_path, **LOCAL, **more)
+        check_loaded(transformer, info, f"encoder '{path}'")
+    check_finite(model.named_parameters(), f"encoder '{path}'")
+
+
+def _embedding_rows(body: Any) -> int | None:  # noqa: ANN401 - an optional library's class
+    from bestfor.lm.weights import embedding_rows
+
+    return embedding_rows(getattr(body, "auto_model", None))
 
 
 def load_encoder(name: str = PACKAGED, *, cache: Path | None = None, device: str | None = None) -> CachedEncoder:

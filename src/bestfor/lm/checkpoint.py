@@ -13,11 +13,13 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
+from bestfor.errors import InputError
 from bestfor.lm import batching, sampling
 from bestfor.lm.adapters import Attached, Pair, attached
 from bestfor.lm.chat import Message, prompt_ids
-from bestfor.lm.loading import LOCAL, agrees, device_of, dtype_of, progress_hidden, usable
-from bestfor.lm.sampling import Drawn, Ends, Repeated, SharedPrefix
+from bestfor.lm.loading import LOCAL, agrees, device_of, dtype_of, usable
+from bestfor.lm.sampling import Drawn, Ends, NotFinite, Repeated, SharedPrefix
+from bestfor.lm.weights import check_tokens, load_weights
 from bestfor.types import BoolArray, FloatArray, IntArray
 
 
@@ -46,11 +48,11 @@ class Checkpoint:
         """The weights, on the device.
 
         Raises:
-            InputError: they cannot be loaded.
+            InputError: they cannot be loaded, or some are missing, of another shape, or not finite.
         """
-        with usable(self._folder), progress_hidden():
+        with usable(self._folder):
             # a pickle may hold code, and no fingerprint covers it
-            model = AutoModelForCausalLM.from_pretrained(self._folder, dtype=self._dtype, use_safetensors=True, **LOCAL)
+            model = load_weights(AutoModelForCausalLM, self._folder, dtype=self._dtype, use_safetensors=True)
         return cast(Any, model).to(self._device).eval()
 
     @property
@@ -84,11 +86,21 @@ class Checkpoint:
 
         Returns:
             What was drawn, shape (b, n) and (b, n, t).
+
+        Raises:
+            InputError: a token without an embedding, or logits that are not finite.
         """
+        for ids in prompts:
+            check_tokens(ids, self.model, self.tokenizer, str(self._folder))
         rule = {"ends": self._ends(stop), "temperature": temperature, "top_p": top_p}
         shares = self.shares  # probed before anything is attached
         with attached(self.model, adapters or [{}] * len(prompts)) as batch:
-            return self._run(prompts, uniforms, rule, shares, batch)
+            try:
+                return self._run(prompts, uniforms, rule, shares, batch)
+            except NotFinite:
+                found = f"NaN or infinite logits ({self.model.dtype} numbers on {self._device.type})"
+                expected = "finite ones: weights that are whole, or another dtype, such as bfloat16 or float32"
+                raise InputError(str(self._folder), found, expected) from None
 
     def _run(
         self, prompts: Sequence[list[int]], uniforms: FloatArray, rule: dict[str, Any], shares: bool, batch: Attached

@@ -7,10 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from transformers.utils import logging as hub_logging
 
-from bestfor.errors import InputError
+from bestfor.errors import BestforError, InputError
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
 """How what lies in a folder is read: code in it is never executed, and nobody is asked whether it may be."""
@@ -32,11 +31,29 @@ def progress_hidden() -> Iterator[None]:
 
 
 @contextmanager
-def usable(folder: Path, expected: str = "a causal language model") -> Iterator[None]:
-    """Turn whatever keeps transformers from making a model of a folder into an InputError."""
+def quiet_loading() -> Iterator[None]:
+    """Silence transformers' table of weights that were missing or left over: what is wrong becomes an error instead."""
+    shown = hub_logging.get_verbosity()
+    hub_logging.set_verbosity_error()
     try:
         yield
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    finally:
+        hub_logging.set_verbosity(shown)
+
+
+@contextmanager
+def usable(folder: Path, expected: str = "a causal language model") -> Iterator[None]:
+    """Turn whatever keeps transformers from making a model of a folder into an InputError.
+
+    A package that is not there, and memory that does not suffice, are no faults of the folder and stay as they are.
+    """
+    try:
+        yield
+    except (BestforError, ImportError):
+        raise
+    except Exception as error:  # tokenizers raise bare Exceptions, odd configurations whatever they meet first
+        if is_full(error):
+            raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(str(folder), f"no usable model ({reason})", expected) from error
 

@@ -173,6 +173,10 @@ class Repeated:
         return self._model(input_ids=ids, past_key_values=self._cache, use_cache=True).logits[:, -1]
 
 
+class NotFinite(ArithmeticError):
+    """Signal that a model's logits are NaN or infinite: no distribution to draw from."""
+
+
 def draw(logits: torch.Tensor, uniforms: FloatArray, temperature: float, top_p: float) -> tuple[IntArray, FloatArray]:
     """Draw tokens by inverting the distribution function.
 
@@ -184,6 +188,9 @@ def draw(logits: torch.Tensor, uniforms: FloatArray, temperature: float, top_p: 
 
     Returns:
         Tokens and their log-probabilities at temperature 1 without the cut, each of shape (r, k).
+
+    Raises:
+        NotFinite: a row whose largest logit is NaN or infinite.
     """
     rows = max(1, BLOCK // logits.shape[1])
     tokens = np.empty(uniforms.shape, dtype=np.int64)
@@ -199,7 +206,10 @@ def draw(logits: torch.Tensor, uniforms: FloatArray, temperature: float, top_p: 
 
 
 def _invert(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
-    scaled = (logits - logits.amax(dim=-1, keepdim=True)) / temperature
+    largest = logits.amax(dim=-1, keepdim=True)
+    if not torch.isfinite(largest).all():
+        raise NotFinite
+    scaled = (logits - largest) / temperature
     weights = scaled.exp().double()
     if top_p < 1.0:
         ordered, order = weights.sort(dim=-1, descending=True, stable=True)

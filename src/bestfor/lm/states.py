@@ -21,7 +21,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from bestfor.errors import InputError
 from bestfor.lm.chat import messages, prompt_ids
-from bestfor.lm.loading import LOCAL, agrees, device_of, dtype_of, progress_hidden, usable
+from bestfor.lm.loading import LOCAL, agrees, device_of, dtype_of, usable
 from bestfor.lm.location import fingerprint, locate
 from bestfor.lm.packing import (
     Layout,
@@ -35,6 +35,7 @@ from bestfor.lm.packing import (
     states_behind,
     states_repeated,
 )
+from bestfor.lm.weights import check_tokens, embedding_rows, load_weights
 
 Attention = Literal["auto", "sdpa", "flash_attention_2", "eager"]
 
@@ -103,12 +104,12 @@ class Backbone:
         """The weights, on the device.
 
         Raises:
-            InputError: they cannot be loaded, or not with this attention.
+            InputError: they cannot be loaded, not with this attention, or some are missing or not finite.
         """
         try:
-            with usable(self.folder, MODEL), progress_hidden():
+            with usable(self.folder, MODEL):
                 more: dict[str, Any] = {"attn_implementation": self._attention, "use_safetensors": True}
-                model = AutoModel.from_pretrained(self.folder, dtype=self._dtype, **more, **LOCAL)
+                model = load_weights(AutoModel, self.folder, dtype=self._dtype, **more)
         except ImportError as error:
             where, reason = f"backbone '{self.name}', attention", str(error).splitlines()[0]
             raise InputError(where, f"'{self._attention}' ({reason})", "its package, or 'auto'") from error
@@ -119,11 +120,12 @@ class Backbone:
         """Width of a state."""
         return int(self._config.get_text_config().hidden_size)
 
-    @property
+    @cached_property
     def pad(self) -> int:
-        """A token that fills rows and is masked: any does where the tokenizer has none for it."""
-        tokenizer = self.tokenizer
-        return next((one for one in (tokenizer.pad_token_id, tokenizer.eos_token_id) if one is not None), 0)
+        """A token that fills rows and is masked: any does where the tokenizer has none, or one without embedding."""
+        tokenizer, rows = self.tokenizer, embedding_rows(self.model)
+        known = (one for one in (tokenizer.pad_token_id, tokenizer.eos_token_id) if one is not None)
+        return next((one for one in known if rows is None or one < rows), 0)
 
     @cached_property
     def causal(self) -> bool:
@@ -178,7 +180,7 @@ class Backbone:
             The prompt, then every text.
 
         Raises:
-            InputError: a text that leaves no room for a prompt.
+            InputError: a text that leaves no room for a prompt, or a token without an embedding.
         """
         prompt = self._prompt(given, earlier)
         end = self._end()
@@ -193,6 +195,8 @@ class Backbone:
         if len(prompt) > room:
             self.shortened.add(query)
             prompt = self._shorten(given, earlier, len(prompt) - room, room)
+        for ids in (prompt, *wrote):
+            check_tokens(ids, self.model, self.tokenizer, f"backbone '{self.name}'")
         return prompt, *wrote
 
     def layout(self, packs: Sequence[Pack]) -> Layout:

@@ -34,6 +34,7 @@ from bestfor.data import schema
 from bestfor.data.world import INSTRUCTIONS, World, build, build_steady
 from bestfor.errors import BestforError, InputError
 from bestfor.files import hash_parts
+from bestfor.lm.weights import load_weights
 from bestfor.policies.finetune.corpus import Corpus, Encoded, conversations, encode, train_tokenizer
 from bestfor.policies.finetune.settings import Finetune, Size, plain
 from bestfor.policies.finetune.training import Training
@@ -121,7 +122,7 @@ def _start(config: Finetune, texts: list[str]) -> tuple[PreTrainedTokenizerBase,
     if config.init is not None:
         try:
             tokenizer = AutoTokenizer.from_pretrained(config.init, trust_remote_code=False)
-            model = AutoModelForCausalLM.from_pretrained(config.init, dtype=torch.float32, trust_remote_code=False)
+            model = load_weights(AutoModelForCausalLM, config.init, dtype=torch.float32, local_files_only=False)
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise InputError(str(config.init), f"no usable model ({reason})", "a causal language model") from error
