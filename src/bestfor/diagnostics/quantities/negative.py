@@ -64,7 +64,7 @@ class NegativeShare:
 
 
 @dataclass(frozen=True)
-class _Cells:
+class _NoiseCells:
     """Queries of nearly the same z and noise, merged: arrays of shape (C,); weights sum to the effective number."""
 
     z: FloatArray
@@ -79,10 +79,10 @@ class _Cells:
 
 
 @dataclass(frozen=True)
-class _Profile:
+class _ShareLikelihood:
     """Likelihoods of the share: the points, which of them are negative, and the cells' densities at each inflation."""
 
-    cells: _Cells
+    cells: _NoiseCells
     negative: BoolArray
     densities: tuple[FloatArray, ...]
 
@@ -128,17 +128,17 @@ def negative_share(
     weight = weight * (effective / weight.sum())
     points = _points()
     negative = points <= np.arctanh(THRESHOLD) + 1e-12
-    base = _FISHER / (size - 3.0)
+    base = (_FISHER / (size - 3.0)).astype(np.float64)
     cells = _merge(z, base, tail, weight)
     fits = [_free(cells.likelihood(points, inflation), cells.weight) for inflation in _INFLATIONS]
     best = int(np.argmax([fit[1] for fit in fits]))
     mixture, inflation = fits[best][0], _INFLATIONS[best]
-    own = _Cells(z, base, tail, weight).likelihood(points, inflation)
+    own = _NoiseCells(z, base, tail, weight).likelihood(points, inflation)
     posterior = own[:, negative] @ mixture[negative] / (own @ mixture)
     shrink = 1 / design_effect(posterior, weight, user)
-    cells = _Cells(cells.z, cells.base, cells.tails, cells.weight * shrink)
+    cells = _NoiseCells(cells.z, cells.base, cells.tails, cells.weight * shrink)
     kept = [one for one, fit in zip(_INFLATIONS, fits, strict=True) if fit[1] >= fits[best][1] - _PLAUSIBLE]
-    profile = _Profile(cells, negative, tuple(cells.likelihood(points, one) for one in kept))
+    profile = _ShareLikelihood(cells, negative, tuple(cells.likelihood(points, one) for one in kept))
     share = float(mixture[negative].sum())
     top = max(fits[best][1] * shrink, profile.at(share))
     cut = float(stats.chi2.ppf(level, 1)) / 2
@@ -167,7 +167,7 @@ def _points() -> FloatArray:
     return np.arctanh(rho)
 
 
-def _merge(z: FloatArray, base: FloatArray, tail: FloatArray, weight: FloatArray) -> _Cells:
+def _merge(z: FloatArray, base: FloatArray, tail: FloatArray, weight: FloatArray) -> _NoiseCells:
     """Merge queries of nearly the same z and noise, so that the cost does not grow with their number."""
     level = np.rint(np.log(np.maximum(tail, 0.05)) / _LEVELS)
     key = np.column_stack([np.rint(z / _CELL), level, np.unique(base, return_inverse=True)[1]])
@@ -178,7 +178,7 @@ def _merge(z: FloatArray, base: FloatArray, tail: FloatArray, weight: FloatArray
     def mean(values: FloatArray) -> FloatArray:
         return np.bincount(group, weight * values).astype(np.float64) / total
 
-    return _Cells(mean(z), mean(base), mean(tail), total)
+    return _NoiseCells(mean(z), mean(base), mean(tail), total)
 
 
 def _free(density: FloatArray, weight: FloatArray) -> tuple[FloatArray, float]:
@@ -216,7 +216,7 @@ def _edge(excess: Callable[[float], float], outside: float, inside: float) -> fl
 
 
 def _visible(
-    cells: _Cells, inflation: float, points: FloatArray, negative: BoolArray, mixture: FloatArray, level: float
+    cells: _NoiseCells, inflation: float, points: FloatArray, negative: BoolArray, mixture: FloatArray, level: float
 ) -> float:
     """Compute the smallest share at -.2 that such data tell from none.
 
