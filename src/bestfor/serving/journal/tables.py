@@ -1,0 +1,98 @@
+"""Define the tables of a journal.
+
+People, answers and labels are found by 16 bytes of SHA-256 (:func:`bestfor.serving.journal.records.digest`) over the
+tenant and the id, so ids may be of any length and two tenants never share a row. Texts and lists of numbers are JSON.
+A tombstone holds the digest of a forgotten person, not their id.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+)
+
+HEAD = "001"
+"""Version of the schema that this release reads and writes: the last file in ``migrations/versions``."""
+
+metadata = MetaData()
+
+people = Table(
+    "people",
+    metadata,
+    Column("person", LargeBinary(16), primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+)
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("row", LargeBinary(16), primary_key=True),
+    Column("person", LargeBinary(16), nullable=False),
+    Column("id", Text, nullable=False),
+    Column("prompt", Text, nullable=False),
+    Column("texts", Text, nullable=False),
+    Column("mean", Text, nullable=False),
+    Column("std", Text),
+    Column("chances", Text, nullable=False),
+    Column("chosen", Integer, nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("served", Text, nullable=False),
+    Column("tokens", BigInteger),
+    Column("time", Double, nullable=False),
+    Column("hashed", Boolean, nullable=False),
+    Index("answers_person", "person"),
+    Index("answers_time", "time"),
+)
+
+labels = Table(
+    "labels",
+    metadata,
+    Column("row", LargeBinary(16), primary_key=True),
+    Column("person", LargeBinary(16), nullable=False),
+    Column("answer", LargeBinary(16)),
+    Column("key", Text, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("value", Double),
+    Column("low", Double),
+    Column("high", Double),
+    Column("texts", Text, nullable=False),
+    Column("prompt", Text, nullable=False),
+    Column("weight", Double, nullable=False),
+    Column("time", Double, nullable=False),
+    Column("changed", Double),
+    Column("withdrawn", Double),
+    Column("hashed", Boolean, nullable=False),
+    Index("labels_person", "person"),
+    Index("labels_answer", "answer"),
+)
+
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("person", LargeBinary(16), primary_key=True),
+    Column("time", Double, nullable=False),
+)
+
+folders = Table(
+    "folders",
+    metadata,
+    Column("row", LargeBinary(16), primary_key=True),
+    Column("path", Text, nullable=False),
+    Column("kind", SmallInteger, nullable=False),
+    Column("time", Double, nullable=False),
+)
+"""Folders of models and runs that were served from, or made of, this journal; kind 0 is a model, 1 a run."""
