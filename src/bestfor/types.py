@@ -39,6 +39,13 @@ class Estimate:
     high: float | None = None
     level: float = 0.95
 
+    def moved(self, by: float) -> Estimate:
+        """Add a number to the value and to both ends."""
+        if by == 0:
+            return self
+        low, high = (None if end is None else end + by for end in (self.low, self.high))
+        return Estimate(self.value + by, low, high, self.level)
+
 
 @dataclass(frozen=True)
 class RewardEstimate:

@@ -44,6 +44,7 @@ class MeasuredBlocks:
         shared: whether users share texts.
         blocks: starts another pass.
         fewest: candidates that a query needs to count.
+        offset: what was subtracted from every utility; 0 where nothing had to be.
     """
 
     queries: Queries
@@ -51,6 +52,7 @@ class MeasuredBlocks:
     shared: bool
     blocks: Blocks
     fewest: int
+    offset: float = 0.0
 
     def texts(self, effects: BlockEffects) -> tuple[Texts, ...] | None:
         """Compute what texts do to the means by one more pass; None where no two users share one.
@@ -88,12 +90,12 @@ class MeasuredBlocks:
         return [join_pools(part, order) for part, order in zip(parts, orders, strict=True)]
 
     def _pass(self) -> Iterator[tuple[int, Pools]]:
-        """Iterate over blocks without queries that are too small, with the place of the first query of each."""
+        """Iterate over blocks, utilities centred, small queries left out, with the place of each one's first query."""
         done = 0
         for pools in self.blocks():
             kept = pools.with_at_least(self.fewest)
             if len(kept):
-                yield done, kept
+                yield done, kept.moved(-self.offset)
                 done += len(kept)
 
 
@@ -109,6 +111,7 @@ def measure_blocks(
         users: all users in the order in which they are reported; sorted where None.
     """
     fewest, few = int(n[-1]), 0
+    offset: float | None = None
     codes: dict[str, int] = {}
     builder = _QueryBuilder()
     shared = SharedTextFinder()
@@ -118,6 +121,8 @@ def measure_blocks(
         if not enough.any():
             continue
         kept = pools.with_at_least(fewest)
+        offset = kept.offset() if offset is None else offset
+        kept = kept.moved(-offset)
         code = np.array([codes.setdefault(user, len(codes)) for user in kept.user_ids], dtype=np.int64)
         shared.add(kept, code)
         builder.add(measure_queries(kept, n, rules), code)
@@ -127,6 +132,7 @@ def measure_blocks(
         shared.found(),
         blocks,
         fewest,
+        offset or 0.0,
     )
 
 

@@ -233,9 +233,9 @@ def diagnose_blocks(
         wanted.append((suspected, None))
     pools, *others = measured.pools_at(*wanted)
     if others:
-        facts = facts.with_suspects(others[0])
+        facts = facts.with_suspects(others[0].moved(measured.offset))
     beyond = measure_sample(queries, n, settings.averaging, sample_pools(sampled, pools))
-    return assemble(header, n, (replace(facts.evidence, beyond=beyond),), facts.models)
+    return assemble(header, n, (replace(facts.evidence, beyond=beyond, offset=measured.offset),), facts.models)
 
 
 def choose_n(n: Sequence[int] | npt.NDArray[np.integer[Any]] | None, size: IntArray) -> IntArray:
@@ -305,6 +305,11 @@ class Panels:
     curves: Panel[CurveMean]
     quantities: Panel[QuantityMean]
     beyond: tuple[SampleMeasurements, ...]
+    offset: float = 0.0
+
+    def utility(self, mean: CurveMean) -> Estimate:
+        """Estimate a mean utility with its interval, the offset added."""
+        return self.curves.interval({mean: 1.0}, WHOLE).moved(self.offset)
 
 
 def assemble(
@@ -323,7 +328,8 @@ def assemble(
     """
     curves = Panel([one.curves for one in evidence], header.level, header.resampling)
     quantities = Panel([one.quantities for one in evidence], header.level, header.resampling)
-    panels = Panels(header, n, curves, quantities, tuple(one.beyond for one in evidence if one.beyond is not None))
+    beyond = tuple(one.beyond for one in evidence if one.beyond is not None)
+    panels = Panels(header, n, curves, quantities, beyond, float(np.mean([one.offset for one in evidence])))
     models = {name: _model(name, panels, one) for name, one in facts.items()}
     best = max(models, key=lambda name: _rank(models[name]))
     diagnosis = Diagnosis(
@@ -335,8 +341,8 @@ def assemble(
         users=header.users,
         candidates=header.candidates,
         dropped=header.dropped,
-        pool_mean=curves.interval(MEAN, WHOLE),
-        oracle=_curve(n, [curves.interval({CurveMean("oracle", drawn): 1.0}, WHOLE) for drawn in n.tolist()]),
+        pool_mean=panels.utility(POOL),
+        oracle=_curve(n, [panels.utility(CurveMean("oracle", drawn)) for drawn in n.tolist()]),
         models=models,
         comparisons=_comparisons(best, models, n, curves),
         headline="",
@@ -354,7 +360,7 @@ def _model(name: str, panels: Panels, facts: ModelFacts) -> ModelDiagnosis:
     drawn = n.tolist()
     gain = _curve(n, [curves.interval(_gain(name, one), WHOLE) for one in drawn])
     captured = [_captured(curves, name, one, facts) for one in drawn]
-    utility = _curve(n, [curves.interval({CurveMean("pick", one, name): 1.0}, WHOLE) for one in drawn])
+    utility = _curve(n, [panels.utility(CurveMean("pick", one, name)) for one in drawn])
     quantities = _quantities(name, panels, facts)
     needed = _needed(curves, name, n, captured[-1])
     peak = drawn[int(gain.value.argmax())]
@@ -377,7 +383,7 @@ def _model(name: str, panels: Panels, facts: ModelFacts) -> ModelDiagnosis:
         edges=EDGES,
         counts=facts.counts,
         suspects=facts.suspects,
-        rules=tuple(_other_rule(curves, name, rule, n) for rule in panels.header.rules),
+        rules=tuple(_other_rule(panels, name, rule) for rule in panels.header.rules),
         outlook=_outlook(name, panels, utility, _precisions(name, panels, quantities, captured[-1], needed)),
     )
 
@@ -393,18 +399,19 @@ def _step(model: str, before: int, after: int) -> LinearForm[CurveMean]:
     return {CurveMean("pick", after, model): 1.0, CurveMean("pick", before, model): -1.0}
 
 
-def _other_rule(curves: Panel[CurveMean], name: str, rule: str, n: IntArray) -> OtherRule:
-    pairs = [(CurveMean("pick", one, name, rule), CurveMean("pick", one, name)) for one in n.tolist()]
-    utility = [curves.interval({other: 1.0}, WHOLE) for other, _ in pairs]
-    difference = [curves.interval({other: 1.0, best: -1.0}, WHOLE) for other, best in pairs]
-    return OtherRule(rule, _curve(n, utility), _curve(n, difference))
+def _other_rule(panels: Panels, name: str, rule: str) -> OtherRule:
+    pairs = [(CurveMean("pick", one, name, rule), CurveMean("pick", one, name)) for one in panels.n.tolist()]
+    utility = [panels.utility(other) for other, _ in pairs]
+    difference = [panels.curves.interval({other: 1.0, best: -1.0}, WHOLE) for other, best in pairs]
+    return OtherRule(rule, _curve(panels.n, utility), _curve(panels.n, difference))
 
 
 def _outlook(name: str, panels: Panels, utility: Curve, needed: tuple[PrecisionNeeded, ...]) -> Outlook | None:
     if not panels.beyond:
         return None
     header = panels.header
-    known = ExactCurve(panels.n, utility.value, panels.curves.value(MEAN, WHOLE), header.level, header.resampling)
+    mean = panels.curves.value(MEAN, WHOLE)
+    known = ExactCurve(panels.n, utility.value, mean, header.level, header.resampling, panels.offset)
     return outlook(name, panels.beyond, known, needed)
 
 
@@ -481,7 +488,7 @@ def best_n(curves: Panel[CurveMean], model: str, cost: float) -> int:
     steps = [drawn for drawn in grid if drawn & (drawn - 1) == 0 or drawn == grid[-1]]
     for before, after in pairwise(steps):
         step = curves.interval(_step(model, before, after), WHOLE)
-        if step.value <= cost or (step.low is not None and step.low <= 0):
+        if not step.value > cost or (step.low is not None and step.low <= 0):
             return before
     return steps[-1]
 

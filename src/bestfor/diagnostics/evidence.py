@@ -340,7 +340,7 @@ def find_suspects(queries: Queries, model: str, active: IntArray, mixture: Mixtu
         if mixture is not None and use.any():
             z, v = fisher(one.correlation[here[use]], queries.size[here[use]].astype(np.int64))
             chance[low : low + CHUNK][use] = posterior_below_zero(mixture, z, v)
-    order = np.lexsort((queries.key[rows], one.correlation[rows], -np.nan_to_num(chance, nan=-1.0)))[:MOST]
+    order = np.lexsort((queries.key[rows], one.correlation[rows], -chance))[:MOST]  # NaN comes last
     return RankedSuspects(rows[order], one.correlation[rows[order]], chance[order])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -110,7 +111,7 @@ def _agreed(folds: Sequence[Diagnosis]) -> dict[str, Any]:
 def _mean_facts(models: list[ModelDiagnosis]) -> ModelFacts:
     suspects = sorted(
         (suspect for model in models for suspect in model.suspects),
-        key=lambda one: (-np.nan_to_num(one.posterior, nan=-1.0), one.correlation),
+        key=lambda one: (math.isnan(one.posterior), -one.posterior, one.correlation),
     )
     return ModelFacts(
         scale=models[0].scale,
@@ -160,7 +161,8 @@ def pool_users(tables: Sequence[PerUser]) -> PerUser:
         sums["headroom"][at] += table.headroom
         sums["collapsed"][at] += table.collapsed
         sums["known"][at] += np.isfinite(table.kappa)
-        sums["kappa"][at] += np.nan_to_num(table.kappa)
+        known = np.isfinite(table.kappa)
+        sums["kappa"][at[known]] += table.kappa[known]
         sums["chosen"][at] += np.isfinite(table.captured)
     return PerUser(
         user=tuple(names),

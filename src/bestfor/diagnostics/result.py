@@ -204,11 +204,19 @@ class ModelDiagnosis:
 
 @dataclass(frozen=True)
 class FoldInfluences:
-    """Influences on one data set's curves, quantities and sample, from which intervals are computed."""
+    """Influences on one data set's curves, quantities and sample, from which intervals are computed.
+
+    Attributes:
+        curves: of utilities less the offset.
+        quantities: behind alpha, beta and rho.
+        beyond: measurements on a sample of pools, of utilities less the offset; None without any.
+        offset: what was subtracted from every utility so that sums keep their digits; mostly 0.
+    """
 
     curves: Influences[CurveMean]
     quantities: Influences[QuantityMean]
     beyond: SampleMeasurements | None = None
+    offset: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -270,9 +270,10 @@ class ExactCurve:
     Attributes:
         n: shape (K,).
         utility: shape (K,), the exact curve.
-        mean: pool mean.
+        mean: pool mean, less the offset.
         level: nominal coverage.
         resampling: of bootstrap intervals; None for t intervals.
+        offset: what was subtracted from the utilities that were measured.
     """
 
     n: IntArray
@@ -280,6 +281,7 @@ class ExactCurve:
     mean: float
     level: float
     resampling: Resampling | None = None
+    offset: float = 0.0
 
 
 def outlook(
@@ -300,9 +302,9 @@ def outlook(
         three_draw=ThreeDraw(curve.n, _protocol_sd([one.noise[name] for one in beyond])),
         soft=_soft_estimates(models, curve, sum(one.soft_queries for one in beyond)),
         extrapolation=_reach(panel, curve, smallest),
-        best_fixed_n=tuple(_fixed(panel, cost) for cost in CANDIDATE_COSTS),
+        best_fixed_n=tuple(_fixed(panel, cost, curve.offset) for cost in CANDIDATE_COSTS),
         per_user_n=_per_user(panel, models),
-        stopping=_stopped(panel, models),
+        stopping=_stopped(panel, models, curve.offset),
         needed=needed,
     )
 
@@ -316,7 +318,7 @@ def pools_used(beyond: Sequence[SampleMeasurements]) -> PoolsUsed:
 
 def _protocol_sd(noise: list[FloatArray]) -> FloatArray:
     sd = np.sqrt(np.sum(noise, axis=0) / DRAWS) / len(noise)
-    return np.where(sd > ROUNDING * sd.max(), sd, 0.0)  # where N is the whole pool there is nothing to draw
+    return np.where(sd <= ROUNDING * sd.max(), 0.0, sd)  # where N is the whole pool there is nothing to draw
 
 
 def _soft_estimates(models: list[ModelMeasurements], curve: ExactCurve, queries: int) -> tuple[SoftCurve, ...]:
@@ -378,15 +380,17 @@ def _step(panel: Panel[SampleMean], curve: ExactCurve, n: int, smallest: int) ->
     second, gao = (panel.interval(prediction(kind, n), WHOLE) for kind in _MAIN)
     first, third = (panel.value(prediction(kind, n), WHOLE) for kind in _OTHERS)
     judged = compare_predictions(second, gao, n, smallest)
-    return ExtrapolationStep(n, first, second, third, gao, curve.mean + second.value, judged.trusted, judged.verdict)
+    return ExtrapolationStep(
+        n, first, second, third, gao, curve.offset + curve.mean + second.value, judged.trusted, judged.verdict
+    )
 
 
-def _fixed(panel: Panel[SampleMean], cost: float) -> BestFixed:
+def _fixed(panel: Panel[SampleMean], cost: float, offset: float) -> BestFixed:
     tried = sorted(one.place for one in _shared(panel) if one.of == "fixed")
     net = [panel.value({SampleMean("fixed", n): 1.0}, WHOLE) - cost * n for n in tried]
     best = tried[int(np.argmax(net))]
     estimate = panel.interval({SampleMean("fixed", best): 1.0, ALL_SAMPLED: -cost * best}, WHOLE)
-    return BestFixed(cost, best, estimate, best == tried[-1])
+    return BestFixed(cost, best, estimate.moved(offset), best == tried[-1])
 
 
 def _per_user(panel: Panel[SampleMean], models: list[ModelMeasurements]) -> PerUserN:
@@ -413,12 +417,12 @@ def _per_user(panel: Panel[SampleMean], models: list[ModelMeasurements]) -> PerU
     )
 
 
-def _stopped(panel: Panel[SampleMean], models: list[ModelMeasurements]) -> StoppingReplay:
+def _stopped(panel: Panel[SampleMean], models: list[ModelMeasurements], offset: float) -> StoppingReplay:
     reason = next((model.unstopped for model in models if model.unstopped), "")
     nothing = float("nan")
     if reason:
         return StoppingReplay(COST, nothing, nothing, nothing, None, nothing, Estimate(nothing), False, "", reason)
-    fixed = _fixed(panel, COST)
+    fixed = _fixed(panel, COST, offset)
     net: LinearForm[SampleMean] = {SampleMean("stopped"): 1.0, SampleMean("drawn"): -COST}
     drawn = panel.value({SampleMean("drawn"): 1.0}, WHOLE)
     advantage = panel.interval({**net, SampleMean("still"): -1.0}, WHOLE)
@@ -426,10 +430,10 @@ def _stopped(panel: Panel[SampleMean], models: list[ModelMeasurements]) -> Stopp
     return StoppingReplay(
         cost_per_candidate=COST,
         drawn=drawn,
-        utility=panel.value({SampleMean("stopped"): 1.0}, WHOLE),
-        net=panel.value(net, WHOLE),
+        utility=panel.value({SampleMean("stopped"): 1.0}, WHOLE) + offset,
+        net=panel.value(net, WHOLE) + offset,
         fixed_n=fixed.n,
-        fixed_net=panel.value({SampleMean("still"): 1.0}, WHOLE),
+        fixed_net=panel.value({SampleMean("still"): 1.0}, WHOLE) + offset,
         advantage=advantage,
         pays=pays,
         verdict=_verdict(advantage, drawn, fixed.n),

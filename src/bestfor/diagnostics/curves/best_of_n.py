@@ -95,13 +95,13 @@ def best_of_n(reward: FloatArray, utility: FloatArray, size: IntArray, n: IntArr
         n: shape (K,), candidates drawn, each at least 1.
 
     Returns:
-        Shape (Q, K), NaN where N exceeds the pool.
+        Shape (Q, K), NaN where N exceeds the pool, and where a reward is NaN: such a pool has no order.
     """
     result = np.empty((len(size), len(n)))
     for rows, m in chunks(size):
         ranking = _Ranking(_cut(reward, rows, m))
         values = ranking.shared(ranking.ranked(_cut(utility, rows, m)))
-        result[rows] = times_weights(values, m, n)
+        result[rows] = ranking.known(times_weights(values, m, n))
     return result
 
 
@@ -146,7 +146,7 @@ def pool_curves(
         ranked = ranking.ranked(values)
         squares = ranking.shared((ranked - centre) ** 2)
         ranked = ranking.shared(ranked)
-        curve[rows] = times_weights(ranked, m, n)
+        curve[rows] = ranking.known(times_weights(ranked, m, n))
         highest[rows] = times_weights(ranking.ranked(scores), m, n)
         variance[rows] = np.maximum(times_weights(squares, m, n) - times_weights(ranked - centre, m, n) ** 2, 0.0)
     return curve, highest, variance
@@ -194,6 +194,7 @@ class _Ranking:
     """Candidates by descending reward; ``new``, shape (B, m), is True where a tied group begins, None without ties."""
 
     def __init__(self, reward: FloatArray) -> None:
+        self._unordered = np.isnan(reward).any(axis=1)
         self.order = np.argsort(-reward, axis=1)  # ties are averaged, so the fast unstable sort will do
         rows, m = int(reward.shape[0]), int(reward.shape[1])
         self._place = self.order + (np.arange(rows) * m)[:, None]
@@ -208,6 +209,11 @@ class _Ranking:
             self._members = np.flatnonzero(member)
             self._first = np.flatnonzero(self.new.ravel()[self._members])
             self._count = np.diff(np.r_[self._first, len(self._members)])
+
+    def known(self, curve: FloatArray) -> FloatArray:
+        """Set a curve, in place, to NaN in pools with a reward that is NaN."""
+        curve[self._unordered] = np.nan
+        return curve
 
     def ranked(self, values: FloatArray) -> FloatArray:
         """Put values of the candidates into this order."""

@@ -71,6 +71,8 @@ def curve_by_rule(
     for rows, m in chunks(size):
         values = sort_by_reward(ranked[rows, :m], utility[rows, :m])[0]
         result[rows] = times_table(values, m, n, partial(chance_table, rule))
+    place: IntArray = np.arange(int(ranked.shape[1]))
+    result[(np.isnan(ranked) & (place < size[:, None])).any(axis=1)] = np.nan
     return result
 
 
@@ -164,7 +166,7 @@ def _in_temperatures(reward: FloatArray, temperature: float) -> FloatArray:
     span = np.full(len(scaled), np.inf)
     finite = np.isfinite(scaled).all(axis=1)
     span[finite] = np.ptp(scaled[finite], axis=1)
-    wide = span > _SPAN
+    wide = (span > _SPAN) & ~np.isnan(reward).any(axis=1)
     if wide.any():
         order = np.argsort(reward[wide], axis=1, kind="stable")
         with np.errstate(over="ignore"):
@@ -188,7 +190,7 @@ def _block(reward: FloatArray, utility: FloatArray, largest: int, nodes: tuple[f
     start, step = nodes
     share = reward - reward.max(axis=1, keepdims=True)
     centre = utility.mean(axis=1, keepdims=True)
-    lowest = min(float(share.min()), 0.0)
+    lowest = float(np.fmin.reduce(share, axis=None, initial=0.0))  # a pool with a NaN must not disturb the others
     log_s: FloatArray = np.arange(start, _HIGHEST - lowest + step, step)
     total = np.zeros((largest, len(reward)))
     for first in range(0, len(log_s), _AT_ONCE):

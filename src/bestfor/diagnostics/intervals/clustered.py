@@ -318,7 +318,7 @@ def _ratio(fold: Influences[Mean], numerator: FloatArray, denominator: FloatArra
     if below == 0:
         return float("nan")
     above = float(fold.total @ numerator)
-    return above / below if abs(above) > ROUNDING * float(size @ np.abs(numerator)) else 0.0
+    return 0.0 if abs(above) <= ROUNDING * float(size @ np.abs(numerator)) else above / below
 
 
 def _moves(parts: FloatArray, difference: FloatArray, denominator: FloatArray, weight: float) -> FloatArray:

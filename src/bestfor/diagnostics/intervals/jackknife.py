@@ -30,19 +30,22 @@ def jackknife(parts: FloatArray, statistic: Statistic) -> tuple[FloatArray, Floa
         statistic: of such sums.
 
     Returns:
-        Shape (outputs,) each: the values, their standard errors (NaN where fewer than two users move them), and how
-        many users move them.
+        Shape (outputs,) each: the values, their standard errors (NaN where fewer than two users move them, or nothing
+        is known without one of them), and how many users move them.
     """
     total = parts.sum(axis=0, keepdims=True)
     value = statistic(total)[0]
     squares, carried = np.zeros_like(value), np.zeros(len(value), dtype=np.int64)
+    lost = np.zeros(len(value), dtype=np.bool_)
     for low in range(0, len(parts), _CHUNK):
         with np.errstate(divide="ignore", invalid="ignore"):  # where nobody is left
             moved = statistic(total - parts[low : low + _CHUNK]) - value
-        moved[~np.isfinite(moved)] = 0.0
+        unknown = ~np.isfinite(moved)
+        lost |= unknown.any(axis=0)
+        moved[unknown] = 0.0
         squares += (moved**2).sum(axis=0)
         carried += (moved != 0).sum(axis=0)
-    several = carried >= 2
+    several = (carried >= 2) & ~lost
     error = np.full(len(value), np.nan)
     error[several] = np.sqrt((carried[several] - 1) / carried[several] * squares[several])
     return value, error, carried
@@ -77,11 +80,14 @@ def share(parts: FloatArray, statistic: Statistic, level: float) -> Estimate:
         statistic: the share, of one output.
         level: nominal coverage.
     """
-    values, errors, _ = jackknife(parts, statistic)
-    found, users = min(max(float(values[0]), 0.0), 1.0), len(parts)
-    if users < 2:
+    values, errors, carried = jackknife(parts, statistic)
+    known, error, users = float(values[0]), float(errors[0]), len(parts)
+    if math.isnan(known):
+        return Estimate(known, None, None, level)
+    found = min(max(known, 0.0), 1.0)
+    if users < 2 or (math.isnan(error) and carried[0]):
         return Estimate(found, None, None, level)
-    variance = float(np.nan_to_num(errors[0])) ** 2
+    variance = error**2 if carried[0] else 0.0
     size = found * (1 - found) / variance * users / (users - 1) if variance > 0 and 0 < found < 1 else float(users)
     low, high = wilson(found, size, level)
     return Estimate(found, low, high, level)

@@ -13,6 +13,9 @@ from bestfor.diagnostics.table.rows import Ids, Reward, SortedRows, check_any, d
 from bestfor.rng import derive
 from bestfor.types import BoolArray, FloatArray, IntArray, Scale
 
+LARGE_OFFSET = 1e4
+"""Utilities further from 0 than so many times their range are centred first: sums of them would lose digits."""
+
 
 @dataclass(frozen=True)
 class Dropped:
@@ -65,6 +68,20 @@ class Pools:
         """Shape (Q, M): True where a candidate stands."""
         place: IntArray = np.arange(int(self.utility.shape[1]))
         return place < self.size[:, None]
+
+    def moved(self, by: float) -> Pools:
+        """Add a number to every utility."""
+        return self if by == 0 else replace(self, utility=np.where(self.mask, self.utility + by, 0.0))
+
+    def offset(self) -> float:
+        """Find the middle of the utilities where it takes so many digits that few are left for their differences.
+
+        Returns:
+            0 where it is at most 10,000 times as large as their range, or they do not vary.
+        """
+        utility = self.utility[self.mask]
+        low, high = float(utility.min()), float(utility.max())
+        return low + (high - low) / 2 if abs(low) > LARGE_OFFSET * (high - low) > 0 else 0.0
 
     def with_at_least(self, candidates: int) -> Pools:
         """Keep only the pools of this size or more; the others are added to ``dropped.too_few_candidates``."""
