@@ -19,12 +19,12 @@ import typer
 
 from bestfor.data import schema
 from bestfor.data.candidates import Candidates
-from bestfor.diagnostics import Reward, Settings, diagnose_arrays
+from bestfor.diagnostics import Reward, Settings
 from bestfor.encoders import load_encoder
 from bestfor.pool import CandidatePool
 from bestfor.rewards import build
 from bestfor.runs.config import RunConfig, parse_config
-from bestfor.runs.joins import build_examples, build_rows
+from bestfor.runs.joins import Predicted, build_parts, diagnose_parts, read_rewards
 from bestfor.runs.run import run
 from bestfor.types import FloatArray, Scale
 
@@ -67,21 +67,19 @@ def variant(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def diagnosed(config: RunConfig, folder: Path, metric: str) -> dict[str, Any]:
     """The diagnosis of a run's rewards, and of nearness to the abstract, by one of its metrics."""
-    labels = [spec.label for spec in config.reward]
-    rewards = {name: schema.read(folder / "rewards" / f"{name}.parquet", schema.REWARDS) for name in labels}
     queries = schema.read(folder / "queries.parquet", schema.QUERIES)
-    pool = CandidatePool(folder / "pool").scan()
     utilities = schema.read(folder / "utilities" / f"{metric}.parquet", schema.UTILITIES)
-    rows = build_rows(queries, pool, utilities, rewards)
+    parts = build_parts(queries, CandidatePool(folder / "pool").scan(), utilities)
     # Rewards that promise ROUGE-L are no promise of another metric: their scale is arbitrary there.
     promised = metric == config.utility.primary
-    scales: dict[str, Scale] = {
-        spec.label: build(spec.kind, **spec.options).scale if promised else "arbitrary" for spec in config.reward
-    }
-    judged = {label: Reward(rows.rewards[label], scales[label]) for label in labels}
-    judged["near abstract"] = Reward(near_abstract(build_examples(queries, pool, None, "test"), folder), "arbitrary")
+    judged: dict[str, Predicted] = {}
+    for spec in config.reward:
+        found = read_rewards(folder / "rewards" / f"{spec.label}.parquet", parts.test)
+        scale: Scale = build(spec.kind, **spec.options).scale if promised else "arbitrary"
+        judged[spec.label] = Predicted(Reward(found.reward.mean, scale))
+    judged["near abstract"] = Predicted(Reward(near_abstract(parts.test, folder), "arbitrary"))
     settings = Settings(n=list(config.diagnosis.n), name=metric)
-    return diagnose_arrays(rows.user, rows.query, rows.utility, judged, settings, candidate=rows.candidate).to_dict()
+    return diagnose_parts(parts, judged, settings, shared_texts=False).to_dict()
 
 
 def near_abstract(examples: Candidates, folder: Path) -> FloatArray:

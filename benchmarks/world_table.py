@@ -16,17 +16,16 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from bestfor.data.candidates import History
 from bestfor.data.world import INSTRUCTIONS, World, build
-from bestfor.diagnostics import Diagnosis, Reward, Settings, diagnose_arrays
+from bestfor.diagnostics import Diagnosis, Reward, Settings
 from bestfor.metrics.taste import Taste
 from bestfor.policies.transformers import TransformersPolicy
 from bestfor.pool import CandidatePool
 from bestfor.rewards import KINDS
-from bestfor.runs.joins import build_examples, build_history, build_rows
+from bestfor.runs.joins import Predicted, build_history, build_parts, diagnose_parts
 from bestfor.runs.measuring import measure
 from bestfor.runs.prompts import Prompting
 from bestfor.runs.sampling import SamplingSettings, generate
@@ -90,22 +89,16 @@ def sampled(users: int, seed: int, out: Path) -> dict[str, Tables]:
 def cell(tables: Tables, kept: int, out: Path, models: Mapping[str, Model] = MODELS) -> Diagnosis:
     """Fit models on the first ``kept`` candidates of every fit item and diagnose the test part."""
     queries, candidates, utilities, history = tables
-    fit = build_examples(queries, candidates, utilities, "fit", history)
+    parts = build_parts(queries, candidates, utilities, history)
+    fit = parts.part("fit")
     fit = fit.take(fit.candidate < kept)
-    test = build_examples(queries, candidates, None, "test", history)
     rewards = {}
     for name, (kind, options) in models.items():
         start = time.process_time()
         model = KINDS[kind](cache=out / "embeddings", **options).fit(fit, rng=0)
         print(f"{name}: {time.process_time() - start:.1f} s", file=sys.stderr)
-        rewards[name] = Reward(model.predict(test).mean, model.scale)
-    rows = build_rows(queries, candidates, utilities, {})
-    # Both are sorted by (query, candidate), so that rewards stand row for row beside the utilities.
-    if not np.array_equal(rows.candidate, test.candidate):
-        raise SystemExit("test rows are out of order")
-    return diagnose_arrays(
-        rows.user, rows.query, rows.utility, rewards, Settings(n=list(N), name="world"), candidate=rows.candidate
-    )
+        rewards[name] = Predicted(Reward(model.predict(parts.test).mean, model.scale))
+    return diagnose_parts(parts, rewards, Settings(n=list(N), name="world"), shared_texts=False)
 
 
 def print_cell(regime: str, labels: int, diagnosis: Diagnosis) -> None:

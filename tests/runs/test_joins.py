@@ -8,9 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bestfor.data import schema
 from bestfor.data.schema import CANDIDATES, HISTORIES, QUERIES, REWARDS, UTILITIES
+from bestfor.diagnostics import Reward, Settings
 from bestfor.errors import InputError
-from bestfor.runs.joins import build_examples, build_history, build_rows
+from bestfor.runs import joins
+from bestfor.runs.joins import (
+    Predicted,
+    align_rewards,
+    build_examples,
+    build_history,
+    build_parts,
+    diagnose_parts,
+    read_rewards,
+    write_rewards,
+)
 
 
 def table(rows, schema):
@@ -56,22 +68,48 @@ def test_every_candidate_meets_its_own_user_text_and_utility(sizes, draw):
             assert examples.texts[examples.text[row]] == f"text {(i * 7 + j) % 5}"
             assert examples.inputs[examples.query[row]] == f"ask {i}"
             assert examples.utility[row] == i + j / 100
-    if any(name == "test" for _, name, _ in sizes):
-        rows = build_rows(queries, candidates, utilities, {"r": rewards})
-        for query, candidate, text, reward in zip(
-            rows.query, rows.candidate, rows.text, rows.rewards["r"], strict=True
-        ):
-            i = int(query[1:])
-            assert reward == i * candidate / 7
-            assert text == str((i * 7 + candidate) % 5)
+    built = build_parts(queries, candidates, utilities)
+    test = built.part("test")
+    assert [text[-1] for text in map(test.texts.__getitem__, test.text)] == built.test_text_ids.to_pylist()
+    assert np.isnan(built.test.utility).all()
+    assert np.array_equal(built.test_utility, test.utility)
+    mean, std = align_rewards(rewards, test)
+    assert std is None
+    assert mean.tolist() == [
+        int(test.queries[code][1:]) * number / 7 for code, number in zip(test.query, test.candidate, strict=True)
+    ]
+
+
+def test_rewards_in_the_order_of_the_test_part_are_taken_as_they_are(tmp_path, monkeypatch):
+    queries, candidates, utilities, _ = tables([("u", "test", 3), ("v", "fit", 2), ("u", "test", 2)], random.Random(0))
+    test = build_parts(queries, candidates, utilities).test
+    written = Predicted(Reward(np.array([1.0, np.nan, 3.0, 4.0, 5.0]), "utility", np.full(5, 0.5)), ("a note",))
+    write_rewards(tmp_path / "r.parquet", test, "r", written)
+    table = schema.read(tmp_path / "r.parquet", REWARDS)
+    looked = []
+    real = joins._lookup
+    monkeypatch.setattr(joins, "_lookup", lambda *given: looked.append(given) or real(*given))
+    found = read_rewards(tmp_path / "r.parquet", test)
+    assert not looked
+    assert (found.reward.scale, found.notes) == ("utility", ("a note",))
+    np.testing.assert_array_equal(found.reward.mean, written.reward.mean)
+    np.testing.assert_array_equal(found.reward.std, written.reward.std)
+    mean, std = align_rewards(table.take([4, 2, 0, 1]), test)
+    assert len(looked) == 2, "rows of another order are found by query and candidate"
+    np.testing.assert_array_equal(mean, [1.0, np.nan, 3.0, np.nan, 5.0])
+    np.testing.assert_array_equal(std, [0.5, 0.5, 0.5, np.nan, 0.5])
 
 
 def test_a_test_part_without_utilities_is_an_error():
     queries, candidates, utilities, _ = tables([("u", "test", 2)], random.Random(0))
+    rewards = {"r": Predicted(Reward(np.zeros(2)))}
     with pytest.raises(InputError, match="no candidates of test queries"):
-        build_rows(queries, candidates.slice(0, 0), utilities, {})
+        diagnose_parts(build_parts(queries, candidates.slice(0, 0), utilities), {}, Settings(), shared_texts=False)
     with pytest.raises(InputError, match="none for the test candidates"):
-        build_rows(queries, candidates, utilities.slice(0, 0), {})
+        diagnose_parts(build_parts(queries, candidates, utilities.slice(0, 0)), rewards, Settings(), shared_texts=False)
+    rewards = {"r": Predicted(Reward(np.full(2, np.nan)))}
+    with pytest.raises(InputError, match="the rewards of 'r'"):
+        diagnose_parts(build_parts(queries, candidates, utilities), rewards, Settings(), shared_texts=False)
 
 
 def test_a_missing_utility_is_nan():

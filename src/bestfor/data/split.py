@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
+from bestfor.data.candidates import Candidates
+from bestfor.data.parts import CandidateParts
 from bestfor.data.schema import CANDIDATES, HISTORIES, QUERIES, UTILITIES
 from bestfor.data.text import nfc
 from bestfor.errors import InputError
@@ -42,6 +44,7 @@ class Dataset:
         utilities: UTILITIES table likewise.
         notes: what a reader of the results should know of the data.
         task: the benchmark's task (a name of :data:`bestfor.data.sources.benchmarks.TASKS`), empty where there is none.
+        coded: the candidates as codes, where they are in the data, else None.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Dataset:
     utilities: pa.Table | None = None
     notes: tuple[str, ...] = ()
     task: str = ""
+    coded: CandidateParts | None = None
 
 
 @dataclass(frozen=True)
@@ -187,7 +191,8 @@ def _dataset(ratings: Ratings, config: SplitConfig, pool: IntArray, in_fit: Bool
     mark = "" if config.by == "time" else f"-{config.fold}"
     halves = (("fit", in_fit), ("test", in_test))
     parts = [_part(ratings, pool, np.flatnonzero(rows), (split, split + mark)) for split, rows in halves]
-    queries, candidates, utilities = (pa.concat_tables([part[i] for part in parts]) for i in range(3))
+    tables = [_tables(ratings, part) for part in parts]
+    queries, candidates, utilities = (pa.concat_tables([part[i] for part in tables]) for i in range(3))
     tested = len(np.unique(ratings.user[in_test]))
     note = (
         f"{tested} of {len(ratings.users)} users are tested: they have at least {config.min_fit} fit ratings and a "
@@ -196,39 +201,84 @@ def _dataset(ratings: Ratings, config: SplitConfig, pool: IntArray, in_fit: Bool
     split = f"{config.by}:{config.fold}:{config.min_fit}:{config.min_test}"
     signature = labelled(hash_text(f"{ratings.signature}|{split}"))
     empty = HISTORIES.empty_table()
-    return Dataset(ratings.name, signature, empty, queries, candidates, utilities, (*ratings.notes, note))
+    notes, coded = (*ratings.notes, note), _code(ratings, *parts)
+    return Dataset(ratings.name, signature, empty, queries, candidates, utilities, notes, coded=coded)
 
 
-def _part(
-    ratings: Ratings, pool: IntArray, rows: IntArray, names: tuple[str, str]
-) -> tuple[pa.Table, pa.Table, pa.Table]:
-    """Make the queries, candidates and utilities of one part from the rows of its ratings."""
+@dataclass(frozen=True)
+class _Part:
+    """Ratings of one part in the order of their pools: Q pools, n ratings.
+
+    Attributes:
+        split: fit or test.
+        ids: the pools' names, of their queries.
+        pools: shape (Q,), user * queries + query.
+        rows: shape (n,), places among the ratings.
+        query: shape (n,), which of the part's pools a rating belongs to.
+        candidate: shape (n,), its number there.
+    """
+
+    split: str
+    ids: tuple[str, ...]
+    pools: IntArray
+    rows: IntArray
+    query: IntArray
+    candidate: IntArray
+
+
+def _part(ratings: Ratings, pool: IntArray, rows: IntArray, names: tuple[str, str]) -> _Part:
     split, ending = names
     rows = _in_order(ratings, pool, rows)
     pools, start, size = np.unique(pool[rows], return_index=True, return_counts=True)
-    ids = pa.array([_query_id(ratings, int(code), ending) for code in pools], pa.string())
+    ids = tuple(_query_id(ratings, code, ending) for code in pools.tolist())
+    query = np.repeat(np.arange(len(pools)), size)
+    return _Part(split, ids, pools, rows, query, np.arange(len(rows)) - start[query])
+
+
+def _code(ratings: Ratings, fit: _Part, test: _Part) -> CandidateParts:
+    """Code the candidates of both parts; no string is compared but that of texts under several ids."""
+    query = np.concatenate([fit.query, len(fit.pools) + test.query])
+    rows = np.concatenate([fit.rows, test.rows])
+    owner, asked = np.divmod(np.concatenate([fit.pools, test.pools]), len(ratings.queries))
+    distinct = {text: code for code, text in enumerate(dict.fromkeys(ratings.texts))}
+    whole = Candidates(
+        users=ratings.users,
+        queries=(*fit.ids, *test.ids),
+        inputs=tuple(ratings.queries[code] for code in asked.tolist()),
+        texts=tuple(distinct),
+        user=owner[query],
+        query=query,
+        text=np.array([distinct[text] for text in ratings.texts], dtype=np.int64)[ratings.text[rows]],
+        candidate=np.concatenate([fit.candidate, test.candidate]),
+        utility=np.asarray(ratings.rating[rows], dtype=np.float64),
+        logprob=np.full(len(rows), np.nan),
+    )
+    return CandidateParts(whole, owner, np.arange(len(owner)) >= len(fit.pools), ratings.text_ids, ratings.text[rows])
+
+
+def _tables(ratings: Ratings, part: _Part) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """Make the queries, candidates and utilities of one part, to be written."""
+    count, ids = len(part.rows), pa.array(part.ids, pa.string())
+    owner, asked = (codes.tolist() for codes in np.divmod(part.pools, len(ratings.queries)))
     queries = {
         "query_id": ids,
-        "user_id": [ratings.users[code // len(ratings.queries)] for code in pools],
-        "input": [ratings.queries[code % len(ratings.queries)] for code in pools],
-        "reference": pa.nulls(len(pools), pa.string()),
-        "split": pa.repeat(split, len(pools)),
-        "timestamp": pa.nulls(len(pools), pa.int64()),
+        "user_id": [ratings.users[code] for code in owner],
+        "input": [ratings.queries[code] for code in asked],
+        "reference": pa.nulls(len(ids), pa.string()),
+        "split": pa.repeat(part.split, len(ids)),
+        "timestamp": pa.nulls(len(ids), pa.int64()),
     }
-    keys = {
-        "query_id": ids.take(pa.array(np.repeat(np.arange(len(pools)), size))),
-        "candidate": pa.array(np.arange(len(rows)) - np.repeat(start, size), pa.int32()),
-    }
-    text = pa.array(ratings.text[rows])
+    keys = {"query_id": ids.take(pa.array(part.query)), "candidate": pa.array(part.candidate, pa.int32())}
+    text = pa.array(ratings.text[part.rows])
     candidates = keys | {
         "text_id": pa.array(ratings.text_ids).take(text),
         "text": pa.array(ratings.texts).take(text),
-        "logprob": pa.nulls(len(rows), pa.float64()),
-        "finish_reason": pa.repeat("human", len(rows)),
-        "policy": pa.repeat("human", len(rows)),
-        "seed": np.zeros(len(rows), dtype=np.int64),
+        "logprob": pa.nulls(count, pa.float64()),
+        "finish_reason": pa.repeat("human", count),
+        "policy": pa.repeat("human", count),
+        "seed": np.zeros(count, dtype=np.int64),
     }
-    utilities = keys | {"metric": pa.repeat("rating", len(rows)), "utility": ratings.rating[rows]}
+    utilities = keys | {"metric": pa.repeat("rating", count), "utility": ratings.rating[part.rows]}
     return (
         pa.table(queries, schema=QUERIES),
         pa.table(candidates, schema=CANDIDATES),

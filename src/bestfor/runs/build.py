@@ -16,9 +16,7 @@ from bestfor.runs.config import JudgeTable, PolicyTable, RunConfig, WorldTable
 from bestfor.runs.prompts import Prompting
 from bestfor.runs.sampling import SamplingSettings
 from bestfor.runs.sources import world_of
-
-RATING = "rating"
-"""The metric of runs on ratings: what people said."""
+from bestfor.runs.workspace import RATING
 
 
 def sampling_of(config: RunConfig, prompting: Prompting) -> SamplingSettings:

@@ -22,7 +22,7 @@ from bestfor.pool import CandidatePool, content_hash
 from bestfor.rewards import RewardModel, kind_class, load
 from bestfor.runs.build import metric_names, metrics_of, prompting_of, sampling_of
 from bestfor.runs.config import FeedbackTable, PolicyTable, RewardTable, RunConfig
-from bestfor.runs.joins import build_examples, build_history, scorer, with_utilities
+from bestfor.runs.joins import build_history, build_parts, scorer
 from bestfor.runs.measuring import Measuring, measure
 from bestfor.runs.prompts import build_prompts
 from bestfor.runs.sampling import Chunk, plan, sample_owed
@@ -33,8 +33,11 @@ from bestfor.version import __version__
 FOLDER = "feedback"
 
 
-def sample_with_feedback(config: RunConfig, data: Dataset, steps: Steps) -> None:
+def sample_with_feedback(config: RunConfig, data: Dataset, steps: Steps) -> str:
     """Sample what is owed of a run with ``[policy] kind = "feedback"``, and write the table of queries.
+
+    Returns:
+        The pool's hash.
 
     Raises:
         InputError: nobody has a labelled candidate, or the model compares candidates with each other.
@@ -67,6 +70,7 @@ def sample_with_feedback(config: RunConfig, data: Dataset, steps: Steps) -> None
         sample_owed(policy, test, pool, config.seed, tell=tell)
         for note in policy.notes:
             tell(f"policy: {note}")
+    return pool.digest
 
 
 def _tables(config: RunConfig) -> tuple[PolicyTable, FeedbackTable]:
@@ -88,8 +92,7 @@ def _fit(
 
     def work() -> None:
         utilities = schema.read(folder / "utilities.parquet", schema.UTILITIES)
-        history = build_history(data.histories, queries)
-        examples = with_utilities(build_examples(queries, candidates, utilities, "fit", history))
+        examples = build_parts(queries, candidates, utilities, build_history(data.histories, queries)).fit
         if len(examples) == 0:
             raise InputError(str(steps.folder), "no labelled candidates to fit on", "at least one")
         model = kind_class(spec.kind)(cache=cache, **spec.options)

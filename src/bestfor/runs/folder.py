@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import pyarrow.compute as pc
 import tomli_w
 
 from bestfor.data import schema
+from bestfor.data.parts import CandidateParts
 from bestfor.data.split import Dataset
+from bestfor.diagnostics.result import DiagnosisResult
 from bestfor.errors import InputError
 from bestfor.files import write_text
 from bestfor.pool import CandidatePool
@@ -64,19 +67,53 @@ def load_diagnosis(folder: str | Path) -> dict[str, Any]:
     return diagnosis
 
 
-def write_report(folder: str | Path) -> Path:
+Candidate = tuple[str, int]
+"""A query's id and the candidate's index."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Texts and inputs that a page shows beside its figures.
+
+    Attributes:
+        texts: of some candidates.
+        inputs: of their queries.
+    """
+
+    texts: Mapping[Candidate, str] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+    def joined(self, parts: CandidateParts, wanted: Collection[Candidate]) -> Shown:
+        """Add some candidates of coded ones."""
+        test = parts.test
+        place = {query: code for code, query in enumerate(test.queries)}
+        asked = np.isin(test.query, [place[query] for query, _ in wanted if query in place])
+        texts, inputs = dict(self.texts), dict(self.inputs)
+        for row in np.flatnonzero(asked).tolist():
+            query = int(test.query[row])
+            one = test.queries[query], int(test.candidate[row])
+            if one in wanted:
+                texts[one], inputs[one[0]] = test.texts[test.text[row]], test.inputs[query]
+        return Shown(texts, inputs)
+
+
+def write_report(folder: str | Path, diagnosis: Mapping[str, Any] | None = None, shown: Shown | None = None) -> Path:
     """Write ``report.html`` of a run, with the texts of its most suspicious queries.
+
+    Args:
+        folder: the run's.
+        diagnosis: its diagnosis; read where None.
+        shown: texts that are known; the others are read from the pools.
 
     Returns:
         The page's path.
     """
-    folder = Path(folder)
-    diagnosis = load_diagnosis(folder)
+    folder, shown = Path(folder), shown or Shown()
+    diagnosis = load_diagnosis(folder) if diagnosis is None else diagnosis
     wanted = _suspects(diagnosis)
-    texts: dict[tuple[str, int], str] = {}
-    inputs: dict[str, str] = {}
+    texts, inputs = dict(shown.texts), dict(shown.inputs)
     for part in [folder, *sorted(folder.glob("fold-*"))]:
-        if (part / "pool").is_dir() and wanted:
+        if (part / "pool").is_dir() and not wanted <= texts.keys():
             _collect(part, wanted, texts, inputs)
     page = folder / "report.html"
     write_html(page, diagnosis, texts=texts, inputs=inputs)
@@ -90,7 +127,13 @@ def write_picture(path: Path, diagnosis: Mapping[str, Any], model: str | None = 
     save(path, diagnosis, model=model)
 
 
-def _suspects(diagnosis: Mapping[str, Any]) -> set[tuple[str, int]]:
+def suspects_of(diagnosis: DiagnosisResult) -> set[Candidate]:
+    """List the picks and the best candidates of the most suspicious queries."""
+    found = (suspect for model in diagnosis.models.values() for suspect in model.suspects)
+    return {(one.query, candidate) for one in found for candidate in (one.pick, one.best)}
+
+
+def _suspects(diagnosis: Mapping[str, Any]) -> set[Candidate]:
     suspects = [suspect for model in diagnosis["models"].values() for suspect in model.get("suspects", [])]
     return {(suspect["query"], suspect[role]) for suspect in suspects for role in ("pick", "best")}
 

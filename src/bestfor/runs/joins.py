@@ -1,14 +1,16 @@
-"""Join the tables of a run into the arrays that reward models and the diagnosis take, and rewards back into a table.
+"""Code the tables of a run as the arrays that reward models and the diagnosis take, and write rewards as a table.
 
-Candidates are the candidates of one split with their utilities, in the order (query, candidate); history is what users
-wrote, as far as each query may see it. :func:`scorer` does the same for a few prompts and texts at hand, for policies
-that ask a fitted model.
+All candidates are coded once, in the order (query, candidate), with their utilities; the fit part and the test part are
+taken from that, and what models predict is an array aligned with the test part. History is what users wrote, as far as
+each query may see it. :func:`scorer` codes a few prompts and texts at hand, for policies that ask a fitted model.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,13 +19,15 @@ import pyarrow.compute as pc
 
 from bestfor.data import schema
 from bestfor.data.candidates import Candidates, History
+from bestfor.data.parts import CandidateParts, Split, coded_ids
 from bestfor.data.text import collapse_spaces
+from bestfor.diagnostics import Diagnosis, Reward, Settings, diagnose_arrays
 from bestfor.errors import InputError
 from bestfor.policies.base import Prompt
 from bestfor.policies.feedback import Score
 from bestfor.rewards import RewardModel
 from bestfor.runs.prompts import slices_by_user
-from bestfor.types import FloatArray, IntArray, RewardEstimate
+from bestfor.types import FloatArray, IntArray, RewardEstimate, Scale
 
 
 def scorer(model: RewardModel, queries: pa.Table, history: History | None = None) -> Score:
@@ -59,58 +63,70 @@ def scorer(model: RewardModel, queries: pa.Table, history: History | None = None
     return score
 
 
-def build_examples(
-    queries: pa.Table,
-    candidates: pa.Table,
-    utilities: pa.Table | None,
-    split: str,
-    history: History | None = None,
-) -> Candidates:
-    """Join the candidates of one split with their utilities.
+def build_parts(
+    queries: pa.Table, candidates: pa.Table, utilities: pa.Table | None, history: History | None = None
+) -> CandidateParts:
+    """Code the candidates of a run's tables, each once, with their utilities.
 
     Args:
         queries: QUERIES table.
-        candidates: CANDIDATES table.
+        candidates: CANDIDATES table, in any order; those of other queries are left out.
         utilities: UTILITIES table of one metric, or None where utilities are unknown (NaN).
-        split: ``"fit"`` or ``"test"``.
         history: what the users wrote, see :func:`build_history`.
 
     Returns:
-        Rows sorted by (query, candidate); vocabularies in the order of the tables.
+        Rows sorted by (query, candidate), queries in the order of their table.
     """
-    queries = queries.filter(pc.equal(queries["split"], split))  # pyright: ignore[reportAttributeAccessIssue]
     query = _codes(candidates["query_id"], queries["query_id"])
-    kept = np.flatnonzero(query >= 0)
-    number = candidates["candidate"].to_numpy()[kept].astype(np.int64)
-    order = np.lexsort((number, query[kept]))
-    rows, number = kept[order], number[order]
-    candidates, query = candidates.take(pa.array(rows)), query[rows]
+    number = candidates["candidate"].to_numpy().astype(np.int64)
+    order = np.lexsort((number, query))
+    order = order[np.searchsorted(query[order], 0) :]
     users = pc.unique(queries["user_id"])  # pyright: ignore[reportAttributeAccessIssue]
-    user_of_query = _codes(queries["user_id"], users)
+    owner = _codes(queries["user_id"], users)
     texts, text = _dictionary(candidates["text"])
+    text_ids, text_id = _dictionary(candidates["text_id"])
     logprob = candidates["logprob"].cast(pa.float64()).to_numpy(zero_copy_only=False)
-    utility = np.full(len(rows), np.nan)
+    query, number = query[order], number[order]
+    utility = np.full(len(order), np.nan)
     if utilities is not None:
-        utility = _lookup(queries["query_id"], utilities, "utility", query, number)
-    return Candidates(
+        utility = _utilities(queries, candidates, utilities, (order, query, number))
+    whole = Candidates(
         users=tuple(users.to_pylist()),
         queries=tuple(queries["query_id"].to_pylist()),
         inputs=tuple(queries["input"].to_pylist()),
         texts=texts,
-        user=user_of_query[query],
+        user=owner[query],
         query=query,
-        text=text,
+        text=text[order],
         candidate=number,
         utility=utility,
-        logprob=np.asarray(logprob, dtype=np.float64),
+        logprob=np.asarray(logprob[order], dtype=np.float64),
         history=history,
     )
+    tested = pc.equal(queries["split"], "test")  # pyright: ignore[reportAttributeAccessIssue]
+    return CandidateParts(whole, owner, tested.to_numpy().astype(np.bool_), text_ids, text_id[order])
 
 
-def with_utilities(examples: Candidates) -> Candidates:
-    """Leave out rows without a utility: a judge, for one, may have nothing to say about some."""
-    known = np.isfinite(examples.utility)
-    return examples if known.all() else examples.take(known)
+def _utilities(
+    queries: pa.Table, candidates: pa.Table, utilities: pa.Table, rows: tuple[IntArray, IntArray, IntArray]
+) -> FloatArray:
+    """Find the utility of each coded row; tables of one pool name the same candidates in the same order."""
+    order, query, number = rows
+    keys = ["query_id", "candidate"]
+    if utilities.num_rows == candidates.num_rows and all(utilities[key].equals(candidates[key]) for key in keys):
+        return np.asarray(utilities["utility"].to_numpy()[order], dtype=np.float64)
+    return _lookup(queries["query_id"], utilities, "utility", query, number)
+
+
+def build_examples(
+    queries: pa.Table,
+    candidates: pa.Table,
+    utilities: pa.Table | None,
+    split: Split,
+    history: History | None = None,
+) -> Candidates:
+    """Join the candidates of one split with their utilities; see :func:`build_parts`."""
+    return build_parts(queries, candidates, utilities, history).part(split)
 
 
 def build_history(histories: pa.Table, queries: pa.Table) -> History | None:
@@ -202,66 +218,93 @@ def _count_seen(query: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) ->
 
 
 @dataclass(frozen=True)
-class JoinedRows:
-    """Rows of the test candidates, as the diagnosis takes them: (n,) arrays.
+class Predicted:
+    """Rewards of the test part by one model, and what it noted.
 
     Attributes:
-        user: user ids.
-        query: query ids.
-        text: text ids (what users share).
-        candidate: index within the query.
-        utility: the primary metric.
-        rewards: predicted means by model.
-        stds: predicted standard deviations of the models that have any.
+        reward: mean, standard deviation where there is one, and scale; a row of the test part each.
+        notes: plain sentences of the model.
     """
 
-    user: np.ndarray
-    query: np.ndarray
-    text: np.ndarray
-    candidate: IntArray
-    utility: FloatArray
-    rewards: Mapping[str, FloatArray]
-    stds: Mapping[str, FloatArray]
+    reward: Reward
+    notes: tuple[str, ...] = ()
 
 
-def build_rows(
-    queries: pa.Table, candidates: pa.Table, utilities: pa.Table, rewards: Mapping[str, pa.Table]
-) -> JoinedRows:
-    """Join the test part: candidates, utilities and every model's rewards.
+def predict_test(parts: CandidateParts, model: RewardModel) -> Predicted:
+    """Predict the rewards of the test part, whose utilities the model does not see."""
+    estimate = model.predict(parts.test)
+    return Predicted(Reward(estimate.mean, model.scale, estimate.std), tuple(model.notes))
+
+
+def write_rewards(path: Path, test: Candidates, label: str, predicted: Predicted) -> None:
+    """Write predictions as a table of schema ``REWARDS``, with the scale and the notes beside it."""
+    metadata = {"scale": predicted.reward.scale, "notes": json.dumps(predicted.notes, ensure_ascii=False)}
+    estimate = RewardEstimate(predicted.reward.mean, predicted.reward.std)
+    schema.write(rewards_table(test, label, estimate), path, metadata)
+
+
+def read_rewards(path: Path, test: Candidates) -> Predicted:
+    """Read predictions back, a row of the test part each.
+
+    A table that :func:`write_rewards` left has the part's order and is taken as it is; rows of another one are found by
+    query and candidate, NaN where there is none.
 
     Raises:
-        InputError: no test candidates, or none with a utility or with a model's reward; where some have none they are
-            NaN, and the diagnosis counts them as dropped.
+        InputError: no such file, or a damaged one.
     """
-    examples = build_examples(queries, candidates, utilities, "test")
-    if len(examples) == 0:
+    table, stored = schema.read(path, schema.REWARDS), schema.read_metadata(path)
+    mean, std = align_rewards(table, test)
+    scale: Scale = "utility" if stored.get("scale") == "utility" else "arbitrary"
+    return Predicted(Reward(mean, scale, std), tuple(json.loads(stored.get("notes", "[]"))))
+
+
+def align_rewards(table: pa.Table, test: Candidates) -> tuple[FloatArray, FloatArray | None]:
+    """Bring means and standard deviations into the order of some candidates; no deviations where all are null."""
+    deviations = table["std"].null_count < table.num_rows
+    names = pa.array(test.queries, pa.string())
+    if table.num_rows == len(test) and np.array_equal(table["candidate"].to_numpy(), test.candidate):
+        ids = pa.chunked_array([names.take(pa.array(test.query))])
+        if ids.equals(table["query_id"]):
+            mean, std = (table[name].to_numpy().astype(np.float64) for name in ("mean", "std"))
+            return mean, std if deviations else None
+    column, known = pa.chunked_array([names]), (test.query, test.candidate)
+    mean = _lookup(column, table, "mean", *known)
+    return mean, _lookup(column, table, "std", *known) if deviations else None
+
+
+def diagnose_parts(
+    parts: CandidateParts, predicted: Mapping[str, Predicted], settings: Settings, *, shared_texts: bool
+) -> Diagnosis:
+    """Diagnose reward models on the test part.
+
+    Args:
+        parts: with the primary metric's utilities.
+        predicted: by model, aligned with the test part.
+        settings: where curves are drawn, how means and intervals are taken.
+        shared_texts: whether users share texts, so that intervals count them as random too.
+
+    Raises:
+        InputError: no test candidates, or none with a utility or with a model's reward; where some have none the
+            diagnosis counts them as dropped. An N larger than every pool.
+    """
+    test, utility = parts.test, parts.test_utility
+    if len(test) == 0:
         raise InputError("the pool", "no candidates of test queries", "at least one")
-    if np.isnan(examples.utility).all():
+    if np.isnan(utility).all():
         raise InputError("the utilities", "none for the test candidates", "one for each")
-    names = pa.chunked_array([pa.array(examples.queries)])
-    predicted = {
-        model: _lookup(names, table, "mean", examples.query, examples.candidate) for model, table in rewards.items()
-    }
-    stds = {
-        model: _lookup(names, table, "std", examples.query, examples.candidate)
-        for model, table in rewards.items()
-        if table["std"].null_count < table.num_rows
-    }
-    for model, values in predicted.items():
-        if np.isnan(values).all():
+    for model, one in predicted.items():
+        if np.isnan(one.reward.mean).all():
             raise InputError(f"the rewards of '{model}'", "none for the test candidates", "at least one")
-    known = _codes(candidates["query_id"], names)
-    kept = np.flatnonzero(known >= 0)
-    order = np.lexsort((candidates["candidate"].to_numpy()[kept], known[kept]))
-    text_id = np.array(candidates["text_id"].to_pylist(), dtype=object)[kept[order]]
-    return JoinedRows(
-        user=np.array(examples.users, dtype=object)[examples.user],
-        query=np.array(examples.queries, dtype=object)[examples.query],
-        text=text_id,
-        candidate=examples.candidate,
-        utility=examples.utility,
-        rewards=predicted,
-        stds=stds,
+    asked, query = np.unique(test.query, return_inverse=True)
+    owners, user = np.unique(test.user, return_inverse=True)
+    return diagnose_arrays(
+        coded_ids([test.users[code] for code in owners.tolist()], user),
+        coded_ids([test.queries[code] for code in asked.tolist()], query),
+        utility,
+        {name: one.reward for name, one in predicted.items()},
+        settings,
+        text=parts.test_text_ids if shared_texts else None,
+        candidate=test.candidate,
     )
 
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from bestfor.data.sources.own import load_ratings
 from bestfor.data.sources.polis import load_polis
-from bestfor.data.split import Dataset, SplitConfig, split_ratings
+from bestfor.data.split import Dataset, Ratings, SplitConfig, split_ratings
 from bestfor.data.world import World, build
 from bestfor.errors import InputError
 from bestfor.runs.config import (
@@ -34,20 +34,37 @@ from bestfor.runs.prompts import count_labelled, items_by_user
 from bestfor.runs.steps import digest
 
 
-def load_dataset(config: RunConfig) -> Dataset:
+def load_dataset(config: RunConfig, ratings: Ratings | None = None) -> Dataset:
     """Read a run's data and, for ratings, split them.
+
+    Args:
+        config: the run, of one fold.
+        ratings: its source, where that is read already.
 
     Raises:
         InputError: bad data (file, row and column are named), or nobody is eligible.
     """
-    data = config.data
-    if not isinstance(data, PolisTable | RatingsTable):
+    if config.door == "histories":
         return histories_dataset(config)
-    ratings = load_polis(data.path) if isinstance(data, PolisTable) else load_ratings(data.path, data.columns)
     split = config.split
     if split.fold == "all":
         raise InputError("[split] fold", "'all'", "one fold at this point")
+    ratings = read_ratings(config) if ratings is None else ratings
     return split_ratings(ratings, SplitConfig(split.by, split.fold, split.min_fit, split.min_test))
+
+
+def read_ratings(config: RunConfig) -> Ratings:
+    """Read a run's source of ratings.
+
+    Raises:
+        InputError: bad data (file, row and column are named), or a source of histories.
+    """
+    data = config.data
+    if isinstance(data, PolisTable):
+        return load_polis(data.path)
+    if isinstance(data, RatingsTable):
+        return load_ratings(data.path, data.columns)
+    raise InputError("[data] source", f"'{data.source}'", "one that holds ratings")
 
 
 def histories_dataset(config: RunConfig) -> Dataset:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +13,24 @@ import pyarrow as pa
 
 from bestfor.data import schema
 from bestfor.data.candidates import Candidates
+from bestfor.data.parts import CandidateParts, Split
 from bestfor.data.sources.benchmarks import TASKS
 from bestfor.data.sources.own import load_ratings
 from bestfor.data.sources.polis import load_polis
 from bestfor.data.split import Dataset, Ratings
-from bestfor.diagnostics import Diagnosis, Reward, Settings, diagnose_arrays
+from bestfor.diagnostics import Diagnosis, Settings
 from bestfor.errors import InputError, nearest
-from bestfor.files import write_json
+from bestfor.files import hash_file, write_json
 from bestfor.metrics import Metric, make_metric
 from bestfor.policies.base import Policy
 from bestfor.pool import CandidatePool
 from bestfor.rewards import RewardModel
 from bestfor.runs.build import instruction_of
 from bestfor.runs.config import DATA, Data, PolisTable, RatingsTable
-from bestfor.runs.folder import check_same_data
-from bestfor.runs.joins import build_examples, build_history, build_rows, rewards_table, with_utilities
-from bestfor.runs.measuring import measure_pool
 from bestfor.runs.sampling import SamplingSettings
-from bestfor.runs.sampling import generate as sample
 from bestfor.runs.sources import dataset_of
+from bestfor.runs.workspace import Workspace
 from bestfor.validation import WrongKey, validated
-from bestfor.version import __version__
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,11 @@ class Generated:
         """The candidates."""
         return CandidatePool(self.folder / "pool")
 
-    def examples(self, split: str = "fit", metric: str | None = None) -> Candidates:
+    @cached_property
+    def _workspace(self) -> Workspace:
+        return Workspace(self.data, self.folder)
+
+    def examples(self, split: Split = "fit", metric: str | None = None) -> Candidates:
         """Candidates of one split as reward models take them, with their utilities.
 
         Those of the fit part that have none (a judge may have nothing to say about some) are left out; in the test part
@@ -67,9 +69,8 @@ class Generated:
         Raises:
             InputError: the metric is not measured, or there are several and none is named.
         """
-        history = build_history(self.data.histories, self.queries)
-        examples = build_examples(self.queries, self.pool.scan(), self._utilities(metric), split, history)
-        return with_utilities(examples) if split == "fit" else examples
+        parts = self._parts(metric)
+        return parts.fit if split == "fit" else parts.part("test")
 
     def diagnose(
         self,
@@ -81,6 +82,9 @@ class Generated:
     ) -> Diagnosis:
         """Diagnose fitted reward models on the test queries; they see no utility.
 
+        The models, their rewards and the diagnosis are written into the folder, where :func:`bestfor.load_run` finds
+        them.
+
         Args:
             models: one, or several by name.
             n: where curves are drawn; powers of two by default.
@@ -88,22 +92,29 @@ class Generated:
             settings: how means and intervals are taken.
 
         Raises:
-            InputError: as :meth:`examples`; or an N larger than every pool.
+            InputError: as :meth:`examples`; a name that no file can have, or an N larger than every pool.
         """
         named = dict(models) if isinstance(models, Mapping) else {type(models).__name__.lower(): models}
-        candidates, utilities = self.pool.scan(), self._utilities(metric)
-        history = build_history(self.data.histories, self.queries)
-        blind = build_examples(self.queries, candidates, None, "test", history)
-        tables = {name: rewards_table(blind, name, model.predict(blind)) for name, model in named.items()}
-        rows = build_rows(self.queries, candidates, utilities, tables)
-        signature = {"version": __version__, "data": self.data.signature, "pool": self.pool.digest, "rule": "argmax"}
-        settings = replace(settings or Settings(), signature=signature, name=self.data.name)
-        rewards = {name: Reward(mean, named[name].scale, rows.stds.get(name)) for name, mean in rows.rewards.items()}
+        for name in named:
+            if not name.strip(".") or Path(name).name != name or "\\" in name:
+                raise InputError("models", f"the name {name!r}", "one that a file can have")
+        parts, workspace = self._parts(metric), self._workspace
+        for name, model in named.items():
+            workspace.predict(parts, name, model)
+            workspace.save(name, model)
+        settings = replace(settings or Settings(), name=self.data.name)
         settings = replace(settings, n=tuple(n)) if n is not None else settings
-        found = diagnose_arrays(rows.user, rows.query, rows.utility, rewards, settings, candidate=rows.candidate)
-        return found.with_notes({name: (*model.notes, *self.data.notes) for name, model in named.items()})
+        signature = {"pool": self.pool.digest, "rule": "argmax"}
+        found = workspace.diagnose(parts, list(named), settings, signature)
+        write_json(self.folder / "diagnosis.json", found.to_dict(), sync=False)
+        return found
 
-    def _utilities(self, metric: str | None) -> pa.Table:
+    def _parts(self, metric: str | None) -> CandidateParts:
+        metric = self._metric(metric)
+        path = self.folder / "utilities" / f"{metric}.parquet"
+        return self._workspace.parts(metric, f"{self.pool.digest} {hash_file(path)}")
+
+    def _metric(self, metric: str | None) -> str:
         folder = self.folder / "utilities"
         known = sorted(path.stem for path in folder.glob("*.parquet"))
         if metric is None and len(known) == 1:
@@ -112,7 +123,7 @@ class Generated:
             found = "nothing measured" if not known else f"metric '{metric}'" if metric else "several metrics"
             expected = nearest(str(metric), known) if known else "measure(...) first"
             raise InputError(str(folder), found, expected)
-        return schema.read(folder / f"{metric}.parquet", schema.UTILITIES)
+        return metric
 
 
 def load(source: str, path: str | Path | None = None, **options: Any) -> Dataset | Ratings:  # noqa: ANN401 - the source's own
@@ -170,19 +181,16 @@ def generate(
         InputError: a folder that holds other data, or what the policy needs is not there.
         BestforError: a server did not give all candidates; what came is kept.
     """
-    folder = Path(out)
-    check_same_data(folder, data)
+    workspace = Workspace(data, Path(out))
     sampling = sampling or SamplingSettings()
     if not sampling.prompting.instruction and not sampling.prompting.published:
         prompting = replace(sampling.prompting, instruction=instruction_of(data))
         sampling = replace(sampling, prompting=prompting)
     sampling = sampling if n is None else replace(sampling, n=n)
-    schema.write(data.histories, folder / "histories.parquet")
-    write_json(folder / "signature.json", {"data": data.signature, "version": __version__}, sync=False)
-    pool = CandidatePool(folder / "pool")
-    queries = sample(policy, data.histories, data.queries, pool, sampling, progress=progress)
-    schema.write(queries, folder / "queries.parquet")
-    return Generated(data, queries, folder)
+    workspace.write_data()
+    workspace.sample(policy, sampling, progress=progress)
+    queries = schema.read(workspace.folder / "queries.parquet", schema.QUERIES)
+    return Generated(data, queries, workspace.folder)
 
 
 def measure(
@@ -205,7 +213,9 @@ def measure(
         metric = TASKS[generated.data.task].metric if generated.data.task else "rougeL"
     given = [metric] if isinstance(metric, str) or not isinstance(metric, Sequence) else list(metric)
     metrics = [make_metric(one) if isinstance(one, str) else one for one in given]
-    paths = measure_pool(generated.pool, generated.queries, metrics, generated.folder / "utilities", workers=workers)
+    workspace = Workspace(generated.data, generated.folder)
+    workspace.measure(workspace.write_data(), metrics, workers)
+    paths = [generated.folder / "utilities" / f"{one.name}.parquet" for one in metrics]
     splits = dict(zip(generated.queries["query_id"].to_pylist(), generated.queries["split"].to_pylist(), strict=True))
     found: dict[str, dict[str, float]] = {}
     for path in paths:

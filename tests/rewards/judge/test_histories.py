@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from bestfor.data import schema
 from bestfor.data.candidates import History
 from bestfor.runs.config import parse_config
 from bestfor.runs.joins import build_history
@@ -76,7 +77,7 @@ def test_fit_queries_are_not_judged_by_what_answers_them(door, tmp_path):
     stages.sample()
     spec = stages.config.reward[0]
     stages.fit(spec)
-    labelled = stages._labelled
+    labelled = stages.parts().fit
     from bestfor.rewards import load
 
     model = load(tmp_path / "out" / "models" / "judge")
@@ -93,7 +94,7 @@ def test_what_every_test_query_sees(door, tmp_path):
     config, _ = door
     stages = next(folds(config(), tmp_path / "out", lambda line: None))
     stages.sample()
-    history = build_history(stages.data.histories, stages.tables().queries)
+    history = build_history(stages.data.histories, schema.read(stages.folder / "queries.parquet", schema.QUERIES))
     assert history.tested == {"ann": 4, "bob": 3}
     assert history.before_tests("ann") == history.before("ann", "q2")
     assert history.before_tests("zoe") == ()
