@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from bestfor import types
+from bestfor.cli._logs import diagnose_log, refuse
 from bestfor.cli._output import print_diagnosis, print_json, tell, writable
 from bestfor.errors import InputError
 
@@ -53,6 +54,27 @@ Rule = Annotated[
         "epsilon:SHARE, cap:C or first:C; repeat it for several.",
     ),
 ]
+Shown = Annotated[
+    str | None,
+    typer.Option(
+        help="Column that marks the shown answer of each query: the table is a log, and only that row's utility "
+        "is known (with --chance).",
+        show_default=False,
+    ),
+]
+Chance = Annotated[
+    str | None,
+    typer.Option(
+        help="Column of the chances with which the logger would have shown each candidate.", show_default=False
+    ),
+]
+Answered = Annotated[
+    str | None,
+    typer.Option(
+        help="Column with the chance that such a shown answer gets an outcome, where silence is modelled.",
+        show_default=False,
+    ),
+]
 Out = Annotated[Path | None, typer.Option(help="Write a report page here.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the diagnosis as JSON.")]
 
@@ -73,6 +95,9 @@ def diagnose(
     interval: Interval = "t",
     seed: Seed = 0,
     rule: Rule = None,
+    shown: Shown = None,
+    chance: Chance = None,
+    answered: Answered = None,
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
@@ -81,6 +106,7 @@ def diagnose(
     For example: bestfor diagnose scores.csv --reward judge --reward personal --out report.html
     """
     from bestfor.diagnostics import Settings
+    from bestfor.runs.logs import LogColumns
     from bestfor.runs.table import TableColumns, diagnose_table, parse_n
 
     if os.path.isdir(table):  # unlike Path.is_dir, no error for a name that cannot be one
@@ -88,6 +114,11 @@ def diagnose(
     if out is not None:
         writable(out, keep=table)
     rewards = tuple(reward or ["reward"])
+    if shown is not None or chance is not None:
+        refuse({"--text": text, "--candidate": candidate, "--std": std, "--rule": rule, "--out": out})
+        logged = LogColumns(user, query, rewards, shown or "shown", chance or "chance", utility, answered)
+        diagnose_log(table, logged, Settings(parse_n(n), averaging=averaging, level=level), as_json=as_json)
+        return
     columns = TableColumns(user, query, rewards, utility, text, candidate, _stds(rewards, std or []))
     rules = tuple(rule or ())
     settings = Settings(parse_n(n), averaging=averaging, level=level, interval=interval, seed=seed, rules=rules)

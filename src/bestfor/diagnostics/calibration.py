@@ -341,7 +341,7 @@ class PredictionSums:
 
     @property
     def inside(self) -> FloatArray:
-        """How many lie inside the interval of each level, shape (R, levels)."""
+        """Counts inside the interval of each level, shape (R, levels)."""
         return self.matrix[:, _PLAIN : _PLAIN + len(LEVELS)]
 
     @property
