@@ -46,22 +46,20 @@ def cut(user: np.ndarray, query: np.ndarray, reward: np.ndarray, utility: np.nda
     start = np.flatnonzero(np.r_[True, np.diff(query[order]) != 0])
     count = np.diff(np.r_[start, len(order)])
     rows = np.array([order[low : low + size] for low, n in zip(start, count, strict=True) if n >= size])
-    return user[rows[:, 0]], reward[rows], utility[rows]
+    return np.unique(user[rows[:, 0]], return_inverse=True)[1], reward[rows], utility[rows]
 
 
 def polis(folder: Path, size: int = 8) -> Pools:
     """Votes: each participant's are one pool."""
-    table = load_polis(folder).table
-    user = np.unique(table["user_id"].to_pylist(), return_inverse=True)[1]
-    text = np.unique(table["text_id"].to_pylist(), return_inverse=True)[1]
-    utility = table["rating"].to_numpy()
+    votes = load_polis(folder)
+    user, text, utility = votes.user, votes.text, votes.rating
     return cut(user, user, by_others(text, utility), utility, size)
 
 
 def headlines(path: Path) -> Pools:
     """Rankings: one pool for each person and article, utility 1 for the first and 0 for the last."""
     with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+        rows = [row for row in csv.DictReader(file) if row["rank"]]
     user = np.unique([row["participant"] for row in rows], return_inverse=True)[1]
     query = np.unique([f"{row['participant']}/{row['article']}" for row in rows], return_inverse=True)[1]
     text = np.unique([row["headline_id"] for row in rows], return_inverse=True)[1]
@@ -88,11 +86,13 @@ def repeat(source: Pools, logger: str, n: np.ndarray, draw: np.random.Generator)
     of = np.argsort(user, kind="stable")
     first = np.searchsorted(user[of], np.arange(user.max() + 2))
     rows = np.concatenate([of[first[one] : first[one + 1]] for one in people])
-    code = np.repeat(np.arange(len(people)), first[people + 1] - first[people])
+    pools_of = first[people + 1] - first[people]
+    code = np.repeat(np.arange(len(people)), pools_of)
     reward, utility = reward[rows], utility[rows]
     chance = chances(reward, logger)
     shown = (draw.random(len(rows))[:, None] > np.cumsum(chance, axis=1)).sum(axis=1).clip(max=chance.shape[1] - 1)
     size = np.full(len(rows), reward.shape[1])
+    code = np.unique(code, return_inverse=True)[1]
     pools = logged_pools(code, chance, size, shown, utility[np.arange(len(rows)), shown])
     gain = log_curve(pools, reward, n).gain
     return np.array([gain["dr"].value, gain["dr"].low, gain["dr"].high, gain["ips"].high - gain["ips"].low])

@@ -11,8 +11,9 @@ simulated normal, ordinal and skewed pools of 20 and 30 give instead of 1.)
 
 The distribution of zeta is left free (any mixture of points, Kiefer & Wolfowitz 1956). The interval of the share b
 below the threshold holds every b whose profile likelihood, over all mixtures with that share and over c, is within
-chi2(1) / 2 of the largest. It is wide where the data say little, as they must: with few candidates a correlation of
--.05 cannot be told from 0. Coverage: docs/results/verdicts.md.
+chi2(1) / 2 of the largest; where c = 0 fits clearly worse it is joined with the one of c = 0, since in rare successes
+k follows the reward and not the noise. It is wide where the data say little, as they must: with few candidates a
+correlation of -.05 cannot be told from 0. Coverage: docs/results/verdicts.md.
 """
 
 from __future__ import annotations
@@ -138,13 +139,24 @@ def negative_share(
     shrink = 1 / design_effect(posterior, weight, user)
     cells = _NoiseCells(cells.z, cells.base, cells.tails, cells.weight * shrink)
     kept = [one for one, fit in zip(_INFLATIONS, fits, strict=True) if fit[1] >= fits[best][1] - _PLAUSIBLE]
-    profile = _ShareLikelihood(cells, negative, tuple(cells.likelihood(points, one) for one in kept))
     share = float(mixture[negative].sum())
-    top = max(fits[best][1] * shrink, profile.at(share))
     cut = float(stats.chi2.ppf(level, 1)) / 2
-    low, high = (_edge(lambda b: top - profile.at(b) - cut, end, share) for end in (0.0, 1.0))
+    low, high = _interval(
+        _ShareLikelihood(cells, negative, tuple(cells.likelihood(points, c) for c in kept)), share, cut
+    )
+    if 0.0 not in kept:
+        plain = _ShareLikelihood(cells, negative, (cells.likelihood(points, 0.0),))
+        ends = _interval(plain, float(fits[0][0][negative].sum()), cut)
+        low, high = min(low, ends[0]), max(high, ends[1])
     visible = _visible(cells, inflation, points, negative, mixture, level)
     return NegativeShare(share, low, high, level, visible, inflation)
+
+
+def _interval(profile: _ShareLikelihood, share: float, cut: float) -> tuple[float, float]:
+    """Find the shares whose profile likelihood is within the cut of the largest, which is that of ``share``."""
+    top = profile.at(share)
+    low, high = (_edge(lambda b: top - profile.at(b) - cut, end, share) for end in (0.0, 1.0))
+    return low, high
 
 
 def design_effect(value: FloatArray, weight: FloatArray, user: IntArray) -> float:

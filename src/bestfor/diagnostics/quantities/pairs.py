@@ -1,0 +1,127 @@
+"""Predict the Best-of-N curve from pairs alone: a Gaussian copula between reward and utility.
+
+With the pool's own utility quantiles Q and Z_(N:N) the largest of N standard normals, e normal,
+
+    law_r(N) = E[ Q(Phi(r Z_(N:N) + sqrt(1 - r^2) e)) ] - mean U
+
+so one number r, which pairs give, predicts every N. Q is a step function (a pool's sorted utilities), so the mean is a
+sum: the k-th lowest of m candidates has the chance F(x_k) - F(x_k-1) with x_k = Phi^-1(k / m) and F the distribution
+function of r Z + sqrt(1 - r^2) e. Its draws are with replacement, so law(2) cannot exceed (1 - 1/m) times the oracle's
+gain at 2. Two forms: ``plain`` solves law_r(2) = gain(2) and has no root for good rewards in small pools; ``ratio``
+solves law_r(2) / law_1(2) = captured(2) and tells oracle(N) law_r(N) / law_1(N).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy import optimize, special
+
+from bestfor.types import FloatArray, IntArray
+
+LARGEST = 0.9999
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(800)
+_REACH = 9.0
+
+
+@dataclass(frozen=True)
+class PairLaw:
+    """Gains predicted from pairs; K values of N.
+
+    Attributes:
+        plain_r: correlation of the plain form; NaN where it has no root.
+        ratio_r: correlation of the ratio form, at most 1.
+        plain: shape (K,), gains over the pool mean by the plain form; NaN without a root.
+        ratio: shape (K,), gains by the ratio form.
+    """
+
+    plain_r: float
+    ratio_r: float
+    plain: FloatArray
+    ratio: FloatArray
+
+
+def copula_weights(m: int, n: int, r: float) -> FloatArray:
+    """Compute the chance of each candidate, by ascending utility, under the copula.
+
+    Args:
+        m: candidates in the pool.
+        n: candidates drawn.
+        r: correlation, between -1 and 1.
+
+    Returns:
+        Shape (m,), summing to 1.
+    """
+    return _copula_weights(int(m), int(n), round(float(r), 12))
+
+
+@lru_cache(maxsize=4096)
+def _copula_weights(m: int, n: int, r: float) -> FloatArray:
+    level: FloatArray = (np.arange(1, m) / m).astype(np.float64)
+    if abs(r) > LARGEST:
+        inner: FloatArray = level**n if r > 0 else 1 - (1 - level) ** n
+    else:
+        z = _NODES * _REACH
+        log_density = np.log(n) - z**2 / 2 - 0.5 * np.log(2 * np.pi) + (n - 1) * special.log_ndtr(z)
+        mass = _WEIGHTS * _REACH * np.exp(log_density)
+        inner = special.ndtr((special.ndtri(level)[:, None] - r * z) / np.sqrt(1 - r**2)) @ mass
+    return np.diff(np.concatenate([[0.0], inner, [1.0]]))
+
+
+def copula_gain(profiles: Mapping[int, FloatArray], n: int, r: float) -> float:
+    """Compute law_r(N).
+
+    Args:
+        profiles: pool size m -> shape (m,), the sum over pools of that size of weight x ascending utilities less the
+            pool's mean; the weights of all pools sum to 1.
+        n: candidates drawn.
+        r: correlation.
+    """
+    return sum(float(copula_weights(m, n, r) @ profile) for m, profile in profiles.items())
+
+
+def pair_law(
+    profiles: Mapping[int, FloatArray], n: IntArray, gain_of_two: float, oracle: Mapping[int, float]
+) -> PairLaw:
+    """Predict gains at every N from the gain at 2.
+
+    Args:
+        profiles: as for :func:`copula_gain`.
+        n: shape (K,).
+        gain_of_two: the exact gain of Best-of-2, which pairs give: half the mean of |U_a - U_b|, counted negative where
+            the reward orders the pair the other way round.
+        oracle: N -> the oracle's gain, for 2 and every one of ``n``.
+    """
+    solved = _solve(lambda r: copula_gain(profiles, 2, r) - gain_of_two)
+    captured = gain_of_two / oracle[2] if oracle[2] > 0 else float("nan")
+    top = copula_gain(profiles, 2, 1.0)
+    ratio_r = (
+        _solve(lambda r: copula_gain(profiles, 2, r) / top - captured) if top > 0 and np.isfinite(captured) else None
+    )
+    if ratio_r is None and np.isfinite(captured):
+        ratio_r = 1.0 if captured > 0 else -1.0
+    plain = [float("nan") if solved is None else copula_gain(profiles, one, solved) for one in n.tolist()]
+    return PairLaw(
+        plain_r=float("nan") if solved is None else solved,
+        ratio_r=float("nan") if ratio_r is None else ratio_r,
+        plain=np.array(plain),
+        ratio=np.array([_ratio(profiles, one, ratio_r, oracle[one]) for one in n.tolist()]),
+    )
+
+
+def _ratio(profiles: Mapping[int, FloatArray], n: int, r: float | None, oracle: float) -> float:
+    if n == 1:
+        return 0.0
+    top = copula_gain(profiles, n, 1.0)
+    return float("nan") if r is None or top <= 0 else oracle * copula_gain(profiles, n, r) / top
+
+
+def _solve(excess: Callable[[float], float]) -> float | None:
+    """Find the correlation where an increasing function of it is 0; None where there is none."""
+    low, high = float(excess(-1.0)), float(excess(1.0))
+    if not (low <= 0 <= high):
+        return None
+    return float(optimize.brentq(excess, -1.0, 1.0, xtol=1e-9))
