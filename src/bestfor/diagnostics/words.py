@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bestfor.diagnostics.cautions import one_user_decides, reward_is_utility
 from bestfor.diagnostics.evidence import ModelFacts
 from bestfor.diagnostics.quantities.mixture import FEWEST_QUERIES, SMALLEST_POOL
 from bestfor.types import Estimate
@@ -83,6 +84,8 @@ def findings(diagnosis: DiagnosisResult, name: str) -> tuple[str, ...]:
     model = diagnosis.models[name]
     troubles: tuple[Finding, ...] = (
         _one_user,
+        reward_is_utility,
+        one_user_decides,
         _no_headroom,
         _no_gain,
         _falls,

@@ -28,6 +28,7 @@ from bestfor.diagnostics.calibration import (
     calibration_from_sums,
     check_std,
 )
+from bestfor.diagnostics.cautions import lowered_n
 from bestfor.diagnostics.diagnose import Settings, choose_n, diagnose_blocks
 from bestfor.diagnostics.table.pools import Pools, pools_of
 from bestfor.diagnostics.table.rows import IN_RANGE, encode, largest_size, out_of_range, sort_rows
@@ -212,13 +213,17 @@ def diagnose_stream(batches: Batches, columns: TableColumns, *, scale: Scale, se
     with QueryBlocks(batches) as source:
         first = source.first_pass(lambda blocks: _check_blocks(blocks, columns, batches.where))
         drawn = choose_n(settings.n, first.sizes())
+        offered = choose_n(settings.n, np.concatenate(first.offered))
+        note = lowered_n(int(drawn[-1]), int(offered[-1]), first.rows - first.finite)
         first.counts.clear()
+        first.offered.clear()
 
         def pools() -> Iterator[Pools]:
             for block in source:
                 yield from _pools(block, columns, scale)
 
         found = diagnose_blocks(pools, drawn, first.rows - first.finite, settings)
+        found = found.with_notes({} if note is None else dict.fromkeys(found.models, (note,)))
         binnings = {name: look.binning() for name, look in first.looks.items()}
         return found.with_calibration(_calibrate(source, binnings, columns, settings.level) if binnings else {})
 
@@ -231,6 +236,7 @@ class _FirstPass:
         rows: how many.
         finite: with finite numbers.
         counts: finite rows of each query, block by block.
+        offered: all rows of each query, block by block.
         largest: a column's name -> the largest size of its finite numbers, the number itself, and its row.
         looks: a model's name -> what is known of its predicted standard deviations.
     """
@@ -238,6 +244,7 @@ class _FirstPass:
     rows: int = 0
     finite: int = 0
     counts: list[IntArray] = field(default_factory=list)
+    offered: list[IntArray] = field(default_factory=list)
     largest: dict[str, tuple[float, float, int]] = field(default_factory=dict)
     looks: dict[str, BinningPass] = field(default_factory=dict)
 
@@ -265,6 +272,7 @@ def _check_blocks(blocks: Iterable[QueryBlock], columns: TableColumns, where: st
         found.rows += len(finite)
         found.finite += int(finite.sum())
         found.counts.append(np.add.reduceat(finite, block.start))
+        found.offered.append(np.diff(np.r_[block.start, len(finite)]))
         _look_at_stds(block, columns, where, finite > 0, found.looks)
     if not found.rows:
         raise InputError(where, "no rows", "one row a candidate")

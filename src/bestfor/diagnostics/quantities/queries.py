@@ -302,7 +302,8 @@ class ModelQueries:
 
     Attributes:
         correlation: shape (Q,), Pearson's r between reward and utility, NaN where either is constant.
-        worse: shape (Q,), whether the candidate with the highest reward has less utility than the pool's mean.
+        worse: shape (Q,), whether the candidate with the highest reward (the mean of several that tie) has less
+            utility than the pool's mean.
     """
 
     correlation: FloatArray
@@ -354,8 +355,7 @@ def measure_queries(pools: Pools, n: IntArray, rules: Sequence[Rule] = ()) -> Qu
     models: dict[str, ModelQueries] = {}
     for name, reward in pools.rewards.items():
         r, statistics[name] = _model_statistics(pools, reward, shared, rules)
-        picked = pools.utility[np.arange(len(pools)), best_place(pools, reward)]
-        models[name] = ModelQueries(r, picked < shared.mean)
+        models[name] = ModelQueries(r, picked_utility(pools, reward) < shared.mean)
     return Queries(
         user=pools.user.astype(np.int32),
         user_ids=pools.user_ids,
@@ -453,9 +453,23 @@ def _model_statistics(
     )
 
 
+def _highest(pools: Pools, score: FloatArray) -> BoolArray:
+    """Mark the candidates that no other one surpasses, shape (Q, M)."""
+    known = np.where(pools.mask, score, -np.inf)
+    return pools.mask & (known == known.max(axis=1, keepdims=True))
+
+
+def picked_utility(pools: Pools, score: FloatArray) -> FloatArray:
+    """Compute the utility of the candidate with the highest score, the mean of those that tie; shape (Q,)."""
+    highest = _highest(pools, score)
+    return np.where(highest, pools.utility, 0.0).sum(axis=1) / highest.sum(axis=1)
+
+
 def best_place(pools: Pools, score: FloatArray) -> IntArray:
-    """Find the place of the highest score in each pool, the first of those that tie; shape (Q,)."""
-    return np.where(pools.mask, score, -np.inf).argmax(axis=1).astype(np.int64)
+    """Find the place of the highest score in each pool, of those that tie the most typical one; shape (Q,)."""
+    highest, typical = _highest(pools, score), picked_utility(pools, score)
+    away = np.where(highest, np.abs(pools.utility - typical[:, None]), np.inf)
+    return away.argmin(axis=1).astype(np.int64)
 
 
 def _sum_by_user(statistics: SumsByUser, user: IntArray, users: int) -> SumsByUser:

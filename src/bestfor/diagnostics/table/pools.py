@@ -127,7 +127,7 @@ def pools_from_rows(
         utility: what we truly care about.
         rewards: name of a model -> its rewards.
         text: ids, so that users who saw the same text are known.
-        candidate: integers; the order of the rows where None.
+        candidate: integers.
 
     Returns:
         The pools, sorted by user and query, each pool by candidate.

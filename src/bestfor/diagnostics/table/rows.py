@@ -64,6 +64,7 @@ class SortedRows:
         index: shape (K,), their candidates' indices.
         size: shape (Q,), kept rows of each query.
         start: shape (Q,), where each query begins in ``order``.
+        offered: shape (P,), rows of each query, of the P that have any, finite or not.
     """
 
     user: IntArray
@@ -79,6 +80,7 @@ class SortedRows:
     index: IntArray
     size: IntArray
     start: IntArray
+    offered: IntArray
 
     @property
     def not_finite(self) -> int:
@@ -124,7 +126,8 @@ def sort_rows(
         utility: shape (R,).
         rewards: name of a model -> its rewards, each of shape (R,); bare arrays are of arbitrary scale.
         text: shape (R,), ids of the texts.
-        candidate: shape (R,), integers that tell candidates of a query apart; the order of the rows where None.
+        candidate: shape (R,), integers that tell candidates of a query apart; where None they are numbered by utility,
+            rewards and text, so that nothing depends on the order of the rows.
         number: shape (R,), the rows' numbers in a larger table, for errors; 1 .. R where None.
 
     Returns:
@@ -143,7 +146,12 @@ def sort_rows(
     queries, query_names = encode("query", query)
     texts, text_names = (None, []) if text is None else encode("text", text)
     indices = None if candidate is None else _integers("candidate", candidate)
-    order, pool, index = _order(users * len(query_names) + queries, indices, number)
+    if indices is None:
+        content = [utilities, *(columns[name] for name in sorted(columns)), *([] if texts is None else [texts])]
+        order, pool, index = _order_by_content(users * len(query_names) + queries, content)
+    else:
+        order, pool, index = _order(users * len(query_names) + queries, indices, number)
+    offered = np.diff(np.r_[_starts(pool), len(pool)]).astype(np.int64)
     keep = _finite(utilities, *columns.values())[order]
     order, pool, index = order[keep], pool[keep], index[keep]
     start = _starts(pool)
@@ -161,6 +169,7 @@ def sort_rows(
         index=index,
         size=np.diff(np.r_[start, len(pool)]).astype(np.int64),
         start=start,
+        offered=offered,
     )
 
 
@@ -277,7 +286,7 @@ def _mean(reward: Reward | npt.ArrayLike) -> npt.ArrayLike:
 
 def _floats(where: str, values: npt.ArrayLike) -> FloatArray:
     try:
-        column = np.asarray(values, dtype=np.float64)
+        column = np.asarray(values, dtype=np.float64) + 0.0  # -0 becomes 0
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(where, str(error), "numbers") from error
     if column.ndim != 1:
@@ -302,17 +311,18 @@ def _check_lengths(columns: Mapping[str, Sequence[Any] | npt.NDArray[Any] | None
             raise InputError(name, f"{length} rows", f"{expected}, as many as utilities")
 
 
-def _order(key: IntArray, candidate: IntArray | None, number: IntArray | None) -> tuple[IntArray, IntArray, IntArray]:
-    """Sort rows by pool and candidate: their order, the sorted pool keys and the candidate indices."""
-    if candidate is None and (key[1:] >= key[:-1]).all():
-        order: IntArray = np.arange(len(key), dtype=np.int64)
-    else:
-        order = np.argsort(key, kind="stable") if candidate is None else np.lexsort((candidate, key))
+def _order_by_content(key: IntArray, content: Sequence[npt.NDArray[Any]]) -> tuple[IntArray, IntArray, IntArray]:
+    """Sort rows by pool and content: their order, the sorted pool keys and places in the pool."""
+    order = np.lexsort((*reversed(content), key))
     pool = key[order]
-    if candidate is None:
-        first = _starts(pool)
-        return order, pool, np.arange(len(pool)) - np.repeat(first, np.diff(np.r_[first, len(pool)]))
-    index = candidate[order]
+    first = _starts(pool)
+    return order, pool, np.arange(len(pool)) - np.repeat(first, np.diff(np.r_[first, len(pool)]))
+
+
+def _order(key: IntArray, candidate: IntArray, number: IntArray | None) -> tuple[IntArray, IntArray, IntArray]:
+    """Sort rows by pool and candidate: their order, the sorted pool keys and the candidate indices."""
+    order = np.lexsort((candidate, key))
+    pool, index = key[order], candidate[order]
     twice = np.flatnonzero((pool[1:] == pool[:-1]) & (index[1:] == index[:-1]))
     if len(twice):
         row = int(order[twice[0] + 1])

@@ -1,0 +1,83 @@
+"""Warn of data whose figures mislead whatever the model: leaks, one user who decides, rows that cost candidates.
+
+Each sentence says what was seen, what it does to the figures, and what to do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bestfor.types import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from bestfor.diagnostics.result import DiagnosisResult, ModelDiagnosis
+
+LEAK = 0.995
+"""A model that captures more of the headroom at every N than any real one could."""
+
+FEWEST_FOR_LEAK = 5
+"""Users with something to win, at least, before a perfect order is suspicious."""
+
+HALF = 0.5
+FEWEST_FOR_SHARE = 3
+
+
+def reward_is_utility(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
+    """Warn where the reward orders candidates as the utility does."""
+    shares = model.captured.value[diagnosis.n > 1]
+    known = int((model.per_user.headroom > 0).sum())
+    if not len(shares) or known < FEWEST_FOR_LEAK or not (shares >= LEAK).all():
+        return None
+    return (
+        f"The reward is the utility, or nearly: it captures {100 * float(shares.min()):.1f}% or more of the headroom "
+        "at every N. That is a leak or an oracle, not a prediction: check that the model did not see these utilities."
+    )
+
+
+def one_user_decides(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
+    """Warn where one user holds most of the queries that count alike, or makes most of the gain."""
+    table = model.per_user
+    users = len(table.user)
+    if users < FEWEST_FOR_SHARE:
+        return None
+    weight = _weights(diagnosis, table.queries)
+    heaviest = int(weight.argmax())
+    if weight[heaviest] > HALF:
+        return (
+            f"User '{table.user[heaviest]}' has {100 * weight[heaviest]:.0f}% of the queries, and all queries weigh "
+            "the same: the figures are about this user. Average per user (averaging = 'user'), or leave the user out."
+        )
+    parts = weight * table.gain
+    total, largest = float(parts.sum()), int(parts.argmax())
+    if total <= 0 or parts[largest] <= HALF * total:
+        return None
+    others = (total - float(parts[largest])) / (1 - float(weight[largest]))
+    return (
+        f"User '{table.user[largest]}' alone makes {100 * min(parts[largest] / total, 9.99):.0f}% of the gain: without "
+        f"this user it is {others:.3g} where it is {total:.3g}. Look at this user's queries before anything else."
+    )
+
+
+def _weights(diagnosis: DiagnosisResult, queries: IntArray) -> FloatArray:
+    if diagnosis.averaging == "query":
+        return queries / queries.sum()
+    return np.full(len(queries), 1 / len(queries))
+
+
+def lowered_n(without: int, offered: int, rows: int) -> str | None:
+    """Warn where rows that are not finite lower the largest N.
+
+    Args:
+        without: the largest N when these rows are left out.
+        offered: what it would be with them.
+        rows: how many they are.
+    """
+    if without >= offered:
+        return None
+    missing = "1 row has" if rows == 1 else f"{rows} rows have"
+    return (
+        f"{missing} no finite utility or no finite reward, and that lowers the largest N from {offered} to {without}. "
+        "Fill them in, or leave out the queries that they belong to."
+    )
