@@ -9,8 +9,15 @@ pytest.importorskip("alembic")
 
 from sqlalchemy import create_engine, make_url, text
 
-from bestfor.serving.journal import Journal, Label, LoggedAnswer
+from bestfor.serving.journal import Journal, Label, LoggedAnswer, database
 from support.postgres import postgres
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(request, monkeypatch):
+    """Nothing waits for the disk but in tests that are about it."""
+    if "disk" not in request.node.name:
+        monkeypatch.setattr(database, "SYNCHRONOUS", "OFF")
 
 
 @pytest.fixture(scope="session")

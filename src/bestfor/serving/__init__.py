@@ -12,11 +12,34 @@ from typing import TYPE_CHECKING, Any
 from bestfor.extras import require
 
 if TYPE_CHECKING:
-    from bestfor.serving.journal import Journal
+    from bestfor.serving.journal import Forgotten, Journal, JournalError, Learned
+    from bestfor.serving.labels import LabelScale, Said
+    from bestfor.serving.refit import Refitted
+    from bestfor.serving.service import ServedAnswer, Service
 
-_PLACES = {"Journal": "bestfor.serving.journal"}
+_PLACES = {
+    "Forgotten": "bestfor.serving.journal",
+    "Journal": "bestfor.serving.journal",
+    "JournalError": "bestfor.serving.journal",
+    "LabelScale": "bestfor.serving.labels",
+    "Learned": "bestfor.serving.journal",
+    "Refitted": "bestfor.serving.refit",
+    "Said": "bestfor.serving.labels",
+    "ServedAnswer": "bestfor.serving.service",
+    "Service": "bestfor.serving.service",
+}
 
-__all__ = ["Journal"]
+__all__ = [
+    "Forgotten",
+    "Journal",
+    "JournalError",
+    "LabelScale",
+    "Learned",
+    "Refitted",
+    "Said",
+    "ServedAnswer",
+    "Service",
+]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 (any of the names above)

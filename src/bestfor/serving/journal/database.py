@@ -16,6 +16,8 @@ from bestfor.serving.journal.records import JournalError
 from bestfor.serving.journal.tables import HEAD
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+SYNCHRONOUS = "FULL"
+"""When SQLite waits for the disk: at every commit. Tests that are not about durability switch it off."""
 WAIT = 30.0
 """Seconds that a writer waits for another process that is writing."""
 LOCK = 0x62657374666F72
@@ -73,7 +75,7 @@ def make_engine(url: URL, *, writes: bool) -> Engine:
 
     def connected(connection: Any, record: object) -> None:  # noqa: ANN401 - a connection of the driver
         connection.isolation_level = None  # the driver begins nothing by itself
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
+        for pragma in ("journal_mode = WAL", f"synchronous = {SYNCHRONOUS}", "secure_delete = ON"):
             connection.execute(f"PRAGMA {pragma}").close()
 
     def begun(connection: Connection) -> None:

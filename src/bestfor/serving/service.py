@@ -1,0 +1,508 @@
+"""Answer with the candidate that a person would pick, keep what they say, and learn from it at once.
+
+    answer = pick(rule, scores(person(model, labels of the journal), prompt, texts))
+
+The model is immutable and shared by all threads. A person is made of it and of the journal's labels when they are
+needed, and kept until the journal says that their labels have changed, in this process or another.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypedDict, Unpack
+
+import numpy as np
+
+from bestfor import rng
+from bestfor.data.labels import Labels
+from bestfor.encoders import Encoder
+from bestfor.errors import InputError, nearest
+from bestfor.rewards import RewardModel
+from bestfor.selection import Pick, Rule, named_rule, select
+from bestfor.serving import refit as refitting
+from bestfor.serving.base import ServedModel, open_model, scale_of
+from bestfor.serving.cache import RecentlyUsed
+from bestfor.serving.export import export_lines
+from bestfor.serving.holdings import folders_with
+from bestfor.serving.journal import Forgotten, Journal, Label, Learned, LoggedAnswer, Standing, check_id
+from bestfor.serving.labels import (
+    FindText,
+    LabelScale,
+    Said,
+    check_metric_of,
+    forget_texts,
+    hash_of,
+    read_said,
+    to_labels,
+)
+from bestfor.serving.names import model_name
+from bestfor.types import FloatArray, Scores, Served
+
+RECENT = 10_000
+"""Answers, and texts where the journal may not keep them, that a process remembers."""
+
+ONE_CHANCE = (
+    "rule '{rule}' shows one answer with chance 1, so that its log cannot say how another rule would have done; "
+    "explore=0.1 shows a random one in every tenth answer and logs the chances"
+)
+
+
+class ServiceOptions(TypedDict, total=False):
+    """Options of a service that few need.
+
+    Attributes:
+        scale: how labels are read as utilities; by default the scale of the labels of the model's run.
+        texts: ``keep``, or ``hash`` where a journal may not hold texts.
+        find_text: finds the text of a SHA-256 that this process does not remember, where ``texts`` is ``hash``.
+        persons: how many persons are kept in memory.
+        encoder: takes the place of the one that the model names.
+        cache: folder for embeddings; None keeps them in memory.
+        kinds: classes of one's own that the model may be of.
+    """
+
+    scale: LabelScale | None
+    texts: Literal["keep", "hash"]
+    find_text: FindText | None
+    persons: int
+    encoder: Encoder | None
+    cache: Path | None
+    kinds: Sequence[type[RewardModel]]
+
+
+@dataclass(frozen=True)
+class ServedAnswer:
+    """An answer for a person.
+
+    Attributes:
+        id: names it in what is said about it.
+        text: the candidate that was picked.
+        index: its place among the candidates.
+        scores: rewards of all candidates.
+        chances: shape (n,), the exact probability with which each would have been shown.
+        served: what scored: the user's own part, what all users share, or that, since own labels say no more.
+        rule: by which it was picked, exploration included.
+        notes: plain sentences on what was peculiar: one text, equal texts.
+    """
+
+    id: str
+    text: str
+    index: int
+    scores: Scores
+    chances: FloatArray
+    served: Served
+    rule: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A person in memory: of which model and labels, and what scores."""
+
+    served: ServedModel
+    standing: Standing
+    person: Any
+
+
+class Service:
+    """Answers for people, from a fitted model and a journal; threads may share one.
+
+    Args:
+        model: a run's folder (its best model is taken), a model's folder, or a fitted model.
+        journal: ``sqlite:///feedback.db``, a path, ``postgresql://...``, or an open journal, which stays open.
+        rule: name of a rule of :func:`bestfor.select`.
+        explore: share of answers that are picked at random among all candidates, so that logs can be evaluated.
+        tenant: whose users these are; users of two tenants never meet, and the model's own users are those of "".
+        seed: of the picks that are drawn.
+        **options: see :class:`ServiceOptions`.
+
+    Raises:
+        InputError: no such model, journal, rule or option, or a share that is none.
+        JournalError: the journal cannot be opened.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | RewardModel,
+        journal: str | Path | Journal,
+        rule: str = "best",
+        explore: float = 0.0,
+        tenant: str = "",
+        seed: int = 0,
+        **options: Unpack[ServiceOptions],
+    ) -> None:
+        self._rule = named_rule(rule)
+        if isinstance(explore, bool) or not isinstance(explore, int | float) or not 0 <= explore <= 1:
+            raise InputError("explore", f"{explore!r}", "a share from 0 to 1")
+        self._explore, self._seed = float(explore), seed
+        self.tenant = check_id("tenant", tenant)
+        self._options = _checked(options)
+        self._served = open_model(model, **self._given("encoder", "cache", "kinds"))
+        scale = self._options.get("scale")
+        if scale is None and self._served.run is not None:
+            scale = scale_of(self._served.run)
+        self._declared, self.scale = scale is not None, scale or LabelScale()
+        check_metric_of(self.scale)
+        self._hashes = self._options.get("texts", "keep") == "hash"
+        self._persons: RecentlyUsed[str, _Kept] = RecentlyUsed(self._options.get("persons", 20_000))
+        self._answers: RecentlyUsed[str, LoggedAnswer] = RecentlyUsed(RECENT)
+        self._texts: RecentlyUsed[str, str] = RecentlyUsed(RECENT)
+        self._owns = not isinstance(journal, Journal)
+        self.journal = journal if isinstance(journal, Journal) else Journal(journal)
+        self._note_folders(self._served)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the journal, unless it was given open."""
+        if self._owns:
+            self.journal.close()
+
+    @property
+    def model(self) -> RewardModel:
+        """Model that scores now."""
+        return self._served.model
+
+    @property
+    def rule(self) -> str:
+        """Name of the rule, exploration included."""
+        return f"{self._rule.name}, explore {self._explore:g}" if self._explore else self._rule.name
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Plain sentences on what this service cannot do as it is set up."""
+        notes = []
+        if not self._explore and self._rule.temperature is None and _is_certain(self._rule):
+            notes.append(ONE_CHANCE.format(rule=self._rule.name))
+        if not self._served.model.learns:
+            notes.append(f"kind '{self._served.model.kind}' learns at a refit only: labels are kept until then")
+        return tuple(notes)
+
+    def answer(
+        self,
+        user: str,
+        prompt: str,
+        texts: Sequence[str],
+        history: Sequence[str] | None = None,
+        *,
+        id: str | None = None,
+        tokens: int | None = None,
+    ) -> ServedAnswer:
+        """Pick one of some texts for a person, and log it with the exact chances of all.
+
+        Args:
+            user: who asks.
+            prompt: what is asked.
+            texts: n candidates, at least one.
+            history: what the user wrote before, oldest first, where the model looks at it.
+            id: of the answer; None makes one. The same id draws the same pick.
+            tokens: how many were generated for the candidates, for the log.
+
+        Returns:
+            The answer; it is in the journal.
+
+        Raises:
+            InputError: no texts, something that is no text, or an id that is there already.
+            JournalError: the answer could not be stored.
+        """
+        texts = _checked_texts("texts", texts)
+        _check_text("prompt", prompt)
+        history = None if history is None else _checked_texts("history", history, least=0)
+        served = self._served
+        scores = self._score(served, check_id("user", user), prompt, texts, history)
+        id = _new_id() if id is None else id
+        pick = self._pick(scores, texts, id)
+        record = LoggedAnswer(
+            id=id,
+            user=user,
+            prompt=prompt,
+            texts=tuple(texts),
+            mean=tuple(None if np.isnan(value) else float(value) for value in scores.mean),
+            std=None if scores.std is None else tuple(None if np.isnan(one) else float(one) for one in scores.std),
+            chances=tuple(pick.chances.tolist()),
+            chosen=pick.index,
+            rule=self.rule,
+            model=served.digest,
+            served=scores.served,
+            tokens=tokens,
+            time=time.time(),
+        )
+        self.journal.add_answer(self.tenant, self._hashed_answer(record))
+        self._answers.put(id, record)
+        notes = _peculiar(texts)
+        return ServedAnswer(id, texts[pick.index], pick.index, scores, pick.chances, scores.served, self.rule, notes)
+
+    def learn(
+        self,
+        answer: str | None = None,
+        *,
+        user: str | None = None,
+        prompt: str = "",
+        text: str | None = None,
+        key: str | None = None,
+        **said: Unpack[Said],
+    ) -> Learned:
+        """Keep what a person says, of an answer or of a bare text; the next answer knows it.
+
+        Args:
+            answer: the answer's id; None for a bare text.
+            user: who says it; needed where there is no answer.
+            prompt: what was asked, where there is no answer.
+            text: what is spoken of; None for the text that was shown.
+            key: names what is said: once however often it is sent, changed by another value, withdrawn for good by
+                :meth:`withdraw`. None names its place (the kind, of this answer or text), where it may be said anew.
+            **said: exactly one of those of :class:`~bestfor.serving.labels.Said`.
+
+        Returns:
+            A receipt; the label is on the disk.
+
+        Raises:
+            InputError: an unknown answer, a rating outside its scale, a text preferred to itself ...; nothing is kept.
+            JournalError: it could not be stored.
+        """
+        kind, value = read_said(said)
+        about = None if answer is None else self._find_answer(answer)
+        if about is not None and user not in (None, about.user):
+            raise InputError("user", f"'{user}'", "the user to whom the answer was given")
+        if about is None and user is None:
+            raise InputError("user", "nobody", "an answer's id, or user=")
+        _check_text("prompt", prompt)
+        number, texts = kind.read(value, text, about, self.scale)
+        if not self._declared and kind.learned and kind.name != "preference":
+            expected = "scale=LabelScale(worst, best), in the units of the model's own labels"
+            raise InputError("scale", "a model whose run nobody knows", expected)
+        owner = check_id("user", about.user if about is not None else user)
+        name = key if key is not None else _place(owner, prompt, about, kind.name, (texts, text))
+        low, high = self.scale.rating if kind.name == "rating" else (None, None)
+        weight = self.scale.weight(kind.name)
+        label = Label(name, owner, kind.name, answer, number, low, high, texts, prompt, weight, time.time())
+        (learned,) = self.journal.add_labels(self.tenant, [self._hashed_label(label)], revive=key is None)
+        if kind.learned and not self._served.model.learns:
+            return replace(learned, note=f"kind '{self._served.model.kind}' learns it at the next refit")
+        return learned
+
+    def withdraw(self, key: str) -> bool:
+        """Take a label back; says whether there was one that held."""
+        return self.journal.withdraw(self.tenant, key)
+
+    def export(self, user: str) -> str:
+        """Write all that is kept of a person as JSON lines: who they are, their answers, their labels."""
+        return export_lines(self.journal, self.tenant, check_id("user", user))
+
+    def forget(self, user: str) -> Forgotten:
+        """Remove a person from the journal for good; they are then served as a newcomer.
+
+        What a model or a run on disk holds of them is left, and named in the receipt; refits do not read it.
+
+        Raises:
+            JournalError: it could not be done.
+        """
+        name = model_name(self.tenant, check_id("user", user))
+        answers, labels, wiped = self.journal.forget(self.tenant, user)
+        self._persons.drop(lambda known, kept: known == user)
+        self._answers.drop(lambda id, answer: answer.user == user)
+        self._texts.drop(lambda known, text: True)
+        forget_texts()
+        held, notes = folders_with(self._folders(), name)
+        if not wiped:
+            notes.append("another process is reading the journal; forget again to empty its write-ahead log")
+        if self.journal.url.get_backend_name() == "postgresql":
+            notes.append("PostgreSQL's own write-ahead log, replicas and backups are not reached from here")
+        if self._options.get("cache") is not None:
+            notes.append(f"{self._options.get('cache')} holds embeddings of texts under their hashes, of nobody's name")
+        return Forgotten(user, answers, labels, wiped, tuple(held), tuple(notes))
+
+    def refit(self, out: str | Path) -> refitting.Refitted:
+        """Fit the model again on its run's labels and the journal's, store it, and serve it from then on.
+
+        Answers that are under way end with the model that they began with.
+
+        Args:
+            out: the new model's folder.
+
+        Raises:
+            InputError: nobody knows the run of the model.
+        """
+        source = refitting.Source(self.journal, self.tenant, self.scale, self._find_text)
+        done = refitting.refit(self._served, Path(out), source, **self._given("encoder", "cache"))
+        self.reload(out)
+        return done
+
+    def reload(self, model: str | Path | RewardModel) -> None:
+        """Serve another model from now on; the journal stays.
+
+        Raises:
+            InputError: no model there; the one that was served goes on.
+        """
+        served = open_model(model, **self._given("encoder", "cache", "kinds"))
+        self._note_folders(served)
+        self._served = served
+
+    def person(self, user: str) -> Any:  # noqa: ANN401 - of the reward model's floor
+        """Make, or give, what scores for a person: the model and all that they said since.
+
+        Raises:
+            InputError: the model's kind does not learn from what people say.
+        """
+        if not self._served.model.learns:
+            raise InputError(
+                "person", f"kind '{self._served.model.kind}', which learns at fit only", "a kind that learns"
+            )
+        return self._person(self._served, check_id("user", user))
+
+    def _given(self, *names: str) -> dict[str, Any]:
+        """Options of these names that were given."""
+        return {name: value for name, value in self._options.items() if name in names and value is not None}
+
+    def _score(
+        self, served: ServedModel, user: str, prompt: str, texts: Sequence[str], history: Sequence[str] | None
+    ) -> Scores:
+        if served.model.learns:
+            return self._person(served, user).score(prompt, texts, history)
+        forgotten = self.journal.standing(self.tenant, user).forgotten
+        return served.model.score(model_name(self.tenant, user, forgotten=forgotten), prompt, texts, history)
+
+    def _person(self, served: ServedModel, user: str) -> Any:  # noqa: ANN401 - of the reward model's floor
+        standing = self.journal.standing(self.tenant, user)
+        kept = self._persons.get(user)
+        if kept is not None and kept.served is served and kept.standing == standing:
+            return kept.person
+        labels = Labels()
+        if standing.revision is not None:
+            labels, _ = to_labels(self.journal.labels_of(self.tenant, user), self.scale, self._find_text)
+        person = served.model.person(model_name(self.tenant, user, forgotten=standing.forgotten), labels)
+        self._persons.put(user, _Kept(served, standing, person))
+        # Somebody who was forgotten meanwhile must not stay in memory.
+        if self.journal.standing(self.tenant, user).revision is None:
+            self._persons.drop(lambda known, kept: known == user and kept.standing.revision is not None)
+        return person
+
+    def _pick(self, scores: Scores, texts: Sequence[str], id: str) -> Pick:
+        """Pick by the rule, or at random in a share of the answers; chances are those of both."""
+        draw = rng.derive(self._seed, "answer", self.tenant, id)
+        pick = select(scores, self._rule, texts=texts, rng=draw)
+        if not self._explore:
+            return pick
+        chances = (1 - self._explore) * pick.chances + self._explore / len(texts)
+        index = int(draw.integers(len(texts))) if draw.random() < self._explore else pick.index
+        return replace(pick, index=index, chances=chances / chances.sum())
+
+    def _find_answer(self, id: str) -> LoggedAnswer:
+        """Give an answer, with its texts where they are to be had."""
+        known = self._answers.get(check_id("answer", id))
+        if known is None:
+            known = self.journal.answer(self.tenant, id)
+            if known is None:
+                raise InputError("answer", f"the id '{id[:60]}', which is not in the journal", "the id of an answer")
+        return known
+
+    def _hashed_answer(self, answer: LoggedAnswer) -> LoggedAnswer:
+        if not self._hashes:
+            return answer
+        self._remember((answer.prompt, *answer.texts))
+        return replace(
+            answer, prompt=hash_of(answer.prompt), texts=tuple(hash_of(one) for one in answer.texts), hashed=True
+        )
+
+    def _hashed_label(self, label: Label) -> Label:
+        if not self._hashes:
+            return label
+        self._remember((label.prompt, *label.texts))
+        known = label.answer is not None and self._find_answer(label.answer).hashed
+        # Of an answer that only the journal remembers, the texts are hashes already.
+        texts = tuple(one if known and _is_hash(one) else hash_of(one) for one in label.texts)
+        return replace(label, prompt=hash_of(label.prompt) if label.prompt else "", texts=texts, hashed=True)
+
+    def _remember(self, texts: Iterable[str]) -> None:
+        for text in texts:
+            self._texts.put(hash_of(text), text)
+
+    def _find_text(self, known: str) -> str | None:
+        text = self._texts.get(known)
+        elsewhere = self._options.get("find_text")
+        return text if text is not None or elsewhere is None else elsewhere(known)
+
+    def _folders(self) -> list[tuple[Path, bool]]:
+        own = [(self._served.folder, False), (self._served.run, True)]
+        return [*self.journal.folders(), *((path.resolve(), run) for path, run in own if path is not None)]
+
+    def _note_folders(self, served: ServedModel) -> None:
+        for path, run in ((served.folder, False), (served.run, True)):
+            if path is not None:
+                self.journal.note_folder(path, run=run)
+
+
+def _checked(options: ServiceOptions) -> ServiceOptions:
+    """Check the options' names and values."""
+    known = ServiceOptions.__annotations__
+    unknown = next((name for name in options if name not in known), None)
+    if unknown is not None:
+        raise InputError("Service", f"'{unknown}'", nearest(unknown, known))
+    if options.get("texts", "keep") not in ("keep", "hash"):
+        raise InputError("texts", f"{options.get('texts')!r}", "'keep' or 'hash'")
+    persons = options.get("persons", 1)
+    if isinstance(persons, bool) or not isinstance(persons, int) or persons < 1:
+        raise InputError("persons", f"{persons!r}", "1 or more")
+    return options
+
+
+def _checked_texts(where: str, texts: Sequence[str], least: int = 1) -> list[str]:
+    """Check a list of texts."""
+    if isinstance(texts, str) or not isinstance(texts, Iterable):
+        raise InputError(where, f"a value of type {type(texts).__name__}", "a list of texts")
+    found = list(texts)
+    for place, text in enumerate(found):
+        _check_text(f"{where}, number {place}", text)
+    if len(found) < least:
+        raise InputError(where, "none", "at least one")
+    return found
+
+
+def _check_text(where: str, text: object) -> None:
+    if not isinstance(text, str):
+        found = "NaN" if isinstance(text, float) and np.isnan(text) else f"a value of type {type(text).__name__}"
+        raise InputError(where, found, "text")
+
+
+def _peculiar(texts: Sequence[str]) -> tuple[str, ...]:
+    """Say where there was nothing to choose."""
+    if len(texts) == 1:
+        return ("one text: there was nothing to choose",)
+    return ("all texts are equal: there was nothing to choose",) if len(set(texts)) == 1 else ()
+
+
+def _is_certain(rule: Rule) -> bool:
+    """Tell whether a rule shows one candidate with chance 1, ties apart."""
+    return not rule.thompson and float(rule.rank_chances(8).max()) > 1 - 1e-9
+
+
+def _new_id() -> str:
+    """Make an id: the time in milliseconds first, so that later rows stand behind earlier ones, then 80 random bits."""
+    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
+
+
+def _place(
+    user: str, prompt: str, answer: LoggedAnswer | None, kind: str, about: tuple[tuple[str, ...], str | None]
+) -> str:
+    """Name what is said by its place: the answer, or the person and the prompt; the kind; the texts it is about."""
+    texts, text = about
+    use = "use" if kind in ("kept", "dismissed") else kind
+    many = kind in ("preference", "comment") or answer is None or text is not None
+    parts = sorted(texts) if kind == "preference" else list(texts)
+    spoken = hash_of("\x1f".join([prompt, *parts]))[:32] if many else ""
+    whose = hash_of(user)[:32] if answer is None else answer.id
+    return f"{whose}/{use}/{spoken}" if many else f"{whose}/{use}"
+
+
+def _is_hash(text: str) -> bool:
+    return len(text) == 64 and all(sign in "0123456789abcdef" for sign in text)
