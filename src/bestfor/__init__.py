@@ -25,6 +25,7 @@ _FACE = {
     "RewardEstimate": "bestfor.types",
     "RunConfig": "bestfor.runs.config",
     "Scores": "bestfor.types",
+    "Service": "bestfor.serving.service",
     "Settings": "bestfor.diagnostics",
     "TableColumns": "bestfor.runs.table",
     "TransformersPolicy": "bestfor.policies.transformers",
@@ -57,6 +58,7 @@ __all__ = [
     "RewardEstimate",
     "RunConfig",
     "Scores",
+    "Service",
     "Settings",
     "TableColumns",
     "TransformersPolicy",
@@ -92,6 +94,7 @@ if TYPE_CHECKING:
     from bestfor.runs.study import generate, load, measure
     from bestfor.runs.table import TableColumns, diagnose_table
     from bestfor.selection import Pick, select
+    from bestfor.serving.service import Service
     from bestfor.types import Estimate, RewardEstimate, Scores
 
 

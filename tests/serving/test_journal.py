@@ -16,8 +16,7 @@ from sqlalchemy import create_engine, text
 
 from bestfor.errors import InputError
 from bestfor.serving import journal as journals
-from bestfor.serving.journal import Journal, JournalError, database, tables
-from bestfor.serving.journal.store import Standing
+from bestfor.serving.journal import Journal, JournalError, Standing, database, tables
 
 
 def statuses(learned):

@@ -9,8 +9,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from bestfor.extras import require
-
 if TYPE_CHECKING:
     from bestfor.serving.journal import Forgotten, Journal, JournalError, Learned
     from bestfor.serving.labels import LabelScale, Said
@@ -44,7 +42,5 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 (any of the names above)
     if name in _PLACES:
-        for package in ("sqlalchemy", "alembic"):
-            require(package, "journal")
         return getattr(importlib.import_module(_PLACES[name]), name)
     raise AttributeError(f"module 'bestfor.serving' has no attribute '{name}'")

@@ -15,18 +15,16 @@ from bestfor import artifacts
 from bestfor.artifacts import CONFIG_FILE
 from bestfor.data import schema
 from bestfor.data.candidates import Candidates
-from bestfor.data.split import Dataset
 from bestfor.errors import BestforError, InputError
 from bestfor.files import hash_file
-from bestfor.metrics import metric_class
+from bestfor.metrics import metric_class, metric_label
 from bestfor.pool import CandidatePool
 from bestfor.rewards import RewardModel, kind_class
 from bestfor.rewards import load as load_model
-from bestfor.runs.build import primary_metric
 from bestfor.runs.config import RunConfig, load_config
 from bestfor.runs.folder import load_diagnosis
-from bestfor.runs.joins import build_examples, build_history, with_utilities
-from bestfor.runs.sources import load_dataset
+from bestfor.runs.joins import build_history, build_parts
+from bestfor.runs.workspace import RATING
 from bestfor.serving.labels import LabelScale
 
 REFIT_FILE = "refit.json"
@@ -107,8 +105,9 @@ def _run_of(folder: Path) -> Path | None:
 
 @dataclass(frozen=True)
 class _Base:
+    """Tables of a run that say what its models were fitted on."""
+
     config: RunConfig
-    data: Dataset
     metric: str
     queries: pa.Table
     utilities: pa.Table
@@ -118,10 +117,21 @@ def _read(run: Path) -> _Base:
     config = load_config(run / "run.toml")
     if config.split.fold == "all":
         raise InputError(str(run), "a run of several folds", f"one of them, as {run / 'fold-0'}")
-    data = load_dataset(config)
-    metric = primary_metric(config, data)
+    metric = _primary(config, run)
     queries = schema.read(run / "queries.parquet", schema.QUERIES)
-    return _Base(config, data, metric, queries, schema.read(run / "utilities" / f"{metric}.parquet", schema.UTILITIES))
+    return _Base(config, metric, queries, schema.read(run / "utilities" / f"{metric}.parquet", schema.UTILITIES))
+
+
+def _primary(config: RunConfig, run: Path) -> str:
+    """Name the metric that a run's models learned, without its data, which may be elsewhere by now."""
+    if config.door == "ratings":
+        return RATING
+    named = config.utility.primary or next(iter(config.utility.metrics or ()), None)
+    measured = sorted(path.stem for path in (run / "utilities").glob("*.parquet"))
+    if named is None and len(measured) != 1:
+        found = f"{len(measured)} metrics" if measured else "no utilities"
+        raise InputError(str(run), found, "a run that was measured, whose run.toml names the primary metric")
+    return measured[0] if named is None else metric_label(named)
 
 
 def fit_rows(run: Path, without: frozenset[str]) -> tuple[Candidates, int]:
@@ -135,13 +145,13 @@ def fit_rows(run: Path, without: frozenset[str]) -> tuple[Candidates, int]:
         The rows, and the run's seed.
 
     Raises:
-        InputError: a run that is not whole, or whose data are not where they were.
+        InputError: a run that is not whole.
     """
     base = _read(run)
-    queries, histories = (_without(table, without) for table in (base.queries, base.data.histories))
-    candidates = CandidatePool(run / "pool").scan()
-    history = build_history(histories, queries)
-    return with_utilities(build_examples(queries, candidates, base.utilities, "fit", history)), base.config.seed
+    histories = schema.read(run / "histories.parquet", schema.HISTORIES)
+    queries, histories = (_without(table, without) for table in (base.queries, histories))
+    parts = build_parts(queries, CandidatePool(run / "pool").scan(), base.utilities, build_history(histories, queries))
+    return parts.fit, base.config.seed
 
 
 def users_of(run: Path) -> list[str]:

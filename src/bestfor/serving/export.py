@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bestfor.serving.journal import Journal
+if TYPE_CHECKING:
+    from bestfor.serving.journal import Journal
 
 
 def export_records(journal: Journal, tenant: str, user: str) -> Iterator[dict[str, Any]]:

@@ -48,7 +48,7 @@ FindText = Callable[[str], str | None]
 
 
 class Said(TypedDict, total=False):
-    """What a person says of an answer or a text: exactly one of these.
+    """Statement of a person on an answer or a text: exactly one of these.
 
     Attributes:
         rating: a number on the declared scale.
@@ -71,7 +71,7 @@ class Said(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class LabelScale:
-    """How labels are read as utilities.
+    """Scale on which labels are read as utilities.
 
     Attributes:
         worst: utility of the lowest rating, in the units of the model's own labels.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,9 +14,11 @@ from bestfor.data.labels import Rated
 from bestfor.errors import InputError
 from bestfor.files import write_json
 from bestfor.serving.base import REFIT_FILE, ServedModel, fit_rows, users_of
-from bestfor.serving.journal import Journal
 from bestfor.serving.labels import FindText, LabelScale, to_labels
 from bestfor.serving.names import JOURNAL, model_name
+
+if TYPE_CHECKING:
+    from bestfor.serving.journal import Journal
 
 WEAK = 0.25
 """Weight below which a label teaches its person alone: rows of a fit all weigh the same."""
@@ -45,7 +47,7 @@ class Refitted:
 
 @dataclass(frozen=True)
 class Source:
-    """What a refit reads of a journal.
+    """Journal that a refit reads, and how.
 
     Attributes:
         journal: holds the labels.

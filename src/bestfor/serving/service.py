@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from bestfor.serving.base import ServedModel, open_model, scale_of
 from bestfor.serving.cache import RecentlyUsed
 from bestfor.serving.export import export_lines
 from bestfor.serving.holdings import folders_with
-from bestfor.serving.journal import Forgotten, Journal, Label, Learned, LoggedAnswer, Standing, check_id
+from bestfor.serving.journal import Forgotten, Label, Learned, LoggedAnswer, Standing, check_id
 from bestfor.serving.labels import (
     FindText,
     LabelScale,
@@ -42,6 +42,9 @@ from bestfor.serving.labels import (
 )
 from bestfor.serving.names import model_name
 from bestfor.types import FloatArray, Scores, Served
+
+if TYPE_CHECKING:
+    from bestfor.serving.journal import Journal
 
 RECENT = 10_000
 """Answers, and texts where the journal may not keep them, that a process remembers."""
@@ -151,8 +154,8 @@ class Service:
         self._persons: RecentlyUsed[str, _Kept] = RecentlyUsed(self._options.get("persons", 20_000))
         self._answers: RecentlyUsed[str, LoggedAnswer] = RecentlyUsed(RECENT)
         self._texts: RecentlyUsed[str, str] = RecentlyUsed(RECENT)
-        self._owns = not isinstance(journal, Journal)
-        self.journal = journal if isinstance(journal, Journal) else Journal(journal)
+        self._owns = isinstance(journal, str | Path)
+        self.journal = _opened(journal)
         self._note_folders(self._served)
 
     def __enter__(self) -> Self:
@@ -370,7 +373,8 @@ class Service:
         if served.model.learns:
             return self._person(served, user).score(prompt, texts, history)
         forgotten = self.journal.standing(self.tenant, user).forgotten
-        return served.model.score(model_name(self.tenant, user, forgotten=forgotten), prompt, texts, history)
+        model: Any = served.model
+        return model.score(model_name(self.tenant, user, forgotten=forgotten), prompt, texts, history)
 
     def _person(self, served: ServedModel, user: str) -> Any:  # noqa: ANN401 - of the reward model's floor
         standing = self.journal.standing(self.tenant, user)
@@ -380,7 +384,8 @@ class Service:
         labels = Labels()
         if standing.revision is not None:
             labels, _ = to_labels(self.journal.labels_of(self.tenant, user), self.scale, self._find_text)
-        person = served.model.person(model_name(self.tenant, user, forgotten=standing.forgotten), labels)
+        model: Any = served.model
+        person = model.person(model_name(self.tenant, user, forgotten=standing.forgotten), labels)
         self._persons.put(user, _Kept(served, standing, person))
         # Somebody who was forgotten meanwhile must not stay in memory.
         if self.journal.standing(self.tenant, user).revision is None:
@@ -440,6 +445,13 @@ class Service:
         for path, run in ((served.folder, False), (served.run, True)):
             if path is not None:
                 self.journal.note_folder(path, run=run)
+
+
+def _opened(journal: str | Path | Journal) -> Journal:
+    """Open a journal, unless it is."""
+    from bestfor.serving.journal import Journal
+
+    return Journal(journal) if isinstance(journal, str | Path) else journal
 
 
 def _checked(options: ServiceOptions) -> ServiceOptions:

@@ -135,6 +135,19 @@ class Forgotten:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Standing:
+    """State of a person in a journal.
+
+    Attributes:
+        revision: changes whenever their labels do; None where nothing is known of them.
+        forgotten: whether they were forgotten, so that what a model knows of them must not be used.
+    """
+
+    revision: int | None
+    forgotten: bool
+
+
 def digest(*parts: str) -> bytes:
     """Hash names to the 16 bytes under which a row is found; ids of any length fit an index so."""
     total = hashlib.sha256()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,25 +12,12 @@ from sqlalchemy import Connection, delete, exists, func, select, text, update
 from bestfor.errors import InputError
 from bestfor.serving.journal import rows
 from bestfor.serving.journal.database import make_engine, parse_url, prepare, shown, told
-from bestfor.serving.journal.records import Label, Learned, LoggedAnswer, check_id, digest
+from bestfor.serving.journal.records import Label, Learned, LoggedAnswer, Standing, check_id, digest
 from bestfor.serving.journal.tables import HEAD, answers, folders, labels, people, tombstones
 from bestfor.serving.journal.writer import Writer
 
 PORTION = 500
 """Labels of one call that are stored by one transaction."""
-
-
-@dataclass(frozen=True)
-class Standing:
-    """State of a person in a journal.
-
-    Attributes:
-        revision: changes whenever their labels do; None where nothing is known of them.
-        forgotten: whether they were forgotten, so that what a model knows of them must not be used.
-    """
-
-    revision: int | None
-    forgotten: bool
 
 
 class Journal:
