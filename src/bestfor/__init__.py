@@ -35,7 +35,7 @@ _FACE = {
     "load": "bestfor.runs.study",
     "load_config": "bestfor.runs.config",
     "load_encoder": "bestfor.encoders.sentence",
-    "load_reward": "bestfor.rewards:load",
+    "load_model": "bestfor.rewards",
     "measure": "bestfor.runs.study",
     "parse_config": "bestfor.runs.config",
     "rule_curve": "bestfor.diagnostics",
@@ -68,7 +68,7 @@ __all__ = [
     "load",
     "load_config",
     "load_encoder",
-    "load_reward",
+    "load_model",
     "measure",
     "parse_config",
     "rule_curve",
@@ -88,7 +88,7 @@ if TYPE_CHECKING:
     from bestfor.policies.transformers import TransformersPolicy
     from bestfor.pool import CandidatePool
     from bestfor.report import write_html
-    from bestfor.rewards import load as load_reward
+    from bestfor.rewards import load_model
     from bestfor.runs.config import RunConfig, load_config, parse_config
     from bestfor.runs.run import run
     from bestfor.runs.study import generate, load, measure
@@ -102,7 +102,7 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 (any of the names above)
     if name in _FACE:
         module, _, other = _FACE[name].partition(":")
         return getattr(importlib.import_module(module), other or name)
-    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return moved.renamed(__name__, {"load_reward": "rewards:load_model"}, depth=3)(name)
 
 
 def __dir__() -> list[str]:

@@ -55,11 +55,13 @@ class RewardEstimate:
         mean: shape (n,), the predicted utility, or a score of arbitrary scale; NaN where a model has none to give.
         std: shape (n,), the predictive standard deviation in the mean's units, or None where the model has none.
         std_mean: shape (n,), the part of ``std`` that more labels would take away (the mean's own posterior), or None.
+        notes: plain sentences about this prediction.
     """
 
     mean: FloatArray
     std: FloatArray | None = None
     std_mean: FloatArray | None = None
+    notes: tuple[str, ...] = ()
 
 
 Served = Literal["own", "everybody", "abstained"]

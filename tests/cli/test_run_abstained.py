@@ -55,7 +55,7 @@ def test_artifact_diagnosis_page_and_terminal_name_how_many_abstain(monkeypatch,
     monkeypatch.setattr(sys, "argv", ["bestfor", "run", str(village / "run.toml"), "--out", str(village / "o")])
     assert main() == 0
     terminal = " ".join("".join(capfd.readouterr()).split())
-    model = bf.load_reward(village / "o" / "models" / "ridge")
+    model = bf.load_model(village / "o" / "models" / "ridge")
     assert model.abstained
     said = f"{len(model.abstained)} of 20 users were served without a part of their own"
     notes = json.loads((village / "o" / "diagnosis.json").read_text())["models"]["ridge"]["notes"]

@@ -20,6 +20,7 @@ class TestLength(RewardModelTests):
 
 class TestLogprob(RewardModelTests):
     model = Logprob
+    bare = False
 
     def test_refuses_texts_without_logprob(self):
         examples = taste_examples()

@@ -119,8 +119,8 @@ def test_a_dotted_kind_comes_from_the_current_directory(tmp_path, monkeypatch):
     with pytest.raises(
         InputError, match=r"'theirs_here:Third', which is not installed; expected its class given, load"
     ):
-        bf.load_reward(tmp_path / "model")
-    loaded = bf.load_reward(tmp_path / "model", kinds=[type(model)])
+        bf.load_model(tmp_path / "model")
+    loaded = bf.load_model(tmp_path / "model", kinds=[type(model)])
     np.testing.assert_array_equal(loaded.predict(examples).mean, expected.mean)
     for path, message in (
         (
@@ -302,7 +302,7 @@ def test_attributes_say_what_a_kind_can(tmp_path):
     assert {kind for kind, model in made.items() if model.baseline} == {"length", "logprob"}
     assert {kind for kind, model in made.items() if not model.alone} == {"mbr"}
     assert not rewards.build("judge", model="m", mode="tournament").alone
-    assert {kind for kind, model in made.items() if model.learns} == {"hierarchical", "tastes"}
+    assert {kind for kind, model in made.items() if model.learns} == {"hierarchical", "pooled", "tastes"}
     without = {"ridge", "point", "bradley_terry", "similarity", "length", "logprob", "mbr", "judge"}
     assert {kind for kind, model in made.items() if not model.has_std} == without
     assert not rewards.build("lora", loss="point").has_std

@@ -56,6 +56,7 @@ __all__ = [
     "build",
     "kind_class",
     "load",
+    "load_model",
 ]
 
 _BASES = {
@@ -134,6 +135,41 @@ def load(
             one here.
     """
     return artifacts.retrying(lambda: _load(Path(folder), encoder, cache, user, kinds))
+
+
+def load_model(
+    folder: str | Path,
+    *,
+    encoder: Encoder | None = None,
+    cache: Path | None = None,
+    user: str | None = None,
+    kinds: Sequence[type[RewardModel]] = (),
+) -> RewardModel:
+    """Read a fitted model from its folder, or from a run's folder that holds one.
+
+    The model never changes, so threads may share it and forked processes inherit it; what people say later goes into
+    :meth:`RewardModel.person`.
+
+    Args:
+        folder: a model's folder, or a run's.
+        encoder: as for :func:`load`, and so are the others.
+        cache: folder for embeddings.
+        user: who will be served, None for everybody.
+        kinds: classes of one's own that the model may be of.
+
+    Raises:
+        InputError: as for :func:`load`, or a run's folder with no model or several; the message names them.
+    """
+    folder = Path(folder)
+    models = folder / "models"
+    if not (folder / artifacts.CONFIG_FILE).exists() and models.is_dir():
+        names = sorted(path.name for path in models.iterdir() if (path / artifacts.CONFIG_FILE).exists())
+        if len(names) != 1:
+            found = f"{len(names)} models: {', '.join(names)}" if names else "no model"
+            expected = f"one of them, as {models / names[0]}" if names else "a run that has fitted one"
+            raise InputError(str(folder), found, expected)
+        folder = models / names[0]
+    return load(folder, encoder=encoder, cache=cache, user=user, kinds=kinds)
 
 
 def _load(

@@ -98,9 +98,9 @@ class ArrayModel(RewardModel):
         if len(parts) > 2:
             where = f"predictions of '{type(self).__qualname__}'"
             raise InputError(where, f"{len(parts)} values", "an array of means, or a pair of means and stds")
-        self._note_new_users(candidates, rows.user, "what predict_rows gives for user -1")
+        notes = self._new_user_notes(candidates, rows.user, "what predict_rows gives for user -1")
         made = [part.astype(np.float64) if _is_numbers(part) else part for part in parts]
-        return RewardEstimate(made[0], made[1] if len(made) > 1 else None)
+        return RewardEstimate(made[0], made[1] if len(made) > 1 else None, notes=notes)
 
     def _rows(self, candidates: Candidates) -> PlainRows:
         features = np.zeros((len(candidates), 0))

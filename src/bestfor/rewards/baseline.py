@@ -45,6 +45,7 @@ class LogprobConfig(BaseModel):
 class _Baseline(RewardModel):
     scale = "arbitrary"
     baseline = True
+    personal = False
 
     def _fit(self, candidates: Candidates, rng: int) -> None:
         pass

@@ -92,6 +92,7 @@ class Mbr(RewardModel):
 
     kind = "mbr"
     alone = False
+    personal = False
     scale = "arbitrary"
     Config = Config
 

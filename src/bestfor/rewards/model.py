@@ -1,12 +1,14 @@
 """Base class of reward models: configuration, checks, canonical order of rows, rounding, and the folder on disk.
 
-A kind implements ``_fit`` and ``_predict``, and ``_state`` and ``_restore`` for its folder; a kind that takes further
-labels in closed form inherits :class:`UpdatableModel` and implements ``_add_labels``.
+A kind implements ``_fit`` and ``_predict``, and ``_state`` and ``_restore`` for its folder. A fitted model is
+immutable: a kind that learns from further labels implements ``_person``, which makes a
+:class:`bestfor.rewards.person.Person` of the model and one user's labels.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -15,15 +17,17 @@ from pydantic import BaseModel, ConfigDict
 
 from bestfor import artifacts
 from bestfor.artifacts import Arrays
-from bestfor.data.candidates import Candidates
+from bestfor.data.candidates import Candidates, History
+from bestfor.data.labels import Labels
 from bestfor.encoders import Encoder, load_encoder
 from bestfor.errors import BestforError, InputError
 from bestfor.rewards.check import check_class, check_estimate
 from bestfor.rewards.features import Design, FeatureConfig, Space, check_signature, fit_space, restore_space
 from bestfor.rewards.kinds import KINDS
 from bestfor.rewards.options import parse_options
+from bestfor.rewards.person import ModelPerson, Person, check_said, sort_labels, split_estimate
 from bestfor.rewards.rows import canonical, rounded
-from bestfor.types import BoolArray, IntArray, RewardEstimate, Scale
+from bestfor.types import BoolArray, FloatArray, IntArray, RewardEstimate, Scale, Scores, Served
 
 
 class NoOptions(BaseModel):
@@ -58,7 +62,10 @@ class RewardModel(ABC):
     """Whether every reward has a standard deviation; where the configuration decides it, the model's own says so."""
 
     learns: ClassVar[bool] = False
-    """Whether :meth:`update` takes further labels without another fit."""
+    """Whether :meth:`person` learns from further labels without another fit."""
+
+    personal: ClassVar[bool] = True
+    """Whether users with fit labels have a part of their own."""
 
     baseline: ClassVar[bool] = False
     """Whether it learns nothing and is there to be compared with: reports draw it in grey."""
@@ -118,7 +125,6 @@ class RewardModel(ABC):
         self._loaded_for: frozenset[str] | None = None
         self._fitted = False
         self._fit_notes: list[str] = []
-        self._predict_notes: list[str] = []
 
     @classmethod
     def uses_features(cls) -> bool:
@@ -132,8 +138,8 @@ class RewardModel(ABC):
 
     @property
     def notes(self) -> list[str]:
-        """Plain sentences about the last fit and the last prediction."""
-        return [*self._fit_notes, *self._predict_notes]
+        """Plain sentences about the fit; those about a prediction come with it."""
+        return list(self._fit_notes)
 
     @property
     def abstained(self) -> tuple[str, ...]:
@@ -157,7 +163,7 @@ class RewardModel(ABC):
             raise InputError(f"fit of '{self.kind}'", "no candidates", "labelled candidates")
         self._check_labels(candidates, "fit")
         ordered = canonical(candidates)
-        self._fit_notes, self._predict_notes = [], []
+        self._fit_notes = []
         self._users, self._codes, self._loaded_for, self._abstained = ordered.users, None, None, None
         if self.uses_features():
             config = FeatureConfig(**{name: getattr(self.config, name) for name in FeatureConfig.model_fields})
@@ -180,14 +186,6 @@ class RewardModel(ABC):
             MissingExtraError: nor is what the kind is made of.
         """
 
-    def update(self, candidates: Candidates) -> Self:
-        """Add further labels of known or new users, where the kind can do it without fitting again.
-
-        Raises:
-            BestforError: the kind cannot.
-        """
-        raise BestforError(f"'{self.kind}' takes further labels by another fit only")
-
     def predict(self, candidates: Candidates) -> RewardEstimate:
         """Rewards of n rows, rounded to 9 significant digits; utilities in the rows are not looked at.
 
@@ -199,7 +197,6 @@ class RewardModel(ABC):
         self._check_made()
         if not self._fitted:
             raise BestforError(f"'{self.kind}' predicts after fit or load")
-        self._predict_notes = []
         if len(candidates) == 0:
             return RewardEstimate(np.zeros(0), None)
         self._check_loaded_for(tuple(candidates.users[code] for code in np.unique(candidates.user)))
@@ -207,7 +204,90 @@ class RewardModel(ABC):
         check_estimate(self, estimate, len(candidates))
         std = None if estimate.std is None else rounded(estimate.std)
         std_mean = None if estimate.std_mean is None else rounded(estimate.std_mean)
-        return RewardEstimate(rounded(estimate.mean), std, std_mean)
+        return RewardEstimate(rounded(estimate.mean), std, std_mean, tuple(estimate.notes))
+
+    def score(
+        self, user: str, prompt: str, texts: Sequence[str], history: History | Sequence[str] | None = None
+    ) -> Scores:
+        """Rewards of the candidates of one request.
+
+        Args:
+            user: who asks; somebody without fit labels is served as such.
+            prompt: what is asked; empty where people rate bare texts.
+            texts: n candidates, at least one.
+            history: what the user wrote before, oldest first, where the model looks at it.
+
+        Raises:
+            InputError: no texts, or the model was loaded for somebody else.
+        """
+        return self._scores(Candidates.of(user, prompt, texts, history=history), 1)[0]
+
+    def score_many(
+        self,
+        users: Sequence[str],
+        prompts: Sequence[str],
+        texts: Sequence[Sequence[str]],
+        history: History | None = None,
+    ) -> list[Scores]:
+        """Rewards of the candidates of many requests, as :meth:`score` gives them one by one.
+
+        Args:
+            users: who asks, one for each request.
+            prompts: what is asked, likewise.
+            texts: the candidates of each request.
+            history: what the users wrote before.
+        """
+        return self._scores(Candidates.of(users, prompts, texts, history=history), len(users))
+
+    def person(self, user: str, labels: Labels, history: Sequence[str] | None = None) -> Person:
+        """Make the user's reward from this model and everything that the user said since the fit.
+
+        Nothing here changes. The order and the portions in which labels came do not matter; those for one prompt share
+        a level. A label that is there twice counts twice. A kind that does not learn gives itself, and ``notes`` of the
+        person say so.
+
+        Args:
+            user: whose labels they are; somebody without fit labels begins as such.
+            labels: all of them, in the units that the model was fitted on.
+            history: what the user wrote before, oldest first, where the model looks at it.
+
+        Raises:
+            InputError: a utility that is not finite, a weight that is not above 0, or a text preferred to itself.
+            BestforError: before fit or load.
+        """
+        if not self._fitted:
+            raise BestforError(f"'{self.kind}' makes persons after fit or load")
+        self._check_loaded_for((user,))
+        check_said(labels, self.kind)
+        if self.learns and len(labels):
+            return self._person(user, sort_labels(labels), history)
+        notes = (f"'{self.kind}' does not learn from labels after its fit",) if len(labels) else ()
+        return ModelPerson(user, self.served(user), len(labels), notes, self, history)
+
+    def served(self, user: str) -> Served:
+        """Say what serves a user: the own part, what all share, or the latter since own labels say no more."""
+        code = int(self._known_codes((user,), abstaining=True)[0]) if self.personal else -1
+        if code < 0:
+            return "everybody"
+        return "abstained" if self._abstained is not None and self._abstained[code] else "own"
+
+    def _person(self, user: str, labels: Labels, history: Sequence[str] | None) -> Person:
+        """Make the person of some labels; they are checked and sorted, and there is at least one."""
+        raise NotImplementedError(f"'{self.kind}' says that it learns")
+
+    def _covariances(self, candidates: Candidates) -> list[FloatArray] | None:
+        """Posterior covariance of the means of every query's candidates, in the order of the rows; None without one."""
+        del candidates
+
+    def _scores(self, candidates: Candidates, requests: int) -> list[Scores]:
+        """Split an estimate by request; rows of one request lie together."""
+        ends = np.searchsorted(candidates.query, np.arange(requests + 1))
+        empty = np.flatnonzero(np.diff(ends) == 0)
+        if len(empty):
+            raise InputError(f"score, request {int(empty[0])}", "no texts", "at least one")
+        estimate, users = self.predict(candidates), candidates.user[ends[:-1]]
+        served = [self.served(user) for user in candidates.users]
+        return split_estimate(estimate, ends, [served[code] for code in users], self._covariances(candidates))
 
     def save(self, folder: Path) -> str:
         """Store the fitted model; returns its content hash."""
@@ -342,12 +422,14 @@ class RewardModel(ABC):
             loaded = ", ".join(f"'{user}'" for user in sorted(self._loaded_for or ()))
             raise InputError(f"a '{self.kind}'", f"user '{others[0]}'", f"{loaded}, for whom it was loaded")
 
-    def _note_new_users(self, candidates: Candidates, codes: IntArray, served: str) -> None:
+    def _new_user_notes(self, candidates: Candidates, codes: IntArray, served: str) -> tuple[str, ...]:
+        """Say how many users without fit labels were served by something else: one note, or none."""
         unknown = self._known_codes(candidates.users, abstaining=True) < 0
         count = len(np.unique(candidates.user[(codes < 0) & unknown[candidates.user]]))
-        if count:
-            subject = "1 user without fit labels was" if count == 1 else f"{count} users without fit labels were"
-            self._predict_notes.append(f"{subject} served by {served}")
+        if not count:
+            return ()
+        subject = "1 user without fit labels was" if count == 1 else f"{count} users without fit labels were"
+        return (f"{subject} served by {served}",)
 
 
 def is_kind(cls: type[RewardModel], stored: str) -> bool:
@@ -361,52 +443,3 @@ def _refuse_nan(arrays: Arrays) -> None:
     for name, values in arrays.items():
         if values.dtype.kind == "f" and np.isnan(values).any():
             raise ValueError(f"array '{name}' holds NaN")
-
-
-class UpdatableModel(RewardModel):
-    """A reward model whose users can learn from further labels without another fit."""
-
-    learns = True
-
-    def update(self, candidates: Candidates) -> Self:
-        """Add further labels of known or new users in closed form; edits and returns this model.
-
-        What all users share in variances and features stays as fitted; the users of these labels become what they would
-        be had the labels been there at fit, the others stay as they were (what a kind changes beyond that, its file
-        says). Rows of one query share its level; queries of earlier calls count as others. Who abstains, abstains until
-        the next fit.
-
-        Args:
-            candidates: n labelled rows; none changes nothing.
-
-        Raises:
-            InputError: a utility is NaN or infinite, or the model was loaded for somebody else.
-            BestforError: before fit or load.
-        """
-        if not self._fitted:
-            raise BestforError(f"'{self.kind}' is updated after fit or load")
-        self._check_labels(candidates, "update")
-        if len(candidates) == 0:
-            return self
-        ordered = canonical(candidates)
-        self._check_loaded_for(ordered.users)
-        codes = self._known_codes(ordered.users, abstaining=True)
-        fresh = codes < 0
-        codes[fresh] = len(self._users) + np.arange(int(fresh.sum()))
-        self._add_labels(ordered, codes)
-        # last, so that a failure above leaves nobody without what was learned of them
-        self._add_users(tuple(name for name, new in zip(ordered.users, fresh, strict=True) if new))
-        return self
-
-    @abstractmethod
-    def _add_labels(self, candidates: Candidates, codes: IntArray) -> None:
-        """Add the labels of canonical rows; ``codes`` are their users' places, new ones after all that are known."""
-
-    def _add_users(self, names: tuple[str, ...]) -> None:
-        if not names:
-            return
-        if self._codes is not None:
-            self._codes.update({name: len(self._users) + place for place, name in enumerate(names)})
-        self._users = (*self._users, *names)
-        if self._abstained is not None:
-            self._abstained = np.append(self._abstained, np.zeros(len(names), dtype=np.bool_))

@@ -122,8 +122,7 @@ class Similarity(RewardModel):
         for rows in np.split(order, starts[1:]):
             query = candidates.queries[candidates.query[rows[0]]]
             mean[rows] = self._score(vectors[text[rows]], int(codes[rows[0]]), query, candidates)
-        self._note_new_users(candidates, codes, "nearness to everybody's texts")
-        return RewardEstimate(mean, None)
+        return RewardEstimate(mean, notes=self._new_user_notes(candidates, codes, "nearness to everybody's texts"))
 
     def _score(self, vectors: FloatArray, code: int, query: str, candidates: Candidates) -> FloatArray:
         """Rewards of one query's candidates, shape (n,)."""

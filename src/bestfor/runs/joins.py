@@ -233,7 +233,7 @@ class Predicted:
 def predict_test(parts: CandidateParts, model: RewardModel) -> Predicted:
     """Predict the rewards of the test part, whose utilities the model does not see."""
     estimate = model.predict(parts.test)
-    return Predicted(Reward(estimate.mean, model.scale, estimate.std), tuple(model.notes))
+    return Predicted(Reward(estimate.mean, model.scale, estimate.std), (*model.notes, *estimate.notes))
 
 
 def write_rewards(path: Path, test: Candidates, label: str, predicted: Predicted) -> None:

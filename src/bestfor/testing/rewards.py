@@ -7,7 +7,10 @@ class TestMine(RewardModelTests):
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,8 +21,10 @@ import pytest
 
 from bestfor import artifacts, rng
 from bestfor.data.candidates import Candidates
+from bestfor.data.labels import Labels, Preferred, Rated
 from bestfor.errors import BestforError, InputError
 from bestfor.rewards import RewardModel
+from bestfor.types import Scores
 
 LETTERS = "abcdefghijklmnop"
 
@@ -88,6 +93,8 @@ class RewardModelTests:
 
     model: ClassVar[type[RewardModel]]
     options: ClassVar[dict[str, Any]] = {}
+    bare: ClassVar[bool] = True
+    """Whether texts alone can be scored; not where each needs its log-probability."""
 
     def examples(self, users: int = 6, queries: int = 3, candidates: int = 8, **how: Any) -> Candidates:  # noqa: ANN401
         """Make the rows that tests fit on and predict for; a kind that pays for each row overrides it with fewer."""
@@ -101,6 +108,11 @@ class RewardModelTests:
     def reload(self, folder: Path, user: str | None = None) -> RewardModel:
         """The model saved in a folder, perhaps for one user."""
         return self.model.load(folder, encoder=LetterEncoder() if self.model.uses_encoder() else None, user=user)
+
+    def needs_bare_texts(self) -> None:
+        """Skip what scores texts of which nothing else is known."""
+        if not self.bare:
+            pytest.skip("each text needs its log-probability")
 
     def test_shapes_and_finite(self) -> None:
         examples = self.examples()
@@ -155,24 +167,110 @@ class RewardModelTests:
             stranger = replace(mine, users=tuple(f"new {name}" for name in mine.users))
             assert_same(model.predict(mine), model.predict(stranger))
 
-    def test_further_labels(self) -> None:
-        examples = self.examples(users=7, seed=15)
-        model = self.build().fit(examples.take(examples.user < 5), rng=0)
-        fresh = examples.take((examples.user >= 4) & (examples.query % 3 == 2))
-        if type(model).update is RewardModel.update:
-            with pytest.raises(BestforError, match="another fit"):
-                model.update(fresh)
-            return
-        before = model.predict(examples)
-        assert model.update(fresh) is model
-        after = model.predict(examples)
-        served = {examples.users.index(user) for user in model.abstained}
-        others = (examples.user < 4) & ~np.isin(examples.user, list(served))
-        np.testing.assert_array_equal(before.mean[others], after.mean[others])
-        assert np.all(before.mean[examples.user >= 5] != after.mean[examples.user >= 5])
-        assert before.std_mean is not None
-        assert after.std_mean is not None
-        assert after.std_mean[examples.user >= 5].mean() < before.std_mean[examples.user >= 5].mean()
+    def test_score_is_what_predict_gives(self) -> None:
+        self.needs_bare_texts()
+        examples = self.examples(users=4, seed=16)
+        model = self.build().fit(examples.take(examples.user < 3), rng=0)
+        asked = as_requests(examples)
+        expected, found = model.predict(Candidates.of(*asked)), model.score_many(*asked)
+        for name in ("mean", "std", "std_mean"):
+            values = [getattr(scores, name) for scores in found]
+            if getattr(expected, name) is not None:
+                np.testing.assert_allclose(np.concatenate(values), getattr(expected, name), rtol=1e-9, equal_nan=True)
+        for user, scores in zip(asked[0], found, strict=True):
+            assert scores.served == model.served(user)
+            assert scores.served == "everybody" or user != "u3"
+            if scores.cov_mean is not None:
+                assert scores.std_mean is not None
+                np.testing.assert_allclose(np.diag(scores.cov_mean), scores.std_mean**2, rtol=1e-6, atol=1e-12)
+                np.testing.assert_array_equal(scores.cov_mean, scores.cov_mean.T)
+        alone = model.score(asked[0][0], asked[1][0], asked[2][0])
+        np.testing.assert_allclose(alone.mean, found[0].mean, rtol=1e-8, equal_nan=True)
+        with pytest.raises(InputError, match="no texts"):
+            model.score("u0", "", [])
+
+    def test_a_person_without_labels_is_the_model(self) -> None:
+        self.needs_bare_texts()
+        examples = self.examples(users=4, seed=17)
+        model = self.build().fit(examples.take(examples.user < 3), rng=0)
+        users, prompts, texts = as_requests(examples)
+        for user in dict.fromkeys(users):
+            mine = [place for place, one in enumerate(users) if one == user]
+            asked = [prompts[place] for place in mine], [texts[place] for place in mine]
+            expected = model.score_many([user] * len(mine), *asked)
+            person = model.person(user, Labels())
+            assert (person.user, person.labels_count, person.served) == (user, 0, model.served(user))
+            for one, other in zip(person.score_many(*asked), expected, strict=True):
+                assert_close(one, other)
+
+    def test_order_and_portions_of_labels_change_nothing(self) -> None:
+        self.needs_bare_texts()
+        examples = self.examples(users=5, queries=4, seed=18)
+        model = self.build().fit(examples.take((examples.user < 3) & (examples.query % 4 < 2)), rng=0)
+        draw = rng.derive(1, "order")
+        for user in ("u0", "u4"):
+            labels, (prompt, texts) = said(examples, user), asked_of(examples, user)
+            person, before = model.person(user, labels), model.score(user, prompt, texts)
+            assert person.labels_count == len(labels)
+            found = person.score(prompt, texts)
+            if not model.learns:
+                assert_close(found, before)
+                assert any("does not learn" in note for note in person.notes)
+                continue
+            mixed = Labels()
+            for place in draw.permutation(len(labels.rated)):
+                mixed += Labels(rated=(labels.rated[place],))
+            for place in draw.permutation(len(labels.preferred)):
+                mixed = Labels(preferred=(labels.preferred[place],)) + mixed
+            assert_close(found, model.person(user, mixed).score(prompt, texts))
+            assert np.all(np.isfinite(found.mean))
+            assert person.served == "abstained" or np.any(found.mean != before.mean)
+            if found.std_mean is not None and person.served == "own":
+                assert before.std_mean is not None
+                assert before.served == "abstained" or found.std_mean.mean() < before.std_mean.mean()
+
+    def test_labels_are_checked(self) -> None:
+        model = self.build().fit(self.examples(users=3, queries=2), rng=0)
+        wrong = (
+            (Labels(rated=(Rated("", "a", np.nan),)), "finite utilities"),
+            (Labels(rated=(Rated("", "a", 1.0, 0.0),)), "weight 0"),
+            (Labels(preferred=(Preferred("", "a", "a"),)), "preferred to itself"),
+        )
+        for labels, message in wrong:
+            with pytest.raises(InputError, match=message):
+                model.person("u0", labels)
+        with pytest.raises(BestforError, match="after fit"):
+            self.build().person("u0", Labels())
+
+    def test_nothing_changes_a_fitted_model(self) -> None:
+        self.needs_bare_texts()
+        examples = self.examples(users=4, seed=19)
+        model = self.build().fit(examples.take(examples.user < 3), rng=0)
+        before = fingerprint(model)
+        model.predict(examples)
+        model.score_many(*as_requests(examples))
+        for user in ("u0", "u3"):
+            model.person(user, said(examples, user)).score(*asked_of(examples, user))
+        assert fingerprint(model) == before
+
+    def test_threads_share_a_model(self) -> None:
+        self.needs_bare_texts()
+        examples = self.examples(users=4, seed=20)
+        model = self.build().fit(examples.take(examples.user < 3), rng=0)
+        parts = [examples.take(examples.user == code) for code in range(4)] * 2
+        users = list(examples.users) * 2
+
+        def person(user: str) -> Scores:
+            return model.person(user, said(examples, user)).score(*asked_of(examples, user))
+
+        expected, alone = [model.predict(part) for part in parts], [person(user) for user in users]
+        with ThreadPoolExecutor(4) as threads:
+            found, together = list(threads.map(model.predict, parts)), list(threads.map(person, users))
+        for one, other in zip(found, expected, strict=True):
+            assert_same(one, other)
+            assert model.partial or one.notes == other.notes
+        for one, other in zip(together, alone, strict=True):
+            assert_close(one, other)
 
     def test_order_of_rows_changes_nothing(self) -> None:
         examples = self.examples(seed=4)
@@ -302,3 +400,62 @@ def assert_same(first: Any, second: Any) -> None:  # noqa: ANN401 - estimates of
         assert (one is None) == (other is None)
         if one is not None:
             np.testing.assert_array_equal(one, other)
+
+
+def as_requests(examples: Candidates) -> tuple[list[str], list[str], list[list[str]]]:
+    """Users, prompts and texts of a data set's queries, in the order of their codes."""
+    users, prompts, texts = [], [], []
+    for code in np.unique(examples.query):
+        rows = np.flatnonzero(examples.query == code)
+        users.append(examples.users[examples.user[rows[0]]])
+        prompts.append(examples.inputs[code])
+        texts.append([examples.texts[text] for text in examples.text[rows]])
+    return users, prompts, texts
+
+
+def said(examples: Candidates, user: str) -> Labels:
+    """What a user of a data set says: ratings of the first candidates of each query, preferences between the others."""
+    rated, preferred = [], []
+    for code in np.unique(examples.query[examples.user == examples.users.index(user)]):
+        rows = np.flatnonzero(examples.query == code)
+        prompt, texts = examples.inputs[code], [examples.texts[text] for text in examples.text[rows]]
+        utility, half = examples.utility[rows].tolist(), (len(rows) + 1) // 2
+        rated += [Rated(prompt, texts[place], utility[place]) for place in range(half)]
+        for place in range(half, len(rows) - 1):
+            better, worse = (place, place + 1) if utility[place] >= utility[place + 1] else (place + 1, place)
+            preferred += [Preferred(prompt, texts[better], texts[worse])] if texts[better] != texts[worse] else []
+    return Labels(tuple(rated), tuple(preferred))
+
+
+def labels_of(examples: Candidates, user: str) -> Labels:
+    """Ratings of all of a user's rows."""
+    mine = np.flatnonzero(examples.user == examples.users.index(user))
+    names = [(examples.inputs[examples.query[row]], examples.texts[examples.text[row]]) for row in mine]
+    utilities = examples.utility[mine].tolist()
+    return Labels(tuple(Rated(*name, utility) for name, utility in zip(names, utilities, strict=True)))
+
+
+def asked_of(examples: Candidates, user: str) -> tuple[str, list[str]]:
+    """Prompt and texts of a user's first query."""
+    users, prompts, texts = as_requests(examples)
+    place = users.index(user)
+    return prompts[place], texts[place]
+
+
+def fingerprint(model: RewardModel) -> str:
+    """Hash of everything that a fitted model would store, and of its notes."""
+    state, arrays = model._state()
+    found = hashlib.sha256(json.dumps([state, model.notes, model.abstained, model._users]).encode())
+    for name in sorted(arrays):
+        found.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
+    return found.hexdigest()
+
+
+def assert_close(first: Scores, second: Scores) -> None:
+    """Two requests were scored alike, up to a relative difference of 1e-9."""
+    assert first.served == second.served
+    for name in ("mean", "std", "std_mean", "cov_mean"):
+        one, other = getattr(first, name), getattr(second, name)
+        assert (one is None) == (other is None)
+        if one is not None:
+            np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12, equal_nan=True)

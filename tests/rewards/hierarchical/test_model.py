@@ -1,4 +1,4 @@
-"""Hierarchical: conformance of every shape, updates, the kernel, the scorer, and what is left out."""
+"""Hierarchical: conformance of every shape, persons, the kernel, the scorer, and what is left out."""
 
 from dataclasses import replace
 from typing import ClassVar
@@ -6,13 +6,13 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from bestfor import artifacts, rng
-from bestfor.errors import BestforError, InputError
+from bestfor import rng
+from bestfor.errors import BestforError
 from bestfor.rewards import Hierarchical
 from bestfor.rewards.hierarchical.fit import has_query_levels
 from bestfor.rewards.hierarchical.labels import CompactRows, round_single
 from bestfor.rewards.rows import FeatureRows
-from bestfor.testing.rewards import LetterEncoder, RewardModelTests, assert_same, taste_examples
+from bestfor.testing.rewards import LetterEncoder, RewardModelTests, assert_same, labels_of, taste_examples
 
 
 class TestHierarchical(RewardModelTests):
@@ -47,42 +47,15 @@ def test_more_labels_of_a_stranger_lead_from_the_prior_to_the_user():
     model.fit(everybody.take(everybody.user < 39), rng=0)
     mine = everybody.take(everybody.user == 39)
     test = mine.take(np.arange(40, 60))
-    errors, spreads = [], []
+    errors, spreads, texts = [], [], [test.texts[code] for code in test.text]
     for step in range(4):
-        estimate = model.predict(test)
+        person = model.person("u39", labels_of(mine.take(np.arange(step * 10)), "u39"))
+        estimate = person.score("", texts)
         centred = test.utility - estimate.mean
         errors.append(sum(float(np.var(centred[part])) for part in (slice(0, 10), slice(10, 20))))
         spreads.append(float(np.mean(estimate.std_mean)))
-        model.update(mine.take(np.arange(step * 10, step * 10 + 10)))
     assert np.all(np.diff(spreads) < 0)
     assert errors[3] < errors[0] / 2
-
-
-def test_an_updated_model_is_saved_and_loaded(tmp_path):
-    model, examples = fitted()
-    fresh = replace(examples, users=("zoe", "anna", *examples.users[2:])).take(examples.user < 3)
-    model.update(fresh)
-    before = model.predict(fresh)
-    model.save(tmp_path)
-    assert_same(model.predict(fresh), before)
-    loaded = Hierarchical.load(tmp_path, encoder=LetterEncoder())
-    assert_same(loaded.predict(fresh), before)
-    assert artifacts.read(tmp_path).users == tuple(sorted((*examples.users, "anna", "zoe")))
-    alone = Hierarchical.load(tmp_path, encoder=LetterEncoder(), user="zoe")
-    mine = fresh.take(fresh.user == 0)
-    assert_same(alone.predict(mine), loaded.predict(mine))
-    # one user's labels are absorbed without anybody else's rows in memory
-    assert_same(alone.update(mine).predict(mine), loaded.update(mine).predict(mine))
-
-
-def test_updates_are_checked():
-    model, examples = fitted()
-    with pytest.raises(InputError, match=r"update of 'hierarchical'.*finite"):
-        model.update(replace(examples, utility=np.full(len(examples), np.inf)))
-    with pytest.raises(BestforError, match="after fit or load"):
-        Hierarchical().update(examples)
-    before = model.predict(examples)
-    assert_same(model.update(examples.take(np.zeros(0, dtype=np.int64))).predict(examples), before)
 
 
 def test_a_kernel_sees_what_no_line_can():

@@ -9,8 +9,9 @@ from bestfor.rewards.hierarchical.labels import compress_rows, pad_batches
 from bestfor.rewards.hierarchical.left_out import left_out_queries, left_out_rows
 from bestfor.rewards.hierarchical.query_slopes import query_precisions, slope_variances
 from bestfor.rewards.hierarchical.structure import choose_slopes
-from bestfor.rewards.hierarchical.users import add_labels, compress_rows_in_chunks, fit_posteriors, variances
+from bestfor.rewards.hierarchical.users import compress_rows_in_chunks, fit_posteriors, variances
 from bestfor.rewards.hierarchical.variances import Prior, evaluate, learn_scales
+from bestfor.rewards.posterior import RatedRows, learn, no_preferences
 from bestfor.rewards.rows import FeatureRows
 
 SLOPES = 1.3
@@ -87,18 +88,18 @@ def test_left_out_errors_are_those_of_refits():
     np.testing.assert_allclose(slope_variances(rows.z, SLOPES), np.sum(rows.z[:, :2] ** 2, axis=1) * SLOPES / 2)
 
 
-def test_absorbed_labels_are_as_if_they_had_been_there():
+def test_further_labels_are_as_if_they_had_been_there():
     (rows, size), prior = small_rows(), small_prior()
-    later = rows.query % 3 == 2
-    parts = []
-    for kept in (~later, later):
-        query = np.unique(rows.query[kept], return_inverse=True)[1]
-        part = FeatureRows(rows.z[kept], rows.y[kept], rows.user[kept], query)
-        parts.append(compress_rows_in_chunks(part, size[kept], levels=True, slopes=SLOPES, chunk=2))
-    posteriors = add_labels(fit_posteriors(parts[0], prior), parts[1], np.arange(3))
-    expected = fit_posteriors(compress_rows(rows, size, levels=True, slopes=SLOPES), prior)
-    np.testing.assert_allclose(posteriors.weights, expected.weights, atol=1e-5)
-    np.testing.assert_allclose(posteriors.shared, expected.shared, atol=1e-5)
+    for user in range(3):
+        later = (rows.query % 3 == 2) & (rows.user == user)
+        part, slope = rows.query[~later], prior.noise * SLOPES / 2
+        known = FeatureRows(rows.z[~later], rows.y[~later], rows.user[~later], np.unique(part, return_inverse=True)[1])
+        compact = compress_rows_in_chunks(known, size[~later], levels=True, slopes=SLOPES, chunk=2)
+        noise, level = prior.noise * size[later], prior.ratio * prior.noise
+        said = RatedRows(rows.z[later], rows.y[later], noise, rows.query[later], level, slope)
+        found = learn(fit_posteriors(compact, prior).belief(user), said, no_preferences(3))
+        expected = fit_posteriors(compress_rows(rows, size, levels=True, slopes=SLOPES), prior)
+        np.testing.assert_allclose(found.mean, expected.weights[user], atol=1e-5)
 
 
 @pytest.mark.parametrize("truth", [0.0, 2.0])

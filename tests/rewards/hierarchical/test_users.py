@@ -7,9 +7,10 @@ import pytest
 from scipy import stats
 
 from bestfor import rng
-from bestfor.rewards.hierarchical.labels import CompactRows, compress_rows, pad_batches, round_single
-from bestfor.rewards.hierarchical.users import add_labels, all_user_rows, fit_posteriors, user_rows, variances
+from bestfor.rewards.hierarchical.labels import compress_rows, pad_batches, round_single
+from bestfor.rewards.hierarchical.users import fit_posteriors, variances
 from bestfor.rewards.hierarchical.variances import Prior, evaluate
+from bestfor.rewards.posterior import RatedRows, learn, no_preferences
 from bestfor.rewards.rows import FeatureRows
 from support.mixed_model import brute, sizes_of, small_prior, small_rows
 
@@ -68,41 +69,25 @@ def labels_of(rows, mask, users):
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.7])
-def test_absorbed_labels_are_as_if_they_had_been_there(ratio):
-    """Users 0 to 2 are known, 1 gives more, 3 is new; later labels come under queries of their own."""
+def test_further_labels_are_as_if_they_had_been_there(ratio):
+    """Users 0 to 2 are known, 1 says more, 3 is new; later labels come under queries of their own."""
     rows, prior = small_rows(users=4, queries=3, size=4), small_prior(ratio=ratio)
     later = ((rows.user == 1) & (rows.query % 3 == 2)) | (rows.user == 3)
-    known, all_users = np.arange(3), np.arange(4)
-    first = labels_of(rows, ~later, known)
-    posteriors = fit_posteriors(round_single(compress_rows(first, np.ones(len(first.y)), levels=ratio > 0)), prior)
-    before = posteriors.weights.copy()
-    second = labels_of(rows, later, np.array([1, 3]))
-    extra = compress_rows(second, np.ones(len(second.y)), levels=ratio > 0)
-    posteriors = add_labels(posteriors, extra, np.array([1, 3]))
-    whole = labels_of(rows, np.ones(len(rows.y), bool), all_users)
-    expected = fit_posteriors(compress_rows(whole, np.ones(len(rows.y)), levels=ratio > 0), prior)
-    np.testing.assert_allclose(posteriors.shared, expected.shared, atol=1e-5)
-    np.testing.assert_allclose(posteriors.shared_covariance, expected.shared_covariance, atol=1e-5)
-    np.testing.assert_allclose(posteriors.weights[[1, 3]], expected.weights[[1, 3]], atol=1e-5)
-    np.testing.assert_array_equal(posteriors.weights[[0, 2]], before[[0, 2]])
     asked = rng.derive(4, "asked").normal(size=(5, 3))
-    for user in (-1, 1, 3):
-        codes = np.full(5, user)
-        np.testing.assert_allclose(variances(posteriors, asked, codes), variances(expected, asked, codes), atol=1e-5)
-    piece = all_user_rows(posteriors, np.array([3, 1, 0, 2]))
-    np.testing.assert_array_equal(np.diff(piece.ends)[:2], [len(user_rows(posteriors, code).target) for code in (3, 1)])
-    moved = fit_posteriors(piece, prior)
-    np.testing.assert_allclose(moved.weights[:2], posteriors.weights[[3, 1]], atol=1e-5)
-
-
-def test_labels_one_by_one_are_the_labels_together():
-    rows, prior = small_rows(users=1, queries=6, size=1), small_prior()
-    empty = CompactRows(np.zeros((0, 3)), np.zeros(0), np.zeros(0), np.zeros(1, int), 0.0, 0, 0.0)
-    posteriors = fit_posteriors(empty, prior)
-    for row in range(6):
-        mask = np.arange(6) == row
-        one = labels_of(rows, mask, np.array([0]))
-        posteriors = add_labels(posteriors, compress_rows(one, np.ones(1), levels=True), np.array([0]))
-    expected = fit_posteriors(compress_rows(rows, np.ones(6), levels=True), prior)
-    np.testing.assert_allclose(posteriors.weights, expected.weights, atol=1e-5)
-    np.testing.assert_allclose(posteriors.normal, expected.normal, atol=1e-4)
+    for user in (1, 3):
+        mine = later & (rows.user == user)
+        first, whole = (labels_of(rows, kept, np.arange(4)) for kept in (~later, ~later | mine))
+        fitted, expected = (
+            fit_posteriors(round_single(compress_rows(part, np.ones(len(part.y)), levels=ratio > 0)), prior)
+            for part in (first, whole)
+        )
+        level = prior.ratio * prior.noise
+        noise = np.full(int(mine.sum()), prior.noise)
+        said = RatedRows(rows.z[mine], rows.y[mine], noise, rows.query[mine], level)
+        code = user if user < 3 else -1
+        found = learn(fitted.belief(code), said, no_preferences(3))
+        np.testing.assert_allclose(found.mean, expected.weights[user], atol=1e-5)
+        variance = np.sum((asked @ found.covariance) * asked, axis=1)
+        np.testing.assert_allclose(variance, variances(expected, asked, np.full(5, user)), atol=1e-5)
+        before = np.sum((asked @ fitted.belief(code).covariance) * asked, axis=1)
+        np.testing.assert_allclose(before, variances(fitted, asked, np.full(5, code)), atol=1e-12)

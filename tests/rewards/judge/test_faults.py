@@ -60,12 +60,13 @@ def test_what_is_no_score_is_missing_and_never_made_up(judge, fault):
     stalled = {"timeout": 0.3, "retries": 0} if fault == "stalled" else {"retries": 0}
     model, _ = judge(judging(score=lambda found: FAULTS[fault] if found["text"][0] == bad else 3), endpoint=stalled)
     model.fit(examples, rng=0)
-    mean = model.predict(examples).mean
+    estimate = model.predict(examples)
+    mean = estimate.mean
     wrong = examples.text == examples.text[1]
     np.testing.assert_array_equal(np.isnan(mean), wrong)
     assert set(mean[~wrong]) == {3.0}
-    assert f"{wrong.sum()} of {len(examples)} candidates have no reward from m" in model.notes
-    [said] = [note for note in model.notes if "gave nothing" in note]
+    assert f"{wrong.sum()} of {len(examples)} candidates have no reward from m" in estimate.notes
+    [said] = [note for note in estimate.notes if "gave nothing" in note]
     refused = 0 if fault in ("nonsense", "out of the scale", "two numbers", "nothing") else wrong.sum()
     assert f"({refused} without an answer, {wrong.sum() - refused} with one that is no score)" in said
 
@@ -81,8 +82,9 @@ def test_a_persona_that_is_not_written_is_none(judge, fault):
     model.fit(examples, rng=0)
     assert len(model.personas) == 1
     assert any(note.startswith("1 of 2 rubrics were not written") for note in model.notes)
-    assert np.isfinite(model.predict(examples).mean).all()
-    assert "1 of 2 users have no persona: judged by the general rubric" in model.notes
+    estimate = model.predict(examples)
+    assert np.isfinite(estimate.mean).all()
+    assert "1 of 2 users have no persona: judged by the general rubric" in estimate.notes
 
 
 def test_a_mean_over_fewer_rubrics_is_no_reward(judge):
@@ -152,7 +154,8 @@ endpoint = {"base_url": url, "concurrency": 1, "timeout": 60}
 examples = taste_examples(users=2, queries=1, candidates=4)
 model = rewards.build("judge", cache=Path(cache), model="m", identity="one", endpoint=endpoint)
 model.fit(examples, rng=0)
-print(model.predict(examples).mean.tolist(), model.notes)
+found = model.predict(examples)
+print(found.mean.tolist(), model.notes, found.notes)
 model.close()
 """
 

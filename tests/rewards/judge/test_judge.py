@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bestfor import rewards
 from bestfor.data.candidates import History
 from bestfor.endpoint import EndpointTable
-from bestfor.errors import BestforError, InputError
+from bestfor.errors import InputError
 from bestfor.rewards.judge import Config, Judge
 from bestfor.rewards.judge.author import MaterialLimits, cost, material
 from bestfor.runs.config import parse_config
@@ -40,9 +40,10 @@ def test_a_reward_is_the_expectation_over_score_tokens(judge):
     masses = {"1": 0.1, "2": 0.2, "5": 0.6}
     model, _ = judge(judging(score=lambda found: marked(masses)))
     examples = small()
-    mean = model.fit(examples, rng=0).predict(examples).mean
+    estimate = model.fit(examples, rng=0).predict(examples)
+    mean = estimate.mean
     np.testing.assert_allclose(mean, (0.1 + 0.4 + 3.0) / 0.9)
-    assert "m puts 0.10 of its probability on what is no score" in model.notes
+    assert "m puts 0.10 of its probability on what is no score" in estimate.notes
 
 
 def test_without_probabilities_the_number_is_read_and_said(judge):
@@ -51,12 +52,14 @@ def test_without_probabilities_the_number_is_read_and_said(judge):
         lambda request: error(400, "logprobs are off") if "logprobs" in request.body else refused(request)
     )
     examples = small()
-    assert set(model.fit(examples, rng=0).predict(examples).mean) == {4.0}
-    assert "12 answers of m are the number it wrote: it gave no probabilities" in model.notes
+    estimate = model.fit(examples, rng=0).predict(examples)
+    assert set(estimate.mean) == {4.0}
+    assert "12 answers of m are the number it wrote: it gave no probabilities" in estimate.notes
     model, server = judge(judging(score=lambda found: 2), logprobs=False)
-    assert set(model.fit(examples, rng=0).predict(examples).mean) == {2.0}
+    estimate = model.fit(examples, rng=0).predict(examples)
+    assert set(estimate.mean) == {2.0}
     assert not any("logprobs" in request.body for request in server.requests)
-    assert not any("probabilities" in note for note in model.notes)
+    assert not any("probabilities" in note for note in estimate.notes)
 
 
 def test_rubrics_are_averaged_and_neighbours_mixed_in(judge):
@@ -114,17 +117,17 @@ def test_tokens_are_told_and_usage_is_what_was_paid(judge, tmp_path):
     examples = small(users=1, queries=1)
     prices = {"input_price": 1.0, "output_price": 4.0}
     model, server = judge(judging(), cache=tmp_path)
-    model.fit(examples, rng=0).predict(examples)
+    estimate = model.fit(examples, rng=0).predict(examples)
     assert model.notes[0] == "personas and rubrics by m: 1 answer, 10 + 5 tokens"
-    assert model.notes[-1] == "judged by m: 3 answers, 30 + 15 tokens"
+    assert estimate.notes[-1] == "judged by m: 3 answers, 30 + 15 tokens"
     assert (model.usage.requests, model.usage.prompt_tokens, model.usage.cost) == (4, 40, None)
     again = rewards.build("judge", cache=tmp_path, model="m", endpoint={**model.config.endpoint.model_dump(), **prices})
-    again.fit(examples, rng=0).predict(examples)
+    later = again.fit(examples, rng=0).predict(examples)
     costs = [
         f"{note}, cost {cost}"
-        for note, cost in zip((model.notes[0], model.notes[-1]), ("0.0000", "0.0001"), strict=True)
+        for note, cost in zip((model.notes[0], estimate.notes[-1]), ("0.0000", "0.0001"), strict=True)
     ]
-    assert [again.notes[0], again.notes[-1]] == costs
+    assert [again.notes[0], later.notes[-1]] == costs
     assert (again.usage.requests, again.usage.cost) == (0, 0.0)
     assert len(server.requests) == 4
     again.close()
@@ -205,12 +208,6 @@ def test_a_bad_address_or_budget_is_known_before_anything_is_done():
         }
         with pytest.raises(InputError, match=rf"\[\[reward\]\] 1, endpoint.*{found}"):
             parse_config(run, "run.toml")
-
-
-def test_it_needs_no_further_fit_to_refuse_more_labels(judge):
-    model, _ = judge()
-    with pytest.raises(BestforError, match="another fit"):
-        model.fit(small(), rng=0).update(small())
 
 
 @settings(max_examples=40)

@@ -81,11 +81,11 @@ def test_an_edited_persona_is_used_and_said_without_another_fit(judge, tmp_path)
     loaded = Judge.load(tmp_path)
     assert loaded.personas["u1"].edited
     assert not loaded.personas["u0"].edited
-    loaded.predict(examples)
+    estimate = loaded.predict(examples)
     told = {parts(one)["asked"][0]: parts(one)["persona"][0] for one in server.requests[2:]}
     assert told[examples.inputs[1]].startswith("Can only stand ")
     assert told[examples.inputs[0]].startswith("Likes ")
-    assert "1 of 2 users were judged by a persona that a person edited" in loaded.notes
+    assert "1 of 2 users were judged by a persona that a person edited" in estimate.notes
     loaded.close()
     alone = Judge.load(tmp_path, user="u1")
     assert alone.personas == {"u1": loaded.personas["u1"]}
@@ -126,14 +126,14 @@ def test_a_persona_written_by_hand_serves_who_has_no_labels(judge, tmp_path):
     three = taste_examples(users=3, queries=1, candidates=3)
     for loaded in (Judge.load(tmp_path), Judge.load(tmp_path, user="u2")):
         before = len(server.requests)
-        mean = loaded.predict(three.take(three.user == 2)).mean
+        estimate = loaded.predict(three.take(three.user == 2))
         asked = server.requests[before:]
         assert {(parts(one)["persona"][0], parts(one)["rubric"][0]) for one in asked} == {
             ("A poet", "Rhyme"),
             ("A poet", "Metre"),
         }
-        assert np.isfinite(mean).all()
-        assert not any("without" in note for note in loaded.notes)
+        assert np.isfinite(estimate.mean).all()
+        assert not any("without" in note for note in (*loaded.notes, *estimate.notes))
         loaded.close()
 
 

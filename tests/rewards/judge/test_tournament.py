@@ -220,9 +220,10 @@ def test_pairs_without_both_answers_do_not_count(tournament):
     silent = examples.texts[examples.text[2]]
     model, _ = tournament(lambda found: error(400, "no") if found["first"][0] == silent.strip() else 1, rounds=3)
     examples = replace(examples, texts=tuple(text.strip() for text in examples.texts))
-    mean = model.fit(examples, rng=0).predict(examples).mean
+    estimate = model.fit(examples, rng=0).predict(examples)
+    mean = estimate.mean
     assert np.isnan(mean).tolist() == [False, False, True, False]
-    assert "1 of 4 candidates have no reward from m" in model.notes
+    assert "1 of 4 candidates have no reward from m" in estimate.notes
 
 
 def test_equal_texts_are_one_player_and_one_text_plays_alone(tournament):

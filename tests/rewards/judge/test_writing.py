@@ -56,11 +56,11 @@ def test_a_query_from_before_those_texts_is_judged_by_the_general_rubric(judge):
     examples = with_history(small(users=1), seen={"q0": 1, "q1": 3})
     model, server = judge(rated=0)
     model.fit(examples, rng=0)
-    model.predict(examples)
+    estimate = model.predict(examples)
     told = {parts(request)["asked"][0]: parts(request)["persona"][0] for request in server.requests[1:]}
     assert told[examples.inputs[0]].startswith("Nothing is known")
     assert told[examples.inputs[1]].startswith("Likes a third")
-    assert any(note.startswith("1 of 2 queries came before texts") for note in model.notes)
+    assert any(note.startswith("1 of 2 queries came before texts") for note in estimate.notes)
 
 
 def test_texts_shown_have_a_budget(judge):
@@ -92,10 +92,10 @@ def test_strangers_and_users_without_a_persona(judge):
     model.fit(examples.take(examples.user < 2), rng=0)
     assert model.personas == {}
     assert "2 of 2 rubrics were not written (0 without an answer, 2 with one that is none)" in model.notes
-    model.predict(examples)
+    estimate = model.predict(examples)
     assert {parts(request)["persona"][0] for request in server.requests[2:]} == {"Nothing is known about this reader."}
-    assert "1 user without fit labels was served by the general rubric" in model.notes
-    assert "2 of 3 users have no persona: judged by the general rubric" in model.notes
+    assert "1 user without fit labels was served by the general rubric" in estimate.notes
+    assert "2 of 3 users have no persona: judged by the general rubric" in estimate.notes
 
 
 def test_who_has_a_history_and_no_labels_gets_a_persona_when_first_met(judge, tmp_path):
@@ -110,8 +110,8 @@ def test_who_has_a_history_and_no_labels_gets_a_persona_when_first_met(judge, tm
     assert parts(asked)["item"] == ["mine", "mine too"]
     told = {parts(one)["persona"][0] for one in server.requests if "text" in parts(one)}
     assert "Likes mine too" in told
-    assert not any("general" in note for note in model.notes)
-    assert "users without fit labels: personas and rubrics by m: 1 answer, 10 + 5 tokens" in model.notes
+    assert not any("general" in note for note in found.notes)
+    assert "users without fit labels: personas and rubrics by m: 1 answer, 10 + 5 tokens" in found.notes
     alone = Judge.load(tmp_path / "model", cache=tmp_path / "cache", user="u1")
     mine = examples.take(examples.user == 1)
     np.testing.assert_array_equal(alone.predict(mine).mean, found.mean[examples.user == 1])

@@ -8,11 +8,12 @@ import pytest
 
 from bestfor import rng
 from bestfor.data.candidates import Candidates
+from bestfor.data.labels import Labels, Preferred
 from bestfor.errors import InputError
 from bestfor.rewards import Pooled, Tastes
 from bestfor.rewards.tastes import list_items
-from bestfor.rewards.tastes.person import PersonVariances, UserRatings, fit_person
-from bestfor.testing.rewards import LETTERS, LetterEncoder, RewardModelTests, taste_examples
+from bestfor.rewards.tastes.person import UserRatings, fit_person
+from bestfor.testing.rewards import LETTERS, LetterEncoder, RewardModelTests, labels_of, taste_examples
 
 
 class TestTastes(RewardModelTests):
@@ -75,53 +76,44 @@ def test_another_encoder_is_refused(tmp_path):
 
 
 def test_further_labels_make_users_what_a_fit_with_them_would():
-    """With h and the variances held, adding labels one by one is the posterior of all of them."""
+    """With h and the variances held, a person is the posterior of the fit's ratings and those since."""
     examples, _, _ = rated(seed=4)
     first = examples.text < 80
     model = Tastes(encoder=LetterEncoder()).fit(examples.take(first), rng=0)
-    later = examples.take(~first & (examples.text < 120))
-    queries = tuple(f"{name}/later" for name in examples.queries)
-    halves = [replace(later.take(later.text % 2 == odd), queries=queries) for odd in (0, 1)]
-    names = tuple(f"{name}/{odd}" for odd in (0, 1) for name in queries)
-    for half, name in zip(halves, (names[: len(queries)], names[len(queries) :]), strict=True):
-        model.update(replace(half, queries=name))
-    code = model._users.index("u7")
-    labels = model._ratings
-    mine = labels.of(code)
-    again = UserRatings.build(
-        1, np.zeros(mine.stop - mine.start, int), labels.item[mine], labels.query[mine], labels.y[mine]
-    )
-    assert len(np.unique(again.query)) == 3
-    assert len(again.y) == int(np.sum((examples.user == 7) & (examples.text < 120)))
-    vectors = model._vectors.take(again.item)
-    variances = PersonVariances(model._shared.noise, model._shared.level_scale, 0.2 * model._shared.noise)
-    exact = fit_person(again, 0, model._shared.mean[again.item], model._nearness.between(vectors, vectors), variances)
-    fresh = examples.take((examples.text >= 120) & (examples.user == 7))
-    mean, _, near = model._items(list_items(fresh))
-    row = list_items(fresh).row
-    expected = mean[row, 0] + mean[row, 1:] @ exact.taste + near[row][:, exact.item] @ exact.own_weights
-    np.testing.assert_allclose(model.predict(fresh).mean, model._centre + model._unit * expected, rtol=1e-7)
+    mine = examples.take(examples.user == 7)
+    later, fresh = (mine.take((mine.text >= low) & (mine.text < high)) for low, high in ((80, 120), (120, 150)))
+    items, known = list_items(later), model._ratings.of(model._users.index("u7"))
+    mean, _, vectors = model.items(items)
+    target = (later.utility - model._centre) / model._unit
+    place = np.concatenate([model._ratings.item[known], items.row])
+    h = np.vstack([model._shared.mean[model._ratings.item[known]], mean[items.row]])
+    vectors = model._vectors.take(model._ratings.item[known]).join(vectors.take(items.row))
+    y = np.concatenate([model._ratings.y[known], target])
+    query = np.repeat([0, 1], [known.stop - known.start, len(target)])
+    labels = UserRatings.build(1, np.zeros(len(y), int), place, query, y)
+    exact = fit_person(labels, 0, h, model.nearness.between(vectors, vectors), model.variances())
+    asked = list_items(fresh)
+    mean, _, own = model.items(asked)
+    near = model.nearness.between(own, vectors)
+    expected = (mean[:, 0] + mean[:, 1:] @ exact.taste + near @ exact.own_weights)[asked.row]
+    found = model.person("u7", labels_of(later, "u7")).score("", [fresh.texts[code] for code in fresh.text])
+    np.testing.assert_allclose(found.mean, model._centre + model._unit * expected, rtol=1e-7)
 
 
-def test_further_labels_of_others_leave_a_user_alone_and_survive_storage(tmp_path):
+def test_what_a_newcomer_says_makes_their_taste_known():
     examples, divide, camp = rated(seed=5)
     old, newcomer = examples.user != 3, examples.user == 3
     model = Tastes(encoder=LetterEncoder()).fit(examples.take(old & (examples.text < 100)), rng=0)
-    asked = examples.take(old & (examples.text >= 100))
-    before = model.predict(asked).mean
     theirs = examples.take(newcomer & (examples.text >= 100))
-    unknown = model.predict(theirs)
-    model.update(examples.take(newcomer & (examples.text < 100)))
-    known = model.predict(theirs)
-    np.testing.assert_array_equal(model.predict(asked).mean, before)
+    texts = [theirs.texts[code] for code in theirs.text]
+    unknown = model.score("u3", "", texts)
+    labels = labels_of(examples.take(newcomer & (examples.text < 100)), "u3")
+    pairs = [Preferred("", a.text, b.text) for a in labels.rated for b in labels.rated if a.utility > b.utility]
     truth = camp[3] * divide[theirs.text]
-    assert np.corrcoef(known.mean, truth)[0, 1] > np.corrcoef(unknown.mean, truth)[0, 1] + 0.2
-    assert known.std_mean.mean() < unknown.std_mean.mean()
-    model.save(tmp_path)
-    for user in (None, "u3"):
-        again = Tastes.load(tmp_path, encoder=LetterEncoder(), user=user)
-        np.testing.assert_array_equal(again.predict(theirs).mean, known.mean)
-        np.testing.assert_array_equal(again.predict(theirs).std, known.std)
+    for said in (labels, Labels(preferred=tuple(pairs[::7]))):
+        known = model.person("u3", said).score("", texts)
+        assert np.corrcoef(known.mean, truth)[0, 1] > np.corrcoef(unknown.mean, truth)[0, 1] + 0.2
+        assert known.std_mean.mean() < unknown.std_mean.mean()
 
 
 def test_a_user_alone_in_their_taste_is_heard():

@@ -109,8 +109,8 @@ class Ensemble(RewardModel):
         design, codes = self._design(candidates), self._user_codes(candidates)
         found = [heads.predict((design.values, design.row), codes) for heads in self._heads]
         means, variances = (np.array(values) for values in zip(*found, strict=True))
-        self._note_new_users(candidates, codes, "the head that all users share")
-        return combine(means, variances, (self._centre, self._unit), self.config.penalty)
+        notes = self._new_user_notes(candidates, codes, "the head that all users share")
+        return replace(combine(means, variances, (self._centre, self._unit), self.config.penalty), notes=notes)
 
     def _state(self) -> tuple[dict[str, Any], Arrays]:
         state = {"centre": self._centre, "unit": self._unit, "epochs": self._epochs, "noise": self._heads[0].noise}

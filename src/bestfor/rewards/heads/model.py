@@ -226,12 +226,12 @@ class HeadModel(RewardModel):
     def _predict(self, candidates: Candidates) -> RewardEstimate:
         design, codes = self._design(candidates), self._user_codes(candidates)
         mean, variance = self._heads.predict((design.values, design.row), codes)
-        self._note_new_users(candidates, codes, "the head that all users share")
+        notes = self._new_user_notes(candidates, codes, "the head that all users share")
         if self.scale == "arbitrary":
-            return RewardEstimate(mean, None)
+            return RewardEstimate(mean, notes=notes)
         unit = self._state_values["unit"]
         std = unit * np.sqrt(variance) if self._training().gaussian else None
-        return RewardEstimate(self._state_values["centre"] + unit * mean, std)
+        return RewardEstimate(self._state_values["centre"] + unit * mean, std, notes=notes)
 
     def _state(self) -> tuple[dict[str, Any], Arrays]:
         return dict(self._state_values), self._heads.arrays()

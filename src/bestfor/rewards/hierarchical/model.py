@@ -9,16 +9,16 @@ e_q ~ N(0, s2 t/p I) is what one query alone asks for: without it that would be 
 
 With ``kernel = "rational_quadratic"`` z also holds features of a nonlinear kernel on texts: a Gaussian process with
 covariance (users) x (texts). Everything is closed-form empirical Bayes (Lindley & Smith 1972; Laird & Ware 1982); the
-optional variance head v weighs labels down where leave-one-out errors are large for everybody. Further labels are
-added exactly, without another fit.
+optional variance head v weighs labels down where leave-one-out errors are large for everybody. A person's further
+labels update theta_0 + d_u exactly, as if they had been there at the fit, and nobody else's.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from bestfor.artifacts import Arrays
@@ -36,11 +36,12 @@ from bestfor.rewards.hierarchical.fit import (
     noise_sizes,
     predict_rows,
 )
-from bestfor.rewards.hierarchical.labels import CompactRows, compress_rows
+from bestfor.rewards.hierarchical.labels import CompactRows
 from bestfor.rewards.hierarchical.structure import Structure, restore_structure
-from bestfor.rewards.hierarchical.users import Scorer, UserPosteriors, add_labels, all_user_rows
+from bestfor.rewards.hierarchical.users import Scorer, UserPosteriors
 from bestfor.rewards.hierarchical.variances import CovarianceOption, Prior
-from bestfor.rewards.model import UpdatableModel
+from bestfor.rewards.learner import BaseLabels, LinearLearner, Units
+from bestfor.rewards.posterior import Belief
 from bestfor.rewards.rows import FeatureRows, with_intercept
 from bestfor.threads import for_size
 from bestfor.types import FloatArray, IntArray, RewardEstimate
@@ -91,7 +92,7 @@ class Config(FeatureConfig):
     abstain: bool = True
 
 
-class Hierarchical(UpdatableModel):
+class Hierarchical(LinearLearner):
     """Personal weights under a learned prior."""
 
     kind = "hierarchical"
@@ -122,7 +123,7 @@ class Hierarchical(UpdatableModel):
         return np.hstack([design.rows(), self._kernel.features(vectors)[row]])
 
     def for_user(self, user: str) -> Scorer:
-        """Make what scores one user's candidates; made anew after :meth:`update`.
+        """Make what scores one user's candidates by the fit's labels alone; :meth:`person` learns from further ones.
 
         Raises:
             BestforError: before fit, or the model was loaded for somebody else.
@@ -135,20 +136,29 @@ class Hierarchical(UpdatableModel):
         level = fitted.centre + fitted.unit * float(weights[-1])
         return Scorer(user, fitted.unit * weights[:-1], level, self._space, self._kernel)
 
-    def _add_labels(self, candidates: Candidates, codes: IntArray) -> None:
-        """Add labels; also moves theta_0, to what it would be with them."""
-        fitted = self._fitted_values
-        z = with_intercept(self.features(candidates))
-        size = noise_sizes(z, fitted.head) / fitted.posteriors.prior.noise
-        order = np.argsort(codes[candidates.user], kind="stable")
-        user = np.searchsorted(np.sort(codes), codes[candidates.user][order])
-        target = (candidates.utility[order] - fitted.centre) / fitted.unit
-        rows = FeatureRows(z[order], target, user, candidates.query[order])
-        levels, slopes = fitted.posteriors.prior.ratio > 0, fitted.structure.slopes
-        extra = compress_rows(rows, size[order], levels=levels, slopes=slopes)
-        with for_size(z.shape[1]):
-            posteriors = add_labels(fitted.posteriors, extra, np.sort(codes))
-        self._fitted_values = replace(fitted, posteriors=posteriors)
+    def features_of(
+        self, embeddings: npt.NDArray[np.floating], surface: npt.NDArray[np.floating] | None = None
+    ) -> npt.NDArray[Any]:
+        """Features of texts whose embeddings are at hand, kernel features among them."""
+        found = super().features_of(embeddings, surface)
+        if self._kernel is None:
+            return found
+        return np.hstack([found, self._kernel.features(embeddings.astype(np.float64))])
+
+    def _belief(self, code: int) -> Belief:
+        return self._fitted_values.posteriors.belief(code)
+
+    def _units(self) -> Units:
+        fitted, prior = self._fitted_values, self._fitted_values.posteriors.prior
+        slope = prior.noise * fitted.structure.slopes / max(len(prior.shared) - 1, 1)
+        return Units(fitted.centre, fitted.unit, prior.ratio * prior.noise, slope, self._temperature)
+
+    def _noise(self, columns: FloatArray, code: int) -> FloatArray:
+        return noise_sizes(columns, self._fitted_values.head)
+
+    def _base_labels(self, code: int) -> BaseLabels | None:
+        posteriors = self._fitted_values.posteriors
+        return BaseLabels(posteriors.labels(code), posteriors.newcomer, posteriors.crowd)
 
     def _fit(self, candidates: Candidates, rng: int) -> None:
         self._kernel, self._signature = None, ""
@@ -181,8 +191,8 @@ class Hierarchical(UpdatableModel):
         z = with_intercept(self.features(candidates))
         with for_size(z.shape[1]):
             mean, own, whole = predict_rows(self._fitted_values, z, codes)
-        self._note_new_users(candidates, codes, "the mean of all users")
-        return RewardEstimate(mean, np.sqrt(self._temperature * whole), np.sqrt(self._temperature * own))
+        notes = self._new_user_notes(candidates, codes, "the mean of all users")
+        return RewardEstimate(mean, np.sqrt(self._temperature * whole), np.sqrt(self._temperature * own), notes)
 
     def _groups(self) -> IntArray:
         """Group of each column of z: features of one sort (by the word before the dot), kernel, intercept."""
@@ -193,7 +203,6 @@ class Hierarchical(UpdatableModel):
         return np.array([first[sort] for sort in sorts], dtype=np.int64)
 
     def _state(self) -> tuple[dict[str, Any], Arrays]:
-        self._sort_users()
         fitted, posteriors = self._fitted_values, self._fitted_values.posteriors
         prior, data = posteriors.prior, posteriors.data
         state = {"noise": prior.noise, "ratio": prior.ratio, "centre": fitted.centre, "unit": fitted.unit}
@@ -234,18 +243,6 @@ class Hierarchical(UpdatableModel):
         target, level = labels[:, p].astype(np.float64), labels[:, p + 1].astype(np.float64)
         data = CompactRows(np.ascontiguousarray(labels[:, :p]), target, level, ends, 0.0, len(labels), 0.0)
         prior = Prior(arrays["deviation"], arrays["slopes"], float(state["noise"]), float(state["ratio"]))
-        posteriors = UserPosteriors(prior, data, **{name: arrays[name] for name in SHARED}, weights=weights, changed={})
+        posteriors = UserPosteriors(prior, data, **{name: arrays[name] for name in SHARED}, weights=weights)
         scale = float(state["centre"]), float(state["unit"])
         self._fitted_values = HierarchicalFit(posteriors, arrays["head"], *scale, restore_structure(state))
-
-    def _sort_users(self) -> None:
-        """Sort users by their ids, with labels since the fit in one piece with the rest."""
-        posteriors = self._fitted_values.posteriors
-        order = np.array(sorted(range(len(self._users)), key=lambda code: self._users[code]), dtype=np.int64)
-        data = all_user_rows(posteriors, order)
-        if data is posteriors.data:
-            return
-        posteriors = replace(posteriors, data=data, weights=posteriors.weights[order], changed={})
-        self._fitted_values = replace(self._fitted_values, posteriors=posteriors)
-        self._users, self._codes = tuple(self._users[code] for code in order), None
-        self._abstained = None if self._abstained is None else self._abstained[order]

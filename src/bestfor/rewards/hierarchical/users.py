@@ -1,4 +1,4 @@
-"""Compute the posterior of every user under fixed variances, predict with it, and add labels to it.
+"""Compute the posterior of every user under fixed variances, and predict with it.
 
 A user's labels are kept as the few independent rows J that they come down to
 (:mod:`bestfor.rewards.hierarchical.labels`), in single precision: at most as many as labels or features, never a p x p
@@ -7,21 +7,22 @@ covariance. With V = J S J' + R and N = J'V^-1 J
     theta_u = theta_0 + S J'V^-1 (y - J theta_0),    z'theta_u has variance  z'Sz - (JSz)'V^-1 (JSz) + b'A^-1 b,
     b = z - J'V^-1 JSz,
 
-and a further label is one more row: V grows, A gains the user's new N less the old one. Without rows this is the prior:
-theta_0 with z'Sz + z'A^-1 z. Woodbury's identity (Rasmussen & Williams 2006, appendix A.3). :class:`Scorer` is one
-user's reward in arrays, for a service that scores candidates as they come in.
+where A^-1 is the covariance of theta_0. Without rows this is the prior: theta_0 with z'Sz + z'A^-1 z. Further labels
+update the posterior of the one who gave them alone (:meth:`UserPosteriors.belief`). Woodbury's identity (Rasmussen &
+Williams 2006, appendix A.3). :class:`Scorer` is one user's reward in arrays, for a service that scores candidates as
+they come in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bestfor.errors import BestforError
 from bestfor.rewards.features import Space
 from bestfor.rewards.features.kernel import TextKernel
 from bestfor.rewards.hierarchical.labels import (
@@ -33,6 +34,7 @@ from bestfor.rewards.hierarchical.labels import (
     round_single,
 )
 from bestfor.rewards.hierarchical.variances import Prior, inverse_cholesky, times_covariance
+from bestfor.rewards.posterior import Belief, RatedRows
 from bestfor.rewards.rows import FeatureRows, rounded
 from bestfor.types import FloatArray, IntArray
 
@@ -49,7 +51,6 @@ class UserPosteriors:
         shared: shape (p,), theta_0 = A^-1 right.
         shared_covariance: shape (p, p), A^-1.
         weights: shape (users, p), theta_u.
-        changed: rows of users who gave further labels since the fit, by code.
     """
 
     prior: Prior
@@ -59,7 +60,34 @@ class UserPosteriors:
     shared: FloatArray
     shared_covariance: FloatArray
     weights: FloatArray
-    changed: dict[int, CompactRows]
+
+    @cached_property
+    def newcomer(self) -> Belief:
+        """Weights of somebody without labels: theta_0 with S + A^-1."""
+        return Belief(self.shared, self.prior.full_deviation() + self.shared_covariance)
+
+    @cached_property
+    def crowd(self) -> Belief:
+        """The same where nothing but their level is a user's own."""
+        level = np.zeros(len(self.shared))
+        level[-1] = self.prior.full_deviation()[-1, -1]
+        return Belief(self.shared, np.diag(level) + self.shared_covariance)
+
+    def belief(self, code: int) -> Belief:
+        """Weights of a user, -1 for somebody without labels: theta_u with S - SJ'V^-1JS + BA^-1B', B = 1 - SJ'V^-1J."""
+        if code < 0:
+            return self.newcomer
+        white = _whitened_rows(self, code).astype(np.float64)
+        reach = times_covariance(white, self.prior.deviation)
+        left = np.eye(len(self.shared)) - reach.T @ white
+        covariance = self.prior.full_deviation() - reach.T @ reach + left @ self.shared_covariance @ left.T
+        return Belief(self.weights[code], covariance)
+
+    def labels(self, code: int) -> RatedRows:
+        """Compact rows of a user's labels, as independent ratings."""
+        rows = _one_user(self.data, code)
+        noise = self.prior.noise * (1 + self.prior.ratio * rows.level)
+        return RatedRows(rows.rows.astype(np.float64), rows.target, noise, np.arange(len(noise)))
 
 
 def fit_posteriors(data: CompactRows, prior: Prior) -> UserPosteriors:
@@ -74,53 +102,7 @@ def fit_posteriors(data: CompactRows, prior: Prior) -> UserPosteriors:
     weights = np.empty((len(data.ends) - 1, len(shared)))
     for batch in pad_batches(data):
         weights[batch.users] = _weights(batch, prior, shared)
-    return UserPosteriors(prior, data, normal, right, shared, covariance, weights, {})
-
-
-def add_labels(posteriors: UserPosteriors, extra: CompactRows, codes: IntArray) -> UserPosteriors:
-    """Add further labels; theta_0 moves, and so do the users who gave them, exactly as if all had been there.
-
-    Args:
-        posteriors: what is known; its weights and changes are edited in place.
-        extra: compact rows of the labels of some users.
-        codes: shape (users of ``extra``,), ascending; known users' codes, then those of new users, which follow on.
-
-    Returns:
-        The new posterior; the weights of the others stay what they were.
-    """
-    prior, normal, right = posteriors.prior, posteriors.normal, posteriors.right
-    for place, code in enumerate(codes.tolist()):
-        held, fresh = user_rows(posteriors, code), _one_user(extra, place)
-        grown = join_rows([held, round_single(fresh)], np.float32)
-        grown = replace(grown, ends=np.array([0, len(grown.target)]))
-        for part, sign in ((held, -1.0), (grown, 1.0)):
-            gained = _information(next(pad_batches(part)), prior)
-            normal, right = normal + sign * gained[0], right + sign * gained[1]
-        posteriors.changed[code] = grown
-    covariance = _symmetric_inverse(normal)
-    shared = covariance @ right
-    new = max(int(codes[-1]) + 1 - len(posteriors.weights), 0)
-    weights = np.vstack([posteriors.weights, np.empty((new, len(shared)))]) if new else posteriors.weights
-    for code in codes.tolist():
-        weights[code] = _weights(next(pad_batches(posteriors.changed[code])), prior, shared)[0]
-    return replace(posteriors, normal=normal, right=right, shared=shared, shared_covariance=covariance, weights=weights)
-
-
-def user_rows(posteriors: UserPosteriors, code: int) -> CompactRows:
-    """One user's compact rows, none of a new user."""
-    if code in posteriors.changed:
-        return posteriors.changed[code]
-    if code < len(posteriors.data.ends) - 1:
-        return _one_user(posteriors.data, code)
-    rows = np.zeros((0, posteriors.data.rows.shape[1]), dtype=np.float32)
-    return CompactRows(rows, np.zeros(0), np.zeros(0), np.zeros(2, dtype=np.int64), 0.0, 0, 0.0)
-
-
-def all_user_rows(posteriors: UserPosteriors, order: IntArray) -> CompactRows:
-    """Compact rows of all users in an order of choice, labels since the fit included."""
-    if not posteriors.changed and np.array_equal(order, np.arange(len(order))):
-        return posteriors.data
-    return join_rows([user_rows(posteriors, code) for code in order.tolist()], np.float32)
+    return UserPosteriors(prior, data, normal, right, shared, covariance, weights)
 
 
 def means(weights: FloatArray, z: npt.NDArray[Any], which: IntArray) -> FloatArray:
@@ -213,7 +195,7 @@ def _weights(batch: PaddedRows, prior: Prior, shared: FloatArray) -> FloatArray:
 
 def _whitened_rows(posteriors: UserPosteriors, code: int) -> FloatArray:
     """Whitened rows L^-1 J of one user, V = LL'."""
-    batch = next(pad_batches(user_rows(posteriors, code)))
+    batch = next(pad_batches(_one_user(posteriors.data, code)))
     return (inverse_cholesky(batch, posteriors.prior)[0] @ batch.rows)[0]
 
 
@@ -265,17 +247,7 @@ class Scorer:
         Raises:
             BestforError: the model has surface features and none are given.
         """
-        space, parts = self.space, []
-        if space.axes.shape[1]:
-            # half the time of double precision; embeddings come in single precision anyway
-            centre, axes, limit = space.single
-            components = (embeddings.astype(np.float32, copy=False) - centre) @ axes
-            np.maximum(components, -limit, out=components)
-            parts.append(np.minimum(components, limit, out=components))
-        if len(space.shift):
-            if surface is None:
-                raise BestforError(f"the model has {len(space.shift)} surface features: give them, or fit without")
-            parts.append(surface)
+        features = self.space.of_embeddings(embeddings, surface)
         if self.kernel is not None:
-            parts.append(self.kernel.features(embeddings.astype(np.float64)))
-        return self.score(np.hstack(parts))
+            features = np.hstack([features, self.kernel.features(embeddings.astype(np.float64))])
+        return self.score(features)

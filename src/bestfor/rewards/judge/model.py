@@ -51,7 +51,7 @@ from bestfor.rewards.judge.personas import (
 from bestfor.rewards.judge.questions import CandidateScorer, RequestSettings, queue_requests
 from bestfor.rewards.model import RewardModel
 from bestfor.rewards.options import parse_options
-from bestfor.types import RewardEstimate
+from bestfor.types import RewardEstimate, Served
 
 ANSWERS = "answers.jsonl"
 """The file of answers in the cache."""
@@ -205,6 +205,11 @@ class Judge(RewardModel):
         """Check that the server's key is there; no question is sent."""
         Endpoint(self.config.endpoint.config(f"reward '{self.kind}', endpoint")).close()
 
+    def served(self, user: str) -> Served:
+        """Say whether a persona of the user's own is judged by, or the general rubric."""
+        known = self._profiles.get(user)
+        return "own" if known is not None and known.persona is not None else "everybody"
+
     def _fit(self, candidates: Candidates, rng: int) -> None:
         config = self.config
         self._seed, self._signature = rng, ""
@@ -223,40 +228,38 @@ class Judge(RewardModel):
         self._fit_notes += author.notes(known)
 
     def _predict(self, candidates: Candidates) -> RewardEstimate:
-        profiles = {**self._profiles, **self._profiles_of_strangers(candidates)}
+        fresh, written = self._profiles_of_strangers(candidates)
+        profiles = {**self._profiles, **fresh}
         codes = self._user_codes(candidates)
         served = [user in profiles and profiles[user].persona is not None for user in candidates.users]
-        self._note_new_users(candidates, np.where(np.array(served)[candidates.user], 0, codes), "the general rubric")
+        unknown = np.where(np.array(served)[candidates.user], 0, codes)
+        notes = [*written, *self._new_user_notes(candidates, unknown, "the general rubric")]
         queue = queue_requests(candidates, profiles, self.config.share)
         scorer = CandidateScorer(self._chat(), self._request_settings())
         mean = np.zeros(len(candidates))
         for (rows, text), rewards in zip(queue.places, scorer.score(queue.queries), strict=True):
             mean[rows] = rewards[text]
         missing = int(np.isnan(mean).sum())
-        self._predict_notes += queue.notes
+        notes += queue.notes
         if missing:
-            self._predict_notes.append(f"{missing} of {len(mean)} candidates have no reward from {self.config.model}")
-        self._predict_notes += scorer.counts.notes(self.config.model, self.config.logprobs)
-        self._predict_notes.append(
-            f"judged by {self.config.model}: {scorer.counts.cost_note(self._chat().server.budget)}"
-        )
-        return RewardEstimate(mean, None)
+            notes.append(f"{missing} of {len(mean)} candidates have no reward from {self.config.model}")
+        notes += scorer.counts.notes(self.config.model, self.config.logprobs)
+        notes.append(f"judged by {self.config.model}: {scorer.counts.cost_note(self._chat().server.budget)}")
+        return RewardEstimate(mean, notes=tuple(notes))
 
-    def _profiles_of_strangers(self, candidates: Candidates) -> dict[str, Profile]:
-        """Write profiles of users with a history and no fit labels; the same each time, from answers that were kept."""
+    def _profiles_of_strangers(self, candidates: Candidates) -> tuple[dict[str, Profile], list[str]]:
+        """Write profiles of users with a history and no fit labels, the same each time, and notes about the writing."""
         history = candidates.history
         present = [candidates.users[code] for code in np.unique(candidates.user)]
         fresh = [user for user in present if user not in self._profiles] if history is not None else []
         known = [] if history is None else [of_history(history, user, self._limits) for user in fresh]
         written = [(user, one) for user, one in zip(fresh, known, strict=True) if one]
         if not written:
-            return {}
+            return {}, []
         author = self._author()
         personas = author.write([user for user, _ in written], [one for _, one in written])
-        self._predict_notes += [
-            f"users without fit labels: {note}" for note in author.notes([one for _, one in written])
-        ]
-        return {user: Profile(own, one.rests_on) for (user, one), own in zip(written, personas, strict=True)}
+        notes = [f"users without fit labels: {note}" for note in author.notes([one for _, one in written])]
+        return {user: Profile(own, one.rests_on) for (user, one), own in zip(written, personas, strict=True)}, notes
 
     @property
     def _limits(self) -> MaterialLimits:

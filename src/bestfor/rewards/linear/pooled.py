@@ -27,7 +27,8 @@ from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Candidates
 from bestfor.errors import InputError
 from bestfor.rewards.features import FeatureConfig
-from bestfor.rewards.model import RewardModel
+from bestfor.rewards.learner import LinearLearner, Units
+from bestfor.rewards.posterior import Belief
 from bestfor.rewards.rows import FeatureRows, apply_rows, sum_by, with_intercept
 from bestfor.threads import for_size
 from bestfor.types import FloatArray, IntArray, RewardEstimate
@@ -248,11 +249,12 @@ def restore_pool(state: dict[str, Any], arrays: Arrays) -> PooledRidge:
     return PooledRidge(ridge, float(state["centre"]), float(state["unit"]))
 
 
-class Pooled(RewardModel):
-    """One ridge for all users."""
+class Pooled(LinearLearner):
+    """One ridge for all users; a person's further labels move its posterior for that person."""
 
     kind = "pooled"
     has_std = True
+    personal = False
     Config = Config
 
     def _fit(self, candidates: Candidates, rng: int) -> None:
@@ -263,6 +265,16 @@ class Pooled(RewardModel):
         mean, variance = self._pool.predict(design.values)
         own = np.sqrt(self._pool.mean_variance(design.values))
         return RewardEstimate(mean[design.row], np.sqrt(variance)[design.row], own[design.row])
+
+    def _belief(self, code: int) -> Belief:
+        return Belief(self._pool.ridge.weights, self._pool.ridge.covariance)
+
+    def _units(self) -> Units:
+        return Units(self._pool.centre, self._pool.unit, self._pool.ridge.query)
+
+    def _noise(self, columns: FloatArray, code: int) -> FloatArray:
+        # what a shared text has beyond its features is noise to a person
+        return np.full(len(columns), self._pool.ridge.noise + self._pool.ridge.text)
 
     def _state(self) -> tuple[dict[str, Any], Arrays]:
         return self._pool.state()

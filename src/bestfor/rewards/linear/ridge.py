@@ -267,8 +267,7 @@ class Ridge(RewardModel):
     def _predict(self, candidates: Candidates) -> RewardEstimate:
         design, codes = self._design(candidates), self._user_codes(candidates)
         mean = predict_users(self._weights, self._pool, design.rows(), codes)
-        self._note_new_users(candidates, codes, "pooled")
-        return RewardEstimate(mean, None)
+        return RewardEstimate(mean, notes=self._new_user_notes(candidates, codes, "pooled"))
 
     def _state(self) -> tuple[dict[str, Any], Arrays]:
         state, arrays = self._pool.state()

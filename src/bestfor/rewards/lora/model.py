@@ -127,7 +127,6 @@ class Lora(RewardModel):
 
         if self._store is None:
             raise BestforError(f"'{self.kind}' predicts after fit or load")
-        base.shortened.clear()
         known = self._known_codes(candidates.users)
         codes = known[candidates.user]
         adapted = {
@@ -136,17 +135,21 @@ class Lora(RewardModel):
             if code >= 0 and self._weights.digest(int(code))
         }
         model = (self.config, base, self._store)
-        states, state = read_states(candidates, adapted, model, self._predict_notes.append)
+        notes: list[str] = []
+        with base.lock:  # what was shortened is kept with the base, which threads share
+            base.shortened.clear()
+            states, state = read_states(candidates, adapted, model, notes.append)
+            shortened = len(base.shortened)
         mean, variance = self._weights.predict(states, state, codes)
         served = "the heads that all users share" if self.config.level == "user" else "what all users share"
-        self._note_new_users(candidates, codes, served)
-        if base.shortened:
-            self._predict_notes.append(_cut(len(base.shortened), base.limit))
+        notes += self._new_user_notes(candidates, codes, served)
+        if shortened:
+            notes.append(_cut(shortened, base.limit))
         if self.scale == "arbitrary":
-            return RewardEstimate(mean, None)
+            return RewardEstimate(mean, notes=tuple(notes))
         unit, noise = self._values["unit"], self._values["noise"]
         std = unit * np.sqrt(noise * variance) if self._weights.spread.size else None
-        return RewardEstimate(self._values["centre"] + unit * mean, std)
+        return RewardEstimate(self._values["centre"] + unit * mean, std, notes=tuple(notes))
 
     def save(self, folder: Path) -> str:
         """Store the fitted model, its adapters in a folder beside the weights; returns its content hash.

@@ -13,6 +13,7 @@ so do those whose labels say no more than it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,16 +22,19 @@ from scipy import linalg, sparse
 
 from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Candidates
+from bestfor.data.labels import Labels
 from bestfor.errors import InputError
 from bestfor.rewards.abstain import abstaining, left_out_levels
 from bestfor.rewards.features import check_signature, check_width
 from bestfor.rewards.features.nearness import ItemVectors, Nearness
-from bestfor.rewards.model import UpdatableModel
+from bestfor.rewards.model import RewardModel
+from bestfor.rewards.person import Person
 from bestfor.rewards.tastes.factors import JITTER, ItemTastes, learn_item_tastes, predict_item_tastes
 from bestfor.rewards.tastes.items import RatedItems, embed_items, list_items
-from bestfor.rewards.tastes.person import Person, PersonVariances, UserRatings, fit_person, person_without_ratings
+from bestfor.rewards.tastes.learner import BaseRatings, make_person, shared_doubt
+from bestfor.rewards.tastes.person import OwnPart, PersonVariances, UserRatings, fit_person, person_without_ratings
 from bestfor.threads import for_size
-from bestfor.types import FloatArray, IntArray, RewardEstimate
+from bestfor.types import FloatArray, RewardEstimate
 
 MANY = 32
 """Users of one prediction from which the kernel between all items is computed once."""
@@ -66,22 +70,14 @@ class Config(BaseModel):
     abstain: bool = True
 
 
-class Tastes(UpdatableModel):
+class Tastes(RewardModel):
     """Low-rank tastes with a Gaussian process on texts."""
 
     kind = "tastes"
     has_std = True
+    learns = True
     Config = Config
     sliced = True
-
-    def _add_labels(self, candidates: Candidates, codes: IntArray) -> None:
-        """Add ratings; what texts are (h) stays as fitted, and texts may be new."""
-        items = list_items(candidates)
-        place = self._add_items(items)
-        target = (candidates.utility - self._centre) / self._unit
-        rows = (codes[candidates.user], place[items.row], candidates.query, target)
-        users = max(len(self._users), int(codes.max()) + 1)
-        self._ratings = self._ratings.add(users, *rows)
 
     def _fit(self, candidates: Candidates, rng: int) -> None:
         items = list_items(candidates)
@@ -93,11 +89,11 @@ class Tastes(UpdatableModel):
         self._unit = float(np.std(candidates.utility)) or 1.0
         self._keys, self._with_inputs = items.keys, items.with_inputs
         self._signature = self._require_encoder().signature
-        self._nearness = Nearness.fit(items.texts, self.config.length, self.config.spelling)
+        self.nearness = Nearness.fit(items.texts, self.config.length, self.config.spelling)
         self._vectors = self._represent(items)
         target = (candidates.utility - self._centre) / self._unit
         tastes = max(min(self.config.tastes, len(items.keys) - 1, len(self._users) - 1), 0)
-        near = self._nearness.between(self._vectors, self._vectors)
+        near = self.nearness.between(self._vectors, self._vectors)
         noises, rounds = (self.config.general_noise, self.config.taste_noise), self.config.rounds
         votes = (target, candidates.user, candidates.query, items.row)
         with for_size(len(near)):
@@ -110,48 +106,82 @@ class Tastes(UpdatableModel):
         """Leave-one-out errors of every user with and without a part of their own."""
         ratings, users = self._ratings, len(self._users)
         items = [ratings.item[ratings.of(user)] for user in range(users)]
-        people = (self._fit_person(user, near[np.ix_(rated, rated)]) for user, rated in enumerate(items))
+        people = (self._fit_part(user, near[np.ix_(rated, rated)]) for user, rated in enumerate(items))
         personal = np.concatenate([person.left_out for person in people])
         shared = left_out_levels(ratings.y - self._shared.mean[ratings.item, 0], ratings.query)
         self._abstained = abstaining(ratings.owner, personal, shared) if self.config.abstain else None
 
-    def _fit_person(self, user: int, near: FloatArray) -> Person:
+    def variances(self) -> PersonVariances:
+        """Variances of noise, level and own part, on the standard scale."""
         shared = self._shared
-        variances = PersonVariances(shared.noise, shared.level_scale, self.config.own_share * shared.noise)
+        return PersonVariances(shared.noise, shared.level_scale, self.config.own_share * shared.noise)
+
+    def _fit_part(self, user: int, near: FloatArray) -> OwnPart:
+        shared, variances = self._shared, self.variances()
         return fit_person(self._ratings, user, shared.mean[self._ratings.item[self._ratings.of(user)]], near, variances)
 
-    def _person(self, user: int, known: FloatArray | None) -> Person:
+    def _part(self, user: int, known: FloatArray | None) -> OwnPart:
         """Posterior of a user's part; ``known`` is the kernel between all items, where it is at hand."""
         if user < 0:
             return person_without_ratings(self._shared.mean.shape[1] - 1)
         rated = self._ratings.item[self._ratings.of(user)]
         if known is not None:
-            return self._fit_person(user, known[np.ix_(rated, rated)])
+            return self._fit_part(user, known[np.ix_(rated, rated)])
         vectors = self._vectors.take(rated)
-        return self._fit_person(user, self._nearness.between(vectors, vectors))
+        return self._fit_part(user, self.nearness.between(vectors, vectors))
+
+    def _person(self, user: str, labels: Labels, history: Sequence[str] | None) -> Person:
+        code = int(self._known_codes((user,), abstaining=True)[0])
+        with for_size(len(self._keys)):
+            return make_person(self, user, labels, history, self._base(code))
+
+    def _base(self, code: int) -> BaseRatings:
+        """A user's ratings of the fit, none of a new user."""
+        part = self._ratings.of(code) if code >= 0 else slice(0, 0)
+        item = self._ratings.item[part]
+        labels = (self._ratings.y[part], self._ratings.query[part])
+        return BaseRatings(self._shared.mean[item], self._vectors.take(item), *labels)
+
+    def units(self) -> tuple[float, float]:
+        """Mean and standard deviation of the fit's utilities."""
+        return self._centre, self._unit
+
+    def _covariances(self, candidates: Candidates) -> list[FloatArray] | None:
+        items, codes = list_items(candidates), self._user_codes(candidates)
+        mean, variance, vectors = self.items(items)
+        _, starts = np.unique(candidates.query, return_index=True)
+        found, own = [], self.config.own_share * self._shared.noise
+        for rows in np.split(np.arange(len(codes)), starts[1:]):
+            part, item = self._part(int(codes[rows[0]]), None), items.row[rows]
+            near = self.nearness.between(vectors.take(item), self._vectors.take(part.item))
+            between = self.nearness.between(vectors.take(item), vectors.take(item))
+            cover = part.covariance(mean[item, 1:], near, between, own)
+            found.append(self._unit**2 * (cover + shared_doubt(part, variance[item], item)))
+        return found
 
     def _predict(self, candidates: Candidates) -> RewardEstimate:
         items, codes = list_items(candidates), self._user_codes(candidates)
-        mean, variance, near = self._items(items)
+        mean, variance, vectors = self.items(items)
+        near = self.nearness.between(vectors, self._vectors)
         shared, own = self._shared, self.config.own_share * self._shared.noise
         reward, wide = np.zeros(len(codes)), np.zeros(len(codes))
         order = np.argsort(codes, kind="stable")
         present, starts = np.unique(codes[order], return_index=True)
         # many users at once: the kernel between all items costs less than one for each of them
-        known = self._nearness.between(self._vectors, self._vectors) if len(present) > MANY else None
+        known = self.nearness.between(self._vectors, self._vectors) if len(present) > MANY else None
         with for_size(len(self._keys)):
             for user, rows in zip(present, np.split(order, starts[1:]), strict=True):
-                person, item = self._person(int(user), known), items.row[rows]
+                own_part, item = self._part(int(user), known), items.row[rows]
                 h, unsure = mean[item], variance[item]
-                part, left = person.predict(h[:, 1:], near[np.ix_(item, person.item)], own)
+                part, left = own_part.predict(h[:, 1:], near[np.ix_(item, own_part.item)], own)
                 reward[rows] = h[:, 0] + part
-                wide[rows] = left + unsure[:, 0] + np.sum(unsure[:, 1:] * (person.taste**2 + person.spread), axis=1)
-        self._note_new_users(candidates, codes, "the mean of all users")
+                wide[rows] = left + unsure[:, 0] + np.sum(unsure[:, 1:] * (own_part.taste**2 + own_part.spread), axis=1)
+        notes = self._new_user_notes(candidates, codes, "the mean of all users")
         std = self._unit * np.sqrt(wide + shared.noise - own + shared.level_scale)
-        return RewardEstimate(self._centre + self._unit * reward, std, self._unit * np.sqrt(wide))
+        return RewardEstimate(self._centre + self._unit * reward, std, self._unit * np.sqrt(wide), notes)
 
-    def _items(self, items: RatedItems) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Mean and variance of h at each item, and its kernel to the items that are known.
+    def items(self, items: RatedItems) -> tuple[FloatArray, FloatArray, ItemVectors]:
+        """Mean and variance of h at each item, and its vectors.
 
         Items that are known have the posterior, others what their vectors predict.
         """
@@ -161,30 +191,17 @@ class Tastes(UpdatableModel):
         if len(fresh):
             order = np.argsort(np.concatenate([np.flatnonzero(known >= 0), fresh]), kind="stable")
             vectors = self._vectors.take(known[known >= 0]).join(self._represent(items.take(fresh))).take(order)
-        near = self._nearness.between(vectors, self._vectors)
         mean, variance = self._shared.mean[known], self._shared.variance[known]
         if len(fresh):
+            near = self.nearness.between(vectors.take(fresh), self._vectors)
             noises = (self.config.general_noise, self.config.taste_noise)
-            mean[fresh], variance[fresh] = predict_item_tastes(self._shared, self._factors, near[fresh], noises)
-        return mean, variance, near
-
-    def _add_items(self, items: RatedItems) -> IntArray:
-        """Add new items as predicted from their vectors; gives the place of each item among all."""
-        place = {key: code for code, key in enumerate(self._keys)}
-        fresh = np.flatnonzero([key not in place for key in items.keys])
-        if len(fresh):
-            added = items.take(fresh)
-            mean, variance, _ = self._items(added)
-            self._vectors = self._vectors.join(self._represent(added))
-            self._shared = self._shared.extend(mean, variance)
-            self._keys += added.keys
-            place |= {key: len(place) + code for code, key in enumerate(added.keys)}
-        return np.array([place[key] for key in items.keys], dtype=np.int64)
+            mean[fresh], variance[fresh] = predict_item_tastes(self._shared, self._factors, near, noises)
+        return mean, variance, vectors
 
     def _represent(self, items: RatedItems) -> ItemVectors:
         encoder = self._require_encoder()
         check_signature(encoder, self.config.encoder, self._signature)
-        return self._nearness.represent(items.texts, embed_items(items, encoder, self._with_inputs))
+        return self.nearness.represent(items.texts, embed_items(items, encoder, self._with_inputs))
 
     def _factorise(self, near: FloatArray) -> None:
         """Factors of h's priors at the fitted items."""
@@ -194,7 +211,6 @@ class Tastes(UpdatableModel):
         )
 
     def _state(self) -> tuple[dict[str, Any], Arrays]:
-        self._sort_users()
         shared, spelled, ratings = self._shared, self._vectors.spelled, self._ratings
         state = {
             "centre": self._centre,
@@ -208,7 +224,7 @@ class Tastes(UpdatableModel):
         }
         arrays = {
             "vectors": self._vectors.vectors,
-            "rarity": self._nearness.rarity,
+            "rarity": self.nearness.rarity,
             "spelled.data": spelled.data,
             "spelled.indices": spelled.indices.astype(np.int64),
             "spelled.indptr": spelled.indptr.astype(np.int64),
@@ -228,7 +244,7 @@ class Tastes(UpdatableModel):
         self._centre, self._unit = float(state["centre"]), float(state["unit"])
         self._signature, self._keys = str(state["signature"]), tuple(str(key) for key in state["items"])
         self._with_inputs = bool(state["with_inputs"])
-        self._nearness = Nearness(self.config.length, self.config.spelling, arrays["rarity"])
+        self.nearness = Nearness(self.config.length, self.config.spelling, arrays["rarity"])
         count, vectors, ends = len(self._keys), arrays["vectors"], arrays["user.item.ends"]
         spelled = (arrays["spelled.data"], arrays["spelled.indices"], arrays["spelled.indptr"])
         width = max(len(arrays["rarity"]), 1)
@@ -245,13 +261,4 @@ class Tastes(UpdatableModel):
             raise ValueError(f"arrays of shapes {shapes} for {count} items and {len(self._users)} users")
         check_width(vectors, self._encoder, 1 + self._with_inputs)
         fitted = self._vectors.take(np.arange(self._shared.fitted))
-        self._factorise(self._nearness.between(fitted, fitted))
-
-    def _sort_users(self) -> None:
-        """Sort users by their ids, as artifacts keep them."""
-        order = np.array(sorted(range(len(self._users)), key=lambda code: self._users[code]), dtype=np.int64)
-        if np.array_equal(order, np.arange(len(order))):
-            return
-        self._ratings, self._codes = self._ratings.reorder(order), None
-        self._users = tuple(self._users[code] for code in order)
-        self._abstained = None if self._abstained is None else self._abstained[order]
+        self._factorise(self.nearness.between(fitted, fitted))

@@ -52,23 +52,6 @@ class UserRatings:
         """Rows of a user."""
         return slice(int(self.ends[user]), int(self.ends[user + 1]))
 
-    def add(self, users: int, user: IntArray, item: IntArray, query: IntArray, y: FloatArray) -> UserRatings:
-        """Add further rows, their queries being others than the ones so far."""
-        last = int(self.query.max(initial=-1)) + 1
-        parts = (
-            np.concatenate([self.owner, user]),
-            np.concatenate([self.item, item]),
-            np.concatenate([self.query, query + last]),
-            np.concatenate([self.y, y]),
-        )
-        return UserRatings.build(users, *parts)
-
-    def reorder(self, order: IntArray) -> UserRatings:
-        """Put users in another order."""
-        place = np.empty(len(order), dtype=np.int64)
-        place[order] = np.arange(len(order))
-        return UserRatings.build(len(order), place[self.owner], self.item, self.query, self.y)
-
 
 @dataclass(frozen=True)
 class PersonVariances:
@@ -86,7 +69,7 @@ class PersonVariances:
 
 
 @dataclass(frozen=True)
-class Person:
+class OwnPart:
     """Posterior of one user's part; k tastes, m ratings.
 
     Attributes:
@@ -107,6 +90,11 @@ class Person:
     inverse: FloatArray
     left_out: FloatArray
 
+    def covariance(self, h: FloatArray, near: FloatArray, between: FloatArray, own: float) -> FloatArray:
+        """Posterior covariance of a_u'h(x) + g_u(x) at n items, shape (n, n); ``between`` is K between them."""
+        reach = h @ self.seen.T + own * near
+        return h @ h.T + own * between - reach @ self.inverse @ reach.T
+
     def predict(self, h: FloatArray, near: FloatArray, own: float) -> tuple[FloatArray, FloatArray]:
         """Mean and variance of a_u'h(x) + g_u(x) at n items.
 
@@ -120,15 +108,15 @@ class Person:
         return h @ self.taste + near @ self.own_weights, np.maximum(left, 0.0)
 
 
-def person_without_ratings(tastes: int) -> Person:
+def person_without_ratings(tastes: int) -> OwnPart:
     """Prior of a user without ratings."""
     none, rows = np.zeros(0), np.zeros(0, dtype=np.int64)
-    return Person(np.zeros(tastes), np.ones(tastes), rows, np.zeros((0, tastes)), none, np.zeros((0, 0)), none)
+    return OwnPart(np.zeros(tastes), np.ones(tastes), rows, np.zeros((0, tastes)), none, np.zeros((0, 0)), none)
 
 
 def fit_person(
     ratings: UserRatings, user: int, mean: FloatArray, near: FloatArray, variances: PersonVariances
-) -> Person:
+) -> OwnPart:
     """Compute the exact posterior of a user's part.
 
     Args:
@@ -147,4 +135,4 @@ def fit_person(
     z = inverse @ (ratings.y[part] - mean[:, 0])
     spread = 1.0 - np.sum((inverse @ seen) * seen, axis=0)
     left_out = z / np.diag(inverse)
-    return Person(seen.T @ z, spread, ratings.item[part], seen, variances.own * z, inverse, left_out)
+    return OwnPart(seen.T @ z, spread, ratings.item[part], seen, variances.own * z, inverse, left_out)
