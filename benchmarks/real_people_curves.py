@@ -20,8 +20,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bestfor.data.candidates import Candidates
+from bestfor.data.ratings import Ratings, fold_of
 from bestfor.data.sources.polis import load_polis
-from bestfor.data.split import Ratings, fold_of
 from bestfor.diagnostics import Diagnosis, Reward, Settings, combine_folds, diagnose_arrays
 from bestfor.encoders import Encoder, load_encoder
 from bestfor.report.charts.plots import COLORS, frame

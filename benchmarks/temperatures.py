@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bestfor.data.split import fold_of
+from bestfor.data.ratings import fold_of
 from bestfor.encoders import load_encoder
 from bestfor.rewards import KINDS, Hierarchical, RewardModel, Tastes
 from bestfor.types import FloatArray

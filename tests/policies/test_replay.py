@@ -3,8 +3,8 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
+from bestfor.data.ratings import text_id
 from bestfor.data.schema import CANDIDATES
-from bestfor.data.split import text_id
 from bestfor.errors import InputError
 from bestfor.policies.base import Policy, Prompt
 from bestfor.policies.replay import ReplayPolicy, replay

@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pytest
 
+from bestfor.data.ratings import text_id
 from bestfor.data.schema import CANDIDATES, HISTORIES, QUERIES
-from bestfor.data.split import text_id
 from bestfor.data.world import INSTRUCTIONS, World, build
 from bestfor.errors import InputError
 from bestfor.policies.base import Sampled

@@ -70,7 +70,8 @@ def wanted(columns):
     if columns.candidate is not None:
         numbers["candidate"] = columns.candidate
     texts = {"user": columns.user, "query": columns.query}
-    return Columns(texts if columns.text is None else texts | {"text": columns.text}, numbers)
+    ids = frozenset({"user", "query"})
+    return Columns(texts if columns.text is None else texts | {"text": columns.text}, numbers, ids=ids)
 
 
 def streamed(path, columns=COLUMNS, n=None, rows=16, block=700):

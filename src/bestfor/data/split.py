@@ -1,9 +1,11 @@
-"""Split ratings into a fit part and a test part that never share a text or a query."""
+"""Split ratings into a fit part and a test part that never share a text or a query.
+
+What is unseen at fitting is a text, or a whole prompt with all its answers where answers belong to one prompt each.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -11,24 +13,16 @@ import pyarrow as pa
 
 from bestfor.data.candidates import Candidates
 from bestfor.data.parts import CandidateParts
+from bestfor.data.ratings import FOLDS, Ratings
 from bestfor.data.schema import CANDIDATES, HISTORIES, QUERIES, UTILITIES
-from bestfor.data.text import nfc
 from bestfor.errors import InputError
 from bestfor.files import hash_text, labelled
+from bestfor.moved import renamed
 from bestfor.types import BoolArray, IntArray
 
-FOLDS = 3
-By = Literal["text", "time", "user"]
+__getattr__ = renamed(__name__, {"text_id": "data.ratings:text_id", "fold_of": "data.ratings:fold_of"})
 
-
-def text_id(text: str) -> str:
-    """Identify a text that has no id of its own: the sha256 of its NFC-normalised UTF-8 bytes."""
-    return hash_text(nfc(text))
-
-
-def fold_of(identity: str) -> int:
-    """Assign a text (or user) to one of three folds: the sha256 of its id modulo 3."""
-    return int(hash_text(identity), 16) % FOLDS
+By = Literal["text", "query", "time", "user"]
 
 
 @dataclass(frozen=True)
@@ -59,84 +53,13 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Ratings:
-    """Ratings by people, one a row: (n,) arrays of codes into users, queries and texts, and the rating.
-
-    Attributes:
-        name: for titles.
-        source: the file or folder, for errors.
-        signature: sha256 of the source's bytes.
-        users: user ids.
-        queries: the queries' names (one empty name where people rated bare texts).
-        texts: distinct texts.
-        text_ids: their ids, aligned with ``texts``.
-        user: shape (n,).
-        query: shape (n,).
-        text: shape (n,).
-        rating: shape (n,), finite.
-        timestamp: shape (number of texts,), when each text first appeared (milliseconds), or None where unknown.
-        notes: what was left out on reading.
-    """
-
-    name: str
-    source: str
-    signature: str
-    users: tuple[str, ...]
-    queries: tuple[str, ...]
-    texts: tuple[str, ...]
-    text_ids: tuple[str, ...]
-    user: IntArray
-    query: IntArray
-    text: IntArray
-    rating: np.ndarray
-    timestamp: np.ndarray | None = None
-    notes: tuple[str, ...] = ()
-
-    @classmethod
-    def build(cls, table: pa.Table, *, name: str, source: str, signature: str) -> Ratings:
-        """Build ratings from a table with columns user, text, rating and perhaps query, text_id, timestamp.
-
-        Raises:
-            InputError: no rated row; one user rated one text twice for a query.
-        """
-        rating = table.column("rating").to_numpy()
-        rated = np.isfinite(rating)
-        if not rated.any():
-            raise InputError(source, "no rated text", "at least one row with a number as rating")
-        table, rating = table.filter(pa.array(rated)), rating[rated]
-        users, user = _codes(table, "user")
-        queries, query = _codes(table, "query") if "query" in table.schema.names else (("",), np.zeros_like(user))
-        text_ids, texts, text = _texts(table)
-        pairs = np.stack([user, query, text], axis=1)
-        _, first, count = np.unique(pairs, axis=0, return_index=True, return_counts=True)
-        if (count > 1).any():
-            row = int(first[np.argmax(count > 1)])
-            where = f"{source}, user '{users[user[row]]}'"
-            raise InputError(
-                where, f"two ratings of the text '{texts[text[row]][:40]}'", "one rating per user and text"
-            )
-        dropped = int((~rated).sum())
-        notes = (f"{dropped} rows without a rating were left out",) if dropped else ()
-        when = _first_seen(table, text, len(texts))
-        return cls(name, source, signature, users, queries, texts, text_ids, user, query, text, rating, when, notes)
-
-    @cached_property
-    def text_fold(self) -> IntArray:
-        """Fold of every text: shape (number of texts,)."""
-        return np.array([fold_of(identity) for identity in self.text_ids], dtype=np.int64)
-
-    @cached_property
-    def user_fold(self) -> IntArray:
-        """Fold of every user: shape (number of users,)."""
-        return np.array([fold_of(identity) for identity in self.users], dtype=np.int64)
-
-
-@dataclass(frozen=True)
 class SplitConfig:
     """Settings of a split of ratings.
 
     Attributes:
-        by: text (texts of the fold are unseen), time (the latest third of the texts), user (users and texts unseen).
+        by: text (texts of the fold are unseen), query (prompts of the fold, with all their answers), time (the latest
+            third of the texts), user (users and texts unseen). By time and by user, prompts take the place of texts
+            where answers belong to one prompt each.
         fold: which third, 0 to 2.
         min_fit: fit ratings that a test user must have (ignored by ``user``, whose test users have none).
         min_test: candidates that a test pool must have.
@@ -155,24 +78,52 @@ def split_ratings(ratings: Ratings, config: SplitConfig) -> Dataset:
     users' fit ratings are there to learn from; test queries are those of users with enough of both.
 
     Raises:
-        InputError: no user has enough of both.
+        InputError: no user has enough of both, or what the split is by is not in the data.
     """
-    test_text = _test_texts(ratings, config)
-    in_test = test_text[ratings.text]
+    by_query = config.by == "query" or (config.by in ("time", "user") and ratings.owned)
+    in_test = _test_queries(ratings, config)[ratings.query] if by_query else _test_texts(ratings, config)[ratings.text]
     in_fit = ~in_test
     if config.by == "user":
         unseen = (ratings.user_fold == config.fold)[ratings.user]
         in_test, in_fit = in_test & unseen, in_fit & ~unseen
     pool = ratings.user * len(ratings.queries) + ratings.query
     pool_count = len(ratings.users) * len(ratings.queries)
-    fit_count = np.bincount(ratings.user[in_fit], minlength=len(ratings.users))
     test_count = np.bincount(pool[in_test], minlength=pool_count)
+    shared = in_fit & np.isin(ratings.spelled, ratings.spelled[in_test]) if by_query else np.zeros_like(in_fit)
+    in_fit = in_fit & ~shared
+    fit_count = np.bincount(ratings.user[in_fit], minlength=len(ratings.users))
     enough_fit = fit_count >= (0 if config.by == "user" else config.min_fit)
     tested = in_test & enough_fit[ratings.user] & (test_count >= config.min_test)[pool]
     if not tested.any():
         raise _nobody(ratings, config, fit_count[ratings.user[in_test]], test_count[pool[in_test]])
-    in_test = tested
-    return _dataset(ratings, config, pool, in_fit, in_test)
+    notes = _notes(ratings, config, by_query, shared, (in_fit, tested))
+    return _dataset(ratings, config, pool, (in_fit, tested), notes)
+
+
+def _notes(
+    ratings: Ratings, config: SplitConfig, by_query: bool, shared: BoolArray, parts: tuple[BoolArray, BoolArray]
+) -> tuple[str, ...]:
+    """Say what a reader should know of the split."""
+    notes = []
+    if config.by == "text" and ratings.owned:
+        notes.append(
+            'answers belong to one prompt each, and a split by text tears a prompt\'s answers apart: by = "query" '
+            "under [split] keeps them together"
+        )
+    if by_query and config.by != "query":
+        notes.append(
+            f"answers belong to one prompt each: the split by {config.by} keeps each prompt's answers together"
+        )
+    if shared.any():
+        notes.append(f"{int(shared.sum())} fit ratings of texts that also answer a test prompt were left out")
+    fit, test = (np.unique(ratings.spelled[part]) for part in parts)
+    both = len(np.intersect1d(fit, test))
+    if both:
+        notes.append(
+            f"{both} texts stand in the fit part and in the test part, because they have several text ids: give equal "
+            "texts one id, or none"
+        )
+    return tuple(notes)
 
 
 def _nobody(ratings: Ratings, config: SplitConfig, fit: IntArray, test: IntArray) -> InputError:
@@ -182,11 +133,20 @@ def _nobody(ratings: Ratings, config: SplitConfig, fit: IntArray, test: IntArray
     both = fit[test >= config.min_test]
     if len(both) and config.by != "user":
         most += f"; with a test pool of {config.min_test} at most {both.max()} fit ratings"
+    if test.max(initial=0) <= 1 < config.min_test and len(ratings.queries) > 1:
+        most += "; one answer a prompt is nothing to choose from, so it gives no curve"
     found = f"no such user in fold {config.fold}"
     return InputError(ratings.source, found, f"{wanted} (lower min_fit, min_test: {most})")
 
 
-def _dataset(ratings: Ratings, config: SplitConfig, pool: IntArray, in_fit: BoolArray, in_test: BoolArray) -> Dataset:
+def _dataset(
+    ratings: Ratings,
+    config: SplitConfig,
+    pool: IntArray,
+    parts_of: tuple[BoolArray, BoolArray],
+    notes: tuple[str, ...],
+) -> Dataset:
+    in_fit, in_test = parts_of
     # Ids name the fold: the folds of one data set are shown side by side.
     mark = "" if config.by == "time" else f"-{config.fold}"
     halves = (("fit", in_fit), ("test", in_test))
@@ -201,7 +161,7 @@ def _dataset(ratings: Ratings, config: SplitConfig, pool: IntArray, in_fit: Bool
     split = f"{config.by}:{config.fold}:{config.min_fit}:{config.min_test}"
     signature = labelled(hash_text(f"{ratings.signature}|{split}"))
     empty = HISTORIES.empty_table()
-    notes, coded = (*ratings.notes, note), _code(ratings, *parts)
+    notes, coded = (*ratings.notes, *notes, note), _code(ratings, *parts)
     return Dataset(ratings.name, signature, empty, queries, candidates, utilities, notes, coded=coded)
 
 
@@ -301,36 +261,26 @@ def _query_id(ratings: Ratings, pool: int, ending: str) -> str:
 
 
 def _test_texts(ratings: Ratings, config: SplitConfig) -> BoolArray:
+    """Find the texts of the test part; shape (number of texts,)."""
+    return _latest(ratings, ratings.timestamp) if config.by == "time" else ratings.text_fold == config.fold
+
+
+def _test_queries(ratings: Ratings, config: SplitConfig) -> BoolArray:
+    """Find the prompts of the test part; shape (number of queries,)."""
+    if len(ratings.queries) < FOLDS:
+        found = "one prompt only" if len(ratings.queries) == 1 else f"{len(ratings.queries)} prompts"
+        expected = 'more, for a split by query (columns = { query = "NAME" } under [data] names their column)'
+        raise InputError(ratings.source, found, expected)
     if config.by != "time":
-        return ratings.text_fold == config.fold
+        return ratings.query_fold == config.fold
     if ratings.timestamp is None:
+        return _latest(ratings, None)
+    first = np.full(len(ratings.queries), np.inf)
+    np.minimum.at(first, ratings.query, ratings.timestamp[ratings.text])
+    return _latest(ratings, first)
+
+
+def _latest(ratings: Ratings, when: np.ndarray | None) -> BoolArray:
+    if when is None:
         raise InputError(ratings.source, "no timestamps", "a column 'timestamp' for a split by time")
-    late = np.quantile(ratings.timestamp, 1 - 1 / FOLDS)
-    return ratings.timestamp >= late
-
-
-def _codes(table: pa.Table, column: str) -> tuple[tuple[str, ...], IntArray]:
-    names, codes = np.unique(np.array(table.column(column).to_pylist(), dtype=object).astype(str), return_inverse=True)
-    return tuple(names.tolist()), codes.astype(np.int64)
-
-
-def _texts(table: pa.Table) -> tuple[tuple[str, ...], tuple[str, ...], IntArray]:
-    encoded = table.column("text").combine_chunks().dictionary_encode()
-    texts = [str(text) for text in encoded.dictionary.to_pylist()]
-    if "text_id" in table.schema.names:
-        ids, code = _codes(table, "text_id")
-        _, first = np.unique(code, return_index=True)
-        spelled = encoded.indices.to_numpy()
-        return ids, tuple(texts[i] for i in spelled[first]), code
-    ids = [text_id(text) for text in texts]
-    unique, first, merged = np.unique(np.array(ids), return_index=True, return_inverse=True)
-    code = merged[encoded.indices.to_numpy()].astype(np.int64)
-    return tuple(unique.tolist()), tuple(texts[i] for i in first), code
-
-
-def _first_seen(table: pa.Table, text: IntArray, count: int) -> np.ndarray | None:
-    if "timestamp" not in table.schema.names:
-        return None
-    when = np.full(count, np.inf)
-    np.minimum.at(when, text, table.column("timestamp").to_numpy())
-    return when
+    return when >= np.quantile(when, 1 - 1 / FOLDS)

@@ -30,6 +30,15 @@ def collapse_spaces(text: str) -> str:
     return " ".join(nfc(text).split())
 
 
+_UNSEEN = str.maketrans("", "", "\u200b\u2060\ufeff\u00ad")
+"""Zero-width spaces, word joiners, byte order marks and soft hyphens: spreadsheets and web pages leave them behind."""
+
+
+def plain_form(text: str) -> str:
+    """Spell a text as all its spellings that look alike: as :func:`collapse_spaces`, without characters of no width."""
+    return collapse_spaces(text if text.isascii() else text.translate(_UNSEEN))
+
+
 def hash_strings(strings: pa.Array) -> Hashes:
     """Hash every string's UTF-8 bytes by FNV-1a (Fowler, Noll & Vo), byte by byte for all strings at once.
 

@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pyarrow as pa
 
+from bestfor.data.ratings import text_id
 from bestfor.data.read.tables import Columns, file_signature, read_table
 from bestfor.data.schema import CANDIDATES
-from bestfor.data.split import text_id
 from bestfor.errors import InputError
 from bestfor.policies.base import Prompt, Sampled
 

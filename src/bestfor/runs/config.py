@@ -104,19 +104,42 @@ class AdaptersTable(Section):
     limit: int = Field(default=2048, ge=1)
 
 
-class PolisTable(Section):
-    """A folder in the Polis export format."""
+class _Brief(Section):
+    """Table whose later keys are written only where they differ from their defaults: older runs keep their bytes."""
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written = handler(self)
+        return {name: value for name, value in written.items() if LATER.get(name) != value}
+
+
+LATER = {"moderation": "shown", "duplicates": "error"}
+"""Keys that came later, with their defaults."""
+
+
+class PolisTable(_Brief):
+    """A folder in the Polis export format.
+
+    Attributes:
+        moderation: which statements count: those that were ``shown``, or those that a moderator ``accepted``.
+    """
 
     source: Literal["polis"]
     path: str
+    moderation: Literal["shown", "accepted"] = "shown"
 
 
-class RatingsTable(Section):
-    """A table of user, text, rating (and query, text_id, timestamp), with other column names where they differ."""
+class RatingsTable(_Brief):
+    """A table of user, text, rating (and query, text_id, timestamp), with other column names where they differ.
+
+    Attributes:
+        duplicates: what stands for several ratings of one text by a user for a query.
+    """
 
     source: Literal["table"]
     path: str
     columns: dict[str, str] = Field(default_factory=dict)
+    duplicates: Literal["error", "last", "mean"] = "error"
 
 
 class WorldTable(Section):
@@ -177,12 +200,13 @@ DATA: dict[str, type[Section]] = {
 
 
 class SplitTable(Section):
-    """Texts and users that are unseen at fitting.
+    """Texts, prompts and users that are unseen at fitting.
 
-    For histories, ``items`` is the number of history items per user (the latest) that give labelled candidates.
+    Attributes:
+        by: what is unseen; where nothing is said, prompts if answers belong to one prompt each, else texts.
     """
 
-    by: Literal["text", "time", "user"] = "text"
+    by: Literal["text", "query", "time", "user"] = "text"
     fold: Literal[0, 1, 2, "all"] = 0
     min_fit: int = Field(default=20, ge=0)
     min_test: int = Field(default=16, ge=1)

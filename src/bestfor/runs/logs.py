@@ -14,7 +14,7 @@ from bestfor.diagnostics.diagnose import Settings
 from bestfor.diagnostics.logs import LogDiagnosis, LoggedPools, diagnose_logs, logged_pools
 from bestfor.diagnostics.table.rows import encode
 from bestfor.errors import InputError
-from bestfor.runs.table import check_ids, floats
+from bestfor.runs.table import floats
 from bestfor.types import FloatArray, IntArray
 
 
@@ -62,8 +62,6 @@ def diagnose_log_table(
     table = read_table(where, wanted) if is_file else roles_of(arrow_table(source), wanted, where)
     if table.num_rows == 0:
         raise InputError(where, "no rows", "one row a candidate")
-    for role in ("user", "query"):
-        check_ids(table, role, (where, getattr(columns, role)))
     requests = _LoggedRequests.of(table, where)
     shown = requests.shown_rows(_marks(table, where, columns.shown), (where, columns.shown))
     pools, kept = _pools(table, requests, shown, (where, columns))
@@ -197,7 +195,8 @@ def _wanted(columns: LogColumns) -> Columns:
     options = {"user": "--user", "query": "--query", "shown": "--shown", "chance": "--chance", "utility": "--utility"}
     hints = {role: f"{option} NAME" for role, option in options.items()}
     hints |= {role: "--reward NAME" for role in numbers if role.startswith("reward ")}
-    return Columns(text={"user": columns.user, "query": columns.query}, number=numbers, hints=hints)
+    texts = {"user": columns.user, "query": columns.query}
+    return Columns(text=texts, number=numbers, hints=hints, ids=frozenset(texts))
 
 
 def _once(names: Sequence[str]) -> Sequence[str]:

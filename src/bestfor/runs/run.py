@@ -12,7 +12,7 @@ from bestfor.diagnostics.diagnose import choose_n
 from bestfor.files import write_json
 from bestfor.runs.config import RunConfig
 from bestfor.runs.folder import Shown, suspects_of, write_report
-from bestfor.runs.sources import load_dataset, read_ratings
+from bestfor.runs.sources import load_dataset, read_ratings, with_split
 from bestfor.runs.stages import folds, of_fold, pool_sizes
 
 Tell = Callable[[str], None]
@@ -48,7 +48,7 @@ def run(config: RunConfig, out: str | Path, *, tell: Tell = lambda line: None) -
     results, ratings, shown = [], None, Shown()
     if config.split.fold == "all" and not config.diagnosis.n and config.door == "ratings":
         ratings = read_ratings(config)
-        config = _common_n(config, ratings)
+        config = _common_n(with_split(config, ratings), ratings)
     for stages in folds(config, out, tell, ratings):
         stages.check_ready()
         stages.sample()

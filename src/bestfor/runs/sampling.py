@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from bestfor import moved
+from bestfor.data.ratings import text_id
 from bestfor.data.schema import CANDIDATES
-from bestfor.data.split import text_id
 from bestfor.errors import BestforError, InputError
 from bestfor.files import hash_json
 from bestfor.policies.base import Policy, Prompt, Resumable, Sampled, UnfinishedError

@@ -13,9 +13,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bestfor.data.ratings import Ratings
 from bestfor.data.sources.own import load_ratings
 from bestfor.data.sources.polis import load_polis
-from bestfor.data.split import Dataset, Ratings, SplitConfig, split_ratings
+from bestfor.data.split import Dataset, SplitConfig, split_ratings
 from bestfor.data.world import World, build
 from bestfor.errors import InputError
 from bestfor.runs.config import (
@@ -54,17 +55,35 @@ def load_dataset(config: RunConfig, ratings: Ratings | None = None) -> Dataset:
 
 
 def read_ratings(config: RunConfig) -> Ratings:
-    """Read a run's source of ratings.
+    """Read a run's source of ratings; times only where they are needed, since odd ones are errors.
 
     Raises:
         InputError: bad data (file, row and column are named), or a source of histories.
     """
     data = config.data
     if isinstance(data, PolisTable):
-        return load_polis(data.path)
+        return load_polis(data.path, data.moderation)
     if isinstance(data, RatingsTable):
-        return load_ratings(data.path, data.columns)
+        times = True if config.split.by == "time" else None if data.duplicates == "last" else False
+        return load_ratings(data.path, data.columns, duplicates=data.duplicates, times=times)
     raise InputError("[data] source", f"'{data.source}'", "one that holds ratings")
+
+
+def with_split(config: RunConfig, ratings: Ratings | None = None) -> RunConfig:
+    """Choose what a table of ratings is split by where its file does not say: prompts, if answers belong to one each.
+
+    Args:
+        config: the run.
+        ratings: the run's, where they are read already.
+
+    Raises:
+        InputError: as :func:`load_dataset`.
+    """
+    if not isinstance(config.data, RatingsTable) or "by" in config.split.model_fields_set:
+        return config
+    if not (read_ratings(config) if ratings is None else ratings).owned:
+        return config
+    return config.model_copy(update={"split": config.split.model_copy(update={"by": "query"})})
 
 
 def histories_dataset(config: RunConfig) -> Dataset:

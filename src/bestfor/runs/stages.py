@@ -25,7 +25,7 @@ from bestfor.runs.build import metric_names, metrics_of, primary_metric, prompti
 from bestfor.runs.config import RewardTable, RunConfig
 from bestfor.runs.feedback import sample_with_feedback
 from bestfor.runs.folder import write_run
-from bestfor.runs.sources import load_dataset, read_ratings
+from bestfor.runs.sources import load_dataset, read_ratings, with_split
 from bestfor.runs.steps import digest
 from bestfor.runs.usage import MeteredModel, record_usage
 from bestfor.runs.workspace import Tell, Workspace
@@ -48,6 +48,7 @@ def folds(config: RunConfig, out: str | Path, tell: Tell, ratings: Ratings | Non
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise InputError(str(folder), "a file", "a folder for the run")
+    config = with_split(config, ratings)
     if config.split.fold != "all":
         yield Stages(config, folder, folder, tell, ratings)
         return
@@ -97,6 +98,8 @@ class Stages:
         sweep(folder)
         write_run(config, folder)
         tell(f"data: {self.data.name}, {len(self.data.queries)} queries")
+        for note in self.data.notes:
+            tell(f"data: {note}")
 
     def check_ready(self) -> None:
         """Look for what reward models that are not fitted yet will need, before anything is sampled or fitted.

@@ -150,9 +150,9 @@ def load(source: str, path: str | Path | None = None, **options: Any) -> Dataset
 
     data = validated(Data, {"source": source, **given}, worded)
     if isinstance(data, PolisTable):
-        return load_polis(data.path)
+        return load_polis(data.path, data.moderation)
     if isinstance(data, RatingsTable):
-        return load_ratings(data.path, data.columns)
+        return load_ratings(data.path, data.columns, duplicates=data.duplicates)
     return dataset_of(data)
 
 

@@ -119,8 +119,6 @@ def _diagnose(batches: Batches, columns: TableColumns, scale: Scale, settings: S
         table = roles_of(batches.source, batches.columns, where)
     if table.num_rows == 0:
         raise InputError(where, "no rows", "one row a candidate")
-    for role in ("user", "query"):
-        check_ids(table, role, (where, getattr(columns, role)))
     utility = _column(table, "utility", f"{where}, column '{columns.utility}'")
     rewards = {name: _column(table, f"reward {name}", f"{where}, column '{name}'") for name in columns.rewards}
     stds = {name: _std(table, f"std {name}", f"{where}, column '{column}'") for name, column in columns.stds.items()}
@@ -155,7 +153,7 @@ def _wanted(columns: TableColumns, is_file: bool) -> Columns:
     if columns.candidate is not None:
         numbers["candidate"] = columns.candidate
     hints = {role: _hint(role.partition(" ")[0], is_file) for role in (*texts, *numbers)}
-    return Columns(text=texts, number=numbers, hints=hints)
+    return Columns(text=texts, number=numbers, hints=hints, ids=frozenset({"user", "query"}))
 
 
 def _hint(option: str, is_file: bool) -> str:
@@ -258,8 +256,6 @@ def _check_blocks(blocks: Iterable[QueryBlock], columns: TableColumns, where: st
     found = _FirstPass()
     roles = {"utility": columns.utility} | {f"reward {name}": name for name in columns.rewards}
     for block in blocks:
-        for role in ("user", "query"):
-            check_ids(block.table, role, (where, getattr(columns, role)), block.number)
         if columns.candidate is not None:
             candidates(block.table, (where, columns.candidate), block.number)
         finite = np.ones(len(block.number), dtype=np.int64)
@@ -330,23 +326,14 @@ def floats(table: pa.Table, role: str) -> FloatArray:
     return table[role].to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
 
 
-def check_ids(table: pa.Table, role: str, place: tuple[str, str], number: IntArray | None = None) -> None:
-    """Refuse empty ids.
+def candidates(table: pa.Table, place: tuple[str, str], number: IntArray | None = None) -> IntArray:
+    """Read the column of candidates' numbers.
 
     Args:
         table: by role.
-        role: user or query.
         place: names of the table and the column, for errors.
         number: shape (rows,), the rows' numbers; from 1 where None.
     """
-    row = table[role].index("").as_py()
-    if row >= 0:
-        row = row + 1 if number is None else number[row]
-        raise InputError(f"{place[0]}, row {row}, column '{place[1]}'", "an empty cell", f"a {role}'s id")
-
-
-def candidates(table: pa.Table, place: tuple[str, str], number: IntArray | None = None) -> IntArray:
-    """Read the column of candidates' numbers; arguments as for :func:`check_ids`."""
     values = floats(table, "candidate")
     whole = np.isfinite(values) & (np.floor(values) == values) & (np.abs(values) < 2**53)
     if not whole.all():

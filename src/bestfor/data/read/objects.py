@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bestfor.data.read.arrays import open_text, read_array
+from bestfor.data.read.times import EXPECTED, moment
 from bestfor.errors import InputError
 
 Row = Mapping[str, object]
@@ -26,9 +24,6 @@ KINDS = (".json", ".json.gz", ".jsonl", ".jsonl.gz", ".parquet")
 
 _BATCH = 16
 """Rows of a Parquet file at a time: each may hold a user's whole history."""
-
-_YEARS = 10_000
-_MILLISECONDS = 100_000_000_000
 
 
 def read_rows(path: str | Path) -> Iterator[tuple[str, Row]]:
@@ -143,7 +138,7 @@ def _transposed(columns: Mapping[str, object], where: str) -> object:
 
 
 def time_of(value: object, where: str) -> int | None:
-    """Convert a year, an ISO 8601 date or moment, seconds or milliseconds to seconds since 1970 (UTC).
+    """Convert a year, a date, a moment, seconds or milliseconds to seconds since 1970 (UTC).
 
     Raises:
         InputError: anything else.
@@ -151,31 +146,10 @@ def time_of(value: object, where: str) -> int | None:
     if value is None or value == "":
         return None
     text = str(value).strip()
-    seconds = _seconds(text)
+    seconds = moment(text)
     if seconds is None:
-        raise InputError(where, f"'{text[:40]}'", "a year, a date such as 2017-05-30, or seconds since 1970")
-    return seconds
-
-
-@lru_cache(maxsize=1 << 14)
-def _seconds(text: str) -> int | None:
-    with suppress(ValueError, OverflowError):
-        if text.lstrip("-").replace(".", "", 1).isdigit():
-            return _of_number(float(text))
-        parts = text.split("-")
-        if len(parts) in (2, 3) and all(part.isdigit() for part in parts):
-            year, month, day = (*(int(part) for part in parts), 1)[:3]
-            return int(datetime(year, month, day, tzinfo=UTC).timestamp())
-        moment = datetime.fromisoformat(text)
-        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
-    return None
-
-
-def _of_number(number: float) -> int:
-    # A column of years in which some are missing is one of floats.
-    if 0 < number < _YEARS and number.is_integer():
-        return int(datetime(int(number), 1, 1, tzinfo=UTC).timestamp())
-    return int(number // 1000 if abs(number) >= _MILLISECONDS else number)
+        raise InputError(where, f"'{text[:40]}'", EXPECTED)
+    return int(seconds)
 
 
 def _kind(value: object) -> str:

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from bestfor.data.read.cells import NULLS, at_row, identifiers, parsed_numbers
 from bestfor.data.read.jsonl import BLOCK, first_row, jsonl_blocks, read_jsonl
 from bestfor.errors import InputError, nearest
 from bestfor.files import hash_file, labelled
@@ -26,8 +27,6 @@ from bestfor.moved import renamed
 
 FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
 PACKED = (".gz", ".zip", ".bz2", ".xz", ".zst")
-NULLS = frozenset(pacsv.ConvertOptions().null_values)
-"""Cells that stand for a missing number: empty, NA, nan, null and the like."""
 UNREADABLE = (pa.ArrowException, csv.Error, OSError, ValueError)
 """What broken tables raise."""
 ROWS = 1 << 17
@@ -44,6 +43,8 @@ class Columns:
         text: roles read as strings, each with its column's name; numbers become their decimal text.
         number: roles read as float64; an empty cell becomes null.
         optional: roles of either kind that may be absent.
+        blank: text roles of which a cell may be empty; those of optional roles may be, too.
+        ids: text roles that are ids: brought to one spelling, and never empty.
         hints: role -> how a person names another column, NAME standing for it.
     """
 
@@ -51,6 +52,8 @@ class Columns:
     number: Mapping[str, str]
     optional: frozenset[str] = field(default_factory=frozenset)
     hints: Mapping[str, str] = field(default_factory=dict)
+    blank: frozenset[str] = field(default_factory=frozenset)
+    ids: frozenset[str] = field(default_factory=frozenset)
 
 
 def read_table(path: str | Path, columns: Columns) -> pa.Table:
@@ -100,14 +103,16 @@ def roles_of(table: pa.Table, columns: Columns, where: str, first: int = 1) -> p
         first: the number of its first row, where it is a part of a table.
 
     Raises:
-        InputError: a column is missing, a text is missing, or a cell is not a number.
+        InputError: a column is missing, a text or an id is missing, or a cell is not a number.
     """
     require_columns(table.schema.names, columns, where)
     roles: dict[str, pa.ChunkedArray] = {}
     for role, name in columns.text.items():
         if name in table.schema.names:
-            optional = role in columns.optional
-            roles[role] = strings(table.column(name), f"{where}, column '{name}'", optional, first)
+            place, empty = f"{where}, column '{name}'", role in columns.optional or role in columns.blank
+            roles[role] = strings(table.column(name), place, empty, first)
+            if role in columns.ids:
+                roles[role] = identifiers(roles[role], place, role, first)
     for role, name in columns.number.items():
         if name in table.schema.names:
             roles[role] = numbers(table.column(name), f"{where}, column '{name}'", first)
@@ -184,6 +189,22 @@ def _instead(name: str, names: Sequence[str], hint: str | None) -> str:
     return textwrap.shorten(near, 300) + option + textwrap.shorten(listed, 300)
 
 
+def columns_of(path: str | Path) -> list[str]:
+    """Read the names of a table's columns; of JSON lines, the keys of the first row.
+
+    Raises:
+        InputError: no such file, another format, or something unreadable.
+    """
+    path = Path(path)
+    kind = format_of(path)
+    try:
+        if kind == "jsonl":
+            return list(first_row(path))
+        return list(pq.read_schema(path).names) if kind == "parquet" else header_of(path, kind)
+    except UNREADABLE as error:
+        raise unreadable(path, kind, error) from error
+
+
 def header_of(path: Path, kind: str) -> list[str]:
     """Read the column names of a csv or tsv file that has rows too."""
     mark = delimiter_of(kind)
@@ -210,7 +231,9 @@ def _read_csv(path: Path, kind: str, present: Sequence[str], texts: Mapping[str,
     parse = pacsv.ParseOptions(delimiter=delimiter_of(kind), newlines_in_values=True)
     read = pacsv.ReadOptions(block_size=BLOCK)
     types: dict[str, pa.DataType] = {name: pa.float64() for name in present} | dict(texts)
-    convert = pacsv.ConvertOptions(column_types=types, include_columns=list(present), strings_can_be_null=False)
+    convert = pacsv.ConvertOptions(
+        column_types=types, include_columns=list(present), strings_can_be_null=False, null_values=sorted(NULLS)
+    )
     try:
         return pacsv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert)
     except pa.ArrowInvalid:
@@ -242,7 +265,7 @@ def strings(column: pa.ChunkedArray, where: str, optional: bool, first: int) -> 
         raise InputError(where, f"values of type {column.type}", "texts in UTF-8 or whole numbers") from error
     if column.null_count and not optional:
         row = int(np.flatnonzero(column.is_null().to_numpy())[0]) + first
-        raise InputError(where.replace(", column", f", row {row}, column"), "an empty cell", "a text")
+        raise InputError(at_row(where, row), "an empty cell", "a text")
     return column
 
 
@@ -266,33 +289,19 @@ def _identifiers(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def numbers(column: pa.ChunkedArray, where: str, first: int) -> pa.ChunkedArray:
     """Convert a column to float64, null where a cell is empty; arguments as in :func:`strings`.
 
+    True and false become 1 and 0.
+
     Raises:
         InputError: a cell is not a number; the message names its row.
     """
     column = _plain(column)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
-        return _parse_numbers(column, where, first)
+        values = parsed_numbers(column.to_pylist(), where, first)
+        return pa.chunked_array([pa.array(values, from_pandas=True)])
     try:
         return column.cast(pa.float64(), safe=False)  # integers beyond 2^53 are rounded, not refused
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InputError(where, f"values of type {column.type}", "numbers") from error
-
-
-def _parse_numbers(column: pa.ChunkedArray, where: str, first: int) -> pa.ChunkedArray:
-    values = np.empty(len(column))
-    for row, cell in enumerate(column.to_pylist()):
-        try:
-            values[row] = np.nan if cell is None or cell in NULLS else _number(cell)
-        except ValueError:
-            where = where.replace(", column", f", row {row + first}, column")
-            raise InputError(where, f"'{str(cell)[:40]}'", "a number") from None
-    return pa.chunked_array([pa.array(values, from_pandas=True)])
-
-
-def _number(cell: str) -> float:
-    if "_" in cell or not cell.isascii():  # Python reads 1_000 and digits of other scripts, Arrow does not
-        raise ValueError(cell)
-    return float(cell)
 
 
 @dataclass(frozen=True)
@@ -409,7 +418,7 @@ class Batches:
             read_options=pacsv.ReadOptions(block_size=self.block),
             parse_options=pacsv.ParseOptions(delimiter=delimiter_of(kind), newlines_in_values=True),
             convert_options=pacsv.ConvertOptions(
-                column_types=types, include_columns=list(types), strings_can_be_null=False
+                column_types=types, include_columns=list(types), strings_can_be_null=False, null_values=sorted(NULLS)
             ),
         )
         with reader:

@@ -243,6 +243,11 @@ class Questions:
         self._rows.append(row)
 
     @property
+    def brings_labels(self) -> bool:
+        """True where some query is one to fit on."""
+        return any(row[4] == "fit" for row in self._rows)
+
+    @property
     def contents(self) -> set[bytes]:
         """Hashes of test questions with what users wrote for them, see :attr:`Entry.content`."""
         rows = (row for row in self._rows if row[4] == "test" and row[3] is not None)
