@@ -67,7 +67,9 @@ def _copula_weights(m: int, n: int, r: float) -> FloatArray:
         z = _NODES * _REACH
         log_density = np.log(n) - z**2 / 2 - 0.5 * np.log(2 * np.pi) + (n - 1) * special.log_ndtr(z)
         mass = _WEIGHTS * _REACH * np.exp(log_density)
-        inner = special.ndtr((special.ndtri(level)[:, None] - r * z) / np.sqrt(1 - r**2)) @ mass
+        cuts = np.asarray(special.ndtri(level), dtype=np.float64)
+        below: FloatArray = np.asarray(special.ndtr((cuts[:, None] - r * z) / np.sqrt(1 - r**2)), dtype=np.float64)
+        inner = below @ mass
     return np.diff(np.concatenate([[0.0], inner, [1.0]]))
 
 
