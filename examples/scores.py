@@ -67,5 +67,5 @@ for term in ("law", "growth", "alpha", "sigma", "covariance", "shape", "leakage"
     print(f"{term:>12} {getattr(ledger, term):+.3f}")
 
 # %% A page to pass on
-bf.write_html(folder / "report.html", diagnosis.to_dict())
+bf.write_html(folder / "report.html", diagnosis)
 print(f"\nreport: {folder / 'report.html'}")

@@ -4,10 +4,7 @@ import pytest
 
 OLD = {
     "charts.draw": ("Size",),
-    "outlook": ("Fixed", "Needed", "Numbers", "Other", "Outlook", "Soft", "Step"),
     "page": ("Beyond", "Calibration", "Panel"),
-    "predictive": ("Covered", "Predictive"),
-    "view": ("Comparison", "Model", "Suspect", "User"),
 }
 
 

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from bestfor.diagnostics.diagnose import diagnose_arrays
+from bestfor.diagnostics import Diagnosis, diagnose_arrays
 from bestfor.diagnostics.wire import diagnosis_json
 from bestfor.errors import InputError
 from bestfor.report import render_html, write_html
@@ -107,7 +107,9 @@ def test_headline_and_key_numbers_are_those_of_the_diagnosis(diagnosis):
     model = diagnosis["models"]["hierarchical"]
     model["captured"][-1], model["captured_low"][-1], model["captured_high"][-1] = 0.371, 0.331, 0.409
     words = Page(render_html(diagnosis)).words
-    assert diagnosis["headline"] in words
+    headroom = diagnosis["oracle"]["utility"][-1] - diagnosis["pool_mean"]
+    said = f"37% of the {headroom:.2f} that a perfect pick would gain (95% interval 33% to 41%)"
+    assert f"hierarchical gains {model['gain'][-1]:.2f} over a random pick, {said}" in words
     assert "37% of the headroom captured at N = 16 33% to 41%" in words
     assert "95% interval, two-way users × texts" in words
     doubling = next(one["n"] for one in model["best_n"] if one["cost_in_utility_units"] == 0.01)
@@ -280,6 +282,52 @@ def test_what_is_no_diagnosis_is_refused_in_one_line(diagnosis, change, said):
         render_html(broken)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("correlations", "edges", 0), None),
+        (("calibration", "temperature"), -1.5),
+        (("calibration", "tempered_gain"), None),
+        (("calibration", "reliability", "predicted", 0), None),
+        (("calibration", "pit", 0), None),
+        (("extrapolation", "trusted_to"), 0),
+        (("per_user_n", "cost_per_candidate"), None),
+        (("stopping", "cost_per_candidate"), None),
+        (("quantities", "corrected"), {}),
+        (("ledger",), {}),
+        (("three_draw",), None),
+    ],
+    ids=lambda one: ".".join(map(str, one)) if isinstance(one, tuple) else repr(one),
+)
+def test_a_page_of_what_is_half_known_shows_no_number_that_is_none(make, keys, value):
+    diagnosis = make(("hierarchical",), users=30)
+    inner = diagnosis["models"]["hierarchical"]
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    source = render_html(diagnosis)
+    Page(source)
+    assert not re.search(r"\b(None|nan)\b", source)
+
+
+def test_a_diagnosis_its_json_and_its_file_give_one_page(make, tmp_path):
+    found = Diagnosis.from_dict(make())
+    (tmp_path / "diagnosis.json").write_text(json.dumps(found.to_dict()), encoding="utf-8")
+    page = render_html(found)
+    for given in (found.to_dict(), tmp_path, str(tmp_path / "diagnosis.json")):
+        assert render_html(given) == page
+    found.report(tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == page
+
+
+def test_sentences_are_written_anew(diagnosis):
+    diagnosis["headline"], model = "of old", diagnosis["models"]["hierarchical"]
+    findings, model["findings"] = model["findings"], ["of old"]
+    words = Page(render_html(diagnosis)).words
+    assert "of old" not in words
+    assert findings[0] in words
 
 
 def test_a_list_is_no_diagnosis():

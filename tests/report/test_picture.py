@@ -4,12 +4,18 @@ import sys
 import numpy as np
 import pytest
 
+from bestfor.diagnostics import Diagnosis
 from bestfor.errors import InputError
-from bestfor.report import view
+from bestfor.report.shown import choose_model, shown_models
 from support import later
 
 figure = later("matplotlib.figure")
 plots = later("bestfor.report.picture", "matplotlib")
+
+
+def shown(diagnosis, name="hierarchical"):
+    """A model as the plots take it."""
+    return choose_model(Diagnosis.from_dict(diagnosis), name)
 
 
 def axes():
@@ -17,7 +23,7 @@ def axes():
 
 
 def test_ledger_adds_up_on_the_way(diagnosis):
-    plot = plots.WaterfallPlot.of(view.read(diagnosis).models[0])
+    plot = plots.WaterfallPlot.of(shown(diagnosis))
     assert plot is not None
     ledger = diagnosis["models"]["hierarchical"]["ledger"]
     assert plot.before[0] == ledger["law"]
@@ -29,11 +35,11 @@ def test_ledger_adds_up_on_the_way(diagnosis):
 
 def test_an_unknown_term_means_no_ledger(diagnosis):
     diagnosis["models"]["pooled"]["ledger"]["shape"] = None
-    assert plots.WaterfallPlot.of(view.read(diagnosis).model("pooled")) is None
+    assert plots.WaterfallPlot.of(shown(diagnosis, "pooled")) is None
 
 
 def test_curves_hold_the_numbers_given(diagnosis):
-    report = view.read(diagnosis)
+    report = Diagnosis.from_dict(diagnosis)
     plot = plots.CurvesPlot.utility(report)
     assert [line.name for line in plot.lines] == ["hierarchical", "pooled", "length"]
     np.testing.assert_array_equal(plot.lines[1].value, diagnosis["models"]["pooled"]["utility"])
@@ -46,14 +52,12 @@ def test_curves_hold_the_numbers_given(diagnosis):
 
 
 def test_laws_lie_over_the_gain(diagnosis):
-    report = view.read(diagnosis)
-    plot = plots.LawPlot.of(report, report.models[0])
+    plot = plots.LawPlot.of(shown(diagnosis))
     assert plot is not None
     np.testing.assert_allclose(plot.observed.value, diagnosis["models"]["hierarchical"]["gain"])
     for key in ("gain", "gain_low", "gain_high"):
         del diagnosis["models"]["hierarchical"][key]
-    report = view.read(diagnosis)
-    older = plots.LawPlot.of(report, report.models[0])
+    older = plots.LawPlot.of(shown(diagnosis))
     assert older is not None
     np.testing.assert_allclose(older.observed.value, plot.observed.value)
     assert np.isnan(older.observed.low).all()
@@ -62,7 +66,7 @@ def test_laws_lie_over_the_gain(diagnosis):
 def test_user_histogram_counts_everybody_once(diagnosis):
     users = diagnosis["models"]["hierarchical"]["per_user"]
     users[0]["captured"], users[1]["captured"], users[2]["captured"] = -7.0, 5.0, None
-    plot = plots.UsersPlot.of(view.read(diagnosis).models[0])
+    plot = plots.UsersPlot.of(shown(diagnosis))
     _, every, collapsed = plot.histogram()
     known = [user for user in users if user["captured"] is not None]
     assert every.sum() == len(known) == len(users) - plot.absent
@@ -71,7 +75,7 @@ def test_user_histogram_counts_everybody_once(diagnosis):
 
 
 def test_correlations_below_zero_are_told_apart(diagnosis):
-    plot = plots.CorrelationPlot.of(view.read(diagnosis).models[0])
+    plot = plots.CorrelationPlot.of(shown(diagnosis))
     assert plot is not None
     assert plot.negative.sum() == 10
     given = diagnosis["models"]["hierarchical"]["correlations"]["counts"]
@@ -95,8 +99,7 @@ def test_pictures_of_awkward_diagnoses(make, bare, tmp_path):
 
 
 def test_every_plot_draws(diagnosis):
-    report = view.read(diagnosis)
-    for plot in (plots.UsersPlot.of(report.models[0]), plots.ComparisonsPlot.of(report)):
+    for plot in (plots.UsersPlot.of(shown(diagnosis)), plots.ComparisonsPlot.of(Diagnosis.from_dict(diagnosis))):
         picture = axes()
         plot.draw(picture)
         assert picture.collections
@@ -122,7 +125,7 @@ def test_matplotlib_is_imported_only_to_draw():
 
 
 def test_beyond_the_pool_goes_on_where_the_curve_ends(diagnosis):
-    model = view.read(diagnosis).models[0]
+    model = shown(diagnosis)
     plot = plots.BeyondPlot.of(model)
     assert plot is not None
     reach = diagnosis["models"]["hierarchical"]["extrapolation"]
@@ -135,12 +138,11 @@ def test_beyond_the_pool_goes_on_where_the_curve_ends(diagnosis):
     assert {line.get_linestyle() for line in picture.lines} >= {"--", "-", ":"}
     assert "order 2" in [text.get_text() for text in picture.get_legend().get_texts()]
     diagnosis["models"]["pooled"]["extrapolation"]["steps"] = []
-    assert plots.BeyondPlot.of(view.read(diagnosis).model("pooled")) is None
+    assert plots.BeyondPlot.of(shown(diagnosis, "pooled")) is None
 
 
 def test_reliability_holds_the_bins_and_their_diagonal(diagnosis):
-    report = view.read(diagnosis)
-    plot = plots.ReliabilityPlot.of(report.models[0])
+    plot = plots.ReliabilityPlot.of(shown(diagnosis))
     assert plot is not None
     given = diagnosis["models"]["hierarchical"]["calibration"]["reliability"]
     np.testing.assert_array_equal(plot.observed, given["observed"])
@@ -153,13 +155,13 @@ def test_reliability_holds_the_bins_and_their_diagonal(diagnosis):
     low, high = plot.ends
     assert low < min(given["predicted"])
     assert high > max(given["high"])
-    assert plots.ReliabilityPlot.of(report.models[1]) is None
+    assert plots.ReliabilityPlot.of(shown(diagnosis, "pooled")) is None
 
 
 def test_one_bin_without_an_interval_still_has_axes(diagnosis):
     bins = {"candidates": [3], "predicted": [0.5], "observed": [0.5], "low": [None], "high": [None]}
     diagnosis["models"]["hierarchical"]["calibration"].update(reliability=bins, pit=[])
-    model = view.read(diagnosis).models[0]
+    model = shown(diagnosis)
     plot = plots.ReliabilityPlot.of(model)
     assert plot is not None
     assert plot.ends == (0.45, 0.55)
@@ -168,7 +170,7 @@ def test_one_bin_without_an_interval_still_has_axes(diagnosis):
 
 
 def test_pit_bars_sum_to_everybody(diagnosis):
-    plot = plots.PitPlot.of(view.read(diagnosis).models[0])
+    plot = plots.PitPlot.of(shown(diagnosis))
     assert plot is not None
     picture = axes()
     plot.draw(picture)
@@ -178,6 +180,40 @@ def test_pit_bars_sum_to_everybody(diagnosis):
 
 def test_captured_is_drawn_up_to_everything(diagnosis):
     diagnosis["models"]["hierarchical"]["captured_high"][-1] = 1.2
-    line = plots.CurvesPlot.captured(view.read(diagnosis)).lines[0]
+    line = plots.CurvesPlot.captured(Diagnosis.from_dict(diagnosis)).lines[0]
     assert line.high[-1] == 1.0
     assert line.high[0] == diagnosis["models"]["hierarchical"]["captured_high"][1]
+
+
+def test_every_plot_is_drawn_by_its_name(diagnosis):
+    found = Diagnosis.from_dict(diagnosis)
+    for what in (*plots.WHOLE, *plots.OF_MODEL):
+        picture = found.plot(what)
+        assert picture.has_data(), what
+    own = axes()
+    assert found.plot("users", "pooled", axes=own) is own
+    assert own.get_ylabel() == "captured share"
+
+
+def test_a_plot_that_cannot_be_is_refused_in_one_line(diagnosis):
+    found = Diagnosis.from_dict(diagnosis)
+    with pytest.raises(InputError, match=r"'captures'.*captured"):
+        found.plot("captures")
+    with pytest.raises(InputError, match="no model 'nobody'"):
+        found.plot("law", "nobody")
+    with pytest.raises(InputError, match="nothing to show as 'pit'"):
+        found.plot("pit", "pooled")
+
+
+def test_the_first_shown_model_is_the_best_that_learns(diagnosis):
+    diagnosis["models"]["length"]["captured"][-1] = 0.99
+    diagnosis["models"]["pooled"]["captured"][-1] = 0.98
+    found = Diagnosis.from_dict(diagnosis)
+    assert choose_model(found).name == "pooled"
+    assert [(one.name, one.index, one.quiet) for one in shown_models(found)] == [
+        ("hierarchical", 0, False),
+        ("pooled", 1, False),
+        ("length", 2, True),
+    ]
+    diagnosis["models"]["pooled"]["baseline"] = True
+    assert choose_model(Diagnosis.from_dict(diagnosis)).name == "hierarchical"

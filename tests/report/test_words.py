@@ -22,6 +22,13 @@ def test_percent(value, shown):
     assert words.percent(value) == shown
 
 
+def test_what_is_not_a_number_is_shown_as_nothing():
+    nothing = float("nan")
+    assert words.percent(nothing) == words.number(nothing) == words.count(nothing) == words.NONE
+    assert words.span(nothing, 1.0) == words.capped(0.5, nothing) == ""
+    assert words.decimals([nothing, 0.5]) == words.decimals([0.5])
+
+
 @pytest.mark.parametrize(
     ("value", "places", "shown"),
     [(1234.5, 1, "1,234.5"), (-0.5, 2, "−0.50"), (-0.0001, 2, "0.00"), (None, 2, "–"), (3, 0, "3")],
@@ -62,8 +69,10 @@ def test_clipped_text_fits(text, width):
 
 
 def test_every_term_and_law_is_explained():
-    from bestfor.report import tables, view
+    from bestfor.diagnostics.quantities.laws import LAWS
+    from bestfor.report import tables
+    from bestfor.report.charts.plots import LEDGER
 
     assert {key for key, _, _ in tables.QUANTITIES} <= words.TERMS.keys()
-    assert set(view.LAWS) == words.LAWS.keys()
-    assert {*view.LEDGER, "law", "observed"} == words.LEDGER.keys()
+    assert set(LAWS) == words.LAWS.keys()
+    assert {*LEDGER, "law", "observed"} == words.LEDGER.keys()

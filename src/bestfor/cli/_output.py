@@ -7,9 +7,9 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
@@ -17,6 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from bestfor.errors import InputError
+
+if TYPE_CHECKING:
+    from bestfor.report.shown import Given
 
 errors = Console(stderr=True, highlight=False)
 
@@ -31,7 +34,7 @@ def print_json(value: object) -> None:
     typer.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
 
 
-def print_diagnosis(diagnosis: Mapping[str, Any]) -> None:
+def print_diagnosis(diagnosis: Given) -> None:
     """Print a diagnosis for people, as wide as their terminal."""
     from bestfor.report import print_summary
 

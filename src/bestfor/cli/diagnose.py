@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from bestfor import types
 from bestfor.cli._logs import diagnose_log, refuse
 from bestfor.cli._output import print_diagnosis, print_json, tell, writable
 from bestfor.errors import InputError
+
+if TYPE_CHECKING:
+    from bestfor.diagnostics import Diagnosis
 
 Table = Annotated[Path, typer.Argument(help="CSV, TSV, JSONL or Parquet with one row a candidate.", show_default=False)]
 User = Annotated[str, typer.Option(help="Column of user ids.")]
@@ -122,16 +125,16 @@ def diagnose(
     columns = TableColumns(user, query, rewards, utility, text, candidate, _stds(rewards, std or []))
     rules = tuple(rule or ())
     settings = Settings(parse_n(n), averaging=averaging, level=level, interval=interval, seed=seed, rules=rules)
-    _say(diagnose_table(table, columns, settings, scale=scale).to_dict(), out, as_json)
+    _say(diagnose_table(table, columns, settings, scale=scale), out, as_json)
 
 
-def _say(diagnosis: dict[str, Any], out: Path | None, as_json: bool) -> None:
+def _say(diagnosis: Diagnosis, out: Path | None, as_json: bool) -> None:
     from bestfor.report import write_html
 
     if out is not None:
         write_html(out, diagnosis)
     if as_json:
-        print_json(diagnosis)
+        print_json(diagnosis.to_dict())
     else:
         print_diagnosis(diagnosis)
     if out is not None:

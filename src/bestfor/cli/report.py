@@ -20,16 +20,19 @@ def report(
     ] = None,
 ) -> None:
     """Write report.html of a run again and print its summary; nothing is computed."""
+    from bestfor.diagnostics import Diagnosis
     from bestfor.extras import require
-    from bestfor.runs.folder import load_diagnosis, write_picture, write_report
+    from bestfor.runs.folder import write_report
 
     if picture is not None:
         require("matplotlib", "pictures")
         writable(picture)
-    diagnosis = load_diagnosis(folder)
+    diagnosis = Diagnosis.read(folder)
     page = write_report(folder)
     if picture is not None:
-        write_picture(picture, diagnosis)
+        from bestfor.report.picture import save
+
+        save(picture, diagnosis)
         tell(f"picture: {picture}")
     print_diagnosis(diagnosis)
     tell(f"report: {page}")

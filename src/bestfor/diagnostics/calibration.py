@@ -104,7 +104,7 @@ class Calibration:
         tempered_gain: the same after the variances were multiplied by the temperature: each side has one fitted number.
         reliability: by bins.
         pit: shape (20,), share of the candidates in each bin of the PIT, summing to 1.
-        evidence: the sums that all of this comes from.
+        evidence: the sums that all of this comes from; None where it was read from JSON.
     """
 
     candidates: int
@@ -121,7 +121,7 @@ class Calibration:
     tempered_gain: Estimate
     reliability: Reliability
     pit: FloatArray
-    evidence: CalibrationSums = field(repr=False)
+    evidence: CalibrationSums | None = field(default=None, repr=False)
 
 
 def calibrate(
@@ -215,7 +215,7 @@ def pool_calibrations(folds: Sequence[Calibration | None], level: float = 0.95) 
     Returns:
         The calibration; None where a fold has none.
     """
-    known = [fold.evidence for fold in folds if fold is not None]
+    known = [fold.evidence for fold in folds if fold is not None and fold.evidence is not None]
     return calibration_from_sums(pool_sums(known), level) if known and len(known) == len(folds) else None
 
 

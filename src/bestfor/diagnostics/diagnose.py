@@ -34,13 +34,14 @@ from bestfor.diagnostics.cautions import lowered_n
 from bestfor.diagnostics.evidence import EDGES, ModelFacts, facts_of_queries
 from bestfor.diagnostics.intervals.clustered import Panel, Resampling
 from bestfor.diagnostics.intervals.means import ONE, POOL, CurveMean, LinearForm, QuantityMean
+from bestfor.diagnostics.public import Diagnosis
 from bestfor.diagnostics.quantities.mixture import negative_by_chance
 from bestfor.diagnostics.result import (
     BestN,
     Comparison,
     Curve,
-    DiagnosisResult,
     FoldInfluences,
+    Header,
     ModelDiagnosis,
     Needed,
     OtherRule,
@@ -48,8 +49,7 @@ from bestfor.diagnostics.result import (
 )
 from bestfor.diagnostics.table.pools import Dropped, Reward, pools_of
 from bestfor.diagnostics.table.rows import Ids, SortedRows, check_any, check_sizes, decode, sort_rows
-from bestfor.diagnostics.wire import Json, diagnosis_json
-from bestfor.diagnostics.words import findings, headline, reasons_for, summary
+from bestfor.diagnostics.words import reasons_for, reworded
 from bestfor.errors import InputError
 from bestfor.files import hash_parts
 from bestfor.moved import renamed
@@ -140,18 +140,6 @@ class Settings:
         if self.interval == "bootstrap":
             known |= {"interval": "bootstrap", "resamples": self.resamples, "bootstrap_seed": self.seed}
         return known | ({"rules": [rule.name for rule in self.all_rules()]} if self.rules else {})
-
-
-@dataclass(frozen=True)
-class Diagnosis(DiagnosisResult):
-    """Diagnosis of Best-of-N: does it pay, for which model, for whom, why; attributes of :class:`DiagnosisResult`."""
-
-    def to_dict(self) -> Json:
-        """Convert to the object of docs/diagnosis.md: plain values, None for what cannot be had, never NaN."""
-        return diagnosis_json(self)
-
-    def __str__(self) -> str:
-        return summary(self)
 
 
 def diagnose_arrays(
@@ -284,22 +272,6 @@ def _digest(rows: SortedRows, queries: IntArray) -> str:
 
 
 @dataclass(frozen=True)
-class Header:
-    """Header of a diagnosis: its data, and how means and intervals are taken."""
-
-    name: str
-    signature: Mapping[str, Any]
-    averaging: Averaging
-    level: float
-    queries: int
-    users: int
-    candidates: int
-    dropped: Dropped
-    resampling: Resampling | None = None
-    rules: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Panels:
     """Means with their influences over all folds, from which every model's intervals come."""
 
@@ -334,16 +306,9 @@ def assemble(
     beyond = tuple(one.beyond for one in evidence if one.beyond is not None)
     panels = Panels(header, n, curves, quantities, beyond, float(np.mean([one.offset for one in evidence])))
     models = {name: _model(name, panels, one) for name, one in facts.items()}
-    best = max(models, key=lambda name: _rank(models[name]))
+    best = max(models, key=lambda name: models[name].rank)
     diagnosis = Diagnosis(
-        name=header.name,
-        signature=header.signature,
-        averaging=header.averaging,
-        level=header.level,
-        queries=header.queries,
-        users=header.users,
-        candidates=header.candidates,
-        dropped=header.dropped,
+        **vars(header),
         pool_mean=panels.utility(POOL),
         oracle=_curve(n, [panels.utility(CurveMean("oracle", drawn)) for drawn in n.tolist()]),
         models=models,
@@ -351,11 +316,8 @@ def assemble(
         headline="",
         evidence=evidence,
         pools_used=pools_used(panels.beyond) if panels.beyond else None,
-        resampling=header.resampling,
     )
-    with_findings = {name: replace(model, findings=findings(diagnosis, name)) for name, model in models.items()}
-    diagnosis = replace(diagnosis, models=with_findings)
-    return replace(diagnosis, headline=headline(diagnosis, best))
+    return reworded(diagnosis)
 
 
 def _model(name: str, panels: Panels, facts: ModelFacts) -> ModelDiagnosis:
@@ -501,7 +463,7 @@ def _comparisons(
 ) -> tuple[Comparison, ...]:
     if not _headroom_known(next(iter(models.values()))):
         return ()
-    ranked = [best, *sorted((name for name in models if name != best), key=lambda name: -_rank(models[name]))]
+    ranked = [best, *sorted((name for name in models if name != best), key=lambda name: -models[name].rank)]
     return tuple(
         Comparison(better, other, drawn, _difference(curves, better, other, drawn))
         for better, other in combinations(ranked, 2)
@@ -527,11 +489,6 @@ def _captured(curves: Panel[CurveMean], model: str, drawn: int, facts: ModelFact
     if drawn == 1 or not (facts.per_user.headroom[np.isfinite(facts.per_user.captured)] > 0).any():
         return Estimate(float("nan"))
     return curves.interval(_gain(model, drawn), _headroom(drawn))
-
-
-def _rank(model: ModelDiagnosis) -> float:
-    value = float(model.captured.value[-1])
-    return value if np.isfinite(value) else float(model.gain.value[-1])
 
 
 def _relative(law: FloatArray, observed: FloatArray) -> FloatArray:

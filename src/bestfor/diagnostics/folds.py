@@ -39,10 +39,13 @@ def combine_folds(
         A diagnosis whose ``folds`` are these.
 
     Raises:
-        InputError: no folds, or folds that differ in N, models, scales, averaging or level.
+        InputError: no folds, folds that were read from JSON, or that differ in N, models, scales, averaging or level.
     """
     if not folds:
         raise InputError("folds", "none", "at least one diagnosis")
+    for place, fold in enumerate(folds, start=1):
+        if not fold.evidence:
+            raise InputError(f"fold {place}", "a diagnosis read from JSON, which holds no influences", "one made here")
     for place, fold in enumerate(folds[1:], start=2):
         _check_same(folds[0], fold, place)
     first = folds[0]

@@ -94,16 +94,19 @@ class PerUser:
 
 @dataclass(frozen=True)
 class Suspect:
-    """A query whose pick is worse than a random candidate, with the posterior chance that its true rho is negative."""
+    """A query whose pick is worse than a random candidate, with the posterior chance that its true rho is negative.
+
+    ``pick`` and ``best`` are candidates, None where a diagnosis that was read does not say which.
+    """
 
     query: str
     user: str
     size: int
     correlation: float
     posterior: float
-    pick: int
+    pick: int | None
     pick_utility: float
-    best: int
+    best: int | None
     best_utility: float
     mean_utility: float
 
@@ -159,7 +162,8 @@ class ModelDiagnosis:
         gain: the same over the pool mean.
         captured: gain over headroom, NaN at N = 1.
         peak: the N with the highest utility.
-        drop: utility at the largest N minus utility at the peak.
+        drop: utility at the largest N minus utility at the peak, paired; without an interval where it was read from
+            JSON, which does not hold it.
         interval: what captured's interval counts as random.
         quantities: alpha, beta, rho.
         law: a law's name -> gains it predicts.
@@ -176,6 +180,7 @@ class ModelDiagnosis:
         outlook: other rules, budgets and pool sizes; None where no sample of pools was at hand.
         rules: what other rules earn, where any were asked for.
         calibration: of the predicted standard deviations; None without any, or where rewards are of arbitrary scale.
+        baseline: whether it learns nothing and stands for comparison only.
     """
 
     scale: Scale
@@ -200,6 +205,15 @@ class ModelDiagnosis:
     outlook: Outlook | None = None
     calibration: Calibration | None = None
     rules: tuple[OtherRule, ...] = ()
+    baseline: bool = False
+
+    @property
+    def rank(self) -> float:
+        """Captured share at the largest N, or the gain where there is no headroom: the model with the most is best."""
+        for curve in (self.captured, self.gain):
+            if len(curve.value) and math.isfinite(curve.value[-1]):
+                return float(curve.value[-1])
+        return -math.inf
 
 
 @dataclass(frozen=True)
@@ -219,11 +233,9 @@ class FoldInfluences:
     offset: float = 0.0
 
 
-@dataclass(frozen=True)
-class DiagnosisResult:
-    """The values of a diagnosis: whether Best-of-N pays, for which model, for whom, and why.
-
-    :class:`bestfor.diagnostics.diagnose.Diagnosis` is this with its sentences and its JSON.
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """Header of a diagnosis: its data, and how means and intervals are taken.
 
     Attributes:
         name: of the run.
@@ -232,15 +244,8 @@ class DiagnosisResult:
         level: nominal coverage of every interval.
         queries, users, candidates: how many were used.
         dropped: what was left out.
-        pool_mean: mean utility of a random candidate.
-        oracle: Best-of-N by the utility itself.
-        models: name -> its diagnosis.
-        comparisons: every pair of models at every N above 1, the better one first; the best one's pairs lead.
-        headline: one sentence.
-        folds: where this is a mean, the diagnoses that it is the mean of.
-        evidence: one per fold.
-        pools_used: on how many queries the models' outlooks rest; None where there are none.
         resampling: of bootstrap intervals; None where they are t intervals.
+        rules: other rules whose curves stand beside that of the highest reward, by name.
     """
 
     name: str
@@ -251,6 +256,27 @@ class DiagnosisResult:
     users: int
     candidates: int
     dropped: Dropped
+    resampling: Resampling | None = None
+    rules: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiagnosisResult(Header):
+    """The values of a diagnosis: whether Best-of-N pays, for which model, for whom, and why.
+
+    :class:`bestfor.diagnostics.public.Diagnosis` is this with its sentences, its JSON and its report.
+
+    Attributes:
+        pool_mean: mean utility of a random candidate; without an interval where it was read from JSON.
+        oracle: Best-of-N by the utility itself.
+        models: name -> its diagnosis.
+        comparisons: every pair of models at every N above 1, the better one first; the best one's pairs lead.
+        headline: one sentence.
+        folds: where this is a mean, the diagnoses that it is the mean of.
+        evidence: one per fold; none where it was read from JSON.
+        pools_used: on how many queries the models' outlooks rest; None where there are none.
+    """
+
     pool_mean: Estimate
     oracle: Curve
     models: dict[str, ModelDiagnosis]
@@ -259,12 +285,16 @@ class DiagnosisResult:
     folds: tuple[DiagnosisResult, ...] = ()
     evidence: tuple[FoldInfluences, ...] = field(default=(), repr=False)
     pools_used: PoolsUsed | None = None
-    resampling: Resampling | None = None
 
     @property
     def n(self) -> IntArray:
         """Candidates drawn, shape (K,)."""
         return self.oracle.n
+
+    @property
+    def best(self) -> str | None:
+        """Name of the model that captures most at the largest N (gains most where there is no headroom), if any."""
+        return max(self.models, key=lambda name: self.models[name].rank, default=None)
 
     def with_notes(self, notes: Mapping[str, tuple[str, ...]]) -> Self:
         """Add notes on some models, by name."""

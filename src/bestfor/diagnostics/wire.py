@@ -1,188 +1,438 @@
-"""Convert a diagnosis to JSON values, exactly as docs/diagnosis.md lays them out."""
+"""Write a diagnosis as JSON values and read it back, exactly as docs/diagnosis.md lays it out.
+
+Both ways follow the tables of fields at the end of this file, one a record. What is absent or null is read as NaN, None
+or empty; what is of another kind is refused with its place; unknown keys are ignored.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import replace
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from bestfor.diagnostics.beyond.outlook import (
+    DRAWS,
+    BestFixed,
+    ExtrapolatedCurve,
+    ExtrapolationStep,
+    Outlook,
+    PerUserN,
+    PoolsUsed,
+    PrecisionNeeded,
+    SoftCurve,
+    StoppingReplay,
+    ThreeDraw,
+)
+from bestfor.diagnostics.calibration import Calibration, Coverage, Reliability
+from bestfor.diagnostics.codec import (
+    ANYTHING,
+    EXPECTED,
+    FLAG,
+    MAYBE,
+    MAYBE_WHOLE,
+    NUMBER,
+    NUMBERS,
+    REASONS,
+    REQUIRED,
+    REQUIRED_NUMBER,
+    SERIES,
+    TEXT,
+    TEXT_OR_NULL,
+    TEXTS,
+    VALUE,
+    WHOLE,
+    WHOLES,
+    Among,
+    CurveKeys,
+    EstimateKeys,
+    GridKey,
+    Json,
+    JsonObject,
+    Key,
+    Ready,
+    Table,
+    ValueKind,
+    Within,
+    Written,
+    by_name,
+    json_records,
+    number,
+    or_reason,
+    plain,
+    record,
+    records,
+    texts,
+    unchanged,
+    whole,
+)
+from bestfor.diagnostics.intervals.clustered import Resampling
+from bestfor.diagnostics.quantities.laws import LAWS, Ledger
+from bestfor.diagnostics.quantities.mixture import Corrected
+from bestfor.diagnostics.result import (
+    BestN,
+    Comparison,
+    Curve,
+    DiagnosisResult,
+    ModelDiagnosis,
+    Needed,
+    OtherRule,
+    PerUser,
+    Quantities,
+    Suspect,
+)
+from bestfor.diagnostics.table.pools import Dropped
 from bestfor.diagnostics.words import calibrated
-from bestfor.types import Estimate
+from bestfor.errors import InputError
+from bestfor.types import Estimate, FloatArray
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-    from bestfor.diagnostics.beyond.outlook import Outlook, PerUserN, StoppingReplay
-    from bestfor.diagnostics.calibration import Calibration
-    from bestfor.diagnostics.result import Comparison, DiagnosisResult, ModelDiagnosis, OtherRule, PerUser, Quantities
-
-Json = dict[str, Any]
-OUTLOOK = ("three_draw", "soft", "extrapolation", "best_fixed_n", "per_user_n", "stopping", "needed")
+Read = TypeVar("Read", bound=DiagnosisResult)
 
 
 def diagnosis_json(diagnosis: DiagnosisResult) -> Json:
     """Convert a diagnosis to JSON values."""
-    oracle = diagnosis.oracle
-    result = {
-        "signature": dict(diagnosis.signature),
-        "name": diagnosis.name,
-        "queries": diagnosis.queries,
-        "users": diagnosis.users,
-        "candidates": diagnosis.candidates,
-        "dropped": asdict(diagnosis.dropped),
-        "pool_mean": diagnosis.pool_mean.value,
-        "oracle": {"n": oracle.n, "utility": oracle.value, "low": oracle.low, "high": oracle.high},
-        "models": {name: _model(model) for name, model in diagnosis.models.items()},
-        "comparisons": [_comparison(comparison) for comparison in diagnosis.comparisons],
-        "headline": diagnosis.headline,
-        "pools_used": None if diagnosis.pools_used is None else asdict(diagnosis.pools_used),
-    }
-    if diagnosis.folds:
-        result["folds"] = [diagnosis_json(fold) for fold in diagnosis.folds]
-    return plain(result)
+    return plain(DIAGNOSIS.write(diagnosis))
 
 
-def _model(model: ModelDiagnosis) -> Json:
-    return {
-        "scale": model.scale,
-        "n": model.utility.n,
-        "utility": model.utility.value,
-        "low": model.utility.low,
-        "high": model.utility.high,
-        "gain": model.gain.value,
-        "gain_low": model.gain.low,
-        "gain_high": model.gain.high,
-        "captured": model.captured.value,
-        "captured_low": model.captured.low,
-        "captured_high": model.captured.high,
-        "interval": model.interval,
-        "quantities": _quantities(model.quantities),
-        "law": model.law,
-        "law_error": model.law_error,
-        "ledger": asdict(model.ledger),
-        "best_n": [asdict(best) for best in model.best_n],
-        "users_needed": [asdict(needed) for needed in model.users_needed],
-        "findings": model.findings,
-        "per_user": _per_user(model.per_user),
-        "correlations": {"edges": model.edges, "counts": model.counts},
-        "suspects": [asdict(suspect) for suspect in model.suspects],
-        "rules": [_other_rule(one) for one in model.rules],
-        "notes": model.notes,
-        "calibration": calibration_json(model.calibration),
-        **_outlook(model.outlook),
-    }
-
-
-def flat(record: DataclassInstance, **renamed: str) -> Json:
-    """Collect a record's fields by name; an estimate becomes its value and, under ``_low`` and ``_high``, its interval.
+def diagnosis_from_json(make: type[Read], values: Mapping[str, Any], where: str = "") -> Read:
+    """Read a diagnosis from JSON values.
 
     Args:
-        record: a dataclass.
-        renamed: a field's name -> the key that it gets.
+        make: the class that it becomes.
+        values: what :func:`diagnosis_json` gave, of this version or an older one.
+        where: its place, for errors.
+
+    Raises:
+        InputError: it is no diagnosis, or a value is of another kind.
     """
-    result: Json = {}
-    for field in fields(record):
-        key, value = renamed.get(field.name, field.name), getattr(record, field.name)
-        if isinstance(value, Estimate):
-            result |= {key: value.value, f"{key}_low": value.low, f"{key}_high": value.high}
-        else:
-            result[key] = value
-    return result
+    if not isinstance(cast("object", values), Mapping):
+        raise InputError(where or "diagnosis", type(values).__name__, EXPECTED)
+    entry = JsonObject(values, where, make=make)
+    signature = entry.inner("signature", values.get("signature"))
+    level = number(signature.values.get("level"), signature.place("level"))
+    mean = number(values.get("pool_mean"), entry.place("pool_mean"))
+    entry = replace(entry, level=0.95 if math.isnan(level) else level, mean=mean)
+    return make(**_settings(signature, entry.level), **DIAGNOSIS.attributes(entry))
 
 
-def _quantities(q: Quantities) -> Json:
-    return {**flat(q), "corrected": None if q.corrected is None else asdict(q.corrected)}
-
-
-def _per_user(table: PerUser) -> Ready:
-    columns = ("user", "queries", "gain", "headroom", "captured", "kappa", "collapsed")
-    values = [plain(getattr(table, column)) for column in columns]
-    return Ready([dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)])
-
-
-def _other_rule(one: OtherRule) -> Json:
-    entry: Json = {"rule": one.rule, "n": one.utility.n}
-    for key, curve in (("utility", one.utility), ("difference", one.difference)):
-        entry |= {key: curve.value, f"{key}_low": curve.low, f"{key}_high": curve.high}
-    return entry
-
-
-def _comparison(comparison: Comparison) -> Json:
-    one = flat(comparison, difference="captured_difference")
-    return {**one, "low": one.pop("captured_difference_low"), "high": one.pop("captured_difference_high")}
-
-
-def _outlook(outlook: Outlook | None) -> Json:
-    """Collect the keys that an outlook adds to its model; each is None where there was no sample."""
-    if outlook is None:
-        return dict.fromkeys(OUTLOOK)
-    reach, renamed = outlook.extrapolation, {"low": "difference_low", "high": "difference_high"}
-    return {
-        "three_draw": {"draws": 3, **flat(outlook.three_draw)},
-        "soft": [flat(one, queries="queries_used", **renamed) for one in outlook.soft],
-        "extrapolation": {**flat(reach), "steps": [flat(step) for step in reach.steps]},
-        "best_fixed_n": [flat(one) for one in outlook.best_fixed_n],
-        "per_user_n": _or_reason(outlook.per_user_n, "gain"),
-        "stopping": {**_or_reason(outlook.stopping, "advantage"), "rule": "expected improvement"},
-        "needed": [asdict(one) for one in outlook.needed],
-    }
-
-
-def _or_reason(found: PerUserN | StoppingReplay, what: str) -> Json:
-    if found.reason:
-        return {"cost_per_candidate": found.cost_per_candidate, what: None, "reason": found.reason}
-    return {**flat(found), "reason": None}
-
-
-def calibration_json(calibration: Calibration | None) -> dict[str, Any] | None:
+def calibration_json(calibration: Calibration | None) -> Json | None:
     """Lay out a calibration as docs/diagnosis.md does, arrays and NaN still in it."""
-    if calibration is None:
-        return None
-    numbers: dict[str, Any] = {}
-    for name in ("temperature", "ence", "nll", "gain", "tempered_gain"):
-        one: Estimate = getattr(calibration, name)
-        numbers |= {name: one.value, f"{name}_low": one.low, f"{name}_high": one.high}
-    return {
-        "candidates": calibration.candidates,
-        "users": calibration.users,
-        "left_out": calibration.left_out,
-        "values": calibration.values,
-        **numbers,
-        "ence_by_noise": calibration.ence_by_noise,
-        "nll_constant": calibration.nll_constant,
-        "coverage": [
-            {"level": one.level, "share": one.share.value, "low": one.share.low, "high": one.share.high}
-            for one in calibration.coverage
-        ],
-        "reliability": asdict(calibration.reliability),
-        "pit": calibration.pit,
-        "verdict": calibrated(calibration),
-    }
+    return None if calibration is None else CALIBRATION.write(calibration)
 
 
-class Ready:
-    """Values that are plain already: large tables are walked through once."""
+def _settings(signature: JsonObject, level: float) -> Json:
+    """Collect what a diagnosis knows of its settings from its signature."""
+    known, resampling = signature.values, None
+    if known.get("interval") == "bootstrap":
+        counts = (whole(known.get(key), signature.place(key)) for key in ("resamples", "bootstrap_seed"))
+        resampling = Resampling(*counts)
+    averaging = "query" if known.get("averaging") == "query" else "user"
+    rules = texts(known.get("rules"), signature.place("rules"))
+    return {"averaging": averaging, "level": level, "resampling": resampling, "rules": rules}
 
-    def __init__(self, values: list[Json]) -> None:
-        self.values = values
+
+def _write_users(users: PerUser) -> Ready:
+    columns = [plain(getattr(users, row.name)) for row in USER_COLUMNS]
+    names = [row.name for row in USER_COLUMNS]
+    return Ready([dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)])
 
 
-def plain(value: object) -> Any:  # noqa: ANN401
-    """Convert arrays and tuples to lists and what is not finite to None, all the way down."""
-    if isinstance(value, Ready):
-        return value.values
-    if isinstance(value, Mapping):
-        items = cast("Mapping[object, object]", value)
-        return {str(key): plain(inner) for key, inner in items.items()}
-    if isinstance(value, np.ndarray):
-        return plain(cast("object", value.tolist()))
-    if isinstance(value, list | tuple):
-        return [plain(inner) for inner in cast("Sequence[object]", value)]
-    if isinstance(value, np.generic):
-        return plain(cast("object", value.item()))
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+def _read_users(value: object, entry: JsonObject, key: str) -> PerUser:
+    where = entry.place(key)
+    found = json_records(value, where)
+    columns = {row.name: [row.kind.read(one.get(row.name), entry, key) for one in found] for row in USER_COLUMNS}
+    names = tuple(columns.pop("user"))
+    kinds = {"queries": np.int64, "collapsed": np.bool_}
+    arrays: Json = {name: np.array(values, dtype=kinds.get(name, np.float64)) for name, values in columns.items()}
+    return PerUser(user=names, **arrays)
+
+
+def _read_laws(value: object, entry: JsonObject, key: str) -> dict[str, FloatArray]:
+    inner = entry.inner(key, value)
+    return {law: inner.series(law) for law in LAWS}
+
+
+def _finish_ledger(found: Json, entry: JsonObject) -> Json:
+    return found if found["n"] or not len(entry.n) else {**found, "n": int(entry.n[-1])}
+
+
+def _finish_bins(found: Json, entry: JsonObject) -> Json:
+    """Check that all lists are of one length; those that are absent hold nothing known."""
+    lengths = {len(values) for values in found.values()} - {0}
+    if len(lengths) > 1:
+        raise InputError(entry.where, f"lists of {sorted(lengths)} values", "equally many bins")
+    size = max(lengths, default=0)
+    unknown = {"candidates": np.zeros(size, dtype=np.int64)}
+    return {key: values if len(values) else unknown.get(key, np.full(size, np.nan)) for key, values in found.items()}
+
+
+def _finish_model(found: Json, entry: JsonObject) -> Json:
+    """Add the peak of the curve and the drop after it; gains that only utilities tell have no interval."""
+    utility, gain = cast("Curve", found["utility"]), cast("Curve", found["gain"])
+    if np.isnan(gain.value).all():
+        gain = replace(gain, value=utility.value - entry.mean)
+    known = np.isfinite(gain.value).any()
+    place = int(np.nanargmax(gain.value)) if known else -1
+    peak = int(utility.n[place]) if len(utility.n) else 0
+    drop = float(utility.value[-1] - utility.value[place]) if len(utility.n) else math.nan
+    return {**found, "gain": gain, "peak": peak, "drop": Estimate(drop, None, None, entry.level)}
+
+
+def _write_folds(folds: Sequence[DiagnosisResult]) -> list[Json]:
+    return [DIAGNOSIS.write(fold) for fold in folds]
+
+
+def _read_folds(value: object, entry: JsonObject, key: str) -> tuple[DiagnosisResult, ...]:
+    found = json_records(value, entry.place(key))
+    return tuple(diagnosis_from_json(entry.make, one, entry.place(f"{key}.{place}")) for place, one in enumerate(found))
+
+
+def _table(make: type[Any], *rows: Key | GridKey | EstimateKeys | CurveKeys | Written) -> Table:
+    return Table(make, rows)
+
+
+USER_COLUMNS = (
+    Key("user", TEXT),
+    Key("queries", WHOLE),
+    Key("gain", NUMBER),
+    Key("headroom", NUMBER),
+    Key("captured", NUMBER),
+    Key("kappa", NUMBER),
+    Key("collapsed", FLAG),
+)
+USERS, LAW = ValueKind(_write_users, _read_users), ValueKind(unchanged, _read_laws)
+
+BINS = Table(
+    Reliability,
+    (
+        Key("candidates", WHOLES),
+        Key("predicted", NUMBERS),
+        Key("observed", NUMBERS),
+        Key("low", NUMBERS),
+        Key("high", NUMBERS),
+    ),
+    _finish_bins,
+)
+
+CORRECTED = _table(
+    Corrected,
+    Key("beta", NUMBER),
+    Key("beta_05", NUMBER),
+    Key("rho_plus", NUMBER),
+    Key("rho_minus", NUMBER),
+    Key("queries_used", WHOLE),
+)
+
+_STEPS = ("law", "growth", "alpha", "sigma", "covariance", "shape", "leakage", "observed")
+LEDGER = Table(Ledger, (*(Key(term, NUMBER) for term in _STEPS), Key("n", WHOLE)), _finish_ledger)
+
+BEST_N = _table(BestN, Key("cost_in_utility_units", REQUIRED_NUMBER), Key("n", REQUIRED))
+NEEDED = _table(Needed, Key("half_width", NUMBER), Key("users", MAYBE_WHOLE))
+DROPPED = _table(Dropped, Key("too_few_candidates", WHOLE), Key("not_finite", WHOLE))
+POOLS_USED = _table(PoolsUsed, Key("queries", WHOLE), Key("of", WHOLE), Key("users", WHOLE))
+
+SUSPECT = _table(
+    Suspect,
+    Key("query", TEXT),
+    Key("user", TEXT),
+    Key("size", WHOLE),
+    Key("correlation", NUMBER),
+    Key("posterior", NUMBER),
+    Key("pick", MAYBE_WHOLE),
+    Key("pick_utility", NUMBER),
+    Key("best", MAYBE_WHOLE),
+    Key("best_utility", NUMBER),
+    Key("mean_utility", NUMBER),
+)
+
+OTHER_RULE = _table(
+    OtherRule,
+    Key("rule", TEXT),
+    GridKey("utility"),
+    CurveKeys("utility", "utility_"),
+    CurveKeys("difference", "difference_"),
+)
+
+COMPARISON = _table(
+    Comparison,
+    Key("model", TEXT),
+    Key("against", TEXT),
+    Key("n", REQUIRED),
+    EstimateKeys("difference", "captured_difference"),
+    Written("low", lambda pair: pair.difference.low),
+    Written("high", lambda pair: pair.difference.high),
+)
+
+SOFT = _table(
+    SoftCurve,
+    Key("temperature_in_sd", NUMBER),
+    Key("temperature", NUMBER),
+    Key("utility", SERIES),
+    Key("difference", SERIES),
+    Key("low", SERIES, "difference_low"),
+    Key("high", SERIES, "difference_high"),
+    Key("queries", WHOLE, "queries_used"),
+)
+
+STEP = _table(
+    ExtrapolationStep,
+    Key("n", REQUIRED),
+    Key("order_1", NUMBER),
+    EstimateKeys("order_2"),
+    Key("order_3", NUMBER),
+    EstimateKeys("gao"),
+    Key("utility", NUMBER),
+    Key("trusted", FLAG),
+    Key("verdict", TEXT),
+)
+
+FIXED = _table(
+    BestFixed,
+    Key("cost_per_candidate", REQUIRED_NUMBER),
+    Key("n", REQUIRED),
+    EstimateKeys("net"),
+    Key("at_edge", FLAG),
+)
+
+PRECISION = _table(
+    PrecisionNeeded,
+    Key("quantity", TEXT),
+    Key("half_width", NUMBER),
+    Key("now", MAYBE),
+    Key("users", MAYBE_WHOLE),
+    Key("more_users", MAYBE_WHOLE),
+    Key("more_queries", MAYBE_WHOLE),
+)
+
+CALIBRATION = _table(
+    Calibration,
+    Key("candidates", WHOLE),
+    Key("users", WHOLE),
+    Key("left_out", WHOLE),
+    Key("values", MAYBE_WHOLE),
+    EstimateKeys("temperature"),
+    EstimateKeys("ence"),
+    EstimateKeys("nll"),
+    EstimateKeys("gain"),
+    EstimateKeys("tempered_gain"),
+    Key("ence_by_noise", NUMBER),
+    Key("nll_constant", NUMBER),
+    Key("coverage", records(_table(Coverage, Key("level", NUMBER), EstimateKeys("share", low="low", high="high")))),
+    Key("reliability", record(BINS)),
+    Key("pit", NUMBERS),
+    Written("verdict", calibrated),
+)
+
+QUANTITIES = _table(
+    Quantities,
+    EstimateKeys("alpha"),
+    Key("alpha_other_scale", NUMBER),
+    EstimateKeys("beta"),
+    Key("rho_plus", NUMBER),
+    Key("rho_minus", NUMBER),
+    EstimateKeys("rho"),
+    Key("leakage_gain", NUMBER),
+    Key("active_queries", WHOLE),
+    Key("corrected", record(CORRECTED, none=True)),
+    Key("beta_by_chance", NUMBER),
+    Key("reasons", REASONS),
+)
+
+EXTRAPOLATION = _table(
+    ExtrapolatedCurve,
+    Key("smallest_pool", WHOLE),
+    Key("farthest", WHOLE),
+    Key("trusted_to", MAYBE_WHOLE),
+    Key("verdict", TEXT),
+    Key("steps", records(STEP)),
+)
+
+PER_USER_N = _table(
+    PerUserN,
+    Key("cost_per_candidate", NUMBER),
+    Key("users", WHOLE),
+    Key("trust", NUMBER),
+    Key("n", WHOLES),
+    Key("share", NUMBERS),
+    Key("own_n", NUMBER),
+    Key("common_n", NUMBER),
+    EstimateKeys("gain"),
+    Key("reason", TEXT_OR_NULL),
+)
+
+STOPPING = _table(
+    StoppingReplay,
+    Key("cost_per_candidate", NUMBER),
+    Key("drawn", NUMBER),
+    Key("utility", NUMBER),
+    Key("net", NUMBER),
+    Key("fixed_n", MAYBE_WHOLE),
+    Key("fixed_net", NUMBER),
+    EstimateKeys("advantage"),
+    Key("pays", FLAG),
+    Key("verdict", TEXT),
+    Key("reason", TEXT_OR_NULL),
+    Written("rule", lambda stopping: "expected improvement"),
+)
+
+OUTLOOK = _table(
+    Outlook,
+    Key("three_draw", record(_table(ThreeDraw, Written("draws", lambda noise: DRAWS), GridKey(), Key("sd", SERIES)))),
+    Key("soft", records(SOFT)),
+    Key("extrapolation", record(EXTRAPOLATION)),
+    Key("best_fixed_n", records(FIXED)),
+    Key("per_user_n", or_reason(PER_USER_N, "cost_per_candidate", "gain")),
+    Key("stopping", or_reason(STOPPING, "cost_per_candidate", "advantage")),
+    Key("needed", records(PRECISION)),
+)
+
+MODEL = Table(
+    ModelDiagnosis,
+    (
+        Key("scale", TEXT),
+        GridKey("utility", required=True),
+        CurveKeys("utility"),
+        CurveKeys("gain", "gain_"),
+        CurveKeys("captured", "captured_"),
+        Key("interval", TEXT),
+        Key("quantities", record(QUANTITIES)),
+        Key("law", LAW),
+        Key("law_error", LAW),
+        Key("ledger", record(LEDGER)),
+        Key("best_n", records(BEST_N)),
+        Key("users_needed", records(NEEDED)),
+        Key("findings", TEXTS),
+        Key("per_user", USERS),
+        Within("correlations", (Key("edges", NUMBERS), Key("counts", WHOLES))),
+        Key("suspects", records(SUSPECT)),
+        Key("rules", records(OTHER_RULE)),
+        Key("notes", TEXTS),
+        Key("calibration", record(CALIBRATION, none=True)),
+        Among("outlook", OUTLOOK),
+        Key("baseline", FLAG, omit=True),
+    ),
+    _finish_model,
+)
+
+FOLDS = ValueKind(_write_folds, _read_folds)
+
+DIAGNOSIS = Table(
+    DiagnosisResult,
+    (
+        Key("signature", ANYTHING),
+        Key("name", TEXT),
+        Key("queries", WHOLE),
+        Key("users", WHOLE),
+        Key("candidates", WHOLE),
+        Key("dropped", record(DROPPED)),
+        Key("pool_mean", VALUE),
+        Within("oracle", (GridKey("oracle", required=True), CurveKeys("oracle", key="utility")), required=True),
+        Key("models", by_name(MODEL)),
+        Key("comparisons", records(COMPARISON)),
+        Key("headline", TEXT),
+        Key("pools_used", record(POOLS_USED, none=True)),
+        Key("folds", FOLDS, omit=True),
+    ),
+)

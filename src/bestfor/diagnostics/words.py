@@ -1,6 +1,7 @@
-"""Write the sentences of a diagnosis: findings, headline, advice, reasons, and a summary in a few lines of text.
+"""Write the sentences of a diagnosis: findings, headline, advice, reasons, and summaries as text and as a small table.
 
-A finding says what was seen, what causes it and what to do next.
+A finding says what was seen, what causes it and what to do next. :func:`reworded` writes findings and headline anew
+from the numbers, also of a diagnosis that was read from JSON; a sentence whose numbers are unknown is left out.
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from html import escape
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -68,7 +71,24 @@ _TERMS = {
         "the picks for users counted as collapsed are worse than random ones: serve them one candidate",
     ),
 }
+FALLS = "More candidates make it worse"
 Finding = Callable[["DiagnosisResult", "ModelDiagnosis"], str | None]
+Worded = TypeVar("Worded", bound="DiagnosisResult")
+
+
+def reworded(diagnosis: Worded) -> Worded:
+    """Write headline and findings anew from the numbers; where these are unknown, sentences stay as they are."""
+    if diagnosis.best is None or not len(diagnosis.n):
+        return diagnosis
+    models = {
+        name: replace(model, findings=findings(diagnosis, name)) if _same_n(diagnosis, model) else model
+        for name, model in diagnosis.models.items()
+    }
+    return replace(diagnosis, models=models, headline=headline(diagnosis, diagnosis.best))
+
+
+def _same_n(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> bool:
+    return np.array_equal(model.utility.n, diagnosis.n)
 
 
 def findings(diagnosis: DiagnosisResult, name: str) -> tuple[str, ...]:
@@ -99,16 +119,18 @@ def findings(diagnosis: DiagnosisResult, name: str) -> tuple[str, ...]:
     )
     advice: tuple[Finding, ...] = (larger_pools, own_n, stop_early)
     found = [sentence for finding in troubles if (sentence := finding(diagnosis, model))]
-    if not found:
+    if not found and not math.isnan(model.law["normal"][-1]):
         found = ["Nothing stands out: the curve grows as the law says, and no user has collapsed."]
     found += [sentence for finding in advice if (sentence := finding(diagnosis, model))]
     return tuple(found[:MOST])
 
 
 def headline(diagnosis: DiagnosisResult, best: str) -> str:
-    """Write one sentence in plain words on the best model."""
+    """Write one sentence in plain words on the best model; where its numbers are unknown the present one stays."""
     model, n = diagnosis.models[best], int(diagnosis.n[-1])
     headroom = diagnosis.oracle.value[-1] - diagnosis.pool_mean.value
+    if math.isnan(headroom) or not _same_n(diagnosis, model) or math.isnan(model.gain.value[-1]):
+        return diagnosis.headline
     if n == 1:
         return f"With one candidate there is nothing to choose: the mean utility is {diagnosis.pool_mean.value:.2f}."
     if not np.isfinite(model.captured.value[-1]):
@@ -135,9 +157,11 @@ def _earned(model: ModelDiagnosis, best: str, headroom: float, level: float) -> 
 
 def _worth(model: ModelDiagnosis, n: int) -> str:
     """Say how many candidates pay, at a price of one doubling and of one candidate."""
-    best = next(one.n for one in model.best_n if one.cost_in_utility_units == COST)
+    best = next((one.n for one in model.best_n if one.cost_in_utility_units == COST), None)
     fixed = () if model.outlook is None else model.outlook.best_fixed_n
     each = next((one.n for one in fixed if one.cost_per_candidate == COST), None)
+    if best is None:
+        return "no cost was stated."
     if best == 1:
         return f"more than one candidate does not pay where each doubling costs {COST}{_doubtful(model)}."
     if best == n:
@@ -207,10 +231,14 @@ def _no_gain(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
 
 def _falls(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     peak, drop = model.peak, model.drop
-    if peak in (1, _largest(diagnosis)) or drop.high is None or drop.high >= 0:
+    if peak in (1, _largest(diagnosis)):
+        return None
+    if drop.high is None:  # JSON holds no interval of it: the sentence that was made from it tells what it was
+        return next((sentence for sentence in model.findings if sentence.startswith(FALLS)), None)
+    if drop.high >= 0:
         return None
     return (
-        f"More candidates make it worse: the curve peaks at N = {peak} and has lost {-drop.value:.3f} by "
+        f"{FALLS}: the curve peaks at N = {peak} and has lost {-drop.value:.3f} by "
         f"N = {_largest(diagnosis)}. The highest rewards are not the best candidates: draw {peak}, "
         "and label some of the highest-scored picks."
     )
@@ -218,7 +246,7 @@ def _falls(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
 
 def _collapsed(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     count = int(model.per_user.collapsed.sum())
-    if not count:
+    if not count or math.isnan(model.quantities.leakage_gain):
         return None
     return (
         f"{_counted(count, diagnosis.users)} collapsed: the rewards of their candidates hardly differ, and their picks "
@@ -229,7 +257,8 @@ def _collapsed(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
 
 def _hacked(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     q = model.quantities
-    if not q.active_queries or q.beta.value < WORTH_SAYING:
+    numbers = (q.beta.value, q.rho.value, q.beta_by_chance)
+    if not q.active_queries or not diagnosis.queries or any(map(math.isnan, numbers)) or q.beta.value < WORTH_SAYING:
         return None
     seen = f"{100 * q.beta.value:.0f}% of queries show a negative correlation"
     chance = _by_chance(diagnosis, model)
@@ -240,6 +269,8 @@ def _hacked(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
             return f"{seen}; {chance}. Some of it is more than chance: sample more per query to see where."
         return f"{seen}, but {chance}: sample more per query before acting."
     true = q.corrected.beta_05
+    if math.isnan(true) or math.isnan(q.corrected.rho_minus):
+        return None
     if true < 0.02 or true < q.beta.value / 4:
         return (
             f"{seen}, but sampling noise makes most of that: {chance}, and with the noise taken out about "
@@ -269,6 +300,8 @@ def _law(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     if abs(law - gain.value) <= WORTH_SAYING * abs(gain.value):
         return None
     terms = {term: float(getattr(model.ledger, term)) for term in _TERMS}
+    if any(map(math.isnan, (law, *terms.values()))):
+        return None
     way = 1.0 if gain.value > law else -1.0
     term = max(terms, key=lambda one: way * terms[one])
     cause = _TERMS[term][0 if terms[term] > 0 else 1]
@@ -280,7 +313,7 @@ def _law(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
 
 def _other_rule(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     alpha, other = model.quantities.alpha.value, model.quantities.alpha_other_scale
-    if model.scale != "utility" or abs(alpha - other) <= 0.1:
+    if model.scale != "utility" or not abs(alpha - other) > 0.1:
         return None
     return (
         f"The two rules of collapse disagree: {100 * alpha:.0f}% of users by the utility's scale, "
@@ -324,7 +357,7 @@ def _few_users(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
 def larger_pools(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     """Say whether more candidates than the largest N would pay, where doubling still does."""
     largest, outlook = int(diagnosis.n[-1]), model.outlook
-    last_n_pays = next(one.n for one in model.best_n if one.cost_in_utility_units == COST) == largest
+    last_n_pays = next((one.n for one in model.best_n if one.cost_in_utility_units == COST), None) == largest
     if outlook is None or not last_n_pays or largest == 1:
         return None
     reach, gain = outlook.extrapolation, model.gain.at(largest).value
@@ -359,6 +392,8 @@ def stop_early(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     if model.outlook is None or not model.outlook.stopping.pays:
         return None
     replay = model.outlook.stopping
+    if math.isnan(replay.cost_per_candidate):
+        return None
     return (
         f"{replay.verdict[:-1]} ({replay.cost_per_candidate:g} each). Candidates differ enough early on; "
         "replay the rule on fresh logs before turning it on."
@@ -366,7 +401,9 @@ def stop_early(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
 
 
 def calibrated(found: Calibration) -> str:
-    """Say whether a predicted standard deviation can be believed, and what to do where it cannot."""
+    """Say whether a predicted standard deviation can be believed, and what to do where it cannot; "" if unknown."""
+    if not found.temperature.value >= 0:
+        return ""
     factor, t = math.sqrt(found.temperature.value), found.temperature
     if t.low is None or t.high is None:
         size = f"errors are {factor:.2f} times what its std says; one user alone carries no interval"
@@ -383,6 +420,8 @@ def _knows(found: Calibration) -> str:
     gain = found.tempered_gain
     if len(found.reliability.candidates) == 1:
         return "it is the same for nearly all candidates, so it cannot tell sure predictions from unsure ones"
+    if math.isnan(gain.value):
+        return "whether it tells sure predictions from unsure ones is unknown"
     if abs(gain.value) < NATS:
         return "it tells sure predictions from unsure ones no better than one constant std"
     if gain.low is not None and gain.low > 0:
@@ -426,6 +465,46 @@ def summary(diagnosis: DiagnosisResult) -> str:
         for finding in model.findings:
             lines += _wrapped(finding, "  - ")
     return "\n".join(lines)
+
+
+def one_line(diagnosis: DiagnosisResult) -> str:
+    """Summarise a diagnosis in one line: name, what was used, and the best model's captured share."""
+    name = f" {diagnosis.name!r}" if diagnosis.name else ""
+    text = f"<Diagnosis{name}: {_count(diagnosis)}"
+    if diagnosis.best is None:
+        return f"{text}; no models>"
+    captured = diagnosis.models[diagnosis.best].captured
+    if not len(captured.n) or math.isnan(captured.value[-1]):
+        return f"{text}; {diagnosis.best}: captured share unknown>"
+    n = int(captured.n[-1])
+    share = captured.at(n)
+    return f"{text}; {diagnosis.best} captures {100 * share.value:.0f}% at N={n}{_share_range(share, diagnosis.level)}>"
+
+
+_HEAD = ("model", "captured", "interval", "collapsed (alpha)", "hacked (beta)", "rho", "N that pays")
+
+
+def small_table(diagnosis: DiagnosisResult) -> str:
+    """Summarise a diagnosis as an HTML table of a row a model, for notebooks; all text is escaped."""
+    head = "".join(f"<th>{one}</th>" for one in _HEAD)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in _table_row(name, model, diagnosis.level)) + "</tr>"
+        for name, model in diagnosis.models.items()
+    )
+    at = f", N = {int(diagnosis.n[-1])}" if len(diagnosis.n) else ""
+    caption = escape(f"{diagnosis.name or 'diagnosis'}: {_count(diagnosis)}{at}")
+    said = f"<p>{escape(diagnosis.headline)}</p>" if diagnosis.headline else ""
+    table = f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return f"<div>{said}{table}</div>"
+
+
+def _table_row(name: str, model: ModelDiagnosis, level: float) -> tuple[str, ...]:
+    q, captured = model.quantities, model.captured
+    share = captured.at(int(captured.n[-1])) if len(captured.n) else Estimate(math.nan)
+    pays = next((str(one.n) for one in model.best_n if one.cost_in_utility_units == COST), "-")
+    shown = ["-" if math.isnan(one) else f"{100 * one:.0f}%" for one in (share.value, q.alpha.value, q.beta.value)]
+    rho = "-" if math.isnan(q.rho.value) else f"{q.rho.value:.2f}"
+    return name, shown[0], _share_range(share, level).strip(" ()"), *shown[1:], rho, pays
 
 
 def _count(diagnosis: DiagnosisResult) -> str:

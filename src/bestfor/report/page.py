@@ -11,14 +11,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from bestfor.diagnostics.beyond.outlook import Outlook
+from bestfor.diagnostics.public import Diagnosis
+from bestfor.diagnostics.result import Suspect
+from bestfor.diagnostics.words import calibrated
 from bestfor.files import write_text
 from bestfor.moved import renamed
-from bestfor.report import tables, view, words
+from bestfor.report import tables, words
 from bestfor.report.charts import draw
 from bestfor.report.charts.plots import (
     NAMES,
@@ -31,8 +35,19 @@ from bestfor.report.charts.plots import (
     UsersPlot,
     WaterfallPlot,
 )
-from bestfor.report.outlook import METHODS
-from bestfor.report.predictive import CalibrationView
+from bestfor.report.shown import (
+    Given,
+    ShownModel,
+    decisive,
+    first_shown,
+    open_diagnosis,
+    own_notes,
+    shared_notes,
+    shown_models,
+)
+
+if TYPE_CHECKING:
+    from bestfor.diagnostics.calibration import Calibration  # as a name of this module it is the old one of a section
 
 __getattr__ = renamed(
     __name__,
@@ -105,12 +120,15 @@ class BeyondSection:
 
     chart: Markup | None
     swatches: list[tuple[str, str]]
+    verdict: str
+    smallest: int
     methods: list[str]
     steps: list[tables.Row]
     other_methods: list[str]
     other_steps: list[tables.Row]
     costs: list[tables.Row]
     soft: list[tables.Row]
+    soft_queries: int
     others: list[tables.Row]
     per_user: str
     distribution: list[tuple[str, str]]
@@ -136,7 +154,7 @@ class CalibrationSection:
 class ModelPanel:
     """Part of the page that belongs to one model."""
 
-    model: view.ModelView
+    model: ShownModel
     tiles: list[tables.Tile]
     law_chart: Markup | None
     law_names: tuple[str, ...]
@@ -157,7 +175,7 @@ class ModelPanel:
 
 
 def render_html(
-    diagnosis: Mapping[str, Any],
+    diagnosis: Given,
     *,
     texts: Texts | None = None,
     inputs: Mapping[str, str] | None = None,
@@ -166,7 +184,8 @@ def render_html(
     """Render a diagnosis as one HTML page that needs nothing else.
 
     Args:
-        diagnosis: the object of ``diagnosis.json``, also with ``folds``.
+        diagnosis: one from Python, the object of its JSON, a file ``diagnosis.json`` or a run's folder; its sentences
+            are written anew.
         texts: (query_id, candidate) -> the candidate's text, for the suspects.
         inputs: query_id -> what was asked.
         title: of the page; the run's name by default.
@@ -177,22 +196,26 @@ def render_html(
     Raises:
         InputError: it is no diagnosis.
     """
-    report = view.read(diagnosis)
-    captured = CurvesPlot.captured(report)
-    limit = 4000 if len(report.models) <= 3 else 1500
+    report = open_diagnosis(diagnosis)
+    models = shown_models(report)
+    captured, shared = CurvesPlot.captured(report), shared_notes(models)
+    limit = 4000 if len(models) <= 3 else 1500
     pairs, zero = tables.comparison_bars(report)
     page = _environment().get_template("page.html.j2")
     return page.render(
         report=report,
+        models=models,
         sections=_sections(report),
         title=title or report.name or "Diagnosis",
-        chosen=report.chosen,
-        panels=[build_panel(report, model, texts or {}, inputs or {}, limit) for model in report.models],
-        utility_chart=_curves_chart(CurvesPlot.utility(report), "curves-utility") if report.n else None,
+        chosen=first_shown(models),
+        panels=[build_panel(report, model, texts or {}, inputs or {}, limit) for model in models],
+        own_notes={model.name: own_notes(model, shared) for model in models},
+        shared_notes=shared,
+        utility_chart=_curves_chart(CurvesPlot.utility(report), "curves-utility") if len(report.n) else None,
         captured_chart=_curves_chart(captured, "curves-captured") if len(captured.n) else None,
-        intervals=any(value is not None for model in report.models for value in model.utility.low),
-        places=_places(report),
-        quantities=tables.quantity_rows(report),
+        intervals=any(words.known(low) for model in models for low in model.found.utility.low),
+        places=words.decimals([*report.oracle.value, report.pool_mean.value]),
+        quantities=tables.quantity_rows(report, models),
         terms=words.TERMS,
         laws=words.LAWS,
         beyond_words=words.BEYOND,
@@ -200,7 +223,8 @@ def render_html(
         comparisons=pairs,
         comparison_sizes=tables.comparison_rows(report),
         comparison_zero=zero,
-        folds=tables.fold_rows(report),
+        decisive=decisive(report),
+        folds=tables.fold_rows(report, models),
         dropped=tables.dropped_sentences(report),
         signature=json.dumps(dict(report.signature), indent=2, ensure_ascii=False, sort_keys=True),
     )
@@ -208,7 +232,7 @@ def render_html(
 
 def write_html(
     path: str | Path,
-    diagnosis: Mapping[str, Any],
+    diagnosis: Given,
     *,
     texts: Texts | None = None,
     inputs: Mapping[str, str] | None = None,
@@ -235,17 +259,14 @@ def _environment() -> Environment:
         count=words.count,
         clip=words.clip,
     )
-    environment.globals.update(plural=words.plural, span=words.span, enumerate=enumerate, zip=zip)
+    environment.globals.update(plural=words.plural, span=words.span, known=words.known, enumerate=enumerate, zip=zip)
     return environment
 
 
-def _sections(report: view.Report) -> list[tuple[str, str]]:
-    absent = {"folds": not report.folds, "calibration": all(model.predictive is None for model in report.models)}
+def _sections(report: Diagnosis) -> list[tuple[str, str]]:
+    uncalibrated = all(model.calibration is None for model in report.models.values())
+    absent = {"folds": not report.folds, "calibration": uncalibrated}
     return [(key, name) for key, name in SECTIONS if not absent.get(key, False)]
-
-
-def _places(report: view.Report) -> int:
-    return words.decimals([*report.oracle.value, report.pool_mean])
 
 
 def _curves_chart(plot: CurvesPlot, ident: str) -> Markup:
@@ -260,14 +281,15 @@ def _curves_chart(plot: CurvesPlot, ident: str) -> Markup:
 
 
 def build_panel(
-    report: view.Report, model: view.ModelView, texts: Texts, inputs: Mapping[str, str], limit: int
+    report: Diagnosis, model: ShownModel, texts: Texts, inputs: Mapping[str, str], limit: int
 ) -> ModelPanel:
     """Build the part of the page that belongs to one model; ``limit``: characters of a text that are shown."""
-    law = LawPlot.of(report, model)
+    law = LawPlot.of(model)
     ledger = WaterfallPlot.of(model)
     users = UsersPlot.of(model)
     correlation = CorrelationPlot.of(model)
-    shown = model.suspects[:SUSPECTS]
+    found = model.found
+    shown = found.suspects[:SUSPECTS]
     return ModelPanel(
         model=model,
         tiles=tables.tiles(report, model),
@@ -283,20 +305,20 @@ def build_panel(
         correlation_rows=[] if correlation is None else _correlation_rows(correlation),
         suspects=[suspect_card(suspect, texts, inputs, limit) for suspect in shown if not _is_unlucky(suspect)],
         unlucky=[suspect_card(suspect, texts, inputs, limit) for suspect in shown if _is_unlucky(suspect)],
-        more_suspects=len(model.suspects) - len(shown),
+        more_suspects=len(found.suspects) - len(shown),
         protocol=tables.protocol_line(model),
-        beyond=_beyond(model) if model.outlook.known else None,
-        calibration=None if model.predictive is None else _calibration(model, model.predictive),
+        beyond=_beyond(model, found.outlook) if found.outlook is not None or found.rules else None,
+        calibration=None if found.calibration is None else _calibration(model, found.calibration),
     )
 
 
-def _law_chart(plot: LawPlot, model: view.ModelView) -> Markup:
+def _law_chart(plot: LawPlot, model: ShownModel) -> Markup:
     description = f"Observed gain over the pool mean beside the laws {', '.join(plot.laws)}. Values in the table."
     caption = draw.Caption(f"law-{model.index}", f"Law over curve: {_short(model)}", description)
     return draw.both(lambda size: draw.law(plot, size), caption)
 
 
-def _users_chart(plot: UsersPlot, model: view.ModelView) -> Markup:
+def _users_chart(plot: UsersPlot, model: ShownModel) -> Markup:
     description = f"Captured shares of {len(plot.names)} users, {int(plot.collapsed.sum())} of them collapsed."
     caption = draw.Caption(f"users-{model.index}", f"Captured share per user: {_short(model)}", description)
     return draw.both(lambda size: draw.users(plot, size), caption)
@@ -325,7 +347,7 @@ def _users_rows(plot: UsersPlot) -> list[tuple[str, int, int]]:
     ]
 
 
-def _correlation_chart(plot: CorrelationPlot, model: view.ModelView) -> Markup:
+def _correlation_chart(plot: CorrelationPlot, model: ShownModel) -> Markup:
     below = int(plot.counts[plot.negative].sum())
     description = f"{int(plot.counts.sum())} queries, {below} of them in bins below zero."
     caption = draw.Caption(f"rho-{model.index}", f"Within-query correlation: {_short(model)}", description)
@@ -340,36 +362,39 @@ def _correlation_rows(plot: CorrelationPlot) -> list[tuple[str, int]]:
     ]
 
 
-def _beyond(model: view.ModelView) -> BeyondSection:
+def _beyond(model: ShownModel, outlook: Outlook | None) -> BeyondSection:
     plot = BeyondPlot.of(model)
     return BeyondSection(
         chart=None if plot is None else _beyond_chart(plot, model),
-        swatches=[(method.replace("_", "-"), NAMES[method]) for method in METHODS],
+        swatches=[(method.replace("_", "-"), name) for method, name in NAMES.items()],
+        verdict="" if outlook is None else outlook.extrapolation.verdict,
+        smallest=0 if outlook is None else outlook.extrapolation.smallest_pool,
         methods=tables.method_names(tables.MAIN_METHODS),
         steps=tables.extrapolation_rows(model),
         other_methods=tables.method_names(tables.OTHER_METHODS),
         other_steps=tables.extrapolation_rows(model, tables.OTHER_METHODS),
         costs=tables.price_rows(model),
         soft=tables.soft_rows(model),
+        soft_queries=outlook.soft[0].queries if outlook is not None and outlook.soft else 0,
         others=tables.other_rule_rows(model),
         per_user=tables.per_user_sentence(model),
-        distribution=tables.per_user_rows(model.outlook.per_user),
+        distribution=[] if outlook is None else tables.per_user_rows(outlook.per_user_n),
         stopping=tables.stopping_sentence(model),
         needed=tables.needed_rows(model),
     )
 
 
-def _beyond_chart(plot: BeyondPlot, model: view.ModelView) -> Markup:
+def _beyond_chart(plot: BeyondPlot, model: ShownModel) -> Markup:
     trusted = "none of it to be trusted" if plot.trusted_to is None else f"to be trusted up to N = {plot.trusted_to}"
     description = f"Exact gain, and four predictions up to N = {plot.far[-1]}, {trusted}. Values in the table."
     caption = draw.Caption(f"beyond-{model.index}", f"Gain beyond the pool: {_short(model)}", description)
     return draw.both(lambda size: draw.beyond(plot, size), caption)
 
 
-def _calibration(model: view.ModelView, found: CalibrationView) -> CalibrationSection:
+def _calibration(model: ShownModel, found: Calibration) -> CalibrationSection:
     bins, pit = ReliabilityPlot.of(model), PitPlot.of(model)
     return CalibrationSection(
-        verdict=found.verdict,
+        verdict=calibrated(found),
         chart=None if bins is None else _reliability_chart(bins, model),
         pit=None if pit is None else _pit_chart(pit, model),
         pit_rows=[] if pit is None else tables.pit_rows(pit),
@@ -380,7 +405,7 @@ def _calibration(model: view.ModelView, found: CalibrationView) -> CalibrationSe
     )
 
 
-def _reliability_chart(plot: ReliabilityPlot, model: view.ModelView) -> Markup:
+def _reliability_chart(plot: ReliabilityPlot, model: ShownModel) -> Markup:
     description = (
         f"Error observed by standard deviation predicted, in {len(plot.candidates)} bins beside the diagonal. "
         "Values in the table."
@@ -389,7 +414,7 @@ def _reliability_chart(plot: ReliabilityPlot, model: view.ModelView) -> Markup:
     return draw.both(lambda size: draw.reliability(plot, size, model.index), caption)
 
 
-def _pit_chart(plot: PitPlot, model: view.ModelView) -> Markup:
+def _pit_chart(plot: PitPlot, model: ShownModel) -> Markup:
     description = (
         f"Share of the candidates by where their utility falls in its predicted distribution, from "
         f"{words.percent(float(plot.share.min()), 1)} to {words.percent(float(plot.share.max()), 1)} a bar; "
@@ -399,24 +424,24 @@ def _pit_chart(plot: PitPlot, model: view.ModelView) -> Markup:
     return draw.both(lambda size: draw.pit(plot, size), caption)
 
 
-def _short(model: view.ModelView) -> str:
+def _short(model: ShownModel) -> str:
     return words.clip(words.clean(model.name), 60)
 
 
-def suspect_card(suspect: view.SuspectView, texts: Texts, inputs: Mapping[str, str], limit: int) -> SuspectCard:
+def suspect_card(suspect: Suspect, texts: Texts, inputs: Mapping[str, str], limit: int) -> SuspectCard:
     """Build the card of one suspect with the texts that are known, cut at ``limit`` characters."""
     places = words.decimals([suspect.pick_utility, suspect.best_utility, suspect.mean_utility])
 
-    def side(title: str, candidate: int | None, utility: float | None) -> Side:
+    def side(title: str, candidate: int | None, utility: float) -> Side:
         text = None if candidate is None else texts.get((suspect.query, candidate))
         return Side(title, candidate, words.number(utility, places), None if text is None else excerpt(text, limit))
 
     asked = inputs.get(suspect.query)
     facts = [f"correlation {words.number(suspect.correlation, 2)}"]
-    if suspect.posterior is not None:
+    if words.known(suspect.posterior):
         facts.append(f"reversed with probability {words.number(suspect.posterior, 2)}")
     facts.append(words.plural(suspect.size, "candidate"))
-    if suspect.mean_utility is not None:
+    if words.known(suspect.mean_utility):
         facts.append(f"mean utility {words.number(suspect.mean_utility, places)}")
     return SuspectCard(
         query=suspect.query,
@@ -431,17 +456,17 @@ def suspect_card(suspect: view.SuspectView, texts: Texts, inputs: Mapping[str, s
     )
 
 
-def _is_unlucky(suspect: view.SuspectView) -> bool:
-    return suspect.posterior is not None and suspect.posterior < 0.5
+def _is_unlucky(suspect: Suspect) -> bool:
+    return suspect.posterior < 0.5
 
 
-def _marks(suspect: view.SuspectView, places: int) -> tuple[tuple[str, str, float], ...]:
+def _marks(suspect: Suspect, places: int) -> tuple[tuple[str, str, float], ...]:
     given = [
         ("pick", suspect.pick_utility),
         ("mean", suspect.mean_utility),
         ("best", suspect.best_utility),
     ]
-    known = [(name, value) for name, value in given if value is not None]
+    known = [(name, value) for name, value in given if words.known(value)]
     low, high = min((v for _, v in known), default=0.0), max((v for _, v in known), default=0.0)
     if high == low:
         return ()

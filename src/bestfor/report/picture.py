@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import textwrap
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from bestfor.errors import InputError
+from bestfor.diagnostics.public import Diagnosis
+from bestfor.errors import InputError, nearest
 from bestfor.extras import require
 from bestfor.files import writing
-from bestfor.report import view, words
+from bestfor.report import words
 from bestfor.report.charts.plots import (
     BeyondPlot,
     ComparisonsPlot,
@@ -28,6 +29,7 @@ from bestfor.report.charts.plots import (
     WaterfallPlot,
     plain,
 )
+from bestfor.report.shown import Given, ShownModel, choose_model, open_diagnosis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,6 +46,7 @@ __all__ = [
     "ReliabilityPlot",
     "UsersPlot",
     "WaterfallPlot",
+    "draw",
     "save",
 ]
 
@@ -56,14 +59,14 @@ class Plot(Protocol):
         ...
 
 
-def save(path: str | Path, diagnosis: Mapping[str, Any], *, model: str | None = None, title: str = "") -> None:
+def save(path: str | Path, diagnosis: Given, *, model: str | None = None, title: str = "") -> None:
     """Write the picture of a diagnosis: curves, captured shares, law over curve, within-query correlations.
 
     The same diagnosis gives the same bytes (one matplotlib version, one set of fonts).
 
     Args:
         path: ends in ``.png``, ``.svg`` or ``.pdf``.
-        diagnosis: the object of ``diagnosis.json``.
+        diagnosis: one from Python, the object of its JSON, a file ``diagnosis.json`` or a run's folder.
         model: whose law and correlations to show; the model with the largest captured share by default.
         title: stands above; the diagnosis' headline by default.
 
@@ -72,10 +75,8 @@ def save(path: str | Path, diagnosis: Mapping[str, Any], *, model: str | None = 
         MissingExtraError: matplotlib is not installed.
     """
     path = Path(path)
-    report = view.read(diagnosis)
-    chosen = report.chosen if model is None else report.model(model)
-    if chosen is None:
-        raise InputError("report", f"no model '{model}'" if model else "no models", "one of its models")
+    report = open_diagnosis(diagnosis)
+    chosen = choose_model(report, model)
     metadata: dict[str, dict[str, None]] = {
         ".png": {"Software": None},
         ".svg": {"Date": None},
@@ -95,14 +96,64 @@ def save(path: str | Path, diagnosis: Mapping[str, Any], *, model: str | None = 
         figure.savefig(partial, format=path.suffix[1:], metadata=metadata[path.suffix])
 
 
-def _figure(report: view.Report, model: view.ModelView, title: str) -> Figure:
+WHOLE: dict[str, Callable[[Diagnosis], Plot | None]] = {
+    "utility": CurvesPlot.utility,
+    "captured": CurvesPlot.captured,
+    "comparisons": ComparisonsPlot.of,
+}
+"""Plots of all models by name."""
+
+OF_MODEL: dict[str, Callable[[ShownModel], Plot | None]] = {
+    "law": LawPlot.of,
+    "ledger": WaterfallPlot.of,
+    "users": UsersPlot.of,
+    "correlations": CorrelationPlot.of,
+    "beyond": BeyondPlot.of,
+    "reliability": ReliabilityPlot.of,
+    "pit": PitPlot.of,
+}
+"""Plots of one model by name."""
+
+
+def draw(diagnosis: Given, what: str = "captured", *, model: str | None = None, axes: Axes | None = None) -> Axes:
+    """Draw one plot of a diagnosis.
+
+    Args:
+        diagnosis: one from Python, the object of its JSON, a file ``diagnosis.json`` or a run's folder.
+        what: a key of :data:`WHOLE` or :data:`OF_MODEL`.
+        model: whose plot, where it is one model's; the model with the largest captured share by default.
+        axes: to draw on; of a new figure where None, so that ``axes.figure.savefig(path)`` writes it.
+
+    Returns:
+        The axes.
+
+    Raises:
+        InputError: no such plot or model, or the diagnosis lacks what the plot shows.
+        MissingExtraError: matplotlib is not installed.
+    """
+    if what not in WHOLE and what not in OF_MODEL:
+        raise InputError("plot", f"'{what}'", nearest(what, [*WHOLE, *OF_MODEL]))
+    report = open_diagnosis(diagnosis)
+    plot = WHOLE[what](report) if what in WHOLE else OF_MODEL[what](choose_model(report, model))
+    if plot is None:
+        raise InputError("plot", f"nothing to show as '{what}'", "a diagnosis that has it")
+    if axes is None:
+        require("matplotlib", "pictures")
+        from matplotlib.figure import Figure
+
+        axes = Figure(layout="constrained").add_subplot()
+    plot.draw(axes)
+    return axes
+
+
+def _figure(report: Diagnosis, model: ShownModel, title: str) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     parts: list[tuple[str, Plot | None]] = [
         ("Utility of the pick", CurvesPlot.utility(report)),
         ("Captured share of the headroom", CurvesPlot.captured(report)),
-        (f"Law over curve: {words.clip(model.name, 32)}", LawPlot.of(report, model)),
+        (f"Law over curve: {words.clip(model.name, 32)}", LawPlot.of(model)),
         (f"Within-query correlation: {words.clip(model.name, 28)}", CorrelationPlot.of(model)),
     ]
     drawn = [(name, part) for name, part in parts if part is not None]

@@ -7,12 +7,17 @@ pool; then the calibration of predicted standard deviations.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from bestfor.report import view, words
-from bestfor.report.charts.plots import NAMES, LawPlot, PitPlot, WaterfallPlot
-from bestfor.report.outlook import METHODS, FixedView, NeededView, NumbersView, OtherRuleView, SoftView
-from bestfor.report.predictive import CalibrationView
+from bestfor.diagnostics.beyond.outlook import BestFixed, PerUserN, PrecisionNeeded
+from bestfor.diagnostics.calibration import Calibration
+from bestfor.diagnostics.public import Diagnosis
+from bestfor.diagnostics.result import BestN, Curve
+from bestfor.diagnostics.words import calibrated
+from bestfor.report import words
+from bestfor.report.charts.plots import NAMES, LawPlot, PitPlot, WaterfallPlot, predicted
+from bestfor.report.shown import ShownModel, decisive
+from bestfor.types import Estimate
 
 COST = 0.01
 """The price that tiles and headline speak of: of one doubling of N, and of one candidate, in utility."""
@@ -94,12 +99,12 @@ class Bar:
     against: str = ""
 
 
-def tiles(report: view.Report, model: view.ModelView) -> list[Tile]:
+def tiles(diagnosis: Diagnosis, model: ShownModel) -> list[Tile]:
     """Make the tiles: captured share, collapsed users, hacked queries, the N that pays."""
     captured = captured_cell(model)
     alpha = _quantity(model, "alpha", "percent")
-    clusters = model.interval.replace(" x ", " × ")
-    how = f"{words.percent(report.level)} interval" + (f", {clusters}" if clusters else "")
+    clusters = model.found.interval.replace(" x ", " × ")
+    how = f"{words.percent(diagnosis.level)} interval" + (f", {clusters}" if clusters else "")
     return [
         Tile(
             f"of the headroom captured at N = {model.n[-1] if model.n else 1}",
@@ -113,25 +118,26 @@ def tiles(report: view.Report, model: view.ModelView) -> list[Tile]:
     ]
 
 
-def _hacked_tile(model: view.ModelView) -> Tile:
+def _hacked_tile(model: ShownModel) -> Tile:
     naive = _quantity(model, "beta", "percent")
-    corrected = model.corrected.get("beta") if model.corrected else None
+    q = model.found.quantities
     label = "of queries hacked (β)"
     why = "their rewards run against their utilities"
-    chance = model.quantities.get("beta_by_chance")
-    cause = "" if chance is None else f"; pools of this size would show {words.percent(chance)} by chance alone"
-    if corrected is None:
+    chance = f"; pools of this size would show {words.percent(q.beta_by_chance)} by chance alone"
+    cause = chance if words.known(q.beta_by_chance) else ""
+    if q.corrected is None:
         note = f"a naive count{cause}; taking out that noise is {words.NO_CORRECTED}"
         return Tile(label, naive.text, naive.interval, (why, note))
     interval = f" ({naive.interval})" if naive.interval else ""
     note = f"without the noise of small pools; counted naively {naive.text}{interval}{cause}"
-    return Tile(label, words.percent(corrected), "", (why, note))
+    return Tile(label, words.percent(q.corrected.beta), "", (why, note))
 
 
-def _best_tile(model: view.ModelView) -> Tile:
-    if not model.best_n:
+def _best_tile(model: ShownModel) -> Tile:
+    best = pays(model)
+    if best is None:
         return Tile("candidates pay (N)", words.NONE, "", ("not available: no cost was stated",))
-    cost, n = pays(model)
+    cost, n = best.cost_in_utility_units, best.n
     if n == 1:
         note = f"already the second gains less than {cost:g}, or nothing that can be told from zero"
     elif model.n and n == model.n[-1]:
@@ -139,8 +145,10 @@ def _best_tile(model: view.ModelView) -> Tile:
     else:
         note = f"the next doubling gains less than {cost:g}, or nothing that can be told from zero"
     each = pays_each(model)
-    unsure = ", chance not ruled out" if each is not None and n == 1 and (each.n or 1) > 1 else ""
-    other = "" if each is None else f"{words.count(each.n)} where each candidate costs {each.cost or 0:g}{unsure}"
+    unsure = ", chance not ruled out" if each is not None and n == 1 and each.n > 1 else ""
+    other = (
+        "" if each is None else f"{words.count(each.n)} where each candidate costs {each.cost_per_candidate:g}{unsure}"
+    )
     return Tile(
         f"{'candidate pays' if n == 1 else 'candidates pay'} where a doubling costs {cost:g}",
         words.count(n),
@@ -149,68 +157,61 @@ def _best_tile(model: view.ModelView) -> Tile:
     )
 
 
-def pays_each(model: view.ModelView) -> FixedView | None:
+def pays_each(model: ShownModel) -> BestFixed | None:
     """Find the best fixed N at the cost of one candidate that is nearest to :data:`COST`."""
-    known = [one for one in model.outlook.fixed if one.cost is not None]
-    return min(known, key=lambda one: abs((one.cost or 0.0) - COST), default=None)
+    fixed = () if model.found.outlook is None else model.found.outlook.best_fixed_n
+    return min(fixed, key=lambda one: abs(one.cost_per_candidate - COST), default=None)
 
 
-def pays(model: view.ModelView) -> tuple[float, int | None]:
-    """Find the stated cost nearest to :data:`COST` per doubling, and the N beyond which doubling does not earn it."""
-    return min(model.best_n, key=lambda best: abs(best[0] - COST), default=(COST, None))
+def pays(model: ShownModel) -> BestN | None:
+    """Find the N beyond which doubling does not earn the stated cost that is nearest to :data:`COST`, if any."""
+    return min(model.found.best_n, key=lambda best: abs(best.cost_in_utility_units - COST), default=None)
 
 
-def quantity_rows(report: view.Report) -> list[Row]:
+def quantity_rows(diagnosis: Diagnosis, models: Sequence[ShownModel]) -> list[Row]:
     """Make one row a quantity, one cell a model; the curve's end first."""
-    captured = Row("captured", _captured_label(report), tuple(captured_cell(model) for model in report.models))
-    rest = [
-        Row(key, label, tuple(_quantity(model, key, show) for model in report.models))
-        for key, label, show in QUANTITIES
-    ]
+    at = f"captured at N = {int(diagnosis.n[-1])}" if len(diagnosis.n) else "captured"
+    captured = Row("captured", at, tuple(captured_cell(model) for model in models))
+    rest = [Row(key, label, tuple(_quantity(model, key, show) for model in models)) for key, label, show in QUANTITIES]
     return [captured, *rest]
 
 
-def captured_cell(model: view.ModelView) -> Cell:
+def captured_cell(model: ShownModel) -> Cell:
     """Make the cell of the captured share at the model's largest N."""
-    if not model.n or model.captured.value[-1] is None:
+    captured = model.found.captured
+    if not model.n or not words.known(captured.value[-1]):
         return Cell(words.NONE, why=words.NO_HEADROOM)
-    low, high = model.captured.low[-1], model.captured.high[-1]
-    interval = words.capped(low, high)
-    why = "" if interval else words.ONE_USER if len(model.users) == 1 else words.NO_INTERVAL
-    return Cell(words.percent(model.captured.value[-1]), interval, why)
+    interval = words.capped(captured.low[-1], captured.high[-1])
+    why = "" if interval else words.ONE_USER if len(model.found.per_user.user) == 1 else words.NO_INTERVAL
+    return Cell(words.percent(captured.value[-1]), interval, why)
 
 
-def _captured_label(report: view.Report) -> str:
-    return f"captured at N = {report.n[-1]}" if report.n else "captured"
-
-
-def _quantity(model: view.ModelView, key: str, show: str) -> Cell:
-    base, _, corrected = key.partition("_corrected")
-    if "_corrected" in key or key in ("beta_05", "queries_used"):
-        if model.corrected is None:
+def _quantity(model: ShownModel, key: str, show: str) -> Cell:
+    q = model.found.quantities
+    if key.endswith("_corrected") or key in ("beta_05", "queries_used"):
+        if q.corrected is None:
             return Cell(words.NONE, why=words.NO_CORRECTED)
-        return _filled(_SHOW[show](model.corrected.get(base + corrected)))
-    known = model.quantities
-    interval = words.span(known.get(f"{key}_low"), known.get(f"{key}_high"), show)
-    return _filled(_SHOW[show](known.get(key)), interval, model.reasons.get(key, words.NO_SUCH))
+        return _filled(_SHOW[show](getattr(q.corrected, key.removesuffix("_corrected"))))
+    value: Estimate | float = getattr(q, key)
+    one = value if isinstance(value, Estimate) else Estimate(value)
+    return _filled(_SHOW[show](one.value), words.span(one.low, one.high, show), q.reasons.get(key, words.NO_SUCH))
 
 
 def _filled(text: str, interval: str = "", why: str = words.NO_SUCH) -> Cell:
     return Cell(text, interval, why if text == words.NONE else "")
 
 
-def law_rows(model: view.ModelView, plot: LawPlot) -> list[Row]:
+def law_rows(model: ShownModel, plot: LawPlot) -> list[Row]:
     """Make one row an N: the observed gain, then each law's gain with its relative error in the interval's place."""
-    values = [*plot.observed.value.tolist(), *(v for series in plot.laws.values() for v in series.tolist())]
-    places = words.decimals(value for value in values if value == value)
+    every = [*plot.observed.value.tolist(), *(v for series in plot.laws.values() for v in series.tolist())]
+    places = words.decimals(every)
     rows: list[Row] = []
     for index, size in enumerate(model.n):
-        observed = plot.observed.value[index]
-        cells = [Cell(words.number(None if observed != observed else float(observed), places, signed=True))]
-        for law in plot.laws:
-            error = model.law_error[law][index]
-            shown = "" if error is None else words.percent(error, signed=True)
-            cells.append(Cell(words.number(model.law[law][index], places, signed=True), shown))
+        cells = [Cell(words.number(plot.observed.value[index], places, signed=True))]
+        for law, values in plot.laws.items():
+            error = model.found.law_error[law][index]
+            shown = words.percent(error, signed=True) if words.known(error) else ""
+            cells.append(Cell(words.number(values[index], places, signed=True), shown))
         rows.append(Row(str(size), str(size), tuple(cells)))
     return rows
 
@@ -231,62 +232,65 @@ def ledger_bars(plot: WaterfallPlot) -> list[Bar]:
     return [first, *middle, last]
 
 
-def comparison_bars(report: view.Report) -> tuple[list[Bar], float]:
+def comparison_bars(diagnosis: Diagnosis) -> tuple[list[Bar], float]:
     """Make one bar a paired comparison at the largest N, and where zero lies in percent."""
-    pairs = report.decisive
-    values = [v for pair in pairs for v in (pair.difference, pair.low, pair.high) if v is not None]
+    pairs = decisive(diagnosis)
+    found = [pair.difference for pair in pairs]
+    values = [v for one in found for v in (one.value, one.low, one.high) if v is not None]
     at = _scale([0.0, *values])
     rows: list[Bar] = []
-    for pair in pairs:
-        difference = pair.difference or 0.0
-        low, high = (difference if end is None else end for end in (pair.low, pair.high))
-        certain = pair.low is not None and pair.high is not None and (pair.low > 0 or pair.high < 0)
-        kind = ("good" if difference > 0 else "bad") if certain else "open"
-        interval = words.span(pair.low, pair.high) or words.NO_INTERVAL
-        shown = words.percent(difference, signed=True)
-        rows.append(Bar(pair.model, interval, shown, at(low), at(high) - at(low), at(difference), kind, pair.against))
+    for pair, one in zip(pairs, found, strict=True):
+        low, high = (one.value if end is None else end for end in (one.low, one.high))
+        certain = one.low is not None and one.high is not None and (one.low > 0 or one.high < 0)
+        kind = ("good" if one.value > 0 else "bad") if certain else "open"
+        interval = words.span(one.low, one.high) or words.NO_INTERVAL
+        shown = words.percent(one.value, signed=True)
+        rows.append(Bar(pair.model, interval, shown, at(low), at(high) - at(low), at(one.value), kind, pair.against))
     return rows, at(0.0)
 
 
-def comparison_rows(report: view.Report) -> tuple[tuple[int, ...], list[Row]]:
+def comparison_rows(diagnosis: Diagnosis) -> tuple[tuple[int, ...], list[Row]]:
     """Make the values of N, and one row a pair (key: the model, label: against which) with a cell for each of them."""
-    sizes = tuple(sorted({pair.n for pair in report.comparisons}))
-    found = {(pair.model, pair.against, pair.n): pair for pair in report.comparisons}
+    sizes = tuple(sorted({pair.n for pair in diagnosis.comparisons}))
+    found = {(pair.model, pair.against, pair.n): pair.difference for pair in diagnosis.comparisons}
     rows: list[Row] = []
-    for model, against in dict.fromkeys((pair.model, pair.against) for pair in report.comparisons):
+    for model, against in dict.fromkeys((pair.model, pair.against) for pair in diagnosis.comparisons):
         pairs = [found.get((model, against, size)) for size in sizes]
         cells = tuple(
             Cell(words.NONE)
-            if pair is None
-            else Cell(words.percent(pair.difference, signed=True), words.span(pair.low, pair.high))
-            for pair in pairs
+            if one is None
+            else Cell(words.percent(one.value, signed=True), words.span(one.low, one.high))
+            for one in pairs
         )
         rows.append(Row(model, against, cells))
     return sizes, rows
 
 
-def fold_rows(report: view.Report) -> list[Row]:
+def fold_rows(diagnosis: Diagnosis, models: Sequence[ShownModel]) -> list[Row]:
     """Make one row a model: its captured share in each fold, then in the mean of the folds."""
     rows: list[Row] = []
-    for model in report.models:
-        found = [fold.model(model.name) for fold in report.folds]
-        cells = [Cell(words.NONE, why="not in this fold") if part is None else captured_cell(part) for part in found]
+    for model in models:
+        found = [fold.models.get(model.name) for fold in diagnosis.folds]
+        cells = [
+            Cell(words.NONE, why="not in this fold") if part is None else captured_cell(replace(model, found=part))
+            for part in found
+        ]
         rows.append(Row(model.name, model.name, (*cells, captured_cell(model))))
     return rows
 
 
-def dropped_sentences(report: view.Report) -> list[str]:
+def dropped_sentences(diagnosis: Diagnosis) -> list[str]:
     """Write sentences about what was left out; empty where nothing was."""
-    phrases = {
-        "too_few_candidates": ("query has", "queries have", "fewer candidates than the largest N"),
-        "not_finite": ("candidate has", "candidates have", "a reward or a utility that is no finite number"),
-    }
-    said: list[str] = []
-    for key, value in report.dropped.items():
-        if value:
-            one, many, rest = phrases.get(key, ("row:", "rows:", key.replace("_", " ")))
-            said.append(f"{words.plural(value, one, many)} {rest} and {'was' if value == 1 else 'were'} left out")
-    return said
+    dropped = diagnosis.dropped
+    phrases = (
+        (dropped.too_few_candidates, "query has", "queries have", "fewer candidates than the largest N"),
+        (dropped.not_finite, "candidate has", "candidates have", "a reward or a utility that is no finite number"),
+    )
+    return [
+        f"{words.plural(count, one, many)} {rest} and {'was' if count == 1 else 'were'} left out"
+        for count, one, many, rest in phrases
+        if count
+    ]
 
 
 def _scale(values: Iterable[float]) -> Callable[[float], float]:
@@ -301,9 +305,11 @@ def _span_bar(label: str, meaning: str, value: str, one: float, other: float, st
     return Bar(label, meaning, value, min(one, other), round(abs(other - one), 2), None, kind)
 
 
-def protocol_line(model: view.ModelView) -> str:
+def protocol_line(model: ShownModel) -> str:
     """Say how noisy the usual protocol would be here; empty where that is not known."""
-    known = [(size, sd) for size, sd in zip(model.n, model.outlook.three_draw, strict=True) if sd]
+    noise = None if model.found.outlook is None else model.found.outlook.three_draw
+    pairs = [] if noise is None else zip(noise.n.tolist(), noise.sd.tolist(), strict=True)
+    known = [(size, sd) for size, sd in pairs if sd and words.known(sd)]
     if not known:
         return ""
     size, sd = known[-1]
@@ -314,18 +320,16 @@ def protocol_line(model: view.ModelView) -> str:
     )
 
 
-def extrapolation_rows(model: view.ModelView, methods: tuple[str, ...] = MAIN_METHODS) -> list[Row]:
+def extrapolation_rows(model: ShownModel, methods: tuple[str, ...] = MAIN_METHODS) -> list[Row]:
     """Make one row an N: the gain by some methods, and, for the main ones, whether to trust it."""
-    values = [step.values[method] for step in model.outlook.steps for method in METHODS]
-    places = words.decimals(values)
+    steps = () if model.found.outlook is None else model.found.outlook.extrapolation.steps
+    places = words.decimals(predicted(step, method).value for step in steps for method in NAMES)
     rows: list[Row] = []
-    for step in model.outlook.steps:
+    for step in steps:
+        found = [predicted(step, method) for method in methods]
         cells = [
-            Cell(
-                words.number(step.values[method], places, signed=True),
-                words.span(step.values[f"{method}_low"], step.values[f"{method}_high"], "number", places),
-            )
-            for method in methods
+            Cell(words.number(one.value, places, signed=True), words.span(one.low, one.high, "number", places))
+            for one in found
         ]
         if methods == MAIN_METHODS:
             cells.append(Cell("yes" if step.trusted else "no"))
@@ -338,11 +342,12 @@ def method_names(methods: tuple[str, ...]) -> list[str]:
     return [NAMES[method] for method in methods]
 
 
-def price_rows(model: view.ModelView) -> list[Row]:
+def price_rows(model: ShownModel) -> list[Row]:
     """Make one row a price: the N that pays where a doubling or a candidate costs it, and what that earns."""
-    places = words.decimals([one.net for one in model.outlook.fixed])
-    doubling = dict(model.best_n)
-    each = {one.cost: one for one in model.outlook.fixed if one.cost is not None}
+    fixed = () if model.found.outlook is None else model.found.outlook.best_fixed_n
+    places = words.decimals([one.net.value for one in fixed])
+    doubling = {one.cost_in_utility_units: one.n for one in model.found.best_n}
+    each = {one.cost_per_candidate: one for one in fixed}
     rows: list[Row] = []
     for cost in sorted({*doubling, *each}):
         one, label = each.get(cost), f"{cost:g}"
@@ -353,27 +358,32 @@ def price_rows(model: view.ModelView) -> list[Row]:
         else:
             edge = "or more" if one.at_edge else ""
             cells.append(Cell(words.count(one.n), edge))
-            cells.append(Cell(words.number(one.net, places), words.span(one.low, one.high, "number", places)))
+            cells.append(
+                Cell(words.number(one.net.value, places), words.span(one.net.low, one.net.high, "number", places))
+            )
         rows.append(Row(label, label, tuple(cells)))
     return rows
 
 
-def soft_rows(model: view.ModelView) -> list[Row]:
+def soft_rows(model: ShownModel) -> list[Row]:
     """Make one row a temperature: the difference from picking the highest reward, at every N above 1."""
-    labels = (words.NONE if one.in_sd is None else f"{one.in_sd:g} sd" for one in model.outlook.soft)
-    return _differences(model, list(zip(labels, model.outlook.soft, strict=True)))
+    soft = () if model.found.outlook is None else model.found.outlook.soft
+    known = [(one.temperature_in_sd, one) for one in soft]
+    labels = (f"{share:g} sd" if words.known(share) else words.NONE for share, _ in known)
+    curves = [Curve(model.found.utility.n, one.difference, one.low, one.high) for one in soft]
+    return _differences(list(zip(labels, curves, strict=True)))
 
 
-def other_rule_rows(model: view.ModelView) -> list[Row]:
+def other_rule_rows(model: ShownModel) -> list[Row]:
     """Make one row another rule: the difference from picking the highest reward, at every N above 1."""
-    return _differences(model, [(one.rule, one) for one in model.outlook.others])
+    return _differences([(one.rule, one.difference) for one in model.found.rules])
 
 
-def _differences(model: view.ModelView, choices: Sequence[tuple[str, SoftView | OtherRuleView]]) -> list[Row]:
-    places = words.decimals(value for _, one in choices for value in one.difference)
+def _differences(choices: Sequence[tuple[str, Curve]]) -> list[Row]:
+    places = words.decimals(value for _, one in choices for value in one.value.tolist())
     rows: list[Row] = []
     for label, one in choices:
-        curves = zip(model.n, one.difference, one.low, one.high, strict=True)
+        curves = zip(one.n.tolist(), one.value.tolist(), one.low.tolist(), one.high.tolist(), strict=True)
         cells = tuple(
             Cell(words.number(value, places, signed=True), words.span(low, high, "number", places))
             for n, value, low, high in curves
@@ -383,67 +393,70 @@ def _differences(model: view.ModelView, choices: Sequence[tuple[str, SoftView | 
     return rows
 
 
-def per_user_sentence(model: view.ModelView) -> str:
+def per_user_sentence(model: ShownModel) -> str:
     """Say what one N for each user would earn."""
-    chosen = model.outlook.per_user
+    chosen = None if model.found.outlook is None else model.found.outlook.per_user_n
     if chosen is None:
         return ""
     if chosen.reason:
         return f"Not known: {chosen.reason}."
-    v = chosen.values
-    gain = words.number(v.get("gain"), 4, signed=True)
-    interval = words.span(v.get("gain_low"), v.get("gain_high"), "number", 4)
+    if not (words.known(chosen.gain.value) and words.known(chosen.cost_per_candidate)):
+        return ""
+    gain = words.number(chosen.gain.value, 4, signed=True)
+    interval = words.span(chosen.gain.low, chosen.gain.high, "number", 4)
     return (
         f"{gain}{f' ({interval})' if interval else ''} net utility against one N for all, at "
-        f"{v.get('cost_per_candidate') or 0:g} a candidate: {words.number(v.get('own_n'), 1)} candidates on average "
-        f"instead of {words.number(v.get('common_n'), 1)}. Judged on {words.plural(int(v.get('users') or 0), 'user')} "
+        f"{chosen.cost_per_candidate:g} a candidate: {words.number(chosen.own_n, 1)} candidates on average "
+        f"instead of {words.number(chosen.common_n, 1)}. Judged on {words.plural(chosen.users, 'user')} "
         f"with two queries or more, one half of their queries choosing for the other; a user's own slope weighs "
-        f"{words.percent(v.get('trust'))} against everybody's."
+        f"{words.percent(chosen.trust)} against everybody's."
     )
 
 
-def per_user_rows(chosen: NumbersView | None) -> list[tuple[str, str]]:
+def per_user_rows(chosen: PerUserN) -> list[tuple[str, str]]:
     """Make rows of the shares of users by their N, in at most eight ranges."""
-    if chosen is None or not chosen.n:
+    if not len(chosen.n):
         return []
     width = -(-len(chosen.n) // 8)
     rows: list[tuple[str, str]] = []
     for start in range(0, len(chosen.n), width):
         sizes, shares = chosen.n[start : start + width], chosen.share[start : start + width]
         label = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
-        rows.append((label, words.percent(sum(shares))))
+        rows.append((label, words.percent(sum(shares.tolist()))))
     return rows
 
 
-def stopping_sentence(model: view.ModelView) -> str:
+def stopping_sentence(model: ShownModel) -> str:
     """Say what the stopping rule did, in a sentence or two."""
-    replay = model.outlook.stopping
+    replay = None if model.found.outlook is None else model.found.outlook.stopping
     if replay is None:
         return ""
     if replay.reason:
         return f"Not replayed: {replay.reason}."
-    v = replay.values
-    interval = words.span(v.get("advantage_low"), v.get("advantage_high"), "number", 4)
+    if not (words.known(replay.advantage.value) and words.known(replay.cost_per_candidate)):
+        return ""
+    interval = words.span(replay.advantage.low, replay.advantage.high, "number", 4)
     return (
-        f"{replay.verdict} At {v.get('cost_per_candidate') or 0:g} a candidate it nets {words.number(v.get('net'), 4)} "
-        f"against {words.number(v.get('fixed_net'), 4)}, a difference of "
-        f"{words.number(v.get('advantage'), 4, signed=True)}{f' ({interval})' if interval else ''}."
+        f"{replay.verdict} At {replay.cost_per_candidate:g} a candidate it nets {words.number(replay.net, 4)} "
+        f"against {words.number(replay.fixed_net, 4)}, a difference of "
+        f"{words.number(replay.advantage.value, 4, signed=True)}{f' ({interval})' if interval else ''}."
     )
 
 
-def needed_rows(model: view.ModelView) -> list[Row]:
+def needed_rows(model: ShownModel) -> list[Row]:
     """Make one row a quantity: how well it is known, and what more it takes."""
+    needed = () if model.found.outlook is None else model.found.outlook.needed
     return [
         Row(one.quantity, QUANTITY_NAMES.get(one.quantity, one.quantity), (Cell(_now(one)), _more(one)))
-        for one in model.outlook.needed
+        for one in needed
     ]
 
 
-def _now(one: NeededView) -> str:
+def _now(one: PrecisionNeeded) -> str:
     return words.NONE if one.now is None else f"±{words.percent(one.now)}"
 
 
-def _more(one: NeededView) -> Cell:
+def _more(one: PrecisionNeeded) -> Cell:
     if one.more_users is None:
         why = words.NO_INTERVAL if one.now is None else "no number of users alone is enough: the texts are too few"
         return Cell(words.NONE, why=why)
@@ -453,16 +466,17 @@ def _more(one: NeededView) -> Cell:
     return Cell(more, f"or {words.plural(one.more_queries or 0, 'query', 'queries')} of theirs")
 
 
-def calibration_rows(found: CalibrationView) -> list[Row]:
+def calibration_rows(found: Calibration) -> list[Row]:
     """Make rows of the numbers of a calibration, each with its interval."""
     return [Row(key, label, (_number(found, key),)) for key, label in CALIBRATION_NUMBERS]
 
 
-def _number(found: CalibrationView, key: str) -> Cell:
-    name = "temperature" if key == "factor" else key
-    value, low, high = (found.numbers.get(f"{name}{end}") for end in ("", "_low", "_high"))
+def _number(found: Calibration, key: str) -> Cell:
+    given: Estimate | float = getattr(found, "temperature" if key == "factor" else key)
+    one = given if isinstance(given, Estimate) else Estimate(given)
+    value, low, high = one.value, one.low, one.high
     if key == "factor":
-        value, low, high = (None if one is None else one**0.5 for one in (value, low, high))
+        value, low, high = (end**0.5 if words.known(end) and end >= 0 else None for end in (value, low, high))
     if key.startswith("ence"):
         return Cell(words.percent(value, 1), words.span(low, high))
     signed, unit = key.endswith("gain"), " nats" if key.endswith("gain") else ""
@@ -470,22 +484,23 @@ def _number(found: CalibrationView, key: str) -> Cell:
     return Cell(shown, words.span(low, high, "number", 3 if signed else 2) or words.NO_INTERVAL)
 
 
-def coverage_rows(found: CalibrationView) -> list[Row]:
+def coverage_rows(found: Calibration) -> list[Row]:
     """Make one row a level: the share of utilities inside its predictive interval."""
     return [
         Row(
             words.percent(one.level),
             words.percent(one.level),
-            (Cell(words.percent(one.share, 1), words.span(one.low, one.high)),),
+            (Cell(words.percent(one.share.value, 1), words.span(one.share.low, one.share.high)),),
         )
         for one in found.coverage
     ]
 
 
-def reliability_rows(found: CalibrationView) -> list[Row]:
+def reliability_rows(found: Calibration) -> list[Row]:
     """Make one row a bin: how many candidates, what was predicted, what was observed."""
-    places = words.decimals([*found.predicted, *found.observed])
-    columns = zip(found.sizes, found.predicted, found.observed, found.low, found.high, strict=True)
+    bins = found.reliability
+    places = words.decimals([*bins.predicted, *bins.observed])
+    columns = zip(bins.candidates, bins.predicted, bins.observed, bins.low, bins.high, strict=True)
     return [
         Row(
             str(place),
@@ -508,7 +523,7 @@ def pit_rows(plot: PitPlot) -> list[tuple[str, str]]:
     ]
 
 
-def calibration_notes(found: CalibrationView) -> list[str]:
+def calibration_notes(found: Calibration) -> list[str]:
     """Say what a reader should know of how it was measured."""
     said = [
         f"{words.plural(found.candidates, 'candidate')} of {words.plural(found.users, 'user')}, every one weighing "
@@ -528,7 +543,7 @@ def calibration_notes(found: CalibrationView) -> list[str]:
     return said
 
 
-def calibration_line(model: view.ModelView) -> str:
+def calibration_line(model: ShownModel) -> str:
     """Write the verdict for a terminal; empty where no standard deviation is predicted."""
-    found = model.predictive
-    return f"std: {found.verdict}" if found is not None and found.verdict else ""
+    verdict = "" if model.found.calibration is None else calibrated(model.found.calibration)
+    return f"std: {verdict}" if verdict else ""

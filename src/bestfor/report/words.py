@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import TypeGuard
 
 MINUS = "\N{MINUS SIGN}"
 NONE = "\N{EN DASH}"
@@ -78,9 +79,14 @@ NO_HEADROOM = "not available: the pools have no headroom at this N"
 NO_SUCH = "no such query"
 
 
+def known(value: float | None) -> TypeGuard[float]:
+    """Tell a number from None and NaN, which both stand for what cannot be had."""
+    return value is not None and not math.isnan(value)
+
+
 def decimals(values: Iterable[float | None]) -> int:
     """Count the places after the point that show about three significant digits of the largest of some values."""
-    largest = max((abs(value) for value in values if value is not None), default=0.0)
+    largest = max((abs(value) for value in values if known(value)), default=0.0)
     if largest == 0.0:
         return 3
     return min(max(2 - math.floor(math.log10(largest)), 0), 6)
@@ -88,7 +94,7 @@ def decimals(values: Iterable[float | None]) -> int:
 
 def number(value: float | None, places: int = 3, *, signed: bool = False) -> str:
     """Write a number with a true minus sign; an en dash where there is none."""
-    if value is None:
+    if not known(value):
         return NONE
     text = f"{abs(value):,.{places}f}"
     if float(text.replace(",", "")) == 0.0:
@@ -100,7 +106,7 @@ def number(value: float | None, places: int = 3, *, signed: bool = False) -> str
 
 def percent(value: float | None, places: int | None = None, *, signed: bool = False) -> str:
     """Write a share in percent: whole numbers, one decimal below ten unless ``places`` says."""
-    if value is None:
+    if not known(value):
         return NONE
     share = 100.0 * value
     if places is None:
@@ -110,7 +116,7 @@ def percent(value: float | None, places: int | None = None, *, signed: bool = Fa
 
 def span(low: float | None, high: float | None, show: str = "percent", places: int = 3) -> str:
     """Write an interval as ``31% to 42%``, or an empty string where there is none."""
-    if low is None or high is None:
+    if not (known(low) and known(high)):
         return ""
     if show == "percent":
         digits = 1 if max(abs(low), abs(high)) < 0.0995 else 0
@@ -122,13 +128,13 @@ def span(low: float | None, high: float | None, show: str = "percent", places: i
 
 def capped(low: float | None, high: float | None) -> str:
     """Write an interval of a share that cannot exceed 1: an end beyond is shown as 100% and said to be capped."""
-    beyond = high is not None and high > 1.0
-    return span(low, 1.0 if beyond else high) + (" (capped)" if beyond and low is not None else "")
+    beyond = known(high) and high > 1.0
+    return span(low, 1.0 if beyond else high) + (" (capped)" if beyond and known(low) else "")
 
 
 def count(value: float | None) -> str:
     """Write a whole number with thousands separators."""
-    return NONE if value is None else f"{int(value):,}"
+    return f"{int(value):,}" if known(value) else NONE
 
 
 def plural(value: int, noun: str, many: str = "") -> str:

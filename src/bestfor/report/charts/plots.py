@@ -7,15 +7,18 @@ pool, and predicted standard deviations against observed errors with the PIT. ma
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bestfor.report import view, words
-from bestfor.report._values import Band, Series
-from bestfor.report.outlook import METHODS
-from bestfor.types import BoolArray, FloatArray, IntArray
+from bestfor.diagnostics.beyond.outlook import ExtrapolationStep
+from bestfor.diagnostics.public import Diagnosis
+from bestfor.diagnostics.quantities.laws import Ledger
+from bestfor.diagnostics.result import Curve
+from bestfor.report import words
+from bestfor.report.shown import ShownModel, decisive, shown_models
+from bestfor.types import BoolArray, Estimate, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +34,11 @@ LAW_STYLES: dict[str, tuple[Any, str]] = {
     "reward": ("-.", "#b4690e"),
     "pool": ((0, (1, 1)), GOOD),
 }
-NAMES = {"order_1": "order 1", "order_2": "order 2", "order_3": "order 3", "gao": "Gao et al."}
+NAMES = {"order_2": "order 2", "gao": "Gao et al.", "order_1": "order 1", "order_3": "order 3"}
+"""Predictions beyond the pool -> their names for people, the main ones first."""
+
+LEDGER = tuple(one.name for one in fields(Ledger) if one.name not in ("law", "observed", "n"))
+"""Terms of the ledger, in their order."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +63,21 @@ def array(values: Iterable[float | None]) -> FloatArray:
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def line_of(model: view.ModelView, band: view.Band, n: tuple[int, ...]) -> Line:
+def line_of(model: ShownModel, curve: Curve, n: IntArray) -> Line:
     """Put a model's curve on a grid of N that need not be the model's own."""
-    place = {size: index for index, size in enumerate(model.n)}
+    place = {size: index for index, size in enumerate(curve.n.tolist())}
+    at = np.array([place.get(size, -1) for size in n.tolist()], dtype=np.int64)
 
-    def aligned(series: view.Series) -> FloatArray:
-        return array(series[place[size]] if size in place else None for size in n)
+    def aligned(values: FloatArray) -> FloatArray:
+        return np.append(values, np.nan)[at]
 
-    return Line(model.name, model.index, model.quiet, aligned(band.value), aligned(band.low), aligned(band.high))
+    return Line(model.name, model.index, model.quiet, aligned(curve.value), aligned(curve.low), aligned(curve.high))
+
+
+def predicted(step: ExtrapolationStep, method: str) -> Estimate:
+    """Take what a method predicts at one N; two of them have no interval."""
+    value: Estimate | float = getattr(step, method)
+    return value if isinstance(value, Estimate) else Estimate(value)
 
 
 def fill(axes: Axes, n: IntArray, line: Line) -> None:
@@ -123,18 +137,19 @@ class CurvesPlot:
     share: bool
 
     @classmethod
-    def utility(cls, report: view.Report) -> CurvesPlot:
+    def utility(cls, diagnosis: Diagnosis) -> CurvesPlot:
         """Take the utility of the pick, beside the oracle and the pool mean."""
-        lines = tuple(line_of(model, model.utility, report.n) for model in report.models)
-        return cls(np.array(report.n), lines, array(report.oracle.value), report.pool_mean, share=False)
+        lines = tuple(line_of(model, model.found.utility, diagnosis.n) for model in shown_models(diagnosis))
+        mean = diagnosis.pool_mean.value
+        return cls(diagnosis.n, lines, diagnosis.oracle.value, mean if words.known(mean) else None, share=False)
 
     @classmethod
-    def captured(cls, report: view.Report) -> CurvesPlot:
+    def captured(cls, diagnosis: Diagnosis) -> CurvesPlot:
         """Take captured shares of the headroom, N = 1 left out (nothing can be captured), intervals capped at 1."""
-        n = tuple(size for size in report.n if size > 1)
-        lines = tuple(line_of(model, model.captured, n) for model in report.models)
+        n = diagnosis.n[diagnosis.n > 1]
+        lines = tuple(line_of(model, model.found.captured, n) for model in shown_models(diagnosis))
         capped = tuple(replace(line, high=np.minimum(line.high, 1.0)) for line in lines)
-        return cls(np.array(n), capped, None, 0.0, share=True)
+        return cls(n, capped, None, 0.0, share=True)
 
     def draw(self, axes: Axes) -> None:
         """Draw bands, curves and reference lines."""
@@ -162,14 +177,12 @@ class LawPlot:
     laws: Mapping[str, FloatArray]
 
     @classmethod
-    def of(cls, report: view.Report, model: view.ModelView) -> LawPlot | None:
+    def of(cls, model: ShownModel) -> LawPlot | None:
         """Take the laws laid over, or None where the model has none or its gains are unknown."""
-        known = model.gain if any(value is not None for value in model.gain.value) else _over(report, model)
-        if not model.has_law or all(value is None for value in known.value):
+        gain, laws = model.found.gain, {law: v for law, v in model.found.law.items() if np.isfinite(v).any()}
+        if not laws or not np.isfinite(gain.value).any():
             return None
-        gain = line_of(model, known, model.n)
-        laws = {law: array(series) for law, series in model.law.items() if any(v is not None for v in series)}
-        return cls(np.array(model.n), gain, laws)
+        return cls(gain.n, line_of(model, gain, gain.n), laws)
 
     def draw(self, axes: Axes) -> None:
         """Draw the observed curve with its band and one dashed line a law."""
@@ -184,14 +197,6 @@ class LawPlot:
         axes.legend(frameon=False, fontsize=7.5)
 
 
-def _over(report: view.Report, model: view.ModelView) -> Band:
-    """Compute gains where only utilities were written; their intervals would be another quantity's: there are none."""
-    mean = report.pool_mean
-    nothing: Series = (None,) * len(model.n)
-    values = tuple(None if value is None or mean is None else value - mean for value in model.utility.value)
-    return Band(values, nothing, nothing)
-
-
 @dataclass(frozen=True)
 class WaterfallPlot:
     """The ledger from law to observed: ``start``, then steps that add up to ``end``."""
@@ -203,15 +208,13 @@ class WaterfallPlot:
     n: int
 
     @classmethod
-    def of(cls, model: view.ModelView) -> WaterfallPlot | None:
+    def of(cls, model: ShownModel) -> WaterfallPlot | None:
         """Take the ledger's terms in their order, or None where one is unknown."""
-        ledger = model.ledger or {}
-        values = [ledger.get(name) for name in view.LEDGER]
-        start, end = ledger.get("law"), ledger.get("observed")
-        if start is None or end is None or any(value is None for value in values):
+        ledger = model.found.ledger
+        steps = array(getattr(ledger, name) for name in LEDGER)
+        if not np.isfinite([ledger.law, *steps, ledger.observed]).all():
             return None
-        n = ledger.get("n")
-        return cls(view.LEDGER, array(values), start, end, int(n) if n else max(model.n, default=0))
+        return cls(LEDGER, steps, ledger.law, ledger.observed, ledger.n)
 
     @property
     def before(self) -> FloatArray:
@@ -249,18 +252,13 @@ class UsersPlot:
     absent: int
 
     @classmethod
-    def of(cls, model: view.ModelView) -> UsersPlot:
+    def of(cls, model: ShownModel) -> UsersPlot:
         """Order users by share, then by name."""
-        users = sorted(
-            ((user.captured, user.user, user.collapsed) for user in model.users if user.captured is not None),
-            key=lambda user: user[:2],
-        )
-        return cls(
-            tuple(name for _, name, _ in users),
-            np.array([share for share, _, _ in users], dtype=np.float64),
-            np.array([collapsed for _, _, collapsed in users], dtype=np.bool_),
-            len(model.users) - len(users),
-        )
+        users = model.found.per_user
+        known = np.flatnonzero(np.isfinite(users.captured))
+        order = np.array(sorted(known, key=lambda place: (users.captured[place], users.user[place])), dtype=np.int64)
+        names = tuple(users.user[place] for place in order)
+        return cls(names, users.captured[order], users.collapsed[order], len(users.user) - len(names))
 
     def histogram(self, bins: int = 20) -> tuple[FloatArray, IntArray, IntArray]:
         """Count users, and collapsed ones, by share over [-1, 1]: edges and counts; the outer bins hold the rest."""
@@ -297,11 +295,11 @@ class CorrelationPlot:
     counts: IntArray
 
     @classmethod
-    def of(cls, model: view.ModelView) -> CorrelationPlot | None:
+    def of(cls, model: ShownModel) -> CorrelationPlot | None:
         """Take the model's histogram, or None where no query is active."""
-        if not model.counts or len(model.edges) != len(model.counts) + 1 or not sum(model.counts):
-            return None
-        return cls(np.array(model.edges), np.array(model.counts))
+        edges, counts = model.found.edges, model.found.counts
+        known = len(edges) == len(counts) + 1 and np.isfinite(edges).all()
+        return cls(edges, counts) if counts.any() and known else None
 
     @property
     def negative(self) -> BoolArray:
@@ -328,12 +326,12 @@ class ComparisonsPlot:
     high: FloatArray
 
     @classmethod
-    def of(cls, report: view.Report) -> ComparisonsPlot | None:
+    def of(cls, diagnosis: Diagnosis) -> ComparisonsPlot | None:
         """Take the comparisons at the largest N, or None where there are none."""
-        pairs = report.decisive
+        pairs = decisive(diagnosis)
         if not pairs:
             return None
-        columns = (array([getattr(pair, key) for pair in pairs]) for key in ("difference", "low", "high"))
+        columns = (array(getattr(pair.difference, key) for pair in pairs) for key in ("value", "low", "high"))
         return cls(tuple(f"{pair.model} vs {pair.against}, N = {pair.n}" for pair in pairs), *columns)
 
     def draw(self, axes: Axes) -> None:
@@ -371,20 +369,21 @@ class BeyondPlot:
     trusted_to: int | None
 
     @classmethod
-    def of(cls, model: view.ModelView) -> BeyondPlot | None:
+    def of(cls, model: ShownModel) -> BeyondPlot | None:
         """Take the model's predictions, or None where there are none."""
-        steps = model.outlook.steps
-        if not steps or not any(value is not None for value in model.gain.value):
+        gain, outlook = model.found.gain, model.found.outlook
+        if outlook is None or not outlook.extrapolation.steps or not np.isfinite(gain.value).any():
             return None
-        methods = {key: array(step.values[key] for step in steps) for key in METHODS}
+        steps = outlook.extrapolation.steps
+        methods = {key: array(predicted(step, key).value for step in steps) for key in NAMES}
         return cls(
-            n=np.array(model.n),
-            observed=line_of(model, model.gain, model.n),
+            n=gain.n,
+            observed=line_of(model, gain, gain.n),
             far=np.array([step.n for step in steps]),
             predicted={key: values for key, values in methods.items() if np.isfinite(values).any()},
-            low=array(step.values["order_2_low"] for step in steps),
-            high=array(step.values["order_2_high"] for step in steps),
-            trusted_to=model.outlook.trusted_to,
+            low=array(step.order_2.low for step in steps),
+            high=array(step.order_2.high for step in steps),
+            trusted_to=outlook.extrapolation.trusted_to or None,
         )
 
     def draw(self, axes: Axes) -> None:
@@ -428,13 +427,13 @@ class ReliabilityPlot:
     candidates: IntArray
 
     @classmethod
-    def of(cls, model: view.ModelView) -> ReliabilityPlot | None:
+    def of(cls, model: ShownModel) -> ReliabilityPlot | None:
         """Take the model's bins, or None where it predicts no standard deviation."""
-        found = model.predictive
-        if found is None or not found.sizes:
+        found = model.found.calibration
+        if found is None or not len(found.reliability.candidates) or np.isnan(found.reliability.predicted).any():
             return None
-        columns = (array(column) for column in (found.predicted, found.observed, found.low, found.high))
-        return cls(*columns, candidates=np.array(found.sizes, dtype=np.int64))
+        bins = found.reliability
+        return cls(bins.predicted, bins.observed, bins.low, bins.high, bins.candidates)
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -465,9 +464,10 @@ class PitPlot:
     share: FloatArray
 
     @classmethod
-    def of(cls, model: view.ModelView) -> PitPlot | None:
+    def of(cls, model: ShownModel) -> PitPlot | None:
         """Take the model's histogram, or None where it predicts no standard deviation."""
-        return None if model.predictive is None or not model.predictive.pit else cls(np.array(model.predictive.pit))
+        found = model.found.calibration
+        return None if found is None or not len(found.pit) or np.isnan(found.pit).any() else cls(found.pit)
 
     @property
     def edges(self) -> FloatArray:
