@@ -151,9 +151,8 @@ def test_stored_diagnoses_are_read_and_written_with_the_same_bytes(path):
         assert json.dumps(found.to_dict()) == json.dumps(told)
     again = reworded(found)
     assert again.headline == told["headline"]
-    assert {name: list(one.findings) for name, one in again.models.items()} == {
-        name: one["findings"] for name, one in told["models"].items()
-    }
+    for name, one in told["models"].items():  # what an older version found is found still, beside what it did not know
+        assert set(one["findings"]) <= set(again.models[name].findings)
 
 
 def places(value, place=()):

@@ -40,7 +40,7 @@ def one_user_decides(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str |
     """Warn where one user holds most of the queries that count alike, or makes most of the gain."""
     table = model.per_user
     users = len(table.user)
-    if users < FEWEST_FOR_SHARE:
+    if users < FEWEST_FOR_SHARE or not table.queries.any() or np.isnan(table.gain).any():
         return None
     weight = _weights(diagnosis, table.queries)
     heaviest = int(weight.argmax())
