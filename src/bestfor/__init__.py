@@ -36,6 +36,7 @@ _FACE = {
     "load_config": "bestfor.runs.config",
     "load_encoder": "bestfor.encoders.sentence",
     "load_model": "bestfor.rewards",
+    "load_run": "bestfor.runs.opened",
     "measure": "bestfor.runs.study",
     "parse_config": "bestfor.runs.config",
     "rule_curve": "bestfor.diagnostics",
@@ -69,6 +70,7 @@ __all__ = [
     "load_config",
     "load_encoder",
     "load_model",
+    "load_run",
     "measure",
     "parse_config",
     "rule_curve",
@@ -90,6 +92,7 @@ if TYPE_CHECKING:
     from bestfor.report import write_html
     from bestfor.rewards import load_model
     from bestfor.runs.config import RunConfig, load_config, parse_config
+    from bestfor.runs.opened import load_run
     from bestfor.runs.run import run
     from bestfor.runs.study import generate, load, measure
     from bestfor.runs.table import TableColumns, diagnose_table

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,10 @@ import numpy.typing as npt
 from bestfor.errors import InputError
 from bestfor.moved import renamed
 from bestfor.types import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
 
 __getattr__ = renamed(__name__, {"Examples": "Candidates"})
 
@@ -38,7 +43,7 @@ class History:
         return self.texts.get(user, ())[: self.tested.get(user)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Candidates:
     """Candidates as rows; users, queries and texts are coded, so equal texts are stored once.
 
@@ -110,8 +115,73 @@ class Candidates:
             history = History({requests.users[0]: _texts_of(history)})
         return requests.code(ids, history)
 
+    @classmethod
+    def of_rows(
+        cls,
+        rows: object,
+        columns: Mapping[str, str] | None = None,
+        *,
+        history: History | None = None,
+    ) -> Candidates:
+        """Code the rows of a table, one a candidate, in their order.
+
+        ``model.predict(Candidates.of_rows(frame)).mean`` stands row for row beside ``frame``.
+
+        Args:
+            rows: a pandas or polars DataFrame, an Arrow table, anything else with the Arrow stream interface, a mapping
+                of column names to arrays or lists, or a .csv, .tsv, .jsonl or .parquet file. Columns ``user`` (or
+                ``user_id``) and ``text``, and where there are any ``query`` (``query_id``), ``prompt`` (``input``),
+                ``candidate``, ``utility`` and ``logprob``. Without queries, what a user is asked by one prompt is a
+                query; without candidates, a query's rows are numbered.
+            columns: other names of these columns, by the first name above.
+            history: what the users wrote.
+
+        Raises:
+            InputError: a column or a text is missing, a cell is not a number, a query has two users or prompts, or a
+                candidate stands twice.
+        """
+        from bestfor.data.frames import code_rows
+
+        found = code_rows(rows, columns)
+        return cls(**{one.name: getattr(found, one.name) for one in fields(found)}, history=history)
+
+    def to_arrow(self) -> pa.Table:
+        """Make an Arrow table of the rows: query_id, user_id, input, candidate, text, utility, logprob.
+
+        What is unknown is null. :meth:`of_rows` takes it back.
+        """
+        import pyarrow as pa
+
+        def strings(names: tuple[str, ...], codes: IntArray) -> pa.Array:
+            return pa.array(names, pa.string()).take(pa.array(codes))
+
+        columns = {
+            "query_id": strings(self.queries, self.query),
+            "user_id": strings(self.users, self.user),
+            "input": strings(self.inputs, self.query),
+            "candidate": pa.array(self.candidate, pa.int64()),
+            "text": strings(self.texts, self.text),
+            "utility": pa.array(self.utility, pa.float64(), from_pandas=True),
+            "logprob": pa.array(self.logprob, pa.float64(), from_pandas=True),
+        }
+        return pa.table(columns)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Make a pandas DataFrame of the rows; see :meth:`to_arrow`.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        from bestfor.data.frames import to_pandas
+
+        return to_pandas(self.to_arrow())
+
     def __len__(self) -> int:
         return len(self.user)
+
+    def __repr__(self) -> str:
+        asked, owners = len(np.unique(self.query)), len(np.unique(self.user))
+        return f"Candidates({len(self)} rows, {asked} queries, {owners} users, {len(self.texts)} texts)"
 
     def take(self, rows: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Candidates:
         """Select rows by an index or a mask; users, queries and texts keep their codes."""

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from bestfor.data import schema
 from bestfor.data.candidates import Candidates, History
+from bestfor.data.frames import encode
 from bestfor.data.parts import CandidateParts, Split, coded_ids
 from bestfor.data.text import collapse_spaces
 from bestfor.diagnostics import Diagnosis, Reward, Settings, diagnose_arrays
@@ -83,8 +84,8 @@ def build_parts(
     order = order[np.searchsorted(query[order], 0) :]
     users = pc.unique(queries["user_id"])  # pyright: ignore[reportAttributeAccessIssue]
     owner = _codes(queries["user_id"], users)
-    texts, text = _dictionary(candidates["text"])
-    text_ids, text_id = _dictionary(candidates["text_id"])
+    texts, text = encode(candidates["text"])
+    text_ids, text_id = encode(candidates["text_id"])
     logprob = candidates["logprob"].cast(pa.float64()).to_numpy(zero_copy_only=False)
     query, number = query[order], number[order]
     utility = np.full(len(order), np.nan)
@@ -334,13 +335,6 @@ def _codes(values: pa.ChunkedArray, vocabulary: pa.ChunkedArray | pa.Array) -> I
     known = vocabulary.combine_chunks() if isinstance(vocabulary, pa.ChunkedArray) else vocabulary
     index = pc.index_in(values, value_set=known)  # pyright: ignore[reportAttributeAccessIssue]
     return index.fill_null(-1).to_numpy().astype(np.int64)
-
-
-def _dictionary(column: pa.ChunkedArray) -> tuple[tuple[str, ...], IntArray]:
-    encoded = column.combine_chunks().dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
-    return tuple(encoded.dictionary.to_pylist()), encoded.indices.to_numpy().astype(np.int64)
 
 
 def _lookup(names: pa.ChunkedArray, table: pa.Table, column: str, query: IntArray, candidate: IntArray) -> FloatArray:

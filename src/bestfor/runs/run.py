@@ -56,6 +56,7 @@ def run(config: RunConfig, out: str | Path, *, tell: Tell = lambda line: None) -
         diagnosis = stages.diagnose()
         shown = shown.joined(stages.parts(), suspects_of(diagnosis))
         results.append(_write_result(stages.folder, diagnosis, shown))
+        del stages
     if config.split.fold != "all":
         return results[0]
     return _write_result(Path(out), combine_folds([result.diagnosis for result in results]), shown)

@@ -57,9 +57,14 @@ def folds(config: RunConfig, out: str | Path, tell: Tell, ratings: Ratings | Non
     for fold in (0, 1, 2):
         tell(f"fold {fold}")
         ratings = read_ratings(config) if ratings is None else ratings
-        stages = Stages(of_fold(config, fold), folder / f"fold-{fold}", folder, tell, ratings)
-        write_run(config, folder)
-        yield stages
+        # Nothing here holds on to a fold that is done: memory holds one.
+        yield _open_fold(config, fold, folder, tell, ratings)
+
+
+def _open_fold(config: RunConfig, fold: int, folder: Path, tell: Tell, ratings: Ratings) -> Stages:
+    stages = Stages(of_fold(config, fold), folder / f"fold-{fold}", folder, tell, ratings)
+    write_run(config, folder)
+    return stages
 
 
 def of_fold(config: RunConfig, fold: int) -> RunConfig:
