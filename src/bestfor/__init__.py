@@ -34,7 +34,6 @@ _FACE = {
     "generate": "bestfor.runs.study",
     "load": "bestfor.runs.study",
     "load_config": "bestfor.runs.config",
-    "load_encoder": "bestfor.encoders.sentence",
     "load_model": "bestfor.rewards",
     "load_run": "bestfor.runs.opened",
     "measure": "bestfor.runs.study",
@@ -68,7 +67,6 @@ __all__ = [
     "generate",
     "load",
     "load_config",
-    "load_encoder",
     "load_model",
     "load_run",
     "measure",
@@ -84,7 +82,6 @@ if TYPE_CHECKING:
     from bestfor.data.candidates import Candidates
     from bestfor.data.split import split_ratings
     from bestfor.diagnostics import Diagnosis, Reward, Settings, diagnose_arrays, rule_curve
-    from bestfor.encoders.sentence import load_encoder
     from bestfor.errors import BestforError, InputError
     from bestfor.policies.openai import OpenAIPolicy
     from bestfor.policies.transformers import TransformersPolicy
@@ -105,7 +102,8 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 (any of the names above)
     if name in _FACE:
         module, _, other = _FACE[name].partition(":")
         return getattr(importlib.import_module(module), other or name)
-    return moved.renamed(__name__, {"load_reward": "rewards:load_model"}, depth=3)(name)
+    renamed = {"load_encoder": "encoders:load_encoder", "load_reward": "rewards:load_model"}
+    return moved.renamed(__name__, renamed, depth=3)(name)
 
 
 def __dir__() -> list[str]:

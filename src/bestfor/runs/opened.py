@@ -19,8 +19,7 @@ from bestfor.data.parts import CandidateParts, Split
 from bestfor.diagnostics import Diagnosis, Reward, Settings, combine_folds
 from bestfor.errors import InputError, nearest
 from bestfor.pool import CandidatePool, content_hash
-from bestfor.rewards import RewardModel
-from bestfor.rewards import load as load_model
+from bestfor.rewards import RewardModel, load_model
 from bestfor.runs.config import RunConfig, load_config
 from bestfor.runs.folder import load_diagnosis
 from bestfor.runs.joins import Predicted, align_rewards, build_history, build_parts, diagnose_parts, read_rewards

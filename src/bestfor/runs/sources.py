@@ -69,19 +69,14 @@ def read_ratings(config: RunConfig) -> Ratings:
     raise InputError("[data] source", f"'{data.source}'", "one that holds ratings")
 
 
-def with_split(config: RunConfig, ratings: Ratings | None = None) -> RunConfig:
+def with_split(config: RunConfig, ratings: Ratings) -> RunConfig:
     """Choose what a table of ratings is split by where its file does not say: prompts, if answers belong to one each.
 
     Args:
         config: the run.
-        ratings: the run's, where they are read already.
-
-    Raises:
-        InputError: as :func:`load_dataset`.
+        ratings: the run's.
     """
-    if not isinstance(config.data, RatingsTable) or "by" in config.split.model_fields_set:
-        return config
-    if not (read_ratings(config) if ratings is None else ratings).owned:
+    if not isinstance(config.data, RatingsTable) or "by" in config.split.model_fields_set or not ratings.owned:
         return config
     return config.model_copy(update={"split": config.split.model_copy(update={"by": "query"})})
 

@@ -18,8 +18,7 @@ from bestfor.errors import InputError
 from bestfor.files import sweep
 from bestfor.metrics import metric_class
 from bestfor.policies import make_policy
-from bestfor.rewards import RewardModel, kind_class
-from bestfor.rewards import load as load_model
+from bestfor.rewards import RewardModel, kind_class, load_model
 from bestfor.runs.adapters import attach_adapters
 from bestfor.runs.build import metric_names, metrics_of, primary_metric, prompting_of, sampling_of
 from bestfor.runs.config import RewardTable, RunConfig
@@ -48,15 +47,16 @@ def folds(config: RunConfig, out: str | Path, tell: Tell, ratings: Ratings | Non
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise InputError(str(folder), "a file", "a folder for the run")
-    config = with_split(config, ratings)
+    if config.door == "ratings":
+        ratings = read_ratings(config) if ratings is None else ratings
+        config = with_split(config, ratings)
     if config.split.fold != "all":
         yield Stages(config, folder, folder, tell, ratings)
         return
-    if config.door == "histories":
+    if ratings is None:
         raise InputError("[split] fold", "'all'", "0 for histories: their test queries are given, not split")
     for fold in (0, 1, 2):
         tell(f"fold {fold}")
-        ratings = read_ratings(config) if ratings is None else ratings
         # Nothing here holds on to a fold that is done: memory holds one.
         yield _open_fold(config, fold, folder, tell, ratings)
 
