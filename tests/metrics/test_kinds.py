@@ -39,7 +39,7 @@ class TestBleu(MetricTests):
 
 class TestChrf(MetricTests):
     metric = Ngrams
-    options = {"name": "chrf"}
+    options = {"name": "chrf", "rouge1_unicode", "rouge2_unicode", "rougeL_unicode"}
 
 
 class TestExact(MetricTests):
@@ -81,7 +81,7 @@ class Asking(Shortness):
 def test_the_names_of_metrics():
     assert list(METRICS) == sorted(METRICS)
     assert set(METRICS) == {
-        *("rouge1", "rouge2", "rougeL", "meteor", "bleu", "chrf", "embedding", "exact", "absolute_error"),
+        *("rouge1", "rouge2", "rougeL", "meteor", "bleu", "chrf", "rouge1_unicode", "rouge2_unicode", "rougeL_unicode", "embedding", "exact", "absolute_error"),
         *("judge", "taste"),
     }
 

@@ -128,3 +128,62 @@ def test_what_is_missing_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "rouge_score.tokenizers", None)
     with pytest.raises(MissingExtraError, match=r"bestfor\[metrics\]"):
         Overlap("rouge1", stemmer=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("市議會討論 Uber 2020", ["市", "議", "會", "討", "論", "uber", "2020"]),
+        ("Городской Совет", ["городской", "совет"]),
+        ("हिन्दी में लिखना", ["हिन्दी", "में", "लिखना"]),
+        ("ภาษาไทย", ["ภ", "า", "ษ", "า", "ไ", "ท", "ย"]),
+        ("น่ารัก", ["น่", "า", "รั", "ก"]),
+        ("カタカナ ﾊﾝ", ["カ", "タ", "カ", "ナ", "ハ", "ン"]),
+        ("E\u0301te\u0301, sn_ke!", ["été", "sn", "ke"]),
+        ("서울 시의회", ["서울", "시의회"]),
+        ("، ؟ — ...", []),
+    ],
+)
+def test_words_of_any_script(text, expected):
+    assert overlap.unicode_words(text) == expected
+
+
+@given(
+    st.lists(st.text(string.ascii_letters + string.digits + " .,'-\n", max_size=30), min_size=1, max_size=4), st.data()
+)
+def test_on_plain_letters_both_kinds_of_rouge_agree(texts, data):
+    reference = data.draw(st.sampled_from(texts))
+    for name in Overlap.names:
+        unicode = overlap.UnicodeOverlap(f"{name}_unicode").measure(ask(reference), texts)
+        np.testing.assert_array_equal(unicode, Overlap(name).measure(ask(reference), texts))
+
+
+def test_scripts_without_spaces_are_measured_by_letters():
+    found = overlap.UnicodeOverlap("rouge1_unicode").measure(ask("市議會討論"), ["市議會休會", "Uber", "市議會討論"])
+    assert found == pytest.approx([0.6, 0.0, 1.0])  # three of five letters
+    assert Overlap("rouge1").measure(ask("市議會討論"), ["市議會休會"]) == [0.0]
+    with pytest.raises(InputError, match="rougeL_unicode"):
+        overlap.UnicodeOverlap("rougeL_unicod")
+
+
+@pytest.mark.parametrize(
+    ("references", "share"),
+    [
+        (["市議會討論橋樑維修 Uber"], "31%"),
+        (["Городской совет", "abc"], "18%"),
+        (["ελληνικά"], "0%"),
+        (["Việt Nam đẹp"], "70%"),
+    ],
+)
+def test_a_note_where_rouge_is_blind(references, share):
+    (note,) = overlap.script_notes(["rougeL", "chrf", "rouge1"], references)
+    assert note.startswith(f"rougeL and rouge1 see {share} of the letters of the references")
+    assert "rougeL_unicode or chrf" in note
+    assert overlap.script_notes(["chrf", "rougeL_unicode"], references) == ()
+
+
+@pytest.mark.parametrize(
+    "references", [[], [""], ["..."], ["Plain words, 12 of them"], ["Der Fluß ist lang und über die Ufer"]]
+)
+def test_no_note_where_rouge_sees(references):
+    assert overlap.script_notes(["rougeL"], references) == ()

@@ -82,3 +82,13 @@ def test_duplicates_are_a_setting_that_older_runs_do_not_write(tmp_path):
     assert "duplicates" not in config_of(path).model_dump()["data"]
     polis = parse_config({"data": {"source": "polis", "path": "p"}, "reward": REWARD}, "r.toml")
     assert polis.model_dump()["data"] == {"source": "polis", "path": "p"}
+
+
+def test_a_metric_that_cannot_read_the_references_is_told_with_the_data(tmp_path):
+    (tmp_path / "h.csv").write_text("user_id,input,output\nann,問,市議會討論\n", encoding="utf-8")
+    (tmp_path / "q.csv").write_text("query_id,user_id,input,reference\nq,ann,問,橋樑維修\n", encoding="utf-8")
+    data = {"source": "histories", "histories": str(tmp_path / "h.csv"), "queries": str(tmp_path / "q.csv")}
+    raw = {"data": data, "reward": REWARD, "split": {"min_fit": 0, "min_test": 1}, "policy": {"n": 2}}
+    (note,) = load_dataset(parse_config(raw, "r.toml")).notes
+    assert note.startswith("rougeL sees 0% of the letters of the references")
+    assert load_dataset(parse_config(raw | {"utility": {"metrics": ["rougeL_unicode"]}}, "r.toml")).notes == ()

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bestfor.encoders.reading import TokenCounts
 from bestfor.extras import require
 from bestfor.progress import Progress
 from bestfor.threads import one_thread
@@ -158,6 +159,28 @@ class Batched(ABC):
                 progress.advance()
         place = {text: row for row, text in enumerate(distinct)}
         return vectors if len(distinct) == len(texts) else vectors[[place[text] for text in texts]]
+
+    def reading(self, texts: Sequence[str]) -> TokenCounts:
+        """Count tokens that the vocabulary lacks, and texts that are longer than the model reads."""
+        tokenizer = self.tokenizer
+        if not texts or tokenizer is None:
+            return TokenCounts(0, 0, 0, 0, self.limit)
+        # with truncation off, a tokenizer warns of what is counted here
+        found = tokenizer(list(texts), add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
+        unknown = tokenizer.unk_token_id
+        room = self.limit - tokenizer.num_special_tokens_to_add()
+        return TokenCounts(
+            tokens=sum(len(ids) for ids in found),
+            unknown=sum(ids.count(unknown) for ids in found) if unknown is not None else 0,
+            texts=len(texts),
+            cut=sum(len(ids) > room for ids in found),
+            limit=self.limit,
+        )
+
+    @property
+    def tokenizer(self) -> Any:  # noqa: ANN401 - an optional library's class
+        """The model's tokenizer, None where there is none to count with."""
+        return None
 
     def _size_batches(self, tokens: int, device: str) -> None:
         """Choose batches of about so many tokens on a CPU, large ones elsewhere."""

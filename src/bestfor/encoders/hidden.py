@@ -73,6 +73,11 @@ class HiddenEncoder(Batched):
         self._size_batches(BATCH_TOKENS, self._torch.device(self._device).type)
         self._share_threads(self._model, self._torch.device(self._device).type, side_by_side=layer == -1)
 
+    @property
+    def tokenizer(self) -> Any:  # noqa: ANN401 - an optional library's class
+        """The checkpoint's tokenizer."""
+        return self._tokenizer
+
     def _tokens(self, texts: list[str]) -> tuple[dict[str, list[list[int]]], dict[str, int]]:
         from bestfor.lm.weights import check_tokens
 

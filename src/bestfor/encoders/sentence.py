@@ -88,6 +88,11 @@ class SentenceEncoder(Batched):
 
             lower(self._model[0])
 
+    @property
+    def tokenizer(self) -> Any:  # noqa: ANN401 - an optional library's class
+        """The model's tokenizer."""
+        return self._model.tokenizer
+
     def _tokens(self, texts: list[str]) -> tuple[dict[str, list[list[int]]], dict[str, int]]:
         from bestfor.lm.weights import check_tokens
 

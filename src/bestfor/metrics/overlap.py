@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from rapidfuzz.distance import LCSseq
 
@@ -24,7 +26,7 @@ class Overlap(AgainstReference):
 
     With m words in the reference, n in the text and c in common, precision p = c/n, recall r = c/m and the utility is
     2pr/(p+r), in [0, 1]. Words are lower-cased runs of letters a-z and digits, so texts in other scripts have no
-    overlap at all.
+    overlap at all (:class:`UnicodeOverlap` is for those).
 
     Args:
         name: one of ``names``.
@@ -44,21 +46,98 @@ class Overlap(AgainstReference):
         if stemmer:
             _stemming()
         self.name, self._stemmer = name, stemmer
+        self._order = self.names.index(name) + 1
 
     @property
     def signature(self) -> dict[str, str | int | float | bool]:
         """Name of the metric, if it stems, and the version of rouge-score whose values it gives."""
         return {"metric": self.name, "stemmer": self._stemmer, "rouge-score": DEFINITION}
 
+    def _words(self) -> Callable[[str], list[str]]:
+        return _stemming().tokenize if self._stemmer else words
+
     def _scores(self, query: Query, reference: str, texts: list[str]) -> list[float]:
-        split = _stemming().tokenize if self._stemmer else words
-        target, order = split(reference), self.names.index(self.name) + 1
-        if self.name == "rougeL":
+        split, order = self._words(), self._order
+        target = split(reference)
+        if order > 2:
             found = [split(text) for text in texts]
             shared = subsequences(target, found)
             return [_subsequence(target, tokens, length) for tokens, length in zip(found, shared, strict=True)]
         grams = Counter(_grams(target, order))
         return [_shared(grams, Counter(_grams(split(text), order))) for text in texts]
+
+
+class UnicodeOverlap(Overlap):
+    """The same measures on words of any script, and on characters of scripts that are written without spaces.
+
+    Letters are those of Unicode, in its form NFKC and lower case; a mark belongs to its letter. Every letter of Han,
+    kana, Thai, Lao, Khmer, Burmese or Tibetan is a word of its own.
+
+    Args:
+        name: one of ``names``.
+
+    Raises:
+        InputError: an unknown name.
+    """
+
+    names = ("rouge1_unicode", "rouge2_unicode", "rougeL_unicode")
+
+    def __init__(self, name: str = "rougeL_unicode") -> None:
+        super().__init__(name)
+
+    @property
+    def signature(self) -> dict[str, str | int | float | bool]:
+        """Name of the metric and what its words are."""
+        return {"metric": self.name, "words": "unicode", "version": 1}
+
+    def _words(self) -> Callable[[str], list[str]]:
+        return unicode_words
+
+
+SEEN = 0.8
+"""Least share of the letters of the references that ROUGE must see, so that nothing is said of it."""
+
+
+def script_notes(names: Sequence[str], references: Iterable[str]) -> tuple[str, ...]:
+    """Say where ROUGE is blind: it reads the letters a to z and digits, and takes all else for gaps between words.
+
+    Args:
+        names: the metrics that are measured.
+        references: the users' own texts.
+    """
+    blind = [name for name in names if name in Overlap.names]
+    if not blind:
+        return ()
+    seen = letters = 0
+    for text in references:
+        lower = text.lower()
+        seen += sum(len(word) for word in words(lower))
+        letters += sum(1 for letter in lower if letter.isalnum())
+    if not letters or seen >= SEEN * letters:
+        return ()
+    remedy = f"take {blind[0]}_unicode or chrf ([utility] metrics)"
+    return (
+        f"{' and '.join(blind)} sees {seen / letters:.0%} of the letters of the references, a to z alone: {remedy}",
+    )
+
+
+def unicode_words(text: str) -> list[str]:
+    """Split a text into lower-cased words of any script, letter by letter where a script has no spaces."""
+    return _unicode_word().findall(unicodedata.normalize("NFKC", text).lower())
+
+
+_SPACELESS = (
+    "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\U00020000-\U000323af"
+)
+"""Thai, Lao and Tibetan, Burmese, Khmer, kana and Han, by blocks of Unicode."""
+
+
+@functools.cache
+def _unicode_word() -> re.Pattern[str]:
+    marks = "".join(re.escape(chr(code)) for code in range(sys.maxunicode) if unicodedata.category(chr(code))[0] == "M")
+    letter = rf"(?=[^\W_])[{_SPACELESS}][{marks}]*"
+    return re.compile(rf"{letter}|(?:(?![{_SPACELESS}])[^\W_][{marks}]*)+")
 
 
 def words(text: str) -> list[str]:

@@ -20,6 +20,7 @@ from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Candidates, History
 from bestfor.data.labels import Labels
 from bestfor.encoders import Encoder, load_encoder
+from bestfor.encoders.reading import reading_notes
 from bestfor.errors import BestforError, InputError
 from bestfor.rewards.check import check_class, check_estimate
 from bestfor.rewards.features import Design, FeatureConfig, Space, check_signature, fit_space, restore_space
@@ -167,7 +168,9 @@ class RewardModel(ABC):
         self._users, self._codes, self._loaded_for, self._abstained = ordered.users, None, None, None
         if self.uses_features():
             config = FeatureConfig(**{name: getattr(self.config, name) for name in FeatureConfig.model_fields})
-            self._space = fit_space(config, ordered, self._load_encoder())
+            encoder = self._load_encoder()
+            self._space = fit_space(config, ordered, encoder)
+            self._fit_notes += reading_notes(encoder, (*ordered.texts, *ordered.inputs))
         self._fit(ordered, rng)
         if self.abstained:
             users = f"{len(self.abstained)} of {len(self._users)} users"

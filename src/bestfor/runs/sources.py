@@ -14,11 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bestfor.data.ratings import Ratings
+from bestfor.data.sources.benchmarks import TASKS
 from bestfor.data.sources.own import load_ratings
 from bestfor.data.sources.polis import load_polis
 from bestfor.data.split import Dataset, SplitConfig, split_ratings
 from bestfor.data.world import World, build
 from bestfor.errors import InputError
+from bestfor.metrics.overlap import script_notes
 from bestfor.runs.config import (
     Data,
     HistoriesTable,
@@ -87,7 +89,10 @@ def histories_dataset(config: RunConfig) -> Dataset:
     Raises:
         InputError: bad data (file, row and field are named), or nobody is eligible.
     """
-    return keep_eligible(dataset_of(config.data), config.split, config.policy)
+    data = keep_eligible(dataset_of(config.data), config.split, config.policy)
+    usual = TASKS[data.task].metric if data.task else "rougeL"
+    references = (one for one in data.queries["reference"].to_pylist() if one)
+    return replace(data, notes=(*data.notes, *script_notes(config.utility.metrics or (usual,), references)))
 
 
 def dataset_of(data: Data) -> Dataset:
