@@ -13,7 +13,7 @@ from bestfor.metrics.base import Query
 from bestfor.metrics.check import check_values
 from bestfor.metrics.embedding import EmbeddingSimilarity
 from bestfor.metrics.ngrams import Ngrams
-from bestfor.metrics.overlap import Overlap
+from bestfor.metrics.overlap import Overlap, UnicodeOverlap
 from bestfor.metrics.taste import Taste
 from bestfor.testing.metrics import MetricTests
 from bestfor.testing.rewards import LetterEncoder
@@ -39,7 +39,12 @@ class TestBleu(MetricTests):
 
 class TestChrf(MetricTests):
     metric = Ngrams
-    options = {"name": "chrf", "rouge1_unicode", "rouge2_unicode", "rougeL_unicode"}
+    options = {"name": "chrf"}
+
+
+class TestUnicodeRouge(MetricTests):
+    metric = UnicodeOverlap
+    options = {"name": "rougeL_unicode"}
 
 
 class TestExact(MetricTests):
@@ -81,7 +86,8 @@ class Asking(Shortness):
 def test_the_names_of_metrics():
     assert list(METRICS) == sorted(METRICS)
     assert set(METRICS) == {
-        *("rouge1", "rouge2", "rougeL", "meteor", "bleu", "chrf", "rouge1_unicode", "rouge2_unicode", "rougeL_unicode", "embedding", "exact", "absolute_error"),
+        *("rouge1", "rouge2", "rougeL", "meteor", "bleu", "chrf", "embedding", "exact", "absolute_error"),
+        *("rouge1_unicode", "rouge2_unicode", "rougeL_unicode"),
         *("judge", "taste"),
     }
 
