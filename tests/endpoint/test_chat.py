@@ -56,7 +56,7 @@ def test_nonsense_is_kept_with_its_words_and_without_the_key(talk, tmp_path, mon
     assert first.said.startswith("I heard ***...")
     assert len(first.said) == 300
     server.answer = lambda request: chat(None, finish="length")
-    assert ask(one, "more", reading=deaf).said == "nothing: length"
+    assert ask(one, "more", reading=deaf) == Answer(None, True, 10, 5, "", "thought_cut"), "no text is no answer"
     server.answer = lambda request: chat("my key is sk-very-secret")
     assert ask(one, "again").value == "my key is ***"
     assert "secret" not in cache.read_text()
@@ -123,7 +123,9 @@ def test_what_was_not_answered_is_not_kept(talk, tmp_path, fault):
     one, server = talk(lambda request: chat("hi"), tmp_path / "answers.jsonl")
     ask(one)
     server.answer = lambda request: fault
-    assert ask(one, "more") == Answer(refused=True)
+    failed = ask(one, "more")
+    assert (failed.value, failed.refused) == (None, True)
+    assert server.url in failed.said
     server.answer = lambda request: chat("at last")
     assert ask(one, "more").value == "at last"
 

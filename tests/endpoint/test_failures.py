@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bestfor.endpoint.failures import of_status, retry_after
+from bestfor.endpoint.failures import Said, of_status, retry_after, said_of
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -53,6 +53,8 @@ def test_headers_of_any_kind_are_borne(headers):
     ),
 )
 def test_bodies_of_any_kind_are_borne(status, body):
-    failure = of_status(status, {}, body, "words")
+    said = said_of(body)
+    failure = of_status(status, {}, Said("words", said.parameter, said.code))
     assert f"HTTP {status}: words" in failure.reason
+    assert all(isinstance(part, str) for part in (said.text, said.parameter, said.code))
     assert not (failure.again and failure.hopeless)

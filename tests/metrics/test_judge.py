@@ -124,7 +124,7 @@ def test_what_is_no_score_is_missing_and_never_made_up(judge, fault):
     made.measure(QUERY, ["first"])
     values = made.measure(QUERY, ["good", "bad", "fine", "bad"])
     np.testing.assert_array_equal(values, [3.0, np.nan, 3.0, np.nan])
-    nonsense = fault in ("nonsense", "out of the scale", "nothing")
+    nonsense = fault in ("nonsense", "out of the scale")
     assert (made.counts.nonsense, made.counts.refused) == ((1, 0) if nonsense else (0, 1))
     assert made.notes[0].startswith("m gave no score for 1 of 4 texts")
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from bestfor.endpoint.failures import BudgetSpentError
@@ -12,6 +13,7 @@ from bestfor.errors import InputError
 from bestfor.moved import renamed
 
 _MILLION = 1_000_000
+_SHOWN = 3
 
 __getattr__ = renamed(__name__, {"Ledger": "Account"})
 
@@ -69,6 +71,7 @@ class Usage:
         completion_tokens: tokens of the answers.
         estimated: answers that did not say their tokens: counted at their upper bound.
         cost: of all these tokens, None without prices.
+        why: why requests failed, and how many did; not among the plain values.
     """
 
     requests: int = 0
@@ -77,31 +80,45 @@ class Usage:
     completion_tokens: int = 0
     estimated: int = 0
     cost: float | None = None
+    why: tuple[tuple[str, int], ...] = field(default=(), compare=False, repr=False)
 
     def __add__(self, other: Usage) -> Usage:
         cost = None if self.cost is None and other.cost is None else (self.cost or 0.0) + (other.cost or 0.0)
-        counts = {one.name: getattr(self, one.name) + getattr(other, one.name) for one in fields(self)[:-1]}
-        return Usage(**counts, cost=cost)
+        counts = {name: getattr(self, name) + getattr(other, name) for name in _COUNTS}
+        return Usage(**counts, cost=cost, why=_grouped(Counter(dict(self.why)) + Counter(dict(other.why))))
 
     def __sub__(self, earlier: Usage) -> Usage:
         cost = None if self.cost is None else self.cost - (earlier.cost or 0.0)
-        counts = {one.name: getattr(self, one.name) - getattr(earlier, one.name) for one in fields(self)[:-1]}
-        return Usage(**counts, cost=cost)
+        counts = {name: getattr(self, name) - getattr(earlier, name) for name in _COUNTS}
+        return Usage(**counts, cost=cost, why=_grouped(Counter(dict(self.why)) - Counter(dict(earlier.why))))
 
     def __str__(self) -> str:
         said = [f"{self.requests} requests", f"{self.prompt_tokens} + {self.completion_tokens} tokens"]
-        said += [f"{self.failed} requests failed"] if self.failed else []
+        said += [f"{self.failed} requests failed{self._reasons()}"] if self.failed else []
         said += [f"{self.estimated} answers without a token count, taken at their bound"] if self.estimated else []
         return ", ".join(said + ([] if self.cost is None else [f"cost {self.cost:.4f}"]))
 
+    def _reasons(self) -> str:
+        """List the most frequent reasons why requests failed, with their counts."""
+        shown = [f"{count} x {reason}" for reason, count in self.why[:_SHOWN]]
+        rest = sum(count for _, count in self.why[_SHOWN:])
+        return f" ({'; '.join([*shown, *([f'{rest} x others'] if rest else [])])})" if shown else ""
+
     def to_dict(self) -> dict[str, int | float | None]:
         """Give plain values by name."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in (*_COUNTS, "cost")}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Usage:
         """Reverse :meth:`to_dict`; what is absent is 0, other keys are left alone."""
-        return cls(**{one.name: values[one.name] for one in fields(cls) if one.name in values})
+        return cls(**{name: values[name] for name in (*_COUNTS, "cost") if name in values})
+
+
+_COUNTS = tuple(one.name for one in fields(Usage) if one.name not in ("cost", "why"))
+
+
+def _grouped(counts: Counter[str]) -> tuple[tuple[str, int], ...]:
+    return tuple(counts.most_common())
 
 
 @dataclass(frozen=True)
@@ -159,13 +176,14 @@ class Account:
         else:
             self._take(bound)
 
-    async def settle(self, bound: Bound, used: Bound | None, *, answered: bool) -> None:
+    async def settle(self, bound: Bound, used: Bound | None, *, answered: bool, why: str = "") -> None:
         """Turn a reservation into what was used.
 
         Args:
             bound: what was reserved.
             used: what the server says, None where it does not.
             answered: whether there is an answer at all.
+            why: why there is none.
         """
         self._held.remove(bound)
         counted = used or (bound if answered else Bound(0, 0))
@@ -175,6 +193,7 @@ class Account:
             completion_tokens=counted.completion,
             estimated=int(answered and used is None),
             cost=self._budget.cost(counted.prompt, counted.completion) if self._budget.priced else None,
+            why=((why, 1),) if why and not answered else (),
         )
         if self._limited:
             async with self._changed:

@@ -12,15 +12,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
+from bestfor.endpoint.address import Address
 from bestfor.endpoint.budget import Usage
+from bestfor.endpoint.choices import Spent, read_choice
 from bestfor.endpoint.client import Endpoint, EndpointConfig, used_tokens
 from bestfor.endpoint.failures import EndpointError, RefusedError
+from bestfor.endpoint.refusals import SystemTurns, names
 from bestfor.errors import BestforError
 from bestfor.files import hash_json
 
 T = TypeVar("T")
 Message = dict[str, str]
 SPARED = (("logprobs", "top_logprobs"), ("seed",))
+_NOTHING = "nothing: "
+"""How lines of the store began that hold no answer, which were kept once; they are asked for again."""
 """Parameters without which a request is made again where the server refuses them: they change no answer's meaning."""
 _WORDS = 300
 _WAITING = 2
@@ -68,10 +73,11 @@ class Answer:
 
     Attributes:
         value: what the answer says, None where there is none or it is nonsense.
-        refused: whether there is none: it will be asked for again by a later call.
+        refused: whether there is none, or none with a text: it will be asked for again by a later call.
         prompt: tokens of the prompt as the server counted them, 0 where it did not say.
         completion: tokens of the answer, likewise.
-        said: how an answer begins that is nonsense, for people who want to know why.
+        said: how an answer begins that is nonsense, or why there is none, for people who want to know why.
+        state: of an answer without a text, a name of :mod:`bestfor.data.states`.
     """
 
     value: Any = None
@@ -79,6 +85,7 @@ class Answer:
     prompt: int = 0
     completion: int = 0
     said: str = ""
+    state: str = ""
 
 
 class Answers:
@@ -138,6 +145,7 @@ class Chat:
         self._earlier = Usage()
         self._pending: dict[str, asyncio.Future[Answer]] = {}
         self._dropped: set[str] = set()
+        self._turns = SystemTurns()
         self._limit = "max_tokens"
         self._over = ""
 
@@ -191,21 +199,22 @@ class Chat:
                 if error.hopeless:
                     self._over = str(error)
                     raise BestforError(f"{request.who}: {error}") from None
-                return Answer(refused=True)
+                return Answer(refused=True, said=str(error))
         used = used_tokens(said)
         tokens = (0, 0) if used is None else (used.prompt, used.completion)
-        choice = self._without_secrets(said["choices"][0])
-        value = reading.read(choice)
-        answer = Answer(value, False, *tokens, "" if value is not None else _beginning(choice))
+        choice = read_choice(said["choices"][0], Spent.of(said))
+        text = self._endpoint.scrub(choice.text)
+        if not text.strip():
+            return Answer(None, True, *tokens, self._endpoint.scrub(choice.said), choice.state)
+        value = reading.read(_with_text(said["choices"][0], text, choice.chain))
+        answer = Answer(value, False, *tokens, "" if value is not None else text[:_WORDS])
         self._answers.keep(request.name, answer)
         return answer
 
-    def _without_secrets(self, choice: Mapping[str, Any]) -> dict[str, Any]:
-        message = choice.get("message")
-        content = message.get("content") if isinstance(message, Mapping) else None
-        if not isinstance(message, Mapping) or not isinstance(content, str):
-            return dict(choice)
-        return {**choice, "message": {**message, "content": self._endpoint.scrub(content)}}
+    @property
+    def notes(self) -> list[str]:
+        """Notes on the server for a reader of the results."""
+        return self._turns.notes(Address.parse(self.server.base_url).shown)
 
     async def _post(self, body: Mapping[str, Any], most: int) -> dict[str, Any]:
         said = {
@@ -213,22 +222,25 @@ class Chat:
             for name, value in body.items()
             if name not in self._dropped
         }
+        said["messages"] = self._turns.adapt(body["messages"])
         try:
-            return await self._endpoint.post("/chat/completions", said, most=most)
-        except RefusedError as refusal:
-            if not self._learn(refusal, said):
+            answer = await self._endpoint.post("/chat/completions", said, most=most)
+            self._turns.answered(said["messages"])
+            return answer
+        except EndpointError as error:
+            learned = isinstance(error, RefusedError) and self._learn(error, said)
+            if not learned and not self._turns.learn(error, said["messages"]):
                 raise
         return await self._post(body, most)
 
     def _learn(self, refusal: RefusedError, said: Mapping[str, Any]) -> bool:
         """Change the parameters of later requests after a refusal; False where asking again makes no sense."""
-        words = f"{refusal.parameter} {refusal.reason}"
-        if "max_completion_tokens" in words and "max_tokens" in said:
+        if "max_tokens" in said and "max_completion_tokens" in f"{refusal.parameter} {refusal.reason}":
             self._limit = "max_completion_tokens"
             return True
-        for names in SPARED:
-            if names[0] in words and names[0] in said:
-                self._dropped |= set(names)
+        for group in SPARED:
+            if group[0] in said and names(refusal, group[0]):
+                self._dropped |= set(group)
                 return True
         return False
 
@@ -250,11 +262,23 @@ def quoted(tag: str, text: str, tags: Sequence[str] = ()) -> str:
     return f"<{tag}>\n{text}\n</{tag}>"
 
 
-def _beginning(choice: Mapping[str, Any]) -> str:
-    """Take the first words of a choice, or the reason why it has none."""
+def _with_text(choice: Mapping[str, Any], text: str, chain: bool) -> dict[str, Any]:
+    """Put a text into a choice; tokens of a chain of thought that was taken off it are taken off, too."""
     message = choice.get("message")
-    content = message.get("content") if isinstance(message, Mapping) else None
-    return content[:_WORDS] if isinstance(content, str) and content else f"nothing: {choice.get('finish_reason')}"
+    told: dict[str, Any] = {**choice, "message": {**(message if isinstance(message, Mapping) else {}), "content": text}}
+    held = choice.get("logprobs")
+    tokens = held.get("content") if isinstance(held, Mapping) else None
+    if not chain or not isinstance(tokens, list):
+        return told
+    kept: list[Any] = []
+    for token in reversed(tokens):
+        kept.insert(0, token)
+        written = "".join(str(one.get("token", "")) if isinstance(one, Mapping) else "" for one in kept)
+        if written.strip().startswith(text):
+            # A token may begin with the space that parts it from the chain.
+            told["message"]["content"] = written[: len(written) - len(written.lstrip())] + text
+            return {**told, "logprobs": {"content": kept}}
+    return {**told, "logprobs": None}
 
 
 def _read(path: Path) -> dict[str, Answer]:
@@ -267,6 +291,8 @@ def _read(path: Path) -> dict[str, Answer]:
             row = json.loads(line)
             prompt, completion = row["tokens"]
             said = str(row.get("said", ""))
+            if row["value"] is None and said.startswith(_NOTHING):
+                continue
             known[str(row["answer"])] = Answer(row["value"], False, int(prompt), int(completion), said)
         except (ValueError, KeyError, TypeError):
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,8 @@ from typing import Any, TypeVar
 from bestfor.endpoint._thread import LoopThread
 from bestfor.endpoint.address import OPENAI, Address, Secrets
 from bestfor.endpoint.budget import Account, Bound, Budget, Usage
-from bestfor.endpoint.failures import Failure, of_status
+from bestfor.endpoint.choices import FAILED, FILTERS, Spent, read_choice
+from bestfor.endpoint.failures import Failure, Said, of_status, said_of
 from bestfor.errors import InputError
 from bestfor.extras import require
 
@@ -25,6 +27,11 @@ _LOST = 3
 _WORDS = 300
 _TORN = "an answer that is no whole JSON object"
 _TURN = 32
+_TAG = re.compile(r"(?is)<(script|style)\b.*?</\1>|<[^>]*>")
+_LEAST = 0.01
+"""Least share of the time for one attempt that is worth beginning one."""
+_SHORT = 100
+_HINT = " (is 'base_url' the address up to /v1?)"
 _ACCOUNT = ("OpenAI-Organization", "OpenAI-Project")
 
 
@@ -38,7 +45,8 @@ class EndpointConfig:
             no key for any other.
         concurrency: requests under way at once.
         timeout: seconds for one attempt, to the last byte of the answer.
-        patience: seconds for one request with all its attempts and the waits between them.
+        patience: seconds for one request with all its attempts and the waits between them; not while it waits for one
+            of the ``concurrency`` others to end.
         retries: attempts after the first, on 408, 409, 425, 429, 5xx, timeouts, dropped connections and torn answers.
         backoff: seconds before the first retry; doubled for each further one up to 30 s, and shortened by chance by up
             to a half. ``Retry-After`` goes before it, and holds back every other request too.
@@ -148,19 +156,25 @@ class Endpoint:
         text = json.dumps(body.get("messages", body.get("prompt", "")), ensure_ascii=False)
         bound = Bound(len(text.encode(errors="replace")) + _TURN, most)
         clock = asyncio.get_running_loop().time
-        attempt, deadline = 0, None
+        attempt, own = 0, 0.0
+        least = _LEAST * min(self.config.timeout, self.config.patience)
         while True:
             async with self._slots:
-                deadline = deadline or clock() + self.config.patience
-                answer = await self._hold(deadline)
+                # Patience counts the request's own time: others may hold the slots, and the budget, for long.
+                began = clock()
+                answer = await self._hold(began + self.config.patience - own)
+                own += clock() - began
                 if answer is None:
                     await self._account.reserve(bound)
-                    answer = await self._counted(path, body, bound, deadline - clock())
+                    began = clock()
+                    answer = await self._counted(path, body, bound, max(least, self.config.patience - own))
+                    own += clock() - began
             if isinstance(answer, dict):
                 return answer
             wait = self._wait(answer, attempt)
             attempt += 1
-            if not answer.again or attempt > self.config.retries or clock() + wait > deadline:
+            own += wait
+            if not answer.again or attempt > self.config.retries or own + least > self.config.patience:
                 break
             await asyncio.sleep(wait)
         raise self._final(answer).error(self.address.shown, attempt)
@@ -192,13 +206,16 @@ class Endpoint:
         return failure
 
     async def _counted(self, path: str, body: Mapping[str, Any], bound: Bound, left: float) -> dict[str, Any] | Failure:
-        used, answered = None, False
+        used, answered, why = None, False, "cancelled"
         try:
-            answer = await self._attempt(path, body, max(0.001, min(self.config.timeout, left)))
+            answer = await self._attempt(path, body, min(self.config.timeout, left))
             answered = isinstance(answer, dict)
-            used = used_tokens(answer) if isinstance(answer, dict) else None
+            if isinstance(answer, dict):
+                used = used_tokens(answer)
+            else:
+                why, used = answer.reason[:_SHORT], None if answer.tokens is None else Bound(*answer.tokens)
         finally:
-            await self._account.settle(bound, used, answered=answered)
+            await self._account.settle(bound, used, answered=answered, why=why)
         if answered:
             self._answered, self._lost = True, 0
         return answer
@@ -211,9 +228,9 @@ class Endpoint:
                 answer = await self._client.post(path, cast_to=object, body=body, options={"timeout": timeout})
         except openai.APIStatusError as error:
             headers = {name.lower(): value for name, value in error.response.headers.items()}
-            return self._failure(error.status_code, headers, error.body, error.response.text)
+            return self._failure(error.status_code, headers, error.body or error.response.text)
         except (TimeoutError, openai.APITimeoutError):
-            return Failure(f"no answer within {timeout:.3g} s")
+            return Failure(f"no answer within {timeout:.3g} s (more 'timeout', or less 'concurrency', gives it longer)")
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
             return Failure(f"no connection, or one that broke ({type(cause).__name__})")
@@ -226,25 +243,39 @@ class Endpoint:
     def _checked(self, answer: object) -> dict[str, Any] | Failure:
         """Check an answer: half a JSON comes as text, and some servers send errors as answers."""
         if not isinstance(answer, dict):
-            return Failure(_TORN)
+            return Failure(_no_object(answer))
+        used = used_tokens(answer)
+        tokens = None if used is None else (used.prompt, used.completion)
         if answer.get("error"):
-            error = answer["error"]
-            code = error.get("code") if isinstance(error, dict) else None
-            status = code if isinstance(code, int) and 400 <= code < 600 else 500
-            return self._failure(status, {}, answer, "")
+            return replace(self._error_within(answer), tokens=tokens)
         choices = answer.get("choices")
+        if not choices and (answer.get("promptFeedback") or (used is not None and used.prompt > 0)):
+            reason = "an answer without choices: the server refuses or filters this prompt"
+            return Failure(reason, 200, again=False, tokens=tokens)
         if not isinstance(choices, list) or not choices or not all(isinstance(one, dict) for one in choices):
-            return Failure("an answer without choices")
+            return Failure("an answer without choices", tokens=tokens)
+        spent = Spent.of(answer)
+        each = [read_choice(one, spent) for one in choices]
+        if all(one.state == FAILED for one in each):
+            return Failure(f"an answer that failed: {self.scrub(each[0].said)}", tokens=tokens)
         return answer
 
-    def _failure(self, status: int, headers: Mapping[str, str], body: object, text: str) -> Failure:
+    def _error_within(self, answer: Mapping[str, Any]) -> Failure:
+        """Describe an error that came as an answer, by the status that it names itself."""
+        error = answer["error"]
+        code = error.get("code") if isinstance(error, dict) else None
+        named = str(code).lower()
+        status = int(named) if named.isdecimal() else 400 if named in FILTERS else 500
+        failure = self._failure(status if 400 <= status < 600 else 500, {}, answer)
+        reason = failure.reason if code is not None else f"HTTP 200 with an error: {said_of(answer).text}"
+        hint = _HINT if "endpoint" in reason.lower() else ""
+        return replace(failure, reason=self.scrub(reason)[:_WORDS] + hint)
+
+    def _failure(self, status: int, headers: Mapping[str, str], body: object) -> Failure:
         """Describe an HTTP error by the server's own words, in one short line and without secrets."""
-        said: object = body.get("error", body) if isinstance(body, dict) else body
-        if isinstance(said, dict):
-            said = said.get("message") or said.get("detail") or json.dumps(said, ensure_ascii=False)
-        line = self.scrub(" ".join(str(said or text).split()))[:_WORDS]
-        failure = of_status(status, headers, body, line)
-        return replace(failure, parameter=self.scrub(failure.parameter))
+        said = said_of(body)
+        line = self.scrub(" ".join(said.text.split()))[:_WORDS]
+        return of_status(status, headers, Said(line, self.scrub(said.parameter), said.code))
 
     @cached_property
     def _thread(self) -> LoopThread:
@@ -266,6 +297,17 @@ class Endpoint:
         )
         self._thread.last.append(client.close)
         return client
+
+
+def _no_object(answer: object) -> str:
+    """Describe an answer that is no JSON object: a web page, a stream, or half of something."""
+    text = answer.lstrip() if isinstance(answer, str) else ""
+    if text.startswith("<"):
+        words = " ".join(_TAG.sub(" ", text).split())[:60]
+        return f"a web page instead of JSON ('{words}'): is 'base_url' the address up to /v1, and is the key right?"
+    if re.match(r"(data|event|id):|: ", text):
+        return "a stream, which was not asked for: extra_body = { stream = false } may switch it off"
+    return _TORN
 
 
 def used_tokens(answer: Mapping[str, Any]) -> Bound | None:

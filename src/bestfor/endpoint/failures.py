@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +14,12 @@ from bestfor.errors import BestforError
 
 _RETRIED = frozenset({408, 409, 425, 429})
 _HOPELESS = frozenset({401, 402, 403, 404, 405})
+_WORDINGS = ("error", "message", "detail", "details", "msg", "errors", "error_description")
+_HINTS = {
+    401: " (is the right key in the environment variable that 'key_env' names?)",
+    404: " (is 'base_url' the address up to /v1, and is 'model' the name that the server knows?)",
+    405: " (is 'base_url' the address up to /v1?)",
+}
 _SPENT = ("insufficient_quota", "billing_hard_limit_reached")
 
 
@@ -36,9 +44,14 @@ class RefusedError(EndpointError):
         reason: the server's own words, without secrets.
     """
 
-    def __init__(self, message: str, *, status: int, parameter: str, reason: str) -> None:
-        super().__init__(message, status=status)
+    def __init__(self, message: str, *, status: int, parameter: str, reason: str, hopeless: bool = False) -> None:
+        super().__init__(message, status=status, hopeless=hopeless)
         self.parameter, self.reason = parameter, reason
+
+    @property
+    def lasting(self) -> bool:
+        """True where this request will be refused whenever it is made, and others need not be."""
+        return not self.hopeless and self.status not in _HOPELESS - {403}
 
 
 class BudgetSpentError(EndpointError):
@@ -64,6 +77,7 @@ class Failure:
         again: whether to try again.
         after: seconds that the server asks to wait, None where it does not say.
         hopeless: whether other requests will fare no better.
+        tokens: of the prompt and of the answer, where the server states them though it failed.
     """
 
     reason: str
@@ -72,6 +86,7 @@ class Failure:
     again: bool = True
     after: float | None = None
     hopeless: bool = False
+    tokens: tuple[int, int] | None = None
 
     def error(self, shown: str, attempts: int) -> EndpointError:
         """Build the error of the failure.
@@ -82,30 +97,69 @@ class Failure:
         """
         tried = f" ({attempts} attempts)" if attempts > 1 else ""
         message = f"endpoint {shown}: {self.reason}{tried}"
-        if self.again or self.hopeless or not self.status:
+        if self.again or not self.status or (self.hopeless and self.status != 403):
             return EndpointError(message, hopeless=self.hopeless, status=self.status)
-        return RefusedError(message, status=self.status, parameter=self.parameter, reason=self.reason)
+        named = {"parameter": self.parameter, "reason": self.reason}
+        return RefusedError(message, status=self.status, hopeless=self.hopeless, **named)
 
 
-def of_status(status: int, headers: Mapping[str, str], body: object, text: str) -> Failure:
+@dataclass(frozen=True)
+class Said:
+    """What a server says of an error, whatever form it has.
+
+    Attributes:
+        text: its words.
+        parameter: the parameter that it names.
+        code: its own name of the error.
+    """
+
+    text: str = ""
+    parameter: str = ""
+    code: str = ""
+
+
+def said_of(body: object, depth: int = 8) -> Said:
+    """Unwrap what a server says of an error: texts, objects, lists of them, JSON within a text.
+
+    ``{"error": {"message": ...}}``, ``{"detail": [{"loc": ["body", "n"], "msg": ...}]}`` and ``[{"error": ...}]`` were
+    met, and one within the other.
+
+    Args:
+        body: as JSON, or text.
+        depth: how far it is unwrapped.
+    """
+    if isinstance(body, str) and body.lstrip()[:1] in ("{", "[") and depth:
+        with contextlib.suppress(ValueError, RecursionError):
+            return said_of(json.loads(body), depth - 1)
+    if isinstance(body, list) and depth:
+        each = [one for one in (said_of(inner, depth - 1) for inner in body) if one.text]
+        first = each[0] if each else Said()
+        return Said("; ".join(one.text for one in each), first.parameter, first.code)
+    if not isinstance(body, Mapping) or not depth:
+        return Said("" if body is None else str(body))
+    place = body.get("loc")
+    at = ".".join(str(part) for part in place if part != "body") if isinstance(place, list) else ""
+    inner = said_of(next((body[name] for name in _WORDINGS if body.get(name)), None), depth - 1)
+    text = inner.text or json.dumps(dict(body), ensure_ascii=False, default=str)
+    parameter = str(body.get("param") or at or inner.parameter)
+    code = inner.code or str(body.get("code") or body.get("type") or "")
+    return Said(f"{at}: {text}" if at else text, parameter, code)
+
+
+def of_status(status: int, headers: Mapping[str, str], said: Said) -> Failure:
     """Classify an HTTP error.
 
     Args:
         status: the HTTP status.
         headers: of the answer, names in lower case.
-        body: its JSON, or what there is.
-        text: the server's words, without secrets.
+        said: the server's words, without secrets.
     """
-    inner = body.get("error", body) if isinstance(body, Mapping) else {}
-    said = inner if isinstance(inner, Mapping) else {}
-    code = str(said.get("code") or said.get("type") or "")
-    hopeless = status in _HOPELESS or code in _SPENT
+    hopeless = status in _HOPELESS or said.code in _SPENT
     again = not hopeless and (status in _RETRIED or status >= 500)
     if headers.get("x-should-retry") == "false":
         again = False
-    hint = " (is the right key in the environment variable that 'key_env' names?)" if status == 401 else ""
-    reason = f"HTTP {status}{': ' + text if text else ''}{hint}"
-    return Failure(reason, status, str(said.get("param") or ""), again, retry_after(headers), hopeless)
+    reason = f"HTTP {status}{': ' + said.text if said.text else ''}{_HINTS.get(status, '')}"
+    return Failure(reason, status, said.parameter, again, retry_after(headers), hopeless)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -34,8 +34,8 @@ class Sampled:
         tokens: how many tokens were sampled, the end token included.
         logprob: the sum of their log-probabilities in nats under the model itself (temperature 1, nothing cut off),
             None where the policy does not know it.
-        finish_reason: ``stop`` where the policy ended the text, ``length`` where the limit did; tables and endpoints
-            may say more.
+        finish_reason: ``stop`` where the policy ended the text, ``length`` where the limit did; a state of
+            :mod:`bestfor.data.states` where there is no text; tables and endpoints may say more.
     """
 
     text: str
@@ -137,8 +137,17 @@ class UnfinishedError(BestforError):
         written: for each prompt what is there, by the candidate's index.
         reason: why the rest is not.
         hopeless: whether other prompts will fare no better for now.
+        refused: why, for the queries whose prompts will be refused whenever they are asked, by id.
     """
 
-    def __init__(self, written: Sequence[Mapping[int, Sampled]], reason: str, *, hopeless: bool) -> None:
+    def __init__(
+        self,
+        written: Sequence[Mapping[int, Sampled]],
+        reason: str,
+        *,
+        hopeless: bool,
+        refused: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(reason)
         self.written, self.reason, self.hopeless = written, reason, hopeless
+        self.refused = dict(refused or {})

@@ -85,8 +85,9 @@ def test_a_greedy_server_is_noticed(policy):
 
 def test_thinking_aloud_is_noticed(policy):
     made, _ = policy(lambda request: chat("<think>hm</think> a", "b"))
-    made.sample(prompts("a"), 2, seed=0)
-    assert "1 candidates of m begin with <think>" in made.notes[0]
+    [written] = made.sample(prompts("a"), 2, seed=0)
+    assert [one.text for one in written] == ["a", "b"]
+    assert "1 candidates of m came after a chain of thought" in made.notes[0]
 
 
 def test_prompts_that_come_back_are_noticed(policy):

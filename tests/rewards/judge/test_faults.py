@@ -67,7 +67,7 @@ def test_what_is_no_score_is_missing_and_never_made_up(judge, fault):
     assert set(mean[~wrong]) == {3.0}
     assert f"{wrong.sum()} of {len(examples)} candidates have no reward from m" in estimate.notes
     [said] = [note for note in estimate.notes if "gave nothing" in note]
-    refused = 0 if fault in ("nonsense", "out of the scale", "two numbers", "nothing") else wrong.sum()
+    refused = 0 if fault in ("nonsense", "out of the scale", "two numbers") else wrong.sum()
     assert f"({refused} without an answer, {wrong.sum() - refused} with one that is no score)" in said
 
 

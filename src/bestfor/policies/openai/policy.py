@@ -229,7 +229,10 @@ class OpenAIPolicy:
         if failures:
             query, worst = max(failures, key=lambda failure: failure[1].hopeless)
             reason = str(worst) if worst.hopeless else f"query '{query}': {worst}"
-            raise UnfinishedError(written, reason, hopeless=worst.hopeless)
+            refused = {
+                query: error.reason for query, error in failures if isinstance(error, RefusedError) and error.lasting
+            }
+            raise UnfinishedError(written, reason, hopeless=worst.hopeless, refused=refused)
         return [[got[index] for index in range(n)] for got in written]
 
     async def _all(
@@ -276,16 +279,27 @@ class OpenAIPolicy:
         except EndpointError as error:
             if error.status == 404 and body["model"] != self.model:
                 traits.without_model.add(prompt.user_id)
-            elif not isinstance(error, RefusedError) or not traits.learn(error, body):
+                return
+            learned = isinstance(error, RefusedError) and traits.learn(error, body)
+            if not learned and not traits.turns.learn(error, body.get("messages", ())):
                 raise
             return
-        choices = read(answer, self.stop, self.endpoint.scrub)[: len(group)]
-        traits.note_choices(len(group), choices, "logprobs" in body)
-        got.update(zip(group, choices, strict=False))
+        traits.turns.answered(body.get("messages", ()))
+        replies = read(answer, self.stop, self.endpoint.scrub)[: len(group)]
+        traits.note_choices(len(group), [reply.sampled for reply in replies], "logprobs" in body)
+        came = zip(group, replies, strict=False)
+        got.update({index: reply.sampled for index, reply in came if reply.sampled is not None})
+        for reply in replies:
+            self._oddities.thinking += reply.choice.chain and reply.sampled is not None and bool(reply.sampled.text)
+            self._oddities.failed.update([self.endpoint.scrub(reply.choice.said)[:60]] if reply.sampled is None else [])
 
     def _body(self, prompt: Prompt, n: int, seed: int) -> dict[str, Any]:
         chat = self.api == "chat"
-        request = {"messages": list(prompt.messages)} if chat else {"prompt": completion_prompt(prompt.messages)}
+        request = (
+            {"messages": self._traits.turns.adapt(prompt.messages)}
+            if chat
+            else {"prompt": completion_prompt(prompt.messages)}
+        )
         fields: dict[str, Any] = {
             "temperature": self.temperature,
             "top_p": self.top_p,

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bestfor.endpoint import EndpointError, RefusedError
+from bestfor.data.states import EMPTY, has_text
+from bestfor.endpoint import RefusedError
+from bestfor.endpoint.choices import CUT, FAILED, TEXT, Choice, Spent, read_choice
+from bestfor.endpoint.refusals import SystemTurns, fewer_choices, names
 from bestfor.lm.chat import Message, contents
 from bestfor.policies.base import Sampled
 
 _SPARED = ("logprobs", "seed", "top_p", "stop")
 _LONG = 24
-_LIMIT = re.compile(r"(?:<=|at most|up to|no more than|maximum(?: of)?)\s*['\"`]?(\d+)")
-_MANY = re.compile(r"""['"`]n['"`]|\bn\b\s*(?:must|should|is|=|>|<|parameter|value)|multiple (?:choices|completions)""")
 
 
 @dataclass
@@ -28,6 +29,7 @@ class ServerTraits:
         limit: how it calls the longest answer.
         silent: whether log-probabilities were asked for and not given.
         without_model: users for whom it has no model of their own.
+        turns: whether it takes system turns.
     """
 
     most: int | None = None
@@ -35,6 +37,7 @@ class ServerTraits:
     limit: str = "max_tokens"
     silent: bool = False
     without_model: set[str] = field(default_factory=set)
+    turns: SystemTurns = field(default_factory=SystemTurns)
 
     def size(self, owed: int) -> int:
         """Number of choices to ask for in one request."""
@@ -58,27 +61,23 @@ class ServerTraits:
         Returns:
             Whether the request makes sense again, adapted anew.
         """
-        words = f"{refusal.parameter} {refusal.reason}"
-        if "max_completion_tokens" in words and "max_tokens" in body:
+        if "max_tokens" in body and "max_completion_tokens" in f"{refusal.parameter} {refusal.reason}":
             self.limit = "max_completion_tokens"
             return True
         for name in _SPARED:
-            if name in body and re.search(rf"\b{name}\b", words) and not (name == "top_p" and body[name] < 1):
+            if name in body and names(refusal, name) and not (name == "top_p" and body[name] < 1):
                 self.dropped.add(name)
                 return True
-        wanted = int(body.get("n", 1))
-        if wanted > 1 and (refusal.parameter == "n" or _MANY.search(refusal.reason)):
-            named = [int(limit) for limit in _LIMIT.findall(refusal.reason)]
-            fewer = min(named) if named and 1 <= min(named) < wanted else wanted // 2
-            self.most = min(self.most or wanted, fewer)
-            return True
-        return False
+        fewer = fewer_choices(refusal, int(body.get("n", 1)))
+        if fewer is not None:
+            self.most = min(self.most or fewer, fewer)
+        return fewer is not None
 
-    def note_choices(self, wanted: int, choices: Sequence[Sampled], logprobs: bool) -> None:
-        """Note the choices that came for those that were wanted."""
+    def note_choices(self, wanted: int, choices: Sequence[Sampled | None], logprobs: bool) -> None:
+        """Note the choices that came for those that were wanted; None stands for one that failed."""
         if len(choices) < wanted:
             self.most = min(self.most or wanted, len(choices))
-        self.silent |= logprobs and any(one.logprob is None for one in choices)
+        self.silent |= logprobs and any(one is not None and one.text and one.logprob is None for one in choices)
 
     def notes(self, model: str) -> list[str]:
         """Notes for a reader of the results."""
@@ -96,7 +95,7 @@ class ServerTraits:
                 f"{len(self.without_model)} users have no adapter on the server of {model}: "
                 "the model itself wrote for them"
             )
-        return said
+        return said + self.turns.notes(model)
 
 
 @dataclass
@@ -106,20 +105,22 @@ class OddityCounts:
     Attributes:
         queries: queries with at least two candidates.
         same: those whose candidates are all the same text.
-        thinking: candidates that begin with a chain of thought.
+        thinking: candidates whose chain of thought was taken off.
         repeating: candidates that hold the whole of a long prompt's last turn.
+        failed: why choices failed that were asked for again.
     """
 
     queries: int = 0
     same: int = 0
     thinking: int = 0
     repeating: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
 
     def count(self, candidates: Sequence[Sampled], turn: str) -> None:
         """Count one query's candidates; ``turn`` is the last of its prompt."""
-        self.queries += len(candidates) > 1
-        self.same += len(candidates) > 1 and len({one.text for one in candidates}) == 1
-        self.thinking += sum(one.text.startswith("<think>") for one in candidates)
+        texts = [one.text for one in candidates if has_text(one.finish_reason, one.text)]
+        self.queries += len(texts) > 1
+        self.same += len(texts) > 1 and len(set(texts)) == 1
         self.repeating += sum(len(turn) >= _LONG and turn in one.text for one in candidates)
 
     def notes(self, model: str) -> list[str]:
@@ -137,8 +138,12 @@ class OddityCounts:
             )
         if self.thinking:
             said.append(
-                f"{self.thinking} candidates of {model} begin with <think>: thinking can be switched off in extra_body"
+                f"{self.thinking} candidates of {model} came after a chain of thought, which was taken off: it uses up "
+                "max_new_tokens, and thinking can be switched off in extra_body"
             )
+        if self.failed:
+            causes = "; ".join(f"{n} x {cause}" for cause, n in self.failed.most_common(3))
+            said.append(f"{self.failed.total()} choices of {model} failed and were asked for again ({causes})")
         return said
 
 
@@ -147,7 +152,20 @@ def completion_prompt(messages: Sequence[Message]) -> str:
     return contents(messages) + "\n\n"
 
 
-def read(answer: Mapping[str, Any], stop: Sequence[str], scrub: Callable[[str], str]) -> list[Sampled]:
+@dataclass(frozen=True)
+class Reply:
+    """Choice of an answer, read.
+
+    Attributes:
+        sampled: the candidate; None where the choice failed.
+        choice: what was read.
+    """
+
+    sampled: Sampled | None
+    choice: Choice
+
+
+def read(answer: Mapping[str, Any], stop: Sequence[str], scrub: Callable[[str], str]) -> list[Reply]:
     """Read the candidates of an answer, from either kind of endpoint.
 
     Args:
@@ -156,23 +174,31 @@ def read(answer: Mapping[str, Any], stop: Sequence[str], scrub: Callable[[str], 
         scrub: takes secrets out of a text.
 
     Returns:
-        One candidate for each choice. Where choices do not say how many tokens they have, the answer's total is shared
-        out by the lengths of the texts.
-
-    Raises:
-        EndpointError: a choice holds no text.
+        One reply for each choice. Where choices do not say how many tokens they have, the answer's total is shared
+        out by the lengths of the texts. A candidate without a text has its state as ``finish_reason``; the probability
+        of one after a chain of thought is not known.
     """
-    choices = answer["choices"]
-    texts = [scrub(_text(choice)).strip() for choice in choices]
+    spent = Spent.of(answer)
+    raw = answer["choices"]
+    read_ones = [read_choice(one, spent) for one in raw]
+    texts = [scrub(one.text).strip() for one in read_ones]
     shares = _shares(answer, texts)
-    found: list[Sampled] = []
-    for choice, text, share in zip(choices, texts, shares, strict=True):
+    found: list[Reply] = []
+    for whole, choice, text, share in zip(raw, read_ones, texts, shares, strict=True):
         cut = text[: min((text.find(mark) for mark in stop if mark in text), default=len(text))]
-        reason = "stop" if len(cut) < len(text) else str(choice.get("finish_reason") or "unknown")
-        logprobs = token_logprobs(choice)
+        logprobs = token_logprobs(whole)
         tokens = share if logprobs is None else len(logprobs)
-        found.append(Sampled(cut.strip(), tokens, None if logprobs is None else math.fsum(logprobs), reason))
+        logprob = None if logprobs is None or choice.chain else math.fsum(logprobs)
+        reason = "stop" if len(cut) < len(text) else _reason(whole, choice)
+        one = Sampled(cut.strip(), tokens, logprob, reason if cut.strip() or not text else EMPTY)
+        found.append(Reply(None if choice.state == FAILED else one, choice))
     return found
+
+
+def _reason(whole: Mapping[str, Any], choice: Choice) -> str:
+    if choice.state == CUT:
+        return "length"
+    return str(whole.get("finish_reason") or "unknown") if choice.state == TEXT else choice.state
 
 
 def token_logprobs(choice: Mapping[str, Any]) -> list[float] | None:
@@ -187,18 +213,6 @@ def token_logprobs(choice: Mapping[str, Any]) -> list[float] | None:
         values = [value for value in legacy if value is not None] if isinstance(legacy, list) else []
     numbers = [float(value) for value in values if isinstance(value, int | float) and math.isfinite(value)]
     return numbers if numbers and len(numbers) == len(values) else None
-
-
-def _text(choice: Mapping[str, Any]) -> str:
-    message = choice.get("message")
-    if isinstance(message, Mapping):
-        content = message.get("content")
-        if isinstance(content, list):
-            return "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
-        return "" if content is None else str(content)
-    if not isinstance(choice.get("text"), str):
-        raise EndpointError("a choice with neither a message nor a text")
-    return choice["text"]
 
 
 def _shares(answer: Mapping[str, Any], texts: Sequence[str]) -> list[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +21,7 @@ from bestfor.data.candidates import Candidates
 from bestfor.data.chunks import chunks_of
 from bestfor.endpoint import Budget, Chat
 from bestfor.endpoint.chat import Answer, Message, Reading, Request
+from bestfor.metrics.judge import count_missing, why_missing
 from bestfor.metrics.score_tokens import score_reading
 from bestfor.progress import Progress
 from bestfor.rewards.judge.personas import Profile
@@ -163,6 +165,8 @@ class AnswerCounts:
         mass: the sum of missing mass over the answers that are expectations.
         prompt: tokens of the prompts of the answers, whenever they were paid for.
         completion: tokens of the answers, likewise.
+        causes: why there was no answer, or none with a text, with counts.
+        said: how nonsense begins, with counts.
     """
 
     questions: int = 0
@@ -172,6 +176,8 @@ class AnswerCounts:
     mass: float = 0.0
     prompt: int = 0
     completion: int = 0
+    causes: Counter[str] = field(default_factory=Counter, compare=False)
+    said: Counter[str] = field(default_factory=Counter, compare=False)
 
     def count(self, answer: Answer) -> None:
         """Add an answer."""
@@ -180,6 +186,8 @@ class AnswerCounts:
         self.nonsense += answer.value is None and not answer.refused
         self.prompt += answer.prompt
         self.completion += answer.completion
+        if answer.value is None:
+            count_missing(answer, self.causes, self.said)
 
     def count_score(self, answer: Answer) -> None:
         """Add an answer that is to be a score."""
@@ -207,6 +215,7 @@ class AnswerCounts:
             what = f"{self.refused} without an answer, {self.nonsense} with one that is no score"
             said.append(
                 f"{self.refused + self.nonsense} of {self.questions} questions to {model} gave nothing ({what})"
+                + why_missing(self.causes, self.said)
             )
         if self.read and wanted:
             said.append(f"{self.read} answers of {model} are the number it wrote: it gave no probabilities")
