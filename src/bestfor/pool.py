@@ -14,13 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bestfor.data.schema import CANDIDATES, write
+from bestfor.data.states import NO_CANDIDATES, with_text
 from bestfor.errors import InputError
 from bestfor.files import hash_json, hash_parts, link_first, sweep, write_text
 
 PLAN = "plan.json"
+NOTES = "notes.json"
 SOME = "-some"
 """Suffix of the key of a part that holds the finished rows of an unfinished one."""
 _KEY = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]*")
@@ -104,6 +107,20 @@ class CandidatePool:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(str(path), "an unreadable plan", "one written by generate: run it again") from error
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes on the pool's candidates for a reader of the results, as :meth:`note` left them."""
+        try:
+            held = json.loads((self.folder / NOTES).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return ()
+        return tuple(map(str, held)) if isinstance(held, list) else ()
+
+    def note(self, notes: Sequence[str]) -> None:
+        """Write down what a reader of the results should know, in the place of earlier notes."""
+        if notes or (self.folder / NOTES).is_file():
+            write_text(self.folder / NOTES, json.dumps(list(notes), indent=1, ensure_ascii=False) + "\n", sync=False)
+
     def path(self, key: str) -> Path:
         """Give the path of a part.
 
@@ -156,6 +173,20 @@ class CandidatePool:
         """Remove a part, if it is there."""
         self.path(key).unlink(missing_ok=True)
 
+    def columns(self, key: str, names: Sequence[str]) -> pa.Table:
+        """Read columns of a part that is known to be sound."""
+        return pq.read_table(self.path(key), columns=list(names))
+
+    def reopen(self, keys: Sequence[str]) -> None:
+        """Make whole parts with refused queries unfinished again, so that these are asked once more."""
+        for key in keys:
+            table = self.read(key)
+            if table is None or not len(_refused_rows(table)):
+                continue
+            there = pc.not_equal(table["finish_reason"], NO_CANDIDATES)  # pyright: ignore[reportAttributeAccessIssue]
+            self.append(table.filter(there), key=key + SOME, replace=True)
+            self.discard(key)
+
     def missing(self, keys: Sequence[str] | None = None) -> list[str]:
         """List keys, of the given or the planned ones, whose part is absent, torn or edited."""
         return [key for key in (self.planned if keys is None else keys) if self._problem(self.path(key)) is not None]
@@ -166,7 +197,7 @@ class CandidatePool:
         return [Problem(part, reason) for part, reason in found if reason is not None]
 
     def scan(self, *, partial: bool = False) -> pa.Table:
-        """Read all candidates, sorted by (query_id, candidate).
+        """Read all candidates that have a text, sorted by (query_id, candidate).
 
         Args:
             partial: take what is there of an unfinished pool.
@@ -192,7 +223,7 @@ class CandidatePool:
         if not tables:
             raise InputError(str(self.folder), "no candidates", "at least one part")
         rows = pa.concat_tables(tables).sort_by([("query_id", "ascending"), ("candidate", "ascending")])
-        return _distinct(rows, self.folder)
+        return with_text(_distinct(rows, self.folder))
 
     @property
     def digest(self) -> str:
@@ -242,6 +273,10 @@ def _read(path: Path) -> tuple[pa.Table | None, str | None]:
     if metadata.get(b"bestfor.content") != content_hash(table).encode():
         return None, "rows that were edited"
     return table.replace_schema_metadata(None), None
+
+
+def _refused_rows(table: pa.Table) -> pa.Table:
+    return table.filter(pc.equal(table["finish_reason"], NO_CANDIDATES))  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _key(path: Path) -> str:

@@ -155,7 +155,7 @@ def test_what_a_judge_cannot_judge_is_left_out_and_counted(scripted, monkeypatch
     asked = config(policy, scripted(moody))
     asked = asked.model_copy(update={"diagnosis": DiagnosisTable(n=(1, 2))})
     if silent == "fit":
-        with pytest.raises(InputError, match="no labelled candidates to fit on"):
+        with pytest.raises(BestforError, match=r"a value for none of 32 candidates: .*the judge said 'no idea'"):
             run(asked, tmp_path)
         return
     told = []

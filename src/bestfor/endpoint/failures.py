@@ -105,7 +105,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Said:
-    """What a server says of an error, whatever form it has.
+    """Words of a server about an error, whatever form they have.
 
     Attributes:
         text: its words.

@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from jinja2 import TemplateError
+
+from bestfor.data.turns import instructs, without_system
+from bestfor.errors import InputError
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -63,9 +68,51 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, chat: Sequence[Message], *, e
 
 
 def prompt_text(tokenizer: PreTrainedTokenizerBase, chat: Sequence[Message]) -> str:
-    """Render a chat through the tokenizer's template, up to where the model's answer begins."""
+    """Render a chat through the tokenizer's template, up to where the model's answer begins.
+
+    Where the template refuses system turns, or leaves them out, the instruction stands before the first user turn.
+
+    Raises:
+        InputError: the template refuses the chat all the same.
+    """
+    try:
+        text = _rendered(tokenizer, chat)
+        if not _lost(chat, text):
+            return text
+    except TemplateError as error:
+        if not instructs(chat):
+            raise _refused(tokenizer, error) from error
+    try:
+        return _rendered(tokenizer, without_system(chat))
+    except TemplateError as error:
+        raise _refused(tokenizer, error) from error
+
+
+def takes_system(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Tell whether a tokenizer's template knows system turns; True where there is no template."""
+    if not tokenizer.chat_template:
+        return True
+    probe = [turn("system", "Instruction."), turn("user", "Question.")]
+    try:
+        return not _lost(probe, _rendered(tokenizer, probe))
+    except TemplateError:
+        return False
+
+
+def _rendered(tokenizer: PreTrainedTokenizerBase, chat: Sequence[Message]) -> str:
     text = tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True, enable_thinking=False)
     return str(text)
+
+
+def _lost(chat: Sequence[Message], text: str) -> bool:
+    """Tell whether a template left the system turn out and kept the last one."""
+    said = [message["content"].strip() for message in chat if message["role"] == "system"]
+    return any(one not in text for one in said) and chat[-1]["content"].strip() in text
+
+
+def _refused(tokenizer: PreTrainedTokenizerBase, error: TemplateError) -> InputError:
+    expected = "one that takes user and assistant turns (with items = 0 in [policy] there is one user turn)"
+    return InputError(f"chat template of '{tokenizer.name_or_path}'", f"a refusal ({error})", expected)
 
 
 def contents(chat: Sequence[Message]) -> str:

@@ -263,7 +263,7 @@ def why_missing(causes: Mapping[str, int], said: Mapping[str, int]) -> str:
         cause(name, n, "max_tokens") if name in WITHOUT_TEXT else f"{n} x {name}"
         for name, n in Counter(causes).most_common(3)
     ]
-    shown += [f"the judge said {json.dumps(words, ensure_ascii=False)}" for words, _ in Counter(said).most_common(2)]
+    shown += [f"the judge said '{' '.join(words.split())}'" for words, _ in Counter(said).most_common(2)]
     return f" ({'; '.join(shown)})" if shown else ""
 
 

@@ -66,10 +66,12 @@ class FittedChat:
     Attributes:
         messages: the chat, in order.
         dropped: how many items found no room.
+        cut: whether the query itself was cut.
     """
 
     messages: list[Message]
     dropped: int
+    cut: bool = False
 
 
 def instruction(kind: str) -> str:
@@ -113,6 +115,7 @@ def fit(
     *,
     budget: int,
     count: Callable[[list[Message]], int],
+    truncate: bool = False,
 ) -> FittedChat:
     """Build the chat for one query with as many items as the budget holds.
 
@@ -124,14 +127,19 @@ def fit(
         query_input: what is asked now.
         budget: the most tokens of the chat.
         count: tokens of a chat as the model reads it.
+        truncate: cut the end of a query that is over the budget by itself, as the benchmarks' own evaluations do.
 
     Returns:
         The chat and the number of items left out.
 
     Raises:
-        InputError: the query alone is over the budget.
+        InputError: the query alone is over the budget, or all but it where it may be cut.
     """
     alone = count(template((), query_input))
+    if alone > budget and truncate:
+        kept_input = _longest(query_input, lambda text: count(template((), text)) <= budget)
+        if kept_input:
+            return FittedChat(template((), kept_input), len(items), cut=True)
     if alone > budget:
         raise InputError(f"query '{query_input[:40]}'", f"{alone} tokens without any item", f"at most {budget}")
     kept: list[Item] = []
@@ -139,6 +147,17 @@ def fit(
         if count(template([*kept, item], query_input)) <= budget:
             kept.append(item)
     return FittedChat(template(kept, query_input), len(items) - len(kept))
+
+
+def _longest(text: str, fits: Callable[[str], bool]) -> str:
+    """Find about the longest beginning of a text that fits, of whole words where it has any; empty where none does."""
+    low, high = 0, len(text)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(text[:middle]) else (low, middle)
+    begun = text[:low]
+    whole = begun if not text[low : low + 1].strip() else begun.rpartition(" ")[0] or begun
+    return next((one.rstrip() for one in (whole, begun) if one.strip() and fits(one.rstrip())), "")
 
 
 def estimate(chat: Sequence[Message]) -> int:

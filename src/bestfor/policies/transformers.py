@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from bestfor.data.turns import instructs
 from bestfor.errors import InputError
 from bestfor.extras import require
 from bestfor.lm import batching
-from bestfor.lm.chat import Message
+from bestfor.lm.chat import Message, takes_system
 from bestfor.lm.location import fingerprint, locate
 from bestfor.policies.base import Prompt, Sampled
 from bestfor.rng import derive
@@ -125,8 +126,18 @@ class TransformersPolicy:
         longest = self.checkpoint.longest
         return None if longest is None else longest - self.max_new_tokens
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes on the model for a reader of the results."""
+        if not self.__dict__.get("_instructed") or takes_system(self.checkpoint.tokenizer):
+            return ()
+        return (
+            f"the chat template of {self.name} takes no system turn: the instruction stands before the first user turn",
+        )
+
     def count(self, messages: list[Message]) -> int:
         """Tokens of a chat as the model reads it."""
+        self.__dict__["_instructed"] = self.__dict__.get("_instructed", False) or instructs(messages)
         return len(self.checkpoint.encode(messages))
 
     def sample(self, prompts: Sequence[Prompt], n: int, *, seed: int) -> list[list[Sampled]]:

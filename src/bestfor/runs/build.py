@@ -29,6 +29,7 @@ def sampling_of(config: RunConfig, prompting: Prompting) -> SamplingSettings:
         prompting=prompting,
         seed=config.seed,
         fit_share=table.fit_share,
+        refused=table.refused,
     )
 
 
@@ -51,6 +52,7 @@ def prompting_of(config: RunConfig, data: Dataset, folder: Path | None = None) -
         data.task if table.prompt == "published" else "",
         table.prompt_tokens,
         _retrieval_encoder(table, folder),
+        table.too_long or ("truncate" if table.prompt == "published" else "error"),
     )
 
 

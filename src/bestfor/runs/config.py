@@ -237,6 +237,9 @@ class PolicyTable(Section):
         retriever: how the user's earlier items of a prompt are chosen.
         prompt: our own prompt, or the published one of a benchmark's task.
         prompt_tokens: the most tokens of a prompt; by default the policy's own limit counts.
+        too_long: what becomes of a query longer than that by itself: ``"error"``, ``"drop"`` or ``"truncate"``, which
+            the benchmarks do and is therefore the default of published prompts; of our own it is ``"error"``.
+        refused: what becomes of a query that a server refuses whenever it is asked: ``"skip"`` or ``"error"``.
         options: what a class from outside takes, ``kind = "package.module:Class"``.
         base: who writes, with ``kind = "feedback"``: kind, model and the like.
     """
@@ -257,6 +260,8 @@ class PolicyTable(Section):
     prompt: Literal["own", "published"] = "own"
     instruction: str | None = None
     prompt_tokens: int | None = Field(default=None, ge=1)
+    too_long: Literal["error", "drop", "truncate"] | None = None
+    refused: Literal["skip", "error"] = "skip"
     chunk: int = Field(default=16, ge=1)
     dtype: str = "auto"
     device: str = "auto"
@@ -273,6 +278,10 @@ class PolicyTable(Section):
         written["options"] = hidden(self.options)
         for name in ("options", "base", "feedback"):
             if not written.get(name):
+                written.pop(name, None)
+        for name in ("too_long", "refused"):
+            # Runs of before these keys keep their bytes.
+            if name not in self.model_fields_set:
                 written.pop(name, None)
         if self.base is not None:
             kept = {*WRITER_KEYS, "kind", "endpoint", "options"}

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from bestfor.data import schema
 from bestfor.data.split import Dataset
+from bestfor.data.states import with_text
 from bestfor.errors import InputError
 from bestfor.policies import make_policy
 from bestfor.policies.feedback import FeedbackPolicy
@@ -24,6 +25,7 @@ from bestfor.runs.build import metric_names, metrics_of, prompting_of, sampling_
 from bestfor.runs.config import FeedbackTable, PolicyTable, RewardTable, RunConfig
 from bestfor.runs.joins import build_history, build_parts, scorer
 from bestfor.runs.measuring import Measuring, measure
+from bestfor.runs.outcomes import check_pool
 from bestfor.runs.prompts import build_prompts
 from bestfor.runs.sampling import Chunk, plan, sample_owed
 from bestfor.runs.steps import Steps, digest
@@ -58,7 +60,7 @@ def sample_with_feedback(config: RunConfig, data: Dataset, steps: Steps) -> str:
         pool.plan(keys, prompted.counts)
     with ExitStack() as stack:
         stack.enter_context(record_usage(folder, "policy", base, tell))
-        sample_owed(base, fit, pool, config.seed, tell=tell)
+        sample_owed(base, fit, pool, settings, tell=tell)
         schema.write(prompted.queries, folder / "queries.parquet")
         model, identity = _fit(config, data, prompted.queries, fit, spec, steps)
         stack.enter_context(record_usage(folder, f"reward {spec.label}", model, tell, remember=False))
@@ -67,7 +69,8 @@ def sample_with_feedback(config: RunConfig, data: Dataset, steps: Steps) -> str:
         policy = FeedbackPolicy(base, score, f"{spec.label} {identity}", **options)
         test = [chunk for chunk in plan(policy, prompted, settings) if chunk.key.startswith("test-")]
         pool.plan([*keys, *(chunk.key for chunk in test)], prompted.counts)
-        sample_owed(policy, test, pool, config.seed, tell=tell)
+        sample_owed(policy, test, pool, settings, tell=tell)
+        check_pool(policy, pool, [*keys, *(chunk.key for chunk in test)], prompted.notes, tell)
         for note in policy.notes:
             tell(f"policy: {note}")
     return pool.digest
@@ -87,7 +90,7 @@ def _fit(
     folder, cache = steps.folder / FOLDER, steps.folder / "embeddings"
     parts = [CandidatePool(steps.folder / "pool").read(chunk.key) for chunk in fit]
     found = [part for part in parts if part is not None]
-    candidates = pa.concat_tables(found or [schema.CANDIDATES.empty_table()])
+    candidates = with_text(pa.concat_tables(found or [schema.CANDIDATES.empty_table()]))
     measured = _measure(config, data, queries, candidates, steps)
 
     def work() -> None:

@@ -17,6 +17,7 @@ import tomli_w
 from bestfor.data import schema
 from bestfor.data.parts import CandidateParts
 from bestfor.data.split import Dataset
+from bestfor.data.states import NO_CANDIDATES
 from bestfor.diagnostics.result import DiagnosisResult
 from bestfor.errors import InputError
 from bestfor.files import write_text
@@ -45,8 +46,22 @@ def check_same_data(folder: Path, data: Dataset) -> None:
         known = json.loads(path.read_text(encoding="utf-8")).get("data")
     except (ValueError, AttributeError):
         return  # a torn signature: the steps' own hashes decide
-    if known != data.signature:
+    if known != data.signature and not _other_queries_alone(folder, data):
         raise InputError(str(folder), "the results of other data or another split", "a new folder (--out)")
+
+
+def _other_queries_alone(folder: Path, data: Dataset) -> bool:
+    """Tell whether data differ from a folder's by queries that were taken out or put back, and by nothing else."""
+    paths = (folder / "histories.parquet", folder / "queries.parquet")
+    if data.candidates is not None or not all(path.is_file() for path in paths):
+        return False
+    histories = schema.read(paths[0], schema.HISTORIES)
+    stored = schema.read(paths[1], schema.QUERIES).to_pylist()
+    known = {row["query_id"]: row for row in stored if row["split"] == "test"}
+    wanted = {row["query_id"]: row for row in data.queries.to_pylist()}
+    shared = known.keys() & wanted.keys()
+    same = len(shared) == min(len(known), len(wanted)) and all(known[name] == wanted[name] for name in shared)
+    return bool(shared) and same and histories.equals(data.histories.select(schema.HISTORIES.names))
 
 
 def load_diagnosis(folder: str | Path) -> dict[str, Any]:
@@ -195,6 +210,7 @@ def describe_pool(folder: str | Path) -> dict[str, Any]:
     }
     tables = [pool.read(key) for key in pool.planned]
     rows = pa.concat_tables([table for table in tables if table is not None] or [schema.CANDIDATES.empty_table()])
+    rows = rows.filter(pc.not_equal(rows["finish_reason"], NO_CANDIDATES))  # pyright: ignore[reportAttributeAccessIssue]
     size = sum(path.stat().st_size for path in whole)
     splits = _splits(pool.folder.parent / "queries.parquet")
     return {"folder": str(pool.folder), "parts": parts, **_count(rows, splits), "prompts": pool.prompts, "bytes": size}

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from bestfor.data.chunks import chunks_of
 from bestfor.data.schema import UTILITIES, write
-from bestfor.errors import InputError
+from bestfor.errors import BestforError, InputError
 from bestfor.files import hash_json, write_bytes
 from bestfor.metrics.base import Metric, Query
 from bestfor.metrics.check import check_metric, check_values, signature_of
@@ -29,6 +29,7 @@ KEEP_EVERY = 15.0
 SHOW_AFTER = 2.0
 """Seconds before a bar is drawn."""
 _DONE = "done"
+_OWED = "bestfor.owed"
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,14 @@ def measure(candidates: pa.Table, queries: pa.Table, metric: Metric, how: Measur
     Raises:
         InputError: a candidate without a query, a query that lacks what the metric needs, or a value that is not
             finite; the query is named.
+        BestforError: no candidate has a value.
     """
     how = how or Measuring()
     groups = _groups(candidates, queries)
     utility = _values(groups, metric, how, candidates.num_rows)
+    if len(utility) and np.isnan(utility).all():
+        told = "; ".join(getattr(metric, "notes", ())) or "it gave no value"
+        raise BestforError(f"metric '{metric.name}' has a value for none of {len(utility)} candidates: {told}")
     names = pa.array([metric.name] * candidates.num_rows)
     columns = [candidates["query_id"], candidates["candidate"], names, pa.array(utility)]
     table = pa.table(columns, schema=UTILITIES)
@@ -119,10 +124,25 @@ def measure_pool(
         if _written_for(path) != inputs:
             partial = path.with_name(f".{metric.name}.partial")
             how = Measuring(workers, progress, partial, inputs)
-            write(measure(candidates, queries, metric, how), path, {"bestfor.inputs": inputs})
+            table = measure(candidates, queries, metric, how)
+            owed = getattr(metric, "unanswered", 0)
+            write(table, path, {"bestfor.inputs": inputs} | ({_OWED: str(owed)} if owed else {}))
             partial.unlink(missing_ok=True)
         paths.append(path)
     return paths
+
+
+def forget_unanswered(folder: Path, names: Sequence[str]) -> None:
+    """Remove utilities of which some are owed, since a judge did not answer: the next measurement asks for these alone.
+
+    Args:
+        folder: ``utilities`` in the run's folder.
+        names: the metrics.
+    """
+    for name in names:
+        path = folder / f"{name}.parquet"
+        if _stored(path, _OWED) is not None:
+            path.unlink()
 
 
 @dataclass(frozen=True)
@@ -158,7 +178,8 @@ def _values(groups: Sequence[_Group], metric: Metric, how: Measuring, count: int
             for chunk, found in zip(chunks, work, strict=True):
                 for group, values in zip(chunk, found, strict=True):
                     utility[group.rows] = check_values(metric, values, group.query.query_id, len(group.rows))
-                    done[group.rows] = True
+                    # What has no value yet may have one when it is asked for again.
+                    done[group.rows] = ~np.isnan(utility[group.rows])
                 progress.advance(sum(len(group.rows) for group in chunk))
                 if time.monotonic() - kept > KEEP_EVERY:
                     _write_partial(how, utility, done)
@@ -200,9 +221,13 @@ def _inputs(candidates: pa.Table, queries: pa.Table, metric: Metric) -> str:
 
 
 def _written_for(path: Path) -> str | None:
+    return _stored(path, "bestfor.inputs")
+
+
+def _stored(path: Path, name: str) -> str | None:
     try:
         metadata = pq.read_schema(path).metadata or {}
     except (OSError, pa.ArrowException):
         return None
-    value = metadata.get(b"bestfor.inputs")
+    value = metadata.get(name.encode())
     return None if value is None else value.decode()

@@ -6,7 +6,7 @@ import itertools
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,8 @@ from bestfor.errors import InputError
 from bestfor.policies.base import Budgeted, Policy, Prompt
 from bestfor.policies.prompts import FittedChat, Template, estimate, fit, published, turns
 from bestfor.policies.retrieval import Item, Retriever, passage
+
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Prompting:
         published: a benchmark's task whose own prompt is used instead of the instruction and turns; empty for ours.
         tokens: the most tokens of a prompt, None where only the policy's own limit counts.
         encoder: what compares them, for the retriever ``dense``.
+        too_long: what becomes of a query that is too long by itself: ``"error"``, ``"drop"`` leaves it out, and
+            ``"truncate"`` cuts its end.
     """
 
     instruction: str = ""
@@ -39,6 +43,7 @@ class Prompting:
     published: str = ""
     tokens: int | None = None
     encoder: Encoder | None = None
+    too_long: Literal["error", "drop", "truncate"] = "error"
 
 
 @dataclass(frozen=True)
@@ -50,32 +55,53 @@ class PromptedQueries:
         prompts: one for each query.
         shown: how many items stand in each prompt.
         dropped: how many items were chosen for each prompt and found no room in it.
+        cut: whether each query was cut.
+        left_out: ids of queries that were too long, and left out.
+        limit: the most tokens of a prompt, None where there is no limit.
     """
 
     queries: pa.Table
     prompts: tuple[Prompt, ...]
     shown: tuple[int, ...]
     dropped: tuple[int, ...]
+    cut: tuple[bool, ...] = ()
+    left_out: tuple[str, ...] = ()
+    limit: int | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes on queries that were too long, for a reader of the results."""
+        cut, out = sum(self.cut), len(self.left_out)
+        whole = len(self.prompts) + out
+        longer = f"of {whole} queries are longer than prompts may be ({self.limit} tokens)"
+        said = [f"{cut} {longer}: cut at their end"] if cut else []
+        if out:
+            named = ", ".join(self.left_out[:_NAMED]) + (f" and {out - _NAMED} more" if out > _NAMED else "")
+            said.append(f"{out} {longer}: left out ({named})")
+        return tuple(said)
 
     @property
     def counts(self) -> dict[str, int]:
         """Totals, for the record."""
+        too_long = {"queries_cut": sum(self.cut), "queries_left_out": len(self.left_out)}
         return {
             "queries": len(self.prompts),
             "items_shown": sum(self.shown),
             "items_dropped": sum(self.dropped),
             "prompts_with_dropped_items": sum(count > 0 for count in self.dropped),
+            **{name: count for name, count in too_long.items() if count},
         }
 
 
 @dataclass(frozen=True)
 class _PromptedQuery:
-    """A row of the table of queries, its prompt, and the counts of items shown and dropped."""
+    """A row of the table of queries, its prompt, the counts of items shown and dropped, and whether it was cut."""
 
     row: dict[str, Any]
     prompt: Prompt
     shown: int
     dropped: int
+    cut: bool
 
 
 def count_unlabelled(count: int, fit_share: float) -> int:
@@ -129,19 +155,20 @@ def build_prompts(
     for user, items in items_by_user(histories, queries):
         rows = given.pop(user, [])
         retriever = prompter.retriever(items, rows)
-        questions += [prompter.prompt(row, retriever, _not_after(items, row["timestamp"])) for row in rows]
+        for row in rows:
+            questions += prompter.prompts(row, retriever, _not_after(items, row["timestamp"]))
         askable = [index for index, item in enumerate(items) if item.input.strip()]
         for index in askable[len(askable) - count_labelled(len(askable), fit_items, fit_share) :]:
             row, earlier = _fit_question(user, items, index)
-            questions.append(prompter.prompt(row, retriever, earlier))
+            questions += prompter.prompts(row, retriever, earlier)
     nothing = prompter.retriever((), ())
-    questions += [prompter.prompt(row, nothing, 0) for rows in given.values() for row in rows]
+    questions += [made for rows in given.values() for row in rows for made in prompter.prompts(row, nothing, 0)]
     questions.sort(key=lambda question: question.row["query_id"])
     _check_distinct([question.row["query_id"] for question in questions], "queries")
     table = pa.Table.from_pylist([question.row for question in questions], schema=QUERIES)
-    columns = [(question.prompt, question.shown, question.dropped) for question in questions]
-    prompts, shown, dropped = zip(*columns, strict=True) if columns else ((), (), ())
-    return PromptedQueries(table, prompts, shown, dropped)
+    columns = [(question.prompt, question.shown, question.dropped, question.cut) for question in questions]
+    prompts, shown, dropped, cut = zip(*columns, strict=True) if columns else ((), (), (), ())
+    return PromptedQueries(table, prompts, shown, dropped, cut, tuple(sorted(prompter.left_out)), prompter.budget)
 
 
 def items_by_user(histories: pa.Table, queries: pa.Table) -> Iterator[tuple[str, tuple[Item, ...]]]:
@@ -220,7 +247,8 @@ class _Prompter:
         )
         own = policy.budget if isinstance(policy, Budgeted) else None
         limits = [limit for limit in (own, prompting.tokens) if limit is not None]
-        self._budget = min(limits) if limits else None
+        self.budget = min(limits) if limits else None
+        self.left_out: list[str] = []
         self._count = policy.count if isinstance(policy, Budgeted) else estimate
 
     def retriever(self, items: Sequence[Item], rows: Sequence[dict[str, Any]]) -> Retriever:
@@ -232,20 +260,25 @@ class _Prompter:
             prompting.encoder.encode([*map(passage, items), *asked])
         return Retriever(items, prompting.retriever, prompting.encoder)
 
-    def prompt(self, row: dict[str, Any], retriever: Retriever, seen: int) -> _PromptedQuery:
-        """Make the prompt of a query that may see the user's first so many items."""
+    def prompts(self, row: dict[str, Any], retriever: Retriever, seen: int) -> list[_PromptedQuery]:
+        """Make the prompt of a query that may see the user's first so many items; none where it is left out."""
         best = retriever.best(row["input"], self._prompting.items, seen=seen)
-        fitted = self._fit([(item.input, item.output) for item in best], row)
+        try:
+            fitted = self._fit([(item.input, item.output) for item in best], row)
+        except InputError as error:
+            if self._prompting.too_long != "drop":
+                expected = f'{error.expected} (prompt_tokens, or too_long = "drop" or "truncate" in [policy])'
+                raise InputError(f"query '{row['query_id']}'", error.found, expected) from error
+            self.left_out.append(row["query_id"])
+            return []
         prompt = Prompt(row["query_id"], tuple(fitted.messages), row["user_id"])
-        return _PromptedQuery(row, prompt, len(best) - fitted.dropped, fitted.dropped)
+        return [_PromptedQuery(row, prompt, len(best) - fitted.dropped, fitted.dropped, fitted.cut)]
 
     def _fit(self, pairs: list[tuple[str, str]], row: dict[str, Any]) -> FittedChat:
-        if self._budget is None:
+        if self.budget is None:
             return FittedChat(self._template(pairs, row["input"]), 0)
-        try:
-            return fit(self._template, pairs, row["input"], budget=self._budget, count=self._count)
-        except InputError as error:
-            raise InputError(f"query '{row['query_id']}'", error.found, error.expected) from error
+        truncate = self._prompting.too_long == "truncate"
+        return fit(self._template, pairs, row["input"], budget=self.budget, count=self._count, truncate=truncate)
 
 
 def _check_distinct(names: Sequence[str], what: str) -> None:

@@ -7,23 +7,31 @@ next call asks only for the rest, and the whole part takes its place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass, field
+from typing import Literal
 
 import pyarrow as pa
 
 from bestfor import moved
 from bestfor.data.ratings import text_id
 from bestfor.data.schema import CANDIDATES
+from bestfor.data.states import NO_CANDIDATES
 from bestfor.errors import BestforError, InputError
 from bestfor.files import hash_json
 from bestfor.policies.base import Policy, Prompt, Resumable, Sampled, UnfinishedError
 from bestfor.policies.check import check_policy, check_written
 from bestfor.pool import SOME, CandidatePool
 from bestfor.progress import Progress
+from bestfor.runs.outcomes import StateCounts, asked_before, check_pool, remember_asked
 from bestfor.runs.prompts import PromptedQueries, Prompting, build_prompts
+from bestfor.runs.usage import Metered
 
+_GO_ON = ' (refused = "skip" in [policy] goes on without such queries)'
+_ENOUGH = 16
+"""Candidates after which it is noticed that most have no text."""
 _MOST_REFUSED = 3
 """Chunks in a row of which a server refuses every query, after which it is asked for nothing more."""
 
@@ -38,11 +46,13 @@ class Chunk:
         key: names the part; made from all that decides its rows.
         prompts: what is asked.
         n: candidates of each.
+        marks: for each query id a hash of all that decides its candidates.
     """
 
     key: str
     prompts: tuple[Prompt, ...]
     n: int
+    marks: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -55,7 +65,9 @@ class Chunk:
         return self.key + SOME
 
 
-def sample_chunks(policy: Policy, chunks: Sequence[Chunk], pool: CandidatePool, seed: int) -> Iterator[Chunk]:
+def sample_chunks(
+    policy: Policy, chunks: Sequence[Chunk], pool: CandidatePool, seed: int, *, most_refused: int | None = None
+) -> Generator[Chunk]:
     """Sample chunks into a pool.
 
     Args:
@@ -63,6 +75,8 @@ def sample_chunks(policy: Policy, chunks: Sequence[Chunk], pool: CandidatePool, 
         chunks: those that are owed.
         pool: where candidates go.
         seed: the run's seed.
+        most_refused: how many queries may end without candidates, since a server refuses their prompts for ever; None
+            stops for the first.
 
     Yields:
         Each chunk as soon as it is whole.
@@ -81,17 +95,30 @@ def sample_chunks(policy: Policy, chunks: Sequence[Chunk], pool: CandidatePool, 
             yield chunk
         return
     owed = sum(chunk.size for chunk in chunks)
-    errors: list[UnfinishedError] = []
+    asked, unfinished = 0, list[tuple[Chunk, UnfinishedError]]()
     for chunk, error in _sample_side_by_side(policy, chunks, pool, seed):
+        asked += 1
         if error is None:
             owed -= chunk.size
             yield chunk
         else:
             owed -= sum(map(len, error.written))
-            errors.append(error)
-    if errors:
-        worst = max(errors, key=lambda error: error.hopeless)
-        raise BestforError(f"{owed} candidates are missing, all others are kept: {worst.reason}")
+            unfinished.append((chunk, error))
+    refused = [query for chunk, error in unfinished for query in _unmet(chunk, error) if query in error.refused]
+    alone = asked == len(chunks) and len(refused) == sum(len(_unmet(*one)) for one in unfinished)
+    if unfinished and not (alone and len(refused) <= (most_refused or 0)):
+        worst = max((error for _, error in unfinished), key=lambda error: error.hopeless)
+        hint = _GO_ON if alone and most_refused is None else ""
+        raise BestforError(f"{owed} candidates are missing, all others are kept: {worst.reason}{hint}")
+    for chunk, error in unfinished:
+        pool.append(_refused_table(chunk, error, policy.name, seed), key=chunk.key)
+        pool.discard(chunk.some)
+        yield chunk
+
+
+def _unmet(chunk: Chunk, error: UnfinishedError) -> list[str]:
+    """List the queries that lack candidates."""
+    return [one.query_id for one, got in zip(chunk.prompts, error.written, strict=True) if len(got) < chunk.n]
 
 
 def _sample_side_by_side(
@@ -137,13 +164,22 @@ def _complete(policy: Resumable, chunk: Chunk, pool: CandidatePool, seed: int) -
 
 
 def _read_unfinished(pool: CandidatePool, chunk: Chunk) -> list[dict[int, Sampled]]:
-    """Read what a failed call left of a chunk."""
+    """Read what a failed call left of a chunk, and what parts of other chunks have for the same prompts."""
     found: dict[str, dict[int, Sampled]] = {prompt.query_id: {} for prompt in chunk.prompts}
-    table = pool.read(chunk.some)
-    for row in table.to_pylist() if table is not None else []:
+    for row in asked_before(pool, chunk.key, chunk.marks):
         sampled = Sampled(row["text"], 0, row["logprob"], row["finish_reason"])
-        found.setdefault(row["query_id"], {})[row["candidate"]] = sampled
+        found[row["query_id"]][row["candidate"]] = sampled
     return [found[prompt.query_id] for prompt in chunk.prompts]
+
+
+def _refused_table(chunk: Chunk, error: UnfinishedError, policy: str, seed: int) -> pa.Table:
+    """Make the rows of a chunk some of whose queries a server refuses: these have a row with its reason."""
+    rows: list[list[tuple[int, Sampled]]] = []
+    for prompt, got in zip(chunk.prompts, error.written, strict=True):
+        first = next((index for index in range(chunk.n) if index not in got), None)
+        state = Sampled(error.refused.get(prompt.query_id, ""), 0, None, NO_CANDIDATES)
+        rows.append(sorted([*got.items(), *([] if first is None else [(first, state)])], key=lambda one: one[0]))
+    return _table(chunk, rows, policy, seed)
 
 
 def _whole_table(chunk: Chunk, written: Sequence[Sequence[Sampled]], policy: str, seed: int) -> pa.Table:
@@ -174,6 +210,8 @@ class SamplingSettings:
         prompting: what stands in a prompt.
         seed: the run's seed.
         fit_share: share of each user's items, the latest, that may become fit queries.
+        refused: what becomes of a query whose prompt a server refuses for ever, after all others are sampled:
+            ``"skip"`` goes on without it, ``"error"`` stops, and asks again for those that were left out before.
     """
 
     n: int = 30
@@ -182,6 +220,7 @@ class SamplingSettings:
     prompting: Prompting = field(default_factory=Prompting)
     seed: int = 0
     fit_share: float = 1.0
+    refused: Literal["skip", "error"] = "skip"
 
     def __post_init__(self) -> None:
         for name, least in (("n", 1), ("fit_n", 1), ("fit_items", 0)):
@@ -227,8 +266,12 @@ def generate(
     items, share = sampling.fit_items, sampling.fit_share
     prompted = build_prompts(policy, histories, queries, items, sampling.prompting, fit_share=share)
     chunks = plan(policy, prompted, sampling)
-    pool.plan([chunk.key for chunk in chunks], prompted.counts)
-    sample_owed(policy, chunks, pool, sampling.seed, progress=progress, tell=tell)
+    keys = [chunk.key for chunk in chunks]
+    pool.plan(keys, prompted.counts)
+    sample_owed(policy, chunks, pool, sampling, progress=progress, tell=tell)
+    # What asks a server says its notes with what it costs.
+    own = () if isinstance(policy, Metered) else getattr(policy, "notes", ())
+    check_pool(policy, pool, keys, (*prompted.notes, *own), tell)
     return prompted.queries
 
 
@@ -236,7 +279,7 @@ def sample_owed(
     policy: Policy,
     chunks: Sequence[Chunk],
     pool: CandidatePool,
-    seed: int,
+    sampling: SamplingSettings,
     *,
     progress: bool | None = None,
     tell: Callable[[str], None] | None = None,
@@ -247,22 +290,33 @@ def sample_owed(
         policy: writes the candidates.
         chunks: from :func:`plan`.
         pool: where candidates go.
-        seed: the run's seed.
+        sampling: the run's seed, and what becomes of refused queries.
         progress: as for :func:`generate`.
         tell: likewise.
 
     Raises:
-        BestforError: as :func:`sample_chunks`.
+        BestforError: as :func:`sample_chunks`; or most candidates have no text, which is noticed on the way.
     """
+    if sampling.refused == "error":
+        pool.reopen([chunk.key for chunk in chunks])
+    if isinstance(policy, Resumable):
+        remember_asked(pool, {chunk.key: chunk.marks for chunk in chunks})
     owed = set(pool.missing([chunk.key for chunk in chunks]))
     if tell is not None:
         line = f"{len(owed)} of {len(chunks)} parts from '{policy.name}'" if owed else "already there"
         tell(f"pool: {line}")
     here = sum(chunk.size for chunk in chunks if chunk.key not in owed)
     size = sum(chunk.size for chunk in chunks)
-    with Progress("candidates", size, here, show=progress, tell=tell) as shown:
-        for chunk in sample_chunks(policy, [chunk for chunk in chunks if chunk.key in owed], pool, seed):
+    queries = sum(len(chunk.prompts) for chunk in chunks)
+    most = queries // 2 if sampling.refused == "skip" else None
+    left, states = [chunk for chunk in chunks if chunk.key in owed], StateCounts()
+    work = sample_chunks(policy, left, pool, sampling.seed, most_refused=most)
+    with Progress("candidates", size, here, show=progress, tell=tell) as shown, closing(work):
+        for chunk in work:
             shown.advance(chunk.size)
+            if isinstance(policy, Resumable):
+                states.add(pool, chunk.key)
+                states.check(policy, enough=_ENOUGH)
     pool.sweep()
 
 
@@ -285,5 +339,6 @@ def plan(policy: Policy, prompted: PromptedQueries, sampling: SamplingSettings) 
             part = tuple(prompts[start : start + policy.chunk])
             content = [policy.signature, sampling.seed, n, [[p.query_id, list(p.messages)] for p in part]]
             digest = hash_json(content)
-            chunks.append(Chunk(f"{split}-{number:05d}-{digest[:16]}", part, n))
+            marks = {p.query_id: hash_json([*content[:3], p.query_id, list(p.messages)])[:16] for p in part}
+            chunks.append(Chunk(f"{split}-{number:05d}-{digest[:16]}", part, n, marks))
     return chunks

@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from bestfor.endpoint import Usage
 from bestfor.files import write_json
+from bestfor.pool import CandidatePool
 
 USAGE = "usage.json"
 
@@ -84,8 +85,9 @@ def _record(folder: Path, who: str, usage: Usage, notes: tuple[str, ...]) -> Non
 
 
 def notes_of(folder: Path) -> tuple[str, ...]:
-    """Read what was seen of servers while a run was made."""
-    return tuple(note for part in _read_usage(folder / USAGE).values() for note in part.get("notes", []))
+    """Read what was seen of a run's candidates, and of servers while it was made."""
+    servers = [note for part in _read_usage(folder / USAGE).values() for note in part.get("notes", [])]
+    return (*CandidatePool(folder / "pool").notes, *servers)
 
 
 def _read_usage(path: Path) -> dict[str, Any]:

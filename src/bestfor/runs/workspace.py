@@ -34,7 +34,7 @@ from bestfor.runs.joins import (
     read_rewards,
     write_rewards,
 )
-from bestfor.runs.measuring import measure_pool
+from bestfor.runs.measuring import forget_unanswered, measure_pool
 from bestfor.runs.sampling import SamplingSettings, generate
 from bestfor.runs.steps import Steps
 from bestfor.runs.usage import notes_of, record_usage
@@ -166,7 +166,9 @@ class Workspace:
                     stack.enter_context(record_usage(self.folder, metric.name, metric, self.steps.tell))
                 measure_pool(pool, queries, metrics, self.folder / "utilities", workers=workers)
 
-        return self.steps.run("measure", inputs, [f"utilities/{metric.name}.parquet" for metric in metrics], work)
+        outputs = [f"utilities/{metric.name}.parquet" for metric in metrics]
+        forget_unanswered(self.folder / "utilities", [metric.name for metric in metrics])
+        return self.steps.run("measure", inputs, outputs, work)
 
     def parts(self, metric: str, measured: str) -> CandidateParts:
         """Code the candidates, once for as long as they and their utilities are the same.

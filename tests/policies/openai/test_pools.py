@@ -20,17 +20,19 @@ def questions(*names):
     return pa.Table.from_pylist([dict(zip(QUERIES.names, row, strict=True)) for row in rows], schema=QUERIES)
 
 
-def fill(made, folder, *names, n=3):
+def fill(made, folder, *names, n=3, refused="error", tell=None):
     pool = CandidatePool(folder)
-    generate(
-        made, HISTORY, questions(*names), pool, SamplingSettings(n, 1, 0, Prompting(retriever="none")), progress=False
-    )
+    sampling = SamplingSettings(n, 1, 0, Prompting(retriever="none"), refused=refused)
+    generate(made, HISTORY, questions(*names), pool, sampling, progress=False, tell=tell)
     return pool
 
 
 def test_a_pool_keeps_what_came_owes_the_rest_and_goes_on(policy, tmp_path):
     made, server = policy(lambda request: error(400, "too long") if asked(request) == "b" else honest(request), chunk=2)
-    with pytest.raises(BestforError, match=r"^3 candidates are missing, all others are kept: query 'b': .*too long$"):
+    with pytest.raises(
+        BestforError,
+        match=r"^3 candidates are missing, all others are kept: query 'b': .*too long \(refused = \"skip\" in .*",
+    ):
         fill(made, tmp_path, "a", "b", "c", "d")
     pool = CandidatePool(tmp_path)
     assert len(pool.missing()) == 1
@@ -50,7 +52,7 @@ def test_a_pool_keeps_what_came_owes_the_rest_and_goes_on(policy, tmp_path):
 
 def test_a_request_that_suits_no_query_is_not_made_for_all(policy, tmp_path):
     made, server = policy(lambda request: error(400, "no such setting"), chunk=1, server=EndpointConfig(concurrency=1))
-    with pytest.raises(BestforError, match=r"^120 candidates are missing, .*no such setting$"):
+    with pytest.raises(BestforError, match=r"^120 candidates are missing, .*no such setting"):
         fill(made, tmp_path, *(f"q{index:02d}" for index in range(40)))
     assert len(server.requests) <= 6
 

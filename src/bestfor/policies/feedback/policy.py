@@ -178,7 +178,15 @@ class FeedbackPolicy:
                 session.run(ordered[start : start + self.chunk], n, self.width)
         if session.failures:
             worst = max(session.failures, key=lambda failure: failure.hopeless)
-            raise UnfinishedError([work.got for work in works], str(worst), hopeless=worst.hopeless)
+            told = {name: why for failure in session.failures for name, why in failure.refused.items()}
+            # A call within a query is named after it.
+            refused = {
+                own: why
+                for own in (work.prompt.query_id for work in works)
+                for name, why in told.items()
+                if name == own or name.startswith(f"{own}#")
+            }
+            raise UnfinishedError([work.got for work in works], str(worst), hopeless=worst.hopeless, refused=refused)
         traces = [work.trace(n, self.width) for work in works]
         self._spent.update(
             {one.prompt.query_id: one.spent for one, work in zip(traces, works, strict=True) if work.whole}

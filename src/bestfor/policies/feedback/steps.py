@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from bestfor.data.states import has_text
 from bestfor.errors import InputError
 from bestfor.lm.chat import Message
 from bestfor.policies.base import Policy, Prompt, Resumable, Sampled, UnfinishedError
@@ -101,7 +102,8 @@ class FeedbackSession:
             if scores.shape != (len(indices),) or np.isinf(scores).any():
                 found = f"scores {str(scores.tolist())[:60]} of query '{work.prompt.query_id}'"
                 raise InputError("the score function", found, f"{len(indices)} numbers, NaN where there is none")
-            work.scores.update(zip(indices, scores.tolist(), strict=True))
+            known = [has_text(work.got[index].finish_reason, work.got[index].text) for index in indices]
+            work.scores.update(zip(indices, np.where(known, scores, np.nan).tolist(), strict=True))
 
     def _feedback(self, owed: Sequence[QueryProgress], step: int, start: int) -> Chats:
         """Build the chats of revisions: the request with the best draft and the advice on it; without plain steps."""

@@ -229,8 +229,12 @@ class OpenAIPolicy:
         if failures:
             query, worst = max(failures, key=lambda failure: failure[1].hopeless)
             reason = str(worst) if worst.hopeless else f"query '{query}': {worst}"
+            # A server that took the prompt once does not refuse it for ever.
+            came = {one.query_id for one, got, had in zip(prompts, written, have, strict=True) if len(got) > len(had)}
             refused = {
-                query: error.reason for query, error in failures if isinstance(error, RefusedError) and error.lasting
+                query: error.reason
+                for query, error in failures
+                if isinstance(error, RefusedError) and error.lasting and query not in came
             }
             raise UnfinishedError(written, reason, hopeless=worst.hopeless, refused=refused)
         return [[got[index] for index in range(n)] for got in written]
