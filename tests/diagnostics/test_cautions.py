@@ -1,26 +1,12 @@
 """Warnings about data that mislead, and the order of rows, which must not matter."""
 
-import csv
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from bestfor.diagnostics import Settings, diagnose_arrays
 from bestfor.runs import table as tables
 from bestfor.runs.table import diagnose_table
-
-CASES = Path(__file__).parents[3] / "shared/cases/verdicts"
-
-
-def case(name):
-    """A table whose right verdict is known, as columns."""
-    path = CASES / f"{name}.csv"
-    if not path.exists():
-        pytest.skip(f"needs {path}")
-    with path.open() as file:
-        rows = list(csv.DictReader(file))
-    return {key: [row[key] for row in rows] for key in rows[0]}
+from support.cases import case
 
 
 def votes(seed, users=12, queries=2, size=20):

@@ -33,17 +33,19 @@ def test_a_healthy_model_is_told_so(rng):
         in found.headline
     )
     assert "95% interval" in found.headline
-    assert "no user has collapsed" in found.headline
+    assert "collapsed" not in found.headline
+    on_utility = diagnosed(utility, utility + rng.standard_normal(utility.shape), [1, 2, 4, 8], "utility")
+    assert "no user has collapsed" in on_utility.headline
 
 
 def test_collapse_is_counted_with_its_leak(rng):
     utility = rng.standard_normal((100, 24))
-    reward = utility.copy()
-    reward[:7] *= 1e-3
+    reward = utility + 0.1 * rng.standard_normal(utility.shape)
+    reward[:7] = 1e-3 * rng.standard_normal((7, 24))
     found = diagnosed(utility, reward, [1, 8], "utility")
     assert "7 of 100 users have collapsed" in sentences(found)
     assert "7 of 100 users have collapsed" in found.headline
-    assert found.models["x"].quantities.leakage_gain > 0.05
+    assert found.models["x"].quantities.leakage_gain == pytest.approx(found.models["x"].ledger.leakage)
     assert "over-optim" not in sentences(found)
 
 
@@ -99,7 +101,7 @@ def test_an_end_beyond_one_is_capped_where_it_is_told(rng):
     reward[0] = rng.standard_normal(8)
     found = diagnosed(utility, reward, [1, 8])
     assert found.models["x"].captured.high[-1] > 1
-    assert " to 100%, capped); no user" in found.headline
+    assert " to 100%, capped); every doubling" in found.headline
     assert "nothing captures more than 1" in str(found)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import special
 
 from bestfor.types import FloatArray, IntArray
 
@@ -21,6 +22,9 @@ FEWEST_FOR_LEAK = 5
 """Users with something to win, at least, before a perfect order is suspicious."""
 
 HALF = 0.5
+SHARP = 0.2
+"""Width of the interval of a mean correlation above which it may be anything."""
+
 FEWEST_FOR_SHARE = 3
 
 
@@ -51,7 +55,7 @@ def one_user_decides(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str |
         )
     parts = weight * table.gain
     total, largest = float(parts.sum()), int(parts.argmax())
-    if total <= 0 or parts[largest] <= HALF * total:
+    if total <= 0 or parts[largest] <= HALF * float(np.abs(parts).sum()):
         return None
     others = (total - float(parts[largest])) / (1 - float(weight[largest]))
     return (
@@ -81,3 +85,20 @@ def lowered_n(without: int, offered: int, rows: int) -> str | None:
         f"{missing} no finite utility or no finite reward, and that lowers the largest N from {offered} to {without}. "
         "Fill them in, or leave out the queries that they belong to."
     )
+
+
+def says_nothing(model: ModelDiagnosis) -> bool:
+    """Decide whether correlations are those of a reward that knows nothing: mean 0, as many negative as by chance."""
+    q = model.quantities
+    if q.rho.low is None or q.rho.high is None or q.beta.low is None or q.beta.high is None:
+        return False
+    sharp = q.rho.high - q.rho.low <= SHARP
+    return sharp and q.rho.low <= 0 <= q.rho.high and q.beta.low <= q.beta_by_chance <= q.beta.high
+
+
+def sure_mean(values: FloatArray, level: float) -> bool:
+    """Decide whether the t interval of a mean lies above 0; not of fewer than three values."""
+    if len(values) < FEWEST_FOR_SHARE:
+        return False
+    half = float(special.stdtrit(len(values) - 1, 0.5 + level / 2)) * float(values.std(ddof=1)) / len(values) ** 0.5
+    return float(values.mean()) > half

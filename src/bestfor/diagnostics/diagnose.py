@@ -420,10 +420,17 @@ def _quantities(name: str, panels: Panels, facts: ModelFacts) -> Quantities:
     rho, alpha = panel.interval({plus: 1.0, minus: 1.0}, {active: 1.0}), panel.share(*_alpha(name))
     rho_plus = panel.pooled({plus: 1.0}, {active: 1.0, negative: -1.0})
     rho_minus = panel.pooled({minus: 1.0}, {negative: 1.0})
-    missing = {"alpha": alpha.value, "rho": rho.value, "rho_plus": rho_plus, "rho_minus": rho_minus}
+    other_alpha = panel.value({QuantityMean("other", name): 1.0}, {QuantityMean("other_judged", name): 1.0})
+    missing = {
+        "alpha": alpha.value,
+        "alpha_other_scale": other_alpha,
+        "rho": rho.value,
+        "rho_plus": rho_plus,
+        "rho_minus": rho_minus,
+    }
     return Quantities(
         alpha=alpha,
-        alpha_other_scale=panel.value({QuantityMean("other", name): 1.0}, _alpha(name)[1]),
+        alpha_other_scale=other_alpha,
         beta=panel.share(*_beta(name)),
         rho_plus=rho_plus,
         rho_minus=rho_minus,

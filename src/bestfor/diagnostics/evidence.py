@@ -10,8 +10,8 @@ the sample correlation of one query alone proves nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from bestfor.diagnostics.intervals.influence import (
     text_effects,
 )
 from bestfor.diagnostics.intervals.means import ONE, POOL, CurveMean, QuantityMean
+from bestfor.diagnostics.quantities.collapse import Collapse, judge_spreads
 from bestfor.diagnostics.quantities.laws import LawSums, Ledger, laws, ledger
 from bestfor.diagnostics.quantities.mixture import (
     Corrected,
@@ -36,12 +37,10 @@ from bestfor.diagnostics.quantities.mixture import (
     prior_by_moments,
 )
 from bestfor.diagnostics.quantities.queries import (
-    Collapse,
     Queries,
     SumsByUser,
     best_place,
     doubling_grid,
-    judge_spreads,
     measure_queries,
     user_weights,
 )
@@ -82,6 +81,7 @@ class ModelFacts:
         counts: shape (20,), active queries by correlation.
         suspects: queries whose pick is worse than a random one.
         active_queries: how many.
+        unknown: name of a share of collapsed users -> why it cannot be judged.
     """
 
     scale: Scale
@@ -92,6 +92,7 @@ class ModelFacts:
     counts: IntArray
     suspects: tuple[Suspect, ...]
     active_queries: int
+    unknown: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True)
@@ -170,8 +171,10 @@ def facts_of_queries(
     shared, collapses = _shared_inputs(queries, n, averaging, rules), _collapses(queries)
     facts: dict[str, ModelFacts] = {}
     suspects: dict[str, RankedSuspects] = {}
-    for name, (own, _) in collapses.items():
-        facts[name], suspects[name] = _facts(queries, name, shared, own)
+    for name, (own, other) in collapses.items():
+        found, suspects[name] = _facts(queries, name, shared, own)
+        shares = {"alpha": own.unknown, "alpha_other_scale": other.unknown}
+        facts[name] = replace(found, unknown={what: why for what, why in shares.items() if why})
     return DataSetFacts(_evidence(queries, shared, collapses, texts), facts, suspects)
 
 
@@ -259,11 +262,13 @@ def _quantity_influences(queries: Queries, shared: SharedInputs, collapses: Coll
     for name, (own, other) in collapses.items():
         model = queries.sums.models[name]
         each = own.judged / max(int(own.judged.sum()), 1)
+        told, told_by_other = (0.0 if one.unknown else 1.0 for one in (own, other))
         active = shared.weight * ~own.collapsed
         parts |= {
-            QuantityMean("judged", name): each,
-            QuantityMean("collapsed", name): each * own.collapsed,
-            QuantityMean("other", name): each * other.collapsed,
+            QuantityMean("judged", name): told * each,
+            QuantityMean("collapsed", name): told * each * own.collapsed,
+            QuantityMean("other", name): told_by_other * each * other.collapsed,
+            QuantityMean("other_judged", name): told_by_other * each,
             QuantityMean("active", name): active * model.varying,
             QuantityMean("negative", name): active * model.negative,
             QuantityMean("plus", name): active * model.plus,

@@ -12,6 +12,7 @@ import numpy as np
 from bestfor.diagnostics.calibration import pool_calibrations
 from bestfor.diagnostics.diagnose import Diagnosis, Header, assemble
 from bestfor.diagnostics.evidence import MOST, ModelFacts
+from bestfor.diagnostics.quantities.collapse import ALIKE
 from bestfor.diagnostics.quantities.laws import LAWS, Ledger
 from bestfor.diagnostics.quantities.mixture import Corrected
 from bestfor.diagnostics.result import ModelDiagnosis, PerUser
@@ -125,6 +126,12 @@ def _mean_facts(models: list[ModelDiagnosis]) -> ModelFacts:
         counts=np.sum([model.counts for model in models], axis=0),
         suspects=tuple(suspects[:MOST]),
         active_queries=sum(model.quantities.active_queries for model in models),
+        unknown={
+            what: model.quantities.reasons[what]
+            for model in models
+            for what in ("alpha", "alpha_other_scale")
+            if model.quantities.reasons.get(what) == ALIKE
+        },
     )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from bestfor.diagnostics.cautions import one_user_decides, reward_is_utility
+from bestfor.diagnostics.cautions import one_user_decides, reward_is_utility, says_nothing, sure_mean
 from bestfor.diagnostics.evidence import ModelFacts
 from bestfor.diagnostics.quantities.mixture import FEWEST_QUERIES, SMALLEST_POOL
 from bestfor.types import Estimate
@@ -120,7 +120,8 @@ def findings(diagnosis: DiagnosisResult, name: str) -> tuple[str, ...]:
     advice: tuple[Finding, ...] = (larger_pools, own_n, stop_early)
     found = [sentence for finding in troubles if (sentence := finding(diagnosis, model))]
     if not found and not math.isnan(model.law["normal"][-1]):
-        found = ["Nothing stands out: the curve grows as the law says, and no user has collapsed."]
+        nobody = "" if math.isnan(model.quantities.alpha.value) else ", and no user has collapsed"
+        found = [f"Nothing stands out: the curve grows as the law says{nobody}."]
     found += [sentence for finding in advice if (sentence := finding(diagnosis, model))]
     return tuple(found[:MOST])
 
@@ -139,7 +140,10 @@ def headline(diagnosis: DiagnosisResult, best: str) -> str:
     if diagnosis.users == 1:
         return f"{ONE_USER} {text}."
     collapsed = int(model.per_user.collapsed.sum())
-    text += f"; {_counted(collapsed, diagnosis.users)} collapsed; " if collapsed else "; no user has collapsed; "
+    if math.isnan(model.quantities.alpha.value):
+        text += "; "
+    else:
+        text += f"; {_counted(collapsed, diagnosis.users)} collapsed; " if collapsed else "; no user has collapsed; "
     return text + _worth(model, n)
 
 
@@ -248,10 +252,20 @@ def _collapsed(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     count = int(model.per_user.collapsed.sum())
     if not count or math.isnan(model.quantities.leakage_gain):
         return None
+    gains = model.per_user.gain[model.per_user.collapsed]
+    if sure_mean(gains, diagnosis.level):
+        return (
+            f"{_counted(count, diagnosis.users)} rewards on a scale of their own that hardly differ, and their picks "
+            f"still add {model.quantities.leakage_gain:.3f} to the gain of "
+            f"{model.gain.at(_largest(diagnosis)).value:.3f}: their scale is small, not their sense. Keep picking for "
+            "them; do not compare rewards between users."
+        )
+    helps = model.quantities.leakage_gain > 0
+    until = "their picks are not shown to help" if helps else "one candidate is enough for them"
     return (
         f"{_counted(count, diagnosis.users)} collapsed: the rewards of their candidates hardly differ, and their picks "
         f"add {model.quantities.leakage_gain:.3f} to the gain. Add labels for them or share strength between users; "
-        "until then one candidate is enough for them."
+        f"until then {until}."
     )
 
 
@@ -260,6 +274,12 @@ def _hacked(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     numbers = (q.beta.value, q.rho.value, q.beta_by_chance)
     if not q.active_queries or not diagnosis.queries or any(map(math.isnan, numbers)) or q.beta.value < WORTH_SAYING:
         return None
+    if says_nothing(model):
+        return (
+            f"The reward says nothing about the utility: the mean correlation is {q.rho.value:.2f}, and "
+            f"{100 * q.beta.value:.0f}% of correlations are negative, as many as chance gives "
+            f"({100 * q.beta_by_chance:.0f}%). That is no hacking: do not pick by it."
+        )
     seen = f"{100 * q.beta.value:.0f}% of queries show a negative correlation"
     chance = _by_chance(diagnosis, model)
     if q.corrected is None:
@@ -313,11 +333,16 @@ def _law(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
 
 def _other_rule(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     alpha, other = model.quantities.alpha.value, model.quantities.alpha_other_scale
-    if model.scale != "utility" or not abs(alpha - other) > 0.1:
+    if model.scale != "utility" or math.isnan(alpha) or abs(alpha - (0.0 if math.isnan(other) else other)) <= 0.1:
         return None
+    compared = (
+        "by comparison with other users everybody is alike"
+        if math.isnan(other)
+        else (f"{100 * other:.0f}% by comparison with other users")
+    )
     return (
-        f"The two rules of collapse disagree: {100 * alpha:.0f}% of users by the utility's scale, "
-        f"{100 * other:.0f}% by comparison with other users. Check that the rewards are in the utility's units."
+        f"The two rules of collapse disagree: {100 * alpha:.0f}% of users by the utility's scale, {compared}. "
+        "Check that the rewards are in the utility's units."
     )
 
 
@@ -435,14 +460,13 @@ def reasons_for(missing: set[str], facts: ModelFacts) -> dict[str, str]:
     """Give a reason for each quantity that cannot be had.
 
     Args:
-        missing: of alpha, rho, rho_plus and rho_minus, those that are NaN.
+        missing: of alpha, alpha_other_scale, rho, rho_plus and rho_minus, those that are NaN.
         facts: of the model.
     """
-    reasons: dict[str, str] = {}
-    if "alpha" in missing:
-        reasons |= dict.fromkeys(("alpha", "alpha_other_scale"), ONE_CANDIDATE)
+    shares = [what for what in ("alpha", "alpha_other_scale") if what in missing]
+    reasons = {what: facts.unknown.get(what, ONE_CANDIDATE) for what in shares}
     if not facts.active_queries:
-        why = ONE_CANDIDATE if "alpha" in missing else NO_ACTIVE
+        why = ONE_CANDIDATE if ONE_CANDIDATE in reasons.values() else NO_ACTIVE
         reasons |= dict.fromkeys(("beta", "beta_by_chance", "rho", "rho_plus", "rho_minus"), why)
     else:
         reasons |= {what: why for what, why in SIGNS.items() if what in missing}

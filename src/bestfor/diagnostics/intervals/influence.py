@@ -26,7 +26,7 @@ import numpy.typing as npt
 from bestfor.diagnostics.curves.best_of_n import chunks, sort_by_reward, weights
 from bestfor.diagnostics.curves.rules import chance_table
 from bestfor.diagnostics.intervals.means import CurveMean, LinearForm, Mean, QuantityMean
-from bestfor.diagnostics.quantities.queries import COLLAPSE, Collapse
+from bestfor.diagnostics.quantities.collapse import COLLAPSE, Collapse
 from bestfor.diagnostics.quantities.queries import ROUNDING as SMALLEST_CORRELATION
 from bestfor.diagnostics.table.pools import Pools
 from bestfor.diagnostics.table.rows import decode
@@ -389,19 +389,9 @@ def _flips(
     without = np.maximum(spread.rewards[name][user][:, None] - whole + left, 0.0) / judged
     without[(left == 0) & (np.abs(spread.rewards[name][user][:, None] - whole) <= ROUNDING * whole)] = 0.0
     if utility is None:
-        threshold = _threshold(spread.rewards[name], spread.judged, verdict)
-        low = np.sqrt(without) < COLLAPSE * threshold
+        low = np.sqrt(without) < verdict.cut
     else:
         whole, left = utility.variances()
         against = np.maximum(spread.variance[user][:, None] - whole + left, 0.0) / judged
         low = (against > 0) & (without < COLLAPSE**2 * against)
     return verdict.collapsed[user][:, None].astype(np.float64) - (low | (without == 0)).astype(np.float64)
-
-
-def _threshold(variance: FloatArray, judged: FloatArray, verdict: Collapse) -> float:
-    """Recover what users' spreads are compared with on an arbitrary scale."""
-    known = np.flatnonzero(np.isfinite(verdict.ratio) & (verdict.ratio > 0))
-    if not len(known):
-        return 0.0
-    one = int(known[0])
-    return float((variance[one] / judged[one]) ** 0.5 / verdict.ratio[one])

@@ -37,12 +37,12 @@ class QuantityMean(NamedTuple):
     """Name a mean behind alpha, beta or rho.
 
     Attributes:
-        of: over users ``"judged"``, ``"collapsed"`` and ``"other"`` (collapsed by the other scale's rule); over active
-            queries ``"active"``, ``"negative"`` and the correlations by sign, ``"plus"`` and ``"minus"``.
+        of: over users ``"judged"``, ``"collapsed"``, and by the other scale's rule ``"other_judged"`` and ``"other"``;
+            over active queries ``"active"``, ``"negative"`` and the correlations by sign, ``"plus"`` and ``"minus"``.
         model: whose.
     """
 
-    of: Literal["judged", "collapsed", "other", "active", "negative", "plus", "minus"]
+    of: Literal["judged", "collapsed", "other", "other_judged", "active", "negative", "plus", "minus"]
     model: str
 
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from bestfor.data.text import join_hashes
 from bestfor.diagnostics.curves.best_of_n import best_of_n, pool_curves
 from bestfor.diagnostics.curves.rules import curve_by_rule
+from bestfor.diagnostics.quantities.collapse import Collapse, judge_spreads
 from bestfor.diagnostics.table.pools import Pools
 from bestfor.diagnostics.table.rows import hash_ids
 from bestfor.moved import renamed
@@ -27,14 +28,11 @@ from bestfor.types import Averaging, BoolArray, FloatArray, IntArray, Scale
 __getattr__ = renamed(__name__, {"Sums": "SumsByUser", "Within": "QueryStatistics"})
 
 
-COLLAPSE = 0.05
-"""A spread below this share of what it is compared with counts as collapse."""
-
 ROUNDING = 1e-14
 """Correlations below this are 0: few-valued rewards and utilities often have none at all."""
 
-QUARTILE = 75.0
-"""The percentile of the users' spreads that stands for a healthy one where the scale is arbitrary."""
+RESOLUTION = {np.float32: 2.0**-22, np.float64: 2.0**-50}
+"""Spreads below this share of the rewards' size are rounding of numbers of this kind."""
 
 Counts = npt.NDArray[np.int32]
 """Small whole numbers, half the size of the usual ones."""
@@ -100,27 +98,8 @@ def correlations(first: FloatArray, second: FloatArray) -> FloatArray:
     return result
 
 
-@dataclass(frozen=True)
-class Collapse:
-    """Users whose predictions are near-constant; U users.
-
-    Attributes:
-        ratio: shape (U,), the user's spread over what it is compared with; NaN where that is 0.
-        collapsed: shape (U,), True where the ratio is below 0.05 or the rewards are exactly constant in every query.
-        judged: shape (U,), whether the user has a query with two candidates: one alone cannot vary.
-    """
-
-    ratio: FloatArray
-    collapsed: BoolArray
-    judged: BoolArray
-
-
 def collapse(within: QueryStatistics, user: IntArray, users: int, scale: Scale) -> Collapse:
-    """Find users whose rewards hardly differ between a query's candidates.
-
-    s_u = sqrt(mean over the user's queries of the within-query variance of R). On the utility's scale a user has
-    collapsed where kappa_u = s_u / (the same for U) < 0.05; on an arbitrary scale, where s_u < 0.05 x the 75th
-    percentile of s over users. Exact constancy always counts.
+    """Find users whose rewards hardly differ between a query's candidates, from per-query statistics.
 
     Args:
         within: the per-query statistics.
@@ -136,26 +115,6 @@ def collapse(within: QueryStatistics, user: IntArray, users: int, scale: Scale) 
         np.bincount(user, sd**2, users).astype(np.float64) for sd in (within.reward_sd, within.utility_sd)
     )
     return judge_spreads(reward, utility, judged, scale)
-
-
-def judge_spreads(reward: FloatArray, utility: FloatArray, judged: FloatArray, scale: Scale) -> Collapse:
-    """Find collapsed users from sums by user, as :func:`collapse` does.
-
-    Args:
-        reward: shape (U,), sums of the within-query variances of the reward.
-        utility: shape (U,), the same of the utility.
-        judged: shape (U,), how many queries they are sums of; a user without any cannot be judged.
-        scale: of the rewards.
-    """
-    known = judged > 0
-    count = np.where(known, judged, 1.0)
-    spread = np.sqrt(reward / count)
-    against = np.sqrt(utility / count)
-    if scale == "arbitrary":
-        against = np.full(len(judged), np.percentile(spread[known], QUARTILE) if known.any() else 0.0)
-    ratio = np.full(len(judged), np.nan)
-    np.divide(spread, against, out=ratio, where=known & (against > 0))
-    return Collapse(ratio, known & ((spread == 0) | (ratio < COLLAPSE)), known)
 
 
 def user_weights(queries: FloatArray, averaging: Averaging) -> FloatArray:
@@ -221,7 +180,7 @@ class ModelStatistics:
     """Statistics of a model, of queries or summed over each user's; R rows, G values of the grid, K asked for.
 
     Attributes:
-        variance: shape (R,), of the reward.
+        variance: shape (R,), of the reward; 0 where it is but rounding.
         curve: shape (R, G).
         noise: shape (R, K), the variance that one random subset gives.
         varying: shape (R,), queries where neither reward nor utility is constant; the next seven are 0 elsewhere.
@@ -436,7 +395,7 @@ def _model_statistics(
     for other in others.values():
         _set_constant(other, mean, constant)
     return r, ModelStatistics(
-        variance=reward_sd**2,
+        variance=np.where(_rounding(pools, reward, reward_sd), 0.0, reward_sd**2),
         curve=curve,
         noise=noise[:, at],
         varying=varying.astype(np.float64),
@@ -451,6 +410,15 @@ def _model_statistics(
         rest=np.where(varying[:, None], 0.0, gain),
         rules=others,
     )
+
+
+def _rounding(pools: Pools, reward: FloatArray, reward_sd: FloatArray) -> BoolArray:
+    """Find the pools whose rewards vary by no more than the rounding of single or double precision, shape (Q,)."""
+    known = np.where(pools.mask, reward, 0.0)
+    with np.errstate(over="ignore"):
+        single = (known == known.astype(np.float32)).all(axis=1)
+    share = np.where(single, RESOLUTION[np.float32], RESOLUTION[np.float64])
+    return reward_sd < share * np.abs(known).max(axis=1)
 
 
 def _highest(pools: Pools, score: FloatArray) -> BoolArray:
