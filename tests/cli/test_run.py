@@ -5,6 +5,7 @@ import json
 import sys
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from bestfor.__main__ import main
@@ -75,6 +76,11 @@ def test_a_run_of_three_folds_leaves_a_folder_and_prints_json(monkeypatch, capfd
     assert code == 0, err
     printed = json.loads(out)
     assert len(printed["folds"]) == 3
+    picks = [pq.read_table(tmp_path / "o" / f"fold-{fold}" / "picks.parquet") for fold in range(3)]
+    merged = pq.read_table(tmp_path / "o" / "picks.parquet")
+    assert merged.column_names == ["fold", *picks[0].column_names]
+    assert merged.drop_columns("fold").to_pylist() == [row for table in picks for row in table.to_pylist()]
+    assert [int(fold) for fold in merged["fold"].unique().to_pylist()] == [0, 1, 2]
     assert printed == json.loads((tmp_path / "o" / "diagnosis.json").read_text())
     assert printed["models"]["pooled"]["captured"][0] is None
     told = printed["models"]["pooled"]["calibration"]

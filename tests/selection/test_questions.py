@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bestfor.errors import InputError
-from bestfor.selection.questions import MOST, pair_to_show, worth_of_pairs
+from bestfor.selection.questions import MOST, answer_noise, pair_to_show, worth_of_pairs
+from bestfor.types import Scores
 
 few = settings(max_examples=30, deadline=None)
 
@@ -99,3 +100,10 @@ def test_many_candidates_and_extreme_means():
 def test_questions_that_cannot_be_asked(given, said):
     with pytest.raises(InputError, match=said):
         pair_to_show(**given)
+
+
+def test_a_comparison_is_as_noisy_as_two_labels():
+    scores = Scores(np.array([0.0, 2.0]), std=np.array([5.0, 13.0]), std_mean=np.array([3.0, 5.0]))
+    assert answer_noise(scores) == pytest.approx(np.sqrt(2 * (16 + 144) / 2))
+    assert answer_noise(Scores(np.array([0.0, 2.0]))) == 1.0
+    assert answer_noise(Scores(np.array([2.0, 2.0]), std=np.ones(2), std_mean=np.ones(2))) == 1.0

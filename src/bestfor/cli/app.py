@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from bestfor.cli import demo, diagnose, doctor, fit, generate, kinds, measure, pool, predict, report, run
+from bestfor.cli import demo, diagnose, doctor, fit, generate, kinds, measure, pool, predict, report, run, score, select
 from bestfor.errors import BestforError, InputError, nearest
 from bestfor.version import __version__
 
@@ -43,6 +43,8 @@ app.command("generate")(generate.generate)
 app.command("measure")(measure.measure)
 app.command("fit")(fit.fit)
 app.command("predict")(predict.predict)
+app.command("score")(score.score)
+app.command("select")(select.select)
 app.command("diagnose")(diagnose.diagnose)
 app.command("report")(report.report)
 app.add_typer(pool.app, name="pool")

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from scipy import special
 
 from bestfor.errors import InputError, nearest
-from bestfor.types import FloatArray, IntArray
+from bestfor.types import FloatArray, IntArray, Scores
 
 PairRule = Literal["expected", "duel", "top-two", "random"]
 """How a pair is chosen: by its worth, as an optimistic duel, the two highest means, or any two."""
@@ -173,3 +173,16 @@ def _places(among: Sequence[int] | IntArray | None, count: int) -> IntArray:
     if len(places) and not (places[0] >= 0 and places[-1] < count):
         raise InputError("pair_to_show", f"places {places[0]} to {places[-1]}", f"places from 0 to {count - 1}")
     return places
+
+
+def answer_noise(scores: Scores) -> float:
+    """Estimate s, the noise of a person's comparison of two candidates, from a model's scores.
+
+    It is that of two ordinary labels, s^2 = 2 mean(std^2 - std_mean^2); where nothing is known of labels' noise it is
+    the spread of the means, or 1 where they are all equal.
+    """
+    if scores.std is not None and scores.std_mean is not None:
+        variance = float(np.mean(np.maximum(scores.std**2 - scores.std_mean**2, 0.0)))
+        if variance > 0:
+            return float(np.sqrt(2 * variance))
+    return float(np.std(scores.mean)) or 1.0

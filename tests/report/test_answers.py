@@ -1,0 +1,56 @@
+"""The section of real answers: read from a run's folder, shown on the page and in the terminal."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from bestfor.report.answers import FILE, print_answers, read_answers
+
+
+def answer(user, candidate, served="own"):
+    return {
+        "user": user, "candidate": candidate, "text": f"text {candidate} <b>", "reward": 0.5 + candidate,
+        "owner_reward": -0.25, "owner_utility": None if candidate else 0.75, "served": served,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def found():
+    last = answer("bob", 1, "everybody")
+    requests = [
+        {"query": "q1", "owner": "ann", "input": "say it", "size": 8, "answers": [answer("ann", 0), answer("bob", 3)]},
+        {"query": "q2", "owner": "bob", "input": "", "size": 4, "answers": [answer("ann", 1), last]},
+    ]  # fmt: skip
+    return {"model": "hierarchical", "rule": "best", "users": ["ann", "bob"], "requests": requests}
+
+
+def test_answers_are_read_from_the_run_or_its_first_fold(tmp_path, found):
+    assert read_answers(tmp_path) is None
+    (tmp_path / "fold-0").mkdir()
+    (tmp_path / "fold-0" / FILE).write_text(json.dumps(found))
+    section = read_answers(tmp_path)
+    assert (section.model, section.users) == ("hierarchical", ("ann", "bob"))
+    first, second = section.requests
+    assert (first.owner, first.asked, first.size) == ("ann", "say it", 8)
+    assert first.said == "2 different answers for 2 users."
+    assert second.said == "All get the same answer."
+    own, other = first.answers
+    assert (own.own, own.reward, own.owner_reward, own.owner_utility) == (True, "0.50", "\N{MINUS SIGN}0.25", "0.75")
+    assert (other.own, other.reward, other.owner_utility, other.everybody) == (False, "3.50", "", False)
+    assert second.answers[1].everybody
+    for torn in ("{", "null", "[]", '{"model": 1}'):
+        (tmp_path / FILE).write_text(torn)
+        assert read_answers(tmp_path) is None
+
+
+def test_the_terminal_shows_who_gets_what(tmp_path, found):
+    (tmp_path / FILE).write_text(json.dumps(found))
+    out = io.StringIO()
+    print_answers(read_answers(tmp_path), Console(file=out, width=110))
+    said = out.getvalue()
+    assert "Who gets what: hierarchical, rule best" in said
+    assert "ann's 8 candidates, asked say it" in said
+    assert "text 3 <b>" in said
+    assert "All get the same answer." in said

@@ -1,0 +1,84 @@
+"""Real answers of three users: whose requests, what each would get, and what cannot be shown."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from bestfor.data import schema
+from bestfor.data.candidates import Candidates
+from bestfor.files import hash_text
+from bestfor.pool import CandidatePool
+from bestfor.rewards import build
+from bestfor.runs.answers import answers_of
+
+USERS = ("ann", "bob", "cat", "dan")
+TEXTS = ("one", "two words", "three short words", "a b c d", "a b c d e")
+
+
+def row(query, candidate, text):
+    return {"query_id": query, "candidate": candidate, "text_id": text, "text": text, "logprob": None} | {
+        "finish_reason": "stop", "policy": "p", "seed": 0,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Every user has one test query: ann and bob the same prompt and texts, the others their own."""
+    queries, candidates, utilities = [], [], []
+    for place, user in enumerate(USERS):
+        prompt = "say it" if user in ("ann", "bob") else f"say it, {user}"
+        query = f"q-{user}"
+        queries.append((query, user, prompt, None, "test", None))
+        texts = TEXTS if user in ("ann", "bob") else TEXTS[: 4 - place // 3]
+        candidates += [row(query, at, text) for at, text in enumerate(texts)]
+        utilities += [(query, at, "rougeL", at / 10) for at in range(len(texts))]
+    columns = zip(*queries, strict=True)
+    table = pa.table([pa.array(one, field.type) for one, field in zip(columns, schema.QUERIES, strict=True)], schema=schema.QUERIES)  # fmt: skip  # noqa: E501
+    schema.write(table, tmp_path / "queries.parquet")
+    measured = zip(*utilities, strict=True)
+    table = pa.table([pa.array(one, field.type) for one, field in zip(measured, schema.UTILITIES, strict=True)], schema=schema.UTILITIES)  # fmt: skip  # noqa: E501
+    schema.write(table, tmp_path / "utilities" / "rougeL.parquet")
+    pool = CandidatePool(tmp_path / "pool")
+    pool.plan([pool.append(pa.Table.from_pylist(candidates, schema=schema.CANDIDATES))])
+    return tmp_path
+
+
+class ByLength:
+    """Ann and dan like long texts, the others short ones."""
+
+    kind = "by length"
+
+    def score_many(self, users, prompts, texts, history=None):
+        from bestfor.types import Scores
+
+        sign = [1.0 if user in ("ann", "dan") else -1.0 for user in users]
+        return [Scores(one * np.array([len(text.split()) for text in said], float), served="own") for one, said in zip(sign, texts, strict=True)]  # fmt: skip  # noqa: E501
+
+
+def test_everyones_request_is_answered_for_all_three(folder):
+    found = answers_of(folder, ByLength(), "mine", "rougeL")
+    users = sorted(USERS, key=hash_text)[:3]
+    assert (found["model"], found["rule"], found["users"]) == ("mine", "best", users)
+    shared = {"ann", "bob"} <= set(users)
+    assert len(found["requests"]) == 3 - shared
+    for request in found["requests"]:
+        assert [answer["user"] for answer in request["answers"]] == users
+        for answer in request["answers"]:
+            longest = answer["user"] in ("ann", "dan")
+            assert answer["candidate"] == (request["size"] - 1 if longest else 0)
+            assert answer["text"] == TEXTS[answer["candidate"]]
+            assert answer["owner_utility"] == answer["candidate"] / 10
+            sign = 1 if request["owner"] in ("ann", "dan") else -1
+            assert answer["owner_reward"] == sign * len(answer["text"].split())
+
+
+def test_a_model_of_the_package_answers_and_what_cannot_be_shown_is_none(folder):
+    fit = Candidates.of(["ann", "bob"], ["x", "y"], [TEXTS, TEXTS], [np.arange(5.0), np.arange(5.0)])
+    length = build("length").fit(fit, rng=0)
+    found = answers_of(folder, length, "length", "rougeL")
+    assert all(len({answer["candidate"] for answer in request["answers"]}) == 1 for request in found["requests"])
+    logprob = build("logprob").fit(fit, rng=0)
+    assert answers_of(folder, logprob, "logprob", "rougeL") is None
+    slow = ByLength()
+    slow.kind = "lora"
+    assert answers_of(folder, slow, "lora", "rougeL") is None
