@@ -107,10 +107,9 @@ def polis(people: int, data: Path = Path("../shared/data/polis/american-assembly
     """Votes: known people's on all statements; a newcomer's on half of the statements answer questions."""
     votes = load_polis(data)
     own: dict[str, list[tuple[str, float]]] = {}
-    rows = votes.table.select(["user", "text", "rating"]).to_pylist()
-    for row in rows:
-        own.setdefault(row["user"], []).append((row["text"], row["rating"]))
-    half = {text: derive(12, "half", text).random() < 0.5 for text in {row["text"] for row in rows}}
+    for user, text, rating in zip(votes.user.tolist(), votes.text.tolist(), votes.rating.tolist(), strict=True):
+        own.setdefault(votes.users[user], []).append((votes.texts[text], rating))
+    half = {text: derive(12, "half", text).random() < 0.5 for text in votes.texts}
 
     def enough(user: str) -> bool:
         said = own[user]

@@ -6,6 +6,7 @@ import json
 import pytest
 from rich.console import Console
 
+from bestfor.report import render_html
 from bestfor.report.answers import FILE, print_answers, read_answers
 
 
@@ -43,6 +44,17 @@ def test_answers_are_read_from_the_run_or_its_first_fold(tmp_path, found):
     for torn in ("{", "null", "[]", '{"model": 1}'):
         (tmp_path / FILE).write_text(torn)
         assert read_answers(tmp_path) is None
+
+
+def test_the_page_shows_who_gets_what_and_escapes_it(tmp_path, found, make):
+    (tmp_path / FILE).write_text(json.dumps(found))
+    page = render_html(make(("hierarchical",)), answers=read_answers(tmp_path))
+    assert '<h2 id="answers">Who gets what?</h2>' in page
+    assert 'href="#answers"' in page
+    assert "text 3 &lt;b&gt;" in page
+    assert "(asked)" in page
+    assert "served by what all users share" in page
+    assert 'id="answers"' not in render_html(make(("hierarchical",)))
 
 
 def test_the_terminal_shows_who_gets_what(tmp_path, found):

@@ -34,11 +34,16 @@ def print_json(value: object) -> None:
     typer.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
 
 
-def print_diagnosis(diagnosis: Given) -> None:
-    """Print a diagnosis for people, as wide as their terminal."""
+def print_diagnosis(diagnosis: Given, folder: Path | None = None) -> None:
+    """Print a diagnosis for people, as wide as their terminal, and the answers that a run's folder holds."""
     from bestfor.report import print_summary
+    from bestfor.report.answers import print_answers, read_answers
 
-    print_summary(diagnosis, Console(highlight=False))
+    console = Console(highlight=False)
+    print_summary(diagnosis, console)
+    answers = None if folder is None else read_answers(folder)
+    if answers is not None:
+        print_answers(answers, console)
 
 
 def print_rows(head: Sequence[str] | None, rows: Sequence[Sequence[object]]) -> None:

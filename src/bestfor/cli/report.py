@@ -34,5 +34,5 @@ def report(
 
         save(picture, diagnosis)
         tell(f"picture: {picture}")
-    print_diagnosis(diagnosis)
+    print_diagnosis(diagnosis, folder)
     tell(f"report: {page}")

@@ -24,6 +24,6 @@ def run(
     if as_json:
         print_json(result.diagnosis.to_dict())
     else:
-        print_diagnosis(result.diagnosis)
+        print_diagnosis(result.diagnosis, result.folder)
     tell(watch.line())
     tell(f"report: {result.report}")

@@ -23,6 +23,7 @@ from bestfor.diagnostics.words import calibrated
 from bestfor.files import write_text
 from bestfor.moved import renamed
 from bestfor.report import tables, words
+from bestfor.report.answers import AnswersSection
 from bestfor.report.charts import draw
 from bestfor.report.charts.plots import (
     NAMES,
@@ -61,6 +62,7 @@ __getattr__ = renamed(
 
 Texts = Mapping[tuple[str, int], str]
 SECTIONS = (
+    ("answers", "Answers"),
     ("curves", "Curve"),
     ("law", "Law & ledger"),
     ("spread", "Users"),
@@ -180,6 +182,7 @@ def render_html(
     texts: Texts | None = None,
     inputs: Mapping[str, str] | None = None,
     title: str = "",
+    answers: AnswersSection | None = None,
 ) -> str:
     """Render a diagnosis as one HTML page that needs nothing else.
 
@@ -189,6 +192,7 @@ def render_html(
         texts: (query_id, candidate) -> the candidate's text, for the suspects.
         inputs: query_id -> what was asked.
         title: of the page; the run's name by default.
+        answers: what users of the run would get, from :func:`~bestfor.report.answers.read_answers`.
 
     Returns:
         The page; the same arguments give the same characters.
@@ -205,7 +209,8 @@ def render_html(
     return page.render(
         report=report,
         models=models,
-        sections=_sections(report),
+        sections=_sections(report, answers),
+        answers=answers,
         title=title or report.name or "Diagnosis",
         chosen=first_shown(models),
         panels=[build_panel(report, model, texts or {}, inputs or {}, limit) for model in models],
@@ -237,10 +242,11 @@ def write_html(
     texts: Texts | None = None,
     inputs: Mapping[str, str] | None = None,
     title: str = "",
+    answers: AnswersSection | None = None,
 ) -> None:
     """Write the page of :func:`render_html` so that the file is either whole or absent."""
     path = Path(path)
-    page = render_html(diagnosis, texts=texts, inputs=inputs, title=title)
+    page = render_html(diagnosis, texts=texts, inputs=inputs, title=title, answers=answers)
     write_text(path, page)
 
 
@@ -263,9 +269,9 @@ def _environment() -> Environment:
     return environment
 
 
-def _sections(report: Diagnosis) -> list[tuple[str, str]]:
+def _sections(report: Diagnosis, answers: AnswersSection | None) -> list[tuple[str, str]]:
     uncalibrated = all(model.calibration is None for model in report.models.values())
-    absent = {"folds": not report.folds, "calibration": uncalibrated}
+    absent = {"answers": answers is None, "folds": not report.folds, "calibration": uncalibrated}
     return [(key, name) for key, name in SECTIONS if not absent.get(key, False)]
 
 

@@ -23,6 +23,7 @@ from bestfor.errors import InputError
 from bestfor.files import write_text
 from bestfor.pool import CandidatePool
 from bestfor.report import write_html
+from bestfor.report.answers import read_answers
 from bestfor.runs.config import RunConfig
 
 
@@ -131,7 +132,7 @@ def write_report(folder: str | Path, diagnosis: Mapping[str, Any] | None = None,
         if (part / "pool").is_dir() and not wanted <= texts.keys():
             _collect(part, wanted, texts, inputs)
     page = folder / "report.html"
-    write_html(page, diagnosis, texts=texts, inputs=inputs)
+    write_html(page, diagnosis, texts=texts, inputs=inputs, answers=read_answers(folder))
     return page
 
 
