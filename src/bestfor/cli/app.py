@@ -9,7 +9,22 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from bestfor.cli import demo, diagnose, doctor, fit, generate, kinds, measure, pool, predict, report, run, score, select
+from bestfor.cli import (
+    demo,
+    diagnose,
+    doctor,
+    fit,
+    generate,
+    journal,
+    kinds,
+    measure,
+    pool,
+    predict,
+    report,
+    run,
+    score,
+    select,
+)
 from bestfor.errors import BestforError, InputError, nearest
 from bestfor.version import __version__
 
@@ -48,6 +63,7 @@ app.command("select")(select.select)
 app.command("diagnose")(diagnose.diagnose)
 app.command("report")(report.report)
 app.add_typer(pool.app, name="pool")
+app.add_typer(journal.app, name="journal")
 app.command("kinds")(kinds.kinds)
 app.command("doctor")(doctor.doctor)
 

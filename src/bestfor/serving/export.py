@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from bestfor.serving.journal import check_id
+
 if TYPE_CHECKING:
     from bestfor.serving.journal import Journal
 
@@ -23,6 +25,8 @@ def export_records(journal: Journal, tenant: str, user: str) -> Iterator[dict[st
 
 def export_lines(journal: Journal, tenant: str, user: str) -> str:
     """Write a person's records, a line each."""
+    check_id("tenant", tenant)
+    check_id("user", user)
     return "".join(json.dumps(one, allow_nan=False) + "\n" for one in export_records(journal, tenant, user))
 
 

@@ -1,15 +1,45 @@
-"""Find folders of models and runs that still hold a person who was forgotten."""
+"""Remove a person from a journal, and find the folders of models and runs that still hold them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bestfor import artifacts
 from bestfor.artifacts import CONFIG_FILE
 from bestfor.errors import BestforError
 from bestfor.serving.base import users_of
-from bestfor.serving.names import JOURNAL
+from bestfor.serving.journal import Forgotten
+from bestfor.serving.names import JOURNAL, model_name
+
+if TYPE_CHECKING:
+    from bestfor.serving.journal import Journal
+
+
+def forget_person(journal: Journal, tenant: str, user: str, folders: Iterable[tuple[Path, bool]] = ()) -> Forgotten:
+    """Remove a person from a journal for good.
+
+    Args:
+        journal: where they are removed.
+        tenant: whose user it is.
+        user: who goes.
+        folders: of models and runs beside those that the journal knows, and whether each is a run's.
+
+    Returns:
+        A receipt that names what still holds them.
+
+    Raises:
+        InputError: an id that cannot be one.
+        JournalError: it could not be done.
+    """
+    answers, labels, wiped = journal.forget(tenant, user)
+    held, notes = folders_with([*journal.folders(), *folders], model_name(tenant, user))
+    if not wiped:
+        notes.append("another process is reading the journal; forget again to empty its write-ahead log")
+    if journal.url.get_backend_name() == "postgresql":
+        notes.append("PostgreSQL's own write-ahead log, replicas and backups are not reached from here")
+    return Forgotten(user, answers, labels, wiped, tuple(held), tuple(notes))
 
 
 def folders_with(folders: Iterable[tuple[Path, bool]], name: str) -> tuple[list[str], list[str]]:

@@ -28,7 +28,7 @@ from bestfor.serving import refit as refitting
 from bestfor.serving.base import ServedModel, open_model, scale_of
 from bestfor.serving.cache import RecentlyUsed
 from bestfor.serving.export import export_lines
-from bestfor.serving.holdings import folders_with
+from bestfor.serving.holdings import forget_person
 from bestfor.serving.journal import Forgotten, Label, Learned, LoggedAnswer, Standing, check_id
 from bestfor.serving.labels import (
     FindText,
@@ -310,20 +310,16 @@ class Service:
         Raises:
             JournalError: it could not be done.
         """
-        name = model_name(self.tenant, check_id("user", user))
-        answers, labels, wiped = self.journal.forget(self.tenant, user)
+        receipt = forget_person(self.journal, self.tenant, check_id("user", user), self._folders())
         self._persons.drop(lambda known, kept: known == user)
         self._answers.drop(lambda id, answer: answer.user == user)
         self._texts.drop(lambda known, text: True)
         forget_texts()
-        held, notes = folders_with(self._folders(), name)
-        if not wiped:
-            notes.append("another process is reading the journal; forget again to empty its write-ahead log")
-        if self.journal.url.get_backend_name() == "postgresql":
-            notes.append("PostgreSQL's own write-ahead log, replicas and backups are not reached from here")
-        if self._options.get("cache") is not None:
-            notes.append(f"{self._options.get('cache')} holds embeddings of texts under their hashes, of nobody's name")
-        return Forgotten(user, answers, labels, wiped, tuple(held), tuple(notes))
+        cache = self._options.get("cache")
+        if cache is not None:
+            note = f"{cache} holds embeddings of texts under hashes of the texts, of nobody's name"
+            receipt = replace(receipt, notes=(*receipt.notes, note))
+        return receipt
 
     def refit(self, out: str | Path) -> refitting.Refitted:
         """Fit the model again on its run's labels and the journal's, store it, and serve it from then on.
@@ -439,7 +435,7 @@ class Service:
 
     def _folders(self) -> list[tuple[Path, bool]]:
         own = [(self._served.folder, False), (self._served.run, True)]
-        return [*self.journal.folders(), *((path.resolve(), run) for path, run in own if path is not None)]
+        return [(path.resolve(), run) for path, run in own if path is not None]
 
     def _note_folders(self, served: ServedModel) -> None:
         for path, run in ((served.folder, False), (served.run, True)):
