@@ -217,15 +217,15 @@ def small_disk(tmp_path):
 
 def test_a_full_disk_is_one_line_and_no_half_row(small_disk, tmp_path):
     path = small_disk / "feedback.db"
+    (small_disk / "filler").write_bytes(bytes(500_000))
     stored = fill(path)
-    copies = [shutil.copy(one, tmp_path) for one in sorted(small_disk.iterdir())]
-    assert copies
+    for one in sorted(small_disk.iterdir()):
+        shutil.copy(one, tmp_path)
     states = found(tmp_path / "feedback.db")
-    assert len(states) == stored > 50
-    big = small_disk / "filler"
-    assert not big.exists()
+    assert len(states) == stored > 40
+    (small_disk / "filler").unlink()
     with Journal(path) as journal:
-        journal.forget("", "ann")
+        assert journal.forget("", "ann")[:2] == (0, stored)
         assert journal.counts()["labels"] == {}
 
 

@@ -23,6 +23,7 @@ from bestfor.data.labels import Labels
 from bestfor.encoders import Encoder
 from bestfor.errors import InputError, nearest
 from bestfor.rewards import RewardModel
+from bestfor.rewards.person import Person
 from bestfor.selection import Pick, Rule, named_rule, select
 from bestfor.serving import refit as refitting
 from bestfor.serving.base import ServedModel, open_model, scale_of
@@ -108,7 +109,7 @@ class _Kept:
 
     served: ServedModel
     standing: Standing
-    person: Any
+    person: Person
 
 
 class Service:
@@ -347,7 +348,7 @@ class Service:
         self._note_folders(served)
         self._served = served
 
-    def person(self, user: str) -> Any:  # noqa: ANN401 - of the reward model's floor
+    def person(self, user: str) -> Person:
         """Make, or give, what scores for a person: the model and all that they said since.
 
         Raises:
@@ -369,10 +370,9 @@ class Service:
         if served.model.learns:
             return self._person(served, user).score(prompt, texts, history)
         forgotten = self.journal.standing(self.tenant, user).forgotten
-        model: Any = served.model
-        return model.score(model_name(self.tenant, user, forgotten=forgotten), prompt, texts, history)
+        return served.model.score(model_name(self.tenant, user, forgotten=forgotten), prompt, texts, history)
 
-    def _person(self, served: ServedModel, user: str) -> Any:  # noqa: ANN401 - of the reward model's floor
+    def _person(self, served: ServedModel, user: str) -> Person:
         standing = self.journal.standing(self.tenant, user)
         kept = self._persons.get(user)
         if kept is not None and kept.served is served and kept.standing == standing:
@@ -380,8 +380,7 @@ class Service:
         labels = Labels()
         if standing.revision is not None:
             labels, _ = to_labels(self.journal.labels_of(self.tenant, user), self.scale, self._find_text)
-        model: Any = served.model
-        person = model.person(model_name(self.tenant, user, forgotten=standing.forgotten), labels)
+        person = served.model.person(model_name(self.tenant, user, forgotten=standing.forgotten), labels)
         self._persons.put(user, _Kept(served, standing, person))
         # Somebody who was forgotten meanwhile must not stay in memory.
         if self.journal.standing(self.tenant, user).revision is None:

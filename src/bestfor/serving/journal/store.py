@@ -12,7 +12,7 @@ from sqlalchemy import Connection, delete, exists, func, select, text, update
 from bestfor.errors import InputError
 from bestfor.serving.journal import rows
 from bestfor.serving.journal.database import make_engine, parse_url, prepare, shown, told
-from bestfor.serving.journal.records import Label, Learned, LoggedAnswer, Standing, check_id, digest
+from bestfor.serving.journal.records import JournalError, Label, Learned, LoggedAnswer, Standing, check_id, digest
 from bestfor.serving.journal.tables import HEAD, answers, folders, labels, people, tombstones
 from bestfor.serving.journal.writer import Writer
 
@@ -170,17 +170,17 @@ class Journal:
         """Make removed bytes unreadable in the journal's files; says whether that was possible now.
 
         SQLite overwrites what it removes; what is left is the write-ahead log, which can be emptied once no reader
-        needs it. Other processes that hold a read open for seconds make it impossible.
+        needs it and the disk has room for what it holds.
         """
-        with self._read() as connection:
-            if self.url.get_backend_name() == "sqlite":
-                for _ in range(3):
-                    busy, *_ = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
-                    if not busy:
-                        return True
-                return False
-            for table in ("people", "answers", "labels"):
-                connection.execute(text(f"VACUUM (FULL) {table}"))
+        try:
+            with self._read() as connection:
+                if self.url.get_backend_name() == "sqlite":
+                    rounds = (connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one() for _ in range(3))
+                    return any(not busy for busy, *_ in rounds)
+                for table in ("people", "answers", "labels"):
+                    connection.execute(text(f"VACUUM (FULL) {table}"))
+        except JournalError:
+            return False
         return True
 
     def counts(self) -> dict[str, Any]:
