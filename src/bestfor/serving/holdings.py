@@ -36,7 +36,7 @@ def forget_person(journal: Journal, tenant: str, user: str, folders: Iterable[tu
     answers, labels, wiped = journal.forget(tenant, user)
     held, notes = folders_with([*journal.folders(), *folders], model_name(tenant, user))
     if not wiped:
-        notes.append("the journal's log could not be emptied (another process reads it, or the disk is full): forget again")
+        notes.append("the journal's log could not be emptied (another reader, or a full disk): forget again")
     if journal.url.get_backend_name() == "postgresql":
         notes.append("PostgreSQL's own write-ahead log, replicas and backups are not reached from here")
     return Forgotten(user, answers, labels, wiped, tuple(held), tuple(notes))
