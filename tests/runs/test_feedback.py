@@ -1,15 +1,17 @@
 """A whole run with textual feedback: the model whose verdicts are heard is fitted before the test candidates come."""
 
 import json
+import shutil
 
 import pytest
 
 from bestfor.data import schema
 from bestfor.errors import BestforError, InputError
 from bestfor.pool import CandidatePool
-from bestfor.rewards import load
+from bestfor.rewards import KINDS, load
 from bestfor.runs.config import load_config, parse_config
 from bestfor.runs.run import run
+from bestfor.runs.stages import folds
 from support.reader import kind_of, obedient
 from support.servers import error
 
@@ -148,3 +150,39 @@ def test_what_a_run_without_feedback_says_of_itself_is_unchanged():
     plain = parse_config({**RUN, "policy": {"n": 4}}, "run.toml").policy.model_dump()
     assert not {"options", "base", "feedback"} & set(plain)
     assert list(plain)[:3] == ["kind", "model", "n"]
+
+
+def fits(monkeypatch):
+    """Count the fits of a kind, each with its number of labels."""
+    counted, real = [], KINDS["length"].fit
+    monkeypatch.setattr(
+        KINDS["length"], "fit", lambda self, rows, **how: counted.append(len(rows)) or real(self, rows, **how)
+    )
+    return counted
+
+
+def test_the_model_whose_verdicts_are_heard_is_fitted_once(scripted, tmp_path, monkeypatch):
+    counted = fits(monkeypatch)
+    run(served(scripted(obedient).url), tmp_path / "run")
+    assert len(counted) == 1
+    heard, own = (tmp_path / "run" / place for place in ("feedback/model", "models/long"))
+    files = {path.name: path.read_bytes() for path in heard.iterdir()}
+    assert {path.name: path.read_bytes() for path in own.iterdir()} == files
+    fresh = KINDS["length"]().fit(next(folds(served("http://127.0.0.1:1"), tmp_path / "run", print)).parts().fit, rng=0)
+    assert fresh.save(tmp_path / "fresh")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "fresh").iterdir()} == files
+
+
+@pytest.mark.parametrize("what", ["seed of the fit", "labels"])
+def test_a_model_of_other_inputs_is_fitted_anew(scripted, tmp_path, monkeypatch, what):
+    config, counted = served(scripted(obedient).url), fits(monkeypatch)
+    run(config, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "models" / "long")
+    if what == "labels":
+        path = tmp_path / "run" / "feedback" / "utilities.parquet"
+        schema.write(schema.read(path, schema.UTILITIES).slice(1), path)
+    else:
+        stamp = tmp_path / "run" / ".steps" / "feedback: fit long.json"
+        stamp.write_text(stamp.read_text().replace("sha256:", "sha256:0"))
+    next(folds(config, tmp_path / "run", lambda line: None)).fit(config.reward[0])
+    assert len(counted) == 2

@@ -4,26 +4,33 @@
     test queries --base policy, critiques, revisions--> candidates
 
 Fit queries get no feedback: there is nobody yet to give it. The model lies in the run's folder ``feedback``, and its
-content is part of the keys of the test candidates, so another model never continues their pool.
+content is part of the keys of the test candidates, so another model never continues their pool. The run's own model of
+that name is the same one, so it is copied and not fitted again.
 """
 
 from __future__ import annotations
 
+import shutil
 from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from bestfor.data import schema
+from bestfor.data.candidates import Candidates
 from bestfor.data.split import Dataset
 from bestfor.data.states import with_text
 from bestfor.errors import InputError
+from bestfor.files import writing_folder
 from bestfor.policies import make_policy
 from bestfor.policies.feedback import FeedbackPolicy
 from bestfor.pool import CandidatePool, content_hash
 from bestfor.rewards import RewardModel, kind_class, load
 from bestfor.runs.build import metric_names, metrics_of, prompting_of, sampling_of
 from bestfor.runs.config import FeedbackTable, PolicyTable, RewardTable, RunConfig
-from bestfor.runs.joins import build_history, build_parts, scorer
+from bestfor.runs.joins import align, build_history, build_parts, scorer
 from bestfor.runs.measuring import Measuring, measure
 from bestfor.runs.outcomes import check_pool
 from bestfor.runs.prompts import build_prompts
@@ -102,9 +109,7 @@ def _fit(
         with record_usage(steps.folder, f"reward {spec.label}", model, steps.tell, remember=False):
             model.fit(examples, rng=config.seed).save(folder / "model")
 
-    inputs = {"measured": measured, "kind": spec.kind, "options": spec.options, "seed": config.seed}
-    inputs["version"] = __version__
-    identity = steps.run(f"feedback: fit {spec.label}", inputs, [f"{FOLDER}/model"], work)
+    identity = steps.run(f"feedback: fit {spec.label}", _inputs(config, spec, measured), [f"{FOLDER}/model"], work)
     model = load(folder / "model", cache=cache, kinds=[kind_class(spec.kind)])
     if isinstance(model, MeteredModel):
         # A model on disk does not hold the credentials of its server's address.
@@ -127,3 +132,38 @@ def _measure(config: RunConfig, data: Dataset, queries: pa.Table, candidates: pa
         partial.unlink(missing_ok=True)
 
     return steps.run("feedback: measure", inputs, [f"{FOLDER}/utilities.parquet"], work)
+
+
+def _inputs(config: RunConfig, spec: RewardTable, measured: str) -> dict[str, Any]:
+    """Collect all that decides the model whose verdicts are heard."""
+    inputs = {"measured": measured, "kind": spec.kind, "options": spec.options, "seed": config.seed}
+    return {**inputs, "version": __version__}
+
+
+def take_fitted(config: RunConfig, spec: RewardTable, fit: Candidates, steps: Steps, path: Path) -> bool:
+    """Copy the model whose verdicts were heard, where it is the one that a fit would give again.
+
+    Args:
+        config: the run.
+        spec: the model that is to be fitted.
+        fit: the run's labelled fit part.
+        steps: of the run.
+        path: where the model shall lie.
+
+    Returns:
+        Whether it was copied: not where the run has no feedback or hears another model, where options have changed
+        since, or where the labels are others.
+    """
+    feedback, name = config.policy.feedback, f"{FOLDER}/utilities.parquet"
+    if feedback is None or feedback.reward != spec.label or not (steps.folder / name).is_file():
+        return False
+    inputs = _inputs(config, spec, steps.hash([name]))
+    if not steps.left(f"feedback: fit {spec.label}", inputs, [f"{FOLDER}/model"]):
+        return False
+    labels = schema.read(steps.folder / name, schema.UTILITIES)
+    known = align(labels, fit, "utility")
+    if len(labels) != len(fit) or not np.array_equal(known, fit.utility):
+        return False
+    with writing_folder(path) as partial:
+        shutil.copytree(steps.folder / FOLDER / "model", partial, dirs_exist_ok=True)
+    return True

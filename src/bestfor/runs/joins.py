@@ -259,6 +259,12 @@ def read_rewards(path: Path, test: Candidates) -> Predicted:
     return Predicted(Reward(mean, scale, std), tuple(json.loads(stored.get("notes", "[]"))))
 
 
+def align(table: pa.Table, rows: Candidates, column: str) -> FloatArray:
+    """Find a column's values by query and candidate, in the order of some candidates; NaN where there is none."""
+    names = pa.chunked_array([pa.array(rows.queries, pa.string())])
+    return _lookup(names, table, column, rows.query, rows.candidate)
+
+
 def align_rewards(table: pa.Table, test: Candidates) -> tuple[FloatArray, FloatArray | None]:
     """Bring means and standard deviations into the order of some candidates; no deviations where all are null."""
     deviations = table["std"].null_count < table.num_rows
@@ -268,9 +274,7 @@ def align_rewards(table: pa.Table, test: Candidates) -> tuple[FloatArray, FloatA
         if ids.equals(table["query_id"]):
             mean, std = (table[name].to_numpy().astype(np.float64) for name in ("mean", "std"))
             return mean, std if deviations else None
-    column, known = pa.chunked_array([names]), (test.query, test.candidate)
-    mean = _lookup(column, table, "mean", *known)
-    return mean, _lookup(column, table, "std", *known) if deviations else None
+    return align(table, test, "mean"), align(table, test, "std") if deviations else None
 
 
 def diagnose_parts(

@@ -258,6 +258,15 @@ class Run:
         paths = [[(fold / "rewards" / f"{name}.parquet", schema.REWARDS) for name in self.names] for fold in self.folds]
         return RunRewards("rewards", self._read(paths, schema.REWARDS), run=self)
 
+    @property
+    def diagnosis(self) -> Diagnosis:
+        """The run's diagnosis, read back.
+
+        Raises:
+            InputError: the run is not diagnosed.
+        """
+        return Diagnosis.read(self.folder)
+
     def per_user(self, fold: int | None = None) -> RunTable:
         """Give each user's figures at the largest N, by model.
 

@@ -22,7 +22,7 @@ from bestfor.rewards import RewardModel, kind_class, load_model
 from bestfor.runs.adapters import attach_adapters
 from bestfor.runs.build import metric_names, metrics_of, primary_metric, prompting_of, sampling_of
 from bestfor.runs.config import RewardTable, RunConfig
-from bestfor.runs.feedback import sample_with_feedback
+from bestfor.runs.feedback import sample_with_feedback, take_fitted
 from bestfor.runs.folder import write_run
 from bestfor.runs.sources import load_dataset, read_ratings, with_split
 from bestfor.runs.steps import digest
@@ -169,6 +169,8 @@ class Stages:
 
         def work() -> None:
             model, part = self._new_model(table), self.workspace.fit_part(self.parts())
+            if take_fitted(self.config, table, part, self._steps, self.folder / "models" / table.label):
+                return
             with self._record_usage(table, model):
                 self.workspace.save(table.label, model.fit(part, rng=self.config.seed))
             self._fitted = table.label, model

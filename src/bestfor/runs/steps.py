@@ -40,18 +40,28 @@ class Steps:
         Returns:
             The hash of what it left: the input of later steps.
         """
-        stamp = self.folder / ".steps" / f"{name.replace('/', '.')}.json"
-        paths = [self.folder / output for output in outputs]
-        wanted = digest(dict(inputs))
-        left = _read_stamp(stamp)
-        if left.get("inputs") == wanted and left.get("outputs") and left["outputs"] == labelled(hash_tree(paths)):
+        left = self.left(name, inputs, outputs)
+        if left:
             self.tell(f"{name}: already there")
-            return left["outputs"]
+            return left
         self.tell(name)
         work()
-        made = labelled(hash_tree(paths))
-        write_json(stamp, {"inputs": wanted, "outputs": made}, sync=False)
+        made = self.hash(outputs)
+        write_json(self._stamp(name), {"inputs": digest(dict(inputs)), "outputs": made}, sync=False)
         return made
+
+    def left(self, name: str, inputs: Mapping[str, Any], outputs: Sequence[str]) -> str:
+        """Give the hash of what a step left, "" where it has to be done; arguments as for :meth:`run`."""
+        stamp = _read_stamp(self._stamp(name))
+        done = stamp.get("inputs") == digest(dict(inputs)) and stamp.get("outputs", "") == self.hash(outputs)
+        return stamp["outputs"] if done else ""
+
+    def hash(self, outputs: Sequence[str]) -> str:
+        """Hash files or folders of the run folder; "" where one is not there."""
+        return labelled(hash_tree([self.folder / output for output in outputs]))
+
+    def _stamp(self, name: str) -> Path:
+        return self.folder / ".steps" / f"{name.replace('/', '.')}.json"
 
 
 def _read_stamp(path: Path) -> dict[str, str]:
