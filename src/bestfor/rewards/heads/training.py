@@ -158,12 +158,18 @@ class HeadTrainer:
             batch, against = (torch.from_numpy(part[start : start + size]) for part in (order, other))
             values = self.losses(batch, against, self.weights, warming=warming)
             loss = (values * self.weight[batch]).mean()
-            for precision, value in self.priors:
-                loss = loss + (precision * value.square()).sum()
+            if self.training.pairwise:
+                for precision, value in self.priors:
+                    loss = loss + (precision * value.square()).sum()
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            self.optimizer.step()
             with torch.no_grad():
+                if not self.training.pairwise:
+                    # The gradient of the sum above, to the same bits, without its passes over all users.
+                    for precision, value in self.priors:
+                        prior = value * (2 * precision)
+                        value.grad = prior if value.grad is None else value.grad.add_(prior)
+                self.optimizer.step()
                 for name in self.trained:
                     self.average[name].lerp_(self.weights[name], 1.0 / steps)
 
