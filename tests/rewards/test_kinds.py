@@ -302,7 +302,8 @@ def test_attributes_say_what_a_kind_can(tmp_path):
     assert {kind for kind, model in made.items() if model.baseline} == {"length", "logprob"}
     assert {kind for kind, model in made.items() if not model.alone} == {"mbr"}
     assert not rewards.build("judge", model="m", mode="tournament").alone
-    assert {kind for kind, model in made.items() if model.learns} == {"hierarchical", "pooled", "tastes"}
+    deaf = {"length", "logprob", "mbr", "judge", "lora"}
+    assert {kind for kind, model in made.items() if not model.learns} == deaf
     without = {"ridge", "point", "bradley_terry", "similarity", "length", "logprob", "mbr", "judge"}
     assert {kind for kind, model in made.items() if not model.has_std} == without
     assert not rewards.build("lora", loss="point").has_std

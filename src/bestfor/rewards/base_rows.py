@@ -13,6 +13,10 @@ from bestfor.artifacts import ENDS, Arrays
 from bestfor.types import FloatArray, IntArray
 
 NAME = "user.rows"
+WITHOUT_BASE = (
+    "a model of an earlier version, without the labels of the fit: further ones count for more than they should"
+)
+"""Note of a person whose labels of the fit are not known."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ is their own.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -28,6 +28,9 @@ from bestfor.rewards.posterior import Belief, PreferredRows, RatedRows, learn, l
 from bestfor.rewards.rows import rounded
 from bestfor.threads import for_size
 from bestfor.types import FloatArray, IntArray, RewardEstimate, Scores, Served
+
+ABSTAINS = "all labels of this user say no more than everybody's"
+"""Note of a person who abstains in spite of labels."""
 
 
 @dataclass(frozen=True)
@@ -51,17 +54,35 @@ class Units:
 
 @dataclass(frozen=True)
 class BaseLabels:
-    """What the labels of the fit say about a user who abstains.
+    """Labels of the fit as evidence about a user who abstains.
 
     Attributes:
-        rows: these labels.
+        rated: these labels, where they are ratings.
+        preferred: these labels, where they are preferences.
         own: the weights of somebody without labels.
         shared: the same where nothing but their level is a user's own.
     """
 
-    rows: RatedRows
+    rated: RatedRows
+    preferred: PreferredRows
     own: Belief
     shared: Belief
+
+
+@dataclass(frozen=True)
+class LabelTexts:
+    """Distinct texts of some labels.
+
+    Attributes:
+        features: shape (texts, features).
+        query: shape (texts,), which prompt each is for.
+        place: shape (ratings + 2 preferences,), the text of each rating, then the better and the worse one of each
+            preference.
+    """
+
+    features: npt.NDArray[np.floating]
+    query: IntArray
+    place: IntArray
 
 
 class LinearLearner(RewardModel):
@@ -84,103 +105,107 @@ class LinearLearner(RewardModel):
             raise BestforError(f"'{self.kind}' has no features before fit")
         return self._space.of_embeddings(embeddings, surface)
 
-    def _columns(self, features: npt.NDArray[np.floating]) -> FloatArray:
-        """Columns of features, shape (n, p); the last is the intercept."""
+    def columns(self, features: npt.NDArray[np.floating], code: int) -> FloatArray:
+        """Columns of features for a fitted user (-1 for somebody else), shape (n, p); the last is the intercept."""
+        del code
         found = np.empty((len(features), features.shape[1] + 1))
         found[:, :-1], found[:, -1] = features, 1.0
         return found
 
     @abstractmethod
-    def _belief(self, code: int) -> Belief:
+    def belief(self, code: int) -> Belief:
         """Posterior of a fitted user's weights, abstaining ones' too; -1 for somebody without fit labels."""
 
     @abstractmethod
-    def _units(self) -> Units:
-        """The scales."""
+    def units(self) -> Units:
+        """Give the scales."""
 
     @abstractmethod
-    def _noise(self, columns: FloatArray, code: int) -> FloatArray:
+    def noise(self, columns: FloatArray, code: int) -> FloatArray:
         """Variance of an ordinary label's noise, shape (n,), on the standard scale."""
 
     def _base_labels(self, code: int) -> BaseLabels | None:
-        """What the fit's labels say of somebody who abstains; None where they are not kept."""
+        """Labels of the fit as evidence about somebody who abstains; None where they are not kept."""
         del code
+
+    def _base_notes(self, code: int) -> tuple[str, ...]:
+        """Say what is not known of a user's labels of the fit."""
+        del code
+        return ()
+
+    def _rows(self, labels: Labels, texts: LabelTexts, code: int) -> tuple[RatedRows, PreferredRows]:
+        """Turn sorted labels into rows on the standard scale."""
+        columns = self.columns(texts.features, code)
+        return label_rows(labels, texts, columns, self.noise(columns, code), self.units())
 
     def _person(self, user: str, labels: Labels, history: Sequence[str] | None) -> Person:
         code = int(self._known_codes((user,), abstaining=True)[0])
-        rated, preferred = self._said(user, labels, history, code)
-        abstains = self.served(user) == "abstained"
+        rated, preferred = self._rows(labels, label_texts(self.features, user, labels, history), code)
+        base = self._base_labels(code) if self.served(user) == "abstained" else None
         with for_size(rated.x.shape[1]):
-            if abstains and not self._supports_own(code, rated, preferred):
-                notes = ("all labels of this user say no more than everybody's",)
-                return ModelPerson(user, "abstained", len(labels), notes, self, history)
-            belief = learn(self._belief(code), rated, preferred)
+            if self.served(user) == "abstained" and not (base and supports_own(base, rated, preferred)):
+                return ModelPerson(user, "abstained", len(labels), (ABSTAINS,), self, history)
+            belief = learn(self.belief(code), rated, preferred)
             root = pack_root(belief.covariance)
-        return LinearPerson(user, "own", len(labels), (), self, history, code, belief.mean, root)
-
-    def _said(self, user: str, labels: Labels, history: TextHistory, code: int) -> tuple[RatedRows, PreferredRows]:
-        """Turn sorted labels into rows on the standard scale."""
-        units = self._units()
-        columns, query, place = self._label_columns(user, labels, history)
-        noise, n = self._noise(columns, code), len(labels.rated)
-        weight = np.array([one.weight for one in (*labels.rated, *labels.preferred)])
-        utility = np.array([one.utility for one in labels.rated])
-        own = place[:n]
-        rated = RatedRows(
-            columns[own],
-            (utility - units.centre) / units.unit,
-            noise[own] / weight[:n],
-            query[own],
-            units.level,
-            units.slope,
-        )
-        better, worse = place[n::2], place[n + 1 :: 2]
-        difference = columns[better] - columns[worse]
-        width = noise[better] + noise[worse]
-        if units.slope:
-            width = width + units.slope * np.sum(difference[:, :-1] ** 2, axis=1)
-        return rated, PreferredRows(difference, width / weight[n:])
-
-    def _label_columns(self, user: str, labels: Labels, history: TextHistory) -> tuple[FloatArray, IntArray, IntArray]:
-        """Columns of the labels' distinct texts.
-
-        Returns:
-            Columns, shape (texts, p); the prompt of each, shape (texts,); and which of them is each rating's text, then
-            each preference's better and worse text, shape (ratings + 2 preferences,).
-        """
-        said = [(one.prompt, text) for one in (*labels.rated, *labels.preferred) for text in _texts(one)]
-        order = {key: place for place, key in enumerate(sorted(set(said)))}
-        prompts = list(dict.fromkeys(prompt for prompt, _ in order))
-        texts: dict[str, list[str]] = {prompt: [] for prompt in prompts}
-        for prompt, text in order:
-            texts[prompt].append(text)
-        candidates = one_users(user, prompts, list(texts.values()), history)
-        return (
-            self._columns(self.features(candidates)),
-            candidates.query,
-            np.array([order[key] for key in said], dtype=np.int64),
-        )
-
-    def _supports_own(self, code: int, rated: RatedRows, preferred: PreferredRows) -> bool:
-        """Say whether all labels are told better by the user's own part than by what all share."""
-        base = self._base_labels(code)
-        if base is None:
-            return False
-        rows = (base.rows, rated)
-        own, shared = (left_out_log_densities(belief, rows, preferred) for belief in (base.own, base.shared))
-        return float(np.sum(own - shared)) > 0
+        return LinearPerson(user, "own", len(labels), self._base_notes(code), self, history, code, belief.mean, root)
 
     def _covariances(self, candidates: Candidates) -> list[FloatArray] | None:
         if not self.posterior:
             return None
-        units, columns, codes = self._units(), self._columns(self.features(candidates)), self._user_codes(candidates)
+        units, features, codes = self.units(), self.features(candidates), self._user_codes(candidates)
         _, starts = np.unique(candidates.query, return_index=True)
         scale, found = units.temperature * units.unit**2, []
-        beliefs = {code: self._belief(code).covariance for code in np.unique(codes).tolist()}
+        beliefs = {code: self.belief(code).covariance for code in np.unique(codes).tolist()}
         for start, end in pairwise([*starts.tolist(), len(codes)]):
-            part = columns[start:end]
-            found.append(scale * (part @ beliefs[int(codes[start])] @ part.T))
+            code = int(codes[start])
+            part = self.columns(features[start:end], code)
+            found.append(scale * (part @ beliefs[code] @ part.T))
         return found
+
+
+def label_texts(
+    features: Callable[[Candidates], npt.NDArray[np.floating]], user: str, labels: Labels, history: TextHistory
+) -> LabelTexts:
+    """Give the distinct texts of sorted labels their features."""
+    said = [(one.prompt, text) for one in (*labels.rated, *labels.preferred) for text in _texts(one)]
+    order = {key: place for place, key in enumerate(sorted(set(said)))}
+    texts: dict[str, list[str]] = {}
+    for prompt, text in order:
+        texts.setdefault(prompt, []).append(text)
+    candidates = one_users(user, list(texts), list(texts.values()), history)
+    return LabelTexts(features(candidates), candidates.query, np.array([order[key] for key in said], dtype=np.int64))
+
+
+def label_rows(
+    labels: Labels, texts: LabelTexts, columns: FloatArray, noise: FloatArray, units: Units
+) -> tuple[RatedRows, PreferredRows]:
+    """Turn sorted labels into rows on the standard scale.
+
+    Args:
+        labels: ratings in the utility's units, and preferences.
+        texts: their distinct texts.
+        columns: shape (texts, p).
+        noise: shape (texts,), variance of an ordinary rating's noise.
+        units: the scales.
+    """
+    n, place = len(labels.rated), texts.place
+    weight = np.array([one.weight for one in (*labels.rated, *labels.preferred)])
+    target = (np.array([one.utility for one in labels.rated]) - units.centre) / units.unit
+    own, better, worse = place[:n], place[n::2], place[n + 1 :: 2]
+    rated = RatedRows(columns[own], target, noise[own] / weight[:n], texts.query[own], units.level, units.slope)
+    difference, width = columns[better] - columns[worse], noise[better] + noise[worse]
+    if units.slope:
+        width = width + units.slope * np.sum(difference[:, :-1] ** 2, axis=1)
+    return rated, PreferredRows(difference, width / weight[n:])
+
+
+def supports_own(base: BaseLabels, rated: RatedRows, preferred: PreferredRows) -> bool:
+    """Say whether all labels are told better by the user's own part than by what all share."""
+    rows = PreferredRows(
+        *(np.concatenate([getattr(part, name) for part in (base.preferred, preferred)]) for name in ("x", "noise"))
+    )
+    own, shared = (left_out_log_densities(one, (base.rated, rated), rows) for one in (base.own, base.shared))
+    return float(np.sum(own - shared)) > 0
 
 
 @dataclass(frozen=True)
@@ -209,7 +234,7 @@ class LinearPerson(Person):
         wrote = self.history if history is None else history
         candidates = one_users(self.user, prompts, texts, wrote)
         ends = np.searchsorted(candidates.query, np.arange(len(prompts) + 1))
-        return self._scores(self.model._columns(self.model.features(candidates)), ends)
+        return self._scores(self.model.features(candidates), ends)
 
     def score_features(self, features: npt.NDArray[np.floating]) -> Scores:
         """Rewards of candidates whose features are at hand, as :meth:`score` gives them.
@@ -217,7 +242,7 @@ class LinearPerson(Person):
         Args:
             features: shape (n, features), rows of the model's ``features``.
         """
-        return self._scores(self.model._columns(features), np.array([0, len(features)]))[0]
+        return self._scores(features, np.array([0, len(features)]))[0]
 
     def score_embeddings(
         self, embeddings: npt.NDArray[np.floating], surface: npt.NDArray[np.floating] | None = None
@@ -233,14 +258,14 @@ class LinearPerson(Person):
         """
         return self.score_features(self.model.features_of(embeddings, surface))
 
-    def _scores(self, columns: FloatArray, ends: IntArray) -> list[Scores]:
-        units = self.model._units()
+    def _scores(self, features: npt.NDArray[np.floating], ends: IntArray) -> list[Scores]:
+        units, columns = self.model.units(), self.model.columns(features, self.code)
         scale = units.temperature * units.unit**2
         mean = rounded(units.centre + units.unit * (columns @ self.weights))
         served: list[Served] = [self.served] * (len(ends) - 1)
         if not self.model.has_std:
             return split_estimate(RewardEstimate(mean), ends, served, None)
-        noise = self.model._noise(columns, self.code)
+        noise = self.model.noise(columns, self.code)
         if not self.model.posterior:
             return split_estimate(RewardEstimate(mean, rounded(np.sqrt(scale * noise))), ends, served, None)
         rest = noise + units.level

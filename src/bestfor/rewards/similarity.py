@@ -3,6 +3,10 @@
     written:  R(y) = max_i or mean_i of cos(y, t_i) over what the user wrote before
     rated:    R(y) = sum_i (u_i - mean u) cos(y, t_i) / sum_i |u_i - mean u| over what the user rated, y itself aside
 
+What a person says since the fit: their texts are added with weights of their own, those of the fit and those since each
+counting as many as their labels; a preference is one text liked and one disliked by as much as ratings differ on
+average. Where nearness is to written texts, that to liked and from disliked ones is added to it.
+
 With ratings it is the difference between liked and disliked texts (Rocchio 1971), each weighted by how far its utility
 lies from the user's own mean. A query never sees its own reference nor what was written later, and no text is near to
 itself. Scale arbitrary. A user without texts of their own gets nearness to those of everybody.
@@ -10,6 +14,8 @@ itself. Scale arbitrary. A user without texts of their own gets nearness to thos
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -18,9 +24,12 @@ from pydantic import BaseModel, ConfigDict
 
 from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Candidates
+from bestfor.data.labels import Labels
 from bestfor.rewards.features import check_signature, check_width, unit_rows
 from bestfor.rewards.model import RewardModel
-from bestfor.types import FloatArray, IntArray, RewardEstimate
+from bestfor.rewards.person import ModelPerson, Person, TextHistory, history_of, one_users, split_estimate
+from bestfor.rewards.rows import rounded
+from bestfor.types import FloatArray, IntArray, RewardEstimate, Scores, Served
 
 SAME = 1 - 1e-6
 """Cosines from here on are a text's to itself."""
@@ -69,12 +78,27 @@ def rated_nearness(cosines: FloatArray, weights: FloatArray) -> FloatArray:
     return np.sum(others * weights, axis=1)
 
 
+def signed_texts(labels: Labels) -> tuple[list[str], FloatArray]:
+    """Texts of sorted labels, and how much each is liked (above 0) or disliked: shape (ratings + 2 preferences,)."""
+    weight = np.array([one.weight for one in labels.rated])
+    utility = np.array([one.utility for one in labels.rated])
+    away = utility - float(weight @ utility) / max(float(weight.sum()), 1e-12)
+    unit = float(weight @ np.abs(away)) / max(float(weight.sum()), 1e-12) or 1.0
+    names = [one.text for one in labels.rated]
+    signed = (weight * away).tolist()
+    for one in labels.preferred:
+        names += [one.better, one.worse]
+        signed += [unit * one.weight, -unit * one.weight]
+    return names, np.array(signed)
+
+
 class Similarity(RewardModel):
     """Nearness to the user's own texts."""
 
     kind = "similarity"
     extras = ("models",)
     scale = "arbitrary"
+    learns = True
     Config = Config
 
     def _fit(self, candidates: Candidates, rng: int) -> None:
@@ -138,6 +162,40 @@ class Similarity(RewardModel):
         others = self._total - weights @ self._known[items]
         return np.sum(vectors * others, axis=1) / max(np.linalg.norm(others), 1e-12)
 
+    def served(self, user: str) -> Served:
+        """Say whether a user has texts of their own."""
+        code = int(self._known_codes((user,))[0])
+        return "own" if code >= 0 and self._ends[code] < self._ends[code + 1] else "everybody"
+
+    def _person(self, user: str, labels: Labels, history: Sequence[str] | None) -> Person:
+        names, signed = signed_texts(labels)
+        encoder, total = self._require_encoder(), float(np.abs(signed).sum())
+        check_signature(encoder, self.config.encoder, self._signature)
+        if total <= 0:
+            notes = ("labels that are all alike prefer no text",)
+            return ModelPerson(user, self.served(user), len(labels), notes, self, history)
+        vectors, weights = unit_rows(encoder.encode(names).astype(np.float64)), signed / total
+        code = int(self._known_codes((user,))[0])
+        if not self._written and code >= 0:
+            part = slice(self._ends[code], self._ends[code + 1])
+            base, known = self._weights[part], self._known[self._items[part]]
+            share = len(base) / (len(base) + len(labels)) if np.any(base) else 0.0
+            weights = np.concatenate([share * base, (1 - share) * weights])
+            vectors = np.vstack([known, vectors])
+        return SimilarityPerson(user, "own", len(labels), (), self, history, vectors, weights)
+
+    def unit_vectors(self, candidates: Candidates) -> FloatArray:
+        """Embeddings of every row, shape (n, dim), at unit length."""
+        encoder = self._require_encoder()
+        check_signature(encoder, self.config.encoder, self._signature)
+        vectors = unit_rows(encoder.encode(candidates.texts).astype(np.float64))
+        return vectors[candidates.text]
+
+    @property
+    def written(self) -> bool:
+        """True where nearness is to what a user wrote, not to what they rated."""
+        return self._written
+
     def _state(self) -> tuple[dict[str, Any], Arrays]:
         state = {"written": self._written, "seen": self._seen, "signature": self._signature}
         arrays = {"vectors": self._vectors, "items": self._items, "ends": self._ends, "weights": self._weights}
@@ -157,3 +215,34 @@ class Similarity(RewardModel):
             raise ValueError(f"vectors of shape {self._vectors.shape}")
         check_width(self._vectors, self._encoder)
         self._sum_up()
+
+
+@dataclass(frozen=True)
+class SimilarityPerson(Person):
+    """A person with liked and disliked texts.
+
+    Attributes:
+        model: its encoder, and what the user wrote.
+        history: what the user wrote before.
+        vectors: shape (items, dim), liked and disliked texts.
+        weights: shape (items,).
+    """
+
+    model: Similarity
+    history: TextHistory
+    vectors: FloatArray
+    weights: FloatArray
+
+    def score_many(
+        self, prompts: Sequence[str], texts: Sequence[Sequence[str]], history: TextHistory = None
+    ) -> list[Scores]:
+        """Rewards of the candidates of many requests."""
+        wrote = self.history if history is None else history
+        candidates = one_users(self.user, prompts, texts, wrote)
+        mean = rated_nearness(self.model.unit_vectors(candidates) @ self.vectors.T, self.weights)
+        if self.model.written:
+            known = self.model.score_many([self.user] * len(prompts), prompts, texts, history_of(self.user, wrote))
+            mean = mean + np.concatenate([one.mean for one in known])
+        ends = np.searchsorted(candidates.query, np.arange(len(prompts) + 1))
+        served: list[Served] = [self.served] * len(prompts)
+        return split_estimate(RewardEstimate(rounded(mean)), ends, served, None)

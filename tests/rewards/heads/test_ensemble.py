@@ -14,11 +14,13 @@ from bestfor.testing.rewards import LetterEncoder, RewardModelTests, taste_examp
 
 class TestEnsemble(RewardModelTests):
     model = Ensemble
+    less_doubt = False
     options: ClassVar = {"components": 8, "hidden": 4, "epochs": 3, "warm_up": 1, "members": 2}
 
 
 class TestDeep(RewardModelTests):
     model = Ensemble
+    less_doubt = False
     options: ClassVar = {
         "components": 4, "hidden": 4, "epochs": 3, "members": 2, "bootstrap": False, "loss": "squared"
     }  # fmt: skip

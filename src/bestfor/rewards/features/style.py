@@ -28,6 +28,9 @@ STYLE = (
 )
 ANSWER = ("nearness", "words_from_input", "input_covered", "log_length_ratio", "pairs_from_input")
 
+KEPT = 8192
+"""Texts whose features are kept: a person is made again from the same labels many times."""
+
 _WORD = re.compile(r"\w+")
 _SENTENCE = re.compile(r"[.!?]+(?:\s|$)")
 
@@ -50,6 +53,7 @@ def answer_features(texts: Sequence[str], given: Sequence[str], nearness: FloatA
     return np.column_stack([nearness, values])
 
 
+@lru_cache(maxsize=KEPT)
 def _style(text: str) -> tuple[float, ...]:
     words = _WORD.findall(text)
     characters, count = max(len(text), 1), max(len(words), 1)
@@ -70,6 +74,7 @@ def _style(text: str) -> tuple[float, ...]:
     )
 
 
+@lru_cache(maxsize=KEPT)
 def _answer(text: str, given: str) -> tuple[float, ...]:
     words = [word.lower() for word in _WORD.findall(text)]
     known, pairs = _vocabulary(given)

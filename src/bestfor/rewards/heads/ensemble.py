@@ -11,7 +11,9 @@ on all labels, finds when to stop and, where asked, who abstains.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -20,11 +22,19 @@ from pydantic import Field
 from bestfor import rng as randomness
 from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Candidates
+from bestfor.data.labels import Labels
+from bestfor.rewards.base_rows import WITHOUT_BASE, BaseRows, restore_base_rows
 from bestfor.rewards.heads.labels import HeadLabels, build_labels
+from bestfor.rewards.heads.last_layer import LastLayer
 from bestfor.rewards.heads.model import HeadsConfig, UserHeads, fit_heads, restore_heads, training_options
 from bestfor.rewards.heads.settings import TrainingOptions
+from bestfor.rewards.learner import ABSTAINS, label_texts, supports_own
 from bestfor.rewards.model import RewardModel
-from bestfor.types import FloatArray, RewardEstimate
+from bestfor.rewards.person import ModelPerson, Person, TextHistory, one_users, split_estimate
+from bestfor.rewards.posterior import learn
+from bestfor.rewards.rows import rounded
+from bestfor.threads import for_size
+from bestfor.types import FloatArray, RewardEstimate, Scores, Served
 
 
 class Config(HeadsConfig):
@@ -86,6 +96,8 @@ class Ensemble(RewardModel):
     has_std = True
     Config = Config
     sliced = True
+    learns = True
+    _base: BaseRows | None = None
 
     def _training(self) -> TrainingOptions:
         config = self.config
@@ -95,6 +107,7 @@ class Ensemble(RewardModel):
     def _fit(self, candidates: Candidates, rng: int) -> None:
         self._centre, self._unit = float(np.mean(candidates.utility)), float(np.std(candidates.utility)) or 1.0
         labels = build_labels(self._design(candidates).rows(), candidates, self._centre, self._unit)
+        self._base = BaseRows.build(labels.values, labels.target, labels.user, labels.query)
         seeds = [randomness.key(rng, "member", member) for member in range(self.config.members)]
         first, outcome = fit_heads(labels, self._training(), seeds[0])
         self._epochs, self._abstained = outcome.epochs, outcome.abstained
@@ -104,6 +117,41 @@ class Ensemble(RewardModel):
             member, _ = fit_heads(drawn, self._training(), seed, self._epochs)
             fitted.append(replace(member, noise=first.noise))
         self._heads = fitted
+
+    def layers(self) -> list[LastLayer]:
+        """Last layers of the members."""
+        return [LastLayer(one, self._training(), self._base, (self._centre, self._unit)) for one in self._heads]
+
+    def features(self, candidates: Candidates) -> FloatArray:
+        """Features of every row, shape (n, features)."""
+        return self._design(candidates).rows()
+
+    def mixture(self, means: FloatArray, variances: FloatArray) -> RewardEstimate:
+        """Combine members on the utility's scale; (members, n) each."""
+        return combine(means, variances, (self._centre, self._unit), self.config.penalty)
+
+    def disagreement(self, means: FloatArray) -> FloatArray:
+        """Covariance of the members' means of n candidates, (members, n) -> (n, n)."""
+        away = means - means.mean(axis=0)
+        return self._unit**2 * (away.T @ away) / len(away)
+
+    def _covariances(self, candidates: Candidates) -> list[FloatArray] | None:
+        design, codes = self._design(candidates), self._user_codes(candidates)
+        means = np.array([heads.predict((design.values, design.row), codes)[0] for heads in self._heads])
+        _, starts = np.unique(candidates.query, return_index=True)
+        return [self.disagreement(part) for part in np.split(means, starts[1:], axis=1)]
+
+    def _person(self, user: str, labels: Labels, history: Sequence[str] | None) -> Person:
+        code = int(self._known_codes((user,), abstaining=True)[0])
+        texts, layers = label_texts(self.features, user, labels, history), self.layers()
+        with for_size(self._heads[0].mean.shape[1]):
+            if self.served(user) == "abstained":
+                base = layers[0].base_labels(code)
+                if not (base and supports_own(base, *layers[0].rows(labels, texts, code))):
+                    return ModelPerson(user, "abstained", len(labels), (ABSTAINS,), self, history)
+            weights = [learn(one.belief(code), *one.rows(labels, texts, code)).mean for one in layers]
+        notes = (WITHOUT_BASE,) if self._base is None and code >= 0 else ()
+        return EnsemblePerson(user, "own", len(labels), notes, self, history, code, np.array(weights))
 
     def _predict(self, candidates: Candidates) -> RewardEstimate:
         design, codes = self._design(candidates), self._user_codes(candidates)
@@ -118,7 +166,7 @@ class Ensemble(RewardModel):
         for name in self._heads[0].arrays():
             stacked = np.stack([heads.arrays()[name] for heads in self._heads])
             arrays[name] = np.swapaxes(stacked, 0, 1) if name.startswith("user.") else stacked
-        return state, arrays
+        return state, arrays if self._base is None else {**arrays, **self._base.arrays()}
 
     def _restore(self, state: dict[str, Any], arrays: Arrays) -> None:
         self._centre, self._unit, self._epochs = float(state["centre"]), float(state["unit"]), int(state["epochs"])
@@ -131,3 +179,37 @@ class Ensemble(RewardModel):
             }
             one |= {name: arrays[name][member] for name in ("body", "body_shift")}
             self._heads.append(restore_heads(one, users, float(state["noise"]), natural))
+        self._base = restore_base_rows(arrays, users, len(self._heads[0].body))
+
+
+@dataclass(frozen=True)
+class EnsemblePerson(Person):
+    """A person with a head of their own in every member.
+
+    Attributes:
+        model: its members and features.
+        history: what the user wrote before.
+        code: the user's place among the fitted, -1 for somebody else.
+        weights: shape (members, k), posterior means of the heads.
+    """
+
+    model: Ensemble
+    history: TextHistory
+    code: int
+    weights: FloatArray
+
+    def score_many(
+        self, prompts: Sequence[str], texts: Sequence[Sequence[str]], history: TextHistory = None
+    ) -> list[Scores]:
+        """Rewards of the candidates of many requests."""
+        candidates = one_users(self.user, prompts, texts, self.history if history is None else history)
+        features, layers = self.model.features(candidates), self.model.layers()
+        columns = [one.columns(features, self.code) for one in layers]
+        means = np.array([part @ weights for part, weights in zip(columns, self.weights, strict=True)])
+        noise = np.array([one.noise(part, self.code) for one, part in zip(layers, columns, strict=True)])
+        found = self.model.mixture(means, noise)
+        ends = np.searchsorted(candidates.query, np.arange(len(prompts) + 1))
+        covers = [self.model.disagreement(means[:, start:end]) for start, end in pairwise(ends.tolist())]
+        parts = (None if part is None else rounded(part) for part in (found.mean, found.std, found.std_mean))
+        served: list[Served] = [self.served] * len(prompts)
+        return split_estimate(RewardEstimate(*parts), ends, served, covers)

@@ -13,16 +13,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Candidates
+from bestfor.data.labels import Labels
 from bestfor.extras import require
 from bestfor.rewards.abstain import abstaining
+from bestfor.rewards.base_rows import WITHOUT_BASE, BaseRows, restore_base_rows
 from bestfor.rewards.features import FeatureConfig
 from bestfor.rewards.heads.labels import HeadLabels, build_labels, with_pooled_user
+from bestfor.rewards.heads.last_layer import LastLayer
 from bestfor.rewards.heads.settings import LOG_LIMITS, UNIT_PRECISION, Objective, TrainingOptions
-from bestfor.rewards.model import RewardModel
+from bestfor.rewards.learner import BaseLabels, LabelTexts, LinearLearner, Units
+from bestfor.rewards.posterior import Belief, PreferredRows, RatedRows
 from bestfor.rewards.rows import apply_rows
 from bestfor.threads import for_size
 from bestfor.types import BoolArray, FloatArray, IntArray, RewardEstimate
@@ -85,6 +90,12 @@ class UserHeads:
     noise: float
     natural: bool
 
+    def columns(self, values: npt.NDArray[np.floating]) -> FloatArray:
+        """Compute phi(x), shape (n, k), of features (n, p)."""
+        with for_size(values.shape[1]):
+            hidden = np.tanh(values @ self.body + self.body_shift)
+        return np.hstack([values, hidden, np.ones((len(values), 1))])
+
     def predict(self, design: tuple[FloatArray, IntArray], codes: IntArray) -> tuple[FloatArray, FloatArray]:
         """Mean and variance of n rows, each (n,).
 
@@ -93,10 +104,7 @@ class UserHeads:
             codes: shape (n,), the user of each row, -1 for those without labels.
         """
         values, row = design
-        with for_size(values.shape[1]):
-            hidden = np.tanh(values @ self.body + self.body_shift)
-        parts = [values, hidden, np.ones((len(values), 1))]
-        columns = np.hstack(parts)
+        columns = self.columns(values)
         mean, log_variance = np.empty(len(row)), np.zeros(len(row))
         for start in range(0, len(row), ROWS):
             part = slice(start, start + ROWS)
@@ -199,13 +207,15 @@ def training_options(config: HeadsConfig, objective: Objective, **options: Any) 
     return TrainingOptions(objective, hidden=config.hidden if config.shared else 0, **settings, **options)
 
 
-class HeadModel(RewardModel):
+class HeadModel(LinearLearner):
     """Everything but the loss: what ``point``, ``gaussian`` and ``bradley_terry`` share."""
 
     extras = ("models",)
 
     sliced = True
+    posterior = False
     Config = HeadsConfig
+    _base: BaseRows | None = None
 
     @property
     def has_std(self) -> bool:
@@ -221,6 +231,7 @@ class HeadModel(RewardModel):
         labels = build_labels(self._design(candidates).rows(), candidates, centre, unit)
         self._heads, outcome = fit_heads(labels, self._training(), rng)
         self._abstained = outcome.abstained
+        self._base = BaseRows.build(labels.values, labels.target, labels.user, labels.query)
         self._state_values = {"centre": centre, "unit": unit, "noise": self._heads.noise, "epochs": outcome.epochs}
 
     def _predict(self, candidates: Candidates) -> RewardEstimate:
@@ -233,11 +244,43 @@ class HeadModel(RewardModel):
         std = unit * np.sqrt(variance) if self._training().gaussian else None
         return RewardEstimate(self._state_values["centre"] + unit * mean, std, notes=notes)
 
+    @property
+    def _layer(self) -> LastLayer:
+        scale = (self._state_values["centre"], self._state_values["unit"])
+        return LastLayer(self._heads, self._training(), self._base, scale)
+
+    def columns(self, features: npt.NDArray[np.floating], code: int) -> FloatArray:
+        """Compute what a mean is linear in, shape (n, k)."""
+        return self._layer.columns(features, code)
+
+    def units(self) -> Units:
+        """Give the scales."""
+        return self._layer.units
+
+    def noise(self, columns: FloatArray, code: int) -> FloatArray:
+        """Variance of a label's noise, shape (n,)."""
+        return self._layer.noise(columns, code)
+
+    def belief(self, code: int) -> Belief:
+        """Posterior of a user's head."""
+        return self._layer.belief(code)
+
+    def _rows(self, labels: Labels, texts: LabelTexts, code: int) -> tuple[RatedRows, PreferredRows]:
+        return self._layer.rows(labels, texts, code)
+
+    def _base_labels(self, code: int) -> BaseLabels | None:
+        return self._layer.base_labels(code)
+
+    def _base_notes(self, code: int) -> tuple[str, ...]:
+        return (WITHOUT_BASE,) if self._base is None and code >= 0 else ()
+
     def _state(self) -> tuple[dict[str, Any], Arrays]:
-        return dict(self._state_values), self._heads.arrays()
+        base = {} if self._base is None else self._base.arrays()
+        return dict(self._state_values), {**self._heads.arrays(), **base}
 
     def _restore(self, state: dict[str, Any], arrays: Arrays) -> None:
         self._state_values = {name: float(state[name]) for name in ("centre", "unit", "noise")}
         self._state_values["epochs"] = int(state["epochs"])
         natural = self._training().objective == "natural"
         self._heads = restore_heads(arrays, len(self._users), float(state["noise"]), natural)
+        self._base = restore_base_rows(arrays, len(self._users), len(self._heads.body))

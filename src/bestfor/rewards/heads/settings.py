@@ -9,6 +9,8 @@ from typing import Literal
 Objective = Literal["squared", "pairwise", "nll", "beta_nll", "natural"]
 LOG_LIMITS = (-8.0, 6.0)
 """Limits of a log-variance on the standard scale, within which nothing overflows."""
+LEVEL_PRECISION = 1.0
+"""Prior precision of a head's intercept and of a query's level, in units of the noise."""
 UNIT_PRECISION = math.log(math.e - 1.0)
 """Where softplus is 1."""
 

@@ -21,7 +21,7 @@ from torch.nn.functional import embedding
 from bestfor import rng
 from bestfor.rewards.heads import losses
 from bestfor.rewards.heads.labels import HeadLabels, partners
-from bestfor.rewards.heads.settings import TrainingOptions
+from bestfor.rewards.heads.settings import LEVEL_PRECISION, TrainingOptions
 from bestfor.threads import one_thread
 from bestfor.types import FloatArray, IntArray
 
@@ -36,7 +36,6 @@ LEAST_HELD_OUT = 20
 UNSTOPPED = 8
 PAIRS_HELD_OUT = 4
 GAIN = 5e-4
-LEVEL_PRECISION = 1.0
 TEXT_PRECISION = 4.0
 
 

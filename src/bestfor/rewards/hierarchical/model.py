@@ -41,7 +41,7 @@ from bestfor.rewards.hierarchical.structure import Structure, restore_structure
 from bestfor.rewards.hierarchical.users import Scorer, UserPosteriors
 from bestfor.rewards.hierarchical.variances import CovarianceOption, Prior
 from bestfor.rewards.learner import BaseLabels, LinearLearner, Units
-from bestfor.rewards.posterior import Belief
+from bestfor.rewards.posterior import Belief, no_preferences
 from bestfor.rewards.rows import FeatureRows, with_intercept
 from bestfor.threads import for_size
 from bestfor.types import FloatArray, IntArray, RewardEstimate
@@ -145,20 +145,26 @@ class Hierarchical(LinearLearner):
             return found
         return np.hstack([found, self._kernel.features(embeddings.astype(np.float64))])
 
-    def _belief(self, code: int) -> Belief:
+    def belief(self, code: int) -> Belief:
+        """Posterior of a user's weights."""
         return self._fitted_values.posteriors.belief(code)
 
-    def _units(self) -> Units:
+    def units(self) -> Units:
+        """Give the scales."""
         fitted, prior = self._fitted_values, self._fitted_values.posteriors.prior
         slope = prior.noise * fitted.structure.slopes / max(len(prior.shared) - 1, 1)
         return Units(fitted.centre, fitted.unit, prior.ratio * prior.noise, slope, self._temperature)
 
-    def _noise(self, columns: FloatArray, code: int) -> FloatArray:
+    def noise(self, columns: FloatArray, code: int) -> FloatArray:
+        """Variance of a label's noise, shape (n,)."""
         return noise_sizes(columns, self._fitted_values.head)
 
     def _base_labels(self, code: int) -> BaseLabels | None:
         posteriors = self._fitted_values.posteriors
-        return BaseLabels(posteriors.labels(code), posteriors.newcomer, posteriors.crowd)
+        if code < 0:
+            return None
+        none = no_preferences(len(posteriors.shared))
+        return BaseLabels(posteriors.labels(code), none, posteriors.newcomer, posteriors.crowd)
 
     def _fit(self, candidates: Candidates, rng: int) -> None:
         self._kernel, self._signature = None, ""

@@ -266,13 +266,16 @@ class Pooled(LinearLearner):
         own = np.sqrt(self._pool.mean_variance(design.values))
         return RewardEstimate(mean[design.row], np.sqrt(variance)[design.row], own[design.row])
 
-    def _belief(self, code: int) -> Belief:
+    def belief(self, code: int) -> Belief:
+        """Posterior of a user's weights."""
         return Belief(self._pool.ridge.weights, self._pool.ridge.covariance)
 
-    def _units(self) -> Units:
+    def units(self) -> Units:
+        """Give the scales."""
         return Units(self._pool.centre, self._pool.unit, self._pool.ridge.query)
 
-    def _noise(self, columns: FloatArray, code: int) -> FloatArray:
+    def noise(self, columns: FloatArray, code: int) -> FloatArray:
+        """Variance of a label's noise, shape (n,)."""
         # what a shared text has beyond its features is noise to a person
         return np.full(len(columns), self._pool.ridge.noise + self._pool.ridge.text)
 

@@ -29,9 +29,11 @@ from scipy import optimize
 from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Candidates
 from bestfor.rewards.abstain import abstaining, left_out_levels
+from bestfor.rewards.base_rows import WITHOUT_BASE, BaseRows, restore_base_rows
 from bestfor.rewards.features import FeatureConfig
+from bestfor.rewards.learner import BaseLabels, LinearLearner, Units
 from bestfor.rewards.linear.pooled import PooledRidge, fit_pool, restore_pool
-from bestfor.rewards.model import RewardModel
+from bestfor.rewards.posterior import Belief, RatedRows, condition, no_preferences
 from bestfor.rewards.rows import FeatureRows, apply_rows, sum_by, with_intercept
 from bestfor.threads import for_size
 from bestfor.types import FloatArray, IntArray, RewardEstimate
@@ -238,12 +240,13 @@ def _line_minimum(loss: Callable[[float], float], bounds: tuple[float, float], t
     return float(found.x), float(found.fun)
 
 
-class Ridge(RewardModel):
-    """One ridge per user."""
+class Ridge(LinearLearner):
+    """One ridge per user; a person's further labels go into that user's ridge."""
 
     kind = "ridge"
     Config = Config
     sliced = True
+    posterior = False
 
     def _fit(self, candidates: Candidates, rng: int) -> None:
         values = self._design(candidates).rows()
@@ -259,6 +262,7 @@ class Ridge(RewardModel):
         slope, query = choose_ratios(sums, self.config.slope)
         self._ratios = {"slope": slope, "query": query}
         self._weights = solve_users(sums, slope, query)
+        self._base = BaseRows.build(rows.z[:, :-1], rows.y, rows.user, rows.query)
         if self.config.abstain:
             ridge = self._pool.ridge.weights
             shared = left_out_levels(rows.y - apply_rows(rows.z, ridge), candidates.query)
@@ -269,9 +273,45 @@ class Ridge(RewardModel):
         mean = predict_users(self._weights, self._pool, design.rows(), codes)
         return RewardEstimate(mean, notes=self._new_user_notes(candidates, codes, "pooled"))
 
+    def units(self) -> Units:
+        """Give the scales; noise is what the pooled ridge leaves, since ratios alone make no weights."""
+        return Units(self._pool.centre, self._pool.unit, self._ratios["query"] * self._pool.ridge.noise)
+
+    def noise(self, columns: FloatArray, code: int) -> FloatArray:
+        """Variance of a label's noise, shape (n,)."""
+        return np.full(len(columns), self._pool.ridge.noise)
+
+    def belief(self, code: int) -> Belief:
+        """Posterior of a user's weights: the ridge's own prior, and the labels of the fit where they are kept."""
+        p = self._weights.shape[1]
+        variance = self._pool.ridge.noise / _prior_precision(p, self._ratios["slope"])
+        prior = Belief(np.zeros(p), np.diag(variance))
+        if code < 0:
+            return prior
+        known = prior if self._base is None else condition(prior, self._base_rows(code))
+        return Belief(self._weights[code], known.covariance)
+
+    def _base_rows(self, code: int) -> RatedRows:
+        assert self._base is not None
+        features, target, query = self._base.of(code)
+        columns = self.columns(features, code)
+        return RatedRows(columns, target, self.noise(columns, code), query, self.units().level)
+
+    def _base_labels(self, code: int) -> BaseLabels | None:
+        if self._base is None or code < 0:
+            return None
+        own, level = self.belief(-1), np.zeros(self._weights.shape[1])
+        level[-1] = own.covariance[-1, -1]
+        shared = Belief(self._pool.ridge.weights, np.diag(level))
+        return BaseLabels(self._base_rows(code), no_preferences(len(level)), own, shared)
+
+    def _base_notes(self, code: int) -> tuple[str, ...]:
+        return (WITHOUT_BASE,) if self._base is None and code >= 0 else ()
+
     def _state(self) -> tuple[dict[str, Any], Arrays]:
         state, arrays = self._pool.state()
-        return {"pool": state, "ratios": self._ratios}, {**arrays, "user.weights": self._weights}
+        base = {} if self._base is None else self._base.arrays()
+        return {"pool": state, "ratios": self._ratios}, {**arrays, **base, "user.weights": self._weights}
 
     def _restore(self, state: dict[str, Any], arrays: Arrays) -> None:
         self._pool = restore_pool(state["pool"], arrays)
@@ -279,3 +319,4 @@ class Ridge(RewardModel):
         self._weights = arrays["user.weights"]
         if self._weights.shape != (len(self._users), len(self._pool.ridge.weights)):
             raise ValueError(f"weights of shape {self._weights.shape}")
+        self._base = restore_base_rows(arrays, len(self._users), self._weights.shape[1] - 1)
