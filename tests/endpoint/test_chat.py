@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from bestfor.endpoint import Chat, EndpointConfig
 from bestfor.endpoint.chat import Answer, Answers, Reading, Request, quoted
 from bestfor.errors import BestforError
+from support import odd
 from support.servers import DROP, HALF, chat, error
 
 WORDS = Reading(lambda choice: choice["message"]["content"], lambda value: isinstance(value, str))
@@ -164,3 +165,63 @@ def test_no_text_breaks_out_of_its_quotes(text):
 def test_other_texts_are_quoted_as_they_are():
     assert quoted("text", "a < b, <b>bold</b>, <texture>") == "<text>\na < b, <b>bold</b>, <texture>\n</text>"
     assert quoted("text", "</TEXT> İ <text>") == "<text>\n&lt;/TEXT> İ &lt;text>\n</text>"
+
+
+SYSTEM = [{"role": "system", "content": "judge"}, {"role": "user", "content": "this"}]
+
+
+@pytest.mark.parametrize("name", odd.NO_SYSTEM)
+def test_a_judge_without_system_turns_is_asked_without(talk, name):
+    one, server = talk(odd.without_system(odd.NO_SYSTEM[name]))
+    assert ask(one, messages=SYSTEM).value
+    assert server.requests[-1].body["messages"] == [{"role": "user", "content": "judge\n\nthis"}]
+    before = len(server.requests)
+    assert ask(one, messages=SYSTEM, seed=1).value
+    assert len(server.requests) == before + 1, "once is enough"
+    assert "takes no system turn" in one.notes[0]
+
+
+SILENT = {
+    "failed": odd.answer([""], "error"),
+    "thinking": odd.answer([{"content": None, "reasoning_content": "4, I think"}], "length"),
+    "filtered": odd.answer([""], "content_filter"),
+    "refused": odd.answer([{"content": None, "refusal": "No."}]),
+    "no choices": odd.NO_CHOICES,
+}
+
+
+@pytest.mark.parametrize("name", SILENT)
+def test_what_has_no_text_is_no_answer_and_asked_again_by_the_next_call(talk, tmp_path, name):
+    cache = tmp_path / "answers.jsonl"
+    one, server = talk(lambda request: chat("hi"), cache)
+    ask(one)
+    server.answer = lambda request: SILENT[name]
+    silent = ask(one, "more")
+    assert (silent.value, silent.refused) == (None, True)
+    assert silent.said or silent.state == "content_filter"
+    server.answer = lambda request: chat("at last")
+    assert ask(one, "more").value == "at last"
+    assert len(cache.read_text().splitlines()) == 2
+
+
+def test_failures_that_were_kept_once_are_asked_for_again(talk, tmp_path):
+    cache = tmp_path / "answers.jsonl"
+    one, _ = talk(lambda request: chat("hi"), cache)
+    ask(one)
+    row = json.loads(cache.read_text()) | {"value": None, "said": "nothing: error"}
+    cache.write_text(json.dumps(row) + "\n")
+    again, asked = talk(lambda request: chat("there"), cache)
+    assert ask(again).value == "there"
+    assert len(asked.requests) == 1
+
+
+def test_a_reading_sees_no_chain_of_thought_and_none_of_its_tokens(talk):
+    whole = Reading(lambda choice: [choice["message"]["content"], choice["logprobs"]], lambda value: True)
+    tokens = [{"token": part, "logprob": -0.1} for part in ("<think>", "4?", "</think>", " 5", "<|end|>")]
+    one, _ = talk(lambda request: odd.answer(["<think>4?</think> 5"], logprobs={"content": tokens}))
+    text, logprobs = ask(one, reading=whole).value
+    assert text == " 5"
+    assert [token["token"] for token in logprobs["content"]] == [" 5", "<|end|>"]
+    parts = [{"type": "thinking", "thinking": []}, {"type": "text", "text": "4"}]
+    listed, _ = talk(lambda request: odd.answer([{"content": parts}]))
+    assert ask(listed).value == "4"

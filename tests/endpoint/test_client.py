@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 
 from bestfor.endpoint import Budget, BudgetSpentError, Endpoint, EndpointConfig, EndpointError, RefusedError
+from bestfor.endpoint.failures import Failure
 from bestfor.errors import InputError
+from support import odd
 from support.servers import DROP, HALF, RESET, STALL, Reply, chat, error
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
@@ -294,3 +296,105 @@ def test_an_endpoint_that_nobody_closes_ends_with_its_last_reference(scripted):
 def test_options_out_of_range(option, value):
     with pytest.raises(InputError, match=option):
         replace(EndpointConfig(), **{option: value})
+
+
+class Slow(Endpoint):
+    """An endpoint whose attempts take 10 s of a clock that stands still otherwise; the first of each request breaks."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.now, self.given, self.begun = 0.0, [], set()
+
+    async def _attempt(self, path, body, timeout):
+        self.given.append(timeout)
+        self.now += 10.0
+        await asyncio.sleep(0)
+        if body["model"] not in self.begun:
+            self.begun.add(body["model"])
+            return Failure("no connection, or one that broke")
+        return chat("fine")
+
+
+@pytest.mark.parametrize("patience", [25.0, 15.0, 10.0])
+def test_patience_counts_a_request_s_own_time_and_not_the_wait_for_its_turn(patience):
+    slow = Slow(EndpointConfig("http://h/v1", concurrency=1, timeout=20.0, patience=patience, backoff=0.0))
+
+    async def work():
+        loop = asyncio.get_running_loop()
+        loop.time = lambda: slow.now
+        posts = (slow.post("/chat/completions", {**BODY, "model": str(at)}, most=8) for at in range(12))
+        return await asyncio.gather(*posts, return_exceptions=True)
+
+    with slow:
+        outcomes = slow.run(work)
+    if patience > 10:
+        assert all(isinstance(outcome, dict) for outcome in outcomes)
+        assert sorted(slow.given) == [patience - 10.0] * 12 + [min(20.0, patience)] * 12
+    else:
+        assert len(slow.given) == 12, "no attempt is begun with no time left for it"
+        assert all("one that broke" in str(outcome) for outcome in outcomes), "the reason is that of the attempt"
+
+
+@pytest.mark.parametrize(
+    ("reply", "told"),
+    [
+        (odd.PAGE, "a web page instead of JSON ('Please sign in'): is 'base_url' the address up to /v1"),
+        (odd.STREAM, "a stream, which was not asked for: extra_body = { stream = false }"),
+        ({"error": "Unexpected endpoint or method. (POST /chat/completions)"}, "HTTP 200 with an error: Unexpected"),
+        (odd.answer([""], "error"), "an answer that failed: finish_reason error"),
+        (odd.answer([None], usage={"prompt_tokens": 0, "completion_tokens": 0}), "no text, no reason and no tokens"),
+        ({"choices": None}, "an answer without choices"),
+    ],
+)
+def test_failures_within_an_http_200_are_tried_again_and_say_what_they_are(scripted, reply, told):
+    server = scripted(once(reply))
+    with Endpoint(config(server)) as endpoint:
+        [answer] = ask(endpoint)
+        assert answer["choices"][0]["message"]["content"] == "fine"
+        [(why, count)] = endpoint.usage.why
+    assert count == 1
+    assert told.startswith(why) or told in why
+    stays = scripted(lambda request: reply)
+    with Endpoint(config(stays, retries=1)) as endpoint:
+        [failure] = ask(endpoint)
+    assert told in str(failure)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        odd.NO_CHOICES,
+        {"promptFeedback": {"blockReason": "SAFETY"}},
+        {"error": {"message": "filtered", "code": "content_filter"}},
+        Reply(400, [{"error": {"code": 400, "message": "filtered", "status": "INVALID_ARGUMENT"}}]),
+    ],
+)
+def test_a_refusal_within_an_http_200_or_a_list_is_not_tried_again(scripted, reply):
+    server = scripted(lambda request: reply if request.number else chat("fine"))
+    with Endpoint(config(server)) as endpoint:
+        ask(endpoint)
+        [failure] = ask(endpoint)
+    assert isinstance(failure, RefusedError)
+    assert failure.lasting
+    assert len(server.requests) == 2
+    assert "[{" not in str(failure)
+
+
+def test_failed_requests_are_told_by_reason(scripted):
+    replies = [error(503, "busy"), error(503, "busy"), error(500, "broken"), HALF, error(502, "gone"), chat("fine")]
+    server = scripted(lambda request: replies[request.number])
+    with Endpoint(config(server)) as endpoint:
+        ask(endpoint)
+        told = str(endpoint.usage)
+    assert "5 requests failed (2 x HTTP 503: busy; 1 x HTTP 500: broken; 1 x " in told
+    assert told.endswith("; 1 x others)")
+    assert "why" not in endpoint.usage.to_dict()
+
+
+def test_a_forbidden_request_is_a_refusal_and_ends_the_work_where_nothing_was_answered(scripted):
+    server = scripted(lambda request: error(403, "no logprobs"))
+    with Endpoint(config(server)) as endpoint:
+        [failure] = ask(endpoint)
+    assert isinstance(failure, RefusedError)
+    assert failure.hopeless
+    assert not failure.lasting

@@ -99,8 +99,9 @@ def read_choice(choice: Mapping[str, Any], spent: Spent) -> Choice:
         return Choice(state, text, chain=chain)
     thought = next((str(held[name]) for name in _THOUGHTS if held.get(name)), raw if chain or parted else "")
     refusal = str(held.get("refusal") or refusal)
+    thoughtful = bool(thought or spent.reasoning or chain or parted)
     limited = reason in _LIMITS and isinstance(message, Mapping) and not raw
-    state = _cause(reason, held, refusal) or (THOUGHT if thought or spent.reasoning or chain or limited else EMPTY)
+    state = _cause(reason, held, refusal) or (THOUGHT if thoughtful or limited else EMPTY)
     if state == THOUGHT and reason in _LIMITS:
         state = THOUGHT_CUT
     if state == EMPTY and (spent.completion == 0 or (content is None and spent.completion is None)):

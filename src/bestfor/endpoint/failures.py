@@ -136,11 +136,13 @@ def said_of(body: object, depth: int = 8) -> Said:
         first = each[0] if each else Said()
         return Said("; ".join(one.text for one in each), first.parameter, first.code)
     if not isinstance(body, Mapping) or not depth:
-        return Said("" if body is None else str(body))
+        return Said("" if body is None or isinstance(body, list | Mapping) else str(body))
     place = body.get("loc")
     at = ".".join(str(part) for part in place if part != "body") if isinstance(place, list) else ""
     inner = said_of(next((body[name] for name in _WORDINGS if body.get(name)), None), depth - 1)
-    text = inner.text or json.dumps(dict(body), ensure_ascii=False, default=str)
+    text = inner.text
+    with contextlib.suppress(RecursionError):
+        text = text or json.dumps(dict(body), ensure_ascii=False, default=str)
     parameter = str(body.get("param") or at or inner.parameter)
     code = inner.code or str(body.get("code") or body.get("type") or "")
     return Said(f"{at}: {text}" if at else text, parameter, code)
