@@ -3,28 +3,12 @@ import threading
 import pyarrow as pa
 import pytest
 
-from bestfor.data.schema import HISTORIES, QUERIES
 from bestfor.endpoint import EndpointConfig
 from bestfor.errors import BestforError, InputError
 from bestfor.pool import CandidatePool
-from bestfor.runs.prompts import Prompting
-from bestfor.runs.sampling import SamplingSettings, generate
 from support.answers import asked, honest, single
+from support.pools import fill
 from support.servers import STALL, error
-
-HISTORY = pa.Table.from_pylist([], schema=HISTORIES)
-
-
-def questions(*names):
-    rows = [(name, "ann", name, "answer", "test", None) for name in names]
-    return pa.Table.from_pylist([dict(zip(QUERIES.names, row, strict=True)) for row in rows], schema=QUERIES)
-
-
-def fill(made, folder, *names, n=3, refused="error", tell=None):
-    pool = CandidatePool(folder)
-    sampling = SamplingSettings(n, 1, 0, Prompting(retriever="none"), refused=refused)
-    generate(made, HISTORY, questions(*names), pool, sampling, progress=False, tell=tell)
-    return pool
 
 
 def test_a_pool_keeps_what_came_owes_the_rest_and_goes_on(policy, tmp_path):
