@@ -145,9 +145,16 @@ PREPARED = {
 """Files and names that a page's snippets speak of, made in the working directory."""
 
 WITH_PYTHON = [page for page in PAGES if snippets(page)]
+TAKE_LONG = ("docs/finetuning.md",)
 
 
-@pytest.mark.parametrize("page", WITH_PYTHON, ids=name_of)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=name_of(page), marks=pytest.mark.slow if name_of(page) in TAKE_LONG else ())
+        for page in WITH_PYTHON
+    ],
+)
 def test_every_python_snippet_runs(page, monkeypatch, tmp_path, capsys):
     if any(kind == "python" and "TransformersPolicy" in code for _, kind, code in snippets(page)):
         pytest.importorskip("torch")

@@ -28,7 +28,7 @@ def report(
         require("matplotlib", "pictures")
         writable(picture)
     diagnosis = Diagnosis.read(folder)
-    page = write_report(folder)
+    page = write_report(folder, diagnosis)
     if picture is not None:
         from bestfor.report.picture import save
 

@@ -18,6 +18,7 @@ from bestfor.data import schema
 from bestfor.data.parts import CandidateParts
 from bestfor.data.split import Dataset
 from bestfor.data.states import NO_CANDIDATES
+from bestfor.diagnostics.public import Diagnosis
 from bestfor.diagnostics.result import DiagnosisResult
 from bestfor.errors import InputError
 from bestfor.files import write_text
@@ -113,7 +114,7 @@ class Shown:
         return Shown(texts, inputs)
 
 
-def write_report(folder: str | Path, diagnosis: Mapping[str, Any] | None = None, shown: Shown | None = None) -> Path:
+def write_report(folder: str | Path, diagnosis: Diagnosis | None = None, shown: Shown | None = None) -> Path:
     """Write ``report.html`` of a run, with the texts of its most suspicious queries.
 
     Args:
@@ -125,8 +126,8 @@ def write_report(folder: str | Path, diagnosis: Mapping[str, Any] | None = None,
         The page's path.
     """
     folder, shown = Path(folder), shown or Shown()
-    diagnosis = load_diagnosis(folder) if diagnosis is None else diagnosis
-    wanted = _suspects(diagnosis)
+    diagnosis = diagnosis or Diagnosis.read(folder)
+    wanted = suspects_of(diagnosis)
     texts, inputs = dict(shown.texts), dict(shown.inputs)
     for part in [folder, *sorted(folder.glob("fold-*"))]:
         if (part / "pool").is_dir() and not wanted <= texts.keys():
@@ -136,22 +137,10 @@ def write_report(folder: str | Path, diagnosis: Mapping[str, Any] | None = None,
     return page
 
 
-def write_picture(path: Path, diagnosis: Mapping[str, Any], model: str | None = None) -> None:
-    """Write curves, captured shares, law and correlations as a picture (.png, .svg, .pdf)."""
-    from bestfor.report.picture import save
-
-    save(path, diagnosis, model=model)
-
-
 def suspects_of(diagnosis: DiagnosisResult) -> set[Candidate]:
     """List the picks and the best candidates of the most suspicious queries."""
     found = (suspect for model in diagnosis.models.values() for suspect in model.suspects)
-    return {(one.query, candidate) for one in found for candidate in (one.pick, one.best)}
-
-
-def _suspects(diagnosis: Mapping[str, Any]) -> set[Candidate]:
-    suspects = [suspect for model in diagnosis["models"].values() for suspect in model.get("suspects", [])]
-    return {(suspect["query"], suspect[role]) for suspect in suspects for role in ("pick", "best")}
+    return {(one.query, candidate) for one in found for candidate in (one.pick, one.best) if candidate is not None}
 
 
 def _collect(

@@ -94,9 +94,9 @@ def run(config: RunConfig, out: str | Path, *, tell: Tell = lambda line: None) -
         write_json(folder / "diagnosis.json", diagnosis.to_dict(), sync=False)
     _answer(config, folder, best_model(diagnosis.to_dict()), made, tell)
     for one in made:
-        page = write_report(one.folder, one.diagnosis.to_dict(), one.shown)
+        page = write_report(one.folder, one.diagnosis, one.shown)
     if config.split.fold == "all":
-        page = write_report(folder, diagnosis.to_dict(), shown)
+        page = write_report(folder, diagnosis, shown)
     return RunResult(folder, diagnosis, page)
 
 
