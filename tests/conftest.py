@@ -42,6 +42,11 @@ def polis_dir() -> Path:
 
 
 @pytest.fixture
+def headlines_file() -> Path:
+    return data_folder("headlines") / "ranked_headlines.csv"
+
+
+@pytest.fixture
 def titles_dir() -> Path:
     return data_folder("acl_titles")
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bestfor.data.ratings import Ratings, text_id
+from bestfor.data.ratings import Ratings, ranks_to_ratings, text_id
 from bestfor.data.text import plain_form
 from bestfor.errors import InputError
 
@@ -112,3 +112,19 @@ def test_last_and_mean_are_those_of_a_dictionary(rows):
 def test_several_prompts_may_share_a_text_and_a_user():
     columns = {"user": ["u", "u"], "query": ["p", "q"], "text": ["a", "a"], "rating": [1.0, 2.0]}
     assert len(build(columns).rating) == 2
+
+
+@given(st.lists(st.tuples(st.sampled_from("uv"), st.sampled_from("pq"), st.integers(1, 6)), min_size=1, max_size=25))
+def test_a_rank_becomes_the_share_of_others_that_it_beats(rows):
+    users, queries, ranks = (list(column) for column in zip(*rows, strict=True))
+    table = pa.table({"user": users, "query": queries, "rating": np.array(ranks, dtype=float)})
+    found = ranks_to_ratings(table)["rating"].to_numpy()
+    for at, (user, query, rank) in enumerate(rows):
+        others = [one for place, (u, q, one) in enumerate(rows) if (u, q) == (user, query) and place != at]
+        beaten = sum(1.0 if other > rank else 0.5 if other == rank else 0.0 for other in others)
+        assert found[at] == pytest.approx(beaten / len(others) if others else 0.5)
+
+
+def test_ranks_without_queries_are_one_ranking_a_user():
+    table = pa.table({"user": ["u", "u", "v", "u"], "rating": [2.0, 1.0, 9.0, 2.0]})
+    assert ranks_to_ratings(table)["rating"].to_pylist() == [0.25, 1.0, 0.5, 0.25]

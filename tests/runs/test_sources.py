@@ -5,12 +5,17 @@ import tomllib
 import pytest
 
 from bestfor.errors import InputError
+from bestfor.runs import sources
 from bestfor.runs.config import parse_config
 from bestfor.runs.run import run
-from bestfor.runs.sources import load_dataset, with_split
+from bestfor.runs.sources import load_dataset, read_ratings
 from bestfor.runs.stages import folds
 
 REWARD = [{"kind": "length"}]
+
+
+def with_split(config):
+    return sources.with_split(config, read_ratings(config))
 
 
 def table_of(folder, rows, head="user,query,text,rating"):

@@ -145,6 +145,35 @@ def belong(texts: IntArray, prompts: IntArray) -> bool:
     return bool((count == 1).mean() >= BELONG) and len(count) > len(np.unique(prompts))
 
 
+def ranks_to_ratings(table: pa.Table) -> pa.Table:
+    """Turn ranks, 1 the best, into ratings that compare with each other across queries of different sizes.
+
+    An answer's rating is the share of the query's other answers that it beats, a tie counting half: with w of the k
+    answers ranked behind it and t beside it, ``(w + t / 2) / (k - 1)``, which is the mean of its pairwise comparisons
+    (Copeland's score, scaled to [0, 1]). A single answer tells nothing and is 0.5.
+
+    Args:
+        table: columns user, rating (the ranks, finite) and perhaps query.
+
+    Returns:
+        The table with ratings in the place of ranks.
+    """
+    rank = table.column("rating").to_numpy()
+    pool = _codes(table, "user")[1]
+    if "query" in table.schema.names:
+        queries, query = _codes(table, "query")
+        pool = pool * len(queries) + query
+    _, pool = np.unique(pool, return_inverse=True)
+    size = np.bincount(pool)[pool]
+    _, place, count = np.unique(np.stack([pool, rank]), axis=1, return_inverse=True, return_counts=True)
+    place = place.reshape(-1)
+    before = (np.cumsum(count) - count)[place] - (np.cumsum(np.bincount(pool)) - np.bincount(pool))[pool]
+    tied = count[place] - 1
+    worse = size - 1 - before - tied
+    rating = np.where(size > 1, (worse + tied / 2) / np.maximum(size - 1, 1), 0.5)
+    return table.set_column(table.schema.get_field_index("rating"), "rating", pa.array(rating))
+
+
 def _once(
     codes: IntArray,
     rating: np.ndarray,

@@ -116,9 +116,8 @@ def script_notes(names: Sequence[str], references: Iterable[str]) -> tuple[str, 
     if not letters or seen >= SEEN * letters:
         return ()
     remedy = f"take {blind[0]}_unicode or chrf ([utility] metrics)"
-    return (
-        f"{' and '.join(blind)} sees {seen / letters:.0%} of the letters of the references, a to z alone: {remedy}",
-    )
+    sees = f"sees {seen / letters:.0%}" if len(blind) == 1 else f"see {seen / letters:.0%}"
+    return (f"{' and '.join(blind)} {sees} of the letters of the references, a to z alone: {remedy}",)
 
 
 def unicode_words(text: str) -> list[str]:

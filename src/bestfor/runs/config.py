@@ -142,6 +142,14 @@ class RatingsTable(_Brief):
     duplicates: Literal["error", "last", "mean"] = "error"
 
 
+class PairsTable(Section):
+    """A table of user, query, chosen, rejected (and tie), with other column names where they differ."""
+
+    source: Literal["pairs"]
+    path: str
+    columns: dict[str, str] = Field(default_factory=dict)
+
+
 class WorldTable(Section):
     """The embedded world: users with known taste."""
 
@@ -186,11 +194,13 @@ class HistoriesTable(Section):
 
 
 Data = Annotated[
-    PolisTable | RatingsTable | WorldTable | LampTable | LonglampTable | HistoriesTable, Field(discriminator="source")
+    PolisTable | RatingsTable | PairsTable | WorldTable | LampTable | LonglampTable | HistoriesTable,
+    Field(discriminator="source"),
 ]
 DATA: dict[str, type[Section]] = {
     "polis": PolisTable,
     "table": RatingsTable,
+    "pairs": PairsTable,
     "world": WorldTable,
     "lamp": LampTable,
     "longlamp": LonglampTable,
@@ -330,7 +340,7 @@ class RunConfig(Section):
     @property
     def door(self) -> Literal["ratings", "histories"]:
         """Kind of data: candidates are in it (ratings) or have to be sampled (histories)."""
-        return "ratings" if self.data.source in ("polis", "table") else "histories"
+        return "ratings" if self.data.source in ("polis", "table", "pairs") else "histories"
 
 
 def load_config(path: str | Path) -> RunConfig:

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from bestfor.data.ratings import Ratings
 from bestfor.data.sources.benchmarks import TASKS
 from bestfor.data.sources.own import load_ratings
+from bestfor.data.sources.pairs import load_pairs
 from bestfor.data.sources.polis import load_polis
 from bestfor.data.split import Dataset, SplitConfig, split_ratings
 from bestfor.data.world import World, build
@@ -26,6 +27,7 @@ from bestfor.runs.config import (
     HistoriesTable,
     LampTable,
     LonglampTable,
+    PairsTable,
     PolicyTable,
     PolisTable,
     RatingsTable,
@@ -68,6 +70,8 @@ def read_ratings(config: RunConfig) -> Ratings:
     if isinstance(data, RatingsTable):
         times = True if config.split.by == "time" else None if data.duplicates == "last" else False
         return load_ratings(data.path, data.columns, duplicates=data.duplicates, times=times)
+    if isinstance(data, PairsTable):
+        return load_pairs(data.path, data.columns)
     raise InputError("[data] source", f"'{data.source}'", "one that holds ratings")
 
 
@@ -78,7 +82,11 @@ def with_split(config: RunConfig, ratings: Ratings) -> RunConfig:
         config: the run.
         ratings: the run's.
     """
-    if not isinstance(config.data, RatingsTable) or "by" in config.split.model_fields_set or not ratings.owned:
+    if (
+        not isinstance(config.data, RatingsTable | PairsTable)
+        or "by" in config.split.model_fields_set
+        or not ratings.owned
+    ):
         return config
     return config.model_copy(update={"split": config.split.model_copy(update={"by": "query"})})
 

@@ -16,6 +16,7 @@ from bestfor.data.candidates import Candidates
 from bestfor.data.parts import CandidateParts, Split
 from bestfor.data.sources.benchmarks import TASKS
 from bestfor.data.sources.own import load_ratings
+from bestfor.data.sources.pairs import load_pairs
 from bestfor.data.sources.polis import load_polis
 from bestfor.data.split import Dataset, Ratings
 from bestfor.diagnostics import Diagnosis, Settings
@@ -26,7 +27,7 @@ from bestfor.policies.base import Policy
 from bestfor.pool import CandidatePool
 from bestfor.rewards import RewardModel
 from bestfor.runs.build import instruction_of
-from bestfor.runs.config import DATA, Data, PolisTable, RatingsTable
+from bestfor.runs.config import DATA, Data, PairsTable, PolisTable, RatingsTable
 from bestfor.runs.sampling import SamplingSettings
 from bestfor.runs.sources import dataset_of
 from bestfor.runs.workspace import Workspace
@@ -131,7 +132,7 @@ def load(source: str, path: str | Path | None = None, **options: Any) -> Dataset
 
     Args:
         source: ``"lamp"``, ``"longlamp"``, ``"histories"`` or ``"world"`` (histories and queries, a
-            :class:`~bestfor.data.split.Dataset`), ``"polis"`` or ``"table"`` (ratings, a
+            :class:`~bestfor.data.split.Dataset`), ``"polis"``, ``"table"`` or ``"pairs"`` (ratings, a
             :class:`~bestfor.data.split.Ratings`).
         path: where sources have one.
         options: what ``[data]`` of a run's file takes beside, for example ``questions`` and ``outputs`` of ``"lamp"``.
@@ -153,6 +154,8 @@ def load(source: str, path: str | Path | None = None, **options: Any) -> Dataset
         return load_polis(data.path, data.moderation)
     if isinstance(data, RatingsTable):
         return load_ratings(data.path, data.columns, duplicates=data.duplicates)
+    if isinstance(data, PairsTable):
+        return load_pairs(data.path, data.columns)
     return dataset_of(data)
 
 

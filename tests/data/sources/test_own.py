@@ -1,6 +1,7 @@
 import json
 from datetime import UTC, datetime
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -216,3 +217,33 @@ def test_users_that_a_gap_made_floats_meet(tmp_path):
     data = load_histories(tmp_path / "h.csv", tmp_path / "q.csv")
     assert set(data.histories["user_id"].to_pylist()) == {"0", "1"} == set(data.queries["user_id"].to_pylist())
     assert data.notes == ()
+
+
+def test_rankings_with_ties_and_blanks(tmp_path):
+    rows = [("who", "article", "headline", "place")]
+    rows += [("u", "7", f"h{i}", place) for i, place in enumerate(["1", "2.0", "2", "", "4"])]
+    path = ratings_file(tmp_path / "r.csv", rows)
+    columns = {"user": "who", "query": "article", "text": "headline", "rank": "place"}
+    found = load_ratings(path, columns)
+    by_text = {found.texts[text]: value for text, value in zip(found.text, found.rating, strict=True)}
+    assert by_text == pytest.approx({"h0": 1.0, "h1": 0.5, "h2": 0.5, "h4": 0.0})
+    assert found.notes == ("1 rows without a rating were left out",)
+    rated = {"rating" if role == "rank" else role: name for role, name in columns.items()}
+    assert found.signature != load_ratings(path, rated).signature
+    with pytest.raises(InputError, match="a rating and a rank; expected one of them"):
+        load_ratings(path, columns | {"rating": "place"})
+
+
+@pytest.mark.data
+def test_the_rankings_of_headlines(headlines_file):
+    columns = {"user": "participant", "query": "article", "text": "headline", "text_id": "headline_id", "rank": "rank"}
+    found = load_ratings(headlines_file, columns)
+    assert (len(found.users), len(found.queries), len(found.text_ids), len(found.rating)) == (20, 20, 840, 2390)
+    assert found.owned
+    assert found.rating.min() == 0.0
+    assert found.rating.max() == 1.0
+    pools = {}
+    for user, query, value in zip(found.user, found.query, found.rating, strict=True):
+        pools.setdefault((user, query), []).append(value)
+    # in every pool half of all comparisons are won
+    assert np.array([np.mean(values) for values in pools.values()]) == pytest.approx(0.5)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from bestfor.data.ratings import Duplicates, Ratings, belong
+from bestfor.data.ratings import Duplicates, Ratings, belong, ranks_to_ratings
 from bestfor.data.read.cells import empty_cells, filled, identifiers
 from bestfor.data.read.objects import time_of
 from bestfor.data.read.tables import Batches, Columns, columns_of, file_signature, read_table
@@ -21,7 +21,7 @@ from bestfor.data.text import plain_form
 from bestfor.errors import InputError, nearest
 from bestfor.files import hash_text, labelled
 
-RATING_ROLES = ("user", "query", "text", "rating", "text_id", "timestamp")
+RATING_ROLES = ("user", "query", "text", "rating", "text_id", "timestamp", "rank")
 HISTORY_ROLES = ("user_id", "item_id", "input", "output", "timestamp")
 QUERY_ROLES = ("query_id", "user_id", "input", "reference", "split", "timestamp")
 
@@ -48,7 +48,9 @@ def load_ratings(
     Args:
         path: a .csv, .tsv, .jsonl or .parquet file, one rating a row. An empty rating means not rated; true and false
             are 1 and 0.
-        columns: other names for the roles user, query, text, rating, text_id, timestamp.
+        columns: other names for the roles user, query, text, rating, text_id, timestamp; with rank in the place of
+            rating, people ranked the answers of a query, 1 the best, perhaps with ties: the rating of an answer is the
+            share of the others that it beats, see :func:`~bestfor.data.ratings.ranks_to_ratings`.
         duplicates: what stands for several ratings of one text by a user for a query, see :meth:`Ratings.build`.
         times: whether timestamps are read; None reads them where they can be read.
 
@@ -62,6 +64,10 @@ def load_ratings(
         name = sorted(unknown)[0]
         raise InputError(f"columns of {path}", f"unknown role '{name}'", nearest(name, names))
     names |= dict(columns or {})
+    ranked = "rank" in (columns or {})
+    if ranked and "rating" in (columns or {}):
+        raise InputError(f"columns of {path}", "a rating and a rank", "one of them")
+    names["rating"] = names["rank"] if ranked else names["rating"]
     unread = _unread_prompts(path, names)
     table = read_table(path, _rating_columns(names, unread, times))
     rating = table.column("rating").to_numpy()
@@ -73,8 +79,10 @@ def load_ratings(
         raise InputError(str(path), "no rated text", "at least one row with a number as rating")
     notes = (f"{len(rating) - len(rows)} rows without a rating were left out",) if len(rows) < len(rating) else ()
     table, untimed = _checked(table.take(pa.array(rows - 1)), names, str(path), rows, times)
-    name = Path(path).stem
-    found = Ratings.build(table, name=name, source=str(path), signature=file_signature(path), duplicates=duplicates)
+    name, signature = Path(path).stem, file_signature(path)
+    if ranked:
+        table, signature = ranks_to_ratings(table), f"{signature}|ranks"
+    found = Ratings.build(table, name=name, source=str(path), signature=signature, duplicates=duplicates)
     return replace(found, notes=(*notes, *untimed, *_mixed(table, unread), *found.notes))
 
 
