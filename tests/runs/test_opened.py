@@ -95,6 +95,7 @@ class TestFolds:
         stored = json.loads((ratings / "diagnosis.json").read_text())
         found = bf.load_run(ratings).diagnose().to_dict()
         assert found["models"] == stored["models"]
+        assert list(bf.load_run(ratings).diagnosis.models) == list(stored["models"])
 
     def test_tables_are_taken_by_polars_and_say_what_they_hold(self, ratings):
         found = bf.load_run(ratings).utilities()
