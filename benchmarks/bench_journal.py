@@ -1,4 +1,4 @@
-"""Time the journal: durable labels a second and the disk's share, a large journal's opening and reading, persons' memory.
+"""Time the journal: durable labels a second, the disk's share, opening and reading a large one, persons' memory.
 
 python benchmarks/bench_journal.py [--threads 128] [--labels 20000] [--rows 1000000] [--persons 2000]
 """

@@ -4,6 +4,7 @@ bestfor demo --out runs/demo
 python examples/assistant.py runs/demo
 """
 
+# ruff: noqa: T201
 import sys
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def main() -> None:
         for user, answer in first.items():
             print(f"{user} is shown: {answer.text}")
 
-        service.learn(first["u0000"].id, thumb=False, key="click-1")  # on the disk when it returns; the key makes it once
+        service.learn(first["u0000"].id, thumb=False, key="click-1")  # durable; the key makes it once
         service.learn(first["u0001"].id, edit=TEXTS[first["u0001"].index - 1])  # what the person finally wrote
 
         for user, answer in first.items():

@@ -133,14 +133,21 @@ def a_model_of_a_run():
     return a_fitted_model("runs/bowling-green/fold-0/models/hierarchical")
 
 
+def scores_and_a_run():
+    some_scores()
+    shutil.copytree(BEFORE / "runs" / "ratings", "runs/demo", ignore=shutil.ignore_patterns("models"))
+    return {"texts": a_fitted_model("runs/demo/models/hierarchical")["texts"], "prompt": "Describe the picture"}
+
+
 PREPARED = {
-    "README.md": some_scores,
+    "README.md": scores_and_a_run,
     "docs/answers.md": a_fitted_model,
     "docs/bring-your-own-model.md": the_class_in_a_file,
     "docs/data.md": some_questions,
     "docs/logs.md": a_log,
     "docs/report.md": a_finished_run,
     "docs/rewards.md": a_model_of_a_run,
+    "docs/service.md": a_fitted_model,
 }
 """Files and names that a page's snippets speak of, made in the working directory."""
 
