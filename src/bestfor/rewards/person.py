@@ -2,7 +2,7 @@
 
     person = f(model, labels),   labels sorted by prompt and text, so that their order and portions change nothing
 
-A person holds numbers and a reference to the model, never a share of its state; making one costs about a millisecond,
+A person holds numbers and a reference to the model, never a share of its state; making one costs a millisecond or two,
 so that a service makes them when they are needed.
 """
 
@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
@@ -21,9 +21,6 @@ from bestfor.data.labels import Labels
 from bestfor.errors import InputError
 from bestfor.rewards.rows import rounded
 from bestfor.types import FloatArray, IntArray, RewardEstimate, Scores, Served
-
-if TYPE_CHECKING:
-    from bestfor.rewards.model import RewardModel
 
 TextHistory = Sequence[str] | None
 """What the user wrote before, oldest first; None where nobody knows."""
@@ -65,6 +62,20 @@ class Person(ABC):
         """Rewards of the candidates of many requests, as :meth:`score` gives them one by one."""
 
 
+class RequestScorer(Protocol):
+    """A fitted model, as far as persons ask it."""
+
+    def score_many(
+        self,
+        users: Sequence[str],
+        prompts: Sequence[str],
+        texts: Sequence[Sequence[str]],
+        history: History | None = None,
+    ) -> list[Scores]:
+        """Rewards of the candidates of many requests."""
+        ...
+
+
 @dataclass(frozen=True)
 class ModelPerson(Person):
     """A person of whom the model knows all: no labels since the fit, or none that it learns from.
@@ -74,7 +85,7 @@ class ModelPerson(Person):
         history: what the user wrote before.
     """
 
-    model: RewardModel
+    model: RequestScorer
     history: TextHistory
 
     def score_many(

@@ -26,8 +26,9 @@ from bestfor.data.labels import Labels
 from bestfor.rewards.base_rows import WITHOUT_BASE, BaseRows, restore_base_rows
 from bestfor.rewards.heads.labels import HeadLabels, build_labels
 from bestfor.rewards.heads.last_layer import LastLayer
-from bestfor.rewards.heads.model import HeadsConfig, UserHeads, fit_heads, restore_heads, training_options
+from bestfor.rewards.heads.model import HeadsConfig, fit_heads, training_options
 from bestfor.rewards.heads.settings import TrainingOptions
+from bestfor.rewards.heads.user_heads import UserHeads, restore_heads
 from bestfor.rewards.learner import ABSTAINS, label_texts, supports_own
 from bestfor.rewards.model import RewardModel
 from bestfor.rewards.person import ModelPerson, Person, TextHistory, one_users, split_estimate
@@ -210,6 +211,6 @@ class EnsemblePerson(Person):
         found = self.model.mixture(means, noise)
         ends = np.searchsorted(candidates.query, np.arange(len(prompts) + 1))
         covers = [self.model.disagreement(means[:, start:end]) for start, end in pairwise(ends.tolist())]
-        parts = (None if part is None else rounded(part) for part in (found.mean, found.std, found.std_mean))
+        std, std_mean = (None if part is None else rounded(part) for part in (found.std, found.std_mean))
         served: list[Served] = [self.served] * len(prompts)
-        return split_estimate(RewardEstimate(*parts), ends, served, covers)
+        return split_estimate(RewardEstimate(rounded(found.mean), std, std_mean), ends, served, covers)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +18,10 @@ import numpy.typing as npt
 from bestfor.data.labels import Labels
 from bestfor.rewards.base_rows import BaseRows
 from bestfor.rewards.heads.settings import LEVEL_PRECISION, LOG_LIMITS, UNIT_PRECISION, TrainingOptions
+from bestfor.rewards.heads.user_heads import UserHeads
 from bestfor.rewards.learner import BaseLabels, LabelTexts, Units, label_rows
 from bestfor.rewards.posterior import Belief, PreferredRows, RatedRows, condition, no_preferences, no_ratings
 from bestfor.types import FloatArray, IntArray
-
-if TYPE_CHECKING:
-    from bestfor.rewards.heads.model import UserHeads
 
 LOGISTIC = 1.702
 """Width of the probit that is most like the logistic function."""
@@ -152,5 +149,5 @@ def rating_pairs(utility: FloatArray, group: IntArray) -> tuple[IntArray, IntArr
     if not parts:
         none = np.zeros(0, dtype=np.int64)
         return none, none, np.zeros(0)
-    better, worse, share = (np.concatenate([part[place] for part in parts]) for place in range(3))
-    return better.astype(np.int64), worse.astype(np.int64), share
+    better, worse = (np.concatenate([part[place] for part in parts]).astype(np.int64) for place in (0, 1))
+    return better, worse, np.concatenate([part[2] for part in parts])

@@ -12,22 +12,44 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from scipy import linalg
 
 from bestfor.data.labels import Labels
-from bestfor.rewards.features.nearness import ItemVectors
-from bestfor.rewards.person import ModelPerson, Person, TextHistory, one_users, split_estimate
+from bestfor.rewards.features.nearness import ItemVectors, Nearness
+from bestfor.rewards.person import ModelPerson, Person, RequestScorer, TextHistory, one_users, split_estimate
 from bestfor.rewards.posterior import Belief, PreferredRows, RatedRows, as_ratings, condition, left_out_log_densities
 from bestfor.rewards.rows import rounded
-from bestfor.rewards.tastes.items import list_items
+from bestfor.rewards.tastes.items import RatedItems, list_items
 from bestfor.rewards.tastes.person import OwnPart, PersonVariances
 from bestfor.types import FloatArray, IntArray, RewardEstimate, Scores, Served
 
-if TYPE_CHECKING:
-    from bestfor.rewards.tastes.model import Tastes
+
+class TextTastes(RequestScorer, Protocol):
+    """A fitted model of tastes, as far as persons ask it."""
+
+    @property
+    def nearness(self) -> Nearness:
+        """Kernel between items."""
+        ...
+
+    def served(self, user: str) -> Served:
+        """Say what serves a user."""
+        ...
+
+    def units(self) -> tuple[float, float]:
+        """Mean and standard deviation of the fit's utilities."""
+        ...
+
+    def variances(self) -> PersonVariances:
+        """Variances of noise, level and own part."""
+        ...
+
+    def items(self, items: RatedItems) -> tuple[FloatArray, FloatArray, ItemVectors]:
+        """Mean and variance of h at each item, and its vectors."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -58,7 +80,7 @@ class TastesPerson(Person):
         vectors: of the items that it rests on.
     """
 
-    model: Tastes
+    model: TextTastes
     history: TextHistory
     part: OwnPart
     vectors: ItemVectors
@@ -101,7 +123,7 @@ def shared_doubt(part: OwnPart, variance: FloatArray, item: IntArray) -> FloatAr
     return np.where(item[:, None] == item, each, 0.0)
 
 
-def make_person(model: Tastes, user: str, labels: Labels, history: TextHistory, base: BaseRatings) -> Person:
+def make_person(model: TextTastes, user: str, labels: Labels, history: TextHistory, base: BaseRatings) -> Person:
     """Make the person of sorted labels, at least one.
 
     Args:
