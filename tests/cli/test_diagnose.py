@@ -131,6 +131,7 @@ def test_a_candidate_that_stands_twice_is_an_error(monkeypatch, capfd, tmp_path)
 def test_averaging_and_level_are_named_and_count(monkeypatch, capfd, tmp_path):
     rows = [f"u,{q},{r},{u}" for q, pairs in enumerate([[(1, 0), (2, 1)]] * 3) for r, u in pairs]
     rows += [f"v,9,{r},{u}" for r, u in [(1, 3), (2, 5)]] + [f"w,8,{r},{u}" for r, u in [(1, 3), (2, 4)]]
+    rows += [f"{user},7,{r},{u}" for user in "xyz" for r, u in [(1, 0), (2, 2)]]
     table = tmp_path / "s.csv"
     table.write_text("user,query,reward,utility\n" + "\n".join(rows) + "\n")
     found = {}
@@ -141,8 +142,8 @@ def test_averaging_and_level_are_named_and_count(monkeypatch, capfd, tmp_path):
         found[words] = json.loads(out)
         assert found[words]["signature"]["averaging"] == words[0]
     by_user, by_query = found["user", "0.95"], found["query", "0.95"]
-    assert by_user["models"]["reward"]["utility"][1] == pytest.approx((1 + 5 + 4) / 3)
-    assert by_query["models"]["reward"]["utility"][1] == pytest.approx((1 + 1 + 1 + 5 + 4) / 5)
+    assert by_user["models"]["reward"]["utility"][1] == pytest.approx((1 + 5 + 4 + 2 * 3) / 6)
+    assert by_query["models"]["reward"]["utility"][1] == pytest.approx((1 + 1 + 1 + 5 + 4 + 2 * 3) / 8)
     assert found["user", "0.5"]["models"]["reward"]["low"][1] > by_user["models"]["reward"]["low"][1]
     for words in (("--averaging", "usr"), ("--level", "95")):
         code, _, err = bestfor(monkeypatch, capfd, "diagnose", table, *words)

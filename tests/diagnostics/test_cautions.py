@@ -110,3 +110,44 @@ def test_rows_without_a_rating_that_lower_the_largest_n_are_named(tmp_path, monk
     assert note.startswith("6 rows have no finite utility")
     assert "from 20 to 19" in note
     assert not diagnose_table(path, settings=Settings(n=[1, 4])).models["reward"].notes
+
+
+def test_too_few_users_carry_no_interval_and_hear_what_would_be_enough():
+    user, query, utility, _ = votes(10, users=4, queries=3)
+    utility = utility + np.random.default_rng(11).standard_normal(len(utility))
+    reward = utility + np.random.default_rng(12).standard_normal(len(utility))
+    found = diagnosed(user, query, utility, reward)
+    assert np.isnan(found.models["x"].gain.low[1:]).all()
+    assert np.isnan(found.models["x"].captured.low).all()
+    first = found.models["x"].findings[0]
+    assert first.startswith("Too few users to tell: 4 users carry no interval that holds (5 are the fewest). About ")
+    assert found.headline.startswith("Too few users to tell: with N = 20 candidates, x gains")
+    assert "does not pay" not in found.headline
+
+
+def test_the_table_of_few_users():
+    t = case("ill_08_fewusers")
+    found = diagnosed(t["user"], t["query"], np.array(t["utility"], float), np.array(t["reward"], float))
+    assert found.headline.startswith("Too few users to tell")
+    assert "users like these would know captured" in found.models["x"].findings[0]
+
+
+@pytest.mark.parametrize(("successes", "given"), [(2, False), (10, True)])
+def test_rare_successes_of_few_users_carry_no_interval(successes, given):
+    rng = np.random.default_rng(13)
+    user = np.repeat(np.arange(16), 10)
+    utility = np.zeros(len(user))
+    utility[np.arange(successes) * 10] = 1.0
+    found = diagnosed(user, user, utility, rng.standard_normal(len(user)), n=[1, 4]).models["x"]
+    assert np.isfinite(found.gain.low[-1]) == given
+    assert ("Too few users to tell" in " ".join(found.findings)) == (not given)
+
+
+def test_one_user_with_most_of_the_queries_leaves_no_interval_where_queries_weigh_the_same():
+    rng = np.random.default_rng(14)
+    query = np.repeat(np.arange(95), 8)
+    user = np.where(query < 76, 0, query)
+    utility = rng.standard_normal(len(query))
+    reward = utility + rng.standard_normal(len(query))
+    assert np.isnan(diagnosed(user, query, utility, reward, averaging="query").models["x"].gain.low[-1])
+    assert np.isfinite(diagnosed(user, query, utility, reward).models["x"].gain.low[-1])

@@ -178,7 +178,7 @@ def test_nothing_null_is_printed_as_such(bare, diagnosis):
         assert not re.search(r"\b(None|nan|null|inf)\b", words)
     words = Page(render_html(bare)).words
     assert "pools hold fewer than 20 candidates" in words
-    assert "no interval: fewer than two users" in words
+    assert "no interval: too few users carry it" in words
     assert "No law for this model" in words
     assert "no cost was stated" in words
     assert "Nothing to compare: there is one model" in words

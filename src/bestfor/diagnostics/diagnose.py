@@ -394,7 +394,7 @@ def _precisions(
 
 
 def _needed(curves: Panel[CurveMean], name: str, n: IntArray, captured: Estimate) -> tuple[Needed, ...]:
-    if captured.low is None:
+    if not np.isfinite(captured.value):
         return tuple(Needed(half, None) for half in HALF_WIDTHS)
     drawn = int(n[-1])
     forms = (_gain(name, drawn), _headroom(drawn))

@@ -17,6 +17,7 @@ import numpy as np
 
 from bestfor.diagnostics.cautions import one_user_decides, reward_is_utility, says_nothing, sure_mean
 from bestfor.diagnostics.evidence import ModelFacts
+from bestfor.diagnostics.intervals.clustered import FEWEST_USERS
 from bestfor.diagnostics.quantities.mixture import FEWEST_QUERIES, SMALLEST_POOL
 from bestfor.types import Estimate
 
@@ -41,6 +42,7 @@ WORTH_SAYING = 0.05
 """Shares and relative errors below this are not worth a sentence."""
 
 ONE_USER = "One user alone carries no interval and says nothing about other users."
+TOO_FEW = "Too few users to tell:"
 ONE_CANDIDATE = "every query has one candidate: within a query nothing can vary"
 NO_ACTIVE = "no active query: rewards or utilities are constant in every query, or their users have collapsed"
 SIGNS = {"rho_plus": "every correlation is negative", "rho_minus": "no correlation is negative"}
@@ -104,6 +106,7 @@ def findings(diagnosis: DiagnosisResult, name: str) -> tuple[str, ...]:
     model = diagnosis.models[name]
     troubles: tuple[Finding, ...] = (
         _one_user,
+        _too_few,
         reward_is_utility,
         one_user_decides,
         _no_headroom,
@@ -139,6 +142,8 @@ def headline(diagnosis: DiagnosisResult, best: str) -> str:
     text = _earned(model, best, headroom, diagnosis.level)
     if diagnosis.users == 1:
         return f"{ONE_USER} {text}."
+    if math.isnan(model.gain.low[-1]):
+        return f"{TOO_FEW} {text[:1].lower()}{text[1:]}."
     collapsed = int(model.per_user.collapsed.sum())
     if math.isnan(model.quantities.alpha.value):
         text += "; "
@@ -366,6 +371,26 @@ def _left_out(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     if not parts:
         return None
     return f"Left out: {' and '.join(parts)}. Ask for a smaller largest N, or complete the pools."
+
+
+def _too_few(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
+    """Say what would be enough where too few users carry the gain for an interval that holds."""
+    gain = model.gain.at(_largest(diagnosis))
+    if (
+        diagnosis.users < 2
+        or _largest(diagnosis) == 1
+        or gain.low is not None
+        or not np.isfinite(model.captured.value[-1])
+    ):
+        return None
+    if diagnosis.users < FEWEST_USERS:
+        why = f"{diagnosis.users} users carry no interval that holds ({FEWEST_USERS} are the fewest)"
+    else:
+        why = f"too few of the {diagnosis.users} users differ in what they gain, or one decides, so no interval holds"
+    needed = next((one.users for one in model.users_needed if one.half_width == AIM), None)
+    enough = 0 if needed is None else max(needed, FEWEST_USERS)
+    known = f" About {enough} users like these would know captured to +-{AIM}." if enough else ""
+    return f"{TOO_FEW} {why}.{known} More candidates or queries of the same users do not help."
 
 
 def _few_users(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:

@@ -73,7 +73,7 @@ CALIBRATION: dict[str, str] = {
 }
 
 NO_CORRECTED = "not available: pools hold fewer than 20 candidates, or there are too few of them"
-NO_INTERVAL = "no interval: fewer than two users carry it"
+NO_INTERVAL = "no interval: too few users carry it"
 ONE_USER = "no interval: fewer than two users carry it, and one says nothing about others"
 NO_HEADROOM = "not available: the pools have no headroom at this N"
 NO_SUCH = "no such query"

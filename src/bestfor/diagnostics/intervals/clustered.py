@@ -41,6 +41,15 @@ from bestfor.types import Estimate, FloatArray, IntArray
 __getattr__ = renamed(__name__, {"Form": "LinearForm"})
 
 
+FEWEST_USERS = 5
+"""Users that carry an estimate, at least: of fewer, and of rare successes above all, intervals hold too seldom."""
+
+FEWEST_EQUAL = 3.0
+"""Users of equal weight that the estimate must be worth: one with 80 % of the queries makes it 1.5."""
+
+FEWEST_MOVERS = 1.5
+"""Users of equal influence that its variance must rest on: a single success among many makes it 1."""
+
 CELLS = 1 << 22
 """Counts that are held at a time: resamples x users."""
 
@@ -72,6 +81,8 @@ class Spread:
         users: how many users carry the estimate.
         of_texts: the part of the variance that more users would not take away.
         moves: shape (users,), how far the estimate moves when each of them leaves.
+        equal: how many users of equal weight they are worth.
+        unlike: users whose part of the numerator is not 0.
     """
 
     value: float
@@ -80,6 +91,18 @@ class Spread:
     users: int
     of_texts: float = 0.0
     moves: FloatArray = field(default_factory=lambda: np.zeros(0), repr=False)
+    equal: float = 0.0
+    unlike: int = 0
+
+    @property
+    def enough(self) -> bool:
+        """Whether so many users carry it, and none of them so much, that an interval holds."""
+        if not np.isfinite(self.variance) or self.users < FEWEST_USERS or self.equal < FEWEST_EQUAL:
+            return False
+        if 0 < self.unlike < FEWEST_USERS:
+            return False
+        squares = self.moves**2
+        return not squares.any() or float(squares.sum()) ** 2 >= FEWEST_MOVERS * float((squares**2).sum())
 
 
 class Panel(Generic[Mean]):
@@ -132,9 +155,9 @@ class Panel(Generic[Mean]):
             numerator: coefficients of a.
             denominator: coefficients of b.
         """
-        user, text = np.zeros(len(self.users)), np.zeros(len(self.texts))
+        user, text, own = np.zeros(len(self.users)), np.zeros(len(self.texts)), np.zeros(len(self.users))
         two_way = self.two_way
-        carried = np.zeros(len(self.users), dtype=np.bool_)
+        carried, unlike = (np.zeros(len(self.users), dtype=np.bool_) for _ in range(2))
         values: list[float] = []
         cells = 0.0
         matched = zip(self.folds, self._user_maps, self._text_maps, self._sizes, strict=True)
@@ -146,6 +169,9 @@ class Panel(Generic[Mean]):
                 continue
             difference, weight = a - theta * b, float(fold.total @ b)
             user[users] += _moves(fold.users, difference, b, weight)
+            own[users] += fold.users @ b / weight
+            parts = np.abs(fold.users @ a)
+            unlike[users] |= parts > ROUNDING * (np.abs(fold.users) @ np.abs(a))
             carried[users] |= (fold.users @ np.abs(b) > 0) | (fold.users @ np.abs(a) != 0)
             if two_way and fold.texts is not None:
                 text[texts] += _moves(fold.texts.effect, difference, b, weight)
@@ -156,7 +182,8 @@ class Panel(Generic[Mean]):
         moves = user[carried] / folds
         by_user = (count - 1) / count * float((user**2).sum()) / folds**2
         variance, freedom = _two_way(by_user, count - 1.0, text / folds, cells / folds**2)
-        return Spread(value, variance, freedom, count, variance - by_user, moves)
+        equal = float(own.sum()) ** 2 / float((own**2).sum())
+        return Spread(value, variance, freedom, count, variance - by_user, moves, equal, int(unlike.sum()))
 
     def users_needed(self, numerator: LinearForm[Mean], denominator: LinearForm[Mean], half_width: float) -> int | None:
         """Count users, as varied as these and on as many texts, that bring the interval to +- this half-width.
@@ -185,10 +212,10 @@ class Panel(Generic[Mean]):
         """Estimate the ratio of two forms with a t interval, or a bootstrap one.
 
         Returns:
-            The estimate; without an interval where fewer than two users carry it.
+            The estimate; without an interval where too few users carry it (:attr:`Spread.enough`).
         """
         spread = self.spread(numerator, denominator)
-        if not np.isfinite(spread.variance):
+        if not spread.enough:
             return Estimate(spread.value, None, None, self.level)
         if self.resampling is not None:
             return Estimate(spread.value, *self._bootstrap(spread, numerator, denominator), self.level)
