@@ -34,6 +34,35 @@ def test_a_query_over_the_budget_is_an_error():
         fit(turns("Write"), [("a", "b")], "one two three", budget=3, count=words)
 
 
+def test_a_query_over_the_budget_loses_its_end_where_it_may():
+    fitted = fit(turns("Write"), [("a", "b")], "one two three four", budget=3, count=words, truncate=True)
+    assert fitted.messages == messages("Write", (), "one two")
+    assert (fitted.dropped, fitted.cut) == (1, True)
+    with pytest.raises(InputError, match="expected at most 1"):
+        fit(turns("Write"), (), "one two", budget=1, count=words, truncate=True)
+
+
+@given(st.text("ab \n", max_size=40), st.integers(1, 30))
+def test_what_is_cut_is_a_beginning_that_fits_and_about_the_longest(text, budget):
+    def letters(chat):
+        return sum(len(turn["content"]) for turn in chat)
+
+    try:
+        fitted = fit(turns(""), (), text, budget=budget, count=letters, truncate=True)
+    except InputError:
+        assert not text[:budget].strip()
+        return
+    kept = fitted.messages[-1]["content"]
+    assert text.startswith(kept)
+    assert len(kept) <= budget
+    assert fitted.cut == (len(text) > budget)
+    if fitted.cut:
+        assert kept
+        assert not kept.endswith((" ", "\n"))
+        longer = text[len(kept) : budget]
+        assert " " not in longer.lstrip().rstrip(" \n") or "\n" in longer, "no whole word more would have fitted"
+
+
 @given(
     st.lists(st.tuples(st.text("ab ", min_size=1, max_size=12), st.text("cd ", max_size=12)), max_size=8),
     st.integers(min_value=2, max_value=30),

@@ -295,3 +295,11 @@ def test_a_chat_is_read_as_its_model_was_taught(checkpoint, tmp_path, template, 
     read = TransformersPolicy(copy).checkpoint
     chat = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "we"}]
     assert read.tokenizer.decode(read.encode(chat)) == expected
+
+
+def test_chains_of_thought_are_taken_off_candidates():
+    made = TransformersPolicy("embedded")
+    assert made._sampled("hm</think> River", 5, -1.0, "stop") == Sampled("River", 5, None, "stop")
+    assert made._sampled("<think>hm", 5, -1.0, "length") == Sampled("", 5, None, "thought_cut")
+    assert made._sampled("River", 5, -1.0, "stop") == Sampled("River", 5, -1.0, "stop")
+    assert made.notes == ("1 candidates of embedded came after a chain of thought, which was taken off",)

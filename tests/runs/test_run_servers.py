@@ -14,6 +14,7 @@ from bestfor.rng import derive
 from bestfor.runs.config import DiagnosisTable, parse_config
 from bestfor.runs.run import run
 from bestfor.runs.usage import notes_of
+from support import odd
 from support.servers import chat, error
 
 KEY = "sk-run-secret-0123456789"
@@ -169,6 +170,60 @@ def test_what_a_judge_cannot_judge_is_left_out_and_counted(scripted, monkeypatch
     assert any(line.startswith(f"fit: {unlabelled} of 16 candidates have no utility") for line in told)
     assert found["dropped"]["not_finite"] == lost
     assert f"{lost} candidates" in (tmp_path / "report.html").read_text()
+
+
+def test_a_judge_that_fails_is_asked_again_by_the_next_run(scripted, monkeypatch, tmp_path):
+    monkeypatch.setenv("TEST_KEY", KEY)
+    policy = scripted(writes)
+    lost = odd.answer([{"content": None, "reasoning_content": "Hm, 4"}], "length")
+    # Some texts have no answer: the run goes on without them, and the next asks for them alone.
+    judge = scripted(lambda request: lost if "again" in request.body["messages"][1]["content"] else judges(request))
+    asked = config(policy, judge)
+    asked = asked.model_copy(update={"diagnosis": DiagnosisTable(n=(1, 2))})
+    told = []
+    run(asked, tmp_path, tell=told.append)
+    assert any("without an answer" in line and "stopped at max_tokens before any answer" in line for line in told)
+    contents_asked = {request.body["messages"][1]["content"] for request in judge.requests}
+    silent = {content for content in contents_asked if "again" in content}
+    judge.requests.clear()
+    judge.answer = judges
+    told.clear()
+    run(asked, tmp_path, tell=told.append)
+    assert {request.body["messages"][1]["content"] for request in judge.requests} == silent
+    assert len(silent) > 0
+    assert any(line == "measure" for line in told)
+    judge.requests.clear()
+    run(asked, tmp_path, tell=told.append)
+    assert judge.requests == []
+    assert "measure: already there" in told[-20:]
+
+
+def test_a_judge_that_answers_nothing_ends_the_run_and_the_next_measures_again(scripted, monkeypatch, tmp_path):
+    monkeypatch.setenv("TEST_KEY", KEY)
+    policy = scripted(writes)
+    thinks = odd.answer([{"content": None, "reasoning_content": "Hm, 4"}], "length")
+    judge = scripted(lambda request: thinks)
+    told = r"for none of 32 candidates: .*stopped at max_tokens before any answer.*raise max_tokens"
+    with pytest.raises(BestforError, match=told):
+        run(config(policy, judge), tmp_path)
+    judge.answer = judges
+    assert run(config(policy, judge), tmp_path).diagnosis.models["length"]
+
+
+def test_a_run_without_a_refused_query_is_diagnosed_and_names_it(scripted, monkeypatch, tmp_path):
+    monkeypatch.setenv("TEST_KEY", KEY)
+    judge = scripted(judges)
+    policy = scripted(writes)
+    run(config(policy, judge), tmp_path / "whole")
+    word = policy.requests[-1].body["messages"][-1]["content"]
+    refusing = scripted(lambda request: odd.FILTERED if odd.last(request) == word else writes(request))
+    out = tmp_path / "run"
+    found = run(config(refusing, judge), out).diagnosis
+    assert any("refuses 1 of 12 queries" in note for note in found.to_dict()["models"]["length"]["notes"])
+    refusing.requests.clear()
+    again = run(config(refusing, judge), out).diagnosis
+    assert refusing.requests == []
+    assert again.to_dict() == found.to_dict()
 
 
 def columns(path, *names):

@@ -118,6 +118,37 @@ def test_items_that_find_no_room_are_left_out():
         everything(policy=Narrow(budget=2))
 
 
+def test_queries_that_are_too_long_are_an_error_left_out_or_cut():
+    long = asked(("t-ann", "ann", "what now " * 5, "this", "test", 40), ("t-bob", "bob", "bob?", None, "test", None))
+    with pytest.raises(InputError, match=r"query 't-ann': found 11 tokens .*too_long = \"drop\""):
+        everything(policy=Narrow(), queries=long)
+    out = everything(policy=Narrow(), queries=long, too_long="drop")
+    assert "t-ann" not in out.queries["query_id"].to_pylist()
+    assert out.left_out == ("t-ann",)
+    assert out.notes == (
+        f"1 of {len(out.prompts) + 1} queries are longer than prompts may be (8 tokens): left out (t-ann)",
+    )
+    assert out.counts["queries_left_out"] == 1
+    cut = everything(policy=Narrow(), queries=long, too_long="truncate")
+    assert shown(cut, "t-ann") == ([], "what now what now what now what")
+    assert dict(zip(cut.queries["query_id"].to_pylist(), cut.cut, strict=True))["t-ann"]
+    assert cut.notes == (
+        f"1 of {len(cut.prompts)} queries are longer than prompts may be (8 tokens): cut at their end",
+    )
+    assert "what now " * 5 in cut.queries["input"].to_pylist(), "the query itself stays whole"
+    assert not set(everything(policy=Narrow()).counts) & {"queries_cut", "queries_left_out"}
+
+
+def test_what_was_left_out_is_noted_with_the_pool(tmp_path):
+    long = asked(("t-ann", "ann", "what now " * 5, "this", "test", 40), ("t-bob", "bob", "bob?", None, "test", None))
+    pool, told = CandidatePool(tmp_path / "pool"), []
+    sampling = SamplingSettings(2, 1, 1, Prompting("do", retriever="none", too_long="drop"))
+    generate(Narrow(), HISTORY, long, pool, sampling, progress=False, tell=told.append)
+    assert [note for note in pool.notes if "left out (t-ann)" in note] == list(pool.notes)
+    assert any("left out (t-ann)" in line for line in told)
+    assert set(pool.scan()["query_id"].to_pylist()) >= {"t-bob"}
+
+
 def test_what_does_not_fit_together_is_named():
     with pytest.raises(InputError, match="items of user 'ann': found 'a1' twice"):
         everything(histories=history(("ann", "a1", "x", "y", 1), ("ann", "a1", "z", "y", 2)))

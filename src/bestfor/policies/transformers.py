@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from bestfor.data.states import THOUGHT, THOUGHT_CUT
 from bestfor.data.turns import instructs
+from bestfor.endpoint.choices import without_chain
 from bestfor.errors import InputError
 from bestfor.extras import require
 from bestfor.lm import batching
@@ -129,11 +131,13 @@ class TransformersPolicy:
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes on the model for a reader of the results."""
-        if not self.__dict__.get("_instructed") or takes_system(self.checkpoint.tokenizer):
-            return ()
-        return (
-            f"the chat template of {self.name} takes no system turn: the instruction stands before the first user turn",
-        )
+        said: list[str] = []
+        if self.__dict__.get("_instructed") and not takes_system(self.checkpoint.tokenizer):
+            told = "takes no system turn: the instruction stands before the first user turn"
+            said.append(f"the chat template of {self.name} {told}")
+        if thinking := self.__dict__.get("_thinking", 0):
+            said.append(f"{thinking} candidates of {self.name} came after a chain of thought, which was taken off")
+        return tuple(said)
 
     def count(self, messages: list[Message]) -> int:
         """Tokens of a chat as the model reads it."""
@@ -178,7 +182,7 @@ class TransformersPolicy:
         texts = checkpoint.decode(drawn, self.stop)
         return [
             [
-                Sampled(
+                self._sampled(
                     texts[row][column],
                     int(drawn.count[row, column]),
                     float(drawn.logprob[row, column]),
@@ -188,6 +192,14 @@ class TransformersPolicy:
             ]
             for row in range(len(prompts))
         ]
+
+    def _sampled(self, text: str, tokens: int, logprob: float, reason: str) -> Sampled:
+        """Make a candidate; the probability of one after a chain of thought, which is taken off, is not known."""
+        rest, chain = without_chain(text)
+        if not chain:
+            return Sampled(text, tokens, logprob, reason)
+        self.__dict__["_thinking"] = self.__dict__.get("_thinking", 0) + bool(rest)
+        return Sampled(rest, tokens, None, reason if rest else THOUGHT_CUT if reason == "length" else THOUGHT)
 
     def _fits(self, prompt: Prompt, tokens: int) -> None:
         if tokens == 0:
