@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from bestfor.lm import batching
-from bestfor.policies.base import Budgeted, Policy, Prompt
+from bestfor.policies.base import Budgeted, Policy, Prompt, Sampled
 from bestfor.policies.transformers import TransformersPolicy, noise_of
 from support import later, tiny
 
