@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 UNKNOWN = 0.1
@@ -38,11 +38,12 @@ def reading_notes(encoder: object, texts: Sequence[str]) -> tuple[str, ...]:
         texts: in any order; at most :data:`MOST` of them are looked at, the same ones for the same texts.
     """
     inner = getattr(encoder, "encoder", encoder)
-    if not hasattr(inner, "reading"):
+    read: Callable[[Sequence[str]], TokenCounts] | None = getattr(inner, "reading", None)
+    if read is None:
         return ()
     ordered = sorted({text for text in texts if text.strip()})
     step = max(1, -(-len(ordered) // MOST))
-    found: TokenCounts = inner.reading(ordered[::step])
+    found = read(ordered[::step])
     name = getattr(inner, "name", "the encoder")
     said = []
     if found.unknown > UNKNOWN * found.tokens:
