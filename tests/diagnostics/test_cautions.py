@@ -151,3 +151,20 @@ def test_one_user_with_most_of_the_queries_leaves_no_interval_where_queries_weig
     reward = utility + rng.standard_normal(len(query))
     assert np.isnan(diagnosed(user, query, utility, reward, averaging="query").models["x"].gain.low[-1])
     assert np.isfinite(diagnosed(user, query, utility, reward).models["x"].gain.low[-1])
+
+
+def test_copies_are_counted_and_equal_marks_are_none():
+    rng = np.random.default_rng(15)
+    utility, reward = rng.standard_normal((2, 20 * 6))
+    utility, reward = np.repeat(utility, 4), np.repeat(reward, 4)
+    user = np.repeat(np.arange(20), 24)
+    (note,) = diagnosed(user, user, utility, reward).models["x"].notes
+    assert note.startswith("360 of 480 candidates are copies of another one of their query")
+    for columns in (votes(16), (user, user, rng.standard_normal(480), reward), (user, user, utility, reward * 0)):
+        assert not diagnosed(*columns).models["x"].notes
+
+
+def test_the_table_of_copies():
+    t = case("ill_11_duplicates")
+    found = diagnosed(t["user"], t["query"], np.array(t["utility"], float), np.array(t["reward"], float))
+    assert found.models["x"].notes[0].startswith("2,160 of 2,880 candidates are copies")

@@ -30,7 +30,7 @@ from bestfor.diagnostics.beyond.outlook import (
 from bestfor.diagnostics.beyond.sample import sample_pools, sample_queries
 from bestfor.diagnostics.blocks import Blocks, measure_blocks
 from bestfor.diagnostics.calibration import calibrations
-from bestfor.diagnostics.cautions import lowered_n
+from bestfor.diagnostics.cautions import copies, lowered_n
 from bestfor.diagnostics.evidence import EDGES, ModelFacts, facts_of_queries
 from bestfor.diagnostics.intervals.clustered import Panel, Resampling
 from bestfor.diagnostics.intervals.means import ONE, POOL, CurveMean, LinearForm, QuantityMean
@@ -186,7 +186,8 @@ def diagnose_arrays(
         users=rows.user_names,
     )
     note = lowered_n(int(drawn[-1]), int(choose_n(settings.n, rows.offered)[-1]), rows.not_finite)
-    notes = {} if note is None else dict.fromkeys(found.models, (note,))
+    said = tuple(one for one in (note, copies(rows)) if one is not None)
+    notes = dict.fromkeys(found.models, said)
     return found.with_calibration(calibrations(rows, rewards, settings.level)).with_notes(notes)
 
 
