@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bestfor.serving.journal import Forgotten, Journal, JournalError, Learned
-    from bestfor.serving.labels import LabelScale, Said
+    from bestfor.serving.labels import LabelScale, Statement
     from bestfor.serving.refit import Refitted
     from bestfor.serving.service import ServedAnswer, Service
 
@@ -22,7 +22,7 @@ _PLACES = {
     "LabelScale": "bestfor.serving.labels",
     "Learned": "bestfor.serving.journal",
     "Refitted": "bestfor.serving.refit",
-    "Said": "bestfor.serving.labels",
+    "Statement": "bestfor.serving.labels",
     "ServedAnswer": "bestfor.serving.service",
     "Service": "bestfor.serving.service",
 }
@@ -34,9 +34,9 @@ __all__ = [
     "LabelScale",
     "Learned",
     "Refitted",
-    "Said",
     "ServedAnswer",
     "Service",
+    "Statement",
 ]
 
 

@@ -47,7 +47,7 @@ FindText = Callable[[str], str | None]
 """Finds a text by the SHA-256 that a journal keeps of it; None where nobody has it any more."""
 
 
-class Said(TypedDict, total=False):
+class Statement(TypedDict, total=False):
     """Statement of a person on an answer or a text: exactly one of these.
 
     Attributes:
@@ -136,7 +136,7 @@ class LabelKind:
     records: Callable[[Label, LoggedAnswer | None, LabelScale], Labels]
 
 
-def read_said(said: Said) -> tuple[LabelKind, Any]:
+def read_said(said: Statement) -> tuple[LabelKind, Any]:
     """Find the kind of what was said.
 
     Raises:
@@ -283,7 +283,7 @@ KINDS: Mapping[str, LabelKind] = {
 """Kinds of labels by the name under which a journal keeps them."""
 
 ALIASES: Mapping[str, str] = {"prefer" if name == "preference" else name: name for name in KINDS}
-"""Names of what is said (:class:`Said`), and the kind that it is."""
+"""Names of what is said (:class:`Statement`), and the kind that it is."""
 
 
 def to_labels(

@@ -34,7 +34,7 @@ from bestfor.serving.journal import Forgotten, Label, Learned, LoggedAnswer, Sta
 from bestfor.serving.labels import (
     FindText,
     LabelScale,
-    Said,
+    Statement,
     check_metric_of,
     forget_texts,
     hash_of,
@@ -254,7 +254,7 @@ class Service:
         prompt: str = "",
         text: str | None = None,
         key: str | None = None,
-        **said: Unpack[Said],
+        **said: Unpack[Statement],
     ) -> Learned:
         """Keep what a person says, of an answer or of a bare text; the next answer knows it.
 
@@ -265,7 +265,7 @@ class Service:
             text: what is spoken of; None for the text that was shown.
             key: names what is said: once however often it is sent, changed by another value, withdrawn for good by
                 :meth:`withdraw`. None names its place (the kind, of this answer or text), where it may be said anew.
-            **said: exactly one of those of :class:`~bestfor.serving.labels.Said`.
+            **said: exactly one of those of :class:`~bestfor.serving.labels.Statement`.
 
         Returns:
             A receipt; the label is on the disk.

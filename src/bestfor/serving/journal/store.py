@@ -142,7 +142,7 @@ class Journal:
     def forget(self, tenant: str, user: str) -> tuple[int, int, bool]:
         """Remove everything about a person and leave a tombstone.
 
-        SQLite: the removed bytes are overwritten, and the write-ahead log is emptied. PostgreSQL: the tables are
+        SQLite: the file is written anew without them, and the write-ahead log is emptied. PostgreSQL: the tables are
         rewritten without them; the server's own log and backups are its keeper's.
 
         Returns:
@@ -169,12 +169,13 @@ class Journal:
     def wipe(self) -> bool:
         """Make removed bytes unreadable in the journal's files; says whether that was possible now.
 
-        SQLite overwrites what it removes; what is left is the write-ahead log, which can be emptied once no reader
-        needs it and the disk has room for what it holds.
+        SQLite overwrites removed rows, but a page that was split keeps copies of rows that moved: the file is written
+        anew, which takes seconds a gigabyte and as much room, and its log is emptied once no reader needs it.
         """
         try:
             with self._read() as connection:
                 if self.url.get_backend_name() == "sqlite":
+                    connection.exec_driver_sql("VACUUM")
                     rounds = (connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one() for _ in range(3))
                     return any(not busy for busy, *_ in rounds)
                 for table in ("people", "answers", "labels"):
