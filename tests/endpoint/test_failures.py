@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bestfor.endpoint.failures import Said, of_status, retry_after, said_of
+from bestfor.endpoint.failures import ErrorWords, of_status, retry_after, said_of
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -54,7 +54,7 @@ def test_headers_of_any_kind_are_borne(headers):
 )
 def test_bodies_of_any_kind_are_borne(status, body):
     said = said_of(body)
-    failure = of_status(status, {}, Said("words", said.parameter, said.code))
+    failure = of_status(status, {}, ErrorWords("words", said.parameter, said.code))
     assert f"HTTP {status}: words" in failure.reason
     assert all(isinstance(part, str) for part in (said.text, said.parameter, said.code))
     assert not (failure.again and failure.hopeless)

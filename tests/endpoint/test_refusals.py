@@ -3,7 +3,7 @@
 import pytest
 
 from bestfor.data.turns import without_system
-from bestfor.endpoint.failures import RefusedError, Said, of_status, said_of
+from bestfor.endpoint.failures import ErrorWords, RefusedError, of_status, said_of
 from bestfor.endpoint.refusals import SystemTurns, fewer_choices, names
 
 RANGE = "it has a candidateCount value of 12 but the supported range is from 1 (inclusive) to 9 (exclusive)."
@@ -59,7 +59,7 @@ def test_a_parameter_that_is_named_beside_the_words():
 )
 def test_logprobs_by_any_name(words, status):
     if status == 405:
-        assert "405" in str(of_status(status, {}, Said(words)).error("http://h", 1))
+        assert "405" in str(of_status(status, {}, ErrorWords(words)).error("http://h", 1))
         return
     assert names(refusal({"message": words}, status), "logprobs")
     assert not names(refusal({"message": words}, status), "seed")
@@ -91,7 +91,7 @@ def test_what_nests_without_end_is_borne():
 
 def test_a_guess_about_system_turns_is_given_up_where_it_does_not_help():
     turns = SystemTurns()
-    broken = of_status(500, {}, Said("")).error("http://h", 1)
+    broken = of_status(500, {}, ErrorWords("")).error("http://h", 1)
     assert turns.learn(broken, SYSTEM)
     assert turns.adapt(SYSTEM) == [{"role": "user", "content": "do\n\nit"}]
     assert not turns.learn(broken, turns.adapt(SYSTEM))

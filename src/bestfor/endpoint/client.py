@@ -17,7 +17,7 @@ from bestfor.endpoint._thread import LoopThread
 from bestfor.endpoint.address import OPENAI, Address, Secrets
 from bestfor.endpoint.budget import Account, Bound, Budget, Usage
 from bestfor.endpoint.choices import FAILED, FILTERS, Spent, read_choice
-from bestfor.endpoint.failures import Failure, Said, of_status, said_of
+from bestfor.endpoint.failures import ErrorWords, Failure, of_status, said_of
 from bestfor.errors import InputError
 from bestfor.extras import require
 
@@ -275,7 +275,7 @@ class Endpoint:
         """Describe an HTTP error by the server's own words, in one short line and without secrets."""
         said = said_of(body)
         line = self.scrub(" ".join(said.text.split()))[:_WORDS]
-        return of_status(status, headers, Said(line, self.scrub(said.parameter), said.code))
+        return of_status(status, headers, ErrorWords(line, self.scrub(said.parameter), said.code))
 
     @cached_property
     def _thread(self) -> LoopThread:

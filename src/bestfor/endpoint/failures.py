@@ -104,7 +104,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Said:
+class ErrorWords:
     """Words of a server about an error, whatever form they have.
 
     Attributes:
@@ -118,7 +118,7 @@ class Said:
     code: str = ""
 
 
-def said_of(body: object, depth: int = 8) -> Said:
+def said_of(body: object, depth: int = 8) -> ErrorWords:
     """Unwrap what a server says of an error: texts, objects, lists of them, JSON within a text.
 
     ``{"error": {"message": ...}}``, ``{"detail": [{"loc": ["body", "n"], "msg": ...}]}`` and ``[{"error": ...}]`` were
@@ -133,10 +133,10 @@ def said_of(body: object, depth: int = 8) -> Said:
             return said_of(json.loads(body), depth - 1)
     if isinstance(body, list) and depth:
         each = [one for one in (said_of(inner, depth - 1) for inner in body) if one.text]
-        first = each[0] if each else Said()
-        return Said("; ".join(one.text for one in each), first.parameter, first.code)
+        first = each[0] if each else ErrorWords()
+        return ErrorWords("; ".join(one.text for one in each), first.parameter, first.code)
     if not isinstance(body, Mapping) or not depth:
-        return Said("" if body is None or isinstance(body, list | Mapping) else str(body))
+        return ErrorWords("" if body is None or isinstance(body, list | Mapping) else str(body))
     place = body.get("loc")
     at = ".".join(str(part) for part in place if part != "body") if isinstance(place, list) else ""
     inner = said_of(next((body[name] for name in _WORDINGS if body.get(name)), None), depth - 1)
@@ -145,10 +145,10 @@ def said_of(body: object, depth: int = 8) -> Said:
         text = text or json.dumps(dict(body), ensure_ascii=False, default=str)
     parameter = str(body.get("param") or at or inner.parameter)
     code = inner.code or str(body.get("code") or body.get("type") or "")
-    return Said(f"{at}: {text}" if at else text, parameter, code)
+    return ErrorWords(f"{at}: {text}" if at else text, parameter, code)
 
 
-def of_status(status: int, headers: Mapping[str, str], said: Said) -> Failure:
+def of_status(status: int, headers: Mapping[str, str], said: ErrorWords) -> Failure:
     """Classify an HTTP error.
 
     Args:
