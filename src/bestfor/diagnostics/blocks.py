@@ -154,6 +154,7 @@ class _QueryBuilder:
         for model, one in block.models.items():
             self._keep(model, "correlation", one.correlation)
             self._keep(model, "worse", one.worse)
+            self._keep(model, "tails", one.tails)
         sums = block.sums.matrix()
         rows, width = int(code.max()) + 1, int(sums.shape[1])
         if rows > len(self._sums):
@@ -182,7 +183,8 @@ class _QueryBuilder:
             key=column("", "key"),
             size=column("", "size"),
             models={
-                model: ModelQueries(column(model, "correlation"), column(model, "worse")) for model in self._scales
+                model: ModelQueries(column(model, "correlation"), column(model, "worse"), column(model, "tails"))
+                for model in self._scales
             },
             scales=self._scales,
             sums=self._like.from_matrix(self._sums[ranked]),

@@ -28,6 +28,7 @@ from bestfor.diagnostics.intervals.influence import (
 from bestfor.diagnostics.intervals.means import ONE, POOL, CurveMean, QuantityMean
 from bestfor.diagnostics.quantities.collapse import Collapse, judge_spreads
 from bestfor.diagnostics.quantities.laws import LawSums, Ledger, laws, ledger
+from bestfor.diagnostics.quantities.mixture import SMALLEST_POOL as SMALLEST_CORRECTED
 from bestfor.diagnostics.quantities.mixture import (
     Corrected,
     Mixture,
@@ -36,6 +37,7 @@ from bestfor.diagnostics.quantities.mixture import (
     posterior_below_zero,
     prior_by_moments,
 )
+from bestfor.diagnostics.quantities.negative import negative_share
 from bestfor.diagnostics.quantities.queries import (
     Queries,
     SumsByUser,
@@ -283,17 +285,46 @@ def _facts(queries: Queries, name: str, shared: SharedInputs, own: Collapse) -> 
     active = np.flatnonzero(np.isfinite(queries.models[name].correlation) & ~own.collapsed[queries.user])
     r = queries.models[name].correlation[active]
     fitted = correct(r, queries.size[active].astype(np.int64), shared.weight[queries.user[active]])
+    corrected = None if fitted is None else with_interval(fitted[0], queries, name, active, shared)
     facts = ModelFacts(
         scale=queries.scales[name],
         law=laws(sums),
         ledger=ledger(sums),
-        corrected=None if fitted is None else fitted[0],
+        corrected=corrected,
         per_user=_per_user(queries, name, shared, own),
         counts=np.histogram(r, EDGES)[0].astype(np.int64),
         suspects=(),
         active_queries=len(active),
     )
     return facts, find_suspects(queries, name, active, None if fitted is None else fitted[1])
+
+
+def with_interval(
+    corrected: Corrected, queries: Queries, name: str, active: IntArray, shared: SharedInputs
+) -> Corrected:
+    """Give the share of clearly negative correlations its interval.
+
+    Args:
+        corrected: quantities without it.
+        queries: measured.
+        name: the model's.
+        active: shape (A,), places of the active queries.
+        shared: weights of users' queries.
+    """
+    one = queries.models[name]
+    used = active[queries.size[active] >= SMALLEST_CORRECTED]
+    z, _ = fisher(one.correlation[used], queries.size[used].astype(np.int64))
+    user = queries.user[used].astype(np.int64)
+    found = negative_share(
+        z, queries.size[used].astype(np.int64), one.tails[used].astype(np.float64), shared.weight[user], user
+    )
+    return replace(
+        corrected,
+        beta_05_low=found.low,
+        beta_05_high=found.high,
+        visible=found.visible,
+        heavy_tails=found.heavy_tails,
+    )
 
 
 def _law_sums(sums: SumsByUser, name: str, shared: SharedInputs, own: Collapse) -> LawSums:

@@ -150,6 +150,10 @@ def _mean_corrected(folds: Sequence[Corrected | None]) -> Corrected | None:
         rho_plus=float(np.mean([one.rho_plus for one in known])),
         rho_minus=float(np.mean([one.rho_minus for one in known])),
         queries_used=sum(one.queries_used for one in known),
+        beta_05_low=float(np.mean([one.beta_05_low for one in known])),
+        beta_05_high=float(np.mean([one.beta_05_high for one in known])),
+        visible=float(np.mean([one.visible for one in known])),
+        heavy_tails=float(np.mean([one.heavy_tails for one in known])),
     )
 
 

@@ -223,6 +223,10 @@ CORRECTED = _table(
     Key("rho_plus", NUMBER),
     Key("rho_minus", NUMBER),
     Key("queries_used", WHOLE),
+    Key("beta_05_low", NUMBER),
+    Key("beta_05_high", NUMBER),
+    Key("visible", NUMBER),
+    Key("heavy_tails", NUMBER),
 )
 
 _STEPS = ("law", "growth", "alpha", "sigma", "covariance", "shape", "leakage", "observed")

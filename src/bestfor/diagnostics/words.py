@@ -18,7 +18,7 @@ import numpy as np
 from bestfor.diagnostics.cautions import one_user_decides, reward_is_utility, says_nothing, sure_mean
 from bestfor.diagnostics.evidence import ModelFacts
 from bestfor.diagnostics.intervals.clustered import FEWEST_USERS
-from bestfor.diagnostics.quantities.mixture import FEWEST_QUERIES, SMALLEST_POOL
+from bestfor.diagnostics.quantities.mixture import FEWEST_QUERIES, SMALLEST_POOL, Corrected
 from bestfor.types import Estimate
 
 if TYPE_CHECKING:
@@ -46,6 +46,19 @@ TOO_FEW = "Too few users to tell:"
 ONE_CANDIDATE = "every query has one candidate: within a query nothing can vary"
 NO_ACTIVE = "no active query: rewards or utilities are constant in every query, or their users have collapsed"
 SIGNS = {"rho_plus": "every correlation is negative", "rho_minus": "no correlation is negative"}
+WORTH_CONVICTING = 0.01
+"""Lower end of the share of clearly negative correlations from which on queries are called hacked."""
+
+ALL_CLEAR = 0.05
+"""Upper end of that share up to which a diagnosis sees no sign of hacking."""
+
+HEAVY = 1.5
+"""Mean of a^2 b^2 from which on tails are called heavy; it is about 1 in normal pools, 2.6 in bivariate t of three."""
+
+HEAVY_TAILS = (
+    " Rewards and utilities have heavy tails in the same candidates, which makes such correlations more common."
+)
+
 FEW = f"needs {FEWEST_QUERIES} active queries with {SMALLEST_POOL} candidates or more (in every fold)"
 _TERMS = {
     "growth": (
@@ -293,19 +306,39 @@ def _hacked(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
         if q.beta.low is not None and q.beta.low > q.beta_by_chance:
             return f"{seen}; {chance}. Some of it is more than chance: sample more per query to see where."
         return f"{seen}, but {chance}: sample more per query before acting."
-    true = q.corrected.beta_05
-    if math.isnan(true) or math.isnan(q.corrected.rho_minus):
-        return None
-    if true < 0.02 or true < q.beta.value / 4:
+    c = q.corrected
+    if math.isnan(c.beta_05_high):
+        return f"{seen}, but {chance}. The interval of the true share is not in this diagnosis: make it anew."
+    if c.beta_05_low > WORTH_CONVICTING:
+        negative = (
+            "" if math.isnan(c.rho_minus) or c.rho_minus == 0 else f" (the negative ones average {c.rho_minus:.2f})"
+        )
         return (
-            f"{seen}, but sampling noise makes most of that: {chance}, and with the noise taken out about "
-            f"{100 * true:.0f}% are truly below -0.05. This is no sign of hacking."
+            f"{seen}, and {_percent(c.beta_05_low)} to {_percent(c.beta_05_high)} truly are below -0.05{negative}: on "
+            "these, more candidates make it worse. Look at the suspects, and label what was picked there."
+        )
+    tails = HEAVY_TAILS if c.heavy_tails > HEAVY else ""
+    if c.beta_05_high <= ALL_CLEAR:
+        return (
+            f"{seen}, but {chance}.{tails} With the noise taken out at most {_percent(c.beta_05_high)} are truly below "
+            "-0.05: no sign of hacking beyond that."
         )
     return (
-        f"{seen}, and about {100 * true:.0f}% truly are below -0.05 (the negative ones average "
-        f"{q.corrected.rho_minus:.2f}): on these, more candidates make it worse. "
-        "Look at the suspects, and label what was picked there."
+        f"{seen}, but {chance}.{tails} Whether any are truly below -0.05 cannot be told: the share may be anything up "
+        f"to {_percent(c.beta_05_high)}. {_power(diagnosis, c)}"
     )
+
+
+def _power(diagnosis: DiagnosisResult, c: Corrected) -> str:
+    each = round(diagnosis.candidates / max(diagnosis.queries, 1))
+    what = f"With {c.queries_used} queries of about {each} candidates"
+    if math.isnan(c.visible):
+        return f"{what} no share at -0.2 could be seen: sample more per query."
+    return f"{what} a share below {_percent(c.visible)} at -0.2 cannot be seen: sample more per query, or more queries."
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}%" if share < 0.095 else f"{100 * share:.0f}%"
 
 
 def _by_chance(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str:
@@ -572,6 +605,10 @@ def _quantities(model: ModelDiagnosis) -> list[str]:
     if q.corrected is not None:
         c = q.corrected
         lines.append(f"  without noise: beta {c.beta:.3f}  rho+ {c.rho_plus:.3f}  rho- {c.rho_minus:.3f}")
+        if not math.isnan(c.beta_05_high):
+            lines.append(
+                f"  truly below -0.05: {c.beta_05:.3f} ({c.beta_05_low:.3f} to {c.beta_05_high:.3f}) of queries"
+            )
     lines.append(f"  law {ledger.law:.3f} -> observed {ledger.observed:.3f} at N={ledger.n}")
     lines.append(f"  N that pays where each doubling costs something: {best}")
     for other in model.rules:

@@ -11,6 +11,7 @@ true correlations close to 0 cannot be told from a small spread around it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +55,10 @@ class Corrected:
         rho_plus: E[rho | rho >= 0].
         rho_minus: E[rho | rho < 0].
         queries_used: active queries with at least 20 candidates.
+        beta_05_low, beta_05_high: interval of the share below -0.05, see
+            :mod:`bestfor.diagnostics.quantities.negative`; NaN where it is not known.
+        visible: the smallest share at rho = -.2 that data like these tell from none in 80 % of cases; NaN where none.
+        heavy_tails: mean of a^2 b^2 (a, b standardised reward and utility), about 1 where tails are not heavy together.
     """
 
     beta: float
@@ -61,6 +66,10 @@ class Corrected:
     rho_plus: float
     rho_minus: float
     queries_used: int
+    beta_05_low: float = math.nan
+    beta_05_high: float = math.nan
+    visible: float = math.nan
+    heavy_tails: float = math.nan
 
 
 def fisher(correlation: FloatArray, size: IntArray) -> tuple[FloatArray, FloatArray]:

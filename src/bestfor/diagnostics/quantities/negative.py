@@ -40,6 +40,8 @@ _HALVINGS = 7
 _PLAUSIBLE = 2.5
 """Inflations whose log-likelihood is so much below the best are not profiled over."""
 _SMALLEST_VARIANCE = 0.25
+_SMALLEST_LOG = -400.0
+"""Log-densities are cut here, so that large pools far from every point do not divide by 0."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class NegativeShare:
         level: the interval's nominal coverage.
         visible: the smallest share at a correlation of -.2 that data like these tell from none in 80 % of cases; NaN
             where none can be told.
-        heavy_tails: how far the queries' own tails count in the noise, 0 not at all.
+        heavy_tails: mean of the queries' :func:`tails`, about 1 where they are not heavy together.
     """
 
     value: float
@@ -76,7 +78,8 @@ class _NoiseCells:
     def likelihood(self, points: FloatArray, inflation: float) -> FloatArray:
         """Density of every cell's z at every point, shape (C, K)."""
         v = self.base * np.maximum(1 + inflation * (self.tails - 1), _SMALLEST_VARIANCE)
-        return np.exp(-0.5 * (self.z[:, None] - points) ** 2 / v[:, None]) / np.sqrt(2 * np.pi * v[:, None])
+        log = -0.5 * ((self.z[:, None] - points) ** 2 / v[:, None] + np.log(2 * np.pi * v[:, None]))
+        return np.exp(np.maximum(log, _SMALLEST_LOG))
 
 
 @dataclass(frozen=True)
@@ -130,13 +133,13 @@ def negative_share(
     points = _points()
     negative = points <= np.arctanh(THRESHOLD) + 1e-12
     base = (_FISHER / (size - 3.0)).astype(np.float64)
-    cells = _merge(z, base, tail, weight)
+    cells, cell = _merge(z, base, tail, weight)
     fits = [_free(cells.likelihood(points, inflation), cells.weight) for inflation in _INFLATIONS]
     best = int(np.argmax([fit[1] for fit in fits]))
     mixture, inflation = fits[best][0], _INFLATIONS[best]
-    own = _NoiseCells(z, base, tail, weight).likelihood(points, inflation)
-    posterior = own[:, negative] @ mixture[negative] / (own @ mixture)
-    shrink = 1 / design_effect(posterior, weight, user)
+    density = cells.likelihood(points, inflation)
+    posterior = density[:, negative] @ mixture[negative] / (density @ mixture)
+    shrink = 1 / design_effect(posterior[cell], weight, user)
     cells = _NoiseCells(cells.z, cells.base, cells.tails, cells.weight * shrink)
     kept = [one for one, fit in zip(_INFLATIONS, fits, strict=True) if fit[1] >= fits[best][1] - _PLAUSIBLE]
     share = float(mixture[negative].sum())
@@ -149,7 +152,7 @@ def negative_share(
         ends = _interval(plain, float(fits[0][0][negative].sum()), cut)
         low, high = min(low, ends[0]), max(high, ends[1])
     visible = _visible(cells, inflation, points, negative, mixture, level)
-    return NegativeShare(share, low, high, level, visible, inflation)
+    return NegativeShare(share, low, high, level, visible, float(np.average(tail, weights=weight)))
 
 
 def _interval(profile: _ShareLikelihood, share: float, cut: float) -> tuple[float, float]:
@@ -179,18 +182,19 @@ def _points() -> FloatArray:
     return np.arctanh(rho)
 
 
-def _merge(z: FloatArray, base: FloatArray, tail: FloatArray, weight: FloatArray) -> _NoiseCells:
-    """Merge queries of nearly the same z and noise, so that the cost does not grow with their number."""
+def _merge(z: FloatArray, base: FloatArray, tail: FloatArray, weight: FloatArray) -> tuple[_NoiseCells, IntArray]:
+    """Merge queries of nearly the same z and noise, so that the cost stays bounded; also find each query's cell."""
     level = np.rint(np.log(np.maximum(tail, 0.05)) / _LEVELS)
-    key = np.column_stack([np.rint(z / _CELL), level, np.unique(base, return_inverse=True)[1]])
-    _, group = np.unique(key, axis=0, return_inverse=True)
-    group = group.reshape(-1)
+    place = np.rint(z / _CELL)
+    _, size = np.unique(base, return_inverse=True)
+    key = (size * 1_000 + (level - level.min())) * 10_000 + (place - place.min())
+    _, group = np.unique(key, return_inverse=True)
     total = np.bincount(group, weight).astype(np.float64)
 
     def mean(values: FloatArray) -> FloatArray:
         return np.bincount(group, weight * values).astype(np.float64) / total
 
-    return _NoiseCells(mean(z), mean(base), mean(tail), total)
+    return _NoiseCells(mean(z), mean(base), mean(tail), total), group.astype(np.int64)
 
 
 def _free(density: FloatArray, weight: FloatArray) -> tuple[FloatArray, float]:
@@ -242,12 +246,12 @@ def _visible(
         return float("nan")
     others /= others.sum()
     at = np.arange(points[0] - 4 * noise**0.5, points[-1] + 4 * noise**0.5, 0.05)
-    density = np.exp(-0.5 * (at[:, None] - points) ** 2 / noise) / np.sqrt(2 * np.pi * noise)
+    density = np.exp(np.maximum(-0.5 * (at[:, None] - points) ** 2 / noise, _SMALLEST_LOG)) / np.sqrt(2 * np.pi * noise)
     harm = np.exp(-0.5 * (at - np.arctanh(HARM)) ** 2 / noise) / np.sqrt(2 * np.pi * noise)
     wanted = float(stats.norm.ppf((1 + level) / 2) + stats.norm.ppf(POWER)) ** 2 / 2
 
     def excess(share: float) -> float:
-        expected = (1 - share) * (density @ others) + share * harm
+        expected = np.maximum((1 - share) * (density @ others) + share * harm, np.exp(_SMALLEST_LOG))
         weight = expected * (cells.weight.sum() / expected.sum())
         # the truth's own likelihood; the largest of the free mixture is no smaller
         truth = float(weight @ np.log(expected))

@@ -263,10 +263,12 @@ class ModelQueries:
         correlation: shape (Q,), Pearson's r between reward and utility, NaN where either is constant.
         worse: shape (Q,), whether the candidate with the highest reward (the mean of several that tie) has less
             utility than the pool's mean.
+        tails: shape (Q,), mean of a^2 b^2 over candidates, a and b standardised reward and utility; 0 where constant.
     """
 
     correlation: FloatArray
     worse: BoolArray
+    tails: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -313,8 +315,8 @@ def measure_queries(pools: Pools, n: IntArray, rules: Sequence[Rule] = ()) -> Qu
     statistics: dict[str, ModelStatistics] = {}
     models: dict[str, ModelQueries] = {}
     for name, reward in pools.rewards.items():
-        r, statistics[name] = _model_statistics(pools, reward, shared, rules)
-        models[name] = ModelQueries(r, picked_utility(pools, reward) < shared.mean)
+        r, tails, statistics[name] = _model_statistics(pools, reward, shared, rules)
+        models[name] = ModelQueries(r, picked_utility(pools, reward) < shared.mean, tails.astype(np.float32))
     return Queries(
         user=pools.user.astype(np.int32),
         user_ids=pools.user_ids,
@@ -375,14 +377,15 @@ def _utilities(pools: Pools, n: IntArray) -> _Utilities:
 
 def _model_statistics(
     pools: Pools, reward: FloatArray, shared: _Utilities, rules: Sequence[Rule]
-) -> tuple[FloatArray, ModelStatistics]:
-    """Compute a model's correlations, shape (Q,), and its statistics, query by query."""
+) -> tuple[FloatArray, FloatArray, ModelStatistics]:
+    """Compute a model's correlations and tails, of shape (Q,), and its statistics, query by query."""
     mean, sigma, at = shared.mean, shared.sigma, shared.at
     curve, highest, noise = pool_curves(reward, pools.utility, pools.size, shared.grid)
     reward_unit, reward_sd = centred(reward, pools.mask, pools.size)
     constant = (reward_sd == 0) | (sigma == 0)
     _set_constant(curve, mean, constant)
     r = correlations(shared.unit, reward_unit)
+    tails = pools.size * (shared.unit**2 * reward_unit**2).sum(axis=1)
     varying = np.isfinite(r)
     known = np.where(varying, r, 0.0)
     reward_mean = np.where(pools.mask, reward, 0.0).sum(axis=1) / pools.size
@@ -394,21 +397,25 @@ def _model_statistics(
     }
     for other in others.values():
         _set_constant(other, mean, constant)
-    return r, ModelStatistics(
-        variance=np.where(_rounding(pools, reward, reward_sd), 0.0, reward_sd**2),
-        curve=curve,
-        noise=noise[:, at],
-        varying=varying.astype(np.float64),
-        negative=(known < 0).astype(np.float64),
-        plus=np.maximum(known, 0.0),
-        minus=np.minimum(known, 0.0),
-        sigma=np.where(varying, sigma, 0.0),
-        growth=growth,
-        reward=growth * (sigma * known)[:, None],
-        pool=shared.headroom * known[:, None],
-        gain=np.where(varying[:, None], gain, 0.0),
-        rest=np.where(varying[:, None], 0.0, gain),
-        rules=others,
+    return (
+        r,
+        tails,
+        ModelStatistics(
+            variance=np.where(_rounding(pools, reward, reward_sd), 0.0, reward_sd**2),
+            curve=curve,
+            noise=noise[:, at],
+            varying=varying.astype(np.float64),
+            negative=(known < 0).astype(np.float64),
+            plus=np.maximum(known, 0.0),
+            minus=np.minimum(known, 0.0),
+            sigma=np.where(varying, sigma, 0.0),
+            growth=growth,
+            reward=growth * (sigma * known)[:, None],
+            pool=shared.headroom * known[:, None],
+            gain=np.where(varying[:, None], gain, 0.0),
+            rest=np.where(varying[:, None], 0.0, gain),
+            rules=others,
+        ),
     )
 
 
