@@ -1,4 +1,4 @@
-"""Diagnose a log for people and for machines: what ``bestfor diagnose --shown ... --chance ...`` prints."""
+"""Diagnose a log for people and for machines: what ``bestfor diagnose`` prints of tables and journals."""
 
 from __future__ import annotations
 
@@ -8,35 +8,61 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from bestfor.cli._output import print_json, print_rows
+from bestfor.cli._output import print_json, print_rows, tell
+from bestfor.cli.journal import opened_journal
 from bestfor.errors import InputError
 
 if TYPE_CHECKING:
     from bestfor.diagnostics import Settings
     from bestfor.diagnostics.logs import LogCurve, LogDiagnosis
     from bestfor.runs.logs import LogColumns
+    from bestfor.serving.logs import JournalSource
 
 
-def diagnose_log(table: Path, columns: LogColumns, settings: Settings, *, as_json: bool) -> None:
-    """Diagnose a log and print it.
+def diagnose_log(table: Path, columns: LogColumns, settings: Settings, *, out: Path | None, as_json: bool) -> None:
+    """Diagnose a log and print it; write its page where one is asked for.
 
     Raises:
         InputError: as :func:`bestfor.runs.logs.diagnose_log_table`.
     """
     from bestfor.runs.logs import diagnose_log_table
 
-    found = diagnose_log_table(table, columns, settings)
+    _say(diagnose_log_table(table, columns, settings), out, as_json=as_json)
+
+
+def diagnose_journal_log(
+    place: str, source: JournalSource, settings: Settings, *, out: Path | None, as_json: bool
+) -> None:
+    """Diagnose a journal as a log of shown answers, likewise.
+
+    Raises:
+        InputError: as :func:`bestfor.serving.logs.diagnose_journal`.
+    """
+    from bestfor.serving.logs import diagnose_journal
+
+    with opened_journal(place) as journal:
+        found = diagnose_journal(journal, source, settings)
+    _say(found, out, as_json=as_json)
+
+
+def refuse(given: dict[str, object], what: str, expected: str) -> None:
+    """Refuse options that say nothing about what is diagnosed."""
+    for option, value in given.items():
+        if value:
+            raise InputError(option, what, expected)
+
+
+def _say(found: LogDiagnosis, out: Path | None, *, as_json: bool) -> None:
+    if out is not None:
+        from bestfor.report.logs import write_log_html
+
+        write_log_html(out, found)
     if as_json:
         print_json(found.to_dict())
     else:
         _print(found)
-
-
-def refuse(given: dict[str, object]) -> None:
-    """Refuse options that say nothing about a log."""
-    for option, value in given.items():
-        if value:
-            raise InputError(option, "a log of shown answers (--shown, --chance)", "a table with every utility")
+    if out is not None:
+        tell(f"report: {out}")
 
 
 def _print(found: LogDiagnosis) -> None:

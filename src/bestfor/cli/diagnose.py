@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bestfor import types
-from bestfor.cli._logs import diagnose_log, refuse
+from bestfor.cli._logs import diagnose_journal_log, diagnose_log, refuse
 from bestfor.cli._output import print_diagnosis, print_json, tell, writable
 from bestfor.errors import InputError
 
 if TYPE_CHECKING:
     from bestfor.diagnostics import Diagnosis
 
-Table = Annotated[Path, typer.Argument(help="CSV, TSV, JSONL or Parquet with one row a candidate.", show_default=False)]
+Table = Annotated[
+    Path | None, typer.Argument(help="CSV, TSV, JSONL or Parquet with one row a candidate.", show_default=False)
+]
 User = Annotated[str, typer.Option(help="Column of user ids.")]
 Query = Annotated[str, typer.Option(help="Column of query ids.")]
 Reward = Annotated[
@@ -78,12 +80,37 @@ Answered = Annotated[
         show_default=False,
     ),
 ]
+Place = Annotated[
+    str | None,
+    typer.Option(
+        "--journal",
+        help="A journal (sqlite:///FILE, a file, or postgresql://USER@HOST/NAME) in the place of a table: the curve of "
+        "the rewards that it holds, from what was shown and what people said.",
+        show_default=False,
+    ),
+]
+Model = Annotated[
+    list[str] | None,
+    typer.Option(help="Folder of a model or a run that is judged on the journal, too; repeat it for several."),
+]
+Signal = Annotated[
+    list[str] | None,
+    typer.Option(help="Labels of a journal that count as outcomes: rating, thumb, kept, dismissed, edit (all)."),
+]
+Silence = Annotated[
+    float | None,
+    typer.Option(
+        help="Outcome (0 to 1) of an answer in a journal of which nobody said anything, where silence is an outcome.",
+        show_default=False,
+    ),
+]
+Tenant = Annotated[str | None, typer.Option(help="Whose users of a journal; all where none is named.")]
 Out = Annotated[Path | None, typer.Option(help="Write a report page here.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the diagnosis as JSON.")]
 
 
 def diagnose(
-    table: Table,
+    table: Table = None,
     user: User = "user",
     query: Query = "query",
     reward: Reward = None,
@@ -101,6 +128,11 @@ def diagnose(
     shown: Shown = None,
     chance: Chance = None,
     answered: Answered = None,
+    journal: Place = None,
+    model: Model = None,
+    signal: Signal = None,
+    silence: Silence = None,
+    tenant: Tenant = None,
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
@@ -112,19 +144,33 @@ def diagnose(
     from bestfor.runs.logs import LogColumns
     from bestfor.runs.table import TableColumns, diagnose_table, parse_n
 
-    if os.path.isdir(table):  # unlike Path.is_dir, no error for a name that cannot be one
-        raise InputError(str(table), "a folder", f"a table; bestfor run {table} diagnoses a run, whose folder this is")
+    settings = Settings(
+        parse_n(n), averaging=averaging, level=level, interval=interval, seed=seed, rules=tuple(rule or ())
+    )
+    about_tables = {"--text": text, "--candidate": candidate, "--std": std, "--rule": rule}
+    about_journals = {"--model": model, "--signal": signal, "--silence": silence is not None, "--tenant": tenant}
     if out is not None:
         writable(out, keep=table)
+    if journal is not None:
+        from bestfor.serving.logs import JournalSource
+
+        given = {"TABLE": table, "--shown": shown, "--chance": chance, "--answered": answered, "--reward": reward}
+        refuse({**given, **about_tables}, "--journal as well", "a table or a journal")
+        source = JournalSource(tenant, tuple(signal or ()), silence, tuple(model or ()))
+        diagnose_journal_log(journal, source, settings, out=out, as_json=as_json)
+        return
+    refuse(about_journals, "no --journal", "a journal, which it is about")
+    if table is None:
+        raise InputError("bestfor diagnose", "nothing to diagnose", "a table, or --journal with a journal's address")
+    if os.path.isdir(table):  # unlike Path.is_dir, no error for a name that cannot be one
+        raise InputError(str(table), "a folder", f"a table; bestfor run {table} diagnoses a run, whose folder this is")
     rewards = tuple(reward or ["reward"])
     if shown is not None or chance is not None:
-        refuse({"--text": text, "--candidate": candidate, "--std": std, "--rule": rule, "--out": out})
+        refuse(about_tables, "a log of shown answers (--shown, --chance)", "a table with every utility")
         logged = LogColumns(user, query, rewards, shown or "shown", chance or "chance", utility, answered)
-        diagnose_log(table, logged, Settings(parse_n(n), averaging=averaging, level=level), as_json=as_json)
+        diagnose_log(table, logged, settings, out=out, as_json=as_json)
         return
     columns = TableColumns(user, query, rewards, utility, text, candidate, _stds(rewards, std or []))
-    rules = tuple(rule or ())
-    settings = Settings(parse_n(n), averaging=averaging, level=level, interval=interval, seed=seed, rules=rules)
     _say(diagnose_table(table, columns, settings, scale=scale), out, as_json)
 
 

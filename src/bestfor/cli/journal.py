@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bestfor.cli._output import print_json, print_rows
 from bestfor.cli._stages import Json
 from bestfor.errors import InputError
+
+if TYPE_CHECKING:
+    from bestfor.serving.journal import Journal
 
 app = typer.Typer(help="Look into a journal of answers and labels, and take people out of it.", no_args_is_help=True)
 
@@ -26,7 +29,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 @app.command()
 def show(journal: Place, as_json: Json = False) -> None:
     """Count what a journal holds: people, answers, labels by kind, withdrawn and forgotten ones."""
-    with _opened(journal) as opened:
+    with opened_journal(journal) as opened:
         found = opened.counts()
     if as_json:
         print_json(found)
@@ -40,7 +43,7 @@ def export(journal: Place, user: User, tenant: Tenant = "") -> None:
     """Write all that is kept of a person as JSON lines: who they are, their answers, their labels."""
     from bestfor.serving.export import export_lines
 
-    with _opened(journal) as opened:
+    with opened_journal(journal) as opened:
         typer.echo(export_lines(opened, tenant, user), nl=False)
 
 
@@ -51,7 +54,7 @@ def forget(journal: Place, user: User, tenant: Tenant = "", as_json: Json = Fals
 
     from bestfor.serving.holdings import forget_person
 
-    with _opened(journal) as opened:
+    with opened_journal(journal) as opened:
         done = forget_person(opened, tenant, user)
     if as_json:
         print_json(asdict(done))
@@ -72,7 +75,7 @@ def prune(
 ) -> None:
     """Remove old answers that nobody said anything about; with --labels, old labels and their answers as well."""
     before = time.time() - _seconds(older_than)
-    with _opened(journal) as opened:
+    with opened_journal(journal) as opened:
         answers, said = opened.prune(before, with_labels=labels)
     if as_json:
         print_json({"answers": answers, "labels": said})
@@ -80,7 +83,7 @@ def prune(
         typer.echo(f"removed {answers} answers and {said} labels")
 
 
-def _opened(journal: str):  # noqa: ANN202 - a Journal, whose packages may be absent
+def opened_journal(journal: str) -> Journal:
     """Open a journal that is there: looking into one makes none."""
     from pathlib import Path
 
