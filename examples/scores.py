@@ -9,6 +9,7 @@ every fourth user. The table and the page are written to ``runs/scores``, below 
 # ruff: noqa: T201
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,9 @@ assert from_memory.models["judge"].utility.value[-1] == diagnosis.models["judge"
 for name, model in diagnosis.models.items():
     share = model.captured.at(24)
     print(f"\n{name}: captured {share.value:.2f} ({share.low:.2f} to {share.high:.2f}) of what 24 candidates offer")
-    print(f"  collapsed users {model.quantities.alpha.value:.0%}, mean correlation {model.quantities.rho.value:.2f}")
+    alpha = model.quantities.alpha.value
+    collapsed = "cannot be told" if math.isnan(alpha) else f"{alpha:.0%}"
+    print(f"  collapsed users {collapsed}, mean correlation {model.quantities.rho.value:.2f}")
 
 # %% The ledger of the personal model: from what the law promised to what was gained, term by term
 print("\nfrom the law to the observed gain, personal model")

@@ -1,6 +1,7 @@
 """Run folders and model folders of an earlier version are read; tests/fixtures/before/README.md says who wrote them."""
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -15,6 +16,9 @@ from bestfor.testing.rewards import LetterEncoder
 
 BEFORE = Path(__file__).parent / "fixtures" / "before"
 KINDS = sorted(path.name for path in (BEFORE / "models").iterdir() if path.is_dir())
+SINCE = {"picks.parquet", "answers.json", ".steps/pick.json", ".steps/answers.json"}
+"""What a run writes since then."""
+
 ANEW = {"diagnosis.json", "report.html"}
 """What a run writes whether or not there was anything to do."""
 
@@ -64,10 +68,16 @@ def test_a_run_of_before_is_read_and_nothing_is_done_again(before, bestfor, name
     said = bestfor("run", f"{name}.toml", "--out", f"runs/{name}")
     assert len(steps) >= 6
     assert all(f"{step}: already there" in said for step in steps)
-    assert contents(folder) == old
-    found = numbers(json.loads((folder / "diagnosis.json").read_text()))
-    assert len(found) > 100
-    assert found == pytest.approx(numbers(diagnosis), rel=1e-6, abs=1e-9)
+    now = contents(folder)
+    assert {path: now[path] for path in old} == old
+    assert {path for path in now if path not in old} <= SINCE
+    found, stored = numbers(json.loads((folder / "diagnosis.json").read_text())), numbers(diagnosis)
+    lost = [place for place in stored if place not in found]
+    # a share or an interval that the data do not carry is null now, with its reason
+    assert [place for place in lost if not re.search(r"(^|[/_])(alpha\w*|low|high)(/\d+)?$", place)] == []
+    both = [place for place in stored if place in found]
+    assert len(both) > 100
+    assert {place: found[place] for place in both} == pytest.approx({place: stored[place] for place in both}, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ["ratings", "histories"])

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from bestfor.diagnostics.cautions import one_user_decides, reward_is_utility, says_nothing, sure_mean
+from bestfor.diagnostics.cautions import one_user_decides, reward_is_utility, sure_mean
 from bestfor.diagnostics.evidence import ModelFacts
+from bestfor.diagnostics.hacking import hacked
 from bestfor.diagnostics.intervals.clustered import FEWEST_USERS
-from bestfor.diagnostics.quantities.mixture import FEWEST_QUERIES, SMALLEST_POOL, Corrected
+from bestfor.diagnostics.quantities.mixture import FEWEST_QUERIES, SMALLEST_POOL
 from bestfor.types import Estimate
 
 if TYPE_CHECKING:
@@ -46,19 +47,6 @@ TOO_FEW = "Too few users to tell:"
 ONE_CANDIDATE = "every query has one candidate: within a query nothing can vary"
 NO_ACTIVE = "no active query: rewards or utilities are constant in every query, or their users have collapsed"
 SIGNS = {"rho_plus": "every correlation is negative", "rho_minus": "no correlation is negative"}
-WORTH_CONVICTING = 0.01
-"""Lower end of the share of clearly negative correlations from which on queries are called hacked."""
-
-ALL_CLEAR = 0.05
-"""Upper end of that share up to which a diagnosis sees no sign of hacking."""
-
-HEAVY = 1.5
-"""Mean of a^2 b^2 from which on tails are called heavy; it is about 1 in normal pools, 2.6 in bivariate t of three."""
-
-HEAVY_TAILS = (
-    " Rewards and utilities have heavy tails in the same candidates, which makes such correlations more common."
-)
-
 FEW = f"needs {FEWEST_QUERIES} active queries with {SMALLEST_POOL} candidates or more (in every fold)"
 _TERMS = {
     "growth": (
@@ -126,7 +114,7 @@ def findings(diagnosis: DiagnosisResult, name: str) -> tuple[str, ...]:
         _no_gain,
         _falls,
         _collapsed,
-        _hacked,
+        hacked,
         _law,
         _other_rule,
         _uncorrected,
@@ -287,69 +275,6 @@ def _collapsed(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     )
 
 
-def _hacked(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
-    q = model.quantities
-    numbers = (q.beta.value, q.rho.value, q.beta_by_chance)
-    if not q.active_queries or not diagnosis.queries or any(map(math.isnan, numbers)) or q.beta.value < WORTH_SAYING:
-        return None
-    if says_nothing(model):
-        return (
-            f"The reward says nothing about the utility: the mean correlation is {q.rho.value:.2f}, and "
-            f"{100 * q.beta.value:.0f}% of correlations are negative, as many as chance gives "
-            f"({100 * q.beta_by_chance:.0f}%). That is no hacking: do not pick by it."
-        )
-    seen = f"{100 * q.beta.value:.0f}% of queries show a negative correlation"
-    chance = _by_chance(diagnosis, model)
-    if q.corrected is None:
-        if q.beta.value <= 0.1:
-            return None
-        if q.beta.low is not None and q.beta.low > q.beta_by_chance:
-            return f"{seen}; {chance}. Some of it is more than chance: sample more per query to see where."
-        return f"{seen}, but {chance}: sample more per query before acting."
-    c = q.corrected
-    if math.isnan(c.beta_05_high):
-        return f"{seen}, but {chance}. The interval of the true share is not in this diagnosis: make it anew."
-    if c.beta_05_low > WORTH_CONVICTING:
-        negative = (
-            "" if math.isnan(c.rho_minus) or c.rho_minus == 0 else f" (the negative ones average {c.rho_minus:.2f})"
-        )
-        return (
-            f"{seen}, and {_percent(c.beta_05_low)} to {_percent(c.beta_05_high)} truly are below -0.05{negative}: on "
-            "these, more candidates make it worse. Look at the suspects, and label what was picked there."
-        )
-    tails = HEAVY_TAILS if c.heavy_tails > HEAVY else ""
-    if c.beta_05_high <= ALL_CLEAR:
-        return (
-            f"{seen}, but {chance}.{tails} With the noise taken out at most {_percent(c.beta_05_high)} are truly below "
-            "-0.05: no sign of hacking beyond that."
-        )
-    return (
-        f"{seen}, but {chance}.{tails} Whether any are truly below -0.05 cannot be told: the share may be anything up "
-        f"to {_percent(c.beta_05_high)}. {_power(diagnosis, c)}"
-    )
-
-
-def _power(diagnosis: DiagnosisResult, c: Corrected) -> str:
-    each = round(diagnosis.candidates / max(diagnosis.queries, 1))
-    what = f"With {c.queries_used} queries of about {each} candidates"
-    if math.isnan(c.visible):
-        return f"{what} no share at -0.2 could be seen: sample more per query."
-    return f"{what} a share below {_percent(c.visible)} at -0.2 cannot be seen: sample more per query, or more queries."
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}%" if share < 0.095 else f"{100 * share:.0f}%"
-
-
-def _by_chance(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str:
-    each = round(diagnosis.candidates / diagnosis.queries)
-    q = model.quantities
-    share = f"{100 * q.beta_by_chance:.0f}%"
-    return (
-        f"with {each} candidates each {share} would by chance alone if every query had the mean rho = {q.rho.value:.2f}"
-    )
-
-
 def _law(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     n = _largest(diagnosis)
     gain, law = model.gain.at(n), float(model.law["normal"][-1])
@@ -386,7 +311,7 @@ def _other_rule(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None
 
 def _uncorrected(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     q = model.quantities
-    if q.corrected is not None or not q.active_queries or _hacked(diagnosis, model):
+    if q.corrected is not None or not q.active_queries or hacked(diagnosis, model):
         return None
     return (
         "The noise of small pools could not be taken out of the correlations: that needs 20 queries with 20 candidates "

@@ -333,7 +333,7 @@ class Run:
 
     @cached_property
     def signature(self) -> Mapping[str, Any]:
-        """What the run's diagnosis says of data and models; the data alone where there is none."""
+        """Notes of the run's diagnosis on data and models; the data's alone where there is none."""
         if (self.folder / "diagnosis.json").is_file():
             kept = ("data", "policy", "metric", "pool", "rule", "split", "seed")
             found = load_diagnosis(self.folder)["signature"]
@@ -351,7 +351,7 @@ class Run:
 
     @property
     def settings(self) -> Settings:
-        """How the run was diagnosed: its file's settings, or those that its diagnosis shows."""
+        """Settings of the run's diagnosis: its file's, or those that its diagnosis shows."""
         if self.config is not None:
             return settings_of(self.config, self.folder.name)
         if not (self.folder / "diagnosis.json").is_file():

@@ -96,7 +96,7 @@ class Spread:
 
     @property
     def enough(self) -> bool:
-        """Whether so many users carry it, and none of them so much, that an interval holds."""
+        """Say if so many users carry it, and none of them so much, that an interval holds."""
         if not np.isfinite(self.variance) or self.users < FEWEST_USERS or self.equal < FEWEST_EQUAL:
             return False
         if 0 < self.unlike < FEWEST_USERS:

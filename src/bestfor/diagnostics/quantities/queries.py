@@ -392,31 +392,27 @@ def _model_statistics(
     growth = (highest[:, at] - reward_mean[:, None]) / np.where(reward_sd > 0, reward_sd, 1.0)[:, None]
     growth[~varying] = 0.0
     gain = curve[:, at] - mean[:, None]
-    others = {
-        rule.name: curve_by_rule(rule.ranked(reward), pools.utility, pools.size, shared.grid, rule) for rule in rules
-    }
-    for other in others.values():
-        _set_constant(other, mean, constant)
-    return (
-        r,
-        tails,
-        ModelStatistics(
-            variance=np.where(_rounding(pools, reward, reward_sd), 0.0, reward_sd**2),
-            curve=curve,
-            noise=noise[:, at],
-            varying=varying.astype(np.float64),
-            negative=(known < 0).astype(np.float64),
-            plus=np.maximum(known, 0.0),
-            minus=np.minimum(known, 0.0),
-            sigma=np.where(varying, sigma, 0.0),
-            growth=growth,
-            reward=growth * (sigma * known)[:, None],
-            pool=shared.headroom * known[:, None],
-            gain=np.where(varying[:, None], gain, 0.0),
-            rest=np.where(varying[:, None], 0.0, gain),
-            rules=others,
-        ),
+    others: dict[str, FloatArray] = {}
+    for rule in rules:
+        others[rule.name] = curve_by_rule(rule.ranked(reward), pools.utility, pools.size, shared.grid, rule)
+        _set_constant(others[rule.name], mean, constant)
+    statistics = ModelStatistics(
+        variance=np.where(_rounding(pools, reward, reward_sd), 0.0, reward_sd**2),
+        curve=curve,
+        noise=noise[:, at],
+        varying=varying.astype(np.float64),
+        negative=(known < 0).astype(np.float64),
+        plus=np.maximum(known, 0.0),
+        minus=np.minimum(known, 0.0),
+        sigma=np.where(varying, sigma, 0.0),
+        growth=growth,
+        reward=growth * (sigma * known)[:, None],
+        pool=shared.headroom * known[:, None],
+        gain=np.where(varying[:, None], gain, 0.0),
+        rest=np.where(varying[:, None], 0.0, gain),
+        rules=others,
     )
+    return r, tails, statistics
 
 
 def _rounding(pools: Pools, reward: FloatArray, reward_sd: FloatArray) -> BoolArray:

@@ -136,41 +136,50 @@ def sort_rows(
     Raises:
         InputError: no rows, columns of different lengths, ids that are missing, or a candidate that stands twice.
     """
-    if not rewards:
-        raise InputError("rewards", "no reward model", "at least one column of rewards")
-    columns = {name: _floats(f"rewards '{name}'", _mean(reward)) for name, reward in rewards.items()}
-    utilities = _floats("utility", utility)
-    _check_lengths({"user": user, "query": query, "utility": utilities, "text": text, "candidate": candidate})
-    _check_lengths({"utility": utilities, **{f"rewards '{name}'": column for name, column in columns.items()}})
+    columns, utilities = _columns(rewards), _floats("utility", utility)
+    given = {"user": user, "query": query, "utility": utilities, "text": text, "candidate": candidate}
+    _check_lengths({**given, **{f"rewards '{name}'": column for name, column in columns.items()}})
     users, user_names = encode("user", user)
     queries, query_names = encode("query", query)
     texts, text_names = (None, []) if text is None else encode("text", text)
+    pool = users * len(query_names) + queries
+    content = [utilities, *(columns[name] for name in sorted(columns)), *([] if texts is None else [texts])]
     indices = None if candidate is None else _integers("candidate", candidate)
-    if indices is None:
-        content = [utilities, *(columns[name] for name in sorted(columns)), *([] if texts is None else [texts])]
-        order, pool, index = _order_by_content(users * len(query_names) + queries, content)
-    else:
-        order, pool, index = _order(users * len(query_names) + queries, indices, number)
-    offered = np.diff(np.r_[_starts(pool), len(pool)]).astype(np.int64)
+    order, pool, index = _order_by_content(pool, content) if indices is None else _order(pool, indices, number)
+    offered = _sizes(pool)
     keep = _finite(utilities, *columns.values())[order]
     order, pool, index = order[keep], pool[keep], index[keep]
-    start = _starts(pool)
     return SortedRows(
         user=users,
         query=queries,
         text=texts,
         utility=utilities,
         rewards=columns,
-        scales={name: reward.scale if isinstance(reward, Reward) else "arbitrary" for name, reward in rewards.items()},
+        scales={name: _scale(reward) for name, reward in rewards.items()},
         user_names=user_names,
         query_names=query_names,
         text_names=text_names,
         order=order,
         index=index,
-        size=np.diff(np.r_[start, len(pool)]).astype(np.int64),
-        start=start,
+        size=_sizes(pool),
+        start=_starts(pool),
         offered=offered,
     )
+
+
+def _sizes(pool: IntArray) -> IntArray:
+    """Count the rows of each pool, from the sorted rows' pools."""
+    return np.diff(np.r_[_starts(pool), len(pool)]).astype(np.int64)
+
+
+def _columns(rewards: Mapping[str, Reward | npt.ArrayLike]) -> dict[str, FloatArray]:
+    if not rewards:
+        raise InputError("rewards", "no reward model", "at least one column of rewards")
+    return {name: _floats(f"rewards '{name}'", _mean(reward)) for name, reward in rewards.items()}
+
+
+def _scale(reward: Reward | npt.ArrayLike) -> Scale:
+    return reward.scale if isinstance(reward, Reward) else "arbitrary"
 
 
 def check_any(rows: SortedRows) -> None:
