@@ -16,6 +16,7 @@ from bestfor.cli import (
     fit,
     generate,
     journal,
+    keys,
     kinds,
     measure,
     pool,
@@ -24,6 +25,7 @@ from bestfor.cli import (
     run,
     score,
     select,
+    serve,
 )
 from bestfor.errors import BestforError, InputError, nearest
 from bestfor.version import __version__
@@ -64,6 +66,8 @@ app.command("diagnose")(diagnose.diagnose)
 app.command("report")(report.report)
 app.add_typer(pool.app, name="pool")
 app.add_typer(journal.app, name="journal")
+app.command("serve")(serve.serve)
+app.add_typer(keys.app, name="keys")
 app.command("kinds")(kinds.kinds)
 app.command("doctor")(doctor.doctor)
 

@@ -50,16 +50,18 @@ class ServedModel:
     run: Path | None = None
 
 
-def open_model(model: str | Path | RewardModel, **options: Any) -> ServedModel:  # noqa: ANN401 - those of ``load``
+def open_model(model: str | Path | RewardModel | ServedModel, **options: Any) -> ServedModel:  # noqa: ANN401 - those of ``load``
     """Open a fitted model, or the best one of a run.
 
     Args:
-        model: a fitted model, its folder, or a run's folder.
+        model: a fitted model, its folder, a run's folder, or one that is open and shared.
         **options: as :func:`bestfor.rewards.load` takes them.
 
     Raises:
         InputError: no model there.
     """
+    if isinstance(model, ServedModel):
+        return model
     if isinstance(model, RewardModel):
         return ServedModel(model, "")
     folder = Path(model)

@@ -131,7 +131,7 @@ class Service:
 
     def __init__(
         self,
-        model: str | Path | RewardModel,
+        model: str | Path | RewardModel | ServedModel,
         journal: str | Path | Journal,
         rule: str = "best",
         explore: float = 0.0,
@@ -180,7 +180,7 @@ class Service:
     @property
     def rule(self) -> str:
         """Name of the rule, exploration included."""
-        return f"{self._rule.name}, explore {self._explore:g}" if self._explore else self._rule.name
+        return self._named(self._rule)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -201,6 +201,8 @@ class Service:
         *,
         id: str | None = None,
         tokens: int | None = None,
+        rule: str | None = None,
+        everybody: bool = False,
     ) -> ServedAnswer:
         """Pick one of some texts for a person, and log it with the exact chances of all.
 
@@ -211,6 +213,8 @@ class Service:
             history: what the user wrote before, oldest first, where the model looks at it.
             id: of the answer; None makes one. The same id draws the same pick.
             tokens: how many were generated for the candidates, for the log.
+            rule: of this answer; None for the service's.
+            everybody: whether what all users share scores, whatever is known of this one.
 
         Returns:
             The answer; it is in the journal.
@@ -223,9 +227,14 @@ class Service:
         _check_text("prompt", prompt)
         history = None if history is None else _checked_texts("history", history, least=0)
         served = self._served
-        scores = self._score(served, check_id("user", user), prompt, texts, history)
+        asked = self._rule if rule is None else named_rule(rule)
+        user = check_id("user", user)
+        if everybody:
+            scores = served.model.score(model_name(self.tenant, user, forgotten=True), prompt, texts, history)
+        else:
+            scores = self._score(served, user, prompt, texts, history)
         id = _new_id() if id is None else id
-        pick = self._pick(scores, texts, id)
+        pick = self._pick(scores, texts, id, asked)
         record = LoggedAnswer(
             id=id,
             user=user,
@@ -235,7 +244,7 @@ class Service:
             std=None if scores.std is None else tuple(None if np.isnan(one) else float(one) for one in scores.std),
             chances=tuple(pick.chances.tolist()),
             chosen=pick.index,
-            rule=self.rule,
+            rule=self._named(asked),
             model=served.digest,
             served=scores.served,
             tokens=tokens,
@@ -244,7 +253,9 @@ class Service:
         self.journal.add_answer(self.tenant, self._hashed_answer(record))
         self._answers.put(id, record)
         notes = _peculiar(texts)
-        return ServedAnswer(id, texts[pick.index], pick.index, scores, pick.chances, scores.served, self.rule, notes)
+        return ServedAnswer(
+            id, texts[pick.index], pick.index, scores, pick.chances, scores.served, self._named(asked), notes
+        )
 
     def learn(
         self,
@@ -387,10 +398,13 @@ class Service:
             self._persons.drop(lambda known, kept: known == user and kept.standing.revision is not None)
         return person
 
-    def _pick(self, scores: Scores, texts: Sequence[str], id: str) -> Pick:
+    def _named(self, rule: Rule) -> str:
+        return f"{rule.name}, explore {self._explore:g}" if self._explore else rule.name
+
+    def _pick(self, scores: Scores, texts: Sequence[str], id: str, rule: Rule) -> Pick:
         """Pick by the rule, or at random in a share of the answers; chances are those of both."""
         draw = rng.derive(self._seed, "answer", self.tenant, id)
-        pick = select(scores, self._rule, texts=texts, rng=draw)
+        pick = select(scores, rule, texts=texts, rng=draw)
         if not self._explore:
             return pick
         chances = (1 - self._explore) * pick.chances + self._explore / len(texts)

@@ -124,6 +124,18 @@ class Journal:
         with self._read() as connection:
             return _labels_of(connection, digest(tenant, user), user)
 
+    def label(self, tenant: str, key: str) -> Label | None:
+        """Read a label by its key, withdrawn or not; None where there is none."""
+        asked = (
+            select(labels, people.c.user, answers.c.id.label("about"))
+            .join(people, people.c.person == labels.c.person)
+            .outerjoin(answers, answers.c.row == labels.c.answer)
+            .where(labels.c.row == digest(tenant, key))
+        )
+        with self._read() as connection:
+            row = connection.execute(asked).mappings().one_or_none()
+        return None if row is None else rows.read_label(row, row["user"], row["about"])
+
     def people(self, tenant: str | None = None) -> Iterator[tuple[str, str]]:
         """List (tenant, user) of everybody known, of one tenant or of all, in order."""
         chosen = select(people.c.tenant, people.c.user).order_by(people.c.person)

@@ -1,0 +1,1 @@
+"""Answer HTTP requests, a file for each group of paths."""

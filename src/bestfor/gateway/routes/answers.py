@@ -1,0 +1,111 @@
+"""Serve ``/v1/chat/completions``, ``/v1/completions`` and ``/v1/models``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from bestfor.gateway.answering import CHAT, TEXT, Answered, Question
+from bestfor.gateway.errors import ApiError
+from bestfor.gateway.routes.schemas import COMPLETION, QUESTION, documented
+from bestfor.gateway.state import Gateway
+from bestfor.gateway.streaming import events
+from bestfor.gateway.wire import Json, read_object
+
+QUICK = 0.03
+"""Seconds that a stream waits before its headers: a refusal that is quick keeps its own status."""
+
+T = TypeVar("T")
+
+
+class AnswerRoutes:
+    """Routes that answer.
+
+    Args:
+        gateway: what they share.
+    """
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self.router = APIRouter(tags=["answers"])
+        add = self.router.add_api_route
+        add("/v1/chat/completions", self.chat, methods=["POST"], openapi_extra=documented(QUESTION))
+        add("/v1/completions", self.text, methods=["POST"], openapi_extra=documented(COMPLETION))
+        add("/v1/models", self.models, methods=["GET"])
+
+    async def chat(self, request: Request) -> Response:
+        """Answer a chat with the candidate that this user would pick."""
+        return await self._answer(request, CHAT)
+
+    async def text(self, request: Request) -> Response:
+        """Continue a text with the candidate that this user would pick."""
+        return await self._answer(request, TEXT)
+
+    async def models(self, request: Request) -> Response:
+        """List the upstream's models."""
+        self._gateway.access.admit(request)
+        return Json({"object": "list", "data": await self._gateway.writer.models()})
+
+    async def _answer(self, request: Request, path: str) -> Response:
+        gateway = self._gateway
+        caller = gateway.access.admit(request, counted=True)
+        body = await read_object(request)
+        # The first request of a tenant opens its service, which reads files.
+        await asyncio.to_thread(gateway.services.of, caller.tenant)
+        question = gateway.answering.read(caller, path, request.headers, body, str(request.base_url))
+        request.state.user = question.user
+        if body.get("stream"):
+            return await self._stream(question, body)
+        answered = await while_connected(request, gateway.answering.answer(question))
+        return Json(answered.body, headers=answered.headers)
+
+    async def _stream(self, question: Question, body: dict[str, Any]) -> Response:
+        task = asyncio.create_task(self._gateway.answering.answer(question))
+        try:
+            await asyncio.wait([task], timeout=QUICK)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if task.done() and task.exception() is not None:
+            raise task.exception() or ApiError(500, "no answer")
+        given = events(_result(task), question.path, self._gateway.config.keepalive, body.get("stream_options"))
+        # Proxies that gather a stream would undo it.
+        headers = {"X-Bestfor-Answer": question.id, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        return StreamingResponse(given, media_type="text/event-stream", headers=headers)
+
+
+async def _result(task: asyncio.Task[Answered]) -> Answered:
+    try:
+        return await task
+    finally:
+        task.cancel()
+
+
+async def while_connected(request: Request, work: Awaitable[T]) -> T:
+    """Wait for work as long as the client is there; cancelled where it has gone.
+
+    Raises:
+        ApiError: the client has gone (499).
+    """
+    task = asyncio.ensure_future(work)
+    gone = asyncio.create_task(_gone(request.receive))
+    try:
+        await asyncio.wait([task, gone], return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ApiError(499, "the client has gone")
+        return task.result()
+    finally:
+        gone.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def _gone(receive: Callable[[], Awaitable[Any]]) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,67 @@
+"""Listen: one process of uvicorn, its address bound before it is told."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from bestfor.errors import InputError
+from bestfor.gateway.app import make_app
+from bestfor.gateway.config import GatewayConfig
+from bestfor.gateway.state import Gateway
+
+GRACE = 10
+"""Seconds that answers under way have when the process is asked to end."""
+
+
+def serve_forever(config: GatewayConfig, tell: Callable[[str], None]) -> None:
+    """Serve until the process is asked to end.
+
+    Args:
+        config: what is served.
+        tell: is given plain sentences: the address, and what this service cannot do as it is set up.
+
+    Raises:
+        InputError: what :func:`bestfor.gateway.app.make_app` refuses, or an address that cannot be listened on.
+    """
+    listening = _bind(config)
+    with listening:
+        app = make_app(config)
+        gateway: Gateway = app.state.gateway
+        host, port = listening.getsockname()[:2]
+        for note in gateway.services.of("").notes:
+            tell(note)
+        tell(f"candidates from {gateway.writer.shown}; journal {gateway.services.journal.name}")
+        tell(f"http://{f'[{host}]' if ':' in host else host}:{port}/v1 (stop with Ctrl+C)")
+        logging.getLogger("bestfor.gateway").setLevel(logging.INFO)
+        settings = uvicorn.Config(
+            app,
+            log_level="warning",
+            # uvicorn's own lines hold paths, which may hold ids and tokens.
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE,
+        )
+        uvicorn.Server(settings).run(sockets=[listening])
+
+
+def _bind(config: GatewayConfig) -> socket.socket:
+    """Bind the address.
+
+    Raises:
+        InputError: it cannot be bound.
+    """
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((config.host.strip("[]"), config.port))
+        bound.listen(2048)
+    except OSError as error:
+        bound.close()
+        found = f"an address that cannot be listened on ({error.strerror or error})"
+        raise InputError(f"{config.host}:{config.port}", found, "a free one (--host, --port)") from None
+    return bound

@@ -1,0 +1,89 @@
+"""Open the served model and the journal once, and keep a service for each tenant."""
+
+from __future__ import annotations
+
+import threading
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from bestfor.errors import BestforError
+from bestfor.gateway.config import GatewayConfig
+from bestfor.runs.folder import load_diagnosis
+from bestfor.serving.base import ServedModel, open_model
+from bestfor.serving.journal import Journal
+from bestfor.serving.service import Service, ServiceOptions
+
+ENOUGH = 10
+"""Queries of a user from which a diagnosis is believed that more candidates bring them nothing."""
+
+
+class Services:
+    """Services of all tenants, of one model and one journal.
+
+    Args:
+        config: what is served.
+        model: takes the place of the configuration's source.
+        **options: as for :class:`bestfor.Service`.
+
+    Raises:
+        InputError: no such model, journal or rule.
+        JournalError: the journal cannot be opened.
+    """
+
+    def __init__(self, config: GatewayConfig, model: ServedModel | None = None, **options: Any) -> None:  # noqa: ANN401
+        self._config, self._options = config, options
+        given = {name: value for name, value in options.items() if name in ("encoder", "cache", "kinds")}
+        self.model = open_model(config.source, **given) if model is None else model
+        self.journal = Journal(config.journal)
+        self._lock = threading.Lock()
+        self._services: dict[str, Service] = {}
+        try:
+            self.of("")
+        except BaseException:
+            self.journal.close()
+            raise
+
+    def of(self, tenant: str) -> Service:
+        """Give the service of a tenant."""
+        found = self._services.get(tenant)
+        if found is not None:
+            return found
+        with self._lock:
+            if tenant not in self._services:
+                self._services[tenant] = self._open(tenant)
+            return self._services[tenant]
+
+    def close(self) -> None:
+        """Close the journal."""
+        self.journal.close()
+
+    def known(self, tenant: str, user: str) -> tuple[bool, bool]:
+        """Say what the run's diagnosis found of a user.
+
+        Returns:
+            Whether their own part has collapsed, and whether more candidates brought them nothing.
+        """
+        if tenant or not self._config.defaults.adaptive:
+            return False, False
+        return self._diagnosed.get(user, (False, False))
+
+    @cached_property
+    def _diagnosed(self) -> dict[str, tuple[bool, bool]]:
+        folder, run = self.model.folder, self.model.run
+        if folder is None or run is None or not (run / "diagnosis.json").is_file():
+            return {}
+        try:
+            models = load_diagnosis(run)["models"]
+        except (BestforError, KeyError, ValueError):
+            return {}
+        rows = models.get(Path(folder).name, {}).get("per_user") or []
+        return {
+            row["user"]: (bool(row.get("collapsed")), row.get("queries", 0) >= ENOUGH and (row.get("gain") or 0) <= 0)
+            for row in rows
+        }
+
+    def _open(self, tenant: str) -> Service:
+        defaults = self._config.defaults
+        options: ServiceOptions = {**self._options}  # pyright: ignore[reportAssignmentType]
+        return Service(self.model, self.journal, defaults.rule, defaults.explore, tenant, **options)
