@@ -150,6 +150,7 @@ class _QueryBuilder:
         self._scales, self._like = block.scales, block.sums
         self._keep("", "user", code[block.user].astype(np.int32))
         self._keep("", "size", block.size)
+        self._keep("", "distinct", block.distinct)
         self._keep("", "key", block.key)
         for model, one in block.models.items():
             self._keep(model, "correlation", one.correlation)
@@ -182,6 +183,7 @@ class _QueryBuilder:
             user_ids=user_ids,
             key=column("", "key"),
             size=column("", "size"),
+            distinct=column("", "distinct"),
             models={
                 model: ModelQueries(column(model, "correlation"), column(model, "worse"), column(model, "tails"))
                 for model in self._scales

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import special
 
-from bestfor.diagnostics.table.rows import SortedRows
+from bestfor.diagnostics.quantities.queries import Counts
 from bestfor.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -105,32 +105,33 @@ def sure_mean(values: FloatArray, level: float) -> bool:
     return float(values.mean()) > half
 
 
-def copies(rows: SortedRows) -> str | None:
-    """Warn where candidates of a query are copies of one another: equal in utility and in every reward.
+def repeated_rows(merged: int, rows: int) -> str | None:
+    """Say that rows which repeat others count once.
 
-    Equal marks are no copies: values must not recur between queries, and equal utilities must go with equal rewards.
+    Args:
+        merged: rows that repeated another one.
+        rows: all finite rows.
     """
-    query = np.repeat(np.arange(len(rows.size)), rows.size)
-    utility = rows.utility[rows.order]
-    rewards = [column[rows.order] for column in rows.rewards.values()]
-    by_utility, by_reward = _distinct(query, [utility]), _distinct(query, rewards)
-    both = _distinct(query, [utility, *rewards])
-    copied = (by_utility == both) & (by_reward == both) & (both > 1) & (both < rows.size)
-    if not copied.any() or len(np.unique(utility)) < HALF * int(both.sum()):
+    if not merged:
         return None
-    extra, total = int((rows.size - both)[copied].sum()), int(rows.size.sum())
     return (
-        f"{extra:,} of {total:,} candidates are copies of another one of their query, with equal utility and rewards "
-        f"({int(copied.sum()):,} of {len(rows.size):,} queries hold some). Remove them: pools are smaller than they "
-        "look, and chance makes more negative correlations than the figures allow for."
+        f"{merged:,} of {rows:,} candidates are copies of another one of their query, and there every candidate stands "
+        "as often as the others: the table repeats its rows. Each candidate counts once, with its mean utility."
     )
 
 
-def _distinct(query: IntArray, columns: list[FloatArray]) -> IntArray:
-    """Count the distinct rows of some columns in each query."""
-    order = np.lexsort((*columns, query))
-    new = np.r_[True, query[order][1:] != query[order][:-1]]
-    for column in columns:
-        ranked = column[order]
-        new[1:] |= ranked[1:] != ranked[:-1]
-    return np.bincount(query[order], new).astype(np.int64)
+def copies(size: Counts, distinct: Counts) -> str | None:
+    """Say that a policy drew the same candidates again.
+
+    Args:
+        size: shape (Q,), candidates of every query.
+        distinct: shape (Q,), those that are no copies of another one.
+    """
+    extra, total = int((size - distinct).sum(dtype=np.int64)), int(size.sum(dtype=np.int64))
+    if not extra:
+        return None
+    return (
+        f"{extra:,} of {total:,} candidates are copies of another one of their query "
+        f"({int((distinct < size).sum()):,} of {len(size):,} queries hold some). The curve counts them as the draws "
+        "that they are; the noise of correlations counts each candidate once."
+    )

@@ -7,7 +7,7 @@ and a headline on the evidence of one data set or of several folds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from itertools import chain, combinations, pairwise
@@ -30,7 +30,7 @@ from bestfor.diagnostics.beyond.outlook import (
 from bestfor.diagnostics.beyond.sample import sample_pools, sample_queries
 from bestfor.diagnostics.blocks import Blocks, measure_blocks
 from bestfor.diagnostics.calibration import calibrations
-from bestfor.diagnostics.cautions import copies, lowered_n
+from bestfor.diagnostics.cautions import copies, lowered_n, repeated_rows
 from bestfor.diagnostics.evidence import EDGES, ModelFacts, facts_of_queries
 from bestfor.diagnostics.intervals.clustered import Panel, Resampling
 from bestfor.diagnostics.intervals.means import ONE, POOL, CurveMean, LinearForm, QuantityMean
@@ -40,6 +40,7 @@ from bestfor.diagnostics.result import (
     BestN,
     Comparison,
     Curve,
+    DiagnosisResult,
     FoldInfluences,
     Header,
     ModelDiagnosis,
@@ -47,6 +48,7 @@ from bestfor.diagnostics.result import (
     OtherRule,
     Quantities,
 )
+from bestfor.diagnostics.table.copies import merge_repeats
 from bestfor.diagnostics.table.pools import Dropped, Reward, pools_of
 from bestfor.diagnostics.table.rows import Ids, SortedRows, check_any, check_sizes, decode, sort_rows
 from bestfor.diagnostics.words import reasons_for, reworded
@@ -171,9 +173,10 @@ def diagnose_arrays(
             every pool.
     """
     settings = settings or Settings()
-    rows = sort_rows(user, query, utility, rewards, text=text, candidate=candidate)
-    check_any(rows)
-    check_sizes(rows)
+    given = sort_rows(user, query, utility, rewards, text=text, candidate=candidate)
+    check_any(given)
+    check_sizes(given)
+    rows = merge_repeats(given, renumber=candidate is None)
     drawn = choose_n(settings.n, rows.size)
     if "data" not in settings.signature:
         data = _digest(rows, np.flatnonzero(rows.size >= drawn[-1]))
@@ -185,10 +188,15 @@ def diagnose_arrays(
         settings,
         users=rows.user_names,
     )
-    note = lowered_n(int(drawn[-1]), int(choose_n(settings.n, rows.offered)[-1]), rows.not_finite)
-    said = tuple(one for one in (note, copies(rows)) if one is not None)
-    notes = dict.fromkeys(found.models, said)
-    return found.with_calibration(calibrations(rows, rewards, settings.level)).with_notes(notes)
+    without, offered = (int(choose_n(settings.n, sizes)[-1]) for sizes in (given.size, given.offered))
+    said = (lowered_n(without, offered, rows.not_finite), repeated_rows(rows.merged, len(given.order)))
+    own = replace(rows, utility=given.utility)
+    return found.with_calibration(calibrations(own, rewards, settings.level)).with_notes(notes_for(found, said))
+
+
+def notes_for(found: DiagnosisResult, said: Iterable[str | None]) -> dict[str, tuple[str, ...]]:
+    """Give every model the same notes, those that there are."""
+    return dict.fromkeys(found.models, tuple(note for note in said if note is not None))
 
 
 def diagnose_blocks(
@@ -227,7 +235,10 @@ def diagnose_blocks(
     if others:
         facts = facts.with_suspects(others[0].moved(measured.offset))
     beyond = measure_sample(queries, n, settings.averaging, sample_pools(sampled, pools))
-    return assemble(header, n, (replace(facts.evidence, beyond=beyond, offset=measured.offset),), facts.models)
+    distinct = int(queries.distinct.sum(dtype=np.int64))
+    evidence = replace(facts.evidence, beyond=beyond, offset=measured.offset, distinct=distinct)
+    found = assemble(header, n, (evidence,), facts.models)
+    return found.with_notes(notes_for(found, (copies(queries.size, queries.distinct),)))
 
 
 def choose_n(n: Sequence[int] | npt.NDArray[np.integer[Any]] | None, size: IntArray) -> IntArray:
@@ -274,7 +285,15 @@ def _digest(rows: SortedRows, queries: IntArray) -> str:
 
 @dataclass(frozen=True)
 class Panels:
-    """Means with their influences over all folds, from which every model's intervals come."""
+    """Means with their influences over all folds, from which every model's intervals come.
+
+    Attributes:
+        header: of the diagnosis.
+        n: shape (K,).
+        curves, quantities, beyond: of all folds.
+        offset: what was subtracted from every utility.
+        each: candidates of a query that are no copies, on average.
+    """
 
     header: Header
     n: IntArray
@@ -282,6 +301,7 @@ class Panels:
     quantities: Panel[QuantityMean]
     beyond: tuple[SampleMeasurements, ...]
     offset: float = 0.0
+    each: float = float("nan")
 
     def utility(self, mean: CurveMean) -> Estimate:
         """Estimate a mean utility with its interval, the offset added."""
@@ -305,7 +325,8 @@ def assemble(
     curves = Panel([one.curves for one in evidence], header.level, header.resampling)
     quantities = Panel([one.quantities for one in evidence], header.level, header.resampling)
     beyond = tuple(one.beyond for one in evidence if one.beyond is not None)
-    panels = Panels(header, n, curves, quantities, beyond, float(np.mean([one.offset for one in evidence])))
+    each = sum(one.distinct for one in evidence) / header.queries
+    panels = Panels(header, n, curves, quantities, beyond, float(np.mean([one.offset for one in evidence])), each)
     models = {name: _model(name, panels, one) for name, one in facts.items()}
     best = max(models, key=lambda name: models[name].rank)
     diagnosis = Diagnosis(
@@ -415,7 +436,7 @@ def _beta(name: str) -> Share:
 
 
 def _quantities(name: str, panels: Panels, facts: ModelFacts) -> Quantities:
-    panel, header = panels.quantities, panels.header
+    panel = panels.quantities
     active, negative = QuantityMean("active", name), QuantityMean("negative", name)
     plus, minus = QuantityMean("plus", name), QuantityMean("minus", name)
     rho, alpha = panel.interval({plus: 1.0, minus: 1.0}, {active: 1.0}), panel.share(*_alpha(name))
@@ -440,7 +461,7 @@ def _quantities(name: str, panels: Panels, facts: ModelFacts) -> Quantities:
         leakage_gain=facts.ledger.leakage,
         active_queries=facts.active_queries,
         corrected=facts.corrected,
-        beta_by_chance=negative_by_chance(rho.value, header.candidates / header.queries),
+        beta_by_chance=negative_by_chance(rho.value, panels.each),
     )
 
 

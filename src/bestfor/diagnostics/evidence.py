@@ -284,7 +284,7 @@ def _facts(queries: Queries, name: str, shared: SharedInputs, own: Collapse) -> 
     sums = _law_sums(queries.sums, name, shared, own)
     active = np.flatnonzero(np.isfinite(queries.models[name].correlation) & ~own.collapsed[queries.user])
     r = queries.models[name].correlation[active]
-    fitted = correct(r, queries.size[active].astype(np.int64), shared.weight[queries.user[active]])
+    fitted = correct(r, queries.distinct[active].astype(np.int64), shared.weight[queries.user[active]])
     corrected = None if fitted is None else with_interval(fitted[0], queries, name, active, shared)
     facts = ModelFacts(
         scale=queries.scales[name],
@@ -312,11 +312,11 @@ def with_interval(
         shared: weights of users' queries.
     """
     one = queries.models[name]
-    used = active[queries.size[active] >= SMALLEST_CORRECTED]
-    z, _ = fisher(one.correlation[used], queries.size[used].astype(np.int64))
+    used = active[queries.distinct[active] >= SMALLEST_CORRECTED]
+    z, _ = fisher(one.correlation[used], queries.distinct[used].astype(np.int64))
     user = queries.user[used].astype(np.int64)
     found = negative_share(
-        z, queries.size[used].astype(np.int64), one.tails[used].astype(np.float64), shared.weight[user], user
+        z, queries.distinct[used].astype(np.int64), one.tails[used].astype(np.float64), shared.weight[user], user
     )
     return replace(
         corrected,
@@ -365,16 +365,16 @@ def find_suspects(queries: Queries, model: str, active: IntArray, mixture: Mixtu
         mixture: the fitted distribution of zeta; one normal by moments takes its place where there is none.
     """
     one = queries.models[model]
-    large = active[queries.size[active] >= SMALLEST_POOL]
+    large = active[queries.distinct[active] >= SMALLEST_POOL]
     if mixture is None and len(large):
-        mixture = prior_by_moments(*fisher(one.correlation[large], queries.size[large].astype(np.int64)))
+        mixture = prior_by_moments(*fisher(one.correlation[large], queries.distinct[large].astype(np.int64)))
     rows = active[one.worse[active]]
     chance = np.full(len(rows), np.nan)
     for low in range(0, len(rows), CHUNK):
         here = rows[low : low + CHUNK]
-        use = queries.size[here] >= SMALLEST_POOL
+        use = queries.distinct[here] >= SMALLEST_POOL
         if mixture is not None and use.any():
-            z, v = fisher(one.correlation[here[use]], queries.size[here[use]].astype(np.int64))
+            z, v = fisher(one.correlation[here[use]], queries.distinct[here[use]].astype(np.int64))
             chance[low : low + CHUNK][use] = posterior_below_zero(mixture, z, v)
     order = np.lexsort((queries.key[rows], one.correlation[rows], -chance))[:MOST]  # NaN comes last
     return RankedSuspects(rows[order], one.correlation[rows[order]], chance[order])

@@ -225,12 +225,14 @@ class FoldInfluences:
         quantities: behind alpha, beta and rho.
         beyond: measurements on a sample of pools, of utilities less the offset; None without any.
         offset: what was subtracted from every utility so that sums keep their digits; mostly 0.
+        distinct: candidates of all queries that are no copies of another one.
     """
 
     curves: Influences[CurveMean]
     quantities: Influences[QuantityMean]
     beyond: SampleMeasurements | None = None
     offset: float = 0.0
+    distinct: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

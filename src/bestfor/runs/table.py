@@ -28,10 +28,11 @@ from bestfor.diagnostics.calibration import (
     calibration_from_sums,
     check_std,
 )
-from bestfor.diagnostics.cautions import lowered_n
-from bestfor.diagnostics.diagnose import Settings, choose_n, diagnose_blocks
+from bestfor.diagnostics.cautions import lowered_n, repeated_rows
+from bestfor.diagnostics.diagnose import Settings, choose_n, diagnose_blocks, notes_for
+from bestfor.diagnostics.table.copies import may_repeat, merge_repeats
 from bestfor.diagnostics.table.pools import Pools, pools_of
-from bestfor.diagnostics.table.rows import IN_RANGE, encode, largest_size, out_of_range, sort_rows
+from bestfor.diagnostics.table.rows import IN_RANGE, SortedRows, encode, largest_size, out_of_range, sort_rows
 from bestfor.errors import InputError, nearest
 from bestfor.types import BoolArray, FloatArray, IntArray, Scale
 from bestfor.version import __version__
@@ -210,10 +211,15 @@ def diagnose_stream(batches: Batches, columns: TableColumns, *, scale: Scale, se
     """
     with QueryBlocks(batches) as source:
         first = source.first_pass(lambda blocks: _check_blocks(blocks, columns, batches.where))
-        drawn = choose_n(settings.n, first.sizes())
+        drawn = choose_n(settings.n, first.sizes(merged=True))
+        without = choose_n(settings.n, first.sizes())
         offered = choose_n(settings.n, np.concatenate(first.offered))
-        note = lowered_n(int(drawn[-1]), int(offered[-1]), first.rows - first.finite)
+        said = (
+            lowered_n(int(without[-1]), int(offered[-1]), first.rows - first.finite),
+            repeated_rows(first.merged, first.finite),
+        )
         first.counts.clear()
+        first.once.clear()
         first.offered.clear()
 
         def pools() -> Iterator[Pools]:
@@ -221,7 +227,7 @@ def diagnose_stream(batches: Batches, columns: TableColumns, *, scale: Scale, se
                 yield from _pools(block, columns, scale)
 
         found = diagnose_blocks(pools, drawn, first.rows - first.finite, settings)
-        found = found.with_notes({} if note is None else dict.fromkeys(found.models, (note,)))
+        found = found.with_notes(notes_for(found, said))
         binnings = {name: look.binning() for name, look in first.looks.items()}
         return found.with_calibration(_calibrate(source, binnings, columns, settings.level) if binnings else {})
 
@@ -234,6 +240,8 @@ class _FirstPass:
         rows: how many.
         finite: with finite numbers.
         counts: finite rows of each query, block by block.
+        once: the same where repeated rows count once.
+        merged: rows that repeated another one.
         offered: all rows of each query, block by block.
         largest: a column's name -> the largest size of its finite numbers, the number itself, and its row.
         looks: a model's name -> what is known of its predicted standard deviations.
@@ -242,13 +250,15 @@ class _FirstPass:
     rows: int = 0
     finite: int = 0
     counts: list[IntArray] = field(default_factory=list)
+    once: list[IntArray] = field(default_factory=list)
+    merged: int = 0
     offered: list[IntArray] = field(default_factory=list)
     largest: dict[str, tuple[float, float, int]] = field(default_factory=dict)
     looks: dict[str, BinningPass] = field(default_factory=dict)
 
-    def sizes(self) -> IntArray:
-        """Count the candidates of every query that has any."""
-        counts = np.concatenate(self.counts)
+    def sizes(self, *, merged: bool = False) -> IntArray:
+        """Count the candidates of every query that has any; merged: repeated rows once."""
+        counts = np.concatenate(self.once if merged else self.counts)
         return counts[counts > 0]
 
 
@@ -269,7 +279,10 @@ def _check_blocks(blocks: Iterable[QueryBlock], columns: TableColumns, where: st
         found.finite += int(finite.sum())
         found.counts.append(np.add.reduceat(finite, block.start))
         found.offered.append(np.diff(np.r_[block.start, len(finite)]))
-        _look_at_stds(block, columns, where, finite > 0, found.looks)
+        keep = _once(block, columns, finite > 0)
+        found.merged += int(finite.sum()) - int(keep.sum())
+        found.once.append(np.add.reduceat(keep.astype(np.int64), block.start))
+        _look_at_stds(block, columns, where, keep, found.looks)
     if not found.rows:
         raise InputError(where, "no rows", "one row a candidate")
     for name, (size, value, row) in found.largest.items():
@@ -280,7 +293,18 @@ def _check_blocks(blocks: Iterable[QueryBlock], columns: TableColumns, where: st
     return found
 
 
-def _pools(block: QueryBlock, columns: TableColumns, scale: Scale) -> Iterator[Pools]:
+def _once(block: QueryBlock, columns: TableColumns, finite: BoolArray) -> BoolArray:
+    """Mark the finite rows of a block that repeat no other one, shape (rows,)."""
+    query = np.repeat(np.arange(len(block.start)), np.diff(np.r_[block.start, len(finite)]))[finite]
+    code = np.unique(query, return_inverse=True)[1].astype(np.int64)
+    if not may_repeat(code, floats(block.table, f"reward {columns.rewards[0]}")[finite]):
+        return finite
+    keep = np.zeros(len(finite), dtype=np.bool_)
+    keep[_rows(block, columns, "arbitrary").order] = True
+    return keep
+
+
+def _rows(block: QueryBlock, columns: TableColumns, scale: Scale) -> SortedRows:
     table = block.table
     rows = sort_rows(
         table["user"],
@@ -291,6 +315,11 @@ def _pools(block: QueryBlock, columns: TableColumns, scale: Scale) -> Iterator[P
         candidate=floats(table, "candidate").astype(np.int64) if columns.candidate is not None else None,
         number=block.number,
     )
+    return merge_repeats(rows, renumber=columns.candidate is None)
+
+
+def _pools(block: QueryBlock, columns: TableColumns, scale: Scale) -> Iterator[Pools]:
+    rows = _rows(block, columns, scale)
     for queries in rows.blocks():
         yield pools_of(rows, queries)
 
@@ -312,8 +341,9 @@ def _calibrate(
         codes, names = encode("user", block.table["user"])
         roles = ("utility", *(f"reward {name}" for name in columns.rewards))
         finite = np.logical_and.reduce([np.isfinite(floats(block.table, role)) for role in roles])
+        keep = _once(block, columns, finite)
         for name, one in passes.items():
-            one.add(names, codes[finite], _predictions(block.table, name).take(finite))
+            one.add(names, codes[keep], _predictions(block.table, name).take(keep))
     return {name: calibration_from_sums(one.sums(), level) for name, one in passes.items()}
 
 

@@ -19,6 +19,7 @@ from bestfor.data.text import join_hashes
 from bestfor.diagnostics.curves.best_of_n import best_of_n, pool_curves
 from bestfor.diagnostics.curves.rules import curve_by_rule
 from bestfor.diagnostics.quantities.collapse import Collapse, judge_spreads
+from bestfor.diagnostics.table.copies import distinct_candidates
 from bestfor.diagnostics.table.pools import Pools
 from bestfor.diagnostics.table.rows import hash_ids
 from bestfor.moved import renamed
@@ -280,6 +281,7 @@ class Queries:
         user_ids: the users.
         key: shape (Q,), a hash of the user's and the query's id, so that choices do not follow the order of rows.
         size: shape (Q,), candidates.
+        distinct: shape (Q,), candidates that are no copies of another one.
         models: name -> the model in every query.
         scales: name -> the scale of its rewards.
         sums: by user.
@@ -289,6 +291,7 @@ class Queries:
     user_ids: tuple[str, ...]
     key: npt.NDArray[np.uint64]
     size: Counts
+    distinct: Counts
     models: dict[str, ModelQueries]
     scales: dict[str, Scale]
     sums: SumsByUser
@@ -322,6 +325,7 @@ def measure_queries(pools: Pools, n: IntArray, rules: Sequence[Rule] = ()) -> Qu
         user_ids=pools.user_ids,
         key=join_hashes(hash_ids(pools.user_ids)[pools.user], hash_ids(pools.query_ids)),
         size=pools.size.astype(np.int32),
+        distinct=distinct_candidates(pools),
         models=models,
         scales=dict(pools.scales),
         sums=_sum_by_user(SumsByUser(shared.statistics(pools), statistics), pools.user, len(pools.user_ids)),

@@ -65,6 +65,7 @@ class SortedRows:
         size: shape (Q,), kept rows of each query.
         start: shape (Q,), where each query begins in ``order``.
         offered: shape (P,), rows of each query, of the P that have any, finite or not.
+        merged: rows that repeated another one and were left out.
     """
 
     user: IntArray
@@ -81,11 +82,12 @@ class SortedRows:
     size: IntArray
     start: IntArray
     offered: IntArray
+    merged: int = 0
 
     @property
     def not_finite(self) -> int:
         """Number of rows that were dropped."""
-        return len(self.utility) - len(self.order)
+        return len(self.utility) - len(self.order) - self.merged
 
     def blocks(self, rows: int = BLOCK) -> Iterator[IntArray]:
         """Iterate over queries in blocks of about so many rows, of alike sizes where padding would be wasteful.
