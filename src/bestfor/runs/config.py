@@ -150,6 +150,18 @@ class PairsTable(Section):
     columns: dict[str, str] = Field(default_factory=dict)
 
 
+class PrismTable(Section):
+    """PRISM's conversations or utterances: a file, or a folder that holds one.
+
+    Attributes:
+        turns: all rated turns, or only the first of each conversation, which four models answered.
+    """
+
+    source: Literal["prism"]
+    path: str
+    turns: Literal["all", "first"] = "all"
+
+
 class WorldTable(Section):
     """The embedded world: users with known taste."""
 
@@ -194,13 +206,14 @@ class HistoriesTable(Section):
 
 
 Data = Annotated[
-    PolisTable | RatingsTable | PairsTable | WorldTable | LampTable | LonglampTable | HistoriesTable,
+    PolisTable | RatingsTable | PairsTable | PrismTable | WorldTable | LampTable | LonglampTable | HistoriesTable,
     Field(discriminator="source"),
 ]
 DATA: dict[str, type[Section]] = {
     "polis": PolisTable,
     "table": RatingsTable,
     "pairs": PairsTable,
+    "prism": PrismTable,
     "world": WorldTable,
     "lamp": LampTable,
     "longlamp": LonglampTable,
@@ -340,7 +353,7 @@ class RunConfig(Section):
     @property
     def door(self) -> Literal["ratings", "histories"]:
         """Kind of data: candidates are in it (ratings) or have to be sampled (histories)."""
-        return "ratings" if self.data.source in ("polis", "table", "pairs") else "histories"
+        return "ratings" if self.data.source in ("polis", "table", "pairs", "prism") else "histories"
 
 
 def load_config(path: str | Path) -> RunConfig:

@@ -18,6 +18,7 @@ from bestfor.data.sources.benchmarks import TASKS
 from bestfor.data.sources.own import load_ratings
 from bestfor.data.sources.pairs import load_pairs
 from bestfor.data.sources.polis import load_polis
+from bestfor.data.sources.prism import load_prism
 from bestfor.data.split import Dataset, SplitConfig, split_ratings
 from bestfor.data.world import World, build
 from bestfor.errors import InputError
@@ -30,6 +31,7 @@ from bestfor.runs.config import (
     PairsTable,
     PolicyTable,
     PolisTable,
+    PrismTable,
     RatingsTable,
     RunConfig,
     SplitTable,
@@ -72,6 +74,8 @@ def read_ratings(config: RunConfig) -> Ratings:
         return load_ratings(data.path, data.columns, duplicates=data.duplicates, times=times)
     if isinstance(data, PairsTable):
         return load_pairs(data.path, data.columns)
+    if isinstance(data, PrismTable):
+        return load_prism(data.path, data.turns)
     raise InputError("[data] source", f"'{data.source}'", "one that holds ratings")
 
 
@@ -83,7 +87,7 @@ def with_split(config: RunConfig, ratings: Ratings) -> RunConfig:
         ratings: the run's.
     """
     if (
-        not isinstance(config.data, RatingsTable | PairsTable)
+        not isinstance(config.data, RatingsTable | PairsTable | PrismTable)
         or "by" in config.split.model_fields_set
         or not ratings.owned
     ):

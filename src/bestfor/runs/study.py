@@ -18,6 +18,7 @@ from bestfor.data.sources.benchmarks import TASKS
 from bestfor.data.sources.own import load_ratings
 from bestfor.data.sources.pairs import load_pairs
 from bestfor.data.sources.polis import load_polis
+from bestfor.data.sources.prism import load_prism
 from bestfor.data.split import Dataset, Ratings
 from bestfor.diagnostics import Diagnosis, Settings
 from bestfor.errors import InputError, nearest
@@ -27,7 +28,7 @@ from bestfor.policies.base import Policy
 from bestfor.pool import CandidatePool
 from bestfor.rewards import RewardModel
 from bestfor.runs.build import instruction_of
-from bestfor.runs.config import DATA, Data, PairsTable, PolisTable, RatingsTable
+from bestfor.runs.config import DATA, Data, PairsTable, PolisTable, PrismTable, RatingsTable
 from bestfor.runs.sampling import SamplingSettings
 from bestfor.runs.sources import dataset_of
 from bestfor.runs.workspace import Workspace
@@ -132,7 +133,7 @@ def load(source: str, path: str | Path | None = None, **options: Any) -> Dataset
 
     Args:
         source: ``"lamp"``, ``"longlamp"``, ``"histories"`` or ``"world"`` (histories and queries, a
-            :class:`~bestfor.data.split.Dataset`), ``"polis"``, ``"table"`` or ``"pairs"`` (ratings, a
+            :class:`~bestfor.data.split.Dataset`), ``"polis"``, ``"table"``, ``"pairs"`` or ``"prism"`` (ratings, a
             :class:`~bestfor.data.split.Ratings`).
         path: where sources have one.
         options: what ``[data]`` of a run's file takes beside, for example ``questions`` and ``outputs`` of ``"lamp"``.
@@ -156,6 +157,8 @@ def load(source: str, path: str | Path | None = None, **options: Any) -> Dataset
         return load_ratings(data.path, data.columns, duplicates=data.duplicates)
     if isinstance(data, PairsTable):
         return load_pairs(data.path, data.columns)
+    if isinstance(data, PrismTable):
+        return load_prism(data.path, data.turns)
     return dataset_of(data)
 
 

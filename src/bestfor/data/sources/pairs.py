@@ -12,6 +12,7 @@ import pyarrow as pa
 from bestfor.data.ratings import Ratings
 from bestfor.data.read.cells import filled
 from bestfor.data.read.tables import Columns, file_signature, read_table
+from bestfor.data.sources.comparisons import nested_layout, read_comparisons
 from bestfor.data.text import plain_form
 from bestfor.errors import InputError, nearest
 
@@ -24,8 +25,10 @@ def load_pairs(path: str | Path, columns: Mapping[str, str] | None = None) -> Ra
     Where a user compared two answers of a prompt, they are a pool of two whose ratings are 1 and 0: the utility at
     N = 2 is then the share of pairs that a model tells right, its pairwise accuracy by user.
 
+    Files of arenas and of reward benchmarks (:mod:`bestfor.data.sources.comparisons`) are known by their fields.
+
     Args:
-        path: a .csv, .tsv, .jsonl or .parquet file, one pair a row.
+        path: a .csv, .tsv, .jsonl or .parquet file, one pair a row; nested rows also as .json, or .gz of either.
         columns: other names for the roles user, query, chosen, rejected and, where there is one, tie (true where
             neither answer was better: each wins half).
 
@@ -40,9 +43,18 @@ def load_pairs(path: str | Path, columns: Mapping[str, str] | None = None) -> Ra
         if role not in names:
             raise InputError(f"columns of {path}", f"unknown role '{role}'", nearest(role, names))
     names |= dict(columns or {})
+    layout = nested_layout(Path(path), names)
+    if layout is not None:
+        nested = read_comparisons(Path(path), layout, names, tuple(columns or ()))
+        return _rated(nested.table(), path, nested.notes())
     table = read_table(path, _wanted(names))
     for role in ("query", "chosen", "rejected"):
         filled(table.column(role), f"{path}, column '{names[role]}'", "a text")
+    return _rated(table, path)
+
+
+def _rated(table: pa.Table, path: str | Path, said: tuple[str, ...] = ()) -> Ratings:
+    """Rate answers by their comparisons."""
     won, notes = _comparisons(table)
     if not won.num_rows:
         raise InputError(str(path), "no pair of different answers", "at least one")
@@ -50,7 +62,9 @@ def load_pairs(path: str | Path, columns: Mapping[str, str] | None = None) -> Ra
         won, name=Path(path).stem, source=str(path), signature=f"{file_signature(path)}|pairs", duplicates="mean"
     )
     # comparisons of one answer are its own, not repeated ratings
-    return replace(found, notes=(*notes, *(note for note in found.notes if "repeat a user's rating" not in note)))
+    return replace(
+        found, notes=(*said, *notes, *(note for note in found.notes if "repeat a user's rating" not in note))
+    )
 
 
 def _wanted(names: Mapping[str, str]) -> Columns:
