@@ -47,11 +47,11 @@ class Running:
     journal: str
     stop: object = field(repr=False, default=None)
 
-    def ask(self, user=None, *, headers=None, **body):
+    def ask(self, user=None, /, *, headers=None, **body):
         given = {"model": "m", "messages": MESSAGES, **body}
         return self.http.post("/v1/chat/completions", json=given, headers=headers or as_user(user))
 
-    def text(self, user=None, **body):
+    def text(self, user=None, /, **body):
         return self.ask(user, **body).json()["choices"][0]["message"]["content"]
 
     def learn(self, answer, kind="thumb", **body):

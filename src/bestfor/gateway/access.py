@@ -17,7 +17,7 @@ from bestfor.gateway.keys import KeyFile, KeyRing
 
 @dataclass(frozen=True)
 class Caller:
-    """Who sends a request.
+    """Sender of a request.
 
     Attributes:
         tenant: whose users it reaches.

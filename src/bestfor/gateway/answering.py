@@ -20,7 +20,7 @@ from bestfor.gateway.links import AnswerLink, sign
 from bestfor.gateway.meters import Meters
 from bestfor.gateway.tenants import Services
 from bestfor.gateway.traces import traced
-from bestfor.gateway.upstream import Asked, Batch, Came, Writer
+from bestfor.gateway.upstream import Asked, Batch, Came, Upstream
 from bestfor.gateway.wire import turn_text
 from bestfor.gateway.wishes import Wish, read_wish
 from bestfor.serving.journal import JournalError
@@ -86,7 +86,7 @@ class Answering:
     """
 
     def __init__(
-        self, config: GatewayConfig, services: Services, writer: Writer, access: Access, meters: Meters
+        self, config: GatewayConfig, services: Services, writer: Upstream, access: Access, meters: Meters
     ) -> None:
         self._config, self._services, self._writer = config, services, writer
         self._access, self._meters = access, meters
@@ -292,7 +292,8 @@ def _columns(batch: Batch, competing: tuple[Came, ...], picked: ServedAnswer) ->
     """List reward, deviation and chance of each candidate that came; equal texts share one chance."""
     texts = {text: place for place, text in enumerate(dict.fromkeys(one.text for one in competing))}
     copies = {text: sum(one.text == text for one in competing) for text in texts}
-    scores, nothing = picked.scores, {"reward": None, "std": None, "chance": None}
+    scores = picked.scores
+    nothing: dict[str, float | None] = {"reward": None, "std": None, "chance": None}
     rows: list[dict[str, float | None]] = []
     for one in batch.came:
         place = texts.get(one.text) if _among(one, competing) else None

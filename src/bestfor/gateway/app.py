@@ -27,13 +27,13 @@ from bestfor.gateway.routes.rerank import RerankRoutes
 from bestfor.gateway.routes.status import StatusRoutes
 from bestfor.gateway.state import Gateway
 from bestfor.gateway.tenants import Services
-from bestfor.gateway.upstream import Writer
+from bestfor.gateway.upstream import Upstream
 from bestfor.version import __version__
 
 log = logging.getLogger("bestfor.gateway")
 
 
-def make_app(config: GatewayConfig, services: Services | None = None, writer: Writer | None = None) -> FastAPI:
+def make_app(config: GatewayConfig, services: Services | None = None, writer: Upstream | None = None) -> FastAPI:
     """Make the application; it closes the journal and the upstream's connections at its end.
 
     Args:
@@ -57,12 +57,12 @@ def make_app(config: GatewayConfig, services: Services | None = None, writer: Wr
     return _application(gateway)
 
 
-def open_writer(config: GatewayConfig, services: Services) -> Writer:
+def open_writer(config: GatewayConfig, services: Services) -> Upstream:
     """Open the upstream, or the policy in this process."""
     if config.upstream is not None:
-        from bestfor.gateway.upstream.http import HttpWriter
+        from bestfor.gateway.upstream.http import HttpUpstream
 
-        return HttpWriter(config.upstream)
+        return HttpUpstream(config.upstream)
     from bestfor.gateway.upstream.local import open_local
 
     return open_local(services.model.run if services.model.run is not None else _run(config))

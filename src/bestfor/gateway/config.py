@@ -53,7 +53,7 @@ class UpstreamTable(GatewayTable):
 
 
 class DefaultsTable(GatewayTable):
-    """What a request gets that does not say otherwise.
+    """Defaults of requests that do not say otherwise.
 
     Attributes:
         n: candidates.
@@ -80,7 +80,7 @@ class DefaultsTable(GatewayTable):
 
 
 class UsersTable(GatewayTable):
-    """Where the user's id is taken from, before headers and keys that any client may set.
+    """Trusted sources of the user's id, which go before headers and keys that any client may set.
 
     Attributes:
         header: a header that a trusted proxy sets; "" for none.
@@ -164,7 +164,7 @@ class GatewayConfig(GatewayTable):
 
     @property
     def loopback(self) -> bool:
-        """Whether only this machine reaches it."""
+        """True where only this machine reaches it."""
         return is_loopback(self.host)
 
 

@@ -55,7 +55,7 @@ class ApiError(BestforError):
 
     @property
     def body(self) -> dict[str, Any]:
-        """What is sent."""
+        """Body that is sent."""
         return {"error": {"message": str(self), "type": self.kind, "param": self.param, "code": self.code}}
 
     def response(self) -> JSONResponse:

@@ -20,7 +20,7 @@ LENGTH = 2048
 
 @dataclass(frozen=True)
 class AnswerLink:
-    """What a link is about.
+    """Content of a link.
 
     Attributes:
         tenant: whose answer it is.

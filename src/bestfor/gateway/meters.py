@@ -14,19 +14,29 @@ class Meters:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        own = {"registry": self.registry}
-        self.requests = Counter("bestfor_requests", "Requests by route and status.", ("route", "status"), **own)
-        self.candidates = Counter("bestfor_candidates", "Candidates by what became of them.", ("outcome",), **own)
-        self.served = Counter("bestfor_served", "Answers by what scored them.", ("served",), **own)
-        self.feedback = Counter("bestfor_feedback", "Labels by kind and what they did.", ("kind", "status"), **own)
+        own = self.registry
+        self.requests = Counter("bestfor_requests", "Requests by route and status.", ("route", "status"), registry=own)
+        self.candidates = Counter(
+            "bestfor_candidates", "Candidates by what became of them.", ("outcome",), registry=own
+        )
+        self.served = Counter("bestfor_served", "Answers by what scored them.", ("served",), registry=own)
+        self.feedback = Counter(
+            "bestfor_feedback", "Labels by kind and what they did.", ("kind", "status"), registry=own
+        )
         self.chosen = Histogram(
-            "bestfor_chosen_place", "Place of the chosen candidate in the order of arrival.", buckets=_RANKS, **own
+            "bestfor_chosen_place",
+            "Place of the chosen candidate in the order of arrival.",
+            buckets=_RANKS,
+            registry=own,
         )
         self.margin = Histogram(
-            "bestfor_reward_margin", "Reward of the chosen candidate above the mean of all.", buckets=_MARGINS, **own
+            "bestfor_reward_margin",
+            "Reward of the chosen candidate above the mean of all.",
+            buckets=_MARGINS,
+            registry=own,
         )
         self.latency = Histogram(
-            "bestfor_latency_seconds", "Time of answers by part.", ("part",), buckets=_TIMES, **own
+            "bestfor_latency_seconds", "Time of answers by part.", ("part",), buckets=_TIMES, registry=own
         )
 
     def exposition(self) -> bytes:

@@ -9,7 +9,7 @@ from bestfor.gateway.answering import Answering
 from bestfor.gateway.config import GatewayConfig
 from bestfor.gateway.meters import Meters
 from bestfor.gateway.tenants import Services
-from bestfor.gateway.upstream import Writer
+from bestfor.gateway.upstream import Upstream
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Gateway:
 
     config: GatewayConfig
     services: Services
-    writer: Writer
+    writer: Upstream
     access: Access
     meters: Meters
     answering: Answering

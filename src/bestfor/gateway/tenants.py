@@ -54,6 +54,10 @@ class Services:
                 self._services[tenant] = self._open(tenant)
             return self._services[tenant]
 
+    def is_open(self, tenant: str) -> bool:
+        """Tell whether a tenant's service is there already; opening one reads files."""
+        return tenant in self._services
+
     def close(self) -> None:
         """Close the journal."""
         self.journal.close()
@@ -66,7 +70,9 @@ class Services:
         """
         if tenant or not self._config.defaults.adaptive:
             return False, False
-        return self._diagnosed.get(user, (False, False))
+        found = self._diagnosed.get(user, (False, False))
+        # What they said since, the diagnosis does not know.
+        return found if any(found) and not self.journal.labels_of(tenant, user) else (False, False)
 
     @cached_property
     def _diagnosed(self) -> dict[str, tuple[bool, bool]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from starlette.responses import Response
 
 from bestfor.errors import InputError
 from bestfor.gateway.errors import ApiError, wrong
-from bestfor.validation import validated
+from bestfor.validation import WrongKey, validated
 
 
 class Json(Response):
@@ -71,9 +72,15 @@ def read_model(kind: type[BaseModel], body: Mapping[str, Any]) -> Any:  # noqa: 
         ApiError: the first field that is wrong, named.
     """
     try:
-        return validated(kind, dict(body), lambda found: InputError(found.place or "body", found.found, found.expected))
+        return validated(kind, dict(body), lambda key: InputError(_field(key), key.found, key.expected))
     except InputError as error:
         raise wrong(error.where, f"found {error.found}; expected {error.expected}") from None
+
+
+def _field(key: WrongKey) -> str:
+    """Name the field that is wrong: an unknown or a missing one is named by what was found."""
+    named = re.search(r"'([^']+)'", key.found)
+    return key.place or (named[1] if named else "body")
 
 
 def turn_text(content: object) -> str:

@@ -17,7 +17,7 @@ HEADERS = {f"X-Bestfor-{name.capitalize()}": name for name in NAMES}
 
 @dataclass(frozen=True)
 class Wish:
-    """What a request gets.
+    """Wishes of a request.
 
     Attributes:
         n: candidates.

@@ -228,11 +228,7 @@ class Service:
         history = None if history is None else _checked_texts("history", history, least=0)
         served = self._served
         asked = self._rule if rule is None else named_rule(rule)
-        user = check_id("user", user)
-        if everybody:
-            scores = served.model.score(model_name(self.tenant, user, forgotten=True), prompt, texts, history)
-        else:
-            scores = self._score(served, user, prompt, texts, history)
+        scores = self._score(served, check_id("user", user), prompt, texts, history, everybody=everybody)
         id = _new_id() if id is None else id
         pick = self._pick(scores, texts, id, asked)
         record = LoggedAnswer(
@@ -252,10 +248,8 @@ class Service:
         )
         self.journal.add_answer(self.tenant, self._hashed_answer(record))
         self._answers.put(id, record)
-        notes = _peculiar(texts)
-        return ServedAnswer(
-            id, texts[pick.index], pick.index, scores, pick.chances, scores.served, self._named(asked), notes
-        )
+        said = (scores.served, record.rule, _peculiar(texts))
+        return ServedAnswer(id, texts[pick.index], pick.index, scores, pick.chances, *said)
 
     def learn(
         self,
@@ -376,8 +370,17 @@ class Service:
         return {name: value for name, value in self._options.items() if name in names and value is not None}
 
     def _score(
-        self, served: ServedModel, user: str, prompt: str, texts: Sequence[str], history: Sequence[str] | None
+        self,
+        served: ServedModel,
+        user: str,
+        prompt: str,
+        texts: Sequence[str],
+        history: Sequence[str] | None,
+        *,
+        everybody: bool,
     ) -> Scores:
+        if everybody:
+            return served.model.score(model_name(self.tenant, user, forgotten=True), prompt, texts, history)
         if served.model.learns:
             return self._person(served, user).score(prompt, texts, history)
         forgotten = self.journal.standing(self.tenant, user).forgotten

@@ -55,8 +55,8 @@ class AnswerRoutes:
         gateway = self._gateway
         caller = gateway.access.admit(request, counted=True)
         body = await read_object(request)
-        # The first request of a tenant opens its service, which reads files.
-        await asyncio.to_thread(gateway.services.of, caller.tenant)
+        if not gateway.services.is_open(caller.tenant):
+            await asyncio.to_thread(gateway.services.of, caller.tenant)
         question = gateway.answering.read(caller, path, request.headers, body, str(request.base_url))
         request.state.user = question.user
         if body.get("stream"):

@@ -201,10 +201,9 @@ def _ask(service: Service, body: AskBody) -> dict[str, Any]:
     spread = scores.cov_mean if scores.cov_mean is not None else scores.std_mean
     rule = body.rule if spread is not None or body.rule == "random" else "top-two"
     known = np.zeros(len(texts)) if spread is None else spread
-    noise = answer_noise(scores) if spread is not None else None
+    noise = answer_noise(scores) if spread is not None else 1.0
     draw = rng.derive(0, "ask", service.tenant, answer.id)
-    more = {} if noise is None or not np.isfinite(noise) or noise <= 0 else {"noise": noise}
-    pair = pair_to_show(scores.mean, known, rule=rule, rng=draw, **more)
+    pair = pair_to_show(scores.mean, known, rule=rule, rng=draw, noise=noise)
     shown = [{"index": place, "text": texts[place], "reward": float(scores.mean[place])} for place in pair]
     notes = [] if rule == body.rule else [f"rule '{rule}': the served model knows no uncertainty"]
     return {

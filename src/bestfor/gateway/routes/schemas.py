@@ -12,7 +12,7 @@ Place = int | str
 
 
 class FeedbackBody(BaseModel):
-    """What a person says of an answer, or of a bare text.
+    """Statement of a person on an answer, or on a bare text.
 
     Attributes:
         answer_id: of the answer; without one ``user`` and ``text`` say what is meant.
@@ -38,7 +38,7 @@ class FeedbackBody(BaseModel):
 
 
 class PatchBody(BaseModel):
-    """What changes in a label that is there: its value or its text; the kind stays."""
+    """Change of a label that is there: its value or its text; the kind stays."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

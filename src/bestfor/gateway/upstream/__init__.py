@@ -1,5 +1,5 @@
 """Get the candidates of a request: from an OpenAI-compatible server, or from a policy in this process."""
 
-from bestfor.gateway.upstream.batch import Asked, Batch, Came, Fault, Writer
+from bestfor.gateway.upstream.batch import Asked, Batch, Came, Fault, Upstream
 
-__all__ = ["Asked", "Batch", "Came", "Fault", "Writer"]
+__all__ = ["Asked", "Batch", "Came", "Fault", "Upstream"]

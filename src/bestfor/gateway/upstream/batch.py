@@ -127,7 +127,7 @@ class Batch:
         return (said or self.came)[:1]
 
 
-class Writer(Protocol):
+class Upstream(Protocol):
     """Whoever writes candidates."""
 
     shown: str

@@ -25,7 +25,7 @@ class Breaker:
 
     @property
     def open(self) -> bool:
-        """Whether requests are held back now."""
+        """True while requests are held back."""
         return self._lost >= self._failures
 
     def wait(self) -> float | None:

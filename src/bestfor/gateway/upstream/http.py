@@ -35,7 +35,7 @@ class _Answered:
     faults: tuple[Fault, ...]
 
 
-class HttpWriter:
+class HttpUpstream:
     """A server that writes candidates; it learns whether ``n`` is honoured.
 
     Args:
@@ -64,7 +64,7 @@ class HttpWriter:
 
     @property
     def honours_n(self) -> bool | None:
-        """Whether it honours ``n``; None where that is not known yet."""
+        """True where it honours ``n``; None where that is not known yet."""
         return self._honours
 
     async def sample(self, asked: Asked) -> Batch:
@@ -138,7 +138,7 @@ class HttpWriter:
                 done, waiting = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
                 if not done:
                     break
-                good += sum(bool(isinstance(one.result(), _Answered) and one.result().came) for one in done)
+                good += sum(_has_candidates(one.result()) for one in done)
         finally:
             for task in waiting:
                 task.cancel()
@@ -248,9 +248,13 @@ class HttpWriter:
         """Describe an error that came with HTTP 200, by the status that it names itself."""
         error = answer["error"]
         code = error.get("code") if isinstance(error, Mapping) else None
-        status = int(code) if str(code).isdecimal() and 400 <= int(str(code)) < 600 else 502
+        status = int(str(code)) if str(code).isdecimal() and 400 <= int(str(code)) < 600 else 502
         line = self._secrets.scrub(" ".join(said_of(answer).text.split()))[:_WORDS]
         return Fault(status, f"upstream: {line}", None if code is None else str(code)[:100], lost=status >= 500)
+
+
+def _has_candidates(found: _Answered | Fault) -> bool:
+    return isinstance(found, _Answered) and bool(found.came)
 
 
 def _gathered(results: Sequence[_Answered | Fault], requests: int, late: int) -> Batch:

@@ -27,7 +27,7 @@ UNSUPPORTED = ("tools", "functions", "response_format", "logprobs", "logit_bias"
 """Fields that a plain language model in this process does not take; they are refused, not dropped."""
 
 
-class LocalWriter:
+class LocalUpstream:
     """A policy of :mod:`bestfor.policies.transformers`; one request is written at a time.
 
     Args:
@@ -117,7 +117,7 @@ class LocalWriter:
         return made
 
 
-def open_local(run: Path | None) -> LocalWriter:
+def open_local(run: Path | None) -> LocalUpstream:
     """Open the policy of a run where it runs in this process, else the shipped one.
 
     Args:
@@ -142,7 +142,7 @@ def open_local(run: Path | None) -> LocalWriter:
                 dtype=table.dtype,
                 device=table.device,
             )
-    return LocalWriter(policy, instruction)
+    return LocalUpstream(policy, instruction)
 
 
 def _number(body: Mapping[str, Any], name: str, usual: float) -> float:
