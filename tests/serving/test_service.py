@@ -10,6 +10,7 @@ import pytest
 from bestfor.errors import InputError
 from bestfor.serving import LabelScale, Service
 from bestfor.serving.journal import Journal, Standing
+from bestfor.types import Scores
 from support.taught import Untaught, taught
 
 TEXTS = ["red fish", "blue fish", "green bird"]
@@ -374,3 +375,38 @@ def test_a_scale_that_nobody_knows_is_asked_for(address):
         service.learn(answer.id, comment="fine")
         with pytest.raises(InputError, match=r"scale: found a model whose run nobody knows; expected scale=LabelScale"):
             service.learn(answer.id, thumb=True)
+
+
+class TestAsk:
+    def test_shows_two_texts_that_differ_and_their_preference_is_learned(self, service):
+        before = service.journal.counts()
+        question = service.ask("bob", "an animal", [*TEXTS, "red fish"])
+        a, b = question
+        assert a != b
+        assert {a, b} <= set(TEXTS)
+        assert question.texts == (a, b)
+        assert [[*TEXTS, "red fish"][place] for place in question.places] == [a, b]
+        assert service.journal.counts() == before
+        service.learn(user="bob", prompt="an animal", prefer=[b, a])
+        assert service.answer("bob", "an animal", [a, b]).text == b
+
+    def test_the_same_question_is_asked_again(self, service):
+        first = service.ask("bob", "an animal", TEXTS, rule="random")
+        assert service.ask("bob", "an animal", TEXTS, rule="random").texts == first.texts
+
+    def test_a_model_without_uncertainty_shows_its_two_best(self, open_service):
+        model = taught("ann")
+        plain = model.score
+        model.score = lambda *given: Scores(plain(*given).mean)
+        model.learns = False
+        question = open_service(model).ask("ann", "", ["a", "ann-word", "c"])
+        assert (question.rule, question.texts[0]) == ("top-two", "ann-word")
+        assert "knows no uncertainty" in question.notes[0]
+
+    @pytest.mark.parametrize(
+        ("texts", "rule", "message"),
+        [(["a", "a"], "expected", "texts: found 1 distinct text"), (["a", "b"], "bets", "rule 'bets'")],
+    )
+    def test_bad_input_is_one_line(self, service, texts, rule, message):
+        with pytest.raises(InputError, match=message):
+            service.ask("bob", "", texts, rule=rule)

@@ -24,8 +24,9 @@ from bestfor.encoders import Encoder
 from bestfor.errors import InputError, nearest
 from bestfor.rewards import RewardModel
 from bestfor.rewards.person import Person
-from bestfor.selection import Pick, Rule, named_rule, select
+from bestfor.selection import PairRule, Pick, Rule, named_rule, select
 from bestfor.serving import refit as refitting
+from bestfor.serving.asking import Question, distinct, question_of
 from bestfor.serving.base import ServedModel, open_model, scale_of
 from bestfor.serving.cache import RecentlyUsed
 from bestfor.serving.export import export_lines
@@ -250,6 +251,42 @@ class Service:
         self._answers.put(id, record)
         said = (scores.served, record.rule, _peculiar(texts))
         return ServedAnswer(id, texts[pick.index], pick.index, scores, pick.chances, *said)
+
+    def ask(
+        self,
+        user: str,
+        prompt: str,
+        texts: Sequence[str],
+        history: Sequence[str] | None = None,
+        *,
+        rule: PairRule = "expected",
+        seed: int | None = None,
+    ) -> Question:
+        """Choose the two texts whose comparison is worth most to this person's later answers.
+
+        Nothing is logged; what they prefer is said by ``learn(user=..., prompt=..., prefer=[better, worse])``.
+
+        Args:
+            user: who is asked.
+            prompt: what the texts are for.
+            texts: candidates, at least two that differ.
+            history: as for :meth:`answer`.
+            rule: ``expected`` (the expected rise of the best candidate's mean), ``duel``, ``top-two`` or ``random``.
+            seed: draws the pair of ``random``; None takes the service's.
+
+        Returns:
+            The question, ``a, b = service.ask(...)``.
+
+        Raises:
+            InputError: fewer than two texts that differ, something that is no text, or an unknown rule.
+        """
+        given = _checked_texts("texts", texts)
+        _check_text("prompt", prompt)
+        history = None if history is None else _checked_texts("history", history, least=0)
+        user, kept = check_id("user", user), distinct(given)
+        scores = self._score(self._served, user, prompt, kept, history)
+        draw = rng.derive(self._seed if seed is None else seed, "ask", self.tenant, user, prompt)
+        return question_of((user, prompt, given), kept, scores, rule, draw)
 
     def learn(
         self,
