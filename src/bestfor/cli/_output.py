@@ -38,12 +38,16 @@ def print_diagnosis(diagnosis: Given, folder: Path | None = None) -> None:
     """Print a diagnosis for people, as wide as their terminal, and the answers that a run's folder holds."""
     from bestfor.report import print_summary
     from bestfor.report.answers import print_answers, read_answers
+    from bestfor.report.held_out import print_held_out, read_held_out
 
     console = Console(highlight=False)
     print_summary(diagnosis, console)
     answers = None if folder is None else read_answers(folder)
     if answers is not None:
         print_answers(answers, console)
+    held_out = None if folder is None else read_held_out(folder)
+    if held_out is not None:
+        print_held_out(held_out, console)
 
 
 def print_rows(head: Sequence[str] | None, rows: Sequence[Sequence[object]]) -> None:

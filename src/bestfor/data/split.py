@@ -135,8 +135,8 @@ def _nobody(ratings: Ratings, config: SplitConfig, fit: IntArray, test: IntArray
         most += f"; with a test pool of {config.min_test} at most {both.max()} fit ratings"
     if test.max(initial=0) <= 1 < config.min_test and len(ratings.queries) > 1:
         most += (
-            "; one answer a prompt is nothing to choose from, so it gives no curve: min_test = 1 and n = [1] under "
-            "[diagnosis] fit on such logs and judge the predictions, and bestfor diagnose --shown NAME --chance NAME "
+            "; one answer a prompt is nothing to choose from, so it gives no curve: min_test = 1 fits on such logs and "
+            "gives held-out AUC, log-loss and calibration by user, and bestfor diagnose --shown NAME --chance NAME "
             "draws the curve of logs that hold whole pools"
         )
     found = f"no such user in fold {config.fold}"

@@ -36,6 +36,7 @@ from bestfor.report.charts.plots import (
     UsersPlot,
     WaterfallPlot,
 )
+from bestfor.report.held_out import HeldOutSection
 from bestfor.report.shown import (
     Given,
     ShownModel,
@@ -183,6 +184,7 @@ def render_html(
     inputs: Mapping[str, str] | None = None,
     title: str = "",
     answers: AnswersSection | None = None,
+    held_out: HeldOutSection | None = None,
 ) -> str:
     """Render a diagnosis as one HTML page that needs nothing else.
 
@@ -193,6 +195,7 @@ def render_html(
         inputs: query_id -> what was asked.
         title: of the page; the run's name by default.
         answers: what users of the run would get, from :func:`~bestfor.report.answers.read_answers`.
+        held_out: how its models predict held-out answers, from :func:`~bestfor.report.held_out.read_held_out`.
 
     Returns:
         The page; the same arguments give the same characters.
@@ -211,6 +214,7 @@ def render_html(
         models=models,
         sections=_sections(report, answers),
         answers=answers,
+        held_out=held_out,
         title=title or report.name or "Diagnosis",
         chosen=first_shown(models),
         panels=[build_panel(report, model, texts or {}, inputs or {}, limit) for model in models],
@@ -243,10 +247,11 @@ def write_html(
     inputs: Mapping[str, str] | None = None,
     title: str = "",
     answers: AnswersSection | None = None,
+    held_out: HeldOutSection | None = None,
 ) -> None:
     """Write the page of :func:`render_html` so that the file is either whole or absent."""
     path = Path(path)
-    page = render_html(diagnosis, texts=texts, inputs=inputs, title=title, answers=answers)
+    page = render_html(diagnosis, texts=texts, inputs=inputs, title=title, answers=answers, held_out=held_out)
     write_text(path, page)
 
 

@@ -25,6 +25,7 @@ from bestfor.files import write_text
 from bestfor.pool import CandidatePool
 from bestfor.report import write_html
 from bestfor.report.answers import read_answers
+from bestfor.report.held_out import read_held_out
 from bestfor.runs.config import RunConfig
 
 
@@ -133,7 +134,9 @@ def write_report(folder: str | Path, diagnosis: Diagnosis | None = None, shown: 
         if (part / "pool").is_dir() and not wanted <= texts.keys():
             _collect(part, wanted, texts, inputs)
     page = folder / "report.html"
-    write_html(page, diagnosis, texts=texts, inputs=inputs, answers=read_answers(folder))
+    write_html(
+        page, diagnosis, texts=texts, inputs=inputs, answers=read_answers(folder), held_out=read_held_out(folder)
+    )
     return page
 
 

@@ -24,6 +24,7 @@ from bestfor.runs.build import metric_names, metrics_of, primary_metric, prompti
 from bestfor.runs.config import RewardTable, RunConfig
 from bestfor.runs.feedback import sample_with_feedback, take_fitted
 from bestfor.runs.folder import write_run
+from bestfor.runs.joins import Predicted
 from bestfor.runs.sources import load_dataset, read_ratings, with_split
 from bestfor.runs.steps import digest
 from bestfor.runs.usage import MeteredModel, record_usage
@@ -207,6 +208,13 @@ class Stages:
             "seed": config.seed,
         }
         return self.workspace.diagnose(self.parts(), list(rewards), settings_of(config, self.data.name), signature)
+
+    def predicted(self) -> dict[str, Predicted]:
+        """Give the rewards of the test candidates by each model."""
+        for table in self.config.reward:
+            self.predict(table)
+        parts = self.parts()
+        return {table.label: self.workspace.predicted(parts, table.label) for table in self.config.reward}
 
     def _fitted_model(self, table: RewardTable) -> RewardModel:
         """Give the model that was fitted last, or read one from its folder."""
