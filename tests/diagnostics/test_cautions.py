@@ -121,7 +121,7 @@ def test_too_few_users_carry_no_interval_and_hear_what_would_be_enough():
     assert np.isnan(found.models["x"].captured.low).all()
     first = found.models["x"].findings[0]
     assert first.startswith("Too few users to tell: 4 users carry no interval that holds (5 are the fewest). About ")
-    assert found.headline.startswith("Too few users to tell: with N = 20 candidates, x gains")
+    assert found.headline.startswith("Too few users to tell (4): Best-of-20 with `x` gains ")
     assert "does not pay" not in found.headline
 
 

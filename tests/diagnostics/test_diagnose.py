@@ -57,7 +57,7 @@ def test_the_whole_of_the_json():
     assert model["ledger"]["n"] == 24
     assert sum(model["ledger"][term] for term in TERMS) == pytest.approx(model["ledger"]["observed"], abs=1e-10)
     assert model["ledger"]["observed"] == pytest.approx(model["gain"][-1], abs=1e-12)
-    assert [one["cost_in_utility_units"] for one in model["best_n"]] == [0.005, 0.01, 0.02, 0.05]
+    assert [one["price"] for one in model["best_n"]] == [0.02, 0.01, 0.05, 0.1]
     assert {one["n"] for one in found["comparisons"]} == {2, 8, 24}
     assert all(one["model"] == "good" and one["against"] == "random" for one in found["comparisons"])
     assert 0 < len(model["suspects"]) <= 12
@@ -271,4 +271,8 @@ def test_best_n_stops_where_doubling_no_longer_pays():
     curve = [1 - comb(12, n) / comb(16, n) for n in (1, 2, 4, 8, 16)]
     steps = np.diff(curve)
     assert steps[2] > 0.05 > steps[3] > 0.02
-    assert {one.cost_in_utility_units: one.n for one in found.best_n} == {0.005: 16, 0.01: 16, 0.02: 16, 0.05: 8}
+    headroom = curve[-1] - curve[0]
+    assert {one.price: one.n for one in found.best_n} == {0.02: 16, 0.01: 16, 0.05: 16, 0.1: 8}
+    assert [one.cost_in_utility_units for one in found.best_n] == pytest.approx(
+        [x * headroom for x in (0.02, 0.01, 0.05, 0.1)]
+    )

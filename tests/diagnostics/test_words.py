@@ -29,15 +29,8 @@ def test_a_healthy_model_is_told_so(rng):
     utility = rng.standard_normal((300, 24))
     found = diagnosed(utility, utility + rng.standard_normal(utility.shape), [1, 2, 4, 8])
     assert "Nothing stands out" in sentences(found)
-    assert found.headline.startswith("With N = 8 candidates, x gains 1.0")
-    assert (
-        "every doubling up to N = 8 pays where it costs 0.01; N = 24 is best where each candidate costs that"
-        in found.headline
-    )
-    assert "95% interval" in found.headline
-    assert "collapsed" not in found.headline
-    on_utility = diagnosed(utility, utility + rng.standard_normal(utility.shape), [1, 2, 4, 8], "utility")
-    assert "no user has collapsed" in on_utility.headline
+    assert re.fullmatch(r"Best-of-8 with `x` pays: \+1\.0\d of 1\.4\d \(0\.9\d to 1\.\d\d\)\.", found.headline)
+    assert len(found.headline.split()) <= 20
 
 
 def test_collapse_is_counted_with_its_leak(rng):
@@ -46,7 +39,6 @@ def test_collapse_is_counted_with_its_leak(rng):
     reward[:7] = 1e-3 * rng.standard_normal((7, 24))
     found = diagnosed(utility, reward, [1, 8], "utility")
     assert "7 of 100 users have collapsed" in sentences(found)
-    assert "7 of 100 users have collapsed" in found.headline
     assert found.models["x"].quantities.leakage_gain == pytest.approx(found.models["x"].ledger.leakage)
     assert "over-optim" not in sentences(found)
 
@@ -94,8 +86,7 @@ def test_a_harmful_reward_is_refused(rng):
     utility = rng.standard_normal((100, 8))
     found = diagnosed(utility, -utility, [1, 8])
     assert "worse than taking a random candidate" in sentences(found)
-    assert "loses" in found.headline
-    assert "more than one candidate does not pay" in found.headline
+    assert found.headline.startswith("Do not pick by `x`: Best-of-8 is worse than a random answer, -1.4")
 
 
 def test_no_gain_and_few_users(rng):
@@ -109,8 +100,7 @@ def test_no_gain_and_few_users(rng):
         one.models["x"].findings[0].startswith("One user alone carries no interval and says nothing about other users")
     )
     assert "Nothing stands out" not in sentences(one)
-    assert one.headline.startswith("One user alone carries no interval and says nothing about other users. With N = 8")
-    assert one.headline.endswith(" that a perfect pick would gain.") or "loses" in one.headline
+    assert one.headline.endswith("; one user alone says nothing about others.")
 
 
 def test_an_end_beyond_one_is_capped_where_it_is_told(rng):
@@ -119,7 +109,6 @@ def test_an_end_beyond_one_is_capped_where_it_is_told(rng):
     reward[:2] = rng.standard_normal((2, 8))
     found = diagnosed(utility, reward, [1, 8])
     assert found.models["x"].captured.high[-1] > 1
-    assert " to 100%, capped); " in found.headline
     assert "nothing captures more than 1" in str(found)
 
 

@@ -59,6 +59,15 @@ Rule = Annotated[
         "epsilon:SHARE, cap:C or first:C; repeat it for several.",
     ),
 ]
+PriceOf = Annotated[
+    str | None,
+    typer.Option(
+        "--price",
+        help="What drawing more costs: 0.02 (of the headroom, a doubling), '0.1 sd', '0.01 utility per candidate', or "
+        "'0.4 s at 60' (a candidate takes 0.4 s, a unit of utility is worth 60).",
+        show_default=False,
+    ),
+]
 Shown = Annotated[
     str | None,
     typer.Option(
@@ -125,6 +134,7 @@ def diagnose(
     interval: Interval = "t",
     seed: Seed = 0,
     rule: Rule = None,
+    price: PriceOf = None,
     shown: Shown = None,
     chance: Chance = None,
     answered: Answered = None,
@@ -141,13 +151,17 @@ def diagnose(
     For example: bestfor diagnose scores.csv --reward judge --reward personal --out report.html
     """
     from bestfor.diagnostics import Settings
+    from bestfor.diagnostics.price import parse_price
     from bestfor.runs.logs import LogColumns
     from bestfor.runs.table import TableColumns, diagnose_table, parse_n
 
+    if price is not None:
+        parse_price(price)
+    rules = tuple(rule or ())
     settings = Settings(
-        parse_n(n), averaging=averaging, level=level, interval=interval, seed=seed, rules=tuple(rule or ())
+        parse_n(n), averaging=averaging, level=level, interval=interval, seed=seed, rules=rules, price=price
     )
-    about_tables = {"--text": text, "--candidate": candidate, "--std": std, "--rule": rule}
+    about_tables = {"--text": text, "--candidate": candidate, "--std": std, "--rule": rule, "--price": price}
     about_journals = {"--model": model, "--signal": signal, "--silence": silence is not None, "--tenant": tenant}
     if out is not None:
         writable(out, keep=table)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from itertools import chain, combinations, pairwise
+from itertools import chain, combinations
 from typing import Any
 
 import numpy as np
@@ -34,10 +34,10 @@ from bestfor.diagnostics.cautions import copies, lowered_n, repeated_rows
 from bestfor.diagnostics.evidence import EDGES, ModelFacts, facts_of_queries
 from bestfor.diagnostics.intervals.clustered import Panel, Resampling
 from bestfor.diagnostics.intervals.means import ONE, POOL, CurveMean, LinearForm, QuantityMean
+from bestfor.diagnostics.price import DOUBLING_PRICES, Price, parse_price
 from bestfor.diagnostics.public import Diagnosis
 from bestfor.diagnostics.quantities.mixture import negative_by_chance
 from bestfor.diagnostics.result import (
-    BestN,
     Comparison,
     Curve,
     DiagnosisResult,
@@ -52,6 +52,7 @@ from bestfor.diagnostics.table.copies import merge_repeats
 from bestfor.diagnostics.table.pools import Dropped, Reward, pools_of
 from bestfor.diagnostics.table.rows import Ids, SortedRows, check_any, check_sizes, decode, sort_rows
 from bestfor.diagnostics.words import reasons_for, reworded
+from bestfor.diagnostics.worth import best_n
 from bestfor.errors import InputError
 from bestfor.files import hash_parts
 from bestfor.moved import renamed
@@ -60,9 +61,6 @@ from bestfor.types import Averaging, Estimate, FloatArray, IntArray, Interval
 
 __getattr__ = renamed(__name__, {"Frame": "Header", "Measured": "Panels"})
 
-
-COSTS = (0.005, 0.01, 0.02, 0.05)
-"""Costs of doubling N, in utility units, for which the best N is found."""
 
 HALF_WIDTHS = (0.1, 0.05, 0.02)
 """Half-widths of captured's interval for which the number of users is found."""
@@ -90,6 +88,8 @@ class Settings:
             :func:`~bestfor.selection.named_rule`) or as rules.
         signature: what the caller knows of the data and the models; version, averaging and level are added.
         name: of the run.
+        price: of a doubling or of a candidate, as :func:`~bestfor.diagnostics.price.parse_price` reads it; None tries
+            several shares of the headroom.
 
     Raises:
         InputError: a value that cannot be.
@@ -104,8 +104,10 @@ class Settings:
     rules: tuple[str | Rule, ...] = ()
     signature: Mapping[str, Any] = field(default_factory=dict[str, Any])
     name: str = ""
+    price: str | float | Price | None = None
 
     def __post_init__(self) -> None:
+        self.stated_price()
         if not 0 < self.level < 1:
             raise InputError("level", str(self.level), "a number between 0 and 1")
         if self.averaging not in ("user", "query"):
@@ -132,6 +134,11 @@ class Settings:
                 raise InputError(f"rule {rule.name}", "no standard deviations", "mean - deviations * std as rewards")
         return rules
 
+    def stated_price(self) -> Price | None:
+        """Read the price; None where none is stated."""
+        given = self.price
+        return given if given is None or isinstance(given, Price) else parse_price(str(given), "price")
+
     def resampling(self) -> Resampling | None:
         """Settings of bootstrap intervals; None for t intervals."""
         return Resampling(self.resamples, self.seed) if self.interval == "bootstrap" else None
@@ -141,6 +148,9 @@ class Settings:
         known: dict[str, Any] = {**self.signature, "averaging": self.averaging, "level": self.level}
         if self.interval == "bootstrap":
             known |= {"interval": "bootstrap", "resamples": self.resamples, "bootstrap_seed": self.seed}
+        price = self.stated_price()
+        if price is not None:
+            known["price"] = f"{price.label} per {price.per}"
         return known | ({"rules": [rule.name for rule in self.all_rules()]} if self.rules else {})
 
 
@@ -211,7 +221,7 @@ def diagnose_blocks(
         settings: how.
         users: all users in the order in which they are reported; sorted where None.
     """
-    rules = settings.all_rules()
+    rules, price = settings.all_rules(), settings.stated_price()
     measured = measure_blocks(blocks, n, rules, users)
     queries = measured.queries
     header = Header(
@@ -225,6 +235,7 @@ def diagnose_blocks(
         dropped=Dropped(measured.too_few_candidates, not_finite),
         resampling=settings.resampling(),
         rules=tuple(rule.name for rule in rules),
+        prices=DOUBLING_PRICES if price is None else (price,),
     )
     facts = facts_of_queries(queries, n, settings.averaging, measured.texts, rules)
     sampled, suspected = sample_queries(queries, settings.averaging), facts.suspected()
@@ -234,7 +245,7 @@ def diagnose_blocks(
     pools, *others = measured.pools_at(*wanted)
     if others:
         facts = facts.with_suspects(others[0].moved(measured.offset))
-    beyond = measure_sample(queries, n, settings.averaging, sample_pools(sampled, pools))
+    beyond = measure_sample(queries, n, settings.averaging, sample_pools(sampled, pools), price)
     distinct = int(queries.distinct.sum(dtype=np.int64))
     evidence = replace(facts.evidence, beyond=beyond, offset=measured.offset, distinct=distinct)
     found = assemble(header, n, (evidence,), facts.models)
@@ -363,7 +374,7 @@ def _model(name: str, panels: Panels, facts: ModelFacts) -> ModelDiagnosis:
         law=facts.law,
         law_error={law: _relative(values, gain.value) for law, values in facts.law.items()},
         ledger=facts.ledger,
-        best_n=tuple(BestN(cost, best_n(curves, name, cost)) for cost in COSTS),
+        best_n=tuple(best_n(curves, name, price) for price in panels.header.prices),
         users_needed=needed,
         findings=(),
         per_user=facts.per_user,
@@ -399,7 +410,7 @@ def _outlook(name: str, panels: Panels, utility: Curve, needed: tuple[PrecisionN
     header = panels.header
     mean = panels.curves.value(MEAN, WHOLE)
     known = ExactCurve(panels.n, utility.value, mean, header.level, header.resampling, panels.offset)
-    return outlook(name, panels.beyond, known, needed)
+    return outlook(name, panels.beyond, known, needed, header.prices)
 
 
 def _precisions(
@@ -465,36 +476,17 @@ def _quantities(name: str, panels: Panels, facts: ModelFacts) -> Quantities:
     )
 
 
-def best_n(curves: Panel[CurveMean], model: str, cost: float) -> int:
-    """Find the N beyond which doubling gains less than a cost, or its interval holds 0.
-
-    Walks 1, 2, 4, ... (and from the last power of two to the largest N) and stops at the first step that does not pay.
-
-    Args:
-        curves: with the model's picks at every power of two up to the largest N.
-        model: its name.
-        cost: of one doubling, in utility units.
-
-    Returns:
-        The last N that pays; 1 where nothing does.
-    """
-    grid = sorted(one.n for one in curves.folds[0].columns if one == CurveMean("pick", one.n, model))
-    steps = [drawn for drawn in grid if drawn & (drawn - 1) == 0 or drawn == grid[-1]]
-    for before, after in pairwise(steps):
-        step = curves.interval(_step(model, before, after), WHOLE)
-        if not step.value > cost or (step.low is not None and step.low <= 0):
-            return before
-    return steps[-1]
-
-
 def _comparisons(
     best: str, models: Mapping[str, ModelDiagnosis], n: IntArray, curves: Panel[CurveMean]
 ) -> tuple[Comparison, ...]:
+    """Compare every pair of models; at each N the intervals of all pairs hold together (Sidak's levels)."""
     if not _headroom_known(next(iter(models.values()))):
         return ()
+    count = len(models) * (len(models) - 1) // 2
+    joint = curves if count < 2 else Panel(curves.folds, curves.level ** (1 / count), curves.resampling)
     ranked = [best, *sorted((name for name in models if name != best), key=lambda name: -models[name].rank)]
     return tuple(
-        Comparison(better, other, drawn, _difference(curves, better, other, drawn))
+        Comparison(better, other, drawn, replace(_difference(joint, better, other, drawn), level=curves.level))
         for better, other in combinations(ranked, 2)
         for drawn in n.tolist()
         if drawn > 1

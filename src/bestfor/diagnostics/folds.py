@@ -63,6 +63,7 @@ def combine_folds(
         ),
         resampling=first.resampling,
         rules=_rules(first),
+        prices=first.prices,
     )
     facts = {model: _mean_facts([fold.models[model] for fold in folds]) for model in first.models}
     evidence = tuple(one for fold in folds for one in fold.evidence)

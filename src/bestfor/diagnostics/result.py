@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from bestfor.diagnostics.beyond.measure import SampleMeasurements
 from bestfor.diagnostics.beyond.outlook import Outlook, PoolsUsed
@@ -13,6 +13,7 @@ from bestfor.diagnostics.calibration import Calibration
 from bestfor.diagnostics.intervals.clustered import Resampling
 from bestfor.diagnostics.intervals.influence import Influences
 from bestfor.diagnostics.intervals.means import CurveMean, QuantityMean
+from bestfor.diagnostics.price import DOUBLING_PRICES, Price
 from bestfor.diagnostics.quantities.laws import Ledger
 from bestfor.diagnostics.quantities.mixture import Corrected
 from bestfor.diagnostics.table.pools import Dropped
@@ -111,12 +112,43 @@ class Suspect:
     mean_utility: float
 
 
+PriceVerdict = Literal["pays", "not shown", "undecided", "does not pay", "not measured", ""]
+
+
 @dataclass(frozen=True)
 class BestN:
-    """The N beyond which doubling gains less than this cost, or its interval holds 0."""
+    """The N with the highest gain less its price, and whether that is sure.
 
-    cost_in_utility_units: float
+    Attributes:
+        price: amount, in the unit.
+        unit: ``"of the headroom"``, ``"of the sd"``, ``"utility"``, or a currency.
+        n: candidates.
+        verdict: ``"pays"`` and ``"does not pay"`` where the interval of the gain less its price says so;
+            ``"undecided"`` where a gain is shown and whether it is worth the price is open, or users are too few;
+            ``"not shown"`` where no gain can be told from chance. On larger N where n is 1; empty in old files.
+        per: what the price is paid for: a ``"doubling"`` or a ``"candidate"``.
+        cost_in_utility_units: the price in utility.
+        further: the verdict on the next step after n; ``"not measured"`` where n is the largest.
+        gain: over a random candidate at n.
+        headroom: what a perfect pick gains at n.
+        worth: of a unit of utility in the currency; 1 otherwise.
+    """
+
+    price: float
+    unit: str
     n: int
+    verdict: PriceVerdict = ""
+    per: str = "doubling"
+    cost_in_utility_units: float = math.nan
+    further: PriceVerdict = ""
+    gain: Estimate = field(default_factory=lambda: Estimate(math.nan))
+    headroom: float = math.nan
+    worth: float = 1.0
+
+    @property
+    def stated(self) -> Price:
+        """The price as it was stated."""
+        return Price(self.price, self.unit, "candidate" if self.per == "candidate" else "doubling", self.worth)
 
 
 @dataclass(frozen=True)
@@ -169,7 +201,7 @@ class ModelDiagnosis:
         law: a law's name -> gains it predicts.
         law_error: a law's name -> (law - observed) / observed.
         ledger: from the normal law to the observed gain at the largest N.
-        best_n: for several costs.
+        best_n: for several prices, the one that is spoken of first.
         users_needed: for several half-widths of captured's interval.
         findings: plain sentences: what was seen, why, what to do.
         per_user: each user at the largest N.
@@ -248,6 +280,7 @@ class Header:
         dropped: what was left out.
         resampling: of bootstrap intervals; None where they are t intervals.
         rules: other rules whose curves stand beside that of the highest reward, by name.
+        prices: at which the best N is found, the one that is spoken of first.
     """
 
     name: str
@@ -260,6 +293,7 @@ class Header:
     dropped: Dropped
     resampling: Resampling | None = None
     rules: tuple[str, ...] = ()
+    prices: tuple[Price, ...] = DOUBLING_PRICES
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ from bestfor.diagnostics.beyond.outlook import (
     StoppingReplay,
     ThreeDraw,
 )
+from bestfor.diagnostics.calibrated import calibrated
 from bestfor.diagnostics.calibration import Calibration, Coverage, Reliability
 from bestfor.diagnostics.codec import (
     ANYTHING,
@@ -69,6 +70,7 @@ from bestfor.diagnostics.codec import (
     whole,
 )
 from bestfor.diagnostics.intervals.clustered import Resampling
+from bestfor.diagnostics.price import UTILITY
 from bestfor.diagnostics.quantities.laws import LAWS, Ledger
 from bestfor.diagnostics.quantities.mixture import Corrected
 from bestfor.diagnostics.result import (
@@ -84,7 +86,6 @@ from bestfor.diagnostics.result import (
     Suspect,
 )
 from bestfor.diagnostics.table.pools import Dropped
-from bestfor.diagnostics.words import calibrated
 from bestfor.errors import InputError
 from bestfor.types import Estimate, FloatArray
 
@@ -180,6 +181,16 @@ def _finish_model(found: Json, entry: JsonObject) -> Json:
     return {**found, "gain": gain, "peak": peak, "drop": Estimate(drop, None, None, entry.level)}
 
 
+def _finish_price(found: Json, entry: JsonObject) -> Json:
+    """Complete what an older diagnosis says: a cost of a doubling in utility units, without a verdict."""
+    if math.isnan(found["price"]):
+        if math.isnan(found["cost_in_utility_units"]):
+            raise InputError(entry.place("price"), "nothing", "a number")
+        found = {**found, "price": found["cost_in_utility_units"], "unit": UTILITY}
+    known = {"per": found["per"] or "doubling", "worth": 1.0 if math.isnan(found["worth"]) else found["worth"]}
+    return {**found, "unit": found["unit"] or UTILITY, **known}
+
+
 def _write_folds(folds: Sequence[DiagnosisResult]) -> list[Json]:
     return [DIAGNOSIS.write(fold) for fold in folds]
 
@@ -232,7 +243,22 @@ CORRECTED = _table(
 _STEPS = ("law", "growth", "alpha", "sigma", "covariance", "shape", "leakage", "observed")
 LEDGER = Table(Ledger, (*(Key(term, NUMBER) for term in _STEPS), Key("n", WHOLE)), _finish_ledger)
 
-BEST_N = _table(BestN, Key("cost_in_utility_units", REQUIRED_NUMBER), Key("n", REQUIRED))
+BEST_N = Table(
+    BestN,
+    (
+        Key("price", NUMBER),
+        Key("unit", TEXT),
+        Key("n", REQUIRED),
+        Key("verdict", TEXT),
+        Key("per", TEXT),
+        Key("cost_in_utility_units", NUMBER),
+        Key("further", TEXT),
+        EstimateKeys("gain"),
+        Key("headroom", NUMBER),
+        Key("worth", NUMBER),
+    ),
+    _finish_price,
+)
 NEEDED = _table(Needed, Key("half_width", NUMBER), Key("users", MAYBE_WHOLE))
 DROPPED = _table(Dropped, Key("too_few_candidates", WHOLE), Key("not_finite", WHOLE))
 POOLS_USED = _table(PoolsUsed, Key("queries", WHOLE), Key("of", WHOLE), Key("users", WHOLE))
@@ -298,6 +324,8 @@ FIXED = _table(
     Key("n", REQUIRED),
     EstimateKeys("net"),
     Key("at_edge", FLAG),
+    Key("price", NUMBER),
+    Key("unit", TEXT),
 )
 
 PRECISION = _table(

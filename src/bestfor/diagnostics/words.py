@@ -15,26 +15,19 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from bestfor.diagnostics.beyond.extrapolate import both_ends
+from bestfor.diagnostics.calibrated import calibrated
 from bestfor.diagnostics.cautions import one_user_decides, reward_is_utility, sure_mean
 from bestfor.diagnostics.evidence import ModelFacts
 from bestfor.diagnostics.hacking import hacked
+from bestfor.diagnostics.headline import ONE_USER, headline, number, rivals, share_range
 from bestfor.diagnostics.intervals.clustered import FEWEST_USERS
 from bestfor.diagnostics.quantities.mixture import FEWEST_QUERIES, SMALLEST_POOL
 from bestfor.types import Estimate
 
 if TYPE_CHECKING:
     from bestfor.diagnostics.beyond.outlook import Outlook
-    from bestfor.diagnostics.calibration import Calibration
-    from bestfor.diagnostics.result import Curve, DiagnosisResult, ModelDiagnosis
-
-COST = 0.01
-"""In utility units: the price that the headline speaks of, of one doubling and of one candidate."""
-
-NATS = 0.002
-"""Differences in mean log-likelihood below this are not worth a word."""
-
-CLOSE = 1.05
-"""Errors within 5 % of the predicted standard deviation are as predicted."""
+    from bestfor.diagnostics.result import BestN, Curve, DiagnosisResult, ModelDiagnosis
 
 WIDTH = 100
 MOST = 6
@@ -42,7 +35,6 @@ AIM = 0.1
 WORTH_SAYING = 0.05
 """Shares and relative errors below this are not worth a sentence."""
 
-ONE_USER = "One user alone carries no interval and says nothing about other users."
 TOO_FEW = "Too few users to tell:"
 ONE_CANDIDATE = "every query has one candidate: within a query nothing can vary"
 NO_ACTIVE = "no active query: rewards or utilities are constant in every query, or their users have collapsed"
@@ -121,7 +113,7 @@ def findings(diagnosis: DiagnosisResult, name: str) -> tuple[str, ...]:
         _left_out,
         _few_users,
     )
-    advice: tuple[Finding, ...] = (larger_pools, own_n, stop_early)
+    advice: tuple[Finding, ...] = (_winner, larger_pools, own_n, stop_early)
     found = [sentence for finding in troubles if (sentence := finding(diagnosis, model))]
     if not found and not math.isnan(model.law["normal"][-1]):
         nobody = "" if math.isnan(model.quantities.alpha.value) else ", and no user has collapsed"
@@ -130,74 +122,16 @@ def findings(diagnosis: DiagnosisResult, name: str) -> tuple[str, ...]:
     return tuple(found[:MOST])
 
 
-def headline(diagnosis: DiagnosisResult, best: str) -> str:
-    """Write one sentence in plain words on the best model; where its numbers are unknown the present one stays."""
-    model, n = diagnosis.models[best], int(diagnosis.n[-1])
-    headroom = diagnosis.oracle.value[-1] - diagnosis.pool_mean.value
-    if math.isnan(headroom) or not _same_n(diagnosis, model) or math.isnan(model.gain.value[-1]):
-        return diagnosis.headline
-    if n == 1:
-        return f"With one candidate there is nothing to choose: the mean utility is {diagnosis.pool_mean.value:.2f}."
-    if not np.isfinite(model.captured.value[-1]):
-        return "Candidates of a query all have the same utility, so no choice can gain anything."
-    text = _earned(model, best, headroom, diagnosis.level)
-    if diagnosis.users == 1:
-        return f"{ONE_USER} {text}."
-    if math.isnan(model.gain.low[-1]):
-        return f"{TOO_FEW} {text[:1].lower()}{text[1:]}."
-    collapsed = int(model.per_user.collapsed.sum())
-    if math.isnan(model.quantities.alpha.value):
-        text += "; "
-    else:
-        text += f"; {_counted(collapsed, diagnosis.users)} collapsed; " if collapsed else "; no user has collapsed; "
-    return text + _worth(model, n)
-
-
-def _earned(model: ModelDiagnosis, best: str, headroom: float, level: float) -> str:
-    n = int(model.gain.n[-1])
-    gain, captured = model.gain.at(n), model.captured.at(n)
-    if gain.value < 0:
-        lost = f"{-gain.value:.2f} against a random pick{_range(gain, level)}"
-        return f"With N = {n} candidates, {best} loses {lost}; a perfect pick gains {headroom:.2f}"
-    return (
-        f"With N = {n} candidates, {best} gains {gain.value:.2f} over a random pick, {100 * captured.value:.0f}% of "
-        f"the {headroom:.2f} that a perfect pick would gain{_share_range(captured, level)}"
-    )
-
-
-def _worth(model: ModelDiagnosis, n: int) -> str:
-    """Say how many candidates pay, at a price of one doubling and of one candidate."""
-    best = next((one.n for one in model.best_n if one.cost_in_utility_units == COST), None)
-    fixed = () if model.outlook is None else model.outlook.best_fixed_n
-    each = next((one.n for one in fixed if one.cost_per_candidate == COST), None)
-    if best is None:
-        return "no cost was stated."
-    if best == 1:
-        return f"more than one candidate does not pay where each doubling costs {COST}{_doubtful(model)}."
-    if best == n:
-        text = f"every doubling up to N = {n} pays where it costs {COST}"
-    else:
-        text = f"more than N = {best} does not pay where each doubling costs {COST}"
-    return f"{text}." if each is None else f"{text}; N = {each} is best where each candidate costs that."
-
-
-def _doubtful(model: ModelDiagnosis) -> str:
-    low, value = model.gain.low[-1], model.gain.value[-1]
-    return ", since no gain can be told from chance" if low <= 0 < value else ""
-
-
-def _range(estimate: Estimate, level: float) -> str:
+def _range(estimate: Estimate, diagnosis: DiagnosisResult) -> str:
     if estimate.low is None or estimate.high is None:
         return ""
-    return f", {100 * level:g}% interval {estimate.low:.2f} to {estimate.high:.2f}"
+    low, high = (_utility(diagnosis, end) for end in (estimate.low, estimate.high))
+    return f", {100 * diagnosis.level:g}% interval {low} to {high}"
 
 
-def _share_range(estimate: Estimate, level: float) -> str:
-    """Write the interval of a share, which cannot exceed 1 while its t interval can."""
-    if estimate.low is None or estimate.high is None:
-        return ""
-    capped = ", capped" if estimate.high > 1 else ""
-    return f" ({100 * level:g}% interval {100 * estimate.low:.0f}% to {100 * min(estimate.high, 1.0):.0f}%{capped})"
+def _utility(diagnosis: DiagnosisResult, value: float, *, signed: bool = False) -> str:
+    """Write a utility with the digits that the headroom takes, so that its unit does not matter."""
+    return number(value, float(diagnosis.oracle.value[-1] - diagnosis.pool_mean.value) / 10, signed=signed)
 
 
 def _counted(some: int, users: int) -> str:
@@ -229,12 +163,13 @@ def _no_gain(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     if n == 1 or not np.isfinite(model.captured.value[-1]) or gain.low is None or gain.high is None or gain.low > 0:
         return None
     if gain.high < 0:
+        lost = f"{_utility(diagnosis, gain.value)} at N = {n}{_range(gain, diagnosis)}"
         return (
-            f"Choosing by this reward is worse than taking a random candidate: {gain.value:.3f} at N = {n}"
-            f"{_range(gain, diagnosis.level)}. Do not use it; check its sign and what it was trained on."
+            f"Choosing by this reward is worse than taking a random candidate: {lost}. "
+            "Do not use it; check its sign and what it was trained on."
         )
     return (
-        f"No gain is shown: {gain.value:.3f} at N = {n}{_range(gain, diagnosis.level)}. "
+        f"No gain is shown: {_utility(diagnosis, gain.value)} at N = {n}{_range(gain, diagnosis)}. "
         "Collect labels for more users, or use a model that shares between users."
     )
 
@@ -248,7 +183,7 @@ def _falls(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     if drop.high >= 0:
         return None
     return (
-        f"{FALLS}: the curve peaks at N = {peak} and has lost {-drop.value:.3f} by "
+        f"{FALLS}: the curve peaks at N = {peak} and has lost {_utility(diagnosis, -drop.value)} by "
         f"N = {_largest(diagnosis)}. The highest rewards are not the best candidates: draw {peak}, "
         "and label some of the highest-scored picks."
     )
@@ -259,18 +194,19 @@ def _collapsed(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     if not count or math.isnan(model.quantities.leakage_gain):
         return None
     gains = model.per_user.gain[model.per_user.collapsed]
+    adds = _utility(diagnosis, model.quantities.leakage_gain)
     if sure_mean(gains, diagnosis.level):
+        whole = _utility(diagnosis, model.gain.at(_largest(diagnosis)).value)
         return (
             f"{_counted(count, diagnosis.users)} rewards on a scale of their own that hardly differ, and their picks "
-            f"still add {model.quantities.leakage_gain:.3f} to the gain of "
-            f"{model.gain.at(_largest(diagnosis)).value:.3f}: their scale is small, not their sense. Keep picking for "
+            f"still add {adds} to the gain of {whole}: their scale is small, not their sense. Keep picking for "
             "them; do not compare rewards between users."
         )
     helps = model.quantities.leakage_gain > 0
     until = "their picks are not shown to help" if helps else "one candidate is enough for them"
     return (
         f"{_counted(count, diagnosis.users)} collapsed: the rewards of their candidates hardly differ, and their picks "
-        f"add {model.quantities.leakage_gain:.3f} to the gain. Add labels for them or share strength between users; "
+        f"add {adds} to the gain. Add labels for them or share strength between users; "
         f"until then {until}."
     )
 
@@ -288,9 +224,10 @@ def _law(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     way = 1.0 if gain.value > law else -1.0
     term = max(terms, key=lambda one: way * terms[one])
     cause = _TERMS[term][0 if terms[term] > 0 else 1]
+    says, curve = _utility(diagnosis, law), _utility(diagnosis, gain.value)
     return (
-        f"The law says {law:.3f} at N = {n} and the exact curve {gain.value:.3f}{_range(gain, diagnosis.level)}. "
-        f"The term '{term}' ({terms[term]:+.3f}) does most of it: {cause}."
+        f"The law says {says} at N = {n} and the exact curve {curve}{_range(gain, diagnosis)}. "
+        f"The term '{term}' ({_utility(diagnosis, terms[term], signed=True)}) does most of it: {cause}."
     )
 
 
@@ -362,24 +299,42 @@ def _few_users(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     return f"{known}; +-{AIM} would take about {needed} users like these."
 
 
-def larger_pools(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
-    """Say whether more candidates than the largest N would pay, where doubling still does."""
-    largest, outlook = int(diagnosis.n[-1]), model.outlook
-    last_n_pays = next((one.n for one in model.best_n if one.cost_in_utility_units == COST), None) == largest
-    if outlook is None or not last_n_pays or largest == 1:
+def _winner(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
+    """Say that the largest of several figures that cannot be told apart is too large."""
+    if diagnosis.best is None or diagnosis.models[diagnosis.best] is not model:
         return None
-    reach, gain = outlook.extrapolation, model.gain.at(largest).value
-    pays = f"The last doubling, to N = {largest}, gained more than {COST}"
+    others = rivals(diagnosis, diagnosis.best)
+    shares = [float(diagnosis.models[name].captured.value[-1]) for name in (diagnosis.best, *others)]
+    if len(others) < 2 or not np.isfinite(shares).all():
+        return None
+    return (
+        f"This is the largest of {len(shares)} models that are not told apart, and such a figure is too large: "
+        f"captured {100 * shares[0]:.0f}% where all of them capture {100 * float(np.mean(shares)):.0f}% on average. "
+        "Count on the average, and take the cheapest of them."
+    )
+
+
+def larger_pools(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
+    """Say whether more candidates than the largest N would pay, where the largest still does."""
+    largest, outlook = int(diagnosis.n[-1]), model.outlook
+    best = next(iter(model.best_n), None)
+    if outlook is None or best is None or best.n != largest or best.verdict not in ("pays", "") or largest == 1:
+        return None
+    reach = outlook.extrapolation
+    pays = f"N = {largest}, the largest, is still worth {best.stated.label} a {best.per}"
     if reach.smallest_pool >= 2 * largest:
         return f"{pays}, and every pool holds {reach.smallest_pool} candidates: ask for a larger N."
     if reach.trusted_to is None or reach.trusted_to <= largest:
         why = reach.verdict.removeprefix("not extrapolable: ")
-        return f"{pays}, but what lies beyond is not extrapolable ({why}). Sample larger pools for some queries first."
-    step = next(step for step in reach.steps if step.n == reach.trusted_to)
-    low, high = sorted((step.order_2.value, step.gao.value))
+        return f"{pays}, but what lies beyond cannot be read off ({why}). Sample larger pools for some queries first."
+    step = next((step for step in reach.steps if step.n == reach.trusted_to), None)
+    if step is None:
+        return None
+    ends = both_ends(step.order_2, step.gao)
+    now, low, high = (_utility(diagnosis, one) for one in (model.gain.at(largest).value, *ends))
     return (
-        f"{pays}: the gain of {gain:.3f} should grow to between {low:.3f} and {high:.3f} at N = {reach.trusted_to}, "
-        "by two predictions that agree. Draw more if that is worth their cost."
+        f"{pays}: if the curve goes on as it does, the gain of {now} becomes {low} to {high} at N = {step.n}. "
+        "Sample larger pools for some queries first: nothing here shows a cliff or a ceiling behind the pool."
     )
 
 
@@ -388,9 +343,10 @@ def own_n(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     chosen = None if model.outlook is None else model.outlook.per_user_n
     if chosen is None or chosen.gain.low is None or chosen.gain.low <= 0:
         return None
+    more = _utility(diagnosis, chosen.gain.value)
     return (
         f"Users differ in what a candidate is worth to them: one N for each ({chosen.own_n:.1f} on average) earns "
-        f"{chosen.gain.value:.3f} more than N = {chosen.common_n:.0f} for all, on queries that did not choose it. "
+        f"{more} more than N = {chosen.common_n:.0f} for all, on queries that did not choose it. "
         "Give users with weak rewards fewer candidates."
     )
 
@@ -403,40 +359,9 @@ def stop_early(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     if math.isnan(replay.cost_per_candidate):
         return None
     return (
-        f"{replay.verdict[:-1]} ({replay.cost_per_candidate:g} each). Candidates differ enough early on; "
+        f"{replay.verdict[:-1]} ({replay.cost_per_candidate:.3g} each). Candidates differ enough early on; "
         "replay the rule on fresh logs before turning it on."
     )
-
-
-def calibrated(found: Calibration) -> str:
-    """Say whether a predicted standard deviation can be believed, and what to do where it cannot; "" if unknown."""
-    if not found.temperature.value >= 0:
-        return ""
-    factor, t = math.sqrt(found.temperature.value), found.temperature
-    if t.low is None or t.high is None:
-        size = f"errors are {factor:.2f} times what its std says; one user alone carries no interval"
-    elif t.low > 1 and factor > CLOSE:
-        size = f"it is too sure: errors are {factor:.2f} times what its std says; multiply its std by that"
-    elif t.high < 1 and factor < 1 / CLOSE:
-        size = f"it is not sure enough: errors are only {factor:.2f} times what its std says; multiply its std by that"
-    else:
-        size = f"its std has the right size (errors are {factor:.2f} times what it says)"
-    return f"{size}; {_knows(found)}. Picks use the mean alone, so this changes no curve."
-
-
-def _knows(found: Calibration) -> str:
-    gain = found.tempered_gain
-    if len(found.reliability.candidates) == 1:
-        return "it is the same for nearly all candidates, so it cannot tell sure predictions from unsure ones"
-    if math.isnan(gain.value):
-        return "whether it tells sure predictions from unsure ones is unknown"
-    if abs(gain.value) < NATS:
-        return "it tells sure predictions from unsure ones no better than one constant std"
-    if gain.low is not None and gain.low > 0:
-        return f"it tells sure predictions from unsure ones ({gain.value:.3f} nats better than one constant std)"
-    if gain.high is not None and gain.high < 0:
-        return f"one constant std would be better ({-gain.value:.3f} nats): it points at the wrong candidates"
-    return "it is not shown to tell sure predictions from unsure ones better than one constant std"
 
 
 def reasons_for(missing: set[str], facts: ModelFacts) -> dict[str, str]:
@@ -485,7 +410,7 @@ def one_line(diagnosis: DiagnosisResult) -> str:
         return f"{text}; {diagnosis.best}: captured share unknown>"
     n = int(captured.n[-1])
     share = captured.at(n)
-    return f"{text}; {diagnosis.best} captures {100 * share.value:.0f}% at N={n}{_share_range(share, diagnosis.level)}>"
+    return f"{text}; {diagnosis.best} captures {100 * share.value:.0f}% at N={n}{share_range(share, diagnosis.level)}>"
 
 
 _HEAD = ("model", "captured", "interval", "collapsed (alpha)", "hacked (beta)", "rho", "N that pays")
@@ -508,10 +433,10 @@ def small_table(diagnosis: DiagnosisResult) -> str:
 def _table_row(name: str, model: ModelDiagnosis, level: float) -> tuple[str, ...]:
     q, captured = model.quantities, model.captured
     share = captured.at(int(captured.n[-1])) if len(captured.n) else Estimate(math.nan)
-    pays = next((str(one.n) for one in model.best_n if one.cost_in_utility_units == COST), "-")
+    pays = next((f"{one.n} ({one.verdict})" if one.verdict else str(one.n) for one in model.best_n), "-")
     shown = ["-" if math.isnan(one) else f"{100 * one:.0f}%" for one in (share.value, q.alpha.value, q.beta.value)]
     rho = "-" if math.isnan(q.rho.value) else f"{q.rho.value:.2f}"
-    return name, shown[0], _share_range(share, level).strip(" ()"), *shown[1:], rho, pays
+    return name, shown[0], share_range(share, level).strip(" ()"), *shown[1:], rho, pays
 
 
 def _count(diagnosis: DiagnosisResult) -> str:
@@ -522,7 +447,7 @@ def _count(diagnosis: DiagnosisResult) -> str:
 def _quantities(model: ModelDiagnosis) -> list[str]:
     q, ledger = model.quantities, model.ledger
     captured = model.captured.at(ledger.n)
-    best = ", ".join(f"{one.n} at {one.cost_in_utility_units:g}" for one in model.best_n)
+    best = ", ".join(f"{one.n} at {one.stated.label}{_said(one)}" for one in model.best_n)
     lines = [
         f"  captured at N={ledger.n}: {_estimate(captured)}{_beyond_one(captured)}",
         f"  alpha {_estimate(q.alpha)}   beta {_estimate(q.beta)}   rho {_estimate(q.rho)}",
@@ -535,7 +460,8 @@ def _quantities(model: ModelDiagnosis) -> list[str]:
                 f"  truly below -0.05: {c.beta_05:.3f} ({c.beta_05_low:.3f} to {c.beta_05_high:.3f}) of queries"
             )
     lines.append(f"  law {ledger.law:.3f} -> observed {ledger.observed:.3f} at N={ledger.n}")
-    lines.append(f"  N that pays where each doubling costs something: {best}")
+    per = next((one.per for one in model.best_n), "doubling")
+    lines += _wrapped(f"best N where a {per} costs something: {best}", "  ")
     for other in model.rules:
         utility, difference = _estimate(other.utility.at(ledger.n)), _estimate(other.difference.at(ledger.n))
         lines.append(f"  rule {other.rule} at N={ledger.n}: utility {utility}, {difference} over the highest reward")
@@ -546,10 +472,14 @@ def _quantities(model: ModelDiagnosis) -> list[str]:
     return lines
 
 
+def _said(best: BestN) -> str:
+    return f" ({best.verdict})" if best.verdict else ""
+
+
 def _outlook(outlook: Outlook) -> list[str]:
     noisy = [(n, sd) for n, sd in zip(outlook.three_draw.n.tolist(), outlook.three_draw.sd.tolist(), strict=True) if sd]
-    fixed = ", ".join(f"{one.n} at {one.cost_per_candidate:g}" for one in outlook.best_fixed_n)
-    lines = [f"  N that pays where each candidate costs something: {fixed}"]
+    fixed = ", ".join(f"{one.n} at {one.cost_per_candidate:.3g}" for one in outlook.best_fixed_n)
+    lines = _wrapped(f"best N where each candidate costs something (in utility): {fixed}", "  ")
     lines += _wrapped(f"beyond the pool: {outlook.extrapolation.verdict}", "  ")
     if noisy:
         n, sd = noisy[-1]

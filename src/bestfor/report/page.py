@@ -17,9 +17,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from bestfor.diagnostics.beyond.outlook import Outlook
+from bestfor.diagnostics.calibrated import calibrated
 from bestfor.diagnostics.public import Diagnosis
 from bestfor.diagnostics.result import Suspect
-from bestfor.diagnostics.words import calibrated
 from bestfor.files import write_text
 from bestfor.moved import renamed
 from bestfor.report import tables, words

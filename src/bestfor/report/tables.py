@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from bestfor.diagnostics.beyond.outlook import BestFixed, PerUserN, PrecisionNeeded
+from bestfor.diagnostics.calibrated import calibrated
 from bestfor.diagnostics.calibration import Calibration
 from bestfor.diagnostics.public import Diagnosis
 from bestfor.diagnostics.result import BestN, Curve
-from bestfor.diagnostics.words import calibrated
 from bestfor.report import words
 from bestfor.report.charts.plots import NAMES, LawPlot, PitPlot, WaterfallPlot, predicted
 from bestfor.report.shown import ShownModel, decisive

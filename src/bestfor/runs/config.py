@@ -330,12 +330,13 @@ class UtilityTable(Section):
 
 
 class DiagnosisTable(Section):
-    """Settings of a diagnosis: where curves are drawn, of which other rules, and how means are taken."""
+    """Settings of a diagnosis: where curves are drawn, of which other rules, at which price."""
 
     n: tuple[Annotated[int, Field(ge=1)], ...] = ()
     rules: tuple[str, ...] | None = None
     averaging: Literal["user", "query"] = "user"
     level: float = Field(default=0.95, gt=0, lt=1)
+    price: str | float | None = None
 
 
 class RunConfig(Section):
@@ -444,6 +445,10 @@ def _check_rules(config: RunConfig, where: str) -> None:
         Settings(rules=config.diagnosis.rules or ())
     except InputError as error:
         raise InputError(f"{where}, [diagnosis] rules, {error.where}", error.found, error.expected) from None
+    try:
+        Settings(price=config.diagnosis.price)
+    except InputError as error:
+        raise InputError(f"{where}, [diagnosis] price", error.found, error.expected) from None
 
 
 def _check_judge(config: RunConfig, where: str) -> None:

@@ -249,6 +249,7 @@ def settings_of(config: RunConfig, name: str) -> Settings:
         averaging=config.diagnosis.averaging,
         level=config.diagnosis.level,
         rules=config.diagnosis.rules or (),
+        price=config.diagnosis.price,
         name=config.name or name,
     )
 

@@ -97,7 +97,9 @@ def test_a_linear_reward_reaches_beyond_its_pool():
     assert last.order_2.low < 0.4 * normal_growth(60) < last.order_2.high
     assert last.order_1 == pytest.approx(0.4 * normal_growth(60), rel=0.08)
     assert last.utility == pytest.approx(utility.mean() + last.order_2.value, abs=1e-12)
-    assert "should grow to between" in " ".join(found.findings)
+    told_so = " ".join(found.findings)
+    assert "if the curve goes on as it does, the gain of" in told_so
+    assert "a ceiling behind the pool" in told_so
 
 
 def test_a_cliff_is_said_not_to_be_extrapolable():

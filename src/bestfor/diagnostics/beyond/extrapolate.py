@@ -1,4 +1,6 @@
-"""Extrapolate Best-of-N beyond the pool, in two independent ways; where they disagree, neither is trusted.
+"""Extrapolate Best-of-N beyond the pool in two ways, on the same candidates; where they disagree, neither is trusted.
+
+What the pool does not show, a cliff or a ceiling behind its last rank, no way of going on can see.
 
 Concomitants (David & Nagaraja 2003): with the reward's rank scale made normal, E[U | Z] = sum_j h_j He_j(Z). The mean
 utility at rank k of M is then sum_j h_j E[He_j(Z_(k:M))]; regressing it on these gives h, and Best-of-N gains
@@ -174,6 +176,15 @@ def divergence_map(drawn: IntArray, n: IntArray) -> FloatArray:
         Shape (J, K).
     """
     return divergence_fit(drawn) @ _powers(n).T
+
+
+def both_ends(first: Estimate, second: Estimate) -> tuple[float, float]:
+    """Join the intervals of two predictions: from the lower end of both to the upper one.
+
+    They rest on the same candidates (their errors correlate), so that their agreement makes neither surer.
+    """
+    ends = [end for one in (first, second) for end in (one.value, one.low, one.high) if end is not None]
+    return min(ends), max(ends)
 
 
 def _inverse(matrix: FloatArray) -> FloatArray:

@@ -19,18 +19,19 @@ from bestfor.diagnostics.curves.best_of_n import best_of_n
 from bestfor.diagnostics.curves.rules import soft_best_of_n
 from bestfor.diagnostics.intervals.influence import Influences, user_influences
 from bestfor.diagnostics.intervals.means import ALL_SAMPLED, ALL_SOFT, SampleMean, SoftMean
-from bestfor.diagnostics.quantities.queries import Queries, user_weights
+from bestfor.diagnostics.price import CANDIDATE_PRICE, Price
+from bestfor.diagnostics.quantities.queries import Queries, doubling_grid, user_weights
 from bestfor.diagnostics.table.pools import Pools
 from bestfor.types import Averaging, BoolArray, FloatArray, IntArray
 
 TEMPERATURES = (0.25, 0.5, 1.0)
 """Of soft Best-of-N, over the spread of rewards within a query."""
 
-COST = 0.01
-"""Of one candidate, in utility units, where one cost has to be chosen."""
-
 SOFT_WORK, SOFT_POOL = 120_000, 128
 """Queries x candidates x N that soft Best-of-N is computed on, and the candidates that a pool is cut to for it."""
+
+PARTS = 10
+"""Users are judged in so many parts, each by a rule and a fixed N that the other parts taught."""
 
 DENSE = 64
 """Every N up to this is tried for the best fixed one; beyond, steps of 5 %."""
@@ -48,6 +49,9 @@ class SampleMeasurements:
         soft_queries: that the soft values rest on.
         noise: name -> shape (K,), variance that one random subset a query would add to the curve, from all queries.
         models: name -> what was measured of it.
+        price: of one candidate in utility units, at which users' own N and the stopping rule are judged.
+        headroom: what a perfect pick gains at the largest N.
+        sd: of utilities within a query (Gini's).
     """
 
     smallest: int
@@ -57,6 +61,9 @@ class SampleMeasurements:
     soft_queries: int
     noise: dict[str, FloatArray]
     models: dict[str, ModelMeasurements]
+    price: float = 0.0
+    headroom: float = 0.0
+    sd: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,9 @@ class ModelMeasurements:
     unstopped: str
 
 
-def measure_sample(queries: Queries, n: IntArray, averaging: Averaging, sample: Sample) -> SampleMeasurements:
+def measure_sample(
+    queries: Queries, n: IntArray, averaging: Averaging, sample: Sample, price: Price | None = None
+) -> SampleMeasurements:
     """Measure every model on a sample of pools.
 
     Args:
@@ -87,8 +96,13 @@ def measure_sample(queries: Queries, n: IntArray, averaging: Averaging, sample: 
         n: shape (K,), the values of N that are reported.
         averaging: whether users or queries weigh the same.
         sample: of them.
+        price: as stated; of a candidate it is the one at which choices are judged, else :data:`CANDIDATE_PRICE` is.
     """
-    squares = user_weights(queries.sums.utility.queries, averaging) ** 2
+    weight = user_weights(queries.sums.utility.queries, averaging)
+    squares = weight**2
+    headroom, sd = _scales(queries, n, weight)
+    each = price if price is not None and price.per == "candidate" else CANDIDATE_PRICE
+    cost = each.in_utility(headroom, sd)
     few = _few(sample, int(n[-1]))
     return SampleMeasurements(
         smallest=int(sample.pools.size.min()),
@@ -97,17 +111,28 @@ def measure_sample(queries: Queries, n: IntArray, averaging: Averaging, sample: 
         users=len(sample.pools.user_ids),
         soft_queries=len(few[0]),
         noise={name: squares @ queries.sums.models[name].noise for name in queries.models},
-        models={name: _model(sample, name, n, few) for name in sample.pools.rewards},
+        models={name: _model(sample, name, n, few, cost) for name in sample.pools.rewards},
+        price=cost,
+        headroom=headroom,
+        sd=sd,
     )
 
 
-def _model(sample: Sample, name: str, n: IntArray, few: tuple[Pools, FloatArray]) -> ModelMeasurements:
+def _scales(queries: Queries, n: IntArray, weight: FloatArray) -> tuple[float, float]:
+    """Measure the headroom at the largest N, and the spread of utilities within a query."""
+    utility = queries.sums.utility
+    above: FloatArray = weight @ (utility.oracle - utility.mean[:, None])
+    two = np.flatnonzero(doubling_grid(n) == 2)
+    return float(above[-1]), float(np.pi**0.5 * above[two[0]]) if len(two) else 0.0
+
+
+def _model(sample: Sample, name: str, n: IntArray, few: tuple[Pools, FloatArray], price: float) -> ModelMeasurements:
     pools, smallest = sample.pools, int(sample.pools.size.min())
     grid = fixed_grid(smallest)
     curve = best_of_n(pools.rewards[name], pools.utility, pools.size, grid)
     slope, reward_sd = slopes(pools, name)
     spread = float(np.sqrt(sample.weight @ reward_sd**2))
-    costed = CostedCurve(curve, grid, sample.weight, COST)
+    costed = CostedCurve(curve, grid, sample.weight, price)
     personal = personal_n(pools, slope, costed)
     stopped, unstopped = _stopping(sample, name, costed)
     parts = stopped | personal.columns
@@ -188,7 +213,10 @@ def _soft(few: Pools, name: str, n: IntArray, spread: float) -> dict[SoftMean, F
 
 
 def _stopping(sample: Sample, name: str, costed: CostedCurve) -> tuple[dict[SampleMean, FloatArray], str]:
-    """Replay expected improvement beside the best fixed N, both learnt from the other half of the users."""
+    """Replay expected improvement beside the best fixed N, both learnt from the users of the other parts.
+
+    Where a part is a tenth, both know nearly as much as they would in use; halves made the fixed N worse than it is.
+    """
     pools, curve, cost = sample.pools, costed.curve, costed.cost * costed.grid
     group = pools.user if len(pools.user_ids) > 1 else np.arange(len(pools), dtype=np.int64)
     if len(np.unique(group)) < 4:
@@ -196,17 +224,20 @@ def _stopping(sample: Sample, name: str, costed: CostedCurve) -> tuple[dict[Samp
     if int(pools.size.min()) < 2:
         return {}, "a pool has one candidate: there is nothing to stop"
     drawn, stopped, fixed = (np.zeros(len(pools)) for _ in range(3))
-    for half in (0, 1):
-        learn, judge = np.flatnonzero(group % 2 != half), np.flatnonzero(group % 2 == half)
+    parts = min(PARTS, len(np.unique(group)))
+    for part in range(parts):
+        learn, judge = np.flatnonzero(group % parts != part), np.flatnonzero(group % parts == part)
         learnt_from = pools.take(learn)
         weight = sample.weight[learn] / sample.weight[learn].sum()
         place = int((weight @ curve[learn] - cost).argmax())
         fixed[judge] = curve[judge, place] - cost[place]
-        drawn[judge], stopped[judge] = _replayed(sample, judge, name, learnt_from)
+        drawn[judge], stopped[judge] = _replayed(sample, judge, name, learnt_from, costed.cost)
     return {SampleMean("drawn"): drawn, SampleMean("stopped"): stopped, SampleMean("still"): fixed}, ""
 
 
-def _replayed(sample: Sample, judge: IntArray, name: str, learnt_from: Pools) -> tuple[FloatArray, FloatArray]:
+def _replayed(
+    sample: Sample, judge: IntArray, name: str, learnt_from: Pools, price: float
+) -> tuple[FloatArray, FloatArray]:
     """Average candidates drawn and utility earned over a few random orders; shape (B,) each."""
     beliefs, gain = beliefs_from(learnt_from, name), _gain_per_unit(learnt_from, name)
     drawn, earned = np.zeros(len(judge)), np.zeros(len(judge))
@@ -216,7 +247,7 @@ def _replayed(sample: Sample, judge: IntArray, name: str, learnt_from: Pools) ->
         rows = judge[own]
         for order in sample.orders[:, rows, :m]:
             reward = sample.pools.rewards[name][rows[:, None], order]
-            count = draws_until(reward, COST, beliefs, gain)
+            count = draws_until(reward, price, beliefs, gain)
             place: IntArray = np.arange(m)
             pick = np.where(place < count[:, None], reward, -np.inf).argmax(axis=1)
             drawn[own] += count / len(sample.orders)

@@ -7,14 +7,22 @@ verdicts in words; and the users needed to know a number to within a half-width 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bestfor.diagnostics.beyond.extrapolate import FARTHEST, SMALLEST_POOL, Kind, compare_predictions, prediction
-from bestfor.diagnostics.beyond.measure import COST, TEMPERATURES, ModelMeasurements, SampleMeasurements
+from bestfor.diagnostics.beyond.extrapolate import (
+    FARTHEST,
+    SMALLEST_POOL,
+    Kind,
+    both_ends,
+    compare_predictions,
+    prediction,
+)
+from bestfor.diagnostics.beyond.measure import TEMPERATURES, ModelMeasurements, SampleMeasurements
 from bestfor.diagnostics.intervals.clustered import Panel, Resampling, wilson
 from bestfor.diagnostics.intervals.means import ALL_SAMPLED, ALL_SOFT, LinearForm, Mean, SampleMean, SoftMean
+from bestfor.diagnostics.price import CANDIDATE_PRICES, Price
 from bestfor.moved import renamed
 from bestfor.types import Estimate, FloatArray, IntArray
 
@@ -33,9 +41,6 @@ __getattr__ = renamed(
 
 DRAWS = 3
 """Random subsets a query that the usual protocol averages over."""
-
-CANDIDATE_COSTS = (0.005, 0.01, 0.02, 0.05)
-"""Costs of one candidate, in utility units, for which the best fixed N is found."""
 
 REACHES = (1.0, 1.5, 2.0, 2.5, 3.0)
 """Values of N that are predicted, over the smallest pool."""
@@ -155,12 +160,16 @@ class BestFixed:
         n: candidates.
         net: utility minus N x cost.
         at_edge: whether the pools end here, so that more might pay still.
+        price: the same as it was stated, in its unit.
+        unit: of the price.
     """
 
     cost_per_candidate: float
     n: int
     net: Estimate
     at_edge: bool
+    price: float = float("nan")
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -285,7 +294,11 @@ class ExactCurve:
 
 
 def outlook(
-    name: str, beyond: Sequence[SampleMeasurements], curve: ExactCurve, needed: tuple[PrecisionNeeded, ...]
+    name: str,
+    beyond: Sequence[SampleMeasurements],
+    curve: ExactCurve,
+    needed: tuple[PrecisionNeeded, ...],
+    prices: Sequence[Price] = (),
 ) -> Outlook:
     """Estimate what lies beyond one model's curve.
 
@@ -294,17 +307,22 @@ def outlook(
         beyond: one a fold.
         curve: the model's exact one.
         needed: more data for the curves and quantities.
+        prices: as stated; those of a candidate take the place of :data:`CANDIDATE_PRICES`.
     """
     models = [one.models[name] for one in beyond]
     panel = Panel([model.values for model in models], curve.level, curve.resampling)
     smallest = min(one.smallest for one in beyond)
+    cost, headroom, sd = np.mean([(one.price, one.headroom, one.sd) for one in beyond], axis=0).tolist()
+    each = tuple(price for price in prices if price.per == "candidate") or CANDIDATE_PRICES
+    fixed = [_fixed(panel, one.in_utility(headroom, sd), curve.offset) for one in each]
+    stated = zip(fixed, each, strict=True)
     return Outlook(
         three_draw=ThreeDraw(curve.n, _protocol_sd([one.noise[name] for one in beyond])),
         soft=_soft_estimates(models, curve, sum(one.soft_queries for one in beyond)),
         extrapolation=_reach(panel, curve, smallest),
-        best_fixed_n=tuple(_fixed(panel, cost, curve.offset) for cost in CANDIDATE_COSTS),
-        per_user_n=_per_user(panel, models),
-        stopping=_stopped(panel, models, curve.offset),
+        best_fixed_n=tuple(replace(found, price=one.amount, unit=one.unit) for found, one in stated),
+        per_user_n=_per_user(panel, models, cost),
+        stopping=_stopped(panel, models, curve.offset, cost),
         needed=needed,
     )
 
@@ -367,12 +385,13 @@ def _reach(panel: Panel[SampleMean], curve: ExactCurve, smallest: int) -> Extrap
         verdict = next(step.verdict for step in steps if not step.trusted)
         return ExtrapolatedCurve(smallest, farthest, None, verdict, steps)
     last = next(step for step in steps if step.n == trusted)
+    low, high = both_ends(last.order_2, last.gao)
     verdict = (
-        f"extrapolable to N = {trusted}: the two predictions of the gain, {last.order_2.value:.3f} and "
-        f"{last.gao.value:.3f}, agree"
+        f"if the curve goes on as within the pool, the gain at N = {trusted} lies between {low:.3g} and {high:.3g} "
+        f"({100 * curve.level:g}% intervals of two predictions); a cliff or a ceiling behind the pool cannot be seen"
     )
     if trusted < steps[-1].n:
-        verdict += f"; at N = {steps[-1].n} they do not"
+        verdict += f"; at N = {steps[-1].n} the two disagree"
     return ExtrapolatedCurve(smallest, farthest, trusted, verdict, steps)
 
 
@@ -393,19 +412,19 @@ def _fixed(panel: Panel[SampleMean], cost: float, offset: float) -> BestFixed:
     return BestFixed(cost, best, estimate.moved(offset), best == tried[-1])
 
 
-def _per_user(panel: Panel[SampleMean], models: list[ModelMeasurements]) -> PerUserN:
+def _per_user(panel: Panel[SampleMean], models: list[ModelMeasurements], cost: float) -> PerUserN:
     reason = next((model.personal.reason for model in models if model.personal.reason), "")
     nothing = float("nan")
     if reason:
         none = np.zeros(0, dtype=np.int64)
-        return PerUserN(COST, 0, nothing, none, np.zeros(0), nothing, nothing, Estimate(nothing), reason)
+        return PerUserN(cost, 0, nothing, none, np.zeros(0), nothing, nothing, Estimate(nothing), reason)
     given = np.unique(np.concatenate([model.personal.n for model in models]))
     share = np.zeros(len(given))
     for model in models:
         share[np.searchsorted(given, model.personal.n)] += model.personal.share / len(models)
     judged: LinearForm[SampleMean] = {SampleMean("judged"): 1.0}
     return PerUserN(
-        cost_per_candidate=COST,
+        cost_per_candidate=cost,
         users=max(model.personal.users for model in models),
         trust=float(np.mean([model.personal.trust for model in models])),
         n=given,
@@ -417,18 +436,18 @@ def _per_user(panel: Panel[SampleMean], models: list[ModelMeasurements]) -> PerU
     )
 
 
-def _stopped(panel: Panel[SampleMean], models: list[ModelMeasurements], offset: float) -> StoppingReplay:
+def _stopped(panel: Panel[SampleMean], models: list[ModelMeasurements], offset: float, cost: float) -> StoppingReplay:
     reason = next((model.unstopped for model in models if model.unstopped), "")
     nothing = float("nan")
     if reason:
-        return StoppingReplay(COST, nothing, nothing, nothing, None, nothing, Estimate(nothing), False, "", reason)
-    fixed = _fixed(panel, COST, offset)
-    net: LinearForm[SampleMean] = {SampleMean("stopped"): 1.0, SampleMean("drawn"): -COST}
+        return StoppingReplay(cost, nothing, nothing, nothing, None, nothing, Estimate(nothing), False, "", reason)
+    fixed = _fixed(panel, cost, offset)
+    net: LinearForm[SampleMean] = {SampleMean("stopped"): 1.0, SampleMean("drawn"): -cost}
     drawn = panel.value({SampleMean("drawn"): 1.0}, WHOLE)
     advantage = panel.interval({**net, SampleMean("still"): -1.0}, WHOLE)
     pays = advantage.low is not None and advantage.low > 0
     return StoppingReplay(
-        cost_per_candidate=COST,
+        cost_per_candidate=cost,
         drawn=drawn,
         utility=panel.value({SampleMean("stopped"): 1.0}, WHOLE) + offset,
         net=panel.value(net, WHOLE) + offset,
@@ -446,10 +465,10 @@ def _verdict(advantage: Estimate, drawn: float, fixed: int) -> str:
     if advantage.low is None or advantage.high is None:
         return f"Stopping early: {seen}; too few users to tell whether it earns more. Keep N fixed."
     if advantage.low > 0:
-        return f"Stopping early pays: {seen}, and earns {advantage.value:.3f} more, the cost of candidates paid."
+        return f"Stopping early pays: {seen}, and earns {advantage.value:.3g} more, the cost of candidates paid."
     if advantage.high < 0:
-        return f"Stopping early loses {-advantage.value:.3f}, the cost of candidates paid: {seen}. Keep N fixed."
-    return f"Stopping early earns nothing that can be told from zero: {seen}. Keep N fixed."
+        return f"Stopping early loses {-advantage.value:.3g}, the cost of candidates paid: {seen}. Keep N fixed."
+    return f"Stopping early is not shown to earn more: {seen}. Keep N fixed."
 
 
 def share_needed(panel: Panel[Mean], forms: tuple[LinearForm[Mean], LinearForm[Mean]], half_width: float) -> int | None:
