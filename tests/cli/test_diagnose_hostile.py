@@ -42,7 +42,7 @@ def test_one_user_and_one_query_have_no_intervals_and_say_so(ask, plain, model):
     for queries in (plain.columns()["query"], ["q"] * plain.rows):
         result = ask("t.csv", plain.csv(user=one, query=queries))
         found = model(result)
-        assert result["headline"].startswith("One user alone carries no interval and says nothing about other users.")
+        assert result["headline"].endswith("; one user alone says nothing about others.")
         assert "of other users before deciding anything" in found["findings"][0]
         assert found["gain_low"] == [None] * len(found["n"])
         assert found["captured"][-1] is not None

@@ -108,15 +108,12 @@ def test_headline_and_key_numbers_are_those_of_the_diagnosis(diagnosis):
     model["captured"][-1], model["captured_low"][-1], model["captured_high"][-1] = 0.371, 0.331, 0.409
     words = Page(render_html(diagnosis)).words
     headroom = diagnosis["oracle"]["utility"][-1] - diagnosis["pool_mean"]
-    said = f"37% of the {headroom:.2f} that a perfect pick would gain (95% interval 33% to 41%)"
-    assert f"hierarchical gains {model['gain'][-1]:.2f} over a random pick, {said}" in words
+    best = model["best_n"][0]
+    assert (best["n"], best["verdict"]) == (16, "pays")
+    assert f"Best-of-16 with `hierarchical` pays: +{best['gain']:.2f} of {headroom:.2f}" in words
     assert "37% of the headroom captured at N = 16 33% to 41%" in words
     assert "95% interval, two-way users × texts" in words
-    doubling = next(one["n"] for one in model["best_n"] if one["cost_in_utility_units"] == 0.01)
-    each = next(one["n"] for one in model["best_fixed_n"] if one["cost_per_candidate"] == 0.01)
-    said = f"{doubling} candidates pay where a doubling costs 0.01 {each} where each candidate costs 0.01"
-    assert doubling == 16
-    assert f"{said} every doubling" in words
+    assert "16 candidates if a doubling costs 2% of the headroom pays: the gain less the price is above 0" in words
     q = model["quantities"]
     naive = f"{percent(q['beta'])} ({span(q['beta_low'], q['beta_high'])})"
     hacked = f"{percent(q['corrected']['beta'])} of queries hacked (β) their rewards run against their utilities"
@@ -180,7 +177,7 @@ def test_nothing_null_is_printed_as_such(bare, diagnosis):
     assert "pools hold fewer than 20 candidates" in words
     assert "no interval: too few users carry it" in words
     assert "No law for this model" in words
-    assert "no cost was stated" in words
+    assert "no price was stated" in words
     assert "Nothing to compare: there is one model" in words
 
 

@@ -29,22 +29,18 @@ def test_an_interval_that_passes_everything_is_capped_and_explained(diagnosis):
     assert "107%" not in words
 
 
-def test_prices_are_stated_both_ways_side_by_side(make):
+def test_prices_stand_with_their_verdicts(make):
     diagnosis = make(("hierarchical",))
     model = diagnosis["models"]["hierarchical"]
-    model["best_n"] = [one for one in model["best_n"] if one["cost_in_utility_units"] != 0.02]
     words = words_of(render_html(diagnosis))
-    assert "Two ways to state a price, in utility. Per doubling: the last N up to which going from N to 2N" in words
-    doubling = {one["cost_in_utility_units"]: one["n"] for one in model["best_n"]}
-    rows = [
-        f"{one['cost_per_candidate']:g} {tried(doubling.get(one['cost_per_candidate']))} {one['n']}"
-        f"{' or more' if one['at_edge'] else ''} {one['net']:.3f}"
-        for one in model["best_fixed_n"]
-    ]
-    assert rows[0].startswith("0.005 16 the largest tried ")
-    assert rows[2].startswith("0.02 – ")
-    assert f"price N, per doubling N, per candidate utility less N prices {rows[0]}" in words
-    assert all(row in words for row in rows)
+    assert "It pays, or does not, where the interval of that difference says so" in words
+    assert [one["price"] for one in model["best_n"]] == [0.02, 0.01, 0.05, 0.1]
+    for one in model["best_n"]:
+        largest = " the largest tried" if one["n"] == 16 else ""
+        assert f"{100 * one['price']:g}% of the headroom a doubling {one['n']}{largest} {one['verdict']} " in words
+    for one in model["best_fixed_n"]:
+        edge = " or more" if one["at_edge"] else ""
+        assert f"{100 * one['price']:g}% of the headroom {one['n']}{edge} {one['net']:.3f}" in words
 
 
 def test_other_rules_stand_beside_the_highest_reward(make):
@@ -62,7 +58,7 @@ def test_extrapolations_are_explained_beside_their_table(make):
     words = words_of(render_html(make(("hierarchical",))))
     assert "Order k: how good the candidate at each rank of the reward is, fitted by a polynomial of degree k" in words
     assert "Gao et al. (2023): gain = d (a \N{MINUS SIGN} b d), where d = " in words
-    assert "N order 2 Gao et al. trusted" in words
+    assert "N order 2 Gao et al. agree" in words
 
 
 def test_a_predicted_std_is_judged_for_the_models_that_have_one(make):
@@ -99,14 +95,11 @@ def test_what_is_not_available_for_some_models_is_said_in_two_words(make):
     assert "pools hold fewer than 20 candidates" in source
 
 
-def test_a_price_per_candidate_says_where_chance_is_not_ruled_out(diagnosis):
+def test_an_older_file_states_its_price_in_utility(diagnosis):
     model = diagnosis["models"]["hierarchical"]
-    model["best_n"] = [{"cost_in_utility_units": 0.01, "n": 1}]
+    model["best_n"] = [{"cost_in_utility_units": 0.01, "n": 4}]
     words = words_of(render_html(diagnosis))
-    each = next(one["n"] for one in model["best_fixed_n"] if one["cost_per_candidate"] == 0.01)
-    assert each > 1
-    said = f"1 candidate pays where a doubling costs 0.01 {each} where each candidate costs 0.01, chance not ruled out"
-    assert said in words
+    assert "4 candidates if a doubling costs 0.01 of utility" in words
 
 
 def test_notes_stand_with_their_model(make):
@@ -129,8 +122,10 @@ def test_beyond_the_pool_in_words(make):
         f"±{noise} (one standard deviation) at N = 16; the curve here is exact over all draws and adds none." in words
     )
     reach = model["extrapolation"]
-    assert reach["verdict"].startswith(f"extrapolable to N = {reach['trusted_to']}: the two predictions")
-    assert f"E{reach['verdict'][1:]}." in words
+    assert reach["verdict"].startswith(
+        f"if the curve goes on as within the pool, the gain at N = {reach['trusted_to']} lies"
+    )
+    assert f"I{reach['verdict'][1:]}." in words
     assert f"Measured on {diagnosis['queries'] - 40} of {diagnosis['queries']} queries" in words
     assert "Stopping early pays: " in words
     assert model["stopping"]["verdict"] in words

@@ -30,18 +30,16 @@ def test_fits_and_says_what_matters(make, width):
     assert "mean of 3 folds" in text
     assert "…%" not in text
     words = " ".join(text.split())
-    assert f"beyond the pool: extrapolable to N = {model['extrapolation']['trusted_to']}" in words
-    doubling = [one["n"] for one in model["best_n"]]
-    each = [one["n"] for one in model["best_fixed_n"]]
-    prices = f"{', '.join(map(str, doubling))} if that is for a doubling; {', '.join(map(str, each))}"
-    assert f"N that pays at a price of 0.005, 0.01, 0.02, 0.05: {prices}" in words
-    assert f"{doubling[1]} / {each[1]}" in text
+    reach = f"the gain at N = {model['extrapolation']['trusted_to']} lies between"
+    assert f"beyond the pool: if the curve goes on as within the pool, {reach}" in words
+    said = [f"{one['n']} at {100 * one['price']:g}% of the headroom a doubling" for one in model["best_n"]]
+    assert f"N with the highest gain less its price: {said[0]} (pays); {said[1]}" in words
     rule = model["rules"][0]
     digits = decimals(rule["difference"])
     value, low, high = (number(rule[key][-1], digits) for key in ("difference", "difference_low", "difference_high"))
     assert value.startswith("\N{MINUS SIGN}")
     assert f"other rules against the highest reward at N = 16: top:2 {value} ({low} to {high})" in words
-    assert "pays: N worth drawing if each doubling costs 0.01 (from N to 2N gains less, or nothing sure) / if" in words
+    assert "pays: N with the highest gain less its price, 2% of the headroom a doubling." in words
     factor = model["calibration"]["temperature"] ** 0.5
     assert f"std: it is too sure: errors are {factor:.2f} times what its std says" in words
     assert "the curve here is exact over all draws and adds none" in words

@@ -151,16 +151,10 @@ def diagnose(
     For example: bestfor diagnose scores.csv --reward judge --reward personal --out report.html
     """
     from bestfor.diagnostics import Settings
-    from bestfor.diagnostics.price import parse_price
     from bestfor.runs.logs import LogColumns
     from bestfor.runs.table import TableColumns, diagnose_table, parse_n
 
-    if price is not None:
-        parse_price(price)
-    rules = tuple(rule or ())
-    settings = Settings(
-        parse_n(n), averaging=averaging, level=level, interval=interval, seed=seed, rules=rules, price=price
-    )
+    settings = Settings(parse_n(n), averaging, level, interval, seed=seed, rules=tuple(rule or ()), price=price)
     about_tables = {"--text": text, "--candidate": candidate, "--std": std, "--rule": rule, "--price": price}
     about_journals = {"--model": model, "--signal": signal, "--silence": silence is not None, "--tenant": tenant}
     if out is not None:

@@ -54,9 +54,13 @@ def _covers(found: Calibration) -> str:
     held = f"its {100 * shown.level:g}% intervals hold {100 * shown.share.value:.1f}% ({low:.1f}% to {high:.1f}%)"
     if not wrong:
         return f"its std is right within its interval: {held} of the utilities"
+    factor = math.sqrt(found.temperature.value)
+    errors = f"errors are {factor:.2f} times what its std says"
     if shown.share.value < shown.level:
-        return f"it is too sure: {held} of the utilities"
-    return f"it is not sure enough: {held} of the utilities"
+        step = f"{errors}; multiply its std by that" if factor > CLOSE else "widen it"
+        return f"it is too sure: {step}; {held}"
+    step = f"{errors}; multiply its std by that" if factor < 1 / CLOSE else "narrow it"
+    return f"it is not sure enough: {step}; {held}"
 
 
 def _knows(found: Calibration) -> str:

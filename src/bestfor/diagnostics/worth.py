@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 from bestfor.diagnostics.intervals.clustered import Panel
 from bestfor.diagnostics.intervals.means import ONE, POOL, CurveMean, LinearForm
 from bestfor.diagnostics.price import Price
@@ -36,10 +34,12 @@ def best_n(curves: Panel[CurveMean], model: str, price: Price) -> BestN:
     further: PriceVerdict = "not measured"
     if n > 1:
         verdict = _judge(curves, model, price, (1, n))
-        further = next((_judge(curves, model, price, step) for step in pairwise(grid) if step[0] == n), further)
+        if n < grid[-1]:
+            further = _judge(curves, model, price, (n, grid[grid.index(n) + 1]))
     elif len(grid) > 1:
         said = [_judge(curves, model, price, (1, one)) for one in grid[1:]]
-        verdict = further = next((one for one in _OPEN if one in said), "does not pay")
+        open_ones: list[PriceVerdict] = [one for one in _OPEN if one in said]
+        verdict = further = open_ones[0] if open_ones else "does not pay"
     gain = curves.interval(_step(model, 1, n), _WHOLE) if n > 1 else Estimate(0.0, None, None, curves.level)
     return BestN(
         price=price.amount,

@@ -130,6 +130,7 @@ class BeyondSection:
     other_methods: list[str]
     other_steps: list[tables.Row]
     costs: list[tables.Row]
+    fixed: list[tables.Row]
     soft: list[tables.Row]
     soft_queries: int
     others: list[tables.Row]
@@ -385,6 +386,7 @@ def _beyond(model: ShownModel, outlook: Outlook | None) -> BeyondSection:
         other_methods=tables.method_names(tables.OTHER_METHODS),
         other_steps=tables.extrapolation_rows(model, tables.OTHER_METHODS),
         costs=tables.price_rows(model),
+        fixed=tables.fixed_rows(model),
         soft=tables.soft_rows(model),
         soft_queries=outlook.soft[0].queries if outlook is not None and outlook.soft else 0,
         others=tables.other_rule_rows(model),

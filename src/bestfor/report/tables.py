@@ -9,18 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from bestfor.diagnostics.beyond.outlook import BestFixed, PerUserN, PrecisionNeeded
+from bestfor.diagnostics.beyond.outlook import PerUserN, PrecisionNeeded
 from bestfor.diagnostics.calibrated import calibrated
 from bestfor.diagnostics.calibration import Calibration
+from bestfor.diagnostics.price import Price
 from bestfor.diagnostics.public import Diagnosis
 from bestfor.diagnostics.result import BestN, Curve
 from bestfor.report import words
 from bestfor.report.charts.plots import NAMES, LawPlot, PitPlot, WaterfallPlot, predicted
 from bestfor.report.shown import ShownModel, decisive
 from bestfor.types import Estimate
-
-COST = 0.01
-"""The price that tiles and headline speak of: of one doubling of N, and of one candidate, in utility."""
 
 QUANTITIES = (
     ("alpha", "α, collapsed users", "percent"),
@@ -133,39 +131,35 @@ def _hacked_tile(model: ShownModel) -> Tile:
     return Tile(label, words.percent(q.corrected.beta), "", (why, note))
 
 
+VERDICTS = {
+    "pays": "the gain less the price is above 0 for sure",
+    "not shown": "no gain can be told from chance",
+    "undecided": "there is a gain; whether it is worth the price is open",
+    "does not pay": "the gain less the price is below 0 for sure",
+}
+"""Verdicts on the N with the highest gain less its price, in words."""
+
+
 def _best_tile(model: ShownModel) -> Tile:
     best = pays(model)
     if best is None:
-        return Tile("candidates pay (N)", words.NONE, "", ("not available: no cost was stated",))
-    cost, n = best.cost_in_utility_units, best.n
-    if n == 1:
-        note = f"already the second gains less than {cost:g}, or nothing that can be told from zero"
-    elif model.n and n == model.n[-1]:
-        note = f"every doubling up to here gains more than {cost:g}; larger N were not measured"
-    else:
-        note = f"the next doubling gains less than {cost:g}, or nothing that can be told from zero"
-    each = pays_each(model)
-    unsure = ", chance not ruled out" if each is not None and n == 1 and each.n > 1 else ""
-    other = (
-        "" if each is None else f"{words.count(each.n)} where each candidate costs {each.cost_per_candidate:g}{unsure}"
-    )
-    return Tile(
-        f"{'candidate pays' if n == 1 else 'candidates pay'} where a doubling costs {cost:g}",
-        words.count(n),
-        other,
-        (note,),
-    )
-
-
-def pays_each(model: ShownModel) -> BestFixed | None:
-    """Find the best fixed N at the cost of one candidate that is nearest to :data:`COST`."""
-    fixed = () if model.found.outlook is None else model.found.outlook.best_fixed_n
-    return min(fixed, key=lambda one: abs(one.cost_per_candidate - COST), default=None)
+        return Tile("candidates pay (N)", words.NONE, "", ("not available: no price was stated",))
+    further = {
+        "not measured": "larger N were not measured",
+        "pays": "the next step pays too",
+        "does not pay": "the next step does not",
+        "undecided": "whether the next step does is open",
+        "not shown": "the next step is not shown to gain",
+    }.get(best.further, "")
+    said = f"{best.verdict}: {VERDICTS[best.verdict]}" if best.verdict in VERDICTS else ""
+    price = f"if a {best.per} costs {best.stated.label}"
+    notes = tuple(note for note in (said, further if best.n > 1 else "") if note)
+    return Tile(f"{'candidate' if best.n == 1 else 'candidates'} {price}", words.count(best.n), "", notes)
 
 
 def pays(model: ShownModel) -> BestN | None:
-    """Find the N beyond which doubling does not earn the stated cost that is nearest to :data:`COST`, if any."""
-    return min(model.found.best_n, key=lambda best: abs(best.cost_in_utility_units - COST), default=None)
+    """Find the N with the highest gain less the price that is spoken of, if any."""
+    return next(iter(model.found.best_n), None)
 
 
 def quantity_rows(diagnosis: Diagnosis, models: Sequence[ShownModel]) -> list[Row]:
@@ -343,25 +337,26 @@ def method_names(methods: tuple[str, ...]) -> list[str]:
 
 
 def price_rows(model: ShownModel) -> list[Row]:
-    """Make one row a price: the N that pays where a doubling or a candidate costs it, and what that earns."""
+    """Make one row a price of a doubling or of a candidate: the N with the highest gain less it, and the verdict."""
+    rows: list[Row] = []
+    for best in model.found.best_n:
+        label = f"{best.stated.label} a {best.per}"
+        largest = "the largest tried" if model.n and best.n == model.n[-1] else ""
+        places = words.decimals([best.gain.value])
+        gain = Cell(words.number(best.gain.value, places), words.span(best.gain.low, best.gain.high, "number", places))
+        rows.append(Row(label, label, (Cell(words.count(best.n), largest), Cell(best.verdict or words.NONE), gain)))
+    return rows
+
+
+def fixed_rows(model: ShownModel) -> list[Row]:
+    """Make one row a price of a candidate: the N of all with the highest utility less N times it, by the estimates."""
     fixed = () if model.found.outlook is None else model.found.outlook.best_fixed_n
     places = words.decimals([one.net.value for one in fixed])
-    doubling = {one.cost_in_utility_units: one.n for one in model.found.best_n}
-    each = {one.cost_per_candidate: one for one in fixed}
     rows: list[Row] = []
-    for cost in sorted({*doubling, *each}):
-        one, label = each.get(cost), f"{cost:g}"
-        largest = bool(model.n) and doubling.get(cost) == model.n[-1]
-        cells = [Cell(words.count(doubling.get(cost)), "the largest tried" if largest else "")]
-        if one is None:
-            cells += [Cell(words.NONE), Cell(words.NONE)]
-        else:
-            edge = "or more" if one.at_edge else ""
-            cells.append(Cell(words.count(one.n), edge))
-            cells.append(
-                Cell(words.number(one.net.value, places), words.span(one.net.low, one.net.high, "number", places))
-            )
-        rows.append(Row(label, label, tuple(cells)))
+    for one in fixed:
+        label = f"{one.cost_per_candidate:.3g}" if not one.unit else Price(one.price, one.unit, "candidate").label
+        net = Cell(words.number(one.net.value, places), words.span(one.net.low, one.net.high, "number", places))
+        rows.append(Row(label, label, (Cell(words.count(one.n), "or more" if one.at_edge else ""), net)))
     return rows
 
 
@@ -406,7 +401,7 @@ def per_user_sentence(model: ShownModel) -> str:
     interval = words.span(chosen.gain.low, chosen.gain.high, "number", 4)
     return (
         f"{gain}{f' ({interval})' if interval else ''} net utility against one N for all, at "
-        f"{chosen.cost_per_candidate:g} a candidate: {words.number(chosen.own_n, 1)} candidates on average "
+        f"{chosen.cost_per_candidate:.3g} a candidate: {words.number(chosen.own_n, 1)} candidates on average "
         f"instead of {words.number(chosen.common_n, 1)}. Judged on {words.plural(chosen.users, 'user')} "
         f"with two queries or more, one half of their queries choosing for the other; a user's own slope weighs "
         f"{words.percent(chosen.trust)} against everybody's."
@@ -437,7 +432,7 @@ def stopping_sentence(model: ShownModel) -> str:
         return ""
     interval = words.span(replay.advantage.low, replay.advantage.high, "number", 4)
     return (
-        f"{replay.verdict} At {replay.cost_per_candidate:g} a candidate it nets {words.number(replay.net, 4)} "
+        f"{replay.verdict} At {replay.cost_per_candidate:.3g} a candidate it nets {words.number(replay.net, 4)} "
         f"against {words.number(replay.fixed_net, 4)}, a difference of "
         f"{words.number(replay.advantage.value, 4, signed=True)}{f' ({interval})' if interval else ''}."
     )

@@ -126,9 +126,8 @@ def _models(report: Diagnosis, models: Sequence[ShownModel], width: int) -> Tabl
 
 
 def _pays(model: ShownModel) -> str:
-    doubling, each = tables.pays(model), tables.pays_each(model)
-    per_candidate = f" / {words.count(each.n)}" if each is not None else ""
-    return words.count(None if doubling is None else doubling.n) + per_candidate
+    best = tables.pays(model)
+    return words.NONE if best is None else words.count(best.n)
 
 
 def _range(models: Sequence[ShownModel]) -> tuple[float, float]:
@@ -150,14 +149,9 @@ def _key(report: Diagnosis, models: Sequence[ShownModel]) -> str:
         + ("; β: without the noise of small pools" if _corrected(models) else f"; corrected {words.NO_CORRECTED}"),
         "ρ: mean correlation of reward and utility within a query (0: random picks, 1: perfect ones)",
     ]
-    priced = next((model for model in models if model.found.best_n), None)
-    stated = None if priced is None else tables.pays(priced)
-    if priced is not None and stated is not None:
-        cost, each = f"{stated.cost_in_utility_units:g}", tables.pays_each(priced)
-        other = "" if each is None else " / if each candidate does (the highest utility less N times that)"
-        explained.append(
-            f"pays: N worth drawing if each doubling costs {cost} (from N to 2N gains less, or nothing sure){other}"
-        )
+    stated = next((best for model in models if (best := tables.pays(model)) is not None), None)
+    if stated is not None:
+        explained.append(f"pays: N with the highest gain less its price, {stated.stated.label} a {stated.per}")
     return "\n".join(f"{line}." for line in explained)
 
 
@@ -234,11 +228,8 @@ def _beyond(model: ShownModel) -> list[str]:
 
 def _prices(model: ShownModel) -> str:
     rows = tables.price_rows(model)
-    if not rows:
-        return ""
-    doubling, each = (", ".join(row.cells[place].text for row in rows) for place in (0, 1))
-    price = ", ".join(row.label for row in rows)
-    return f"N that pays at a price of {price}: {doubling} if that is for a doubling; {each} if it is for a candidate"
+    said = [f"{row.cells[0].text} at {row.label} ({row.cells[1].text})" for row in rows]
+    return f"N with the highest gain less its price: {'; '.join(said)}" if said else ""
 
 
 def _others(model: ShownModel) -> str:

@@ -58,9 +58,10 @@ BEYOND: dict[str, str] = {
     "its expected normal score (1: a line, 2: with a bend, 3: with two) and read off at larger N.",
     "gao": f"Gao et al. (2023): gain = d (a {MINUS} b d), where d = \N{SQUARE ROOT}(ln N {MINUS} (N {MINUS} 1)/N) "
     "tells how far the best of N departs from one sample, a is the pull of the reward and b its over-optimisation.",
-    "costs": "Two ways to state a price, in utility. Per doubling: the last N up to which going from N to 2N gains "
-    "more than the price, chance ruled out. Per candidate: the N with the highest utility less N times the price, by "
-    "the estimates alone (\u201cor more\u201d where the pools end before it stops to pay).",
+    "costs": "The N with the highest gain less its price, among 1, the powers of two and the largest N. It pays, or "
+    "does not, where the interval of that difference says so; undecided is a gain whose worth is open, not shown one "
+    "that cannot be told from chance. Below, the N of all with the highest utility less N times the price of a "
+    "candidate, by the estimates alone (\u201cor more\u201d where the pools end before it stops to pay).",
 }
 
 CALIBRATION: dict[str, str] = {
