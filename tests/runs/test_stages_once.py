@@ -81,6 +81,7 @@ def test_three_folds_of_six_models_parse_once_and_build_each_part_once_a_fold(co
         "fit part built": 3,
         "test part built": 3,
         "models fitted": 18,
+        "pool read": 6,  # what was written, once a fold for the picks and once for the answers on the page
     }
 
 

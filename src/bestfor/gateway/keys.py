@@ -6,7 +6,6 @@ A key is ``bf-ID-SECRET``; the file holds its SHA-256 alone. A key has 256 bits 
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
 import json
 import os
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bestfor.errors import InputError
-from bestfor.files import writing
+from bestfor.files import hash_bytes, writing
 from bestfor.serving.journal import check_id
 
 Role = Literal["client", "admin"]
@@ -151,4 +150,4 @@ def _parse(path: Path) -> KeyRing:
 
 
 def _hash(plain: str) -> str:
-    return hashlib.sha256(plain.encode(errors="replace")).hexdigest()
+    return hash_bytes(plain.encode(errors="replace"))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 import json
 from dataclasses import dataclass
@@ -55,7 +54,7 @@ def verify(token: str, ring: KeyRing, now: float) -> AnswerLink | None:
 
 
 def _mac(secret: bytes, payload: str) -> bytes:
-    return hmac.new(secret, b"bestfor link " + payload.encode(errors="replace"), hashlib.sha256).digest()
+    return hmac.new(secret, b"bestfor link " + payload.encode(errors="replace"), "sha256").digest()
 
 
 def _encode(raw: bytes) -> str:

@@ -13,7 +13,7 @@ from bestfor.types import Scores, Served
 
 
 @dataclass(frozen=True)
-class Question:
+class PairQuestion:
     """Two texts to show a person; it unpacks as ``a, b = question``.
 
     Attributes:
@@ -54,7 +54,7 @@ def distinct(texts: Sequence[str]) -> list[str]:
 
 def question_of(
     asked: tuple[str, str, Sequence[str]], texts: list[str], scores: Scores, rule: PairRule, rng: np.random.Generator
-) -> Question:
+) -> PairQuestion:
     """Choose the pair of some scored texts.
 
     A model that knows no uncertainty gives no worth to a question: its two best texts are shown, and a note says so.
@@ -82,4 +82,4 @@ def question_of(
     )
     notes = () if taken == rule else (f"rule '{taken}' in place of '{rule}': the served model knows no uncertainty",)
     places = (list(given).index(texts[a]), list(given).index(texts[b]))
-    return Question(user, prompt, (texts[a], texts[b]), places, taken, scores, scores.served, notes)
+    return PairQuestion(user, prompt, (texts[a], texts[b]), places, taken, scores, scores.served, notes)

@@ -36,7 +36,7 @@ OWN = "journal"
 
 @dataclass(frozen=True)
 class JournalSource:
-    """Which of a journal's answers are looked at, and what counts as their outcome.
+    """Choice of a journal's answers that are looked at, and of what counts as their outcome.
 
     Attributes:
         tenant: whose users; None takes everybody's.

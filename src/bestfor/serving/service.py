@@ -26,7 +26,7 @@ from bestfor.rewards import RewardModel
 from bestfor.rewards.person import Person
 from bestfor.selection import PairRule, Pick, Rule, named_rule, select
 from bestfor.serving import refit as refitting
-from bestfor.serving.asking import Question, distinct, question_of
+from bestfor.serving.asking import PairQuestion, distinct, question_of
 from bestfor.serving.base import ServedModel, open_model, scale_of
 from bestfor.serving.cache import RecentlyUsed
 from bestfor.serving.export import export_lines
@@ -261,7 +261,7 @@ class Service:
         *,
         rule: PairRule = "expected",
         seed: int | None = None,
-    ) -> Question:
+    ) -> PairQuestion:
         """Choose the two texts whose comparison is worth most to this person's later answers.
 
         Nothing is logged; what they prefer is said by ``learn(user=..., prompt=..., prefer=[better, worse])``.

@@ -82,7 +82,8 @@ def test_a_run_asks_once_and_honours_what_a_person_edits(scripted, ratings, tmp_
     assert fresh
     assert all(parts(request)["rubric"][0].startswith("Is not like") for request in fresh)
     assert any("a persona that a person edited" in note for note in again.diagnosis.models["judge"].notes)
-    assert first.diagnosis.models["length"].quantities == again.diagnosis.models["length"].quantities
+    one, two = (each.diagnosis.to_dict()["models"]["length"]["quantities"] for each in (first, again))
+    assert one == two
     moved = scripted(judging(score=lambda found: error(401)))
     run(parse_config(ratings(moved.url, identity="the judge"), "run.toml"), out)
     assert moved.requests == []

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from typing import Literal
 
 from bestfor.errors import BestforError, InputError
+from bestfor.files import hash_parts
 
 Status = Literal["new", "same", "changed", "withdrawn"]
 """What a label did: it is new; it was there already; it took the place of another value; its key was withdrawn."""
@@ -150,11 +150,8 @@ class Standing:
 
 def digest(*parts: str) -> bytes:
     """Hash names to the 16 bytes under which a row is found; ids of any length fit an index so."""
-    total = hashlib.sha256()
-    for part in parts:
-        encoded = part.encode()
-        total.update(len(encoded).to_bytes(8, "big") + encoded)
-    return total.digest()[:16]
+    encoded = [part.encode() for part in parts]
+    return bytes.fromhex(hash_parts(piece for one in encoded for piece in (len(one).to_bytes(8, "big"), one)))[:16]
 
 
 def check_id(where: str, value: object) -> str:
