@@ -262,12 +262,13 @@ class GridKey(FieldRow):
 
 @dataclass(frozen=True)
 class EstimateKeys(FieldRow):
-    """An estimate under three keys: its value, and the ends of its interval."""
+    """An estimate under three keys: its value, and the ends of its interval; ``omit``: not written where unknown."""
 
     name: str
     key: str = ""
     low: str = ""
     high: str = ""
+    omit: bool = False
 
     @property
     def keys(self) -> tuple[str, str, str]:
@@ -277,12 +278,32 @@ class EstimateKeys(FieldRow):
 
     def _write(self, record: Any) -> Json:  # noqa: ANN401
         estimate: Estimate = getattr(record, self.name)
+        if self.omit and math.isnan(estimate.value):
+            return {}
         return dict(zip(self.keys, (estimate.value, estimate.low, estimate.high), strict=True))
 
     def _read(self, entry: JsonObject) -> Json:
         value = number(entry.values.get(self.keys[0]), entry.place(self.keys[0]))
         low, high = (_maybe(entry.values.get(key), entry.place(key)) for key in self.keys[1:])
         return {self.name: Estimate(value, low, high, entry.level)}
+
+
+@dataclass(frozen=True)
+class EndKeys(FieldRow):
+    """The two ends of an interval, whose value has a row of its own; not written where neither is known."""
+
+    name: str
+    key: str
+
+    def _write(self, record: Any) -> Json:  # noqa: ANN401
+        low, high = getattr(record, self.name)
+        if math.isnan(low) and math.isnan(high):
+            return {}
+        return {f"{self.key}_low": low, f"{self.key}_high": high}
+
+    def _read(self, entry: JsonObject) -> Json:
+        keys = (f"{self.key}_low", f"{self.key}_high")
+        return {self.name: tuple(number(entry.values.get(key), entry.place(key)) for key in keys)}
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ and a headline on the evidence of one data set or of several folds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from itertools import chain, combinations
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -31,14 +32,25 @@ from bestfor.diagnostics.beyond.sample import sample_pools, sample_queries
 from bestfor.diagnostics.blocks import Blocks, measure_blocks
 from bestfor.diagnostics.calibration import calibrations
 from bestfor.diagnostics.cautions import copies, lowered_n, repeated_rows
+from bestfor.diagnostics.compare import QuantityPanels, comparisons, headroom_at
 from bestfor.diagnostics.evidence import EDGES, ModelFacts, facts_of_queries
 from bestfor.diagnostics.intervals.clustered import Panel, Resampling
-from bestfor.diagnostics.intervals.means import ONE, POOL, CurveMean, LinearForm, QuantityMean
+from bestfor.diagnostics.intervals.means import (
+    ONE,
+    POOL,
+    CurveMean,
+    LinearForm,
+    QuantityMean,
+    collapsed_share,
+    mean_correlation,
+    mean_negative,
+    mean_positive,
+    negative_ratio,
+)
 from bestfor.diagnostics.price import DOUBLING_PRICES, Price, parse_price
 from bestfor.diagnostics.public import Diagnosis
 from bestfor.diagnostics.quantities.mixture import negative_by_chance
 from bestfor.diagnostics.result import (
-    Comparison,
     Curve,
     DiagnosisResult,
     FoldInfluences,
@@ -309,7 +321,7 @@ class Panels:
     header: Header
     n: IntArray
     curves: Panel[CurveMean]
-    quantities: Panel[QuantityMean]
+    quantities: QuantityPanels
     beyond: tuple[SampleMeasurements, ...]
     offset: float = 0.0
     each: float = float("nan")
@@ -334,7 +346,7 @@ def assemble(
         The diagnosis, without its folds.
     """
     curves = Panel([one.curves for one in evidence], header.level, header.resampling)
-    quantities = Panel([one.quantities for one in evidence], header.level, header.resampling)
+    quantities = QuantityPanels.of(Panel([one.quantities for one in evidence], header.level, header.resampling))
     beyond = tuple(one.beyond for one in evidence if one.beyond is not None)
     each = sum(one.distinct for one in evidence) / header.queries
     panels = Panels(header, n, curves, quantities, beyond, float(np.mean([one.offset for one in evidence])), each)
@@ -345,7 +357,7 @@ def assemble(
         pool_mean=panels.utility(POOL),
         oracle=_curve(n, [panels.utility(CurveMean("oracle", drawn)) for drawn in n.tolist()]),
         models=models,
-        comparisons=_comparisons(best, models, n, curves),
+        comparisons=comparisons(best, models, n, (curves, panels.quantities)),
         headline="",
         evidence=evidence,
         pools_used=pools_used(panels.beyond) if panels.beyond else None,
@@ -416,8 +428,8 @@ def _outlook(name: str, panels: Panels, utility: Curve, needed: tuple[PrecisionN
 def _precisions(
     name: str, panels: Panels, quantities: Quantities, captured: Estimate, needed: tuple[Needed, ...]
 ) -> tuple[PrecisionNeeded, ...]:
-    panel, present = panels.quantities, (panels.header.users, panels.header.queries)
-    alpha, beta = share_needed(panel, _alpha(name), AIM), share_needed(panel, _beta(name), AIM)
+    panel, present = panels.quantities.folds, (panels.header.users, panels.header.queries)
+    alpha, beta = share_needed(panel, collapsed_share(name), AIM), share_needed(panel, negative_ratio(name), AIM)
     users = next((one.users for one in needed if one.half_width == AIM), None)
     return (
         precision("captured", captured, users, present),
@@ -430,29 +442,15 @@ def _needed(curves: Panel[CurveMean], name: str, n: IntArray, captured: Estimate
     if not np.isfinite(captured.value):
         return tuple(Needed(half, None) for half in HALF_WIDTHS)
     drawn = int(n[-1])
-    forms = (_gain(name, drawn), _headroom(drawn))
+    forms = (_gain(name, drawn), headroom_at(drawn))
     return tuple(Needed(half, curves.users_needed(*forms, half)) for half in HALF_WIDTHS)
 
 
-Share = tuple[LinearForm[QuantityMean], LinearForm[QuantityMean]]
-"""A share's numerator and denominator."""
-
-
-def _alpha(name: str) -> Share:
-    return {QuantityMean("collapsed", name): 1.0}, {QuantityMean("judged", name): 1.0}
-
-
-def _beta(name: str) -> Share:
-    return {QuantityMean("negative", name): 1.0}, {QuantityMean("active", name): 1.0}
-
-
 def _quantities(name: str, panels: Panels, facts: ModelFacts) -> Quantities:
-    panel = panels.quantities
-    active, negative = QuantityMean("active", name), QuantityMean("negative", name)
-    plus, minus = QuantityMean("plus", name), QuantityMean("minus", name)
-    rho, alpha = panel.interval({plus: 1.0, minus: 1.0}, {active: 1.0}), panel.share(*_alpha(name))
-    rho_plus = panel.pooled({plus: 1.0}, {active: 1.0, negative: -1.0})
-    rho_minus = panel.pooled({minus: 1.0}, {negative: 1.0})
+    panel, joined = panels.quantities.folds, panels.quantities.joined
+    rho, alpha = panel.interval(*mean_correlation(name)), panel.share(*collapsed_share(name))
+    rho_plus, rho_minus = panel.pooled(*mean_positive(name)), panel.pooled(*mean_negative(name))
+    plus, minus = joined.interval(*mean_positive(name)), joined.interval(*mean_negative(name))
     other_alpha = panel.value({QuantityMean("other", name): 1.0}, {QuantityMean("other_judged", name): 1.0})
     missing = {
         "alpha": alpha.value,
@@ -464,7 +462,7 @@ def _quantities(name: str, panels: Panels, facts: ModelFacts) -> Quantities:
     return Quantities(
         alpha=alpha,
         alpha_other_scale=other_alpha,
-        beta=panel.share(*_beta(name)),
+        beta=panel.share(*negative_ratio(name)),
         rho_plus=rho_plus,
         rho_minus=rho_minus,
         rho=rho,
@@ -473,43 +471,20 @@ def _quantities(name: str, panels: Panels, facts: ModelFacts) -> Quantities:
         active_queries=facts.active_queries,
         corrected=facts.corrected,
         beta_by_chance=negative_by_chance(rho.value, panels.each),
+        rho_plus_ends=_ends(plus),
+        rho_minus_ends=_ends(minus),
     )
 
 
-def _comparisons(
-    best: str, models: Mapping[str, ModelDiagnosis], n: IntArray, curves: Panel[CurveMean]
-) -> tuple[Comparison, ...]:
-    """Compare every pair of models; at each N the intervals of all pairs hold together (Sidak's levels)."""
-    if not _headroom_known(next(iter(models.values()))):
-        return ()
-    count = len(models) * (len(models) - 1) // 2
-    joint = curves if count < 2 else Panel(curves.folds, curves.level ** (1 / count), curves.resampling)
-    ranked = [best, *sorted((name for name in models if name != best), key=lambda name: -models[name].rank)]
-    return tuple(
-        Comparison(better, other, drawn, replace(_difference(joint, better, other, drawn), level=curves.level))
-        for better, other in combinations(ranked, 2)
-        for drawn in n.tolist()
-        if drawn > 1
-    )
-
-
-def _difference(curves: Panel[CurveMean], model: str, other: str, drawn: int) -> Estimate:
-    ahead, behind = CurveMean("pick", drawn, model), CurveMean("pick", drawn, other)
-    return curves.interval({ahead: 1.0, behind: -1.0}, _headroom(drawn))
-
-
-def _headroom(drawn: int) -> LinearForm[CurveMean]:
-    return {CurveMean("oracle", drawn): 1.0, POOL: -1.0}
-
-
-def _headroom_known(model: ModelDiagnosis) -> bool:
-    return bool(np.isfinite(model.captured.value).any())
+def _ends(estimate: Estimate) -> tuple[float, float]:
+    low, high = (math.nan if end is None else end for end in (estimate.low, estimate.high))
+    return low, high
 
 
 def _captured(curves: Panel[CurveMean], model: str, drawn: int, facts: ModelFacts) -> Estimate:
     if drawn == 1 or not (facts.per_user.headroom[np.isfinite(facts.per_user.captured)] > 0).any():
         return Estimate(float("nan"))
-    return curves.interval(_gain(model, drawn), _headroom(drawn))
+    return curves.interval(_gain(model, drawn), headroom_at(drawn))
 
 
 def _relative(law: FloatArray, observed: FloatArray) -> FloatArray:

@@ -23,6 +23,9 @@ from bestfor.types import Averaging, BoolArray, Estimate, FloatArray, IntArray, 
 __getattr__ = renamed(__name__, {"Evidence": "FoldInfluences"})
 
 
+UNKNOWN = Estimate(math.nan)
+
+
 @dataclass(frozen=True)
 class Curve:
     """A number at every N, with its interval; NaN where it cannot be had. All arrays have shape (K,)."""
@@ -55,6 +58,7 @@ class Quantities:
         corrected: the quantities freed from sampling noise, None where pools are too small or too few.
         beta_by_chance: the share of negative correlations that noise alone would show if every query had the mean one.
         reasons: name of a quantity that cannot be had -> why.
+        rho_plus_ends, rho_minus_ends: lower and upper ends of their intervals, NaN where there are none.
     """
 
     alpha: Estimate
@@ -68,6 +72,8 @@ class Quantities:
     corrected: Corrected | None
     beta_by_chance: float = math.nan
     reasons: Mapping[str, str] = field(default_factory=dict[str, str])
+    rho_plus_ends: tuple[float, float] = (math.nan, math.nan)
+    rho_minus_ends: tuple[float, float] = (math.nan, math.nan)
 
 
 @dataclass(frozen=True)
@@ -161,12 +167,26 @@ class Needed:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Difference in captured headroom of one model and another, at one N."""
+    """Paired differences of one model and another on the same queries.
+
+    Attributes:
+        model, against: their names.
+        n: candidates drawn.
+        difference: in captured headroom at that N.
+        alpha, beta, rho, rho_plus, rho_minus: in these quantities; they do not depend on N.
+        beta_05: in the corrected share of clearly negative correlations.
+    """
 
     model: str
     against: str
     n: int
     difference: Estimate
+    alpha: Estimate = UNKNOWN
+    beta: Estimate = UNKNOWN
+    rho: Estimate = UNKNOWN
+    rho_plus: Estimate = UNKNOWN
+    rho_minus: Estimate = UNKNOWN
+    beta_05: Estimate = UNKNOWN
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ from bestfor.diagnostics.codec import (
     WHOLES,
     Among,
     CurveKeys,
+    EndKeys,
     EstimateKeys,
     GridKey,
     Json,
@@ -200,7 +201,7 @@ def _read_folds(value: object, entry: JsonObject, key: str) -> tuple[DiagnosisRe
     return tuple(diagnosis_from_json(entry.make, one, entry.place(f"{key}.{place}")) for place, one in enumerate(found))
 
 
-def _table(make: type[Any], *rows: Key | GridKey | EstimateKeys | CurveKeys | Written) -> Table:
+def _table(make: type[Any], *rows: Key | GridKey | EstimateKeys | EndKeys | CurveKeys | Written) -> Table:
     return Table(make, rows)
 
 
@@ -293,6 +294,10 @@ COMPARISON = _table(
     EstimateKeys("difference", "captured_difference"),
     Written("low", lambda pair: pair.difference.low),
     Written("high", lambda pair: pair.difference.high),
+    *(
+        EstimateKeys(name, f"{name}_difference", omit=True)
+        for name in ("alpha", "beta", "rho", "rho_plus", "rho_minus", "beta_05")
+    ),
 )
 
 SOFT = _table(
@@ -364,6 +369,8 @@ QUANTITIES = _table(
     EstimateKeys("beta"),
     Key("rho_plus", NUMBER),
     Key("rho_minus", NUMBER),
+    EndKeys("rho_plus_ends", "rho_plus"),
+    EndKeys("rho_minus_ends", "rho_minus"),
     EstimateKeys("rho"),
     Key("leakage_gain", NUMBER),
     Key("active_queries", WHOLE),

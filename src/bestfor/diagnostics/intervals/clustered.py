@@ -27,12 +27,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import ceil
-from typing import Generic
+from typing import Generic, TypeAlias
 
 import numpy as np
 from scipy import special
 
-from bestfor.diagnostics.intervals.influence import Influences
+from bestfor.diagnostics.intervals.influence import Influences, Texts
 from bestfor.diagnostics.intervals.means import LinearForm, Mean
 from bestfor.moved import renamed
 from bestfor.rng import derive
@@ -105,6 +105,10 @@ class Spread:
         return not squares.any() or float(squares.sum()) ** 2 >= FEWEST_MOVERS * float((squares**2).sum())
 
 
+Terms: TypeAlias = Sequence[tuple[float, LinearForm[Mean], LinearForm[Mean]]]
+"""A linear combination of ratios: factor, numerator and denominator of each."""
+
+
 class Panel(Generic[Mean]):
     """Influences of several folds with users and texts matched by id, so that any ratio of means gets an interval."""
 
@@ -148,12 +152,37 @@ class Panel(Generic[Mean]):
         below = sum(float(fold.total @ fold.form(denominator)) for fold in self.folds)
         return above / below if below != 0 else float("nan")
 
+    def at_level(self, level: float) -> Panel[Mean]:
+        """Give the same means with intervals of another level."""
+        return self if level == self.level else Panel(self.folds, level, self.resampling)
+
+    def joined(self) -> Panel[Mean]:
+        """Add the folds up, for ratios of sums over all folds (:meth:`pooled`)."""
+        users = np.zeros((len(self.users), len(self.folds[0].columns)))
+        effect, cells = np.zeros((len(self.texts), users.shape[1])), np.zeros((users.shape[1], users.shape[1]))
+        for fold, place, texts in zip(self.folds, self._user_maps, self._text_maps, strict=True):
+            users[place] += fold.users
+            if fold.texts is not None:
+                effect[texts] += fold.texts.effect
+                cells += fold.texts.cells
+        found = Texts(tuple(self.texts), effect, cells) if len(self.texts) else None
+        whole = Influences(self.folds[0].columns, users.sum(axis=0), tuple(self.users), users, found)
+        return Panel([whole], self.level, self.resampling)
+
     def spread(self, numerator: LinearForm[Mean], denominator: LinearForm[Mean]) -> Spread:
         """Compute the ratio of two forms with its variance.
 
         Args:
             numerator: coefficients of a.
             denominator: coefficients of b.
+        """
+        return self.spread_of(((1.0, numerator, denominator),))
+
+    def spread_of(self, terms: Terms[Mean]) -> Spread:
+        """Compute a linear combination of ratios with its variance; what moves several of them counts in all at once.
+
+        Args:
+            terms: factor, numerator and denominator of each ratio.
         """
         user, text, own = np.zeros(len(self.users)), np.zeros(len(self.texts)), np.zeros(len(self.users))
         two_way = self.two_way
@@ -162,20 +191,25 @@ class Panel(Generic[Mean]):
         cells = 0.0
         matched = zip(self.folds, self._user_maps, self._text_maps, self._sizes, strict=True)
         for fold, users, texts, size in matched:
-            a, b = fold.form(numerator), fold.form(denominator)
-            theta = _ratio(fold, a, b, size)
-            values.append(theta)
-            if not np.isfinite(theta):
-                continue
-            difference, weight = a - theta * b, float(fold.total @ b)
-            user[users] += _moves(fold.users, difference, b, weight)
-            own[users] += fold.users @ b / weight
-            parts = np.abs(fold.users @ a)
-            unlike[users] |= parts > ROUNDING * (np.abs(fold.users) @ np.abs(a))
-            carried[users] |= (fold.users @ np.abs(b) > 0) | (fold.users @ np.abs(a) != 0)
-            if two_way and fold.texts is not None:
-                text[texts] += _moves(fold.texts.effect, difference, b, weight)
-                cells += float(difference @ fold.texts.cells @ difference) / weight**2
+            value, whole, scale = 0.0, np.zeros(len(fold.columns)), 0.0
+            for factor, numerator, denominator in terms:
+                a, b = fold.form(numerator), fold.form(denominator)
+                theta = _ratio(fold, a, b, size)
+                value += factor * theta
+                if not np.isfinite(theta):
+                    continue
+                difference, weight = factor * (a - theta * b), float(fold.total @ b)
+                scale = scale or weight
+                whole += difference * (scale / weight)
+                user[users] += _moves(fold.users, difference, b, weight)
+                own[users] += fold.users @ b / weight
+                unlike[users] |= np.abs(fold.users @ a) > ROUNDING * (np.abs(fold.users) @ np.abs(a))
+                carried[users] |= (fold.users @ np.abs(b) > 0) | (fold.users @ np.abs(a) != 0)
+                if two_way and fold.texts is not None:
+                    text[texts] += _moves(fold.texts.effect, difference, b, weight)
+            values.append(value)
+            if two_way and fold.texts is not None and scale:
+                cells += float(whole @ fold.texts.cells @ whole) / scale**2
         value, folds, count = float(np.mean(values)), len(self.folds), int(carried.sum())
         if count < 2 or not np.isfinite(value):
             return Spread(value, float("nan"), 0.0, count)
@@ -214,13 +248,37 @@ class Panel(Generic[Mean]):
         Returns:
             The estimate; without an interval where too few users carry it (:attr:`Spread.enough`).
         """
-        spread = self.spread(numerator, denominator)
+        return self.interval_of(((1.0, numerator, denominator),))
+
+    def interval_of(self, terms: Terms[Mean]) -> Estimate:
+        """Estimate a linear combination of ratios as :meth:`interval` does one; terms: of :meth:`spread_of`."""
+        spread = self.spread_of(terms)
         if not spread.enough:
             return Estimate(spread.value, None, None, self.level)
         if self.resampling is not None:
-            return Estimate(spread.value, *self._bootstrap(spread, numerator, denominator), self.level)
+            return Estimate(spread.value, *self._bootstrap(spread, terms), self.level)
         half = float(special.stdtrit(spread.freedom, 0.5 + self.level / 2)) * spread.variance**0.5
         return Estimate(spread.value, spread.value - half, spread.value + half, self.level)
+
+    def share_difference(
+        self, first: tuple[LinearForm[Mean], LinearForm[Mean]], second: tuple[LinearForm[Mean], LinearForm[Mean]]
+    ) -> Estimate:
+        """Estimate the difference of two shares of the same users, also where hardly any user tells them apart.
+
+        With U users and the variance V of the difference d, the interval is that of two users more, one for each share
+        alone (Agresti & Min 2005): centre d U / (U + 2), variance V U^2 / (U + 2)^2 + 2 / (U + 2)^2.
+
+        Args:
+            first: numerator and denominator of the first share.
+            second: of the one that is taken off.
+        """
+        spread = self.spread_of(((1.0, *first), (-1.0, *second)))
+        if not np.isfinite(spread.variance):
+            return Estimate(spread.value, None, None, self.level)
+        users, more = float(spread.users), spread.users + 2.0
+        centre, variance = spread.value * users / more, (spread.variance * users**2 + 2.0) / more**2
+        half = float(special.stdtrit(max(spread.freedom, 1.0), 0.5 + self.level / 2)) * variance**0.5
+        return Estimate(spread.value, max(centre - half, -1.0), min(centre + half, 1.0), self.level)
 
     def share(self, numerator: LinearForm[Mean], denominator: LinearForm[Mean]) -> Estimate:
         """Estimate a share (in [0, 1]) with Wilson's interval on the effective number of users, or a bootstrap one.
@@ -234,7 +292,7 @@ class Panel(Generic[Mean]):
             return Estimate(spread.value, None, None, self.level)
         p = min(max(spread.value, 0.0), 1.0)
         if self.resampling is not None and spread.variance > 0 and 0 < p < 1:
-            low, high = self._bootstrap(spread, numerator, denominator)
+            low, high = self._bootstrap(spread, ((1.0, numerator, denominator),))
             return Estimate(p, max(low, 0.0), min(high, 1.0), self.level)
         size = float(spread.users)
         if spread.variance > 0 and 0 < p < 1:
@@ -242,22 +300,23 @@ class Panel(Generic[Mean]):
         low, high = wilson(p, size, self.level)
         return Estimate(p, low, high, self.level)
 
-    def _bootstrap(
-        self, spread: Spread, numerator: LinearForm[Mean], denominator: LinearForm[Mean]
-    ) -> tuple[float, float]:
+    def _bootstrap(self, spread: Spread, terms: Terms[Mean]) -> tuple[float, float]:
         assert self.resampling is not None
         if self._resamples is None:
             shares = [(fold.users, place) for fold, place in zip(self.folds, self._user_maps, strict=True)]
             self._resamples = resampled_means(shares, len(self.users), self.resampling)
-        ratios: list[FloatArray] = []
+        values: list[FloatArray] = []
         for fold, means, size in zip(self.folds, self._resamples, self._sizes, strict=True):
-            a, b = fold.form(numerator), fold.form(denominator)
-            above, below = means @ a, means @ b
-            above[np.abs(above) <= ROUNDING * float(size @ np.abs(a))] = 0.0
-            ratio = np.full(len(above), np.nan)
-            np.divide(above, below, out=ratio, where=below != 0)
-            ratios.append(ratio)
-        return bca_interval(spread.value, np.mean(ratios, axis=0), spread.moves, self.level)
+            ratios: list[FloatArray] = []
+            for factor, numerator, denominator in terms:
+                a, b = fold.form(numerator), fold.form(denominator)
+                above, below = means @ a, means @ b
+                above[np.abs(above) <= ROUNDING * float(size @ np.abs(a))] = 0.0
+                ratio = np.full(len(above), np.nan)
+                np.divide(above, below, out=ratio, where=below != 0)
+                ratios.append(factor * ratio)
+            values.append(np.sum(ratios, axis=0))
+        return bca_interval(spread.value, np.mean(values, axis=0), spread.moves, self.level)
 
 
 def wilson(share: float, size: float, level: float = 0.95) -> tuple[float, float]:

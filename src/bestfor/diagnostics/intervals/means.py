@@ -46,6 +46,37 @@ class QuantityMean(NamedTuple):
     model: str
 
 
+Ratio: TypeAlias = tuple[LinearForm[QuantityMean], LinearForm[QuantityMean]]
+"""A quantity's numerator and denominator."""
+
+
+def collapsed_share(model: str) -> Ratio:
+    """Express alpha, the share of collapsed users."""
+    return {QuantityMean("collapsed", model): 1.0}, {QuantityMean("judged", model): 1.0}
+
+
+def negative_ratio(model: str) -> Ratio:
+    """Express beta, the share of active queries with a negative correlation."""
+    return {QuantityMean("negative", model): 1.0}, {QuantityMean("active", model): 1.0}
+
+
+def mean_correlation(model: str) -> Ratio:
+    """Express rho, the mean correlation of active queries."""
+    plus, minus = QuantityMean("plus", model), QuantityMean("minus", model)
+    return {plus: 1.0, minus: 1.0}, {QuantityMean("active", model): 1.0}
+
+
+def mean_positive(model: str) -> Ratio:
+    """Express rho_plus, the mean of the correlations that are not negative."""
+    active, negative = QuantityMean("active", model), QuantityMean("negative", model)
+    return {QuantityMean("plus", model): 1.0}, {active: 1.0, negative: -1.0}
+
+
+def mean_negative(model: str) -> Ratio:
+    """Express rho_minus, the mean of the negative correlations."""
+    return {QuantityMean("minus", model): 1.0}, {QuantityMean("negative", model): 1.0}
+
+
 SampleKind: TypeAlias = Literal[
     "one", "fixed", "order_1", "order_2", "order_3", "gao", "drawn", "stopped", "still", "judged", "own", "common",
     "own_n", "common_n", "net", "utility",

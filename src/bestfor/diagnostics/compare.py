@@ -1,0 +1,142 @@
+"""Compare models on the same queries: differences of captured and of alpha, beta and rho, each with its interval.
+
+All differences are paired: one user's leaving moves both models at once, and the interval is that of the difference.
+Corrected beta comes from a likelihood and not from sums over users. Its difference has the interval
+
+    d - sqrt((b1 - l1)^2 + (u2 - b2)^2)  to  d + sqrt((u1 - b1)^2 + (b2 - l2)^2)
+
+of two estimates b with intervals l to u (Zou & Donner 2008), which takes them as independent; on the same queries their
+errors go together, so that it is too wide rather than too narrow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+
+from bestfor.diagnostics.intervals.clustered import Panel
+from bestfor.diagnostics.intervals.means import (
+    POOL,
+    CurveMean,
+    LinearForm,
+    QuantityMean,
+    Ratio,
+    collapsed_share,
+    mean_correlation,
+    mean_negative,
+    mean_positive,
+    negative_ratio,
+)
+from bestfor.diagnostics.quantities.mixture import Corrected
+from bestfor.diagnostics.result import Comparison, ModelDiagnosis
+from bestfor.types import Estimate, IntArray
+
+
+@dataclass(frozen=True)
+class QuantityPanels:
+    """Means behind alpha, beta and rho.
+
+    Attributes:
+        folds: of several folds, whose ratios are averaged.
+        joined: the same as one, for ratios of sums over all folds.
+    """
+
+    folds: Panel[QuantityMean]
+    joined: Panel[QuantityMean]
+
+    @classmethod
+    def of(cls, folds: Panel[QuantityMean]) -> QuantityPanels:
+        """Join the folds."""
+        return cls(folds, folds if len(folds.folds) == 1 else folds.joined())
+
+
+def headroom_at(drawn: int) -> LinearForm[CurveMean]:
+    """Express the oracle's gain at one N."""
+    return {CurveMean("oracle", drawn): 1.0, POOL: -1.0}
+
+
+def comparisons(
+    best: str, models: Mapping[str, ModelDiagnosis], n: IntArray, panels: tuple[Panel[CurveMean], QuantityPanels]
+) -> tuple[Comparison, ...]:
+    """Compare every pair of models at every N above 1, the better one first and the best one's pairs leading.
+
+    Of each quantity, and of captured at each N, the intervals of all pairs hold together (Sidak's levels).
+
+    Args:
+        best: name of the best model.
+        models: by name.
+        n: shape (K,).
+        panels: of curves and of quantities.
+
+    Returns:
+        Nothing where there is no headroom.
+    """
+    count = len(models) * (len(models) - 1) // 2
+    curves, quantities = panels[0].at_level(panels[0].level ** (1 / max(count, 1))), panels[1]
+    level = panels[0].level
+    quantities = replace(quantities, folds=quantities.folds.at_level(curves.level))
+    quantities = replace(quantities, joined=quantities.joined.at_level(curves.level))
+    if not np.isfinite(next(iter(models.values())).captured.value).any():
+        return ()
+    ranked = [best, *sorted((name for name in models if name != best), key=lambda name: -models[name].rank)]
+    found: list[Comparison] = []
+    for better, other in combinations(ranked, 2):
+        differences = {
+            name: replace(one, level=level)
+            for name, one in quantity_differences(better, other, models, quantities).items()
+        }
+        found += [
+            Comparison(
+                better, other, drawn, replace(_captured(curves, better, other, drawn), level=level), **differences
+            )
+            for drawn in n.tolist()
+            if drawn > 1
+        ]
+    return tuple(found)
+
+
+def _captured(curves: Panel[CurveMean], model: str, other: str, drawn: int) -> Estimate:
+    ahead, behind = CurveMean("pick", drawn, model), CurveMean("pick", drawn, other)
+    return curves.interval({ahead: 1.0, behind: -1.0}, headroom_at(drawn))
+
+
+def quantity_differences(
+    model: str, other: str, models: Mapping[str, ModelDiagnosis], panels: QuantityPanels
+) -> dict[str, Estimate]:
+    """Compute the differences of alpha, beta, rho, rho_plus, rho_minus and corrected beta_05 of two models."""
+
+    def apart(panel: Panel[QuantityMean], first: Ratio, second: Ratio) -> Estimate:
+        return panel.interval_of(((1.0, *first), (-1.0, *second)))
+
+    folds, joined = panels.folds, panels.joined
+    beta = apart(folds, negative_ratio(model), negative_ratio(other))
+    if beta.low is None or beta.low == beta.high:
+        beta = folds.share_difference(negative_ratio(model), negative_ratio(other))
+    return {
+        "alpha": folds.share_difference(collapsed_share(model), collapsed_share(other)),
+        "beta": beta,
+        "rho": apart(folds, mean_correlation(model), mean_correlation(other)),
+        "rho_plus": apart(joined, mean_positive(model), mean_positive(other)),
+        "rho_minus": apart(joined, mean_negative(model), mean_negative(other)),
+        "beta_05": corrected_difference(
+            models[model].quantities.corrected, models[other].quantities.corrected, folds.level
+        ),
+    }
+
+
+def corrected_difference(first: Corrected | None, second: Corrected | None, level: float) -> Estimate:
+    """Estimate the difference of two corrected shares; NaN where one of them or its interval is not known."""
+    nothing = Estimate(math.nan, None, None, level)
+    if first is None or second is None:
+        return nothing
+    ends = [(one.beta_05_low, one.beta_05_high) for one in (first, second)]
+    if any(math.isnan(end) for pair in ends for end in pair):
+        return nothing
+    (low, high), (low_2, high_2) = ends
+    b, b_2 = min(max(first.beta_05, low), high), min(max(second.beta_05, low_2), high_2)
+    down, up = math.hypot(b - low, high_2 - b_2), math.hypot(high - b, b_2 - low_2)
+    return Estimate(b - b_2, b - b_2 - down, b - b_2 + up, level)
