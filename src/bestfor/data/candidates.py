@@ -59,6 +59,7 @@ class Candidates:
         utility: shape (n,), the measured utility, NaN where it is unknown.
         logprob: shape (n,), the policy's log-probability of the text, NaN where the text was not sampled.
         history: what the users wrote, None where nobody knows.
+        comments: (query id, candidate) -> what the user said of a labelled candidate, None where nobody said anything.
     """
 
     users: tuple[str, ...]
@@ -72,6 +73,7 @@ class Candidates:
     utility: FloatArray
     logprob: FloatArray
     history: History | None = None
+    comments: Mapping[tuple[str, int], str] | None = None
 
     @classmethod
     def of(
@@ -197,6 +199,7 @@ class Candidates:
             self.utility[rows],
             self.logprob[rows],
             self.history,
+            self.comments,
         )
 
 

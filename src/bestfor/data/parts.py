@@ -60,6 +60,7 @@ class CandidateParts:
             utility=whole.utility[rows],
             logprob=whole.logprob[rows],
             history=whole.history,
+            comments=whole.comments,
         )
 
     @cached_property

@@ -50,6 +50,7 @@ class Ratings:
         timestamp: shape (number of texts,), when each text first appeared (numbers as they were, or seconds since
             1970), or None where unknown.
         notes: what was left out on reading.
+        comment: what was said with each rating, aligned with ``rating``, "" where nothing; None where nobody was asked.
     """
 
     name: str
@@ -65,12 +66,13 @@ class Ratings:
     rating: np.ndarray
     timestamp: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    comment: tuple[str, ...] | None = None
 
     @classmethod
     def build(
         cls, table: pa.Table, *, name: str, source: str, signature: str, duplicates: Duplicates = "error"
     ) -> Ratings:
-        """Build ratings from a table with columns user, text, rating and perhaps query, text_id, timestamp.
+        """Build ratings from a table with columns user, text, rating and perhaps query, text_id, timestamp, comment.
 
         Texts without an id are the same text where only white space, Unicode form or characters of no width differ.
 
@@ -102,7 +104,10 @@ class Ratings:
         kept, rating, said = _once(codes, rating, when, duplicates, named)
         user, query, text = codes[kept].T
         notes = (*notes, *spelled, *said)
-        return cls(name, source, signature, users, queries, texts, text_ids, user, query, text, rating, first, notes)
+        said = _comments(table, kept)
+        return cls(
+            name, source, signature, users, queries, texts, text_ids, user, query, text, rating, first, notes, said
+        )
 
     @cached_property
     def text_fold(self) -> IntArray:
@@ -201,6 +206,13 @@ def _once(
         kept, values = np.sort(latest), rating[latest]
     said = f"{len(rating) - len(kept)} ratings repeat a user's rating of a text for a query: the {duplicates} counts"
     return kept, values[group[kept]], (said,)
+
+
+def _comments(table: pa.Table, kept: IntArray) -> tuple[str, ...] | None:
+    """Read what was said with the ratings that stay."""
+    if "comment" not in table.schema.names:
+        return None
+    return tuple((one or "").strip() for one in table.column("comment").take(pa.array(kept)).to_pylist())
 
 
 def _codes(table: pa.Table, column: str) -> tuple[tuple[str, ...], IntArray]:

@@ -216,8 +216,17 @@ def _code(ratings: Ratings, fit: _Part, test: _Part) -> CandidateParts:
         candidate=np.concatenate([fit.candidate, test.candidate]),
         utility=np.asarray(ratings.rating[rows], dtype=np.float64),
         logprob=np.full(len(rows), np.nan),
+        comments=_comments(ratings, fit),
     )
     return CandidateParts(whole, owner, np.arange(len(owner)) >= len(fit.pools), ratings.text_ids, ratings.text[rows])
+
+
+def _comments(ratings: Ratings, fit: _Part) -> dict[tuple[str, int], str] | None:
+    """Read what was said of the fit part's candidates; of the test part nobody may know."""
+    if ratings.comment is None:
+        return None
+    said = zip(fit.query.tolist(), fit.candidate.tolist(), fit.rows.tolist(), strict=True)
+    return {(fit.ids[query], number): text for query, number, row in said if (text := ratings.comment[row])}
 
 
 def _tables(ratings: Ratings, part: _Part) -> tuple[pa.Table, pa.Table, pa.Table]:

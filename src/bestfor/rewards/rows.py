@@ -40,6 +40,7 @@ def canonical(candidates: Candidates) -> Candidates:
         utility=candidates.utility[rows].astype(np.float64),
         logprob=candidates.logprob[rows],
         history=candidates.history,
+        comments=candidates.comments,
     )
 
 

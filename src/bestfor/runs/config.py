@@ -16,11 +16,13 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    field_validator,
     model_serializer,
     model_validator,
 )
 
 from bestfor import moved
+from bestfor.data.sources.signals import Signal
 from bestfor.endpoint.tables import EndpointTable, hidden
 from bestfor.errors import InputError, nearest
 from bestfor.policies import POLICIES, WRITER_KEYS, policy_class
@@ -113,7 +115,7 @@ class _Brief(Section):
         return {name: value for name, value in written.items() if LATER.get(name) != value}
 
 
-LATER = {"moderation": "shown", "duplicates": "error"}
+LATER = {"moderation": "shown", "duplicates": "error", "signals": {}}
 """Keys that came later, with their defaults."""
 
 
@@ -129,17 +131,48 @@ class PolisTable(_Brief):
     moderation: Literal["shown", "accepted"] = "shown"
 
 
+class SignalTable(Section):
+    """How a column counts in a rating; keys as in :class:`bestfor.data.sources.signals.Signal`."""
+
+    weight: float = 1.0
+    low: float = 0.0
+    high: float = 1.0
+
+    @model_validator(mode="after")
+    def _counts(self) -> SignalTable:
+        if self.weight == 0 or self.low >= self.high:
+            raise ValueError("a weight other than 0, and low below high")
+        return self
+
+
 class RatingsTable(_Brief):
     """A table of user, text, rating (and query, text_id, timestamp), with other column names where they differ.
 
     Attributes:
         duplicates: what stands for several ratings of one text by a user for a query.
+        signals: columns that make the rating together; a number is a column's weight.
     """
 
     source: Literal["table"]
     path: str
     columns: dict[str, str] = Field(default_factory=dict)
     duplicates: Literal["error", "last", "mean"] = "error"
+    signals: dict[str, SignalTable] = Field(default_factory=dict)
+
+    @field_validator("signals", mode="before")
+    @classmethod
+    def _weights(cls, given: object) -> object:
+        if not isinstance(given, dict):
+            return given
+        numbers = (int, float)
+        return {
+            name: {"weight": one} if isinstance(one, numbers) and not isinstance(one, bool) else one
+            for name, one in given.items()
+        }
+
+    def combination(self) -> dict[str, Signal]:
+        """Give the signals as the reader of tables takes them."""
+        return {name: Signal(one.weight, one.low, one.high) for name, one in self.signals.items()}
 
 
 class PairsTable(Section):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -218,6 +219,10 @@ def _count_seen(query: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) ->
     return len(items)
 
 
+OWED = "bestfor.owed"
+"""Key under which a table of rewards says how many questions a server did not answer."""
+
+
 @dataclass(frozen=True)
 class Predicted:
     """Rewards of the test part by one model, and what it noted.
@@ -225,23 +230,38 @@ class Predicted:
     Attributes:
         reward: mean, standard deviation where there is one, and scale; a row of the test part each.
         notes: plain sentences of the model.
+        unanswered: questions that a server did not answer.
     """
 
     reward: Reward
     notes: tuple[str, ...] = ()
+    unanswered: int = 0
 
 
 def predict_test(parts: CandidateParts, model: RewardModel) -> Predicted:
     """Predict the rewards of the test part, whose utilities the model does not see."""
     estimate = model.predict(parts.test)
-    return Predicted(Reward(estimate.mean, model.scale, estimate.std), (*model.notes, *estimate.notes))
+    return Predicted(
+        Reward(estimate.mean, model.scale, estimate.std),
+        (*model.notes, *estimate.notes),
+        int(getattr(model, "unanswered", 0)),
+    )
 
 
 def write_rewards(path: Path, test: Candidates, label: str, predicted: Predicted) -> None:
     """Write predictions as a table of schema ``REWARDS``, with the scale and the notes beside it."""
     metadata = {"scale": predicted.reward.scale, "notes": json.dumps(predicted.notes, ensure_ascii=False)}
+    metadata |= {OWED: str(predicted.unanswered)} if predicted.unanswered else {}
     estimate = RewardEstimate(predicted.reward.mean, predicted.reward.std)
     schema.write(rewards_table(test, label, estimate), path, metadata)
+
+
+def forget_unanswered_rewards(path: Path) -> None:
+    """Remove rewards of which a server owes some: the next prediction asks for these alone."""
+    if path.is_file():
+        with suppress(pa.ArrowException, OSError):  # a torn file is predicted again anyway
+            if OWED in schema.read_metadata(path):
+                path.unlink()
 
 
 def read_rewards(path: Path, test: Candidates) -> Predicted:

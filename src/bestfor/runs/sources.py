@@ -71,7 +71,9 @@ def read_ratings(config: RunConfig) -> Ratings:
         return load_polis(data.path, data.moderation)
     if isinstance(data, RatingsTable):
         times = True if config.split.by == "time" else None if data.duplicates == "last" else False
-        return load_ratings(data.path, data.columns, duplicates=data.duplicates, times=times)
+        return load_ratings(
+            data.path, data.columns, duplicates=data.duplicates, times=times, signals=data.combination()
+        )
     if isinstance(data, PairsTable):
         return load_pairs(data.path, data.columns)
     if isinstance(data, PrismTable):

@@ -24,7 +24,7 @@ from bestfor.runs.build import metric_names, metrics_of, primary_metric, prompti
 from bestfor.runs.config import RewardTable, RunConfig
 from bestfor.runs.feedback import sample_with_feedback, take_fitted
 from bestfor.runs.folder import write_run
-from bestfor.runs.joins import Predicted
+from bestfor.runs.joins import Predicted, forget_unanswered_rewards
 from bestfor.runs.sources import load_dataset, read_ratings, with_split
 from bestfor.runs.steps import digest
 from bestfor.runs.usage import MeteredModel, record_usage
@@ -191,7 +191,12 @@ class Stages:
 
         inputs = {"model": self.fit(table), "measured": self.measure()}
         name = f"predict {table.label}"
-        found = self._once(name, lambda: self._steps.run(name, inputs, [f"rewards/{table.label}.parquet"], work))
+
+        def once() -> str:
+            forget_unanswered_rewards(self.folder / "rewards" / f"{table.label}.parquet")
+            return self._steps.run(name, inputs, [f"rewards/{table.label}.parquet"], work)
+
+        found = self._once(name, once)
         self._fitted = None
         return found
 

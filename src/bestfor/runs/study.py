@@ -154,7 +154,7 @@ def load(source: str, path: str | Path | None = None, **options: Any) -> Dataset
     if isinstance(data, PolisTable):
         return load_polis(data.path, data.moderation)
     if isinstance(data, RatingsTable):
-        return load_ratings(data.path, data.columns, duplicates=data.duplicates)
+        return load_ratings(data.path, data.columns, duplicates=data.duplicates, signals=data.combination())
     if isinstance(data, PairsTable):
         return load_pairs(data.path, data.columns)
     if isinstance(data, PrismTable):

@@ -154,4 +154,5 @@ def _concatenate(first: Candidates, second: Candidates) -> Candidates:
         utility=np.concatenate([first.utility, second.utility]),
         logprob=np.concatenate([first.logprob, second.logprob]),
         history=first.history,
+        comments=first.comments,
     )

@@ -219,8 +219,11 @@ def test_a_bad_address_or_budget_is_known_before_anything_is_done():
 )
 def test_what_is_shown_never_exceeds_its_budget(texts, items, rated, tokens):
     examples = replace(small(users=1, candidates=9), history=History({"u0": tuple(texts)}))
+    said = {(query, number): text for query in examples.queries for number, text in enumerate(texts[::2])}
+    examples = replace(examples, comments=said)
     [found] = material(examples, MaterialLimits(items, rated, tokens))
-    shown = [*found.items, *(one for pair in (*found.liked, *found.disliked) for one in pair)]
+    rated = [part for one in (*found.liked, *found.disliked) for part in one if part]
+    shown = [*found.items, *rated]
     assert sum(cost(text) for text in shown) <= tokens
     assert len(found.items) <= items
     assert found.rests_on == (len(texts) if found.items else 0)

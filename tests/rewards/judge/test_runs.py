@@ -67,6 +67,50 @@ def test_a_missing_score_goes_all_the_way_to_the_report(scripted, ratings, tmp_p
     assert any(line.startswith("reward judge: ") and "tokens" in line for line in told)
 
 
+def test_scores_without_an_answer_are_asked_again_by_the_next_run(scripted, ratings, tmp_path):
+    answer = judging()
+
+    def moody(request):
+        scored = "text" in parts(request)
+        return error(400, "content filter") if scored and parts(request)["text"][0].endswith("9") else answer(request)
+
+    server = scripted(moody)
+    config = parse_config(ratings(server.url), "run.toml")
+    run(config, tmp_path / "out")
+    assert pq.read_table(tmp_path / "out" / "rewards" / "judge.parquet")["mean"].null_count > 0
+    server.requests.clear()
+    server.answer = answer
+    told = []
+    run(config, tmp_path / "out", tell=told.append)
+    assert server.requests
+    assert all(parts(request)["text"][0].endswith("9") for request in server.requests)
+    assert {"fit judge: already there", "predict judge"} <= set(told)
+    assert pq.read_table(tmp_path / "out" / "rewards" / "judge.parquet")["mean"].null_count == 0
+    server.requests.clear()
+    told.clear()
+    run(config, tmp_path / "out", tell=told.append)
+    assert server.requests == []
+    assert "predict judge: already there" in told
+
+
+def test_comments_of_the_fit_part_reach_the_personas(scripted, ratings, tmp_path):
+    lines = Path("ratings.csv").read_text().splitlines()
+    said = [f"{lines[0]},comment", *(f"{line},remark {number}" for number, line in enumerate(lines[1:]))]
+    Path("ratings.csv").write_text("\n".join(said) + "\n")
+    server = scripted(judging())
+    run(parse_config(ratings(server.url), "run.toml"), tmp_path / "out")
+    candidates = [
+        row for path in (tmp_path / "out" / "pool").glob("*.parquet") for row in pq.read_table(path).to_pylist()
+    ]
+    fit = {row["text"] for row in candidates if row["query_id"].endswith("/fit-0")}
+    remarks = {f"remark {number}": line.split('"')[1] for number, line in enumerate(lines[1:])}
+    written = [found for request in server.requests if "liked" in (found := parts(request))]
+    assert len(written) == 6
+    for found in written:
+        assert [remarks[one] for one in found["comment"]] == [*found["liked"], *found["disliked"]]
+        assert {remarks[one] for one in found["comment"]} <= fit
+
+
 def test_a_run_asks_once_and_honours_what_a_person_edits(scripted, ratings, tmp_path):
     server = scripted(judging())
     config = parse_config(ratings(server.url, identity="the judge"), "run.toml")

@@ -86,6 +86,19 @@ def test_liked_and_disliked_are_the_extremes_of_their_queries(judge):
     assert (shown["liked"], shown["disliked"]) == ([names[4]], [names[5]])
 
 
+def test_what_a_user_said_of_a_text_stands_under_it(judge):
+    examples = small(users=1, queries=2, candidates=3)
+    utility = np.array([0.0, 0.1, 0.2, 10.0, 10.6, 9.4])
+    known = {name: code for code, name in enumerate(examples.queries)}
+    said = {(name, number): f"said of {code} {number}" for name, code in known.items() for number in (1, 2)}
+    model, server = judge(rated=1)
+    model.fit(replace(examples, utility=utility, comments=said), rng=0)
+    content = server.requests[0].body["messages"][1]["content"]
+    liked = content.partition("<liked>")[2]
+    assert liked.partition("<comment>")[2].strip().startswith("said of 1 1")
+    assert content.count("<comment>") == 2
+
+
 def test_strangers_and_users_without_a_persona(judge):
     examples = small(users=3)
     model, server = judge(judging(write=lambda found: "I would rather not."))

@@ -16,12 +16,13 @@ from bestfor.data.read.objects import time_of
 from bestfor.data.read.tables import Batches, Columns, columns_of, file_signature, read_table
 from bestfor.data.read.times import times_of
 from bestfor.data.sources.histories import Collector, Entry, Questions
+from bestfor.data.sources.signals import Signal, combine_signals
 from bestfor.data.split import Dataset
 from bestfor.data.text import plain_form
 from bestfor.errors import InputError, nearest
 from bestfor.files import hash_text, labelled
 
-RATING_ROLES = ("user", "query", "text", "rating", "text_id", "timestamp", "rank")
+RATING_ROLES = ("user", "query", "text", "rating", "text_id", "timestamp", "rank", "comment")
 HISTORY_ROLES = ("user_id", "item_id", "input", "output", "timestamp")
 QUERY_ROLES = ("query_id", "user_id", "input", "reference", "split", "timestamp")
 
@@ -42,8 +43,9 @@ def load_ratings(
     *,
     duplicates: Duplicates = "error",
     times: bool | None = None,
+    signals: Mapping[str, Signal] | None = None,
 ) -> Ratings:
-    """Load scores that people gave to texts: user, text, rating, and perhaps query, text_id and timestamp.
+    """Load scores that people gave to texts: user, text, rating, and perhaps query, text_id, timestamp and comment.
 
     Args:
         path: a .csv, .tsv, .jsonl or .parquet file, one rating a row. An empty rating means not rated; true and false
@@ -53,6 +55,7 @@ def load_ratings(
             share of the others that it beats, see :func:`~bestfor.data.ratings.ranks_to_ratings`.
         duplicates: what stands for several ratings of one text by a user for a query, see :meth:`Ratings.build`.
         times: whether timestamps are read; None reads them where they can be read.
+        signals: columns that take the place of the rating together, see :mod:`bestfor.data.sources.signals`.
 
     Raises:
         InputError: as :func:`~bestfor.data.read.tables.read_table`; also an infinite rating, an empty id or text, a
@@ -65,11 +68,13 @@ def load_ratings(
         raise InputError(f"columns of {path}", f"unknown role '{name}'", nearest(name, names))
     names |= dict(columns or {})
     ranked = "rank" in (columns or {})
+    if signals and {"rating", "rank"} & (columns or {}).keys():
+        raise InputError(f"columns of {path}", "a rating and signals", "one of them")
     if ranked and "rating" in (columns or {}):
         raise InputError(f"columns of {path}", "a rating and a rank", "one of them")
     names["rating"] = names["rank"] if ranked else names["rating"]
     unread = _unread_prompts(path, names)
-    table = read_table(path, _rating_columns(names, unread, times))
+    table, said = _rated(read_table(path, _rating_columns(names, unread, times, signals or {})), signals or {})
     rating = table.column("rating").to_numpy()
     if np.isinf(rating).any():
         row = int(np.argmax(np.isinf(rating))) + 1
@@ -78,24 +83,38 @@ def load_ratings(
     if not len(rows):
         raise InputError(str(path), "no rated text", "at least one row with a number as rating")
     notes = (f"{len(rating) - len(rows)} rows without a rating were left out",) if len(rows) < len(rating) else ()
+    notes = (*said, *notes)
     table, untimed = _checked(table.take(pa.array(rows - 1)), names, str(path), rows, times)
     name, signature = Path(path).stem, file_signature(path)
+    if signals:
+        signature = f"{signature}|signals|{sorted(signals.items())}"
     if ranked:
         table, signature = ranks_to_ratings(table), f"{signature}|ranks"
     found = Ratings.build(table, name=name, source=str(path), signature=signature, duplicates=duplicates)
     return replace(found, notes=(*notes, *untimed, *_mixed(table, unread), *found.notes))
 
 
-def _rating_columns(names: Mapping[str, str], unread: str | None, times: bool | None) -> Columns:
-    texts = {role: names[role] for role in ("user", "query", "text", "text_id")}
+def _rated(table: pa.Table, signals: Mapping[str, Signal]) -> tuple[pa.Table, tuple[str, ...]]:
+    """Put the rating that signals make in their place."""
+    if not signals:
+        return table, ()
+    rating, notes = combine_signals(table, signals)
+    kept = [name for name in table.schema.names if not name.startswith("signal ")]
+    return table.select(kept).append_column("rating", pa.array(rating)), notes
+
+
+def _rating_columns(
+    names: Mapping[str, str], unread: str | None, times: bool | None, signals: Mapping[str, Signal]
+) -> Columns:
+    texts = {role: names[role] for role in ("user", "query", "text", "text_id", "comment")}
     if times is not False:
         texts["timestamp"] = names["timestamp"]
     if unread is not None:
         texts["unread"] = unread
     return Columns(
         text=texts,
-        number={"rating": names["rating"]},
-        optional=frozenset({"query", "text_id", "timestamp", "unread"}),
+        number={f"signal {name}": name for name in signals} or {"rating": names["rating"]},
+        optional=frozenset({"query", "text_id", "timestamp", "unread", "comment"}),
         hints={role: f'columns = {{ {role} = "NAME" }} under [data]' for role in names},
         blank=frozenset({"user", "text"}),  # a row without a rating may lack anything
     )

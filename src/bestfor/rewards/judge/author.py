@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -45,20 +45,28 @@ class MaterialLimits:
     tokens: int
 
 
+class RatedText(NamedTuple):
+    """Labelled candidate: what was asked, the candidate, and what the user said of it."""
+
+    given: str
+    text: str
+    comment: str = ""
+
+
 @dataclass(frozen=True)
 class PersonaMaterial:
     """Material from which a persona is written.
 
     Attributes:
         items: what the user wrote, oldest first.
-        liked: the input and the candidate, for those that suited them best.
+        liked: those candidates that suited them best.
         disliked: likewise, for those that suited them least.
         rests_on: how many texts the user had written by then.
     """
 
     items: tuple[str, ...]
-    liked: tuple[tuple[str, str], ...]
-    disliked: tuple[tuple[str, str], ...]
+    liked: tuple[RatedText, ...]
+    disliked: tuple[RatedText, ...]
     rests_on: int
 
     def __bool__(self) -> bool:
@@ -67,7 +75,7 @@ class PersonaMaterial:
     @property
     def texts(self) -> tuple[str, ...]:
         """The user's own and liked texts: what makes users similar."""
-        return (*self.items, *(text for _, text in self.liked))
+        return (*self.items, *(one.text for one in self.liked))
 
     def messages(self) -> list[Message]:
         """Build the chat for a persona."""
@@ -96,7 +104,7 @@ def material(candidates: Candidates, limits: MaterialLimits) -> list[PersonaMate
         written = () if candidates.history is None else candidates.history.before_tests(user)
         half = limits.tokens // 2 if written and limits.items else limits.tokens
         pairs = _within([*liked, *disliked], half)
-        kept = _latest(written, limits, sum(cost(given) + cost(text) for given, text in pairs))
+        kept = _latest(written, limits, sum(map(_cost, pairs)))
         best, worst = tuple(pairs[: len(liked)]), tuple(pairs[len(liked) :])
         found.append(PersonaMaterial(kept, best, worst, len(written) if kept else 0))
     return found
@@ -111,8 +119,8 @@ def of_history(history: History, user: str, limits: MaterialLimits) -> PersonaMa
 
 def extremes(
     candidates: Candidates, rows: IntArray, away: FloatArray, count: int
-) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Find the distinct texts furthest above and below the mean of their query, each with its input.
+) -> tuple[list[RatedText], list[RatedText]]:
+    """Find the distinct texts furthest above and below the mean of their query, with input and comment.
 
     Args:
         candidates: the rows' tables.
@@ -120,17 +128,20 @@ def extremes(
         away: shape (n,), utility less the query's mean.
         count: how many of each at most.
     """
-    found: list[list[tuple[str, str]]] = []
+    found: list[list[RatedText]] = []
+    comments = candidates.comments or {}
     taken: set[int] = set()
     for sign in (1.0, -1.0):
-        chosen: list[tuple[str, str]] = []
+        chosen: list[RatedText] = []
         for at in np.argsort(-sign * away, kind="stable"):
             text = int(candidates.text[rows[at]])
             if len(chosen) == count or sign * away[at] <= 1e-12:
                 break
             if text not in taken:
                 taken.add(text)
-                chosen.append((candidates.inputs[candidates.query[rows[at]]], candidates.texts[text]))
+                query, number = int(candidates.query[rows[at]]), int(candidates.candidate[rows[at]])
+                said = comments.get((candidates.queries[query], number), "")
+                chosen.append(RatedText(candidates.inputs[query], candidates.texts[text], said))
         found.append(chosen)
     # One side alone says nothing: what suited best is best against something.
     return (found[0], found[1]) if found[0] and found[1] else ([], [])
@@ -223,10 +234,10 @@ def cut(text: str, tokens: int) -> str:
     return text.encode(errors="replace")[:room].decode(errors="ignore") + "…"
 
 
-def _within(pairs: list[tuple[str, str]], tokens: int) -> list[tuple[str, str]]:
-    """Cut pairs to an equal share each."""
-    share = tokens // max(len(pairs), 1) // 2
-    return [(cut(given, share), cut(text, share)) for given, text in pairs] if share >= LEAST // 2 else pairs[:0]
+def _within(rated: list[RatedText], tokens: int) -> list[RatedText]:
+    """Cut labelled candidates to an equal share each, and their parts likewise."""
+    share = tokens // max(len(rated), 1) // (3 if any(one.comment for one in rated) else 2)
+    return [RatedText(*(cut(part, share) for part in one)) for one in rated] if share >= LEAST // 2 else rated[:0]
 
 
 def _latest(written: tuple[str, ...], limits: MaterialLimits, used: int) -> tuple[str, ...]:
@@ -244,5 +255,10 @@ def _latest(written: tuple[str, ...], limits: MaterialLimits, used: int) -> tupl
     return tuple(reversed(kept))
 
 
-def _rated(tag: str, given: str, text: str) -> str:
-    return "\n".join([*([quoted("asked", given, TAGS)] if given else []), quoted(tag, text, TAGS)])
+def _cost(one: RatedText) -> int:
+    return cost(one.given) + cost(one.text) + (cost(one.comment) if one.comment else 0)
+
+
+def _rated(tag: str, given: str, text: str, comment: str) -> str:
+    parts = [("asked", given), (tag, text), ("comment", comment)]
+    return "\n".join(quoted(name, part, TAGS) for name, part in parts if part or name == tag)

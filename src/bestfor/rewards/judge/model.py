@@ -131,6 +131,7 @@ class Judge(RewardModel):
     _connection: Chat | None = None
     _earlier = Usage()
     _spent = Usage()
+    _unanswered = 0
 
     @property
     def alone(self) -> bool:
@@ -150,6 +151,11 @@ class Judge(RewardModel):
     def charge(self, earlier: Usage) -> None:
         """Count what earlier calls have spent against the budget; before the first question."""
         self._earlier = earlier
+
+    @property
+    def unanswered(self) -> int:
+        """Number of questions without an answer at the last prediction: a later one asks them again."""
+        return self._unanswered
 
     def close(self) -> None:
         """Close the connections; a later question opens them again."""
@@ -239,6 +245,7 @@ class Judge(RewardModel):
         mean = np.zeros(len(candidates))
         for (rows, text), rewards in zip(queue.places, scorer.score(queue.queries), strict=True):
             mean[rows] = rewards[text]
+        self._unanswered = scorer.counts.refused
         missing = int(np.isnan(mean).sum())
         notes += queue.notes
         if missing:

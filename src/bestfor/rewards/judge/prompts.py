@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bestfor.endpoint.chat import Message, quoted
 
-TAGS = ("persona", "rubric", "asked", "text", "first", "second", "item", "liked", "disliked")
+TAGS = ("persona", "rubric", "asked", "text", "first", "second", "item", "liked", "disliked", "comment")
 
 WRITE = (
     "You describe one person's taste in texts, so that somebody else can tell which of several texts this person would "
