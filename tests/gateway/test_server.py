@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import httpx2
@@ -88,15 +89,17 @@ def test_kills_under_feedback_load_lose_nothing_that_was_acknowledged_on_the_dis
             [sys.executable, str(CLIENT), running.url, f"k{kill}", "4"], stdout=subprocess.PIPE, text=True
         )
         lines = []
-        for line in client.stdout:
-            lines.append(line)
-            if len(lines) == 40 + 20 * kill:
-                running.kill()
+        with client.stdout:
+            for line in client.stdout:
+                lines.append(line)
+                if len(lines) == 40 + 20 * kill:
+                    running.kill()
         client.wait()
         sure |= dict(line.split() for line in lines)
-        with sqlite3.connect(journal) as connection:
+        with closing(sqlite3.connect(journal)) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-            found = {key: str(int(value)) for key, value in connection.execute("SELECT key, value FROM labels")}
+            rows = connection.execute("SELECT key, texts FROM labels").fetchall()
+            found = {key: json.loads(texts)[0].split()[0] for key, texts in rows}
         assert {key: value for key, value in sure.items() if found.get(key) != value} == {}
     assert len(sure) > 8 * 40
 

@@ -2,7 +2,7 @@
 
     python gateway_client.py URL PREFIX THREADS
 
-A line is ``KEY VALUE`` after a 200 or 201. It ends when the gateway does.
+A line is ``KEY NUMBER`` after a 201. It ends when the gateway does.
 """
 
 import os
@@ -15,11 +15,12 @@ import httpx2
 def work(url, prefix, thread):
     with httpx2.Client(base_url=url, timeout=10.0, trust_env=False) as http:
         for number in range(100_000):
-            body = {"kind": "rating", "value": number % 2, "user": f"u{thread}", "text": f"text {number}"}
+            body = {"kind": "preference", "value": f"{number} better", "over": "worse", "user": f"u{thread}"}
             key = f"{prefix}-{thread}-{number}"
             try:
-                if http.post("/v1/feedback", json={**body, "key": key}).status_code in (200, 201):
-                    os.write(1, f"{key} {number % 2}\n".encode())
+                if http.post("/v1/feedback", json={**body, "key": key}).status_code != 201:
+                    return
+                os.write(1, f"{key} {number}\n".encode())
             except httpx2.HTTPError:
                 return
 

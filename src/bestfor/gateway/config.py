@@ -129,6 +129,20 @@ class LinksTable(GatewayTable):
     days: float = Field(default=30.0, gt=0)
 
 
+class LabelsTable(GatewayTable):
+    """Scale of labels, for a model whose run nobody knows; a run says its own.
+
+    Attributes:
+        worst: utility of the lowest rating, in the units of the model's own labels.
+        best: utility of the highest.
+        rating: lowest and highest number that people give.
+    """
+
+    worst: float = 0.0
+    best: float = 1.0
+    rating: tuple[float, float] = (0.0, 1.0)
+
+
 class GatewayConfig(GatewayTable):
     """All that a gateway is started with.
 
@@ -146,6 +160,7 @@ class GatewayConfig(GatewayTable):
         limits: of each tenant.
         tenants: limits of single tenants by name.
         links: signed links.
+        labels: how labels are read; None for the scale of the run.
     """
 
     source: str = Field(min_length=1)
@@ -161,6 +176,7 @@ class GatewayConfig(GatewayTable):
     limits: LimitsTable = LimitsTable()
     tenants: Mapping[str, LimitsTable] = Field(default_factory=dict)
     links: LinksTable = LinksTable()
+    labels: LabelsTable | None = None
 
     @property
     def loopback(self) -> bool:

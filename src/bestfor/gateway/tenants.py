@@ -12,6 +12,7 @@ from bestfor.gateway.config import GatewayConfig
 from bestfor.runs.folder import load_diagnosis
 from bestfor.serving.base import ServedModel, open_model
 from bestfor.serving.journal import Journal
+from bestfor.serving.labels import LabelScale
 from bestfor.serving.service import Service, ServiceOptions
 
 ENOUGH = 10
@@ -92,4 +93,7 @@ class Services:
     def _open(self, tenant: str) -> Service:
         defaults = self._config.defaults
         options: ServiceOptions = {**self._options}  # pyright: ignore[reportAssignmentType]
+        labels = self._config.labels
+        if labels is not None:
+            options["scale"] = LabelScale(labels.worst, labels.best, labels.rating)
         return Service(self.model, self.journal, defaults.rule, defaults.explore, tenant, **options)

@@ -109,7 +109,7 @@ class Batch:
     def worst(self) -> Fault:
         """Choose the fault that speaks for all: the most frequent status, the first of several."""
         if not self.faults:
-            return Fault(504, "no candidate came before the deadline", code="deadline_exceeded")
+            return Fault(408, "no candidate came before the deadline", code="deadline_exceeded")
         counts = Counter(one.status for one in self.faults)
         status = max(counts, key=lambda one: counts[one])
         return next(one for one in self.faults if one.status == status)

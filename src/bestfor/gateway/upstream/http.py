@@ -21,6 +21,8 @@ from bestfor.gateway.wire import dump, parse
 _WORDS = 300
 _LIMITS_N = re.compile(r"(?i)(?<![\w.])['\"`]?n['\"`]?(?![\w.])|\bbest_of\b|multiple (?:choices|completions)")
 """Words of a refusal that is about ``n``."""
+_REFUSALS = frozenset((400, 404, 413, 422, 501))
+_ANY = 1 << 30
 SENT = {"Accept": "application/json", "Content-Type": "application/json"}
 _RETRIES = 1
 """A connection of the pool that the server had closed is tried again this often."""
@@ -50,7 +52,9 @@ class HttpUpstream:
         self._address = Address.parse(table.base_url)
         self._secrets = Secrets(table.key_env, self._address)
         self.shown = self._address.shown
-        self._honours: bool | None = {"auto": None, "yes": True, "no": False}[table.n]
+        # The largest n that was honoured, and the smallest that was not.
+        self._works = _ANY if table.n == "yes" else 1
+        self._too_many = 2 if table.n == "no" else _ANY
         self._breaker = Breaker(table.failures, table.pause)
         key = self._secrets.key
         login = self._secrets.headers
@@ -61,11 +65,6 @@ class HttpUpstream:
             limits=httpx2.Limits(max_connections=table.connections, max_keepalive_connections=table.connections),
             follow_redirects=False,
         )
-
-    @property
-    def honours_n(self) -> bool | None:
-        """True where it honours ``n``; None where that is not known yet."""
-        return self._honours
 
     async def sample(self, asked: Asked) -> Batch:
         """Get the candidates of one request.
@@ -79,7 +78,7 @@ class HttpUpstream:
             return Batch((), (Fault(503, said, "upstream_unavailable", after=f"{wait:.0f}"),), 0)
         partial = (asked.enough is not None and asked.enough < asked.n) or asked.deadline is not None
         try:
-            if asked.n == 1 or (self._honours is not False and not partial):
+            if asked.n == 1 or (asked.n < self._too_many and not partial):
                 return await self._together(asked)
             return await self._apart(asked, asked.n)
         except asyncio.CancelledError:
@@ -113,16 +112,27 @@ class HttpUpstream:
         """Ask for all candidates at once, and for those that are missing one by one."""
         first = await self._limited(self._body(asked, asked.n, 0), asked)
         if isinstance(first, Fault):
-            if asked.n > 1 and self._honours is None and _about_n(first):
-                self._honours = False
-                return await self._apart(asked, asked.n)
+            if asked.n > self._works and (first.status in _REFUSALS or _about_n(first)):
+                return await self._without_n(asked, first)
             return Batch((), (first,))
         found = len(first.came) + len(first.faults)
-        if asked.n > 1 and self._honours is None:
-            self._honours = found > 1
+        if asked.n > 1 and found > 1:
+            self._works = max(self._works, asked.n)
         if asked.n == 1 or found > 1:
             return Batch(first.came, first.faults, 1, 0, add_usage([first.answer]))
+        self._too_many = 2
         return _joined(first, await self._apart(asked, asked.n - 1, begun=1))
+
+    async def _without_n(self, asked: Asked, refusal: Fault) -> Batch:
+        """Try whether a refusal was about ``n``: where one candidate is to be had, so may be the others."""
+        one = await self._apart(asked, 1)
+        if not one.came:
+            return Batch((), (refusal,), 2)
+        self._too_many = min(self._too_many, asked.n)
+        rest = await self._apart(asked, asked.n - 1, begun=1)
+        usages = [{"usage": each.usage} for each in (one, rest) if each.usage is not None]
+        requests = one.requests + rest.requests + 1
+        return Batch((*one.came, *rest.came), rest.faults, requests, rest.late, add_usage(usages))
 
     async def _apart(self, asked: Asked, count: int, begun: int = 0) -> Batch:
         """Ask for each candidate by itself; as soon as enough are there, or time is up, the rest is cancelled."""
@@ -151,7 +161,7 @@ class HttpUpstream:
                 return await self._post(body)
         except TimeoutError:
             self._breaker.left()
-            return Fault(504, "no candidate came before the deadline", "deadline_exceeded")
+            return Fault(408, "no candidate came before the deadline", "deadline_exceeded")
 
     def _body(self, asked: Asked, n: int, place: int) -> dict[str, Any]:
         """Make the body of one request; those of several candidates differ in their seed, where there is one."""
@@ -272,8 +282,6 @@ def _joined(first: _Answered, rest: Batch) -> Batch:
 
 def _about_n(fault: Fault) -> bool:
     """Tell whether a refusal is about asking for several choices at once."""
-    if fault.status not in (400, 404, 422, 500, 501):
-        return False
     return fault.param == "n" or _LIMITS_N.search(fault.message) is not None
 
 
