@@ -132,7 +132,7 @@ class PolisTable(_Brief):
 
 
 class SignalTable(Section):
-    """How a column counts in a rating; keys as in :class:`bestfor.data.sources.signals.Signal`."""
+    """Weight of a column in a rating; keys as in :class:`bestfor.data.sources.signals.Signal`."""
 
     weight: float = 1.0
     low: float = 0.0

@@ -7,7 +7,6 @@ class TestMine(RewardModelTests):
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from bestfor import artifacts, rng
 from bestfor.data.candidates import Candidates
 from bestfor.data.labels import Labels, Preferred, Rated
 from bestfor.errors import BestforError, InputError
+from bestfor.files import hash_parts
 from bestfor.rewards import RewardModel
 from bestfor.types import Scores
 
@@ -447,10 +447,10 @@ def asked_of(examples: Candidates, user: str) -> tuple[str, list[str]]:
 def fingerprint(model: RewardModel) -> str:
     """Hash of everything that a fitted model would store, and of its notes."""
     state, arrays = model._state()
-    found = hashlib.sha256(json.dumps([state, model.notes, model.abstained, model._users]).encode())
-    for name in sorted(arrays):
-        found.update(name.encode() + np.ascontiguousarray(arrays[name]).tobytes())
-    return found.hexdigest()
+    said = json.dumps([state, model.notes, model.abstained, model._users]).encode()
+    return hash_parts(
+        [said, *(name.encode() + np.ascontiguousarray(arrays[name]).tobytes() for name in sorted(arrays))]
+    )
 
 
 def assert_close(first: Scores, second: Scores) -> None:

@@ -21,7 +21,7 @@ from bestfor.types import FloatArray
 
 @dataclass(frozen=True)
 class Signal:
-    """How a column counts.
+    """Weight of a column in a rating.
 
     Attributes:
         weight: its part in the rating; below 0 where more of it is worse.
