@@ -3,6 +3,7 @@
 import re
 import sqlite3
 import time
+from contextlib import closing
 
 from bestfor.gateway.keys import KeyFile
 from bestfor.gateway.links import AnswerLink, sign, verify
@@ -236,7 +237,7 @@ def test_a_person_is_shown_exported_and_removed_without_a_trace(serve):
     assert gateway.http.get("/v1/users/eve/1").json()["forgotten"] is True
     assert gateway.http.get("/v1/users/nobody").status_code == 404
     gateway.stop()
-    with sqlite3.connect(gateway.journal) as connection:
+    with closing(sqlite3.connect(gateway.journal)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     with open(gateway.journal, "rb") as file:
         data = file.read()

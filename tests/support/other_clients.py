@@ -1,0 +1,41 @@
+"""Ask a gateway by LangChain's and LiteLLM's clients, within an environment that has them.
+
+python other_clients.py URL
+"""
+
+import sys
+
+
+def langchain(url):
+    from langchain_openai import ChatOpenAI
+
+    def weather(place: str) -> str:
+        """Tell the weather of a place."""
+        return place
+
+    model = ChatOpenAI(model="m", base_url=url, api_key="none", extra_body={"user": "ann", "bestfor": {"n": 4}})
+    assert model.invoke("an animal").content == "ann-word here"
+    assert "".join(one.content for one in model.stream("an animal")) == "ann-word here"
+    assert model.bind_tools([weather]).invoke("an animal").content == "ann-word here"
+
+
+def litellm(url):
+    import litellm
+
+    asked = {"model": "openai/m", "api_base": url, "api_key": "none", "messages": [{"role": "user", "content": "x"}]}
+    answer = litellm.completion(**asked, user="ben", extra_body={"bestfor": {"n": 4}})
+    assert answer.choices[0].message.content == "ben-word here"
+    stream = litellm.completion(**asked, user="ben", stream=True)
+    assert "".join(one.choices[0].delta.content or "" for one in stream) == "ben-word here"
+    refused = ""
+    try:
+        litellm.completion(**asked, extra_body={"bestfor": {"n": 0}})
+    except litellm.BadRequestError as error:
+        refused = str(error)
+    assert "bestfor.n" in refused
+
+
+if __name__ == "__main__":
+    langchain(sys.argv[1])
+    litellm(sys.argv[1])
+    sys.stdout.write("fine\n")
