@@ -2,6 +2,7 @@ import copy
 import json
 import re
 from html.parser import HTMLParser
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -91,16 +92,46 @@ def test_page_is_well_formed_self_contained_and_names_its_parts(diagnosis, texts
 def test_every_link_leads_to_a_section(make):
     page = Page(render_html(make(("hierarchical", "pooled"), folds=3)))
     inside = {link for link in page.links if link.startswith("#")}
-    assert inside >= {"#curves", "#law", "#beyond", "#calibration", "#quantities", "#findings", "#folds"}
+    assert inside >= {"#todo", "#curves", "#spread", "#pairs", "#researchers"}
     assert {link[1:] for link in inside} <= set(page.ids)
 
 
 def test_sections_come_in_the_promised_order(make):
-    wanted = ["key", "curves", "law", "spread", "pairs", "suspects", "beyond", "calibration", "quantities"]
+    wanted = ["todo", "curves", "spread", "pairs", "law", "suspects", "beyond", "calibration", "quantities"]
     wanted += ["findings", "folds", "again"]
-    assert sections(render_html(make(folds=3))) == wanted
+    source = render_html(make(folds=3))
+    assert sections(source) == wanted
+    opened, _, folded = source.partition('<details class="fold" id="researchers">')
+    assert sections(opened) == wanted[:4]
+    assert sections(folded) == wanted[4:]
     assert sections(render_html(make())) == [name for name in wanted if name != "folds"]
-    assert sections(render_html(make(("scores",)))) == [name for name in wanted if name not in ("folds", "calibration")]
+    absent = ("folds", "calibration", "pairs")
+    assert sections(render_html(make(("scores",)))) == [name for name in wanted if name not in absent]
+
+
+def test_queries_whose_texts_are_known_stand_before_the_curves(diagnosis, texts):
+    given, asked = texts
+    assert sections(render_html(diagnosis, texts=given, inputs=asked))[:3] == ["todo", "suspects", "curves"]
+
+
+def test_orange_is_no_model_and_means_bad():
+    from bestfor.report.charts.plots import BAD, COLORS
+
+    style = (resources.files("bestfor.report") / "templates" / "style.css").read_text(encoding="utf-8")
+    orange = set(re.findall(r"--bad:(#[0-9a-f]{6})", style))
+    assert BAD in orange
+    assert len(orange) == 2
+    assert orange.isdisjoint(re.findall(r"--c\d:(#[0-9a-f]{6})", style))
+    assert orange.isdisjoint(COLORS)
+    assert re.findall(r"--c\d:(#[0-9a-f]{6})", style)[: len(COLORS)] == list(COLORS), "pictures and page agree"
+    used = re.findall(r"([^{}]+)\{[^{}]*var\(--bad\)", style)
+    assert all("bad" in one or "pick" in one or ".side" in one for one in used), used
+
+
+def test_axes_name_the_utility(diagnosis):
+    diagnosis["signature"]["utility"] = "rougeL"
+    assert "rougeL of the pick" in render_html(diagnosis)
+    assert "utility of the pick" not in render_html(diagnosis).split("</style>")[1].split("<details")[0]
 
 
 def test_headline_and_key_numbers_are_those_of_the_diagnosis(diagnosis):
@@ -116,9 +147,13 @@ def test_headline_and_key_numbers_are_those_of_the_diagnosis(diagnosis):
     assert "16 candidates if a doubling costs 2% of the headroom pays: the gain less the price is above 0" in words
     q = model["quantities"]
     naive = f"{percent(q['beta'])} ({span(q['beta_low'], q['beta_high'])})"
-    hacked = f"{percent(q['corrected']['beta'])} of queries hacked (β) their rewards run against their utilities"
-    assert f"{hacked} without the noise of small pools; counted naively {naive}" in words
-    assert f"{naive}; pools of this size would show {percent(q['beta_by_chance'])} by chance alone" in words
+    assert f"{percent(q['corrected']['beta'])} of queries hacked (β) " in words
+    assert (
+        f"their rewards run against their utilities without the noise of small pools; counted naively {naive}" in words
+    )
+    assert f"{naive}; {percent(q['beta_by_chance'])} would be by chance alone" in words
+    clearly = span(q["corrected"]["beta_05_low"], q["corrected"]["beta_05_high"])
+    assert f"clearly, below \N{MINUS SIGN}0.05: {clearly}" in words
 
 
 def test_same_input_gives_the_same_bytes(diagnosis, texts, tmp_path):
@@ -174,11 +209,9 @@ def test_nothing_null_is_printed_as_such(bare, diagnosis):
         words = Page(render_html(given)).words
         assert not re.search(r"\b(None|nan|null|inf)\b", words)
     words = Page(render_html(bare)).words
-    assert "pools hold fewer than 20 candidates" in words
+    assert "it takes 20 queries with 20 candidates each" in words
     assert "no interval: too few users carry it" in words
-    assert "No law for this model" in words
-    assert "no price was stated" in words
-    assert "Nothing to compare: there is one model" in words
+    assert {"law", "pairs", "beyond"}.isdisjoint(sections(render_html(bare))), "nothing is said of what is not there"
 
 
 def test_no_models_at_all(diagnosis):

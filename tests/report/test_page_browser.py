@@ -69,6 +69,8 @@ def test_page_from_disk(browser, address):
         target = page.locator(link.get_attribute("href"))
         bar, heading = page.locator(".guide").bounding_box(), target.bounding_box()
         assert bar["y"] + bar["height"] <= heading["y"] <= 900
+    assert not page.locator("#researchers section").first.is_visible()
+    page.locator("#researchers > summary").click()
     page.locator("label.chip", has_text="gaussian").click()
     section = page.locator("section:has(> #calibration)")
     assert "Can its uncertainty be believed?" in section.locator("h2").inner_text()
@@ -93,6 +95,8 @@ def test_page_from_disk(browser, address):
 def test_everything_that_can_be_reached_has_a_name_and_scrolls_in_its_box(browser, address):
     page = browser.new_page(viewport={"width": 1100, "height": 900})
     page.goto(address)
+    assert page.evaluate("document.documentElement.scrollHeight") <= 4 * 900, "four screens before anything is unfolded"
+    page.locator("#researchers > summary").click()
     assert page.evaluate(UNNAMED) == []
     for part in ("#beyond", "#quantities", "#curves"):
         spills = f"section:has(> {part}) table"

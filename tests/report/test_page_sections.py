@@ -92,7 +92,7 @@ def test_what_is_not_available_for_some_models_is_said_in_two_words(make):
     source = render_html(diagnosis)
     table = source[source.index('aria-label="All quantities of all models"') :]
     assert '<span class="why">not available</span>' in table
-    assert "pools hold fewer than 20 candidates" in source
+    assert "it takes 20 queries with 20 candidates each" in source
 
 
 def test_an_older_file_states_its_price_in_utility(diagnosis):
@@ -154,5 +154,5 @@ def test_a_diagnosis_without_an_outlook_is_still_a_page(make):
         del diagnosis["models"]["scores"][key]
     del diagnosis["pools_used"]
     words = words_of(render_html(diagnosis))
-    assert "This diagnosis says nothing beyond its curve." in words
+    assert "Beyond the pool" not in words
     assert "3 random draws" not in words

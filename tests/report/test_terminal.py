@@ -9,9 +9,9 @@ from bestfor.report.terminal import sparkline
 from bestfor.report.words import decimals, number, percent, span
 
 
-def printed(diagnosis, width: int) -> str:
+def printed(diagnosis, width: int, verbose: bool = True) -> str:
     console = Console(file=io.StringIO(), width=width, highlight=False)
-    print_summary(diagnosis, console)
+    print_summary(diagnosis, console, verbose=verbose)
     return console.file.getvalue()
 
 
@@ -71,6 +71,26 @@ def test_markup_and_control_characters_in_names_stay_text(make):
     text = printed(make(("[red]x[/red]\x1b[31m", "length")), 120)
     assert "[red]x[/red]" in text
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_fifteen_lines_say_what_to_do(make, bare, width):
+    names = (
+        "hierarchical",
+        "a-very-long-name-of-a-reward-model/Qwen2.5-1.5B-Instruct-lora",
+        "pooled",
+        "point",
+        "length",
+    )
+    for diagnosis in (make(names), make(), make(("scores",), users=1, n=(1, 2, 4)), bare):
+        lines = printed(diagnosis, width, verbose=False).splitlines()
+        assert len(lines) <= 15
+        assert max(map(len, lines)) <= width
+        assert lines[-1].startswith("--verbose shows ")
+    text = " ".join(printed(make(), width, verbose=False).split())
+    assert "1. " in text
+    assert "hierarchical" in text
+    assert "None" not in text
 
 
 def test_no_models(diagnosis):

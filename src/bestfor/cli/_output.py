@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -20,6 +20,8 @@ from bestfor.errors import InputError
 
 if TYPE_CHECKING:
     from bestfor.report.shown import Given
+
+Verbose = Annotated[bool, typer.Option("--verbose", help="Print everything, not 15 lines.")]
 
 errors = Console(stderr=True, highlight=False)
 
@@ -34,15 +36,15 @@ def print_json(value: object) -> None:
     typer.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
 
 
-def print_diagnosis(diagnosis: Given, folder: Path | None = None) -> None:
-    """Print a diagnosis for people, as wide as their terminal, and the answers that a run's folder holds."""
+def print_diagnosis(diagnosis: Given, folder: Path | None = None, *, verbose: bool = False) -> None:
+    """Print a diagnosis for people in 15 lines; verbose, in full with the answers that a run's folder holds."""
     from bestfor.report import print_summary
     from bestfor.report.answers import print_answers, read_answers
     from bestfor.report.held_out import print_held_out, read_held_out
 
     console = Console(highlight=False)
-    print_summary(diagnosis, console)
-    answers = None if folder is None else read_answers(folder)
+    print_summary(diagnosis, console, verbose=verbose)
+    answers = read_answers(folder) if verbose and folder is not None else None
     if answers is not None:
         print_answers(answers, console)
     held_out = None if folder is None else read_held_out(folder)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bestfor.cli._output import Stopwatch, print_diagnosis, print_json, tell
+from bestfor.cli._output import Stopwatch, Verbose, print_diagnosis, print_json, tell
 
 
 def demo(
@@ -16,6 +16,7 @@ def demo(
     n: Annotated[int, typer.Option(min=2, help="Candidates for every test query.")] = 30,
     seed: Annotated[int, typer.Option(help="Everything is derived from it.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the diagnosis as JSON.")] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Sample real text for simulated people, fit a reward model for each, and see whether Best-of-N pays."""
     from bestfor.runs.config import parse_config
@@ -26,7 +27,7 @@ def demo(
     if as_json:
         print_json(result.diagnosis.to_dict())
     else:
-        print_diagnosis(result.diagnosis, result.folder)
+        print_diagnosis(result.diagnosis, result.folder, verbose=verbose)
     tell(watch.line())
     tell(f"report: {result.report}")
 

@@ -10,7 +10,7 @@ import typer
 
 from bestfor import types
 from bestfor.cli._logs import diagnose_journal_log, diagnose_log, refuse
-from bestfor.cli._output import print_diagnosis, print_json, tell, writable
+from bestfor.cli._output import Verbose, print_diagnosis, print_json, tell, writable
 from bestfor.errors import InputError
 
 if TYPE_CHECKING:
@@ -145,6 +145,7 @@ def diagnose(
     tenant: Tenant = None,
     out: Out = None,
     as_json: AsJson = False,
+    verbose: Verbose = False,
 ) -> None:
     """Diagnose a table of rewards: if answering with the best of N candidates pays, how far, for whom, and what next.
 
@@ -179,10 +180,10 @@ def diagnose(
         diagnose_log(table, logged, settings, out=out, as_json=as_json)
         return
     columns = TableColumns(user, query, rewards, utility, text, candidate, _stds(rewards, std or []))
-    _say(diagnose_table(table, columns, settings, scale=scale), out, as_json)
+    _say(diagnose_table(table, columns, settings, scale=scale), out, as_json, verbose)
 
 
-def _say(diagnosis: Diagnosis, out: Path | None, as_json: bool) -> None:
+def _say(diagnosis: Diagnosis, out: Path | None, as_json: bool, verbose: bool) -> None:
     from bestfor.report import write_html
 
     if out is not None:
@@ -190,7 +191,7 @@ def _say(diagnosis: Diagnosis, out: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(diagnosis.to_dict())
     else:
-        print_diagnosis(diagnosis)
+        print_diagnosis(diagnosis, verbose=verbose)
     if out is not None:
         tell(f"report: {out}")
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bestfor.cli._output import print_diagnosis, tell, writable
+from bestfor.cli._output import Verbose, print_diagnosis, tell, writable
 
 
 def report(
@@ -18,6 +18,7 @@ def report(
             help="Also write the curves as a picture (.png, .svg, .pdf); needs the extra pictures.", show_default=False
         ),
     ] = None,
+    verbose: Verbose = False,
 ) -> None:
     """Write report.html of a run again and print its summary; nothing is computed."""
     from bestfor.diagnostics import Diagnosis
@@ -34,5 +35,5 @@ def report(
 
         save(picture, diagnosis)
         tell(f"picture: {picture}")
-    print_diagnosis(diagnosis, folder)
+    print_diagnosis(diagnosis, folder, verbose=verbose)
     tell(f"report: {page}")

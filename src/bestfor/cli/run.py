@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bestfor.cli._output import Stopwatch, print_diagnosis, print_json, tell
+from bestfor.cli._output import Stopwatch, Verbose, print_diagnosis, print_json, tell
 from bestfor.cli._stages import File, Out, resolve
 
 
@@ -14,6 +14,7 @@ def run(
     file: File,
     out: Out = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the diagnosis as JSON.")] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Do a run, or continue one that was stopped: pools, reward models, diagnosis, report."""
     from bestfor.runs.run import run as run_pipeline
@@ -24,6 +25,6 @@ def run(
     if as_json:
         print_json(result.diagnosis.to_dict())
     else:
-        print_diagnosis(result.diagnosis, result.folder)
+        print_diagnosis(result.diagnosis, result.folder, verbose=verbose)
     tell(watch.line())
     tell(f"report: {result.report}")

@@ -107,13 +107,14 @@ def findings(diagnosis: DiagnosisResult, name: str) -> tuple[str, ...]:
         _falls,
         _collapsed,
         hacked,
+        _winner,
         _law,
         _other_rule,
-        _uncorrected,
         _left_out,
         _few_users,
+        _uncorrected,
     )
-    advice: tuple[Finding, ...] = (_winner, larger_pools, own_n, stop_early)
+    advice: tuple[Finding, ...] = (larger_pools, own_n, stop_early)
     found = [sentence for finding in troubles if (sentence := finding(diagnosis, model))]
     if not found and not math.isnan(model.law["normal"][-1]):
         nobody = "" if math.isnan(model.quantities.alpha.value) else ", and no user has collapsed"

@@ -7,7 +7,7 @@ queries as cards: what was asked, the reward's pick and the best candidate side 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -44,6 +44,7 @@ from bestfor.report.shown import (
     first_shown,
     open_diagnosis,
     own_notes,
+    policy_in_words,
     shared_notes,
     shown_models,
 )
@@ -63,20 +64,29 @@ __getattr__ = renamed(
 
 Texts = Mapping[tuple[str, int], str]
 SECTIONS = (
+    ("todo", "What to do"),
     ("answers", "Answers"),
+    ("suspects", "Queries"),
     ("curves", "Curve"),
-    ("law", "Law & ledger"),
     ("spread", "Users"),
     ("pairs", "Models"),
-    ("suspects", "Queries"),
-    ("beyond", "Beyond the pool"),
-    ("calibration", "Calibration"),
-    ("quantities", "Quantities"),
-    ("findings", "Findings"),
-    ("folds", "Folds"),
-    ("again", "Signature"),
 )
-"""Anchors and names of the sections, as the list at the top of the page shows them."""
+"""Anchors and names of the sections that stand open, as the list at the top of the page shows them."""
+
+FOLDED = (
+    ("law", "law and ledger"),
+    ("suspects", "suspicious queries"),
+    ("beyond", "beyond the pool"),
+    ("calibration", "calibration"),
+    ("quantities", "all quantities"),
+    ("findings", "more findings"),
+    ("folds", "folds"),
+    ("again", "signature"),
+)
+"""Anchors and names of the sections that are folded, for researchers."""
+
+OPEN_FINDINGS = 3
+"""Findings that stand open."""
 
 SUSPECTS = 10
 """Queries shown for a model; the others are in the JSON."""
@@ -186,6 +196,7 @@ def render_html(
     title: str = "",
     answers: AnswersSection | None = None,
     held_out: HeldOutSection | None = None,
+    date: str = "",
 ) -> str:
     """Render a diagnosis as one HTML page that needs nothing else.
 
@@ -197,6 +208,7 @@ def render_html(
         title: of the page; the run's name by default.
         answers: what users of the run would get, from :func:`~bestfor.report.answers.read_answers`.
         held_out: how its models predict held-out answers, from :func:`~bestfor.report.held_out.read_held_out`.
+        date: of the data, in words; empty where it is not said.
 
     Returns:
         The page; the same arguments give the same characters.
@@ -206,38 +218,61 @@ def render_html(
     """
     report = open_diagnosis(diagnosis)
     models = shown_models(report)
-    captured, shared = CurvesPlot.captured(report), shared_notes(models)
+    shared = shared_notes(models)
     limit = 4000 if len(models) <= 3 else 1500
-    pairs, zero = tables.comparison_bars(report)
-    page = _environment().get_template("page.html.j2")
-    return page.render(
-        report=report,
-        models=models,
-        sections=_sections(report, answers),
-        answers=answers,
-        held_out=held_out,
-        title=title or report.name or "Diagnosis",
-        chosen=first_shown(models),
-        panels=[build_panel(report, model, texts or {}, inputs or {}, limit) for model in models],
-        own_notes={model.name: own_notes(model, shared) for model in models},
-        shared_notes=shared,
-        utility_chart=_curves_chart(CurvesPlot.utility(report), "curves-utility") if len(report.n) else None,
-        captured_chart=_curves_chart(captured, "curves-captured") if len(captured.n) else None,
-        intervals=any(words.known(low) for model in models for low in model.found.utility.low),
-        places=words.decimals([*report.oracle.value, report.pool_mean.value]),
-        quantities=tables.quantity_rows(report, models),
-        terms=words.TERMS,
-        laws=words.LAWS,
-        beyond_words=words.BEYOND,
-        calibration_words=words.CALIBRATION,
-        comparisons=pairs,
-        comparison_sizes=tables.comparison_rows(report),
-        comparison_zero=zero,
-        decisive=decisive(report),
-        folds=tables.fold_rows(report, models),
-        dropped=tables.dropped_sentences(report),
-        signature=json.dumps(dict(report.signature), indent=2, ensure_ascii=False, sort_keys=True),
+    panels = [build_panel(report, model, texts or {}, inputs or {}, limit) for model in models]
+    dropped = tables.dropped_sentences(report)
+    notes = {model.name: own_notes(model, shared) for model in models}
+    shown = _present(report, answers, panels, bool(shared or dropped or any(notes.values())))
+    texts_known = bool(texts)
+    opened = [one for one in SECTIONS if one[0] in shown and (one[0] != "suspects" or texts_known)]
+    folded = [name for key, name in FOLDED if key in shown and (key != "suspects" or not texts_known)]
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            report=report,
+            models=models,
+            shown=shown,
+            sections=[*opened, ("researchers", "For researchers")],
+            folded=", ".join(folded),
+            texts_known=texts_known,
+            answers=answers,
+            held_out=held_out,
+            title=title or report.name or "Diagnosis",
+            date=date,
+            policy=policy_in_words(report),
+            chosen=first_shown(models),
+            panels=panels,
+            own_notes=notes,
+            shared_notes=shared,
+            dropped=dropped,
+            signature=json.dumps(dict(report.signature), indent=2, ensure_ascii=False, sort_keys=True),
+            **_numbers(report, models),
+        )
     )
+
+
+def _numbers(report: Diagnosis, models: Sequence[ShownModel]) -> dict[str, object]:
+    """Collect charts, tables and explanations of what all models share."""
+    captured = CurvesPlot.captured(report)
+    pairs, zero = tables.comparison_bars(report)
+    return {
+        "utility_chart": _curves_chart(CurvesPlot.utility(report), "curves-utility") if len(report.n) else None,
+        "captured_chart": _curves_chart(captured, "curves-captured") if len(captured.n) else None,
+        "intervals": any(words.known(low) for model in models for low in model.found.utility.low),
+        "places": words.decimals([*report.oracle.value, report.pool_mean.value]),
+        "quantities": tables.quantity_rows(report, models),
+        "terms": words.TERMS,
+        "laws": words.LAWS,
+        "beyond_words": words.BEYOND,
+        "calibration_words": words.CALIBRATION,
+        "comparisons": pairs,
+        "comparison_sizes": tables.comparison_rows(report),
+        "comparison_zero": zero,
+        "decisive": decisive(report),
+        "folds": tables.fold_rows(report, models),
+    }
 
 
 def write_html(
@@ -249,10 +284,13 @@ def write_html(
     title: str = "",
     answers: AnswersSection | None = None,
     held_out: HeldOutSection | None = None,
+    date: str = "",
 ) -> None:
     """Write the page of :func:`render_html` so that the file is either whole or absent."""
     path = Path(path)
-    page = render_html(diagnosis, texts=texts, inputs=inputs, title=title, answers=answers, held_out=held_out)
+    page = render_html(
+        diagnosis, texts=texts, inputs=inputs, title=title, answers=answers, held_out=held_out, date=date
+    )
     write_text(path, page)
 
 
@@ -275,10 +313,23 @@ def _environment() -> Environment:
     return environment
 
 
-def _sections(report: Diagnosis, answers: AnswersSection | None) -> list[tuple[str, str]]:
-    uncalibrated = all(model.calibration is None for model in report.models.values())
-    absent = {"answers": answers is None, "folds": not report.folds, "calibration": uncalibrated}
-    return [(key, name) for key, name in SECTIONS if not absent.get(key, False)]
+def _present(
+    report: Diagnosis, answers: AnswersSection | None, panels: Sequence[ModelPanel], notes: bool
+) -> frozenset[str]:
+    """Name the sections that have something to show."""
+    present = {
+        "answers": answers is not None,
+        "suspects": any(panel.suspects or panel.unlucky for panel in panels),
+        "spread": any(panel.users_note or panel.users_chart or panel.correlation_chart for panel in panels),
+        "pairs": bool(decisive(report)),
+        "law": any(panel.law_chart or panel.ledger for panel in panels),
+        "beyond": any(panel.beyond is not None for panel in panels),
+        "calibration": any(panel.calibration is not None for panel in panels),
+        "findings": notes or any(len(panel.model.found.findings) > OPEN_FINDINGS for panel in panels),
+        "folds": bool(report.folds),
+    }
+    every = {key for key, _ in (*SECTIONS, *FOLDED)}
+    return frozenset(key for key in every if present.get(key, True))
 
 
 def _curves_chart(plot: CurvesPlot, ident: str) -> Markup:

@@ -153,8 +153,8 @@ def _figure(report: Diagnosis, model: ShownModel, title: str) -> Figure:
     parts: list[tuple[str, Plot | None]] = [
         ("Utility of the pick", CurvesPlot.utility(report)),
         ("Captured share of the headroom", CurvesPlot.captured(report)),
-        (f"Law over curve: {words.clip(model.name, 32)}", LawPlot.of(model)),
-        (f"Within-query correlation: {words.clip(model.name, 28)}", CorrelationPlot.of(model)),
+        (f"Law over curve: {model.name}", LawPlot.of(model)),
+        (f"Within-query correlation: {model.name}", CorrelationPlot.of(model)),
     ]
     drawn = [(name, part) for name, part in parts if part is not None]
     rows = (len(drawn) + 1) // 2
@@ -166,10 +166,11 @@ def _figure(report: Diagnosis, model: ShownModel, title: str) -> Figure:
         legend = axes.get_legend()
         if legend is not None and isinstance(part, CurvesPlot) and part.share:
             legend.remove()  # the panel beside it names the same lines
-        axes.set_title(plain(name), fontsize=10, loc="left")
+        axes.set_title(plain(_wrap(name, 60)), fontsize=10, loc="left")
     figure.suptitle(plain(_wrap(title or report.headline)), fontsize=11)
     return figure
 
 
-def _wrap(text: str) -> str:
-    return "\n".join(textwrap.wrap(words.clip(text, 260), 110))
+def _wrap(text: str, width: int = 110) -> str:
+    """Break a title into lines, whole."""
+    return "\n".join(textwrap.wrap(words.clip(text, 600), width))

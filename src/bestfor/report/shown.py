@@ -12,6 +12,7 @@ from bestfor.diagnostics.public import Diagnosis
 from bestfor.diagnostics.result import Comparison, ModelDiagnosis
 from bestfor.diagnostics.words import reworded
 from bestfor.errors import InputError
+from bestfor.report import words
 from bestfor.rewards.kinds import KINDS
 
 Given = Diagnosis | Mapping[str, Any] | str | Path
@@ -79,6 +80,24 @@ def decisive(diagnosis: Diagnosis) -> tuple[Comparison, ...]:
     known = [pair for pair in known if pair.model == known[0].model]
     largest = max((pair.n for pair in known), default=0)
     return tuple(pair for pair in known if pair.n == largest)
+
+
+POLICIES = {"human": "texts written by people", "base": "sampled by one model for everybody"}
+"""What wrote the candidates, in words, where its name says little."""
+
+
+def policy_in_words(diagnosis: Diagnosis) -> str:
+    """Say what wrote the candidates; empty where that is not known."""
+    policy = diagnosis.signature.get("policy")
+    if not policy:
+        return ""
+    return POLICIES.get(str(policy), f"candidates by {words.clip(str(policy), 40)}")
+
+
+def utility_in_words(diagnosis: Diagnosis) -> str:
+    """Name the utility as its column or metric is named; ``"utility"`` where that is not known."""
+    name = diagnosis.signature.get("utility")
+    return words.clip(words.clean(str(name)), 24) if isinstance(name, str) and name else "utility"
 
 
 def shared_notes(models: Sequence[ShownModel]) -> tuple[str, ...]:

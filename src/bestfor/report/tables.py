@@ -98,12 +98,12 @@ class Bar:
 
 
 def tiles(diagnosis: Diagnosis, model: ShownModel) -> list[Tile]:
-    """Make the tiles: captured share, collapsed users, hacked queries, the N that pays."""
+    """Make the tiles of what is known: captured share, collapsed users, hacked queries, the N that pays."""
     captured = captured_cell(model)
     alpha = _quantity(model, "alpha", "percent")
     clusters = model.found.interval.replace(" x ", " × ")
     how = f"{words.percent(diagnosis.level)} interval" + (f", {clusters}" if clusters else "")
-    return [
+    every = [
         Tile(
             f"of the headroom captured at N = {model.n[-1] if model.n else 1}",
             captured.text,
@@ -114,6 +114,7 @@ def tiles(diagnosis: Diagnosis, model: ShownModel) -> list[Tile]:
         _hacked_tile(model),
         _best_tile(model),
     ]
+    return [tile for tile in every if tile.value != words.NONE]
 
 
 def _hacked_tile(model: ShownModel) -> Tile:
@@ -121,14 +122,18 @@ def _hacked_tile(model: ShownModel) -> Tile:
     q = model.found.quantities
     label = "of queries hacked (β)"
     why = "their rewards run against their utilities"
-    chance = f"; pools of this size would show {words.percent(q.beta_by_chance)} by chance alone"
-    cause = chance if words.known(q.beta_by_chance) else ""
+    chance = f"{words.percent(q.beta_by_chance)} would be by chance alone" if words.known(q.beta_by_chance) else ""
     if q.corrected is None:
-        note = f"a naive count{cause}; taking out that noise is {words.NO_CORRECTED}"
-        return Tile(label, naive.text, naive.interval, (why, note))
-    interval = f" ({naive.interval})" if naive.interval else ""
-    note = f"without the noise of small pools; counted naively {naive.text}{interval}{cause}"
-    return Tile(label, words.percent(q.corrected.beta), "", (why, note))
+        return Tile(label, naive.text, naive.interval, (why, f"a naive count{f'; {chance}' if chance else ''}"))
+    counted = f"counted naively {naive.text}{f' ({naive.interval})' if naive.interval else ''}"
+    note = f"without the noise of small pools; {counted}{f'; {chance}' if chance else ''}"
+    clearly = words.span(q.corrected.beta_05_low, q.corrected.beta_05_high)
+    return Tile(
+        label,
+        words.percent(q.corrected.beta),
+        f"clearly, below −0.05: {clearly}" if clearly else "",
+        (why, note),
+    )
 
 
 VERDICTS = {

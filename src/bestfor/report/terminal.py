@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -29,17 +31,23 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 FINDINGS = 4
 """Sentences shown for a model; the others are in the JSON and on the page."""
 
+LINES, ROWS, STEPS, SHORTEST = 15, 3, 3, 2
+"""Lines of a short summary, models in it, findings, and lines that each of these gets at least."""
+
+_SENTENCE = re.compile(r"(?<=[a-z)%])\. (?=[A-Z])")
+
 NOTES = 2
 """Notes shown likewise."""
 
 
-def print_summary(diagnosis: Given, console: Console | None = None) -> None:
-    """Print a diagnosis for people, as wide as the console is.
+def print_summary(diagnosis: Given, console: Console | None = None, *, verbose: bool = False) -> None:
+    """Print a diagnosis for people, as wide as the console is: 15 lines, or everything.
 
     Args:
         diagnosis: one from Python, the object of its JSON, a file ``diagnosis.json`` or a run's folder; its sentences
             are written anew.
         console: where to; standard output where None.
+        verbose: with the explanation of every column, all comparisons, findings, notes and the signature.
 
     Raises:
         InputError: it is no diagnosis.
@@ -49,13 +57,67 @@ def print_summary(diagnosis: Given, console: Console | None = None) -> None:
 
     console = console or Console(highlight=False)
     report = open_diagnosis(diagnosis)
+    console.print(Text(words.clean(report.headline or report.name or "Diagnosis"), style="bold"))
+    console.print(Text(words.clip(_counts(report), console.width), style="dim"))
+    if not shown_models(report):
+        console.print("This diagnosis holds no models.")
+    elif verbose:
+        _print_all(report, console)
+    else:
+        _print_short(report, console)
+
+
+def _print_short(report: Diagnosis, console: Console) -> None:
+    """Print the best models in a line each and what to do, within :data:`LINES` lines."""
+    from rich.table import Table
+    from rich.text import Text
+
+    models = shown_models(report)
+    chosen = first_shown(models)
+    ranked = sorted(models, key=lambda model: (model is not chosen, model.quiet, -model.found.rank))[:ROWS]
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
+    table.add_column("model", overflow="ellipsis", no_wrap=True, max_width=max(console.width - 58, 12))
+    at = f"captured at N = {report.n[-1]}" if len(report.n) else "captured"
+    for head in (at, "interval", "best N", "verdict"):
+        table.add_column(head, no_wrap=True, justify="right" if head in (at, "best N") else "left")
+    for model in ranked:
+        cell, best = tables.captured_cell(model), tables.pays(model)
+        verdict = "" if best is None else best.verdict
+        row = (cell.text, cell.interval or "none", words.NONE if best is None else words.count(best.n), verdict)
+        table.add_row(_name(model.name), *row, style="dim" if model.quiet else "")
+    console.print(table)
+    title = -(-len(words.clean(report.headline)) // console.width)
+    room = LINES - 3 - max(title, 1) - len(ranked)
+    findings = () if chosen is None else chosen.found.findings[:STEPS]
+    for place, finding in enumerate(findings, start=1):
+        most = room - SHORTEST * (len(findings) - place)
+        lines = _finding_lines(f"{place}. {words.clean(finding)}", console.width, most)
+        room -= len(lines)
+        for line in lines:
+            console.print(Text(line))
+    hidden = len(models) - len(ranked)
+    more = f"{words.plural(hidden, 'more model')}, and everything else" if hidden else "everything else"
+    console.print(Text(f"--verbose shows {more}.", style="dim"))
+
+
+def _finding_lines(text: str, width: int, most: int) -> list[str]:
+    """Wrap a finding to at most some lines; where it is longer, its first and its last sentence: cause and step."""
+    lines = textwrap.wrap(text, width, subsequent_indent="   ")
+    if len(lines) <= most:
+        return lines
+    sentences = _SENTENCE.split(text)
+    room = (width - 3) * most - len(sentences[-1]) - 8
+    if len(sentences) > 1 and room > 40:
+        text = f"{words.clip(sentences[0], room)} {sentences[-1]}"
+    lines = textwrap.wrap(text, width, subsequent_indent="   ")
+    return [*lines[: most - 1], words.clip(" ".join(lines[most - 1 :]), width)] if len(lines) > most else lines
+
+
+def _print_all(report: Diagnosis, console: Console) -> None:
+    from rich.text import Text
+
     models, pairs = shown_models(report), decisive(report)
     chosen, shared = first_shown(models), shared_notes(models)
-    console.print(Text(words.clean(report.headline or report.name or "Diagnosis"), style="bold"))
-    console.print(Text(_counts(report), style="dim"))
-    if not models:
-        console.print("This diagnosis holds no models.")
-        return
     console.print(_models(report, models, console.width))
     console.print(Text(_key(report, models), style="dim"))
     if pairs:

@@ -72,7 +72,7 @@ def curves(plot: CurvesPlot, size: ChartSize) -> svg.Canvas:
     floor = [] if plot.floor is None else [plot.floor]
     values = [v for line in plot.lines for v in (*line.value, *line.low, *line.high)]
     names = [line.name for line in plot.lines] + ([] if plot.share else ["pool mean"])
-    what = "captured share of the headroom" if plot.share else "utility"
+    what = "captured share of the headroom" if plot.share else f"{plot.name} of the pick"
     canvas = samples_canvas(size, plot.n.tolist(), [*values, *reference, *floor], names, what)
     n = plot.n.tolist()
     labels: list[tuple[float, str, str]] = []

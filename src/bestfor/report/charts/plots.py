@@ -17,13 +17,13 @@ from bestfor.diagnostics.public import Diagnosis
 from bestfor.diagnostics.quantities.laws import Ledger
 from bestfor.diagnostics.result import Curve
 from bestfor.report import words
-from bestfor.report.shown import ShownModel, decisive, shown_models
+from bestfor.report.shown import ShownModel, decisive, shown_models, utility_in_words
 from bestfor.types import BoolArray, Estimate, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLORS = ("#2563b8", "#c2410c", "#0f7b6c", "#8b3fb5", "#b4690e", "#be185d", "#4d7c0f", "#0e7490", "#7c5a3c", "#5b5bd6")
+COLORS = ("#2563b8", "#8b3fb5", "#0f766e", "#be185d", "#4d7c0f", "#0e7490", "#5b5bd6", "#7c5a3c", "#475569", "#15803d")
 QUIET = "#8a8f98"
 INK = "#3c4250"
 GOOD = "#0f7b6c"
@@ -31,8 +31,8 @@ BAD = "#c2410c"
 LAW_STYLES: dict[str, tuple[Any, str]] = {
     "bound": (":", QUIET),
     "normal": ("--", INK),
-    "reward": ("-.", "#b4690e"),
-    "pool": ((0, (1, 1)), GOOD),
+    "reward": ("-.", "#5b6270"),
+    "pool": ((0, (1, 1)), "#8a8f98"),
 }
 NAMES = {"order_2": "order 2", "gao": "Gao et al.", "order_1": "order 1", "order_3": "order 3"}
 """Predictions beyond the pool -> their names for people, the main ones first."""
@@ -128,6 +128,7 @@ class CurvesPlot:
         oracle: shape (k,), utility of a perfect picker, or None for captured shares.
         floor: the pool mean, or 0 for captured shares; None where unknown.
         share: whether values are shares of the headroom.
+        name: of the utility.
     """
 
     n: IntArray
@@ -135,13 +136,15 @@ class CurvesPlot:
     oracle: FloatArray | None
     floor: float | None
     share: bool
+    name: str = "utility"
 
     @classmethod
     def utility(cls, diagnosis: Diagnosis) -> CurvesPlot:
         """Take the utility of the pick, beside the oracle and the pool mean."""
         lines = tuple(line_of(model, model.found.utility, diagnosis.n) for model in shown_models(diagnosis))
         mean = diagnosis.pool_mean.value
-        return cls(diagnosis.n, lines, diagnosis.oracle.value, mean if words.known(mean) else None, share=False)
+        floor = mean if words.known(mean) else None
+        return cls(diagnosis.n, lines, diagnosis.oracle.value, floor, share=False, name=utility_in_words(diagnosis))
 
     @classmethod
     def captured(cls, diagnosis: Diagnosis) -> CurvesPlot:
@@ -162,7 +165,7 @@ class CurvesPlot:
         if self.floor is not None:
             axes.axhline(self.floor, color=INK, linewidth=0.8, linestyle=":", label=None if self.share else "pool mean")
         samples_axis(axes, self.n)
-        axes.set_ylabel("captured share of the headroom" if self.share else "utility of the pick")
+        axes.set_ylabel("captured share of the headroom" if self.share else f"{plain(self.name)} of the pick")
         if self.share:
             percent_axis(axes)
         axes.legend(frameon=False, fontsize=7.5)
