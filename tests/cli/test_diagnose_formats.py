@@ -136,7 +136,7 @@ def changed(**cells):
         (changed(user={"id": 1}), "row 4, column 'user': found an object"),
         (changed(user="\ud83d"), "row 4, column 'user': found half of a surrogate pair"),
         (lambda plain: json.dumps(plain.objects()), "row 1: found a list; expected one JSON object a line"),
-        (lambda plain: json.dumps(plain.objects(), indent=1), "row 1: found an unreadable table"),
+        (lambda plain: json.dumps(plain.objects(), indent=1), "row 1: found the beginning of a JSON array; expected"),
         (lambda plain: plain.jsonl()[:-20], "row 36: found an unreadable table"),
         (lambda plain: plain.jsonl() + '{"user": "u", "user": "v"}\n', "the key 'user' stands twice"),
         ("1\n2\n", "row 1: found a bare value"),

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bestfor.endpoint.choices import Spent, read_choice, without_chain
+from bestfor.endpoint.choices import CUT, FAILED, Spent, read_choice, without_chain
 
 TOOLS = [{"id": "1", "type": "function", "function": {"name": "title", "arguments": "{}"}}]
 
@@ -109,3 +109,33 @@ def test_whatever_comes_has_a_state_and_a_text_only_where_that_says_so(message, 
     assert bool(choice.text.strip()) == (
         choice.state in ("text", "cut") or (choice.state == "content_filter" and bool(choice.text))
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        ("<thought>hm</thought>yes", "yes"),
+        ("\n<reasoning>\nhm\n</reasoning>\nyes", "yes"),
+        ("<scratchpad>never closed", ""),
+        ("analysisWe need a headline.assistantfinalYes", "Yes"),
+        ("<|begin_of_thought|>hm<|end_of_thought|>\n\n<|begin_of_solution|>yes<|end_of_solution|>", "yes"),
+        ("<unused94>thought\nhm<unused95>yes", "yes"),
+    ],
+)
+def test_chains_in_other_marks(text, rest):
+    assert without_chain(text) == (rest, True)
+
+
+@pytest.mark.parametrize(
+    "text", ["My <thought>on this</thought> is no", "analysis of the year's budget", "the <unused94> token"]
+)
+def test_texts_that_hold_such_words_are_left_alone(text):
+    assert without_chain(text) == (text, False)
+
+
+@pytest.mark.parametrize(
+    ("reason", "state"),
+    [("model_context_window_exceeded", CUT), ("context_length_exceeded", CUT), ("overloaded", FAILED)],
+)
+def test_other_reasons_to_end(reason, state):
+    assert read_choice({"message": {"content": "a text"}, "finish_reason": reason}, Spent(5)).state == state

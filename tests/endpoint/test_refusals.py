@@ -110,3 +110,26 @@ def test_an_instruction_stands_before_the_first_user_turn():
     assert [one["content"] for one in without_system(chat)] == ["b", "a\n\nc"]
     assert without_system(chat[:1]) == [{"role": "user", "content": "a"}]
     assert without_system(chat[1:]) == chat[1:]
+
+
+@pytest.mark.parametrize(
+    ("reason", "wanted"),
+    [
+        ("num_return_sequences must be 1", 1),
+        ("Too many choices requested: 16 (limit 4)", 4),
+        ("n can be at most 10 for this model", 10),
+        ("unsupported_parameter: n", 8),
+    ],
+)
+def test_limits_of_choices_in_further_words(reason, wanted):
+    refusal = RefusedError("no", status=400, parameter="", reason=reason)
+    assert fewer_choices(refusal, 16) == wanted
+
+
+@pytest.mark.parametrize(
+    "reason", ["messages[0].role: must be one of user, assistant", "the first message must have role user"]
+)
+def test_system_turns_refused_in_further_words(reason):
+    turns, chat = SystemTurns(), [{"role": "system", "content": "Be short."}, {"role": "user", "content": "Hi"}]
+    assert turns.learn(RefusedError("no", status=422, parameter="", reason=reason), chat)
+    assert turns.adapt(chat) == [{"role": "user", "content": "Be short.\n\nHi"}]

@@ -22,19 +22,31 @@ TEXT, CUT, FAILED = "text", "cut", "failed"
 _WORDS = 300
 _FAILURES = frozenset(
     ("error", "network_error", "server_error", "internal_error", "model_error", "abort", "aborted", "cancelled")
-) | {"insufficient_system_resource", "timeout"}
+) | {"insufficient_system_resource", "timeout", "overloaded", "engine_overloaded", "load_shed"}
 FILTERS = frozenset(("content_filter", "content_filtered", "sensitive", "safety", "image_safety", "recitation")) | {
     *("prohibited_content", "blocklist", "spii", "error_toxic", "guardrail_intervened", "moderation"),
 }
 """Words for what a content filter stopped."""
-_LIMITS = frozenset(("length", "max_tokens", "max_output_tokens", "model_length", "error_limit"))
+_LIMITS = frozenset(("length", "max_tokens", "max_output_tokens", "model_length", "error_limit")) | {
+    *("context_length_exceeded", "model_context_window_exceeded", "max_tokens_reached"),
+}
 _TOOLS = frozenset(("tool_calls", "tool_call", "function_call", "tool_use", "malformed_function_call"))
 _REFUSALS = frozenset(("refusal", "refused"))
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thought")
 
-_BEGIN = r"<(?:seed:)?think(?:ing)?>|\[THINK\]|◁think▷|<\|START_THINKING\|>|<\|channel\|>analysis<\|message\|>"
-_END = r"</(?:seed:)?think(?:ing)?>|\[/THINK\]|◁/think▷|<\|END_THINKING\|>|<\|channel\|>final<\|message\|>"
+_BEGIN = (
+    r"<(?:seed:)?think(?:ing)?>|\[THINK\]|◁think▷|<\|START_THINKING\|>|<\|channel\|>analysis<\|message\|>"
+    r"|<\|begin_of_thought\|>|<unused94>(?=thought)"
+)
+_END = (
+    r"</(?:seed:)?think(?:ing)?>|\[/THINK\]|◁/think▷|<\|END_THINKING\|>|<\|channel\|>final<\|message\|>"
+    r"|<\|end_of_thought\|>|<unused95>"
+)
 _CHAIN = re.compile(rf"(?:{_BEGIN}).*?(?:{_END})", re.DOTALL | re.IGNORECASE)
+_LEADING = re.compile(r"\s*<(thoughts?|reasoning|scratchpad)>(?:.*?</\1>|.*\Z)|analysis.*?assistantfinal", re.DOTALL)
+"""Chains of thought between words that may stand in any text: they are chains where a text begins with them."""
+_AROUND = re.compile(r"<\|(?:begin|end)_of_solution\|>")
+"""Marks of what is left when a chain is off."""
 _OPENED, _CLOSED = re.compile(_BEGIN, re.IGNORECASE), re.compile(_END, re.IGNORECASE)
 
 
@@ -116,11 +128,14 @@ def without_chain(text: str) -> tuple[str, bool]:
     Returns:
         The rest, as it is where there was none, and whether there was one.
     """
+    leading = _LEADING.match(text)
+    if leading:
+        return text[leading.end() :].strip(), True
     if not _OPENED.search(text) and not _CLOSED.search(text):
         return text, False
     rest = _CHAIN.sub("", text)
     rest = _CLOSED.split(rest)[-1]
-    return _OPENED.split(rest)[0].strip(), True
+    return _AROUND.sub("", _OPENED.split(rest)[0]).strip(), True
 
 
 def error_words(error: object) -> str:

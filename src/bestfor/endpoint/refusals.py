@@ -12,15 +12,16 @@ from bestfor.data.turns import instructs, without_system
 from bestfor.endpoint.failures import EndpointError, RefusedError
 
 _CHOICES = re.compile(
-    r"""['"`]n['"`]|\bn\b\s*(?:must|should|is|=|>|<|parameter|value|:)|candidate_?count|best_of|num_?generations"""
-    r"""|(?:multiple|several|more than (?:one|1)|number of) (?:choices|completions|candidates|generations)"""
+    r"""['"`]n['"`]|\bn\b\s*(?:must|should|can|is|=|>|<|parameter|value|:)|parameters?:?\s*n\b|candidate_?count|best_of"""
+    r"""|num_?generations|num_return_sequences"""
+    r"""|(?:multiple|several|too many|more than (?:one|1)|number of) (?:choices|completions|candidates|generations)"""
     r"""|(?:only|just|at most|single) (?:one |1 )?(?:choice|completion|candidate|generation)""",
     re.IGNORECASE,
 )
 _MOST = re.compile(
     r"(?:<=|≤|at most|up to|no more than|not exceed|less than or equal to|must be|"
     r"max(?:imum)?(?: value)?(?: of| is|:)?|"
-    r"limited to|only supports?)\s*['\"`]?(\d+)",
+    r"limit(?:ed)?(?: to| of| is|:)?|only supports?)\s*['\"`]?(\d+)",
     re.IGNORECASE,
 )
 _BELOW = re.compile(r"(?:(?<!or )less than|<|below|smaller than|fewer than)\s*['\"`]?(\d+)", re.IGNORECASE)
@@ -33,6 +34,7 @@ _LOGPROBS = re.compile(r"(?:top_?|response)?log[\s_-]?prob", re.IGNORECASE)
 _SYSTEM = re.compile(
     r"system['\"`]?\W{0,3}\s?(?:role|messages?|prompts?|instructions?|turns?)\b|role.{0,60}\bsystem\b|"
     r"\bsystem\b.{0,60}\brole|developer instruction|system.?instruction|roles? must alternate|"
+    r"must be one of:? \W{0,3}user\W+(?:assistant|model)|first (?:message|turn|role).{0,30}\buser\b|"
     r"only (?:the )?['\"`]?user['\"`]?,? and ['\"`]?(?:assistant|model)",
     re.IGNORECASE | re.DOTALL,
 )

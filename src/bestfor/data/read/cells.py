@@ -21,7 +21,14 @@ NULLS = frozenset({*pacsv.ConvertOptions().null_values, *_MADE_BY_TOOLS})
 NOBODY = frozenset({"", *_MADE_BY_TOOLS})
 """Cells that are nobody's id. (NA may be one: initials, or a country.)"""
 
-_TRUE, _FALSE = frozenset({"true", "t", "yes", "y"}), frozenset({"false", "f", "no", "n"})
+_TRUE = frozenset(
+    {"true", "t", "yes", "y", "wahr", "ja", "vrai", "oui", "verdadero", "vero", "up", "thumbs_up", "👍"}
+) | {
+    *("thumbs up", "like", "liked", "accept", "accepted"),
+}
+_FALSE = frozenset({"false", "f", "no", "n", "falsch", "nein", "faux", "non", "falso", "down", "thumbs_down", "👎"}) | {
+    *("thumbs down", "dislike", "disliked", "reject", "rejected"),
+}
 _SURE = frozenset({"true", "false"})
 """Words that are read as 1 and 0 in any column; the others only where no other kind of number stands in it."""
 
@@ -73,7 +80,8 @@ def empty_cells(column: pa.ChunkedArray) -> BoolArray:
 def parsed_numbers(cells: Sequence[str | None], where: str, first: int) -> np.ndarray:
     """Read numbers from texts, NaN where there is none; true and false are 1 and 0.
 
-    ``yes``, ``no``, ``y``, ``n``, ``t`` and ``f`` are, too, where all other cells are such words, 0, 1 or empty.
+    ``yes``, ``no``, ``y``, ``n``, ``t``, ``f``, ``up``, ``down``, ``liked``, ``rejected`` and the like are, too, where
+    all other cells are such words, 0, 1 or empty.
 
     Args:
         cells: of a column.

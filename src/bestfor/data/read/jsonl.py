@@ -121,6 +121,8 @@ def _rows(lines: Iterable[str], path: Path, first: int = 1) -> Iterator[tuple[in
             found = json.loads(line, object_pairs_hook=_once)
         except (ValueError, RecursionError) as error:
             where = f"{path}, row {row}"
+            if row == 1 and line.strip() == "[":
+                raise InputError(where, "the beginning of a JSON array", "one whole JSON object a line") from None
             raise InputError(where, f"an unreadable table ({error})", "one whole JSON object a line") from None
         if not isinstance(found, dict):
             raise InputError(f"{path}, row {row}", _kind(found), "one JSON object a line")
