@@ -14,7 +14,8 @@ MODEL_KEYS = {
     "scale", "n", "utility", "low", "high", "gain", "gain_low", "gain_high", "captured", "captured_low",
     "captured_high", "interval", "quantities", "law", "law_error", "ledger", "best_n", "findings", "per_user",
     "correlations", "suspects", "calibration", "rules", "notes", "users_needed", "three_draw", "soft", "extrapolation",
-    "best_fixed_n", "per_user_n", "stopping", "needed",
+    "best_fixed_n", "per_user_n", "stopping", "needed", "law_intervals", "pair_accuracy", "pair_accuracy_low",
+    "pair_accuracy_high",
 }  # fmt: skip
 TERMS = ("law", "growth", "alpha", "sigma", "covariance", "shape", "leakage")
 

@@ -25,7 +25,7 @@ from bestfor.diagnostics.quantities.queries import ModelQueries, Queries, SumsBy
 from bestfor.diagnostics.table.pools import Pools, cut_pools, join_pools
 from bestfor.moved import renamed
 from bestfor.selection import Rule
-from bestfor.types import IntArray, Scale
+from bestfor.types import FloatArray, IntArray, Scale
 
 __getattr__ = renamed(__name__, {"Sharing": "SharedTextFinder", "Study": "MeasuredBlocks"})
 
@@ -144,6 +144,7 @@ class _QueryBuilder:
         self._scales: dict[str, Scale] = {}
         self._like: SumsByUser | None = None
         self._sums = np.zeros((0, 0))
+        self._profiles: dict[int, FloatArray] = {}
 
     def add(self, block: Queries, code: IntArray) -> None:
         """Take a block; code: shape (users of the block,), their codes among all users."""
@@ -156,6 +157,8 @@ class _QueryBuilder:
             self._keep(model, "correlation", one.correlation)
             self._keep(model, "worse", one.worse)
             self._keep(model, "tails", one.tails)
+        for size, profile in block.profiles.items():
+            self._profiles[size] = self._profiles.get(size, 0.0) + profile
         sums = block.sums.matrix()
         rows, width = int(code.max()) + 1, int(sums.shape[1])
         if rows > len(self._sums):
@@ -190,6 +193,7 @@ class _QueryBuilder:
             },
             scales=self._scales,
             sums=self._like.from_matrix(self._sums[ranked]),
+            profiles=self._profiles,
         )
 
 

@@ -35,6 +35,7 @@ from bestfor.diagnostics.cautions import copies, lowered_n, repeated_rows
 from bestfor.diagnostics.compare import QuantityPanels, comparisons, headroom_at
 from bestfor.diagnostics.evidence import EDGES, ModelFacts, facts_of_queries
 from bestfor.diagnostics.intervals.clustered import Panel, Resampling
+from bestfor.diagnostics.intervals.laws import FoldOfLaws, law_ends
 from bestfor.diagnostics.intervals.means import (
     ONE,
     POOL,
@@ -51,6 +52,7 @@ from bestfor.diagnostics.price import DOUBLING_PRICES, Price, parse_price
 from bestfor.diagnostics.public import Diagnosis
 from bestfor.diagnostics.quantities.mixture import negative_by_chance
 from bestfor.diagnostics.result import (
+    UNKNOWN,
     Curve,
     DiagnosisResult,
     FoldInfluences,
@@ -316,6 +318,7 @@ class Panels:
         curves, quantities, beyond: of all folds.
         offset: what was subtracted from every utility.
         each: candidates of a query that are no copies, on average.
+        laws: name of a model -> each fold's users and their parts of the laws.
     """
 
     header: Header
@@ -325,6 +328,7 @@ class Panels:
     beyond: tuple[SampleMeasurements, ...]
     offset: float = 0.0
     each: float = float("nan")
+    laws: Mapping[str, Sequence[FoldOfLaws]] = field(default_factory=dict[str, Sequence[FoldOfLaws]])
 
     def utility(self, mean: CurveMean) -> Estimate:
         """Estimate a mean utility with its interval, the offset added."""
@@ -349,7 +353,10 @@ def assemble(
     quantities = QuantityPanels.of(Panel([one.quantities for one in evidence], header.level, header.resampling))
     beyond = tuple(one.beyond for one in evidence if one.beyond is not None)
     each = sum(one.distinct for one in evidence) / header.queries
-    panels = Panels(header, n, curves, quantities, beyond, float(np.mean([one.offset for one in evidence])), each)
+    offset = float(np.mean([one.offset for one in evidence]))
+    laws = {name: [(one.curves.user_ids, one.laws[name]) for one in evidence if name in one.laws] for name in facts}
+    known = {name: found for name, found in laws.items() if len(found) == len(evidence)}
+    panels = Panels(header, n, curves, quantities, beyond, offset, each, known)
     models = {name: _model(name, panels, one) for name, one in facts.items()}
     best = max(models, key=lambda name: models[name].rank)
     diagnosis = Diagnosis(
@@ -374,6 +381,8 @@ def _model(name: str, panels: Panels, facts: ModelFacts) -> ModelDiagnosis:
     quantities = _quantities(name, panels, facts)
     needed = _needed(curves, name, n, captured[-1])
     peak = drawn[int(gain.value.argmax())]
+    known = name in panels.laws
+    ends, accuracy = law_ends(panels.laws[name], panels.header.level) if known else (None, UNKNOWN)
     return ModelDiagnosis(
         scale=facts.scale,
         utility=utility,
@@ -385,6 +394,8 @@ def _model(name: str, panels: Panels, facts: ModelFacts) -> ModelDiagnosis:
         quantities=quantities,
         law=facts.law,
         law_error={law: _relative(values, gain.value) for law, values in facts.law.items()},
+        law_ends=ends,
+        pair_accuracy=accuracy,
         ledger=facts.ledger,
         best_n=tuple(best_n(curves, name, price) for price in panels.header.prices),
         users_needed=needed,

@@ -25,6 +25,7 @@ from bestfor.diagnostics.intervals.influence import (
     shares_texts,
     text_effects,
 )
+from bestfor.diagnostics.intervals.laws import LawParts, law_parts
 from bestfor.diagnostics.intervals.means import ONE, POOL, CurveMean, QuantityMean
 from bestfor.diagnostics.quantities.collapse import Collapse, judge_spreads
 from bestfor.diagnostics.quantities.laws import LawSums, Ledger, laws, ledger
@@ -38,6 +39,7 @@ from bestfor.diagnostics.quantities.mixture import (
     prior_by_moments,
 )
 from bestfor.diagnostics.quantities.negative import negative_share
+from bestfor.diagnostics.quantities.pairs import PairCurve, pair_curve
 from bestfor.diagnostics.quantities.queries import (
     Queries,
     SumsByUser,
@@ -84,6 +86,7 @@ class ModelFacts:
         suspects: queries whose pick is worse than a random one.
         active_queries: how many.
         unknown: name of a share of collapsed users -> why it cannot be judged.
+        parts: sums by user that laws follow from; None of a mean over folds.
     """
 
     scale: Scale
@@ -95,6 +98,7 @@ class ModelFacts:
     suspects: tuple[Suspect, ...]
     active_queries: int
     unknown: Mapping[str, str] = field(default_factory=dict[str, str])
+    parts: LawParts | None = None
 
 
 @dataclass(frozen=True)
@@ -150,12 +154,14 @@ class SharedInputs:
         grid: shape (G,), 1 and these and every power of two up to the largest.
         weight: shape (U,), the weight of each query of a user.
         rules: other rules than the highest reward.
+        curve: the law of pairs.
     """
 
     n: IntArray
     grid: IntArray
     weight: FloatArray
     rules: tuple[Rule, ...]
+    curve: PairCurve
 
 
 def facts_of_queries(
@@ -177,7 +183,8 @@ def facts_of_queries(
         found, suspects[name] = _facts(queries, name, shared, own)
         shares = {"alpha": own.unknown, "alpha_other_scale": other.unknown}
         facts[name] = replace(found, unknown={what: why for what, why in shares.items() if why})
-    return DataSetFacts(_evidence(queries, shared, collapses, texts), facts, suspects)
+    laws_of = {name: one.parts for name, one in facts.items() if one.parts is not None}
+    return DataSetFacts(replace(_evidence(queries, shared, collapses, texts), laws=laws_of), facts, suspects)
 
 
 def facts_of_pools(pools: Pools, n: IntArray, averaging: Averaging) -> tuple[FoldInfluences, dict[str, ModelFacts]]:
@@ -209,7 +216,9 @@ def _texts_of(pools: Pools) -> TextEffects:
 
 
 def _shared_inputs(queries: Queries, n: IntArray, averaging: Averaging, rules: Sequence[Rule] = ()) -> SharedInputs:
-    return SharedInputs(n, doubling_grid(n), user_weights(queries.sums.utility.queries, averaging), tuple(rules))
+    weight = user_weights(queries.sums.utility.queries, averaging)
+    profiles = {size: profile / len(queries) for size, profile in queries.profiles.items()}
+    return SharedInputs(n, doubling_grid(n), weight, tuple(rules), pair_curve(profiles, n))
 
 
 def _evidence(queries: Queries, shared: SharedInputs, collapses: Collapses, texts: TextEffects) -> FoldInfluences:
@@ -286,15 +295,17 @@ def _facts(queries: Queries, name: str, shared: SharedInputs, own: Collapse) -> 
     r = queries.models[name].correlation[active]
     fitted = correct(r, queries.distinct[active].astype(np.int64), shared.weight[queries.user[active]])
     corrected = None if fitted is None else with_interval(fitted[0], queries, name, active, shared)
+    parts = law_parts(queries.sums, name, shared.n, shared.weight, (own, shared.curve))
     facts = ModelFacts(
         scale=queries.scales[name],
-        law=laws(sums),
+        law={**laws(sums), "pairs": parts.pairs()},
         ledger=ledger(sums),
         corrected=corrected,
         per_user=_per_user(queries, name, shared, own),
         counts=np.histogram(r, EDGES)[0].astype(np.int64),
         suspects=(),
         active_queries=len(active),
+        parts=parts,
     )
     return facts, find_suspects(queries, name, active, None if fitted is None else fitted[1])
 

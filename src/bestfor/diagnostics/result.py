@@ -12,6 +12,7 @@ from bestfor.diagnostics.beyond.outlook import Outlook, PoolsUsed
 from bestfor.diagnostics.calibration import Calibration
 from bestfor.diagnostics.intervals.clustered import Resampling
 from bestfor.diagnostics.intervals.influence import Influences
+from bestfor.diagnostics.intervals.laws import LawEnds, LawParts
 from bestfor.diagnostics.intervals.means import CurveMean, QuantityMean
 from bestfor.diagnostics.price import DOUBLING_PRICES, Price
 from bestfor.diagnostics.quantities.laws import Ledger
@@ -220,6 +221,9 @@ class ModelDiagnosis:
         quantities: alpha, beta, rho.
         law: a law's name -> gains it predicts.
         law_error: a law's name -> (law - observed) / observed.
+        law_ends: intervals of laws, of their errors and of the pairwise accuracy; None where they are not known.
+        pair_accuracy: share of pairs of a query's candidates that the reward orders as the utility, equal rewards half,
+            macro by user.
         ledger: from the normal law to the observed gain at the largest N.
         best_n: for several prices, the one that is spoken of first.
         users_needed: for several half-widths of captured's interval.
@@ -258,6 +262,8 @@ class ModelDiagnosis:
     calibration: Calibration | None = None
     rules: tuple[OtherRule, ...] = ()
     baseline: bool = False
+    law_ends: LawEnds | None = None
+    pair_accuracy: Estimate = UNKNOWN
 
     @property
     def rank(self) -> float:
@@ -278,6 +284,7 @@ class FoldInfluences:
         beyond: measurements on a sample of pools, of utilities less the offset; None without any.
         offset: what was subtracted from every utility so that sums keep their digits; mostly 0.
         distinct: candidates of all queries that are no copies of another one.
+        laws: name of a model -> sums by user that its laws follow from.
     """
 
     curves: Influences[CurveMean]
@@ -285,6 +292,7 @@ class FoldInfluences:
     beyond: SampleMeasurements | None = None
     offset: float = 0.0
     distinct: int = 0
+    laws: Mapping[str, LawParts] = field(default_factory=dict[str, LawParts])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,10 +67,10 @@ from bestfor.diagnostics.codec import (
     record,
     records,
     texts,
-    unchanged,
     whole,
 )
 from bestfor.diagnostics.intervals.clustered import Resampling
+from bestfor.diagnostics.intervals.laws import LawEnds
 from bestfor.diagnostics.price import UTILITY
 from bestfor.diagnostics.quantities.laws import LAWS, Ledger
 from bestfor.diagnostics.quantities.mixture import Corrected
@@ -151,6 +151,31 @@ def _read_users(value: object, entry: JsonObject, key: str) -> PerUser:
     return PerUser(user=names, **arrays)
 
 
+def _write_laws(laws: Mapping[str, FloatArray]) -> Json:
+    """Lay out laws; that of pairs only where it is known, as older diagnoses do not hold it."""
+    return {law: values for law, values in laws.items() if law != "pairs" or np.isfinite(values).any()}
+
+
+def _write_ends(ends: LawEnds | None) -> Json:
+    if ends is None:
+        return {}
+    both = ((law, ends.law[law], ends.error[law]) for law in ends.law)
+    return {
+        law: {"low": one[0], "high": one[1], "error_low": error[0], "error_high": error[1]} for law, one, error in both
+    }
+
+
+def _read_ends(value: object, entry: JsonObject, key: str) -> LawEnds | None:
+    if value is None:
+        return None
+    inner = entry.inner(key, value)
+    laws = [(law, inner.inner(law, inner.values.get(law))) for law in LAWS]
+    return LawEnds(
+        {law: np.stack([one.series("low"), one.series("high")]) for law, one in laws},
+        {law: np.stack([one.series("error_low"), one.series("error_high")]) for law, one in laws},
+    )
+
+
 def _read_laws(value: object, entry: JsonObject, key: str) -> dict[str, FloatArray]:
     inner = entry.inner(key, value)
     return {law: inner.series(law) for law in LAWS}
@@ -214,7 +239,7 @@ USER_COLUMNS = (
     Key("kappa", NUMBER),
     Key("collapsed", FLAG),
 )
-USERS, LAW = ValueKind(_write_users, _read_users), ValueKind(unchanged, _read_laws)
+USERS, LAW = ValueKind(_write_users, _read_users), ValueKind(_write_laws, _read_laws)
 
 BINS = Table(
     Reliability,
@@ -439,6 +464,8 @@ MODEL = Table(
         Key("quantities", record(QUANTITIES)),
         Key("law", LAW),
         Key("law_error", LAW),
+        Key("law_ends", ValueKind(_write_ends, _read_ends), "law_intervals", omit=True),
+        EstimateKeys("pair_accuracy", omit=True),
         Key("ledger", record(LEDGER)),
         Key("best_n", records(BEST_N)),
         Key("users_needed", records(NEEDED)),

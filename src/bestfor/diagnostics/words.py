@@ -19,6 +19,7 @@ from bestfor.diagnostics.beyond.extrapolate import both_ends
 from bestfor.diagnostics.calibrated import calibrated
 from bestfor.diagnostics.cautions import one_user_decides, reward_is_utility, sure_mean
 from bestfor.diagnostics.evidence import ModelFacts
+from bestfor.diagnostics.fitting_law import fitting_law
 from bestfor.diagnostics.hacking import hacked
 from bestfor.diagnostics.headline import ONE_USER, headline, number, rivals, share_range
 from bestfor.diagnostics.intervals.clustered import FEWEST_USERS
@@ -114,7 +115,7 @@ def findings(diagnosis: DiagnosisResult, name: str) -> tuple[str, ...]:
         _few_users,
         _uncorrected,
     )
-    advice: tuple[Finding, ...] = (larger_pools, own_n, stop_early)
+    advice: tuple[Finding, ...] = (larger_pools, own_n, stop_early, fitting_law)
     found = [sentence for finding in troubles if (sentence := finding(diagnosis, model))]
     if not found and not math.isnan(model.law["normal"][-1]):
         nobody = "" if math.isnan(model.quantities.alpha.value) else ", and no user has collapsed"

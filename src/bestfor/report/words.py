@@ -51,6 +51,7 @@ LAWS: dict[str, str] = {
     "normal": "grows with the expected maximum of N standard normals",
     "reward": "grows as the rewards' own maximum does; exact where utility is linear in the reward",
     "pool": "grows as the pool's own oracle curve does",
+    "pairs": "from pairs alone: how often the reward orders two candidates right, through the utilities' own spread",
 }
 
 BEYOND: dict[str, str] = {

@@ -19,8 +19,9 @@ from scipy import special
 from bestfor.diagnostics.curves.best_of_n import sort_by_reward
 from bestfor.types import BoolArray, FloatArray, IntArray
 
-LAWS = ("bound", "normal", "reward", "pool")
-"""Growth terms: sqrt(2 ln N), e_N, the rewards' own expected maximum, the pool's own oracle curve."""
+LAWS = ("bound", "normal", "reward", "pool", "pairs")
+"""Growth terms: sqrt(2 ln N), e_N, the rewards' own expected maximum, the pool's own oracle curve; and a copula that
+pairs alone determine (:mod:`bestfor.diagnostics.quantities.pairs`)."""
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(600)
 _REACH = 13.0
@@ -166,7 +167,7 @@ def sum_inputs(inputs: LawInputs) -> LawSums:
 
 
 def laws(sums: LawSums) -> dict[str, FloatArray]:
-    """Predict the gain over the pool mean by each law.
+    """Predict the gain over the pool mean by each law but that of pairs, which needs more than these sums.
 
     `bound` and `normal`: g sigma_Q (1 - alpha) r_A. `reward`: sum_A w G sigma r. `pool`: sum_A w r x oracle gain.
 

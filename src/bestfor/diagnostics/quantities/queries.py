@@ -18,6 +18,7 @@ import numpy.typing as npt
 from bestfor.data.text import join_hashes
 from bestfor.diagnostics.curves.best_of_n import best_of_n, pool_curves
 from bestfor.diagnostics.curves.rules import curve_by_rule
+from bestfor.diagnostics.quantities.accuracy import ordered_pairs
 from bestfor.diagnostics.quantities.collapse import Collapse, judge_spreads
 from bestfor.diagnostics.table.copies import distinct_candidates
 from bestfor.diagnostics.table.pools import Pools
@@ -156,6 +157,7 @@ class UtilityStatistics:
     Attributes:
         queries: shape (R,), 1 a query.
         judged: shape (R,), queries of two candidates or more.
+        pairs: shape (R,), pairs of candidates with different utilities.
         mean: shape (R,), a random candidate's utility.
         sigma: shape (R,), standard deviation, ddof 1.
         variance: shape (R,), its square.
@@ -165,6 +167,7 @@ class UtilityStatistics:
 
     queries: FloatArray
     judged: FloatArray
+    pairs: FloatArray
     mean: FloatArray
     sigma: FloatArray
     variance: FloatArray
@@ -184,6 +187,7 @@ class ModelStatistics:
         variance: shape (R,), of the reward; 0 where it is but rounding.
         curve: shape (R, G).
         noise: shape (R, K), the variance that one random subset gives.
+        right: shape (R,), pairs of candidates with different utilities in their order, those of equal rewards half.
         varying: shape (R,), queries where neither reward nor utility is constant; the next seven are 0 elsewhere.
         negative: shape (R,), whether the correlation is.
         plus, minus: shape (R,), the correlation by sign.
@@ -199,6 +203,7 @@ class ModelStatistics:
     variance: FloatArray
     curve: FloatArray
     noise: FloatArray
+    right: FloatArray
     varying: FloatArray
     negative: FloatArray
     plus: FloatArray
@@ -285,6 +290,7 @@ class Queries:
         models: name -> the model in every query.
         scales: name -> the scale of its rewards.
         sums: by user.
+        profiles: pool size m -> shape (m,), the sum over its queries of ascending utilities less the query's mean.
     """
 
     user: Counts
@@ -295,6 +301,7 @@ class Queries:
     models: dict[str, ModelQueries]
     scales: dict[str, Scale]
     sums: SumsByUser
+    profiles: dict[int, FloatArray]
 
     def __len__(self) -> int:
         return len(self.size)
@@ -314,11 +321,12 @@ def measure_queries(pools: Pools, n: IntArray, rules: Sequence[Rule] = ()) -> Qu
         n: shape (K,), increasing.
         rules: other rules whose curves are wanted.
     """
-    shared = _utilities(pools, n)
+    pairs, right = ordered_pairs(pools)
+    shared = _utilities(pools, n, pairs)
     statistics: dict[str, ModelStatistics] = {}
     models: dict[str, ModelQueries] = {}
     for name, reward in pools.rewards.items():
-        r, tails, statistics[name] = _model_statistics(pools, reward, shared, rules)
+        r, tails, statistics[name] = _model_statistics(pools, (reward, right[name]), shared, rules)
         models[name] = ModelQueries(r, picked_utility(pools, reward) < shared.mean, tails.astype(np.float32))
     return Queries(
         user=pools.user.astype(np.int32),
@@ -329,7 +337,22 @@ def measure_queries(pools: Pools, n: IntArray, rules: Sequence[Rule] = ()) -> Qu
         models=models,
         scales=dict(pools.scales),
         sums=_sum_by_user(SumsByUser(shared.statistics(pools), statistics), pools.user, len(pools.user_ids)),
+        profiles=utility_profiles(pools, shared.mean),
     )
+
+
+def utility_profiles(pools: Pools, mean: FloatArray) -> dict[int, FloatArray]:
+    """Sum the ascending utilities less their mean over the queries of each pool size, which all weigh the same.
+
+    Args:
+        pools: of any size.
+        mean: shape (Q,), the pools' mean utilities.
+    """
+    found: dict[int, FloatArray] = {}
+    for size in np.unique(pools.size).tolist():
+        rows = pools.size == size
+        found[size] = (np.sort(pools.utility[rows, :size], axis=1) - mean[rows, None]).sum(axis=0)
+    return found
 
 
 @dataclass(frozen=True)
@@ -339,6 +362,7 @@ class _Utilities:
     Attributes:
         grid: shape (G,), values of N.
         at: shape (K,), where those asked for stand in the grid.
+        pairs: shape (Q,), pairs of candidates with different utilities.
         mean: shape (Q,).
         unit: shape (Q, N), utilities of mean zero and length one.
         sigma: shape (Q,), ddof 1.
@@ -347,6 +371,7 @@ class _Utilities:
 
     grid: IntArray
     at: IntArray
+    pairs: FloatArray
     mean: FloatArray
     unit: FloatArray
     sigma: FloatArray
@@ -362,6 +387,7 @@ class _Utilities:
         return UtilityStatistics(
             queries=np.ones(len(pools)),
             judged=(pools.size > 1).astype(np.float64),
+            pairs=self.pairs,
             mean=self.mean,
             sigma=self.sigma,
             variance=self.sigma**2,
@@ -370,19 +396,27 @@ class _Utilities:
         )
 
 
-def _utilities(pools: Pools, n: IntArray) -> _Utilities:
+def _utilities(pools: Pools, n: IntArray, pairs: FloatArray) -> _Utilities:
     grid = doubling_grid(n)
     mean = np.where(pools.mask, pools.utility, 0.0).sum(axis=1) / pools.size
     oracle = best_of_n(pools.utility, pools.utility, pools.size, grid)
     unit, sigma = centred(pools.utility, pools.mask, pools.size)
     _set_constant(oracle, mean, sigma == 0)
-    return _Utilities(grid, np.searchsorted(grid, n), mean, unit, sigma, oracle)
+    return _Utilities(grid, np.searchsorted(grid, n), pairs, mean, unit, sigma, oracle)
 
 
 def _model_statistics(
-    pools: Pools, reward: FloatArray, shared: _Utilities, rules: Sequence[Rule]
+    pools: Pools, ranked: tuple[FloatArray, FloatArray], shared: _Utilities, rules: Sequence[Rule]
 ) -> tuple[FloatArray, FloatArray, ModelStatistics]:
-    """Compute a model's correlations and tails, of shape (Q,), and its statistics, query by query."""
+    """Compute a model's correlations and tails, of shape (Q,), and its statistics, query by query.
+
+    Args:
+        pools: of the queries.
+        ranked: rewards, shape (Q, M), and pairs in the right order, shape (Q,).
+        shared: what all models share.
+        rules: other rules.
+    """
+    reward, right = ranked
     mean, sigma, at = shared.mean, shared.sigma, shared.at
     curve, highest, noise = pool_curves(reward, pools.utility, pools.size, shared.grid)
     reward_unit, reward_sd = centred(reward, pools.mask, pools.size)
@@ -404,6 +438,7 @@ def _model_statistics(
         variance=np.where(_rounding(pools, reward, reward_sd), 0.0, reward_sd**2),
         curve=curve,
         noise=noise[:, at],
+        right=right,
         varying=varying.astype(np.float64),
         negative=(known < 0).astype(np.float64),
         plus=np.maximum(known, 0.0),

@@ -33,6 +33,7 @@ LAW_STYLES: dict[str, tuple[Any, str]] = {
     "normal": ("--", INK),
     "reward": ("-.", "#5b6270"),
     "pool": ((0, (1, 1)), "#8a8f98"),
+    "pairs": ((0, (5, 1)), "#5b6270"),
 }
 NAMES = {"order_2": "order 2", "gao": "Gao et al.", "order_1": "order 1", "order_3": "order 3"}
 """Predictions beyond the pool -> their names for people, the main ones first."""
