@@ -113,6 +113,19 @@ async def client(port: int, until: float, waits: list[float], who: int) -> None:
     writer.close()
 
 
+async def first_byte(port: int) -> float:
+    """Milliseconds until the first byte of a stream."""
+    reader, writer = await asyncio.open_connection(HOST, port)
+    body = json.dumps({**BODY, "user": "u1", "stream": True}).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\n"
+    began = time.perf_counter()
+    writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    await reader.readuntil(b": sampling")
+    took = time.perf_counter() - began
+    writer.close()
+    return 1000 * took
+
+
 async def load(port: int, clients: int, seconds: float) -> tuple[float, float, float]:
     """Median and 95 % quantile of a client's wait in ms, and requests a second."""
     waits: list[float] = []
@@ -166,6 +179,7 @@ async def measure(folder: Path, model: Path, seconds: float, slow: float) -> Non
         torch = any("libtorch" in one.path for one in known.memory_maps())
         Instant.wait = slow
         waited = await load(port, 1, seconds)
+        first = [await first_byte(port) for _ in range(20)]
     finally:
         process.terminate()
         process.wait()
@@ -174,6 +188,7 @@ async def measure(folder: Path, model: Path, seconds: float, slow: float) -> Non
     for name, (one, eight) in (("upstream alone", alone), ("gateway", found)):
         print(f"| {name} | {one[0]:.2f} ms | {one[1]:.2f} ms | {one[2]:.0f} | {eight[2]:.0f} |")
     print(f"| gateway, {1000 * slow:.0f} ms upstream | {waited[0]:.1f} ms | {waited[1]:.1f} ms | {waited[2]:.1f} | |")
+    print(f"first byte of a stream, {1000 * slow:.0f} ms upstream: {np.median(first):.1f} ms (median of 20)")
     print(f"processor time of a request: {1000 * spent:.2f} ms")
     print(f"ratio of requests a second at 8 to the upstream alone: {found[1][2] / alone[1][2]:.3f}")
     loaded = "torch loaded" if torch else "torch not loaded"

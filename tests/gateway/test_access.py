@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import stat
+import threading
 
 import pytest
 
@@ -84,6 +85,15 @@ def test_the_file_holds_hashes_and_only_its_owner_reads_it(keys):
     with pytest.raises(InputError, match="holds no keys") as raised:
         keys.ring()
     assert "secret" not in str(raised.value)
+
+
+def test_keys_that_are_added_at_once_are_all_kept(keys):
+    threads = [threading.Thread(target=KeyFile(keys.path).add, args=(f"t{place}", "client")) for place in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {key.tenant for key in keys.ring().keys.values()} == {f"t{place}" for place in range(12)}
 
 
 def test_other_addresses_than_loopback_need_keys(tmp_path, keys):

@@ -336,7 +336,8 @@ def test_a_deadline_takes_what_came_and_is_an_error_where_nothing_did(serve):
     ended.set()
 
 
-def test_a_client_that_goes_takes_its_requests_with_it(serve):
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_goes_takes_its_requests_with_it(serve, stream):
     came, broken = threading.Event(), threading.Event()
 
     def answer(request):
@@ -352,11 +353,13 @@ def test_a_client_that_goes_takes_its_requests_with_it(serve):
 
     gateway = serve(answer)
     host, port = gateway.url.removeprefix("http://").split(":")
-    body = json.dumps({"messages": MESSAGES}).encode()
+    body = json.dumps({"messages": MESSAGES, "stream": stream}).encode()
     with socket.create_connection((host, int(port))) as client:
         head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
         client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         assert came.wait(20)
+        if stream:
+            assert client.recv(100).startswith(b"HTTP/1.1 200")
     assert broken.wait(20)
 
 

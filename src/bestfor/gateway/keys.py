@@ -6,12 +6,15 @@ A key is ``bf-ID-SECRET``; the file holds its SHA-256 alone. A key has 256 bits 
 from __future__ import annotations
 
 import base64
+import fcntl
 import hmac
 import json
 import os
 import secrets
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -95,11 +98,11 @@ class KeyFile:
     def add(self, tenant: str, role: Role) -> tuple[ApiKey, str]:
         """Add a key; the second value is the key itself, which is kept nowhere."""
         check_id("tenant", tenant)
-        ring = self._stored()
         id = secrets.token_hex(4)
         plain = f"bf-{id}-{secrets.token_urlsafe(32)}"
         key = ApiKey(id, tenant, role, _hash(plain), time.time())
-        self._write(replace(ring, keys={**ring.keys, id: key}))
+        with self._alone() as ring:
+            self._write(replace(ring, keys={**ring.keys, id: key}))
         return key, plain
 
     def revoke(self, id: str) -> ApiKey:
@@ -108,19 +111,28 @@ class KeyFile:
         Raises:
             InputError: no such key.
         """
-        ring = self._stored()
-        if id not in ring.keys:
-            raise InputError("key", f"'{id}'", f"the id of one of {len(ring.keys)} keys (bestfor keys list)")
-        self._write(replace(ring, keys={name: key for name, key in ring.keys.items() if name != id}))
+        with self._alone() as ring:
+            if id not in ring.keys:
+                raise InputError("key", f"'{id}'", f"the id of one of {len(ring.keys)} keys (bestfor keys list)")
+            self._write(replace(ring, keys={name: key for name, key in ring.keys.items() if name != id}))
         return ring.keys[id]
 
     def rotate(self, *, keep: bool = False) -> None:
         """Make a new secret for signed links; older links end, or hold until they expire where ``keep``."""
-        ring = self._stored()
-        self._write(replace(ring, signing=(secrets.token_bytes(32), *(ring.signing[:1] if keep else ()))))
+        with self._alone() as ring:
+            self._write(replace(ring, signing=(secrets.token_bytes(32), *(ring.signing[:1] if keep else ()))))
 
-    def _stored(self) -> KeyRing:
-        return _parse(self.path) if self.path.exists() else self._own
+    @contextmanager
+    def _alone(self) -> Iterator[KeyRing]:
+        """Read the keys to change them, while no other process does."""
+        if not self.path.parent.is_dir():
+            raise InputError(str(self.path), "no such folder", "a file in a folder that is there")
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield _parse(self.path) if self.path.exists() else self._own
+        finally:
+            os.close(folder)
 
     def _write(self, ring: KeyRing) -> None:
         values: dict[str, Any] = {
@@ -128,8 +140,6 @@ class KeyFile:
             "keys": [asdict(key) for key in sorted(ring.keys.values(), key=lambda one: one.created)],
             "signing": [base64.b64encode(one).decode() for one in ring.signing],
         }
-        if not self.path.parent.is_dir():
-            raise InputError(str(self.path), "no such folder", "a file in a folder that is there")
         with writing(self.path) as partial:
             handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(handle, "w", encoding="utf-8") as file:
