@@ -1,12 +1,14 @@
 """Runs on logs with one answer a prompt, and on pairs."""
 
+import io
 import json
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from bestfor.errors import InputError
-from bestfor.report.held_out import read_held_out
+from bestfor.report.held_out import print_held_out, read_held_out
 from bestfor.runs.config import parse_config
 from bestfor.runs.folder import write_report
 from bestfor.runs.run import run
@@ -83,3 +85,19 @@ def test_pools_of_many_answers_have_none(tmp_path):
     assert read_held_out(out) is None
     (out / "held_out.json").write_text("{")
     assert read_held_out(out) is None
+
+
+def test_shots_are_a_table_of_their_own(tmp_path):
+    rows = ["user,query,chosen,rejected"]
+    rows += [f"u{u},ask {u} {k},{'word ' * (1 + k % 5)}{u} {k},w {u} {k}" for u in range(9) for k in range(4 + 3 * u)]
+    (tmp_path / "pairs.csv").write_text("\n".join(rows) + "\n")
+    data = {"source": "pairs", "path": str(tmp_path / "pairs.csv")}
+    split = {"min_fit": 1, "min_test": 2}
+    config = parse_config({"data": data, "split": split, "reward": [{"kind": "length"}]}, "run.toml")
+    page = run(config, tmp_path / "out").report.read_text()
+    console = Console(width=100, record=True, file=io.StringIO())
+    print_held_out(read_held_out(tmp_path / "out"), console)
+    told = console.export_text()
+    assert told.count("ECE") == page.count(">ECE<") == 1
+    assert "5 to 19" in told
+    assert "5 to 19" in page

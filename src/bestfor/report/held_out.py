@@ -76,13 +76,14 @@ def print_held_out(section: HeldOutSection, console: Console) -> None:
         console.print(Text(title, style="bold"))
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column("model", overflow="fold")
-        heads = (*(("shots",) if rows is section.by_shots else ()), "users", *section.heads, "ECE")
+        parted = rows is section.by_shots
+        heads = ("shots", "users", *section.heads) if parted else ("users", *section.heads, "ECE")
         for head in heads:
             table.add_column(head, justify="right")
         for row in rows:
             figures = ("\n".join(part for part in cell if part) for cell in row.cells)
-            shots = (row.shots,) if rows is section.by_shots else ()
-            table.add_row(*(Text(words.clean(str(one))) for one in (row.model, *shots, row.users, *figures, row.ece)))
+            cells = (row.shots, row.users, *figures) if parted else (row.users, *figures, row.ece)
+            table.add_row(*(Text(words.clean(str(one))) for one in (row.model, *cells)))
         console.print(table)
     for note in section.notes:
         console.print(Text(note, style="dim"))
