@@ -26,7 +26,8 @@ def litellm(url):
     answer = litellm.completion(**asked, user="ben", extra_body={"bestfor": {"n": 4}})
     assert answer.choices[0].message.content == "ben-word here"
     stream = litellm.completion(**asked, user="ben", stream=True)
-    assert "".join(one.choices[0].delta.content or "" for one in stream) == "ben-word here"
+    text = "".join(one.choices[0].delta.content or "" for one in stream)
+    assert text == "ben-word here", repr(text)
     refused = ""
     try:
         litellm.completion(**asked, extra_body={"bestfor": {"n": 0}})

@@ -414,7 +414,7 @@ class Service:
         texts: Sequence[str],
         history: Sequence[str] | None,
         *,
-        everybody: bool,
+        everybody: bool = False,
     ) -> Scores:
         if everybody:
             return served.model.score(model_name(self.tenant, user, forgotten=True), prompt, texts, history)
