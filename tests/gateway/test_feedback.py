@@ -185,8 +185,9 @@ def test_ask_shows_two_and_their_preference_counts(serve):
     question = gateway.http.post("/v1/ask", json={"user": "eve", "prompt": "an animal", "texts": list(TEXTS)}).json()
     first, second = question["pair"]
     assert {first["text"], second["text"]} < set(TEXTS)
-    said = {"value": second["index"], "over": first["index"]}
-    assert gateway.learn(question["answer_id"], "preference", **said).status_code == 201
+    assert [TEXTS[one["index"]] for one in question["pair"]] == [first["text"], second["text"]]
+    said = {"user": "eve", "prompt": "an animal", "value": second["text"], "over": first["text"]}
+    assert gateway.learn(None, "preference", **said).status_code == 201
     after = rewards(gateway)
     assert after[second["index"]] > after[first["index"]]
     for body, param in (

@@ -23,9 +23,10 @@ def litellm(url):
     import litellm
 
     asked = {"model": "openai/m", "api_base": url, "api_key": "none", "messages": [{"role": "user", "content": "x"}]}
-    answer = litellm.completion(**asked, user="ben", extra_body={"bestfor": {"n": 4}})
+    ben = {"extra_headers": {"X-Bestfor-User": "ben"}}  # it drops `user` for models that it does not know
+    answer = litellm.completion(**asked, **ben, extra_body={"bestfor": {"n": 4}})
     assert answer.choices[0].message.content == "ben-word here"
-    stream = litellm.completion(**asked, user="ben", stream=True)
+    stream = litellm.completion(**asked, **ben, stream=True)
     text = "".join(one.choices[0].delta.content or "" for one in stream)
     assert text == "ben-word here", repr(text)
     refused = ""

@@ -21,7 +21,6 @@ FIELDS = {
     "kept or dismissed": "value",
     "edit": "text",
     "comment": "text",
-    "texts": "documents",
 }
 """Names of a request's fields for the places that the library's errors name."""
 

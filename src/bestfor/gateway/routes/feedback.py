@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import html
+import secrets
 import time
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
-import numpy as np
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from bestfor import rng
-from bestfor.gateway.answering import new_id
 from bestfor.gateway.errors import ApiError, wrong
 from bestfor.gateway.identity import check_user
 from bestfor.gateway.links import AnswerLink, verify
 from bestfor.gateway.routes.schemas import AskBody, FeedbackBody, PatchBody, documented
 from bestfor.gateway.state import Gateway
 from bestfor.gateway.wire import Json, read_model, read_object
-from bestfor.selection import answer_noise, pair_to_show
 from bestfor.serving.journal import Label, Learned
 from bestfor.serving.service import Service
 
@@ -192,27 +189,18 @@ def _receipt(done: Learned) -> Mapping[str, Any]:
 
 
 def _ask(service: Service, body: AskBody) -> dict[str, Any]:
-    """Choose the pair, and log the texts as an answer that the preference can be about."""
-    texts = list(dict.fromkeys(body.texts))
-    if len(texts) < 2:
-        raise wrong("texts", "expected two texts that differ")
-    answer = service.answer(body.user, body.prompt, texts, id=new_id())
-    scores = answer.scores
-    spread = scores.cov_mean if scores.cov_mean is not None else scores.std_mean
-    rule = body.rule if spread is not None or body.rule == "random" else "top-two"
-    known = np.zeros(len(texts)) if spread is None else spread
-    noise = answer_noise(scores) if spread is not None else 1.0
-    draw = rng.derive(0, "ask", service.tenant, answer.id)
-    pair = pair_to_show(scores.mean, known, rule=rule, rng=draw, noise=noise)
-    shown = [{"index": place, "text": texts[place], "reward": float(scores.mean[place])} for place in pair]
-    notes = [] if rule == body.rule else [f"rule '{rule}': the served model knows no uncertainty"]
+    """Choose the pair; what they prefer is said by user, prompt and the two texts."""
+    question = service.ask(body.user, body.prompt, body.texts, rule=body.rule, seed=secrets.randbits(32))
+    distinct = list(dict.fromkeys(body.texts))
+    rewards = [float(question.scores.mean[distinct.index(text)]) for text in question.texts]
+    rows = zip(question.places, question.texts, rewards, strict=True)
     return {
-        "answer_id": answer.id,
-        "user": body.user,
-        "rule": rule,
-        "pair": shown,
-        "served": answer.served,
-        "notes": notes,
+        "user": question.user,
+        "prompt": question.prompt,
+        "rule": question.rule,
+        "pair": [{"index": place, "text": text, "reward": reward} for place, text, reward in rows],
+        "served": question.served,
+        "notes": list(question.notes),
     }
 
 
