@@ -51,6 +51,7 @@ def test_one_answer_a_prompt(tmp_path):
     assert pooled["accuracy"]["value"] is None
     page = result.report.read_text()
     assert '<h2 id="held-out">Held-out answers</h2>' in page
+    assert '<a href="#held-out">Held-out answers</a>' in page
     assert write_report(tmp_path / "out").read_text() == page
 
 
@@ -82,6 +83,7 @@ def test_pools_of_many_answers_have_none(tmp_path):
     split = {"min_fit": 5, "min_test": 5}
     run(parse_config({"data": data, "split": split, "reward": [{"kind": "length"}]}, "run.toml"), out)
     assert not (out / "held_out.json").exists()
+    assert "held-out" not in (out / "report.html").read_text()
     assert read_held_out(out) is None
     (out / "held_out.json").write_text("{")
     assert read_held_out(out) is None

@@ -65,6 +65,7 @@ __getattr__ = renamed(
 Texts = Mapping[tuple[str, int], str]
 SECTIONS = (
     ("todo", "What to do"),
+    ("held-out", "Held-out answers"),
     ("answers", "Answers"),
     ("suspects", "Queries"),
     ("curves", "Curve"),
@@ -224,6 +225,7 @@ def render_html(
     dropped = tables.dropped_sentences(report)
     notes = {model.name: own_notes(model, shared) for model in models}
     shown = _present(report, answers, panels, bool(shared or dropped or any(notes.values())))
+    shown -= {"held-out"} if held_out is None else set()
     texts_known = bool(texts)
     opened = [one for one in SECTIONS if one[0] in shown and (one[0] != "suspects" or texts_known)]
     folded = [name for key, name in FOLDED if key in shown and (key != "suspects" or not texts_known)]
