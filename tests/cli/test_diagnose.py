@@ -69,9 +69,9 @@ def test_not_finite_rewards_are_dropped_and_counted(monkeypatch, capfd, tmp_path
         ("user,query,reward\nu,q,1\n", (), "no column 'utility'; expected one of user, query, reward (say which with "),
         ("who,query,reward,utility\nu,q,1,1\n", (), "no column 'user'"),
         (
-            "user,query,score,utility\nu,q,1,1\n",
+            "user,query,points,utility\nu,q,1,1\n",
             (),
-            "expected one of user, query, score, utility (say which with --rew",
+            "expected one of user, query, points, utility (say which with --rew",
         ),
         (
             "user,query,rewrd,utility\nu,q,1,1\n",

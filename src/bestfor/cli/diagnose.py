@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from bestfor import types
+from bestfor.cli._columns import recognised_columns, write_page
 from bestfor.cli._logs import diagnose_journal_log, diagnose_log, refuse
 from bestfor.cli._output import Verbose, print_diagnosis, print_json, tell, writable
 from bestfor.errors import InputError
-
-if TYPE_CHECKING:
-    from bestfor.diagnostics import Diagnosis
 
 Table = Annotated[
     Path | None, typer.Argument(help="CSV, TSV, JSONL or Parquet with one row a candidate.", show_default=False)
@@ -29,6 +27,13 @@ Utility = Annotated[str, typer.Option(help="Column of what you truly care about;
 Text = Annotated[
     str | None,
     typer.Option(help="Column of text ids, where users saw the same texts: intervals then count texts as random too."),
+]
+Response = Annotated[
+    str | None,
+    typer.Option(help="Column of what candidates say, shown on the page of --out (response where there is one)."),
+]
+Prompt = Annotated[
+    str | None, typer.Option(help="Column of what was asked, shown likewise (prompt where there is one).")
 ]
 Candidate = Annotated[
     str | None, typer.Option(help="Column of candidate numbers: a number that stands twice is then an error.")
@@ -125,6 +130,8 @@ def diagnose(
     reward: Reward = None,
     utility: Utility = "utility",
     text: Text = None,
+    response: Response = None,
+    prompt: Prompt = None,
     candidate: Candidate = None,
     std: Std = None,
     scale: Scale = "arbitrary",
@@ -180,20 +187,16 @@ def diagnose(
         diagnose_log(table, logged, settings, out=out, as_json=as_json)
         return
     columns = TableColumns(user, query, rewards, utility, text, candidate, _stds(rewards, std or []))
-    _say(diagnose_table(table, columns, settings, scale=scale), out, as_json, verbose)
-
-
-def _say(diagnosis: Diagnosis, out: Path | None, as_json: bool, verbose: bool) -> None:
-    from bestfor.report import write_html
-
+    columns, said = recognised_columns(table, columns)
+    diagnosis = diagnose_table(table, columns, settings, scale=scale)
     if out is not None:
-        write_html(out, diagnosis)
+        write_page(out, table, columns, diagnosis, (response, prompt))
     if as_json:
         print_json(diagnosis.to_dict())
     else:
         print_diagnosis(diagnosis, verbose=verbose)
-    if out is not None:
-        tell(f"report: {out}")
+    for line in (*said, *([] if out is None else [f"report: {out}"])):
+        tell(line)
 
 
 def _stds(rewards: tuple[str, ...], stds: list[str]) -> dict[str, str]:

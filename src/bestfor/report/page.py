@@ -48,6 +48,7 @@ from bestfor.report.shown import (
     shared_notes,
     shown_models,
 )
+from bestfor.report.spoken import SpokenSection
 
 if TYPE_CHECKING:
     from bestfor.diagnostics.calibration import Calibration  # as a name of this module it is the old one of a section
@@ -198,6 +199,7 @@ def render_html(
     answers: AnswersSection | None = None,
     held_out: HeldOutSection | None = None,
     date: str = "",
+    spoken: SpokenSection | None = None,
 ) -> str:
     """Render a diagnosis as one HTML page that needs nothing else.
 
@@ -210,6 +212,7 @@ def render_html(
         answers: what users of the run would get, from :func:`~bestfor.report.answers.read_answers`.
         held_out: how its models predict held-out answers, from :func:`~bestfor.report.held_out.read_held_out`.
         date: of the data, in words; empty where it is not said.
+        spoken: what a table's candidates say.
 
     Returns:
         The page; the same arguments give the same characters.
@@ -219,40 +222,44 @@ def render_html(
     """
     report = open_diagnosis(diagnosis)
     models = shown_models(report)
-    shared = shared_notes(models)
     limit = 4000 if len(models) <= 3 else 1500
     panels = [build_panel(report, model, texts or {}, inputs or {}, limit) for model in models]
-    dropped = tables.dropped_sentences(report)
-    notes = {model.name: own_notes(model, shared) for model in models}
-    shown = _present(report, answers, panels, bool(shared or dropped or any(notes.values())))
-    shown -= {"held-out"} if held_out is None else set()
-    texts_known = bool(texts)
-    opened = [one for one in SECTIONS if one[0] in shown and (one[0] != "suspects" or texts_known)]
-    folded = [name for key, name in FOLDED if key in shown and (key != "suspects" or not texts_known)]
-    return (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            report=report,
-            models=models,
-            shown=shown,
-            sections=[*opened, ("researchers", "For researchers")],
-            folded=", ".join(folded),
-            texts_known=texts_known,
-            answers=answers,
-            held_out=held_out,
-            title=title or report.name or "Diagnosis",
-            date=date,
-            policy=policy_in_words(report),
-            chosen=first_shown(models),
-            panels=panels,
-            own_notes=notes,
-            shared_notes=shared,
-            dropped=dropped,
-            signature=json.dumps(dict(report.signature), indent=2, ensure_ascii=False, sort_keys=True),
-            **_numbers(report, models),
-        )
+    page = _environment().get_template("page.html.j2")
+    return page.render(
+        answers=answers,
+        spoken=spoken,
+        held_out=held_out,
+        title=title or report.name or "Diagnosis",
+        date=date,
+        **_parts(report, panels, bool(texts), {"answers": answers or spoken, "held-out": held_out}),
+        **_numbers(report, models),
     )
+
+
+def _parts(
+    report: Diagnosis, panels: Sequence[ModelPanel], texts: bool, given: Mapping[str, object]
+) -> dict[str, object]:
+    """Decide which sections stand open and which are folded, and collect what they say in words."""
+    models = [panel.model for panel in panels]
+    shared, dropped = shared_notes(models), tables.dropped_sentences(report)
+    notes = {model.name: own_notes(model, shared) for model in models}
+    shown = _present(report, given, panels, bool(shared or dropped or any(notes.values())))
+    opened = [one for one in SECTIONS if one[0] in shown and (one[0] != "suspects" or texts)]
+    return {
+        "report": report,
+        "models": models,
+        "panels": panels,
+        "shown": shown,
+        "sections": [*opened, ("researchers", "For researchers")],
+        "folded": ", ".join(name for key, name in FOLDED if key in shown and (key != "suspects" or not texts)),
+        "texts_known": texts,
+        "policy": policy_in_words(report),
+        "chosen": first_shown(models),
+        "own_notes": notes,
+        "shared_notes": shared,
+        "dropped": dropped,
+        "signature": json.dumps(dict(report.signature), indent=2, ensure_ascii=False, sort_keys=True),
+    }
 
 
 def _numbers(report: Diagnosis, models: Sequence[ShownModel]) -> dict[str, object]:
@@ -287,11 +294,19 @@ def write_html(
     answers: AnswersSection | None = None,
     held_out: HeldOutSection | None = None,
     date: str = "",
+    spoken: SpokenSection | None = None,
 ) -> None:
     """Write the page of :func:`render_html` so that the file is either whole or absent."""
     path = Path(path)
     page = render_html(
-        diagnosis, texts=texts, inputs=inputs, title=title, answers=answers, held_out=held_out, date=date
+        diagnosis,
+        texts=texts,
+        inputs=inputs,
+        title=title,
+        answers=answers,
+        held_out=held_out,
+        date=date,
+        spoken=spoken,
     )
     write_text(path, page)
 
@@ -316,11 +331,11 @@ def _environment() -> Environment:
 
 
 def _present(
-    report: Diagnosis, answers: AnswersSection | None, panels: Sequence[ModelPanel], notes: bool
+    report: Diagnosis, given: Mapping[str, object], panels: Sequence[ModelPanel], notes: bool
 ) -> frozenset[str]:
     """Name the sections that have something to show."""
     present = {
-        "answers": answers is not None,
+        **{key: section is not None for key, section in given.items()},
         "suspects": any(panel.suspects or panel.unlucky for panel in panels),
         "spread": any(panel.users_note or panel.users_chart or panel.correlation_chart for panel in panels),
         "pairs": bool(decisive(report)),
