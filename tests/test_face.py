@@ -95,7 +95,7 @@ def test_the_doctor_asks_for_what_the_extras_declare():
     assert {extra: set(packages) for extra, packages in doctor.PACKAGES.items()} == {
         extra: packages - {"bestfor"} for extra, packages in named.items()
     }
-    assert set(declared) == {*doctor.PACKAGES, "dev"}
+    assert set(declared) == {*doctor.PACKAGES, "clients", "dev"}, "extras of tests alone are nobody's to install"
 
 
 def test_a_missing_extra_names_the_command_that_brings_it(tmp_path):

@@ -9,7 +9,7 @@ from typing import Any
 
 from bestfor.errors import BestforError
 from bestfor.gateway.config import GatewayConfig
-from bestfor.runs.folder import load_diagnosis
+from bestfor.runs.diagnosed import load_diagnosis
 from bestfor.serving.base import ServedModel, open_model
 from bestfor.serving.journal import Journal
 from bestfor.serving.labels import LabelScale

@@ -27,6 +27,7 @@ from bestfor.report import write_html
 from bestfor.report.answers import read_answers
 from bestfor.report.held_out import read_held_out
 from bestfor.runs.config import RunConfig
+from bestfor.runs.diagnosed import load_diagnosis as load_diagnosis
 
 
 def write_run(config: RunConfig, folder: Path) -> None:
@@ -65,24 +66,6 @@ def _other_queries_alone(folder: Path, data: Dataset) -> bool:
     shared = known.keys() & wanted.keys()
     same = len(shared) == min(len(known), len(wanted)) and all(known[name] == wanted[name] for name in shared)
     return bool(shared) and same and histories.equals(data.histories.select(schema.HISTORIES.names))
-
-
-def load_diagnosis(folder: str | Path) -> dict[str, Any]:
-    """Read the diagnosis that a run left.
-
-    Raises:
-        InputError: the folder or its diagnosis.json is not there, or is damaged.
-    """
-    path = Path(folder) / "diagnosis.json"
-    if not path.is_file():
-        raise InputError(str(path), "no file", f"the diagnosis of a finished run (bestfor run {folder})")
-    try:
-        diagnosis = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(str(path), f"what is not JSON ({error})", "a diagnosis") from error
-    if not isinstance(diagnosis, dict) or "models" not in diagnosis:
-        raise InputError(str(path), "JSON without 'models'", "a diagnosis")
-    return diagnosis
 
 
 Candidate = tuple[str, int]

@@ -24,6 +24,7 @@ from bestfor.metrics.check import check_metric
 from bestfor.policies.base import Policy
 from bestfor.pool import CandidatePool
 from bestfor.rewards import RewardModel
+from bestfor.runs.diagnosed import RATING as RATING
 from bestfor.runs.folder import check_same_data
 from bestfor.runs.joins import (
     Predicted,
@@ -39,9 +40,6 @@ from bestfor.runs.sampling import SamplingSettings, generate
 from bestfor.runs.steps import Steps
 from bestfor.runs.usage import notes_of, record_usage
 from bestfor.version import __version__
-
-RATING = "rating"
-"""The metric of data that bring ratings: what people said."""
 
 Tell = Callable[[str], None]
 """Called with one line of progress."""

@@ -22,9 +22,7 @@ from bestfor.pool import CandidatePool
 from bestfor.rewards import RewardModel, kind_class
 from bestfor.rewards import load as load_model
 from bestfor.runs.config import RunConfig, load_config
-from bestfor.runs.folder import load_diagnosis
-from bestfor.runs.joins import build_history, build_parts
-from bestfor.runs.workspace import RATING
+from bestfor.runs.diagnosed import RATING, load_diagnosis
 from bestfor.serving.labels import LabelScale
 
 REFIT_FILE = "refit.json"
@@ -149,6 +147,8 @@ def fit_rows(run: Path, without: frozenset[str]) -> tuple[Candidates, int]:
     Raises:
         InputError: a run that is not whole.
     """
+    from bestfor.runs.joins import build_history, build_parts  # they load all diagnostics
+
     base = _read(run)
     histories = schema.read(run / "histories.parquet", schema.HISTORIES)
     queries, histories = (_without(table, without) for table in (base.queries, histories))
