@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from bestfor.diagnostics import Reward, Settings, best_of_n, diagnose_arrays
 from bestfor.errors import InputError
@@ -277,3 +278,19 @@ def test_best_n_stops_where_doubling_no_longer_pays():
     assert [one.cost_in_utility_units for one in found.best_n] == pytest.approx(
         [x * headroom for x in (0.02, 0.01, 0.05, 0.1)]
     )
+
+
+def test_intervals_of_several_comparisons_hold_together():
+    rng = np.random.default_rng(7)
+    query = np.repeat(np.arange(60), 12)
+    utility = rng.standard_normal(720)
+    rewards = {f"m{k}": 0.5 * utility + rng.standard_normal(720) for k in range(6)}
+    pair = {name: rewards[name] for name in ("m0", "m1")}
+    alone = diagnose_arrays(query, query, utility, pair, Settings(n=[1, 12])).comparisons[0].difference
+    every = diagnose_arrays(query, query, utility, rewards, Settings(n=[1, 12])).comparisons
+    assert len(every) == 15
+    one = next(one.difference for one in every if {one.model, one.against} == {"m0", "m1"})
+    assert abs(one.value) == pytest.approx(abs(alone.value))
+    wider = stats.t.ppf(0.5 + 0.95 ** (1 / 15) / 2, 59) / stats.t.ppf(0.975, 59)
+    assert one.high - one.low == pytest.approx((alone.high - alone.low) * wider)
+    assert one.level == alone.level == 0.95

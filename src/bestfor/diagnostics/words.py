@@ -113,9 +113,8 @@ def findings(diagnosis: DiagnosisResult, name: str) -> tuple[str, ...]:
         _other_rule,
         _left_out,
         _few_users,
-        _uncorrected,
     )
-    advice: tuple[Finding, ...] = (larger_pools, own_n, stop_early, fitting_law)
+    advice: tuple[Finding, ...] = (larger_pools, own_n, stop_early, _uncorrected, fitting_law)
     found = [sentence for finding in troubles if (sentence := finding(diagnosis, model))]
     if not found and not math.isnan(model.law["normal"][-1]):
         nobody = "" if math.isnan(model.quantities.alpha.value) else ", and no user has collapsed"
@@ -318,6 +317,8 @@ def _winner(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
 
 def larger_pools(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     """Say whether more candidates than the largest N would pay, where the largest still does."""
+    if reward_is_utility(diagnosis, model):
+        return None
     largest, outlook = int(diagnosis.n[-1]), model.outlook
     best = next(iter(model.best_n), None)
     if outlook is None or best is None or best.n != largest or best.verdict not in ("pays", "") or largest == 1:
@@ -355,7 +356,7 @@ def own_n(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
 
 def stop_early(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     """Say whether a stopping rule earned more than the best fixed N."""
-    if model.outlook is None or not model.outlook.stopping.pays:
+    if model.outlook is None or not model.outlook.stopping.pays or reward_is_utility(diagnosis, model):
         return None
     replay = model.outlook.stopping
     if math.isnan(replay.cost_per_candidate):

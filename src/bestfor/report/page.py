@@ -224,6 +224,7 @@ def render_html(
     models = shown_models(report)
     limit = 4000 if len(models) <= 3 else 1500
     panels = [build_panel(report, model, texts or {}, inputs or {}, limit) for model in models]
+    readable = bool(texts) and any(panel.suspects for panel in panels)
     page = _environment().get_template("page.html.j2")
     return page.render(
         answers=answers,
@@ -231,7 +232,12 @@ def render_html(
         held_out=held_out,
         title=title or report.name or "Diagnosis",
         date=date,
-        **_parts(report, panels, bool(texts), {"answers": answers or spoken, "held-out": held_out}),
+        **_parts(
+            report,
+            panels,
+            readable,
+            {"answers": answers or spoken, "held-out": held_out},
+        ),
         **_numbers(report, models),
     )
 

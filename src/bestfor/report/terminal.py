@@ -110,7 +110,11 @@ def _finding_lines(text: str, width: int, most: int) -> list[str]:
     if len(sentences) > 1 and room > 40:
         text = f"{words.clip(sentences[0], room)} {sentences[-1]}"
     lines = textwrap.wrap(text, width, subsequent_indent="   ")
-    return [*lines[: most - 1], words.clip(" ".join(lines[most - 1 :]), width)] if len(lines) > most else lines
+    return (
+        [*lines[: most - 1], words.clip("   " + " ".join(line.strip() for line in lines[most - 1 :]), width)]
+        if len(lines) > most
+        else lines
+    )
 
 
 def _print_all(report: Diagnosis, console: Console) -> None:

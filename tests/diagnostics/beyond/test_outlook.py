@@ -184,7 +184,7 @@ def test_stopping_pays_on_normal_rewards_and_not_on_skewed_ones():
     reward = rng.standard_normal((400, 40))
     normal = told(0.3 * reward, reward, [1, 40]).models["x"]
     assert normal.outlook.stopping.pays
-    assert "Stopping early pays" in " ".join(normal.findings)
+    assert normal.outlook.stopping.verdict.startswith("Stopping early pays")
     reward = -rng.exponential(size=(400, 60))
     skewed = told(0.3 * reward, reward, [1, 60]).models["x"].outlook.stopping
     assert not skewed.pays
