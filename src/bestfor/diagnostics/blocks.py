@@ -21,7 +21,7 @@ import pyarrow as pa
 from bestfor.data.text import Hashes, hash_strings
 from bestfor.diagnostics.evidence import BlockEffects
 from bestfor.diagnostics.intervals.influence import Texts
-from bestfor.diagnostics.quantities.queries import ModelQueries, Queries, SumsByUser, measure_queries
+from bestfor.diagnostics.quantities.queries import FEW_VALUES, ModelQueries, Queries, SumsByUser, measure_queries
 from bestfor.diagnostics.table.pools import Pools, cut_pools, join_pools
 from bestfor.moved import renamed
 from bestfor.selection import Rule
@@ -145,6 +145,7 @@ class _QueryBuilder:
         self._like: SumsByUser | None = None
         self._sums = np.zeros((0, 0))
         self._profiles: dict[int, FloatArray] = {}
+        self._values: set[float] | None = set()
 
     def add(self, block: Queries, code: IntArray) -> None:
         """Take a block; code: shape (users of the block,), their codes among all users."""
@@ -159,6 +160,8 @@ class _QueryBuilder:
             self._keep(model, "tails", one.tails)
         for size, profile in block.profiles.items():
             self._profiles[size] = self._profiles.get(size, 0.0) + profile
+        known = None if self._values is None or block.values is None else self._values | set(block.values)
+        self._values = known if known is not None and len(known) <= FEW_VALUES else None
         sums = block.sums.matrix()
         rows, width = int(code.max()) + 1, int(sums.shape[1])
         if rows > len(self._sums):
@@ -194,6 +197,7 @@ class _QueryBuilder:
             scales=self._scales,
             sums=self._like.from_matrix(self._sums[ranked]),
             profiles=self._profiles,
+            values=None if self._values is None else tuple(sorted(self._values)),
         )
 
 

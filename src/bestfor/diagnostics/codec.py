@@ -308,11 +308,12 @@ class EndKeys(FieldRow):
 
 @dataclass(frozen=True)
 class CurveKeys(FieldRow):
-    """A curve under three keys: its values, and the ends of their intervals."""
+    """A curve under three keys: its values, and the ends of their intervals; ``omit``: it may be absent."""
 
     name: str
     prefix: str = ""
     key: str = ""
+    omit: bool = False
 
     @property
     def keys(self) -> tuple[str, str, str]:
@@ -320,10 +321,14 @@ class CurveKeys(FieldRow):
         return self.key or self.name, f"{self.prefix}low", f"{self.prefix}high"
 
     def _write(self, record: Any) -> Json:  # noqa: ANN401
-        curve: Curve = getattr(record, self.name)
+        curve: Curve | None = getattr(record, self.name)
+        if curve is None:
+            return {}
         return dict(zip(self.keys, (curve.value, curve.low, curve.high), strict=True))
 
     def _read(self, entry: JsonObject) -> Json:
+        if self.omit and entry.values.get(self.keys[0]) is None:
+            return {self.name: None}
         return {self.name: Curve(entry.n, *(entry.series(key) for key in self.keys))}
 
 

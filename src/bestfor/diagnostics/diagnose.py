@@ -32,6 +32,7 @@ from bestfor.diagnostics.beyond.sample import sample_pools, sample_queries
 from bestfor.diagnostics.blocks import Blocks, measure_blocks
 from bestfor.diagnostics.calibration import calibrations
 from bestfor.diagnostics.cautions import copies, lowered_n, repeated_rows
+from bestfor.diagnostics.ceiling import with_ceiling, with_rated
 from bestfor.diagnostics.compare import QuantityPanels, comparisons, headroom_at
 from bestfor.diagnostics.evidence import EDGES, ModelFacts, facts_of_queries
 from bestfor.diagnostics.intervals.clustered import Panel, Resampling
@@ -62,7 +63,7 @@ from bestfor.diagnostics.result import (
     OtherRule,
     Quantities,
 )
-from bestfor.diagnostics.table.copies import merge_repeats
+from bestfor.diagnostics.table.copies import merge_repeats, rating_noise
 from bestfor.diagnostics.table.pools import Dropped, Reward, pools_of
 from bestfor.diagnostics.table.rows import Ids, SortedRows, check_any, check_sizes, decode, sort_rows
 from bestfor.diagnostics.words import reasons_for, reworded
@@ -81,6 +82,9 @@ HALF_WIDTHS = (0.1, 0.05, 0.02)
 
 MOST_CANDIDATES = 1024
 """Larger pools are cut at random for what lies beyond the curves."""
+
+EXACT = 1e-9
+"""Relative errors below this are rounding: the law of pairs is exact at N = 2."""
 
 WHOLE: LinearForm[CurveMean] = {ONE: 1.0}
 MEAN: LinearForm[CurveMean] = {POOL: 1.0}
@@ -102,6 +106,8 @@ class Settings:
             :func:`~bestfor.selection.named_rule`) or as rules.
         signature: what the caller knows of the data and the models; version, averaging and level are added.
         name: of the run.
+        noise: standard deviation of a rating about what the user truly thinks, in utility units, where it is known; a
+            ceiling then stands beside what is captured.
         price: of a doubling or of a candidate, as :func:`~bestfor.diagnostics.price.parse_price` reads it; None tries
             several shares of the headroom.
 
@@ -119,9 +125,12 @@ class Settings:
     signature: Mapping[str, Any] = field(default_factory=dict[str, Any])
     name: str = ""
     price: str | float | Price | None = None
+    noise: float | None = None
 
     def __post_init__(self) -> None:
         self.stated_price()
+        if self.noise is not None and not 0 <= self.noise < math.inf:
+            raise InputError("noise", str(self.noise), "a standard deviation in utility units, 0 or more")
         if not 0 < self.level < 1:
             raise InputError("level", str(self.level), "a number between 0 and 1")
         if self.averaging not in ("user", "query"):
@@ -165,6 +174,8 @@ class Settings:
         price = self.stated_price()
         if price is not None:
             known["price"] = f"{price.label} per {price.per}"
+        if self.noise is not None:
+            known["noise"] = self.noise
         return known | ({"rules": [rule.name for rule in self.all_rules()]} if self.rules else {})
 
 
@@ -215,7 +226,20 @@ def diagnose_arrays(
     without, offered = (int(choose_n(settings.n, sizes)[-1]) for sizes in (given.size, given.offered))
     said = (lowered_n(without, offered, rows.not_finite), repeated_rows(rows.merged, len(given.order)))
     own = replace(rows, utility=given.utility)
-    return found.with_calibration(calibrations(own, rewards, settings.level)).with_notes(notes_for(found, said))
+    found = found.with_calibration(calibrations(own, rewards, settings.level)).with_notes(notes_for(found, said))
+    return under_ceiling(found, settings.noise, rating_noise(rows.rated))
+
+
+def under_ceiling(found: Diagnosis, noise: float | None, rated: float = math.nan) -> Diagnosis:
+    """Add the ceiling, where anything is known of the utilities' noise, and the sentences that follow.
+
+    Args:
+        found: with its calibrations.
+        noise: declared standard deviation of a rating.
+        rated: variance of the noise by repeated ratings; NaN without any, or where folds know it.
+    """
+    found = with_ceiling(with_rated(found, rated), noise)
+    return found if found.ceiling is None else reworded(found)
 
 
 def notes_for(found: DiagnosisResult, said: Iterable[str | None]) -> dict[str, tuple[str, ...]]:
@@ -501,6 +525,7 @@ def _captured(curves: Panel[CurveMean], model: str, drawn: int, facts: ModelFact
 def _relative(law: FloatArray, observed: FloatArray) -> FloatArray:
     error = np.full(len(law), np.nan)
     np.divide(law - observed, observed, out=error, where=np.abs(observed) > 1e-12)
+    error[np.abs(error) < EXACT] = 0.0
     return error
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bestfor.diagnostics.ceiling import UtilitySpread
 from bestfor.diagnostics.intervals.influence import (
     Influences,
     Texts,
@@ -184,7 +185,16 @@ def facts_of_queries(
         shares = {"alpha": own.unknown, "alpha_other_scale": other.unknown}
         facts[name] = replace(found, unknown={what: why for what, why in shares.items() if why})
     laws_of = {name: one.parts for name, one in facts.items() if one.parts is not None}
-    return DataSetFacts(replace(_evidence(queries, shared, collapses, texts), laws=laws_of), facts, suspects)
+    evidence = replace(_evidence(queries, shared, collapses, texts), laws=laws_of, spread=_spread(queries, shared))
+    return DataSetFacts(evidence, facts, suspects)
+
+
+def _spread(queries: Queries, shared: SharedInputs) -> UtilitySpread:
+    """Describe the utilities; of queries with two candidates or more the variance, weighted as the curves."""
+    utility = queries.sums.utility
+    judged = float(shared.weight @ utility.judged)
+    variance = float(shared.weight @ utility.variance) / judged if judged > 0 else 0.0
+    return UtilitySpread(float(shared.weight @ utility.mean), variance, queries.values)
 
 
 def facts_of_pools(pools: Pools, n: IntArray, averaging: Averaging) -> tuple[FoldInfluences, dict[str, ModelFacts]]:

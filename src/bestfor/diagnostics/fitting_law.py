@@ -25,7 +25,7 @@ def fitting_law(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None
     if n < 2 or ends is None or not len(model.gain.low) or not model.gain.low[-1] > 0:
         return None
     error = {law: float(model.law_error[law][-1]) for law in LAWS if law in WHY and len(model.law_error[law])}
-    error = {law: one for law, one in error.items() if math.isfinite(one)}
+    error = {law: one for law, one in error.items() if math.isfinite(one) and (law != "pairs" or n > 2)}
     if not error:
         return None
     best = min(error, key=lambda law: abs(error[law]))
@@ -33,7 +33,7 @@ def fitting_law(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None
     between = "" if math.isnan(low) else f" ({100 * low:+.0f}% to {100 * high:+.0f}%)"
     others = [law for law in error if law != best and ends.error[law][0, -1] <= 0 <= ends.error[law][1, -1]]
     more = f"; {_listed(others)} cannot be told from the curve either" if others else ""
-    off = f"{100 * error[best]:+.0f}% off{between}"
+    off = f"{round(100 * error[best]) + 0:+d}% off{between}"
     return f"Of the growth terms '{best}' is closest at N = {n}, {off}: {WHY[best]}{more}."
 
 

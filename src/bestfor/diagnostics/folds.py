@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bestfor.diagnostics.calibration import pool_calibrations
-from bestfor.diagnostics.diagnose import Diagnosis, Header, assemble
+from bestfor.diagnostics.diagnose import Diagnosis, Header, assemble, under_ceiling
 from bestfor.diagnostics.evidence import MOST, ModelFacts
 from bestfor.diagnostics.quantities.collapse import ALIKE
 from bestfor.diagnostics.quantities.laws import LAWS, Ledger
@@ -74,7 +74,8 @@ def combine_folds(
     calibrations = {
         model: pool_calibrations([fold.models[model].calibration for fold in folds], header.level) for model in facts
     }
-    return replace(whole.with_notes(notes).with_calibration(calibrations), folds=tuple(folds))
+    whole = under_ceiling(whole.with_notes(notes).with_calibration(calibrations), header.signature.get("noise"))
+    return replace(whole, folds=tuple(folds))
 
 
 def _check_same(first: Diagnosis, other: Diagnosis, place: int) -> None:
@@ -103,7 +104,7 @@ def _scales(first: Diagnosis, other: Diagnosis) -> tuple[object, object]:
 
 
 def _settings(diagnosis: Diagnosis) -> dict[str, Any]:
-    keep = ("version", "rule", "averaging", "level", "interval", "resamples", "bootstrap_seed", "rules")
+    keep = ("version", "rule", "averaging", "level", "interval", "resamples", "bootstrap_seed", "rules", "noise")
     return {key: diagnosis.signature[key] for key in keep if key in diagnosis.signature}
 
 

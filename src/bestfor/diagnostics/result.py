@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 from bestfor.diagnostics.beyond.measure import SampleMeasurements
 from bestfor.diagnostics.beyond.outlook import Outlook, PoolsUsed
 from bestfor.diagnostics.calibration import Calibration
+from bestfor.diagnostics.ceiling import Ceiling, UtilitySpread
 from bestfor.diagnostics.intervals.clustered import Resampling
 from bestfor.diagnostics.intervals.influence import Influences
 from bestfor.diagnostics.intervals.laws import LawEnds, LawParts
@@ -237,6 +238,7 @@ class ModelDiagnosis:
         rules: what other rules earn, where any were asked for.
         calibration: of the predicted standard deviations; None without any, or where rewards are of arbitrary scale.
         baseline: whether it learns nothing and stands for comparison only.
+        captured_attainable: gain over what can be gained of noisy utilities; None where nothing is known of the noise.
     """
 
     scale: Scale
@@ -263,6 +265,7 @@ class ModelDiagnosis:
     rules: tuple[OtherRule, ...] = ()
     baseline: bool = False
     law_ends: LawEnds | None = None
+    captured_attainable: Curve | None = None
     pair_accuracy: Estimate = UNKNOWN
 
     @property
@@ -284,6 +287,7 @@ class FoldInfluences:
         beyond: measurements on a sample of pools, of utilities less the offset; None without any.
         offset: what was subtracted from every utility so that sums keep their digits; mostly 0.
         distinct: candidates of all queries that are no copies of another one.
+        spread: what is known of the utilities themselves.
         laws: name of a model -> sums by user that its laws follow from.
     """
 
@@ -292,6 +296,7 @@ class FoldInfluences:
     beyond: SampleMeasurements | None = None
     offset: float = 0.0
     distinct: int = 0
+    spread: UtilitySpread | None = None
     laws: Mapping[str, LawParts] = field(default_factory=dict[str, LawParts])
 
 
@@ -338,6 +343,7 @@ class DiagnosisResult(Header):
         headline: one sentence.
         folds: where this is a mean, the diagnoses that it is the mean of.
         evidence: one per fold; none where it was read from JSON.
+        ceiling: what could be captured at best; None where nothing is known of the utilities' noise.
         pools_used: on how many queries the models' outlooks rest; None where there are none.
     """
 
@@ -349,6 +355,7 @@ class DiagnosisResult(Header):
     folds: tuple[DiagnosisResult, ...] = ()
     evidence: tuple[FoldInfluences, ...] = field(default=(), repr=False)
     pools_used: PoolsUsed | None = None
+    ceiling: Ceiling | None = None
 
     @property
     def n(self) -> IntArray:

@@ -28,6 +28,7 @@ from bestfor.diagnostics.beyond.outlook import (
 )
 from bestfor.diagnostics.calibrated import calibrated
 from bestfor.diagnostics.calibration import Calibration, Coverage, Reliability
+from bestfor.diagnostics.ceiling import Ceiling
 from bestfor.diagnostics.codec import (
     ANYTHING,
     EXPECTED,
@@ -466,6 +467,7 @@ MODEL = Table(
         Key("law_error", LAW),
         Key("law_ends", ValueKind(_write_ends, _read_ends), "law_intervals", omit=True),
         EstimateKeys("pair_accuracy", omit=True),
+        CurveKeys("captured_attainable", "captured_attainable_", omit=True),
         Key("ledger", record(LEDGER)),
         Key("best_n", records(BEST_N)),
         Key("users_needed", records(NEEDED)),
@@ -480,6 +482,18 @@ MODEL = Table(
         Key("baseline", FLAG, omit=True),
     ),
     _finish_model,
+)
+
+CEILING = _table(
+    Ceiling,
+    Key("source", TEXT),
+    Key("model", TEXT),
+    Key("assumption", TEXT),
+    Key("reliability", NUMBER),
+    Key("bound", FLAG),
+    Key("chances", FLAG),
+    Key("gain", NUMBERS),
+    Key("share", NUMBERS),
 )
 
 FOLDS = ValueKind(_write_folds, _read_folds)
@@ -499,6 +513,7 @@ DIAGNOSIS = Table(
         Key("comparisons", records(COMPARISON)),
         Key("headline", TEXT),
         Key("pools_used", record(POOLS_USED, none=True)),
+        Key("ceiling", record(CEILING, none=True), omit=True),
         Key("folds", FOLDS, omit=True),
     ),
 )

@@ -18,6 +18,7 @@ import numpy as np
 from bestfor.diagnostics.beyond.extrapolate import both_ends
 from bestfor.diagnostics.calibrated import calibrated
 from bestfor.diagnostics.cautions import one_user_decides, reward_is_utility, sure_mean
+from bestfor.diagnostics.ceiling import attainable
 from bestfor.diagnostics.evidence import ModelFacts
 from bestfor.diagnostics.fitting_law import fitting_law
 from bestfor.diagnostics.hacking import hacked
@@ -114,7 +115,7 @@ def findings(diagnosis: DiagnosisResult, name: str) -> tuple[str, ...]:
         _left_out,
         _few_users,
     )
-    advice: tuple[Finding, ...] = (larger_pools, own_n, stop_early, _uncorrected, fitting_law)
+    advice: tuple[Finding, ...] = (larger_pools, own_n, stop_early, attainable, _uncorrected, fitting_law)
     found = [sentence for finding in troubles if (sentence := finding(diagnosis, model))]
     if not found and not math.isnan(model.law["normal"][-1]):
         nobody = "" if math.isnan(model.quantities.alpha.value) else ", and no user has collapsed"

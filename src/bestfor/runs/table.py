@@ -29,8 +29,8 @@ from bestfor.diagnostics.calibration import (
     check_std,
 )
 from bestfor.diagnostics.cautions import lowered_n, repeated_rows
-from bestfor.diagnostics.diagnose import Settings, choose_n, diagnose_blocks, notes_for
-from bestfor.diagnostics.table.copies import may_repeat, merge_repeats
+from bestfor.diagnostics.diagnose import Settings, choose_n, diagnose_blocks, notes_for, under_ceiling
+from bestfor.diagnostics.table.copies import may_repeat, merge_repeats, rating_noise
 from bestfor.diagnostics.table.pools import Pools, pools_of
 from bestfor.diagnostics.table.rows import IN_RANGE, SortedRows, encode, largest_size, out_of_range, sort_rows
 from bestfor.errors import InputError, nearest
@@ -229,7 +229,8 @@ def diagnose_stream(batches: Batches, columns: TableColumns, *, scale: Scale, se
         found = diagnose_blocks(pools, drawn, first.rows - first.finite, settings)
         found = found.with_notes(notes_for(found, said))
         binnings = {name: look.binning() for name, look in first.looks.items()}
-        return found.with_calibration(_calibrate(source, binnings, columns, settings.level) if binnings else {})
+        found = found.with_calibration(_calibrate(source, binnings, columns, settings.level) if binnings else {})
+        return under_ceiling(found, settings.noise, rating_noise(first.rated.tolist()))
 
 
 @dataclass
@@ -242,6 +243,7 @@ class _FirstPass:
         counts: finite rows of each query, block by block.
         once: the same where repeated rows count once.
         merged: rows that repeated another one.
+        rated: of ratings that were averaged, as of sorted rows.
         offered: all rows of each query, block by block.
         largest: a column's name -> the largest size of its finite numbers, the number itself, and its row.
         looks: a model's name -> what is known of its predicted standard deviations.
@@ -252,6 +254,7 @@ class _FirstPass:
     counts: list[IntArray] = field(default_factory=list)
     once: list[IntArray] = field(default_factory=list)
     merged: int = 0
+    rated: FloatArray = field(default_factory=lambda: np.zeros(4))
     offered: list[IntArray] = field(default_factory=list)
     largest: dict[str, tuple[float, float, int]] = field(default_factory=dict)
     looks: dict[str, BinningPass] = field(default_factory=dict)
@@ -279,7 +282,8 @@ def _check_blocks(blocks: Iterable[QueryBlock], columns: TableColumns, where: st
         found.finite += int(finite.sum())
         found.counts.append(np.add.reduceat(finite, block.start))
         found.offered.append(np.diff(np.r_[block.start, len(finite)]))
-        keep = _once(block, columns, finite > 0)
+        keep, rated = _once(block, columns, finite > 0)
+        found.rated += rated
         found.merged += int(finite.sum()) - int(keep.sum())
         found.once.append(np.add.reduceat(keep.astype(np.int64), block.start))
         _look_at_stds(block, columns, where, keep, found.looks)
@@ -293,15 +297,16 @@ def _check_blocks(blocks: Iterable[QueryBlock], columns: TableColumns, where: st
     return found
 
 
-def _once(block: QueryBlock, columns: TableColumns, finite: BoolArray) -> BoolArray:
-    """Mark the finite rows of a block that repeat no other one, shape (rows,)."""
+def _once(block: QueryBlock, columns: TableColumns, finite: BoolArray) -> tuple[BoolArray, FloatArray]:
+    """Mark the finite rows of a block that repeat no other one, shape (rows,); and what repeated ratings say, (4,)."""
     query = np.repeat(np.arange(len(block.start)), np.diff(np.r_[block.start, len(finite)]))[finite]
     code = np.unique(query, return_inverse=True)[1].astype(np.int64)
     if not may_repeat(code, floats(block.table, f"reward {columns.rewards[0]}")[finite]):
-        return finite
+        return finite, np.zeros(4)
     keep = np.zeros(len(finite), dtype=np.bool_)
-    keep[_rows(block, columns, "arbitrary").order] = True
-    return keep
+    rows = _rows(block, columns, "arbitrary")
+    keep[rows.order] = True
+    return keep, np.array(rows.rated)
 
 
 def _rows(block: QueryBlock, columns: TableColumns, scale: Scale) -> SortedRows:
@@ -341,7 +346,7 @@ def _calibrate(
         codes, names = encode("user", block.table["user"])
         roles = ("utility", *(f"reward {name}" for name in columns.rewards))
         finite = np.logical_and.reduce([np.isfinite(floats(block.table, role)) for role in roles])
-        keep = _once(block, columns, finite)
+        keep, _ = _once(block, columns, finite)
         for name, one in passes.items():
             one.add(names, codes[keep], _predictions(block.table, name).take(keep))
     return {name: calibration_from_sums(one.sums(), level) for name, one in passes.items()}

@@ -28,6 +28,7 @@ _SINGLE = (
 )  # fmt: skip
 _SERIES = ("reward", "pool", "gain", "oracle")
 _NOTHING = 1e-12
+_NEAR = 1e-9
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ class LawParts:
             "pool": many["pool"],
             "pairs": many["oracle"] * self.curve.at(_over(one["gain_of_two"], one["oracle_of_two"], np.nan)),
         }
+        exact = np.abs(laws["pairs"] - many["gain"]) <= _NEAR * np.abs(many["gain"])  # at N = 2, which it is made from
+        laws["pairs"] = np.where(exact, many["gain"], laws["pairs"])
         accuracy = _over(one["accuracy"], one["rated"], np.nan)
         return np.concatenate([*(laws[law] for law in LAWS), many["gain"], accuracy[:, None]], axis=1)
 
@@ -174,8 +177,12 @@ def law_ends(folds: Sequence[FoldOfLaws], level: float) -> tuple[LawEnds, Estima
 
     with np.errstate(divide="ignore", invalid="ignore"):
         values, errors, carried = jackknife(joined, statistic)
-    half = np.array([half_width(one, users, level) for one, users in zip(errors, carried, strict=True)])
-    half[(carried < FEWEST_USERS) & (carried > 0)] = np.nan
+    users = len(names)
+    moved = np.maximum(carried, 2)  # all users have weight, those that move nothing but rounding, too
+    errors = errors * np.sqrt(moved / (moved - 1) * (users - 1) / users)
+    half = np.array([half_width(float(one), users, level) for one in errors])
+    if users < FEWEST_USERS:
+        half[:] = np.nan
     ends = np.stack([values - half, values + half])
     law, error = ends[:, : len(LAWS) * k], ends[:, len(LAWS) * k : -1]
     low, high = (None if np.isnan(end) else float(end) for end in ends[:, -1])

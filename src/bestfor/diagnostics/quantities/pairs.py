@@ -154,9 +154,12 @@ class PairCurve:
 
     def plain(self, gain_of_two: float) -> FloatArray:
         """Look up the plain form's gains, shape (K,); NaN where no r gives this gain at 2."""
+        found = np.full(self.gains.shape[1], np.nan)
         if not self.gain_of_two[0] <= gain_of_two <= self.gain_of_two[-1]:
-            return np.full(self.gains.shape[1], np.nan)
-        return np.array([np.interp(gain_of_two, self.gain_of_two, column) for column in self.gains.T])
+            return found
+        for place in range(len(found)):
+            found[place] = np.interp(gain_of_two, self.gain_of_two, self.gains[:, place])
+        return found
 
     def at(self, captured: FloatArray) -> FloatArray:
         """Look up what is captured at every N, shape (R, K), from what is captured at 2, shape (R,)."""

@@ -36,6 +36,11 @@ ROUNDING = 1e-14
 RESOLUTION = {np.float32: 2.0**-22, np.float64: 2.0**-50}
 """Spreads below this share of the rewards' size are rounding of numbers of this kind."""
 
+FEW_VALUES = 20
+"""Utilities with at most so many distinct values are marks or votes."""
+
+_GLANCE = 1000
+
 Counts = npt.NDArray[np.int32]
 """Small whole numbers, half the size of the usual ones."""
 
@@ -291,6 +296,7 @@ class Queries:
         scales: name -> the scale of its rewards.
         sums: by user.
         profiles: pool size m -> shape (m,), the sum over its queries of ascending utilities less the query's mean.
+        values: the distinct utilities, where they are at most 20; else None.
     """
 
     user: Counts
@@ -302,6 +308,7 @@ class Queries:
     scales: dict[str, Scale]
     sums: SumsByUser
     profiles: dict[int, FloatArray]
+    values: tuple[float, ...] | None
 
     def __len__(self) -> int:
         return len(self.size)
@@ -338,7 +345,16 @@ def measure_queries(pools: Pools, n: IntArray, rules: Sequence[Rule] = ()) -> Qu
         scales=dict(pools.scales),
         sums=_sum_by_user(SumsByUser(shared.statistics(pools), statistics), pools.user, len(pools.user_ids)),
         profiles=utility_profiles(pools, shared.mean),
+        values=few_values(pools.utility[pools.mask]),
     )
+
+
+def few_values(utility: FloatArray) -> tuple[float, ...] | None:
+    """List the distinct utilities where they are few; a glance at the first thousand mostly shows that they are not."""
+    if len(np.unique(utility[:_GLANCE])) > FEW_VALUES:
+        return None
+    values: list[float] = np.unique(utility).tolist()
+    return tuple(values) if len(values) <= FEW_VALUES else None
 
 
 def utility_profiles(pools: Pools, mean: FloatArray) -> dict[int, FloatArray]:

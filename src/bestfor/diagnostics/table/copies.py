@@ -18,6 +18,7 @@ Draws that recur unevenly stay in curves and correlations. Only the noise of a c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -59,8 +60,13 @@ def merge_repeats(rows: SortedRows, *, renumber: bool) -> SortedRows:
     if keep.all():
         return rows
     utility = rows.utility.copy()
-    utility[source[even[pool] & lead]] = _means(utility[source], group, counted)[group[even[pool] & lead]]
-    return _kept(rows, keep, utility, renumber=renumber)
+    means = _means(utility[source], group, counted)
+    used = even[pool]
+    squares = float(((utility[source[used]] - means[group[used]]) ** 2).sum())
+    share = 1.0 / counted[group[used & lead]]
+    utility[source[used & lead]] = means[group[used & lead]]
+    kept = _kept(rows, keep, utility, renumber=renumber)
+    return replace(kept, rated=(squares, float(used.sum() - len(share)), float(share.sum()), float(len(share))))
 
 
 def _groups(rows: SortedRows, pool: IntArray, source: IntArray) -> tuple[IntArray, IntArray]:
@@ -123,6 +129,16 @@ def _kept(rows: SortedRows, keep: BoolArray, utility: FloatArray, *, renumber: b
         start=start,
         merged=rows.merged + int((~keep).sum()),
     )
+
+
+def rating_noise(rated: Sequence[float]) -> float:
+    """Compute the noise's variance of means of ratings; NaN where ratings of a text never differ.
+
+    Args:
+        rated: see :class:`~bestfor.diagnostics.table.rows.SortedRows`.
+    """
+    squares, freedom, share, texts = rated
+    return squares / freedom * share / texts if squares > 0 and freedom > 0 and texts > 0 else float("nan")
 
 
 def may_repeat(query: IntArray, reward: FloatArray) -> bool:

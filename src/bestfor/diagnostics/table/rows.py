@@ -66,6 +66,8 @@ class SortedRows:
         start: shape (Q,), where each query begins in ``order``.
         offered: shape (P,), rows of each query, of the P that have any, finite or not.
         merged: rows that repeated another one and were left out.
+        rated: of ratings that were averaged: squares about each text's mean, their degrees of freedom, the sum of
+            1 / ratings over texts, and how many texts.
     """
 
     user: IntArray
@@ -83,6 +85,7 @@ class SortedRows:
     start: IntArray
     offered: IntArray
     merged: int = 0
+    rated: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
 
     @property
     def not_finite(self) -> int:
