@@ -415,8 +415,12 @@ def test_half_a_surrogate_pair_and_no_numbers_pass(serve):
     assert answered.json()["odd"] is None
 
 
-def test_a_user_is_found_whatever_the_headers_case(serve):
-    assert serve().ask(headers={"x-bestfor-user": "ann"}).json()["bestfor"]["user"] == "ann"
+def test_a_user_is_found_whatever_the_headers_case_and_letters(serve):
+    gateway = serve()
+    assert gateway.ask(headers={"x-bestfor-user": "ann"}).json()["bestfor"]["user"] == "ann"
+    for raw, user in (("jürgen".encode(), "jürgen"), ("漢".encode(), "漢"), (b"j\xfcrgen", "jürgen")):
+        assert gateway.ask(headers={"X-Bestfor-User": raw}).json()["bestfor"]["user"] == user
+    assert gateway.ask(user="漢").json()["bestfor"]["user"] == "漢"
 
 
 def test_usage_is_added_details_too():

@@ -75,7 +75,7 @@ def test_a_key_counts_once_changes_and_is_withdrawn_for_good(serve):
     assert [say(1.0, **key).json()["status"] for _ in range(3)] == ["new", "same", "same"]
     once = rewards(gateway)
     assert once[2] > 0
-    path = "/v1/feedback/evt%2F1%20%C3%83%C2%A4"
+    path = "/v1/feedback/evt%2F1%20%C3%A4"
     changed = gateway.http.patch(path, json={"value": 0.5})
     assert (changed.status_code, changed.json()["status"]) == (200, "changed")
     assert 0 < rewards(gateway)[2] < once[2]

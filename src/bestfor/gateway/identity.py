@@ -15,6 +15,7 @@ from bestfor.errors import InputError
 from bestfor.extras import require
 from bestfor.gateway.config import UsersTable
 from bestfor.gateway.errors import ApiError, wrong
+from bestfor.gateway.wire import header_text
 
 LONGEST = 512
 """Characters of an id at most."""
@@ -56,7 +57,7 @@ class Identity:
             return check_user(self._table.jwt_header, claimed)
         for name in (self._table.header, "X-Bestfor-User"):
             if name and headers.get(name):
-                return check_user(name, headers[name])
+                return check_user(name, header_text(headers[name]))
         for name in ("user", "safety_identifier"):
             if body.get(name) not in (None, ""):
                 return check_user(name, body[name])

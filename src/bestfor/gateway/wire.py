@@ -46,6 +46,14 @@ def parse(data: bytes) -> Any:  # noqa: ANN401 - JSON
         raise ValueError("nested too deeply") from error
 
 
+def header_text(value: str) -> str:
+    """Read a header as UTF-8 where it is, so that an id is the same in a header and in a body."""
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeError:
+        return value
+
+
 async def read_object(request: Request) -> dict[str, Any]:
     """Read a request's body.
 

@@ -19,7 +19,7 @@ from bestfor.gateway.identity import check_user
 from bestfor.gateway.links import AnswerLink, verify
 from bestfor.gateway.routes.schemas import AskBody, FeedbackBody, PatchBody, documented
 from bestfor.gateway.state import Gateway
-from bestfor.gateway.wire import Json, read_model, read_object
+from bestfor.gateway.wire import Json, header_text, read_model, read_object
 from bestfor.serving.journal import Label, Learned
 from bestfor.serving.service import Service
 
@@ -55,7 +55,7 @@ class FeedbackRoutes:
         """Keep what a person says; it is on the disk before this answers, and the next answer knows it."""
         caller = self._gateway.access.admit(request)
         body: FeedbackBody = read_model(FeedbackBody, await read_object(request))
-        header = request.headers.get("Idempotency-Key")
+        header = header_text(request.headers.get("Idempotency-Key", ""))
         if header and body.key and header != body.key:
             raise wrong("Idempotency-Key", "found another key than the body's; expected the same, or one of both")
         key = body.key or header
