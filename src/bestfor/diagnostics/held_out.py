@@ -84,7 +84,7 @@ class HeldOutFigures:
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutJudgement:
     """Predictions of models judged on held-out answers.
 
     Attributes:
@@ -115,7 +115,7 @@ class HeldOut:
         }
 
 
-def judge_held_out(parts: Sequence[HeldOutPart], level: float = 0.95) -> HeldOut:
+def judge_held_out(parts: Sequence[HeldOutPart], level: float = 0.95) -> HeldOutJudgement:
     """Judge models on the held-out answers of one fold or several.
 
     Args:
@@ -135,7 +135,7 @@ def judge_held_out(parts: Sequence[HeldOutPart], level: float = 0.95) -> HeldOut
             if any(mask[part.user].any() for mask, part in zip(inside, parts, strict=True)):
                 kept = [tally.where(mask) for tally, mask in zip(tallies, inside, strict=True)]
                 by_shots[name][low, high] = _figures(kept, parts, level)
-    return HeldOut(models, by_shots, outcomes, _notes(models, outcomes))
+    return HeldOutJudgement(models, by_shots, outcomes, _notes(models, outcomes))
 
 
 @dataclass(frozen=True)
