@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -70,6 +71,14 @@ PriceOf = Annotated[
         "--price",
         help="What drawing more costs: 0.02 (of the headroom, a doubling), '0.1 sd', '0.01 utility per candidate', or "
         "'0.4 s at 60' (a candidate takes 0.4 s, a unit of utility is worth 60).",
+        show_default=False,
+    ),
+]
+Noise = Annotated[
+    float | None,
+    typer.Option(
+        help="Standard deviation of a rating about what the user truly thinks, in utility units: tells what can be "
+        "captured at best.",
         show_default=False,
     ),
 ]
@@ -142,6 +151,7 @@ def diagnose(
     seed: Seed = 0,
     rule: Rule = None,
     price: PriceOf = None,
+    noise: Noise = None,
     shown: Shown = None,
     chance: Chance = None,
     answered: Answered = None,
@@ -163,7 +173,15 @@ def diagnose(
     from bestfor.runs.table import TableColumns, diagnose_table, parse_n
 
     settings = Settings(parse_n(n), averaging, level, interval, seed=seed, rules=tuple(rule or ()), price=price)
-    about_tables = {"--text": text, "--candidate": candidate, "--std": std, "--rule": rule, "--price": price}
+    settings = replace(settings, noise=noise)
+    about_tables = {
+        "--text": text,
+        "--candidate": candidate,
+        "--std": std,
+        "--rule": rule,
+        "--price": price,
+        "--noise": noise,
+    }
     about_journals = {"--model": model, "--signal": signal, "--silence": silence is not None, "--tenant": tenant}
     if out is not None:
         writable(out, keep=table)
