@@ -2,6 +2,7 @@
 
 import csv
 import random
+import re
 import sys
 
 import pytest
@@ -64,4 +65,5 @@ def test_candidates_speak_on_the_page(tmp_path, capsys, monkeypatch, shared):
     assert "<b>q" not in page
     assert ("for different people on the same request" in page) == shared
     assert "Ask 1" in page
+    assert re.search(r"t\.csv of \d{1,2} [A-Z][a-z]+ \d{4}</p>", page)
     assert "its text was not given" not in page

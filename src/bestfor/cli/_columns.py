@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,8 +51,10 @@ def write_page(
             raise InputError(str(table), f"no column '{name}'", f"{option} with one of {', '.join(names)}")
     response = named[0] or column_like(str(table), names, RESPONSE, "--response")
     prompt = named[1] or column_like(str(table), names, PROMPT, "--prompt")
+    when = datetime.fromtimestamp(table.stat().st_mtime, UTC)
+    date = f"{table.name} of {when.day} {when:%B %Y}"
     if response is None:
-        write_html(out, diagnosis)
+        write_html(out, diagnosis, date=date)
         return
     found = spoken_texts(table, columns, response, prompt, diagnosis)
-    write_html(out, diagnosis, texts=found.texts, inputs=found.inputs, spoken=found.section)
+    write_html(out, diagnosis, texts=found.texts, inputs=found.inputs, spoken=found.section, date=date)

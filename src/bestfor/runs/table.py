@@ -103,6 +103,8 @@ def diagnose_table(
     }
     if columns.stds:
         signature["std"] = dict(columns.stds)
+    if columns.utility != TableColumns.utility:
+        signature["utility"] = columns.utility
     settings = settings or Settings()
     name = settings.name or (Path(where).stem if is_file else "table")
     settings = replace(settings, signature=signature | dict(settings.signature), name=name)
