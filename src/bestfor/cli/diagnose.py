@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from bestfor.cli._columns import recognised_columns, write_page
 from bestfor.cli._logs import diagnose_journal_log, diagnose_log, refuse
 from bestfor.cli._output import Verbose, print_diagnosis, print_json, tell, writable
 from bestfor.errors import InputError
+
+if TYPE_CHECKING:
+    from bestfor.diagnostics import Settings
 
 Table = Annotated[
     Path | None, typer.Argument(help="CSV, TSV, JSONL or Parquet with one row a candidate.", show_default=False)
@@ -168,51 +171,80 @@ def diagnose(
 
     For example: bestfor diagnose scores.csv --reward judge --reward personal --out report.html
     """
-    from bestfor.diagnostics import Settings
-    from bestfor.runs.logs import LogColumns
-    from bestfor.runs.table import TableColumns, diagnose_table, parse_n
-
-    settings = Settings(parse_n(n), averaging, level, interval, seed=seed, rules=tuple(rule or ()), price=price)
-    settings = replace(settings, noise=noise)
-    about_tables = {
-        "--text": text,
-        "--candidate": candidate,
-        "--std": std,
-        "--rule": rule,
-        "--price": price,
-        "--noise": noise,
-    }
-    about_journals = {"--model": model, "--signal": signal, "--silence": silence is not None, "--tenant": tenant}
+    given = SimpleNamespace(**locals())
     if out is not None:
         writable(out, keep=table)
     if journal is not None:
-        from bestfor.serving.logs import JournalSource
+        _diagnose_journal(given)
+    elif shown is not None or chance is not None:
+        _diagnose_log(given)
+    else:
+        _diagnose_table(given)
 
-        given = {"TABLE": table, "--shown": shown, "--chance": chance, "--answered": answered, "--reward": reward}
-        refuse({**given, **about_tables}, "--journal as well", "a table or a journal")
-        source = JournalSource(tenant, tuple(signal or ()), silence, tuple(model or ()))
-        diagnose_journal_log(journal, source, settings, out=out, as_json=as_json)
-        return
-    refuse(about_journals, "no --journal", "a journal, which it is about")
-    if table is None:
+
+def _settings(given: SimpleNamespace) -> Settings:
+    from bestfor.diagnostics import Settings
+    from bestfor.runs.table import parse_n
+
+    means = given.averaging, given.level, given.interval
+    rules = tuple(given.rule or ())
+    return Settings(parse_n(given.n), *means, seed=given.seed, rules=rules, price=given.price, noise=given.noise)
+
+
+def _about_tables(given: SimpleNamespace) -> dict[str, object]:
+    names = ("text", "candidate", "std", "rule", "price", "noise")
+    return {f"--{name}": getattr(given, name) for name in names}
+
+
+def _table_of(given: SimpleNamespace) -> Path:
+    """Refuse options of journals, to diagnose nothing, and a folder."""
+    journals = {"--model": given.model, "--signal": given.signal, "--tenant": given.tenant}
+    silence = {"--silence": given.silence is not None}
+    refuse({**journals, **silence}, "no --journal", "a journal, which it is about")
+    if given.table is None:
         raise InputError("bestfor diagnose", "nothing to diagnose", "a table, or --journal with a journal's address")
-    if os.path.isdir(table):  # unlike Path.is_dir, no error for a name that cannot be one
-        raise InputError(str(table), "a folder", f"a table; bestfor run {table} diagnoses a run, whose folder this is")
-    rewards = tuple(reward or ["reward"])
-    if shown is not None or chance is not None:
-        refuse(about_tables, "a log of shown answers (--shown, --chance)", "a table with every utility")
-        logged = LogColumns(user, query, rewards, shown or "shown", chance or "chance", utility, answered)
-        diagnose_log(table, logged, settings, out=out, as_json=as_json)
-        return
-    columns = TableColumns(user, query, rewards, utility, text, candidate, _stds(rewards, std or []))
+    if os.path.isdir(given.table):  # unlike Path.is_dir, no error for a name that cannot be one
+        expected = f"a table; bestfor run {given.table} diagnoses a run, whose folder this is"
+        raise InputError(str(given.table), "a folder", expected)
+    return given.table
+
+
+def _diagnose_journal(given: SimpleNamespace) -> None:
+    from bestfor.serving.logs import JournalSource
+
+    names = ("shown", "chance", "answered", "reward")
+    others = {"TABLE": given.table, **{f"--{name}": getattr(given, name) for name in names}}
+    refuse({**others, **_about_tables(given)}, "--journal as well", "a table or a journal")
+    source = JournalSource(given.tenant, tuple(given.signal or ()), given.silence, tuple(given.model or ()))
+    diagnose_journal_log(given.journal, source, _settings(given), out=given.out, as_json=given.as_json)
+
+
+def _diagnose_log(given: SimpleNamespace) -> None:
+    from bestfor.runs.logs import LogColumns
+
+    table = _table_of(given)
+    refuse(_about_tables(given), "a log of shown answers (--shown, --chance)", "a table with every utility")
+    marks = given.shown or "shown", given.chance or "chance"
+    rewards = tuple(given.reward or ["reward"])
+    columns = LogColumns(given.user, given.query, rewards, *marks, given.utility, given.answered)
+    diagnose_log(table, columns, _settings(given), out=given.out, as_json=given.as_json)
+
+
+def _diagnose_table(given: SimpleNamespace) -> None:
+    from bestfor.runs.table import TableColumns, diagnose_table
+
+    table, out = _table_of(given), given.out
+    rewards = tuple(given.reward or ["reward"])
+    stds = _stds(rewards, given.std or [])
+    columns = TableColumns(given.user, given.query, rewards, given.utility, given.text, given.candidate, stds)
     columns, said = recognised_columns(table, columns)
-    diagnosis = diagnose_table(table, columns, settings, scale=scale)
+    diagnosis = diagnose_table(table, columns, _settings(given), scale=given.scale)
     if out is not None:
-        write_page(out, table, columns, diagnosis, (response, prompt))
-    if as_json:
+        write_page(out, table, columns, diagnosis, (given.response, given.prompt))
+    if given.as_json:
         print_json(diagnosis.to_dict())
     else:
-        print_diagnosis(diagnosis, verbose=verbose)
+        print_diagnosis(diagnosis, verbose=given.verbose)
     for line in (*said, *([] if out is None else [f"report: {out}"])):
         tell(line)
 
