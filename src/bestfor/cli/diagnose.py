@@ -171,12 +171,16 @@ def diagnose(
 
     For example: bestfor diagnose scores.csv --reward judge --reward personal --out report.html
     """
-    given = SimpleNamespace(**locals())
-    if out is not None:
-        writable(out, keep=table)
-    if journal is not None:
+    _diagnose(SimpleNamespace(**locals()))
+
+
+def _diagnose(given: SimpleNamespace) -> None:
+    """Diagnose what the options name: a journal, a log, or a table with every utility."""
+    if given.out is not None:
+        writable(given.out, keep=given.table)
+    if given.journal is not None:
         _diagnose_journal(given)
-    elif shown is not None or chance is not None:
+    elif given.shown is not None or given.chance is not None:
         _diagnose_log(given)
     else:
         _diagnose_table(given)
