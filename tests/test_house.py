@@ -26,8 +26,10 @@ def name_of(path):
 
 
 def code_lines(function):
-    """Lines of a function but for its docstring."""
+    """Lines of a function but for its docstring, and of a verb but for its options, which are its parameters."""
     lines = function.end_lineno - function.lineno + 1
+    if len(function.args.args) > 12:
+        lines -= function.body[0].lineno - function.lineno
     if ast.get_docstring(function):
         lines -= function.body[0].end_lineno - function.body[0].lineno + 1
     return lines

@@ -54,7 +54,7 @@ class UtilitySpread:
 
 @dataclass(frozen=True)
 class Ceiling:
-    """What could be captured at best; K values of N.
+    """Headroom that could be captured at best; K values of N.
 
     Attributes:
         source: ``"repeated ratings"``, ``"declared noise"`` or ``"model"``.

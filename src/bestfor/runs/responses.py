@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +113,7 @@ def _shown_pairs(path: Path, columns: TableColumns) -> tuple[list[tuple[str, str
 
 
 def _hash(name: str) -> str:
-    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+    return hash_bytes(name.encode("utf-8", "surrogatepass"))
 
 
 def _rows(
