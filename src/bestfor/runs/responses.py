@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from bestfor.data.read.tables import Batches, Columns
 from bestfor.diagnostics import Diagnosis
+from bestfor.files import hash_bytes
 from bestfor.report import words
 from bestfor.report.shown import first_shown, shown_models
 from bestfor.report.spoken import SpokenCandidate, SpokenRequest, SpokenSection
