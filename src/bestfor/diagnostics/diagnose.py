@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bestfor.diagnostics.attainable import with_ceiling, with_rated
 from bestfor.diagnostics.beyond.measure import SampleMeasurements, measure_sample
 from bestfor.diagnostics.beyond.outlook import (
     AIM,
@@ -32,7 +33,6 @@ from bestfor.diagnostics.beyond.sample import sample_pools, sample_queries
 from bestfor.diagnostics.blocks import Blocks, measure_blocks
 from bestfor.diagnostics.calibration import calibrations
 from bestfor.diagnostics.cautions import copies, lowered_n, repeated_rows
-from bestfor.diagnostics.ceiling import with_ceiling, with_rated
 from bestfor.diagnostics.compare import QuantityPanels, comparisons, headroom_at
 from bestfor.diagnostics.evidence import EDGES, ModelFacts, facts_of_queries
 from bestfor.diagnostics.intervals.clustered import Panel, Resampling

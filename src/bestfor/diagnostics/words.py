@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from bestfor.diagnostics.attainable import attainable
 from bestfor.diagnostics.beyond.extrapolate import both_ends
 from bestfor.diagnostics.calibrated import calibrated
 from bestfor.diagnostics.cautions import one_user_decides, reward_is_utility, sure_mean
-from bestfor.diagnostics.ceiling import attainable
 from bestfor.diagnostics.evidence import ModelFacts
 from bestfor.diagnostics.fitting_law import fitting_law
 from bestfor.diagnostics.hacking import hacked
