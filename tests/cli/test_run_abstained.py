@@ -52,7 +52,9 @@ def village(tmp_path):
 
 def test_artifact_diagnosis_page_and_terminal_name_how_many_abstain(monkeypatch, capfd, village):
     (village / "run.toml").write_text(RUN.format(path=village))
-    monkeypatch.setattr(sys, "argv", ["bestfor", "run", str(village / "run.toml"), "--out", str(village / "o")])
+    monkeypatch.setattr(
+        sys, "argv", ["bestfor", "run", str(village / "run.toml"), "--out", str(village / "o"), "--verbose"]
+    )
     assert main() == 0
     terminal = " ".join("".join(capfd.readouterr()).split())
     model = bf.load_model(village / "o" / "models" / "ridge")

@@ -259,3 +259,11 @@ def test_links_hold_for_the_days_that_are_configured(serve):
     assert url.startswith("https://people.example/x/f/")
     link = verify(url.rpartition("/")[2], gateway.app.state.gateway.access.ring, time.time())
     assert 0 < link.expires - time.time() - 86_400 < 86_401
+
+
+def test_feedback_without_a_key_is_named_by_its_place(serve):
+    gateway = serve(writes(*TEXTS))
+    first, second = asked(gateway, "ann")["answer_id"], asked(gateway, "ben")["answer_id"]
+    keys = [gateway.learn(one, value=True).json()["key"] for one in (first, second)]
+    assert len(set(keys)) == 2
+    assert all(keys)

@@ -58,7 +58,7 @@ class FeedbackRoutes:
         header = header_text(request.headers.get("Idempotency-Key", ""))
         if header and body.key and header != body.key:
             raise wrong("Idempotency-Key", "found another key than the body's; expected the same, or one of both")
-        key = body.key or header
+        key = body.key or header or None
         if body.user is not None:
             check_user("user", body.user)
         done = await asyncio.to_thread(self._learn, caller.tenant, body, key)
