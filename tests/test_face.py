@@ -7,6 +7,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 import bestfor
 from bestfor.cli import doctor
 
@@ -74,6 +76,7 @@ def test_diagnose_works_without_torch(tmp_path):
     assert page.stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_a_page_needs_no_matplotlib_and_a_picture_says_how_to_install_it(tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(Path(__file__).parent / "fixtures" / "before" / "runs" / "ratings", folder)

@@ -29,6 +29,7 @@ def narrows(test):
     return known and isinstance(test.left, ast.Name | ast.Attribute)
 
 
+@pytest.mark.slow
 def test_assertions_narrow_types_and_do_nothing_else():
     files = [path for path in SOURCE.rglob("*.py") if path.parent.name != "testing"]
     found = [(path, node) for path in files for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]

@@ -70,6 +70,7 @@ def kill(headlines, base, rounds):
     return said
 
 
+@pytest.mark.slow
 def test_killed_at_five_moments(headlines, tmp_path):
     assert len(kill(headlines, tmp_path / "runs", 5)) == 5
 

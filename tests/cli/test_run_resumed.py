@@ -66,6 +66,7 @@ def kill_after(forks, command, out, parts):
     assert code == -signal.SIGKILL, said
 
 
+@pytest.mark.slow
 def test_killed_while_sampling_ends_with_the_same_bytes(forks, tmp_path):
     (tmp_path / "run.toml").write_text(RUN)
     whole, broken = (("run", tmp_path / "run.toml", "--out", tmp_path / name) for name in ("whole", "broken"))

@@ -131,6 +131,7 @@ def test_verify_finds_a_damaged_part_and_only_it_is_redone(bestfor, headlines, t
     assert {path for path, at in written.items() if path.stat().st_mtime_ns != at} == {part}
 
 
+@pytest.mark.slow
 def test_two_at_once_share_the_work(bestfor, headlines, tmp_path):
     command = [sys.executable, "-m", "bestfor", "generate", str(headlines), "--out", str(tmp_path / "shared"), "--json"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

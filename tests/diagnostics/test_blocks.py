@@ -90,6 +90,7 @@ def test_large_pools_are_fetched_cut_and_always_to_the_same_candidates():
     np.testing.assert_array_equal(again.candidate, cut.candidate[[2, 0]])
 
 
+@pytest.mark.slow
 def test_a_pool_of_fifty_thousand_takes_no_memory_for_the_others():
     sizes = np.full(400, 5)
     sizes[7] = 50_000

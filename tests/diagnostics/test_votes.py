@@ -45,6 +45,7 @@ def crowd_fold(table, people, comments, fold, n):
     )
 
 
+@pytest.mark.slow
 def test_the_crowd_in_bowling_green(polis_dir):
     table = votes(polis_dir / "american-assembly.bowling-green")
     folds = [crowd_fold(*table, fold, [1, 8]) for fold in range(3)]

@@ -275,6 +275,7 @@ train_adapters(sys.argv[1], eval(sys.argv[2]), Path(sys.argv[3]), eval(sys.argv[
 """
 
 
+@pytest.mark.slow
 def test_a_training_killed_outright_goes_on_with_the_next_user(checkpoint, both, forks, tmp_path, monkeypatch):
     config = replace(quick(), shared_steps=3)
     code, said = forks.run(SCRIPT, checkpoint, repr(examples()), tmp_path, repr(config))

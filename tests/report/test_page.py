@@ -230,6 +230,7 @@ def test_one_user_is_a_sentence_and_few_are_dots(make):
     assert 'class="dot' not in render_html(make(("scores",), users=400))
 
 
+@pytest.mark.slow
 def test_ten_models_and_two_thousand_users_stay_small(make, texts_of):
     diagnosis = make(TEN, users=2000, n=(1, 2, 4, 8, 16, 30), queries=1, corrected=False)
     source = render_html(diagnosis, texts=texts_of(diagnosis)[0])
@@ -239,6 +240,7 @@ def test_ten_models_and_two_thousand_users_stay_small(make, texts_of):
     assert [radio["id"] for radio in page.radios if "checked" in radio] == ["m0"]
 
 
+@pytest.mark.slow
 def test_longest_texts_keep_the_page_under_three_megabytes(make):
     diagnosis = make(TEN, users=70)
     shown = [one for model in diagnosis["models"].values() for one in model["suspects"]]

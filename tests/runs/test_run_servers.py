@@ -109,6 +109,7 @@ def test_a_run_that_asks_servers(scripted, monkeypatch, tmp_path):
     assert contents(out) == before
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_its_budget_ended(scripted, monkeypatch, tmp_path):
     monkeypatch.setenv("TEST_KEY", KEY)
     policy, judge = scripted(writes), scripted(judges)

@@ -93,6 +93,7 @@ def test_what_is_there_is_read_back_as_arrays_and_joined_with_nothing(config, ca
     assert calls == {"source parsed": 1, "ratings coded": 1, "test part built": 3, "rewards read back": 18}
 
 
+@pytest.mark.slow
 def test_a_model_whose_rewards_are_gone_is_read_back_and_gives_the_same(config, calls, tmp_path):
     parsed = parse_config({**config, "diagnosis": {"n": [1, 2, 4]}}, "run.toml")
     run(parsed, tmp_path / "out")

@@ -177,6 +177,7 @@ def test_no_byte_of_a_forgotten_person_stays_in_the_files(tmp_path, answer, thum
     assert b"plain text" in left
 
 
+@pytest.mark.slow
 def test_no_byte_stays_where_pages_of_short_rows_were_split(tmp_path, thumb):
     """Found by trying: overwriting alone left 19 copies for this seed, of rows that had moved to other pages."""
     draw, path = random.Random(5), tmp_path / "feedback.db"

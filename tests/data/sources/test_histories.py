@@ -85,6 +85,7 @@ def load_within(folder, room, shape, batch, most):
     return rows, held, large.stat().st_size
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit counts a process's own memory on Linux only")
 def test_a_file_larger_than_the_memory_it_may_use_is_read(tmp_path):
     rows, held, size = load_within(tmp_path, 14 << 20, (300, 60, 1_800), 1 << 19, 1 << 20)

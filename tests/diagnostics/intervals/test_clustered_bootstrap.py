@@ -138,6 +138,7 @@ FORMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("users", "repetitions", "tolerance"),
     [(60, 120, 0.05), pytest.param(100, 1500, 0.02, marks=pytest.mark.slow)],

@@ -111,6 +111,7 @@ def test_t_and_ratio_intervals_cover_with_users_alone(users):
     assert coverage(ratios, *forms(8)) == pytest.approx(0.95, abs=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("users", "queries"), [(60, 1), (60, 4), pytest.param(200, 2, marks=pytest.mark.slow)])
 def test_beta_and_rho_intervals_cover(users, queries):
     rng = np.random.default_rng(users + queries)

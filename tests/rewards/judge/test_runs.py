@@ -133,6 +133,7 @@ def test_a_run_asks_once_and_honours_what_a_person_edits(scripted, ratings, tmp_
     assert moved.requests == []
 
 
+@pytest.mark.slow
 def test_a_budget_holds_for_a_run_however_often_it_is_called(scripted, ratings, tmp_path):
     server = scripted(judging())
 
