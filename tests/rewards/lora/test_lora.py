@@ -7,6 +7,7 @@ from support.lora import SHORT
 
 class TestLora(RewardModelTests):
     model = Lora
+    close = 1e-6
 
     @pytest.fixture(autouse=True)
     def _on_a_tiny_backbone(self, small):
