@@ -96,7 +96,7 @@ class RewardModelTests:
     bare: ClassVar[bool] = True
     """Whether texts alone can be scored; not where each needs its log-probability."""
     close: ClassVar[float] = 1e-12
-    """Absolute difference by which a score may depend on what is scored beside it, as in batches of single precision."""
+    """Absolute difference by which a score may depend on the others of its batch, as in single precision."""
     less_doubt: ClassVar[bool] = True
     """Whether further labels make ``std_mean`` smaller; not where it is the disagreement of several fits."""
 
