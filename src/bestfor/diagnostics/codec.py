@@ -7,6 +7,7 @@ NaN, None or empty; what is of another kind is refused with its place; unknown k
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -204,7 +205,7 @@ VALUE = ValueKind(
 SERIES = ValueKind(lambda value: value, lambda value, entry, key: entry.series(key))
 
 
-class FieldRow:
+class FieldRow(ABC):
     """A row of a table: some attributes of a record, and the keys that hold them."""
 
     def write(self, record: object) -> Json:
@@ -215,11 +216,11 @@ class FieldRow:
         """Collect the row's attributes."""
         return self._read(entry)
 
-    def _write(self, record: Any) -> Json:  # noqa: ANN401 (any record)
-        raise NotImplementedError
+    @abstractmethod
+    def _write(self, record: Any) -> Json: ...  # noqa: ANN401 (any record)
 
-    def _read(self, entry: JsonObject) -> Json:
-        raise NotImplementedError
+    @abstractmethod
+    def _read(self, entry: JsonObject) -> Json: ...
 
 
 @dataclass(frozen=True)
