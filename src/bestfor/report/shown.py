@@ -91,7 +91,10 @@ def policy_in_words(diagnosis: Diagnosis) -> str:
     policy = diagnosis.signature.get("policy")
     if not policy:
         return ""
-    return POLICIES.get(str(policy), f"candidates by {words.clip(str(policy), 40)}")
+    name = policy.get("model") if isinstance(policy, Mapping) else policy
+    if name == "embedded":
+        return "candidates by the shipped model"
+    return POLICIES.get(str(name), f"candidates by {words.clip(str(name), 40)}") if name else ""
 
 
 def utility_in_words(diagnosis: Diagnosis) -> str:
