@@ -60,6 +60,25 @@ def test_work_under_way_is_cancelled_and_its_callers_know(how):
     assert ended(loop)
 
 
+def test_work_that_began_before_its_caller_noted_it_is_cancelled_too(thread, monkeypatch):
+    started = threading.Event()
+    start = thread._portal.start_task_soon
+
+    def slow(work):
+        future = start(work)
+        assert started.wait(5)
+        canceller.start()
+        canceller.join(timeout=0.1)
+        return future
+
+    canceller = threading.Thread(target=thread.cancel)
+    monkeypatch.setattr(thread._portal, "start_task_soon", slow)
+    with pytest.raises(CancelledError):
+        thread.run(lambda: asleep(started))
+    canceller.join(timeout=5)
+    assert not canceller.is_alive()
+
+
 def test_the_last_works_are_done_once_and_an_error_among_them_ends_the_thread_too():
     thread, done = LoopThread(), []
     loop = of(thread)

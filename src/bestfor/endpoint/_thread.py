@@ -31,6 +31,7 @@ class LoopThread:
     def __init__(self) -> None:
         self.last: list[Last] = []
         self._running: set[Future[Any]] = set()
+        self._starting = threading.RLock()
         opened = require("anyio.from_thread", "endpoint").start_blocking_portal(name="bestfor-endpoint")
         self._portal: BlockingPortal = opened.__enter__()
         thread = self._portal.call(threading.get_ident)
@@ -38,8 +39,10 @@ class LoopThread:
 
     def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Do work within the loop and wait for it; an interrupt cancels it."""
-        future = self._portal.start_task_soon(work)
-        self._running.add(future)
+        # Under one lock: work that has begun is known to `cancel`.
+        with self._starting:
+            future = self._portal.start_task_soon(work)
+            self._running.add(future)
         try:
             return future.result()
         finally:
@@ -48,7 +51,9 @@ class LoopThread:
 
     def cancel(self) -> None:
         """Cancel all work under way: its callers see ``concurrent.futures.CancelledError``."""
-        for future in list(self._running):
+        with self._starting:
+            running = list(self._running)
+        for future in running:
             future.cancel()
 
 
