@@ -92,7 +92,8 @@ def test_the_mean_of_three_folds_covers():
     assert np.mean([one.low <= truth <= one.high for one in intervals]) == pytest.approx(0.95, abs=0.02)
 
 
-@pytest.mark.parametrize("users", [20, 60, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("users", [20, 60, 200])
 def test_t_and_ratio_intervals_cover_with_users_alone(users):
     rng = np.random.default_rng(users)
     gains, ratios = [], []

@@ -65,6 +65,7 @@ finetune(config, [Corpus(pq.read_table(sys.argv[2]), sys.argv[3])])
 """
 
 
+@pytest.mark.slow
 def test_a_training_killed_outright_ends_with_the_same_weights(corpus, rich, forks, tmp_path):
     whole = finetune.finetune(replace(rich, out=tmp_path / "whole"), [corpus])
     table = tmp_path / "histories.parquet"
