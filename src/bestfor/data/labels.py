@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+JOURNAL = "\x1fjournal"
+"""Ends the name under which a fit learns what a person said where persons learn it again: no plain id can end so."""
+
 
 @dataclass(frozen=True, order=True)
 class Rated:

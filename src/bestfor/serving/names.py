@@ -6,11 +6,10 @@ plain id can be, and so do those who were forgotten: whatever the model knows of
 
 from __future__ import annotations
 
+from bestfor.data.labels import JOURNAL as JOURNAL
 from bestfor.serving.journal import records
 
 SEPARATOR = records.SEPARATOR
-JOURNAL = f"{SEPARATOR}journal"
-"""Ends the name under which a refit learns a person's journal beside their labels of before."""
 
 
 def model_name(tenant: str, user: str, *, forgotten: bool = False) -> str:

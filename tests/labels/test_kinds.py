@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from bestfor.data.labels import Labels, Preferred, Rated
 from bestfor.errors import InputError
+from bestfor.labels.kinds import hash_of, to_labels
+from bestfor.labels.records import Label
+from bestfor.labels.said import ALIASES, KINDS, read_said
+from bestfor.labels.scale import WEIGHTS, LabelScale
 from bestfor.metrics import Query, make_metric
-from bestfor.serving.journal import Label
-from bestfor.serving.labels import ALIASES, KINDS, WEIGHTS, LabelScale, hash_of, read_said, to_labels
 
 SCALE = LabelScale(worst=-1.0, best=3.0, rating=(1, 5))
 
