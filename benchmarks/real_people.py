@@ -1,5 +1,7 @@
 """Every reward model on real people's votes: python benchmarks/real_people.py [--out FOLDER] [NAME ...].
 
+``--suite`` gives one figure over all conversations and headlines instead (:mod:`people_suite`).
+
 Each conversation is one run (three folds, every statement a test statement once); a run that is there already is only
 printed. Seconds of fits are those of the run that did them, embeddings cached beforehand.
 """
@@ -18,6 +20,8 @@ from bestfor.encoders import load_encoder
 from bestfor.runs.config import RunConfig
 from bestfor.runs.run import run
 from figures import bounded, number, span, table
+from people_suite import CASES, Suite, run_suite
+from people_suite import KINDS as SUITE_KINDS
 
 KINDS = (
     "length",
@@ -42,15 +46,23 @@ DEFAULT = "tastes"
 
 def main() -> None:
     """Run what is owed and print the tables of docs/results/polis.md."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*CONVERSATIONS, []])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/polis"))
-    parser.add_argument("--out", type=Path, default=Path("runs/real-people"))
-    parser.add_argument("--kinds", nargs="*", default=list(KINDS))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", choices=[*dict.fromkeys([*CONVERSATIONS, *CASES]), []])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--kinds", nargs="*")
+    parser.add_argument("--suite", action="store_true", help="one figure over all cases")
+    parser.add_argument("--inner", type=int, choices=(0, 1, 2), help="with --suite: fit parts of this fold only")
+    parser.add_argument("--encoder", default="all-MiniLM-L6-v2")
+    parser.add_argument("--against", default="auto", help="with --suite: the model whose differences are shown")
     given = parser.parse_args()
+    if given.suite:
+        suite = Suite(given.data, given.out or Path("runs/people-suite"), given.encoder, given.inner)
+        run_suite(suite, given.names or list(CASES), given.kinds or list(SUITE_KINDS), given.against)
+        return
     for name in given.names or CONVERSATIONS:
-        folder = given.out / name
-        done(name, given.data, folder, given.kinds)
+        folder = (given.out or Path("runs/real-people")) / name
+        done(name, given.data / "polis", folder, given.kinds or list(KINDS))
         show(name, folder)
 
 
