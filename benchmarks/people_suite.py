@@ -7,8 +7,8 @@ kept for each case, fold and model, so that a run that was stopped goes on and a
     regret of a model     mean over cases of what the best model of the case captures more
     interval              Student's t over cases (other conversations), and over people and texts (the same ones)
 
-``--inner F`` looks at fit parts only: the fit part of outer fold F is split again into three, by ids under another name.
-Tuning uses it and leaves cases out by ``--cases``.
+``--inner F`` looks at fit parts only: the fit part of outer fold F is split again into three, by ids of another name.
+Tuning uses it and leaves cases out by naming the others.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from scipy import stats
 
 from bestfor.data.parts import CandidateParts
 from bestfor.data.ratings import Ratings
-from bestfor.data.split import SplitConfig, split_ratings
+from bestfor.data.split import By, SplitConfig, split_ratings
 from bestfor.diagnostics import Diagnosis, Reward, Settings, combine_folds, diagnose_arrays
 from bestfor.encoders import load_encoder
 from bestfor.errors import InputError
@@ -35,7 +35,7 @@ from bestfor.rewards import kind_class
 from bestfor.runs.config import RunConfig
 from bestfor.runs.sources import read_ratings
 from bestfor.threads import one_thread
-from bestfor.types import FloatArray
+from bestfor.types import FloatArray, Scale
 from figures import number, table
 
 KINDS = ("length", "similarity", "pooled", "ridge", "point", "gaussian", "hierarchical", "tastes", "auto")
@@ -57,7 +57,7 @@ class Case:
     size: int
     min_fit: int = 20
     min_test: int = 8
-    by: str = "text"
+    by: By = "text"
 
 
 CASES = {
@@ -123,7 +123,7 @@ def parts_of(suite: Suite, name: str) -> Iterator[tuple[int, CandidateParts]]:
     lower = 1.0 if suite.inner is None else 2 / 3
     for fold in (0, 1, 2):
         sizes = round(case.min_fit * lower), max(round(case.min_test * lower), case.size)
-        config = SplitConfig(by=case.by, fold=fold, min_fit=sizes[0], min_test=sizes[1])  # type: ignore[arg-type]
+        config = SplitConfig(by=case.by, fold=fold, min_fit=sizes[0], min_test=sizes[1])
         try:
             parts = split_ratings(ratings, config).coded
         except InputError:
@@ -169,8 +169,8 @@ def diagnose_case(suite: Suite, name: str, kinds: Sequence[str]) -> Diagnosis | 
     folds, settings = [], Settings(n=[1, CASES[name].size])
     for fold, parts in parts_of(suite, name):
         test = parts.test
-        scales = {kind: kind_class(model_id(kind)[0]).scale for kind in kinds}
-        rewards = {kind: Reward(predicted(suite, name, fold, parts, kind), scales[kind]) for kind in kinds}
+        scales: dict[str, Scale] = {kind: kind_class(model_id(kind)[0]).scale for kind in kinds}
+        rewards = {one: Reward(predicted(suite, name, fold, parts, one), scales[one]) for one in kinds}
         user, query = (np.array(names)[codes] for names, codes in ((test.users, test.user), (test.queries, test.query)))
         text = np.array(parts.test_text_ids.to_pylist())
         folds.append(diagnose_arrays(user, query, parts.test_utility, rewards, settings, text=text))
