@@ -48,7 +48,32 @@ def test_other_texts_stay_apart(pair):
     assert ratings.notes == ()
 
 
-@given(st.text(max_size=20))
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "Cats &amp; \u201cdogs\u201d",
+        "Cats &amp;amp; &ldquo;dogs&rdquo;",
+        "Cats &#38; &#x201C;dogs&#8221;&#x200b;",
+        "Cats&nbsp;&amp; &ldquo;dogs&rdquo; ",
+    ],
+)
+def test_characters_that_html_spells_are_these_characters(spelling):
+    plain = "Cats & \u201cdogs\u201d"
+    ratings = build({"user": ["u", "v"], "text": [spelling, plain], "rating": [1.0, 2.0]})
+    assert ratings.texts == (plain,)
+    assert ratings.text_ids == (text_id(plain),)
+    assert "HTML" in ratings.notes[0]
+    asked = build({"user": ["u"] * 4, "query": [spelling, plain, "a", "b"], "text": list("wxyz"), "rating": np.ones(4)})
+    folds = dict(zip(asked.queries, asked.query_fold.tolist(), strict=True))
+    assert folds[spelling] == folds[plain]
+
+
+@pytest.mark.parametrize("text", ["a?x=1&copy=2", "AT&T; and", "R&D", "&amp", "&;", "&#;", "& amp;"])
+def test_an_ampersand_is_no_reference_by_itself(text):
+    assert plain_form(text) == text
+
+
+@given(st.text(max_size=20) | st.text("&amp;#x3lt 8\u200b", max_size=20))
 def test_the_plain_form_is_one_of_many(text):
     plain = plain_form(text)
     assert plain_form(plain) == plain

@@ -74,7 +74,8 @@ class Ratings:
     ) -> Ratings:
         """Build ratings from a table with columns user, text, rating and perhaps query, text_id, timestamp, comment.
 
-        Texts without an id are the same text where only white space, Unicode form or characters of no width differ.
+        Texts without an id are the same text where only white space, Unicode form, characters of no width or HTML's
+        references (``&amp;``) differ.
 
         Args:
             table: one rating a row.
@@ -239,7 +240,8 @@ def _texts(table: pa.Table) -> tuple[tuple[str, ...], tuple[str, ...], IntArray,
         shown[identity] = min(known, text, key=lambda one: (len(one), one))
     twins = len({nfc(text) for text in texts}) - len(unique)
     said = (
-        f"{twins} texts differ from another in white space or in characters of no width only: each counts as the other"
+        f"{twins} texts differ from another in white space, in characters of no width or in HTML's spelling of "
+        "characters only: each counts as the other"
     )
     code = merged[spelled].astype(np.int64)
     return tuple(unique.tolist()), tuple(shown[one] for one in unique), code, (said,) if twins else ()

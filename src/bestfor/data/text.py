@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 import unicodedata
 
 import numpy as np
@@ -34,9 +36,21 @@ _UNSEEN = str.maketrans("", "", "\u200b\u2060\ufeff\u00ad")
 """Zero-width spaces, word joiners, byte order marks and soft hyphens: spreadsheets and web pages leave them behind."""
 
 
+_REFERENCE = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
+"""A character reference of HTML, closed by its semicolon: ``&copy=1`` of an address is none."""
+
+
 def plain_form(text: str) -> str:
-    """Spell a text as all its spellings that look alike: as :func:`collapse_spaces`, without characters of no width."""
-    return collapse_spaces(text if text.isascii() else text.translate(_UNSEEN))
+    """Spell a text as all its spellings that look alike.
+
+    As :func:`collapse_spaces`, without characters of no width, and with characters in the place of HTML's references
+    (``&amp;``, ``&#39;``), which one export escapes, another twice and the next not at all.
+    """
+    while True:
+        seen = collapse_spaces(text if text.isascii() else text.translate(_UNSEEN))
+        text = _REFERENCE.sub(lambda found: html.unescape(found[0]), seen) if "&" in seen else seen
+        if text == seen:
+            return text
 
 
 def hash_strings(strings: pa.Array) -> Hashes:

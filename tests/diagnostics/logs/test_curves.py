@@ -38,6 +38,24 @@ def pools_of(utility, chance, shown, user=None):
     return logged_pools(user, chance, np.full(queries, size), shown, utility[np.arange(queries), shown])
 
 
+def noise_squares(reward, utility, chance, shown, u):
+    for q, a in enumerate(shown):
+        w = chances_by_enumeration(reward[q].tolist(), 3)
+        yield (w[a] / chance[q, a] * (utility[q, a] - u[q, a]) / len(shown)) ** 2
+
+
+def assisted_squares(reward, utility, chance, shown, u):
+    """The same in expectation over what could have been shown, by weighted least squares of its own."""
+    rows = [(u[q, a], (utility[q, a] - u[q, a]) ** 2, chance[q, a] ** -0.25) for q, a in enumerate(shown)]
+    at, squares, root = (np.array(one) for one in zip(*rows, strict=True))
+    line = np.polynomial.Polynomial.fit(at, squares, 2, w=root)
+    total = 0.0
+    for q in range(len(shown)):
+        w = chances_by_enumeration(reward[q].tolist(), 3)
+        total += sum(w[j] ** 2 / chance[q, j] * max(line(u[q, j]), 0) for j in range(len(w)))
+    return total / len(shown) ** 2
+
+
 class TestPickChances:
     @pytest.mark.parametrize("reward", [[4.0, 3, 2, 1], [1.0, 1, 2, 2, 0], [0.0, 0, 0], [3.0]])
     def test_are_those_of_all_subsets(self, reward):
@@ -100,8 +118,26 @@ class TestEstimates:
         assert curve.utility["dr"].value[1] == pytest.approx(np.mean(dr))
         assert curve.ess[1] == pytest.approx(sum(weights) ** 2 / sum(x**2 for x in weights))
         by_user = np.array(dr).reshape(20, 3).mean(axis=1)
-        half = 2.093024 * by_user.std(ddof=1) / 20**0.5
+        squares = assisted_squares(reward, utility, chance, shown, u)
+        variance = by_user.var(ddof=1) / 20 + max(squares - sum(noise_squares(reward, utility, chance, shown, u)), 0)
+        half = 2.093024 * variance**0.5
         assert curve.utility["dr"].high[1] == pytest.approx(np.mean(dr) + half, rel=1e-5)
+        own = np.array(ips).reshape(20, 3).mean(axis=1)
+        half = 2.093024 * own.std(ddof=1) / 20**0.5
+        assert curve.utility["ips"].high[1] == pytest.approx(np.mean(ips) + half, rel=1e-5)
+
+    def test_a_log_that_missed_the_rare_answers_knows_less_than_its_spread_says(self):
+        """All but the rarest answers were well predicted and none of the rare ones was shown."""
+        reward = np.tile([3.0, 2, 1, 0], (200, 1))
+        chance = np.tile([0.5, 0.3, 0.199, 0.001], (200, 1))
+        draw = np.random.default_rng(0)
+        utility = (draw.random((200, 4)) < 0.5).astype(float)
+        shown = draw.choice(3, p=np.array([0.5, 0.3, 0.2]), size=200)
+        pools = pools_of(utility, chance, shown)
+        gain = log_curve(pools, reward, np.array([2]), outcomes=np.full((200, 4), 0.5)).gain["dr"]
+        c = chances_by_enumeration([3, 2, 1, 0], 2) - 0.25
+        rare = (c[3] ** 2 / 0.001 * 0.25) / 200
+        assert (gain.high[0] - gain.low[0]) / 2 > 1.96 * rare**0.5
 
     def test_gain_of_one_candidate_is_nothing(self):
         reward, utility, chance, shown = world(40, 4, logger="softmax")

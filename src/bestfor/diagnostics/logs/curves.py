@@ -10,6 +10,12 @@ every N is the value of one stochastic policy and all are identified by the same
 w_N - 1/m in place of w_N, for SNIPS the difference SNIPS(N) - SNIPS(1). u is a model of the outcome: the rewards, made
 monotone predictions of U on other users' answers (isotonic regression, cross-fitted), so DR is unbiased whatever u is.
 ESS = (sum x)^2 / sum x^2, from w_N. Means are over pools or over users, intervals are Student's t over users.
+
+Where the logger seldom shows what counts most, a log often holds none of these answers; then the estimate is off and
+its standard error is too small. So DR's variance is the larger of two: the empirical one, and the one in which
+(x (U_a - u_a))^2 of the shown answer gives way to its expectation over all that could have been shown,
+sum_j (w_N(j)^2 / p_j) v_j. v_j = E[(U_j - u_j)^2] is predicted by a quadratic of u_j, for two outcomes its form
+(model-assisted variance: Sarndal, Swensson & Wretman 1992, chapter 6). docs/logs.md has the coverage.
 """
 
 from __future__ import annotations
@@ -258,17 +264,31 @@ def log_difference(
     """
     w = np.full(len(pools), 1 / len(pools))
     at = np.array([n], dtype=np.int64)
-    one, two = (next(_moves(pools, reward, outcome_model(pools, reward), at, w)).utility["dr"] for reward in rewards)
-    moved = one[1] - two[1]
-    return LogDifference(*pair, n, _estimate(one[0] - two[0], moved, pools, level))
+    predicted = [outcome_model(pools, reward) for reward in rewards]
+    one, two = (
+        next(_moves(pools, reward, u, at, w)).utility["dr"] for reward, u in zip(rewards, predicted, strict=True)
+    )
+    picks = [pick_chances(reward, pools.size, at)[0] for reward in rewards]
+    moved = one.influence - two.influence
+    excess = _excess_of_difference(pools, picks, predicted, w)
+    return LogDifference(*pair, n, _estimate(_Move(one.value - two.value, moved, excess), pools, level))
+
+
+@dataclass(frozen=True)
+class _Move:
+    """Estimate with the pools' influences on it, shape (Q,), and what its model-assisted variance adds to theirs."""
+
+    value: float
+    influence: FloatArray
+    excess: float = 0.0
 
 
 @dataclass(frozen=True)
 class _AtN:
-    """Estimates at one N with the pools' influences, shape (Q,), on them."""
+    """Estimates at one N."""
 
-    utility: dict[Estimator, tuple[float, FloatArray]]
-    gain: dict[Estimator, tuple[float, FloatArray]]
+    utility: dict[Estimator, _Move]
+    gain: dict[Estimator, _Move]
     ess: float
     unsupported: float
 
@@ -279,6 +299,7 @@ def _moves(pools: LoggedPools, reward: FloatArray, predicted: FloatArray, n: Int
     uniform = np.where(pools.mask, 1.0 / pools.size[:, None], 0.0)
     p, u_shown = pools.propensity, predicted[at, pools.shown]
     first = _ratio(w, uniform[at, pools.shown] / p, pools.outcome)
+    spread = _residual_squares(pools, predicted)
     for chances in pick_chances(reward, pools.size, n):
         x = chances[at, pools.shown] / p
         extra = x - uniform[at, pools.shown] / p
@@ -288,44 +309,99 @@ def _moves(pools: LoggedPools, reward: FloatArray, predicted: FloatArray, n: Int
             utility={
                 "ips": _mean(w, x * pools.outcome),
                 "snips": own,
-                "dr": _mean(w, direct + x * (pools.outcome - u_shown)),
+                "dr": _mean(w, direct + x * (pools.outcome - u_shown), _excess(pools, chances, predicted, spread, w)),
             },
             gain={
                 "ips": _mean(w, extra * pools.outcome),
-                "snips": (own[0] - first[0], own[1] - first[1]),
-                "dr": _mean(w, more + extra * (pools.outcome - u_shown)),
+                "snips": _Move(own.value - first.value, own.influence - first.influence),
+                "dr": _mean(
+                    w,
+                    more + extra * (pools.outcome - u_shown),
+                    _excess(pools, chances - uniform, predicted, spread, w),
+                ),
             },
             ess=float(x.sum()) ** 2 / float((x**2).sum()) if x.any() else 0.0,
             unsupported=float(w @ np.where(pools.chance > 0, 0.0, chances).sum(axis=1)),
         )
 
 
-def _mean(w: FloatArray, values: FloatArray) -> tuple[float, FloatArray]:
+def _residual_squares(pools: LoggedPools, predicted: FloatArray) -> FloatArray:
+    """Predict (U - u)^2 of every candidate by a quadratic of u, fitted on the shown answers; shape (Q, M).
+
+    Rows weigh the root of what would make each candidate as likely: the whole of it would rest on the few rarest.
+    """
+    u = predicted[np.arange(len(pools)), pools.shown]
+    root = (1 / (pools.propensity * pools.size)) ** 0.25
+    terms = np.stack([np.ones_like(u), u, u**2], axis=1) * root[:, None]
+    found = np.linalg.lstsq(terms, (pools.outcome - u) ** 2 * root, rcond=None)[0]
+    return np.maximum(found[0] + found[1] * predicted + found[2] * predicted**2, 0.0)
+
+
+def _excess(pools: LoggedPools, weight: FloatArray, predicted: FloatArray, spread: FloatArray, w: FloatArray) -> float:
+    """Compute the model-assisted variance of a doubly robust mean, less the empirical one.
+
+    Args:
+        pools: the log.
+        weight: shape (Q, M), of the candidates' utilities in the mean.
+        predicted: shape (Q, M), utilities.
+        spread: shape (Q, M), from :func:`_residual_squares`.
+        w: shape (Q,), weights of the pools.
+    """
+    at = np.arange(len(pools))
+    empirical = (weight[at, pools.shown] / pools.propensity * (pools.outcome - predicted[at, pools.shown])) ** 2
+    return float(w**2 @ (_over_shown(pools, weight**2 * spread) - empirical))
+
+
+def _excess_of_difference(
+    pools: LoggedPools, picks: list[FloatArray], predicted: list[FloatArray], w: FloatArray
+) -> float:
+    """Compute the same for the difference of two means with outcome models of their own.
+
+    A candidate's part is c_1 (U - u_1) - c_2 (U - u_2) = (c_1 - c_2) (U - u) - (c_1 + c_2) (u_1 - u_2) / 2, with u the
+    mean of u_1 and u_2.
+    """
+    at = np.arange(len(pools))
+    middle, apart = (predicted[0] + predicted[1]) / 2, (predicted[0] - predicted[1]) / 2
+    weight, total = picks[0] - picks[1], picks[0] + picks[1]
+    expected = weight**2 * _residual_squares(pools, middle) + (total * apart) ** 2
+    parts = weight * (pools.outcome[:, None] - middle) - total * apart
+    empirical = (parts[at, pools.shown] / pools.propensity) ** 2
+    return float(w**2 @ (_over_shown(pools, expected) - empirical))
+
+
+def _over_shown(pools: LoggedPools, squares: FloatArray) -> FloatArray:
+    """Compute the expectation of squares / p^2 over what could have been shown; shape (Q,)."""
+    chance = np.where(pools.chance > 0, pools.chance, np.inf)
+    return (squares / chance).sum(axis=1) / pools.answered
+
+
+def _mean(w: FloatArray, values: FloatArray, excess: float = 0.0) -> _Move:
     mean = float(w @ values)
-    return mean, w * (values - mean)
+    return _Move(mean, w * (values - mean), excess)
 
 
-def _ratio(w: FloatArray, x: FloatArray, outcome: FloatArray) -> tuple[float, FloatArray]:
+def _ratio(w: FloatArray, x: FloatArray, outcome: FloatArray) -> _Move:
     """Compute the self-normalised mean and each pool's influence on it; NaN where nothing shown has any weight."""
     total = float(w @ x)
     if total == 0:
-        return float("nan"), np.full(len(w), np.nan)
+        return _Move(float("nan"), np.full(len(w), np.nan))
     value = float(w @ (x * outcome)) / total
-    return value, w * x * (outcome - value) / total
+    return _Move(value, w * x * (outcome - value) / total)
 
 
-def _estimate(value: float, moves: FloatArray, pools: LoggedPools, level: float) -> Estimate:
-    """Compute Student's t interval over users of a mean with these influences of pools."""
+def _estimate(move: _Move, pools: LoggedPools, level: float) -> Estimate:
+    """Compute Student's t interval over users, by the larger of the two variances."""
     users = len(np.unique(pools.user))
-    if users < 2 or not np.isfinite(value):
-        return Estimate(value, None, None, level)
-    by_user = np.bincount(pools.user, moves, minlength=pools.users)
-    half = special.stdtrit(users - 1, (1 + level) / 2) * np.sqrt(users / (users - 1) * (by_user**2).sum())
-    return Estimate(value, float(value - half), float(value + half), level)
+    if users < 2 or not np.isfinite(move.value):
+        return Estimate(move.value, None, None, level)
+    by_user = np.bincount(pools.user, move.influence, minlength=pools.users)
+    variance = users / (users - 1) * float((by_user**2).sum()) + max(move.excess, 0.0)
+    half = special.stdtrit(users - 1, (1 + level) / 2) * np.sqrt(variance)
+    return Estimate(move.value, float(move.value - half), float(move.value + half), level)
 
 
-def _curve(n: IntArray, found: list[tuple[float, FloatArray]], pools: LoggedPools, level: float) -> Curve:
-    points = [_estimate(value, moves, pools, level) for value, moves in found]
+def _curve(n: IntArray, found: list[_Move], pools: LoggedPools, level: float) -> Curve:
+    points = [_estimate(move, pools, level) for move in found]
 
     def column(values: list[float | None]) -> FloatArray:
         return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
