@@ -436,10 +436,10 @@ def test_a_journal_that_cannot_be_written_still_leaves_an_answer_that_says_so(se
 
     gateway = serve()
 
-    def full(*_):
+    def full(*_, **__):
         raise JournalError("journal x: the disk is full")
 
-    monkeypatch.setattr(gateway.app.state.gateway.services.journal, "add_answer", full)
+    monkeypatch.setattr(gateway.app.state.gateway.services.journal, "send_answer", full)
     answered = gateway.ask("ann")
     own = answered.json()["bestfor"]
     assert answered.json()["choices"][0]["message"]["content"] == WORDS[0]

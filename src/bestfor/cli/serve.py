@@ -44,7 +44,7 @@ def serve(
 
     For example: bestfor serve runs/demo, or bestfor serve runs/mine --upstream http://127.0.0.1:8001/v1
     """
-    for package in ("fastapi", "uvicorn", "httpx2", "prometheus_client"):
+    for package in ("fastapi", "uvicorn", "aiohttp", "prometheus_client"):
         require(package, "serve")
     from bestfor.gateway.config import load_gateway_config
     from bestfor.gateway.server import serve_forever

@@ -20,7 +20,7 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - a function of a module that
     if name == "make_app":
         from bestfor.extras import require
 
-        for package in ("fastapi", "httpx2", "prometheus_client"):
+        for package in ("fastapi", "aiohttp", "prometheus_client"):
             require(package, "serve")
         return importlib.import_module("bestfor.gateway.app").make_app
     raise AttributeError(f"module 'bestfor.gateway' has no attribute '{name}'")

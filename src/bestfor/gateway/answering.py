@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +26,7 @@ from bestfor.gateway.upstream import Asked, Batch, Came, Upstream
 from bestfor.gateway.wire import turn_text
 from bestfor.gateway.wishes import Wish, read_wish
 from bestfor.serving.journal import JournalError
+from bestfor.serving.options import AnswerOptions
 from bestfor.serving.service import ServedAnswer
 
 CHAT, TEXT = "/chat/completions", "/completions"
@@ -162,21 +165,19 @@ class Answering:
         """Score the distinct texts and pick; where the journal fails, the first candidate is served, and it is said."""
         texts = list(dict.fromkeys(one.text for one in competing))
         user = NOBODY + question.id if question.user is None else question.user
-        service = self._services.of
-
-        def work() -> ServedAnswer:
-            return service(question.caller.tenant).answer(
-                user,
-                question.prompt,
-                texts,
-                id=question.id,
-                tokens=_completion_tokens(batch.usage),
-                rule=question.wish.rule,
-                everybody=question.everybody,
-            )
-
+        service = self._services.of(question.caller.tenant)
+        options: AnswerOptions = {
+            "id": question.id,
+            "tokens": _completion_tokens(batch.usage),
+            "rule": question.wish.rule,
+            "everybody": question.everybody,
+        }
         try:
-            picked = await asyncio.to_thread(work)
+            if self._services.quick:
+                picked, stored = service.begin(user, question.prompt, texts, **options)
+            else:
+                picked, stored = await asyncio.to_thread(service.begin, user, question.prompt, texts, **options)
+            await _stored(stored)
         except JournalError:
             self._meters.served.labels("nothing").inc()
             return None, "the journal could not be written: the first candidate was served, unscored, and is not logged"
@@ -251,6 +252,24 @@ class Answering:
 def new_id() -> str:
     """Make an answer's id: the time in milliseconds first, then 80 random bits."""
     return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
+
+
+async def _stored(stored: Future[None]) -> None:
+    """Wait until an answer is in the journal; the writer's thread is not stopped where this task is cancelled."""
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    def done(_: Future[None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+            loop.call_soon_threadsafe(wake)
+
+    stored.add_done_callback(done)
+    await waiter
+    stored.result()
 
 
 def _order(competing: tuple[Came, ...], picked: ServedAnswer | None) -> list[Came]:

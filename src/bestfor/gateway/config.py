@@ -150,6 +150,8 @@ class GatewayConfig(GatewayTable):
         source: a run's folder or a model's.
         upstream: who writes candidates; None for the policy of the run, or the shipped one, in this process.
         journal: address of the journal.
+        on_disk: what is on the disk before a request is answered: ``labels`` alone, or ``all``; answers are then with
+            the operating system, which the end of this process leaves whole and a power cut may not.
         host: address to listen on; one that is not loopback needs API keys.
         port: to listen on.
         keys: file of API keys.
@@ -168,6 +170,7 @@ class GatewayConfig(GatewayTable):
     journal: str = "feedback.db"
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
+    on_disk: Literal["all", "labels"] = "labels"
     keys: str = KEYS_FILE
     body_bytes: int = Field(default=4 << 20, ge=1024)
     keepalive: float = Field(default=5.0, gt=0)

@@ -76,6 +76,18 @@ class Services:
         return found if any(found) and not self.journal.labels_of(tenant, user) else (False, False)
 
     @cached_property
+    def quick(self) -> bool:
+        """Whether an answer is picked so soon that it need not leave the event loop: closed forms, cheap features.
+
+        The model's kind learns in closed form, no text goes through a network of its own, and the journal is a file.
+        """
+        model = self.model.model
+        config = model.config
+        encodes = model.uses_encoder() and getattr(config, "components", 1) > 0
+        cheap = not encodes or str(config.encoder).startswith("static:")
+        return cheap and model.learns and not model.extras and self.journal.url.get_backend_name() == "sqlite"
+
+    @cached_property
     def _diagnosed(self) -> dict[str, tuple[bool, bool]]:
         folder, run = self.model.folder, self.model.run
         if folder is None or run is None or not (run / "diagnosis.json").is_file():
@@ -92,7 +104,7 @@ class Services:
 
     def _open(self, tenant: str) -> Service:
         defaults = self._config.defaults
-        options: ServiceOptions = {**self._options}  # pyright: ignore[reportAssignmentType]
+        options: ServiceOptions = {"on_disk": self._config.on_disk, **self._options}  # pyright: ignore[reportAssignmentType]
         labels = self._config.labels
         if labels is not None:
             options["scale"] = LabelScale(labels.worst, labels.best, labels.rating)

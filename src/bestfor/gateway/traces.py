@@ -37,7 +37,8 @@ class AnswerSpan:
 @contextmanager
 def traced(path: str, model: object) -> Iterator[AnswerSpan]:
     """Open the span of an answer; it holds no text and no user."""
-    if trace is None:
+    # Without a provider of their own the conventions' spans go nowhere, and still cost.
+    if trace is None or isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         yield AnswerSpan()
         return
     operation = "chat" if path.startswith("/chat") else "text_completion"

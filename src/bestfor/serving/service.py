@@ -11,17 +11,17 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
 
 from bestfor import rng
 from bestfor.data.labels import Labels
-from bestfor.encoders import Encoder
-from bestfor.errors import InputError, nearest
+from bestfor.errors import InputError
 from bestfor.rewards import RewardModel
 from bestfor.rewards.person import Person
 from bestfor.selection import PairRule, Pick, Rule, named_rule, select
@@ -33,7 +33,6 @@ from bestfor.serving.export import export_lines
 from bestfor.serving.holdings import forget_person
 from bestfor.serving.journal import Forgotten, Label, Learned, LoggedAnswer, Standing, check_id
 from bestfor.serving.labels import (
-    FindText,
     LabelScale,
     Statement,
     check_metric_of,
@@ -43,6 +42,7 @@ from bestfor.serving.labels import (
     to_labels,
 )
 from bestfor.serving.names import model_name
+from bestfor.serving.options import AnswerOptions, ServiceOptions, check_options
 from bestfor.types import FloatArray, Scores, Served
 
 if TYPE_CHECKING:
@@ -55,28 +55,6 @@ ONE_CHANCE = (
     "rule '{rule}' shows one answer with chance 1, so that its log cannot say how another rule would have done; "
     "explore=0.1 shows a random one in every tenth answer and logs the chances"
 )
-
-
-class ServiceOptions(TypedDict, total=False):
-    """Options of a service that few need.
-
-    Attributes:
-        scale: how labels are read as utilities; by default the scale of the labels of the model's run.
-        texts: ``keep``, or ``hash`` where a journal may not hold texts.
-        find_text: finds the text of a SHA-256 that this process does not remember, where ``texts`` is ``hash``.
-        persons: how many persons are kept in memory.
-        encoder: takes the place of the one that the model names.
-        cache: folder for embeddings; None keeps them in memory.
-        kinds: classes of one's own that the model may be of.
-    """
-
-    scale: LabelScale | None
-    texts: Literal["keep", "hash"]
-    find_text: FindText | None
-    persons: int
-    encoder: Encoder | None
-    cache: Path | None
-    kinds: Sequence[type[RewardModel]]
 
 
 @dataclass(frozen=True)
@@ -145,7 +123,7 @@ class Service:
             raise InputError("explore", f"{explore!r}", "a share from 0 to 1")
         self._explore, self._seed = float(explore), seed
         self.tenant = check_id("tenant", tenant)
-        self._options = _checked(options)
+        self._options = check_options(options)
         self._served = open_model(model, **self._given("encoder", "cache", "kinds"))
         scale = self._options.get("scale")
         if scale is None and self._served.run is not None:
@@ -224,10 +202,29 @@ class Service:
             InputError: no texts, something that is no text, or an id that is there already.
             JournalError: the answer could not be stored.
         """
+        given: AnswerOptions = {"id": id, "tokens": tokens, "rule": rule, "everybody": everybody}
+        picked, stored = self.begin(user, prompt, texts, history, **given)
+        stored.result()
+        return picked
+
+    def begin(
+        self,
+        user: str,
+        prompt: str,
+        texts: Sequence[str],
+        history: Sequence[str] | None = None,
+        **options: Unpack[AnswerOptions],
+    ) -> tuple[ServedAnswer, Future[None]]:
+        """Pick as :meth:`answer` does, without waiting for the journal.
+
+        Returns:
+            The answer, and what is done when it is in the journal, or raises what :meth:`answer` would.
+        """
         texts = _checked_texts("texts", texts)
         _check_text("prompt", prompt)
         history = None if history is None else _checked_texts("history", history, least=0)
         served = self._served
+        rule, id, everybody = options.get("rule"), options.get("id"), options.get("everybody", False)
         asked = self._rule if rule is None else named_rule(rule)
         scores = self._score(served, check_id("user", user), prompt, texts, history, everybody=everybody)
         id = _new_id() if id is None else id
@@ -244,13 +241,20 @@ class Service:
             rule=self._named(asked),
             model=served.digest,
             served=scores.served,
-            tokens=tokens,
+            tokens=options.get("tokens"),
             time=time.time(),
         )
-        self.journal.add_answer(self.tenant, self._hashed_answer(record))
+        on_disk = self._options.get("on_disk", "all") == "all"
+        stored = self.journal.send_answer(self.tenant, self._hashed_answer(record), on_disk=on_disk)
         self._answers.put(id, record)
+        stored.add_done_callback(lambda done: self._drop_lost(done, id))
         said = (scores.served, record.rule, _peculiar(texts))
-        return ServedAnswer(id, texts[pick.index], pick.index, scores, pick.chances, *said)
+        return ServedAnswer(id, texts[pick.index], pick.index, scores, pick.chances, *said), stored
+
+    def _drop_lost(self, stored: Future[None], id: str) -> None:
+        """Forget an answer that did not come into the journal."""
+        if stored.exception() is not None:
+            self._answers.drop(lambda known, answer: known == id)
 
     def ask(
         self,
@@ -501,20 +505,6 @@ def _opened(journal: str | Path | Journal) -> Journal:
     from bestfor.serving.journal import Journal
 
     return Journal(journal) if isinstance(journal, str | Path) else journal
-
-
-def _checked(options: ServiceOptions) -> ServiceOptions:
-    """Check the options' names and values."""
-    known = ServiceOptions.__annotations__
-    unknown = next((name for name in options if name not in known), None)
-    if unknown is not None:
-        raise InputError("Service", f"'{unknown}'", nearest(unknown, known))
-    if options.get("texts", "keep") not in ("keep", "hash"):
-        raise InputError("texts", f"{options.get('texts')!r}", "'keep' or 'hash'")
-    persons = options.get("persons", 1)
-    if isinstance(persons, bool) or not isinstance(persons, int) or persons < 1:
-        raise InputError("persons", f"{persons!r}", "1 or more")
-    return options
 
 
 def _checked_texts(where: str, texts: Sequence[str], least: int = 1) -> list[str]:

@@ -20,6 +20,9 @@ from bestfor.gateway.wire import Json, read_object
 QUICK = 0.03
 """Seconds that a stream waits before its headers: a refusal that is quick keeps its own status."""
 
+WHILE = 0.02
+"""Seconds of an answer from which on its client is looked for: shorter work is done whether it waits or not."""
+
 T = TypeVar("T")
 
 
@@ -57,7 +60,7 @@ class AnswerRoutes:
         body = await read_object(request)
         if not gateway.services.is_open(caller.tenant):
             await asyncio.to_thread(gateway.services.of, caller.tenant)
-        question = gateway.answering.read(caller, path, request.headers, body, str(request.base_url))
+        question = gateway.answering.read(caller, path, request.headers, body, base_of(request))
         request.state.user = question.user
         if body.get("stream"):
             return await self._stream(question, body)
@@ -79,6 +82,12 @@ class AnswerRoutes:
         return StreamingResponse(given, media_type="text/event-stream", headers=headers)
 
 
+def base_of(request: Request) -> str:
+    """Give the gateway's address as the client wrote it."""
+    scope = request.scope
+    return f"{scope['scheme']}://{request.headers.get('host', '')}{scope.get('root_path', '')}"
+
+
 async def _result(task: asyncio.Task[Answered]) -> Answered:
     try:
         return await task
@@ -92,18 +101,48 @@ async def while_connected(request: Request, work: Awaitable[T]) -> T:
     Raises:
         ApiError: the client has gone (499).
     """
-    task = asyncio.ensure_future(work)
-    gone = asyncio.create_task(_gone(request.receive))
+    task = asyncio.current_task()
+    watch = _Watch(request.receive, task)
     try:
-        await asyncio.wait([task, gone], return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ApiError(499, "the client has gone")
-        return task.result()
+        return await work
+    except asyncio.CancelledError:
+        if not watch.gone or task is None or task.uncancel():
+            raise
+        raise ApiError(499, "the client has gone") from None
     finally:
-        gone.cancel()
-        if not task.done():
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        watch.end()
+
+
+class _Watch:
+    """Cancels a task when its client goes; a client is not looked for before a while has passed.
+
+    Args:
+        receive: of the request.
+        task: that works for the client.
+    """
+
+    def __init__(self, receive: Callable[[], Awaitable[Any]], task: asyncio.Task[Any] | None) -> None:
+        self._receive, self._task = receive, task
+        self._looking: asyncio.Task[None] | None = None
+        self._ended = self.gone = False
+        self._timer = asyncio.get_running_loop().call_later(WHILE, self._look)
+
+    def _look(self) -> None:
+        self._looking = asyncio.create_task(_gone(self._receive))
+        self._looking.add_done_callback(self._left)
+
+    def _left(self, looking: asyncio.Task[None]) -> None:
+        if self._ended or looking.cancelled() or self._task is None:
+            return
+        self.gone = True
+        self._task.cancel()
+
+    def end(self) -> None:
+        """Look no more."""
+        self._ended = True
+        self._timer.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
 
 
 async def _gone(receive: Callable[[], Awaitable[Any]]) -> None:

@@ -7,8 +7,21 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlencode
+from urllib.request import getproxies
 
-import httpx2
+from aiohttp import (
+    ClientConnectorError,
+    ClientError,
+    ClientOSError,
+    ClientResponse,
+    ClientSession,
+    ClientTimeout,
+    DummyCookieJar,
+    ServerDisconnectedError,
+    TCPConnector,
+)
+from yarl import URL
 
 from bestfor.endpoint.address import Address, Secrets
 from bestfor.endpoint.choices import Spent, read_choice
@@ -24,6 +37,7 @@ _LIMITS_N = re.compile(r"(?i)(?<![\w.])['\"`]?n['\"`]?(?![\w.])|\bbest_of\b|mult
 _REFUSALS = frozenset((400, 404, 413, 422, 501))
 _ANY = 1 << 30
 SENT = {"Accept": "application/json", "Content-Type": "application/json"}
+_SHORTLY = ClientTimeout(total=5.0)
 _RETRIES = 1
 """A connection of the pool that the server had closed is tried again this often."""
 
@@ -56,15 +70,27 @@ class HttpUpstream:
         self._works = _ANY if table.n == "yes" else 1
         self._too_many = 2 if table.n == "no" else _ANY
         self._breaker = Breaker(table.failures, table.pause)
-        key = self._secrets.key
-        login = self._secrets.headers
-        self._client = httpx2.AsyncClient(
-            headers={**SENT, **({} if key == "none" else {"Authorization": f"Bearer {key}"}), **login},
-            params=dict(self._address.query) or None,
-            timeout=httpx2.Timeout(table.timeout, connect=min(10.0, table.timeout)),
-            limits=httpx2.Limits(max_connections=table.connections, max_keepalive_connections=table.connections),
-            follow_redirects=False,
-        )
+        self._session: ClientSession | None = None
+        self._urls = {path: self._url(path) for path in ("/chat/completions", "/completions", "/models")}
+
+    def _url(self, path: str) -> URL:
+        """Make the whole address of a path once; it holds the address's own query."""
+        query = f"?{urlencode(self._address.query)}" if self._address.query else ""
+        return URL(self._address.url + path + query, encoded=True)
+
+    def _open(self) -> ClientSession:
+        """Give the pool of connections; it belongs to the loop that asks first."""
+        if self._session is None:
+            key, login = self._secrets.key, self._secrets.headers
+            self._session = ClientSession(
+                connector=TCPConnector(limit=self._table.connections),
+                headers={**SENT, **({} if key == "none" else {"Authorization": f"Bearer {key}"}), **login},
+                timeout=ClientTimeout(total=None, sock_connect=min(10.0, self._table.timeout)),
+                cookie_jar=DummyCookieJar(),
+                # Looked up for every request: only where there is one.
+                trust_env=bool(getproxies()),
+            )
+        return self._session
 
     async def sample(self, asked: Asked) -> Batch:
         """Get the candidates of one request.
@@ -88,9 +114,9 @@ class HttpUpstream:
     async def models(self) -> list[dict[str, Any]]:
         """List its models as OpenAI does; empty where it cannot say."""
         try:
-            answer = await self._client.get(self._address.url + "/models", timeout=5.0)
-            listed = answer.json().get("data") if answer.status_code == 200 else None
-        except (httpx2.HTTPError, ValueError, AttributeError):
+            async with self._open().get(self._urls["/models"], timeout=_SHORTLY, allow_redirects=False) as answer:
+                listed = parse(await answer.read()).get("data") if answer.status == 200 else None
+        except (ClientError, TimeoutError, ValueError, AttributeError):
             return []
         return [dict(one) for one in listed if isinstance(one, Mapping)] if isinstance(listed, list) else []
 
@@ -99,14 +125,15 @@ class HttpUpstream:
         if self._breaker.open:
             return "the upstream was lost several times in a row"
         try:
-            await self._client.get(self._address.url + "/models", timeout=5.0)
-        except httpx2.HTTPError as error:
+            async with self._open().get(self._urls["/models"], timeout=_SHORTLY, allow_redirects=False):
+                return ""
+        except (ClientError, TimeoutError) as error:
             return f"the upstream does not answer ({type(error).__name__})"
-        return ""
 
     async def close(self) -> None:
         """Close its connections."""
-        await self._client.aclose()
+        if self._session is not None:
+            await self._session.close()
 
     async def _together(self, asked: Asked) -> Batch:
         """Ask for all candidates at once, and for those that are missing one by one."""
@@ -191,36 +218,35 @@ class HttpUpstream:
 
     async def _sent(self, path: str, body: dict[str, Any], tries: int = 0) -> _Answered | Fault:
         try:
-            async with self._client.stream("POST", self._address.url + path, content=dump(body)) as answer:
+            async with self._open().post(self._urls[path], data=dump(body), allow_redirects=False) as answer:
                 data = await self._read(answer)
-        except httpx2.TimeoutException:
-            said = f"no answer from the upstream within {self._table.timeout:g} s"
-            return Fault(504, said, "upstream_timeout", lost=True)
-        except httpx2.RemoteProtocolError as error:
-            if tries < _RETRIES:
+        except ClientConnectorError as error:
+            return _unreachable(error)
+        except (ServerDisconnectedError, ClientOSError) as error:
+            if tries < _RETRIES and not isinstance(error, TimeoutError):
                 return await self._sent(path, body, tries + 1)
             return _unreachable(error)
-        except httpx2.HTTPError as error:
+        except ClientError as error:
             return _unreachable(error)
         if data is None:
             return Fault(502, "the upstream's answer is too long to be read", "upstream_too_long", lost=True)
-        if answer.status_code != 200:
+        if answer.status != 200:
             return self._refused(answer, data)
         return self._checked(data)
 
-    async def _read(self, answer: httpx2.Response) -> bytes | None:
+    async def _read(self, answer: ClientResponse) -> bytes | None:
         """Read an answer; None where it is too long."""
         parts, size = [], 0
-        async for part in answer.aiter_bytes():
+        async for part in answer.content.iter_any():
             size += len(part)
             if size > self._table.answer_bytes:
                 return None
             parts.append(part)
         return b"".join(parts)
 
-    def _refused(self, answer: httpx2.Response, data: bytes) -> Fault:
+    def _refused(self, answer: ClientResponse, data: bytes) -> Fault:
         """Describe an HTTP error by the server's own words, without secrets."""
-        status = answer.status_code
+        status = answer.status
         said = said_of(data.decode(errors="replace"))
         inner = _inner(data)
         line = self._secrets.scrub(" ".join(said.text.split()))[:_WORDS]
@@ -285,7 +311,7 @@ def _about_n(fault: Fault) -> bool:
     return fault.param == "n" or _LIMITS_N.search(fault.message) is not None
 
 
-def _unreachable(error: httpx2.HTTPError) -> Fault:
+def _unreachable(error: ClientError) -> Fault:
     return Fault(502, f"no connection to the upstream ({type(error).__name__})", "upstream_unreachable", lost=True)
 
 

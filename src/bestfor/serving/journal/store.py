@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -70,9 +71,24 @@ class Journal:
             InputError: its id is there already, or an id cannot be stored.
             JournalError: it could not be stored.
         """
+        self.send_answer(tenant, answer).result()
+
+    def send_answer(self, tenant: str, answer: LoggedAnswer, *, on_disk: bool = True) -> Future[None]:
+        """Add an answer without waiting for its commit, which the result is there after.
+
+        Args:
+            tenant: whose journal it is.
+            answer: to add.
+            on_disk: whether the commit waits for the disk; else the answer is with the operating system, which the end
+                of this process leaves whole and a power cut may not. A label about it brings it to the disk.
+
+        Raises:
+            InputError: an id that cannot be stored; one that is there already by the result.
+            JournalError: the journal was closed; by the result where it could not be stored.
+        """
         check_id("answer", answer.id)
         _check_person(tenant, answer.user)
-        self._writer.submit(rows.add_answers, rows.AddAnswer(tenant, answer))
+        return self._writer.send(rows.add_answers, rows.AddAnswer(tenant, answer), on_disk=on_disk)
 
     def add_labels(self, tenant: str, given: Sequence[Label], *, revive: bool = False) -> list[Learned]:
         """Add labels, each once: those whose key is there change it or do nothing; all are on the disk afterwards.

@@ -3,6 +3,9 @@
 A call hands its rows to one thread and waits. The thread takes everything that has gathered, applies it in one
 transaction and commits, so that many calls share one ``fsync``; each call returns after the commit that holds it. Calls
 that are under way at the same time may be applied in any order.
+
+A commit waits for the disk where one of its calls asks for that. One that does not is with the operating system: the
+end of this process loses nothing of it, a power cut may. A later commit that waits brings earlier ones to the disk too.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from bestfor.errors import BestforError
+from bestfor.serving.journal import database
 from bestfor.serving.journal.database import shown, told
 from bestfor.serving.journal.records import JournalError
 
@@ -37,6 +41,7 @@ class _Call:
 
     apply: Apply
     value: Any
+    on_disk: bool = True
     done: Future[Any] = field(default_factory=Future)
 
 
@@ -55,6 +60,7 @@ class Writer:
         self._closed = False
         self.commits = 0
         self._connection: Connection | None = None
+        self._on_disk = True
         self._thread = threading.Thread(target=self._run, name="bestfor-journal", daemon=True)
         self._thread.start()
 
@@ -69,14 +75,32 @@ class Writer:
             JournalError: nothing of the call was stored.
             InputError: what ``apply`` says of this value.
         """
-        call = _Call(apply, value)
+        return self.send(apply, value).result()
+
+    def send(self, apply: Apply, value: object, *, on_disk: bool = True) -> Future[Any]:
+        """Apply a value in the next transaction without waiting for it.
+
+        Args:
+            apply: as for :meth:`submit`.
+            value: of this call.
+            on_disk: whether its commit waits for the disk.
+
+        Returns:
+            What ``apply`` gives, or raises, once it is committed.
+
+        Raises:
+            JournalError: the journal was closed, or opened by another process.
+        """
+        call = _Call(apply, value, on_disk)
         with self._lock:
             if self._closed:
                 raise JournalError(f"journal {shown(self._engine.url)}: it was closed")
             if os.getpid() != self._process:
                 raise JournalError(f"journal {shown(self._engine.url)}: opened before a fork; open it in each process")
+            # Nobody may cancel what will be written.
+            call.done.set_running_or_notify_cancel()
             self._queue.put(call)
-        return call.done.result()
+        return call.done
 
     def close(self) -> None:
         """Write what waits and stop; a second call does nothing."""
@@ -134,7 +158,11 @@ class Writer:
     def _transact(self, calls: list[_Call]) -> list[Any]:
         results: list[Any] = [None] * len(calls)
         connection = self._connect()
+        on_disk = any(call.on_disk for call in calls)
+        self._set_waiting(connection, on_disk=on_disk)
         with connection.begin():
+            if not on_disk and connection.dialect.name == "postgresql":
+                connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
             for apply in dict.fromkeys(call.apply for call in calls):
                 places = [place for place, call in enumerate(calls) if call.apply == apply]
                 found = apply(connection, [calls[place].value for place in places])
@@ -148,9 +176,21 @@ class Writer:
             self._connection = self._engine.connect()
         return self._connection
 
+    def _set_waiting(self, connection: Connection, *, on_disk: bool) -> None:
+        """Let SQLite's next commit wait for the disk, or leave it to the operating system."""
+        if connection.dialect.name != "sqlite" or on_disk == self._on_disk:
+            return
+        level = database.SYNCHRONOUS
+        if not on_disk and level != "OFF":
+            level = "NORMAL"
+        # Not through SQLAlchemy, which would begin a transaction first.
+        raw: Any = connection.connection.driver_connection
+        raw.execute(f"PRAGMA synchronous = {level}").close()
+        self._on_disk = on_disk
+
     def _disconnect(self) -> None:
         """Let go of a connection, whatever state it is in."""
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._on_disk = self._connection, None, True
         if connection is not None:
             try:
                 connection.invalidate()
