@@ -110,7 +110,7 @@ def _application(gateway: Gateway) -> FastAPI:
     app.add_middleware(Bounded, most=gateway.config.body_bytes)
     app.add_middleware(Logged, meters=gateway.meters)
     for route in answers.router.routes:
-        if isinstance(route, APIRoute) and "POST" in route.methods:
+        if isinstance(route, APIRoute) and "POST" in (route.methods or ()):
             layers = Bounded(Direct(route.path, route.endpoint), gateway.config.body_bytes)
             app.direct[route.path] = Logged(layers, gateway.meters)
     return app

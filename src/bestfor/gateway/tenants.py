@@ -77,7 +77,7 @@ class Services:
 
     @cached_property
     def quick(self) -> bool:
-        """Whether an answer is picked so soon that it need not leave the event loop: closed forms, cheap features.
+        """True where a pick takes so little time that it need not leave the event loop.
 
         The model's kind learns in closed form, no text goes through a network of its own, and the journal is a file.
         """

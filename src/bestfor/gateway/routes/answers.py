@@ -138,7 +138,7 @@ class _Watch:
         self._task.cancel()
 
     def end(self) -> None:
-        """Look no more."""
+        """Stop looking."""
         self._ended = True
         self._timer.cancel()
         if self._looking is not None:
