@@ -107,3 +107,13 @@ def test_folds_and_json_hold_the_ceiling():
     assert "ceiling" not in diagnose_arrays(user, query, utility, {"x": p}, Settings(n=N)).to_dict()
     with pytest.raises(InputError, match="noise"):
         Settings(noise=-1.0)
+
+
+def test_a_share_of_what_can_be_known_is_never_told_beyond_all():
+    rng = np.random.default_rng(0)
+    query = np.repeat(np.arange(300), 8)
+    mu = rng.standard_normal(len(query))
+    utility = mu + 0.3 * rng.standard_normal(len(query))
+    found = diagnose_arrays(query, query, utility, {"x": mu}, Settings(N, noise=0.9))
+    assert found.models["x"].captured_attainable.value[-1] > 1
+    assert "and all of what can be known" in " ".join(found.models["x"].findings)

@@ -1,12 +1,23 @@
 """What the diagnosis says: findings with causes, and reasons for what cannot be had."""
 
+import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from bestfor.diagnostics import Reward, Settings, diagnose_arrays, rule_curve
+from bestfor.diagnostics.compare import shrunk_winner
+from bestfor.diagnostics.result import PerUser
 from bestfor.errors import InputError
+
+EACH = PerUser(
+    tuple(map(str, range(200))),
+    np.ones(200, dtype=np.int64),
+    *(np.ones(200) for _ in range(4)),
+    np.zeros(200, dtype=np.bool_),
+)
 
 
 def diagnosed(utility, reward, n, scale="arbitrary", users=None, queries=None):
@@ -226,3 +237,76 @@ def test_other_rules_stand_beside_the_highest_reward(shared):
 def test_rules_that_need_more_than_a_table_of_rewards_are_refused(rules, message):
     with pytest.raises(InputError, match=message):
         Settings(rules=rules)
+
+
+def independent(seed, gain=None, users=40, size=24):
+    """Rewards that are no better than chance in correlation; where ``gain`` is given, the top pick gains so much."""
+    rng = np.random.default_rng(seed)
+    utility, reward = rng.standard_normal((2, users * 3, size))
+    if gain is not None:
+        rows = np.arange(len(utility))
+        utility[rows, reward.argmax(axis=1)] += gain
+        utility[rows, reward.argmin(axis=1)] += gain  # so that the correlation stays 0
+    return diagnosed(utility, reward, [1, 2, 4, 8, 16, size], users=users)
+
+
+def test_a_reward_that_says_nothing_is_told_so_in_the_headline_and_explained_by_no_law():
+    for seed in range(6):
+        found = independent(seed)
+        text = sentences(found)
+        assert "The reward says nothing about the utility" in text
+        assert found.headline.startswith("`x` says nothing about the utility, its correlations are as chance gives: ")
+        assert len(found.headline.split()) <= 20
+        assert "The law says" not in text
+        assert "growth term" not in text
+
+
+def test_a_reward_that_knows_the_best_candidate_alone_is_not_said_to_know_nothing():
+    found = independent(0, gain=3.0)
+    assert found.models["x"].quantities.rho.low < 0 < found.models["x"].quantities.rho.high
+    assert " pays: " in found.headline
+    assert "says nothing" not in sentences(found)
+    assert "No growth term fits at N = 24" in sentences(found)
+
+
+def test_utilities_that_do_not_vary_are_the_one_reason():
+    utility, reward = np.repeat(0.1 * np.arange(60.0)[:, None], 24, axis=1), np.random.default_rng(0).random((60, 24))
+    found = diagnosed(utility, reward, [1, 2, 24]).to_dict()["models"]["x"]
+    reasons = found["quantities"]["reasons"]
+    assert {reasons[what] for what in ("beta", "rho", "rho_plus", "rho_minus", "corrected")} == {
+        "utilities do not vary within queries"
+    }
+    assert found["extrapolation"]["verdict"] == "not extrapolable: utilities do not vary within queries"
+
+
+def six_equal(seed, users=40, models=6):
+    rng = np.random.default_rng(seed)
+    utility = rng.standard_normal((users, 16))
+    query = np.repeat(np.arange(users), 16)
+    noise = rng.standard_normal((models, users, 16))
+    rewards = {f"m{k}": (0.5 * utility + 0.87 * noise[k]).ravel() for k in range(models)}
+    return diagnose_arrays(query, query, utility.ravel(), rewards, Settings(n=[1, 16]))
+
+
+def test_the_largest_of_equal_figures_is_shrunk_by_its_noise():
+    largest, shrunk = [], []
+    for seed in range(10):
+        found = six_equal(seed)
+        largest.append(max(float(one.captured.value[-1]) for one in found.models.values()))
+        text = " ".join(found.models[found.best].findings)
+        shrunk.append(float(re.search(r"Shrunk by its noise it is (\d+)%", text)[1]) / 100)
+    truth = 0.5  # captured is about the correlation
+    assert np.mean(largest) > truth + 0.02
+    assert abs(np.mean(shrunk) - truth) < 0.02
+
+
+def test_a_figure_that_stands_out_is_hardly_shrunk():
+    rng = np.random.default_rng(0)
+    gain = 0.5 + 0.01 * rng.standard_normal((3, 200)) + np.array([[0.3], [0.0], [0.1]])
+    tables = [replace(EACH, gain=one) for one in gain]
+    assert shrunk_winner(tables, "user") == pytest.approx(gain[0].mean(), abs=1e-3)
+    weights = replace(EACH, queries=np.arange(1, 201)).queries / np.arange(1, 201).sum()
+    by_query = [replace(EACH, gain=one, queries=np.arange(1, 201)) for one in gain]
+    assert shrunk_winner(by_query, "query") == pytest.approx(float(gain[0] @ weights), abs=1e-3)
+    assert math.isnan(shrunk_winner([tables[0], replace(tables[1], user=("x",) * 200)], "user"))
+    assert math.isnan(shrunk_winner([replace(one, headroom=np.zeros(200)) for one in tables], "user"))

@@ -2,6 +2,7 @@ import pytest
 
 from bestfor.errors import InputError
 from bestfor.runs.config import load_config, parse_config
+from bestfor.runs.stages import settings_of
 
 GOOD = """
 name = "t"
@@ -33,6 +34,13 @@ def test_a_whole_file(tmp_path):
     assert [reward.label for reward in config.reward] == ["pooled", "second"]
 
 
+def test_a_price_and_the_noise_of_ratings_reach_the_diagnosis(tmp_path):
+    config = load_config(write(tmp_path, GOOD + 'price = "0.1 sd"\nnoise = 0.4\n'))
+    settings = settings_of(config, "t")
+    assert (settings.price, settings.noise) == ("0.1 sd", 0.4)
+    assert settings.signature_entries()["noise"] == 0.4
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -48,6 +56,8 @@ def test_a_whole_file(tmp_path):
         ("n = [1, 2]", "n = [0]", "[diagnosis"),
         ("n = [1, 2]", 'rules = ["tpo:3"]', "[diagnosis] rules, rule: found 'tpo:3'; expected best, second"),
         ("n = [1, 2]", 'rules = ["thompson"]', "[diagnosis] rules, rule thompson: found no standard deviations"),
+        ("n = [1, 2]", "noise = -1.0", "[diagnosis] noise: found -1.0; expected"),
+        ("n = [1, 2]", 'noise = "much"', "[diagnosis] noise: found 'much'; expected"),
         ("[diagnosis]", "[policy]\nn = 3\n[diagnosis]", "found a table [policy]; expected none"),
         ('fold = "all"', "fold = 3", "[split] fold"),
         ("[split]", "[split", "not TOML"),

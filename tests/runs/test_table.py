@@ -248,3 +248,26 @@ def test_nothing_is_left_behind(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     with pytest.raises(InputError, match="room for a copy of the table"):
         streamed(path)
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_averaged_ratings_are_those_in_memory(tmp_path, shuffled):
+    rng = np.random.default_rng(4)
+    rows = []
+    for user in range(12):
+        for query in range(2):
+            for text in range(9):
+                mu = float(rng.normal())
+                reward = float(mu + rng.normal())
+                rows += [
+                    {"user": f"u{user}", "query": f"q{query}", "text": f"t{user}-{query}-{text}",
+                     "utility": float(mu + rng.normal()), "good": reward, "coarse": float(text % 3)}
+                    for _ in range(3)
+                ]  # fmt: skip
+    if shuffled:
+        rows = [rows[place] for place in rng.permutation(len(rows))]
+    path = write(tmp_path, "parquet", rows)
+    found = same_as_in_memory(path, TableColumns(rewards=("good", "coarse"), text="text"))
+    assert found["candidates"] == 12 * 2 * 9
+    assert found["ceiling"]["source"] == "repeated ratings"
+    assert 0.5 < found["ceiling"]["reliability"] < 0.95

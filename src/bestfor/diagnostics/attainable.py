@@ -124,10 +124,11 @@ def attainable(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
         return None
     n, seen, known = int(diagnosis.n[-1]), float(model.captured.value[-1]), float(found.value[-1])
     source = f"the errors of '{ceiling.model}'" if ceiling.model else ceiling.source
-    most = "at most " if ceiling.bound and known > 0 else ""
     share = f"{100 * ceiling.share[-1]:.0f}%"
+    most = "at most " if ceiling.bound and known > 0 else ""
+    part = f"{most}{100 * known:.0f}%" if known < 1 else "perhaps all" if ceiling.bound else "all"
     return (
         f"At N = {n} it captures {100 * seen:.0f}% of what an oracle gains that sees the utilities with their noise, "
-        f"and {most}{100 * known:.0f}% of what can be known ({share} of the oracle's gain, by {source}: "
+        f"and {part} of what can be known ({share} of the oracle's gain, by {source}: "
         f"{ceiling.assumption})."
     )

@@ -89,8 +89,13 @@ def lowered_n(without: int, offered: int, rows: int) -> str | None:
 
 
 def says_nothing(model: ModelDiagnosis) -> bool:
-    """Decide whether correlations are those of a reward that knows nothing: mean 0, as many negative as by chance."""
+    """Decide whether correlations are those of a reward that knows nothing: mean 0, as many negative as by chance.
+
+    A reward whose picks pay all the same knows the best candidates and nothing of the others.
+    """
     q = model.quantities
+    if model.best_n and model.best_n[0].verdict == "pays":
+        return False
     if q.rho.low is None or q.rho.high is None or q.beta.low is None or q.beta.high is None:
         return False
     sharp = q.rho.high - q.rho.low <= SHARP

@@ -12,7 +12,7 @@ errors go together, so that it is too wide rather than too narrow.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -32,8 +32,8 @@ from bestfor.diagnostics.intervals.means import (
     negative_ratio,
 )
 from bestfor.diagnostics.quantities.mixture import Corrected
-from bestfor.diagnostics.result import Comparison, ModelDiagnosis
-from bestfor.types import Estimate, IntArray
+from bestfor.diagnostics.result import Comparison, ModelDiagnosis, PerUser
+from bestfor.types import Averaging, Estimate, IntArray
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,37 @@ class QuantityPanels:
     def of(cls, folds: Panel[QuantityMean]) -> QuantityPanels:
         """Join the folds."""
         return cls(folds, folds if len(folds.folds) == 1 else folds.joined())
+
+
+def shrunk_winner(models: Sequence[PerUser], averaging: Averaging) -> float:
+    """Shrink what the first of several models captures towards what all of them do, as far as they differ by noise.
+
+    With S^2 the variance of the K shares c and v the part of it that is noise, from each user's part of them less the
+    mean over models, c_1 becomes m + max(1 - v / S^2, 0) (c_1 - m), m their mean (James & Stein 1961; the users of all
+    models are the same, so that only differences count as noise).
+
+    Args:
+        models: each user's gain and headroom at the largest N, one a model, at least two.
+        averaging: whether users or queries weigh the same.
+
+    Returns:
+        The share; NaN where users are not the same or there is nothing to win.
+    """
+    users = len(models[0].user)
+    if users < 2 or any(one.user != models[0].user for one in models):
+        return math.nan
+    weight = models[0].queries.astype(np.float64) if averaging == "query" else np.ones(users)
+    gain, headroom = weight * np.stack([one.gain for one in models]), weight * models[0].headroom
+    whole = float(headroom.sum())
+    if not whole > 0:
+        return math.nan
+    share = gain.sum(axis=1) / whole
+    parts = (gain - share[:, None] * headroom) / whole
+    parts -= parts.mean(axis=0)
+    noise = float((parts**2).sum()) * users / (users - 1) / (len(models) - 1)
+    spread = float(share.var(ddof=1))
+    trust = max(1 - noise / spread, 0.0) if spread > 0 else 0.0
+    return float(share.mean() + trust * (share[0] - share.mean()))
 
 
 def headroom_at(drawn: int) -> LinearForm[CurveMean]:

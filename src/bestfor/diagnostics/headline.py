@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bestfor.diagnostics.cautions import reward_is_utility, sure_mean
+from bestfor.diagnostics.cautions import reward_is_utility, says_nothing, sure_mean
 from bestfor.diagnostics.intervals.clustered import FEWEST_USERS
 from bestfor.types import Estimate
 
@@ -80,6 +80,9 @@ def _verdict(diagnosis: DiagnosisResult, model: ModelDiagnosis, name: str, headr
     if diagnosis.users < FEWEST_USERS:
         few = f"Too few users to tell ({diagnosis.users})"
         return f"{few}: Best-of-{n} with `{name}` gains {said}{_span(gain, headroom)}"
+    if says_nothing(model):
+        nothing = f"`{name}` says nothing about the utility, its correlations are as chance gives"
+        return f"{nothing}: {said}{_span(gain, headroom)}"
     if price is None or not price.verdict:
         return f"Best-of-{n} with `{name}`: {said}{_span(gain, headroom)}"
     if price.verdict == "pays":

@@ -18,13 +18,15 @@ import numpy as np
 from bestfor.diagnostics.attainable import attainable
 from bestfor.diagnostics.beyond.extrapolate import both_ends
 from bestfor.diagnostics.calibrated import calibrated
-from bestfor.diagnostics.cautions import one_user_decides, reward_is_utility, sure_mean
+from bestfor.diagnostics.cautions import one_user_decides, reward_is_utility, says_nothing, sure_mean
+from bestfor.diagnostics.compare import shrunk_winner
 from bestfor.diagnostics.evidence import ModelFacts
 from bestfor.diagnostics.fitting_law import fitting_law
 from bestfor.diagnostics.hacking import hacked
 from bestfor.diagnostics.headline import ONE_USER, headline, number, rivals, share_range
 from bestfor.diagnostics.intervals.clustered import FEWEST_USERS
 from bestfor.diagnostics.quantities.mixture import FEWEST_QUERIES, SMALLEST_POOL
+from bestfor.diagnostics.words_beyond import matters
 from bestfor.types import Estimate
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ WORTH_SAYING = 0.05
 
 TOO_FEW = "Too few users to tell:"
 ONE_CANDIDATE = "every query has one candidate: within a query nothing can vary"
+NO_SPREAD = "utilities do not vary within queries"
 NO_ACTIVE = "no active query: rewards or utilities are constant in every query, or their users have collapsed"
 SIGNS = {"rho_plus": "every correlation is negative", "rho_minus": "no correlation is negative"}
 FEW = f"needs {FEWEST_QUERIES} active queries with {SMALLEST_POOL} candidates or more (in every fold)"
@@ -216,7 +219,7 @@ def _collapsed(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
 def _law(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     n = _largest(diagnosis)
     gain, law = model.gain.at(n), float(model.law["normal"][-1])
-    if n == 1 or gain.low is None or gain.high is None or gain.low <= law <= gain.high:
+    if n == 1 or gain.low is None or gain.high is None or gain.low <= law <= gain.high or says_nothing(model):
         return None
     if abs(law - gain.value) <= WORTH_SAYING * abs(gain.value):
         return None
@@ -309,10 +312,13 @@ def _winner(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     shares = [float(diagnosis.models[name].captured.value[-1]) for name in (diagnosis.best, *others)]
     if len(others) < 2 or not np.isfinite(shares).all():
         return None
+    average = f"{100 * float(np.mean(shares)):.0f}%"
+    judged = shrunk_winner([diagnosis.models[name].per_user for name in (diagnosis.best, *others)], diagnosis.averaging)
+    shrunk = "" if math.isnan(judged) else f". Shrunk by its noise it is {100 * judged:.0f}%"
     return (
         f"This is the largest of {len(shares)} models that are not told apart, and such a figure is too large: "
-        f"captured {100 * shares[0]:.0f}% where all of them capture {100 * float(np.mean(shares)):.0f}% on average. "
-        "Count on the average, and take the cheapest of them."
+        f"captured {100 * shares[0]:.0f}% where all of them capture {average} on average{shrunk}. "
+        "Count on that, and take the cheapest of them."
     )
 
 
@@ -345,7 +351,7 @@ def larger_pools(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | Non
 def own_n(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     """Say whether users should get their own N."""
     chosen = None if model.outlook is None else model.outlook.per_user_n
-    if chosen is None or chosen.gain.low is None or chosen.gain.low <= 0:
+    if chosen is None or not matters(chosen.gain, float(diagnosis.oracle.value[-1] - diagnosis.pool_mean.value)):
         return None
     more = _utility(diagnosis, chosen.gain.value)
     return (
@@ -378,12 +384,13 @@ def reasons_for(missing: set[str], facts: ModelFacts) -> dict[str, str]:
     shares = [what for what in ("alpha", "alpha_other_scale") if what in missing]
     reasons = {what: facts.unknown.get(what, ONE_CANDIDATE) for what in shares}
     if not facts.active_queries:
-        why = ONE_CANDIDATE if ONE_CANDIDATE in reasons.values() else NO_ACTIVE
+        flat = facts.ledger.n > 1 and not np.isfinite(facts.per_user.captured).any()
+        why = ONE_CANDIDATE if ONE_CANDIDATE in reasons.values() else NO_SPREAD if flat else NO_ACTIVE
         reasons |= dict.fromkeys(("beta", "beta_by_chance", "rho", "rho_plus", "rho_minus"), why)
     else:
         reasons |= {what: why for what, why in SIGNS.items() if what in missing}
     if facts.corrected is None:
-        reasons["corrected"] = FEW
+        reasons["corrected"] = NO_SPREAD if reasons.get("rho") == NO_SPREAD else FEW
     return reasons
 
 

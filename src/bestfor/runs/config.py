@@ -363,13 +363,14 @@ class UtilityTable(Section):
 
 
 class DiagnosisTable(Section):
-    """Settings of a diagnosis: where curves are drawn, of which other rules, at which price."""
+    """Settings of a diagnosis: where curves are drawn, of which other rules, at which price, how noisy ratings are."""
 
     n: tuple[Annotated[int, Field(ge=1)], ...] = ()
     rules: tuple[str, ...] | None = None
     averaging: Literal["user", "query"] = "user"
     level: float = Field(default=0.95, gt=0, lt=1)
     price: str | float | None = None
+    noise: float | None = Field(default=None, ge=0, allow_inf_nan=False)
 
 
 class RunConfig(Section):

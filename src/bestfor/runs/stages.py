@@ -255,6 +255,7 @@ def settings_of(config: RunConfig, name: str) -> Settings:
         level=config.diagnosis.level,
         rules=config.diagnosis.rules or (),
         price=config.diagnosis.price,
+        noise=config.diagnosis.noise,
         name=config.name or name,
     )
 

@@ -19,6 +19,8 @@ from bestfor.diagnostics import (
 from bestfor.diagnostics.beyond import sample as sampling
 from bestfor.diagnostics.beyond.budget import draws_until, shrink
 from bestfor.diagnostics.beyond.measure import fixed_grid
+from bestfor.diagnostics.words_beyond import matters, stopping
+from bestfor.types import Estimate
 
 
 def world(slopes, queries, candidates, seed=0):
@@ -265,3 +267,24 @@ def test_at_most_six_findings():
         query // 4, query, utility.ravel(), {"x": Reward(reward.ravel(), "utility")}, Settings(n=[1, 4, 12])
     )
     assert 3 <= len(found.models["x"].findings) <= 6
+
+
+def test_a_gain_too_small_to_matter_is_no_reason_to_stop_early():
+    small, headroom = Estimate(0.019, 0.01, 0.028), 1.0
+    assert not matters(small, headroom)
+    said = stopping(small, 5.6, 6, headroom)
+    assert said.startswith("Stopping early earns 0.019 more, less than 2% of what can be won: it draws 5.6 candidates")
+    assert said.endswith("Keep N fixed.")
+    assert stopping(small, 5.6, 6, 0.9).startswith("Stopping early pays")
+    assert not matters(Estimate(0.1, -0.01, 0.2), 1.0)
+    assert not matters(Estimate(0.1), 1.0)
+
+
+@pytest.mark.parametrize("unit", [0.001, 1.0, 1000.0])
+def test_what_matters_does_not_depend_on_the_unit(unit):
+    rng = np.random.default_rng(3)
+    reward = rng.standard_normal((400, 40))
+    utility = unit * (0.3 * reward + 0.3 * rng.standard_normal(reward.shape))
+    found = told(utility, reward, [1, 40]).models["x"]
+    assert found.outlook.stopping.pays
+    assert any(finding.startswith("Stopping early pays") for finding in found.findings)

@@ -31,6 +31,7 @@ from bestfor.diagnostics.intervals.means import ALL_SAMPLED, SampleMean
 from bestfor.diagnostics.quantities.laws import normal_growths
 from bestfor.diagnostics.quantities.queries import query_weights
 from bestfor.diagnostics.table.pools import Pools
+from bestfor.diagnostics.words_beyond import NO_SLOPE, ONE_QUERY_EACH, matters
 from bestfor.moved import renamed
 from bestfor.rng import derive
 from bestfor.types import Averaging, BoolArray, Estimate, FloatArray, IntArray
@@ -99,10 +100,6 @@ def best_fixed_n_by_law(relative_cost: float, largest: int = 2000) -> int:
         step = normal_growths(np.array([middle, middle + 1]))
         low, high = (middle + 1, high) if step[1] - step[0] > relative_cost else (low, middle)
     return low
-
-
-ONE_QUERY_EACH = "each user has one query here: a user's own N cannot be judged on queries that did not choose it"
-NO_SLOPE = "on average utility does not rise with the reward: one candidate is best for everybody"
 
 
 @dataclass(frozen=True)
@@ -351,7 +348,7 @@ class Replay:
         net: utility minus cost x drawn.
         fixed: the best fixed N at the same cost, on the same pools.
         advantage: net minus the fixed N's net, paired, with a t interval over users.
-        pays: whether the advantage is above 0 by more than its interval.
+        pays: whether the advantage is above 0 by more than its interval, and at least 2 % of what can be won.
     """
 
     cost: float
@@ -400,6 +397,7 @@ def replay(
     weight = query_weights(pools.user, len(pools.user_ids), averaging)
     panel = Panel([user_influences(columns, weight, pools.user, pools.user_ids)])
     one = {ALL_SAMPLED: 1.0}
+    top = best_of_n(pools.utility, pools.utility, pools.size, np.array([1, int(pools.size.min())]))
     advantage = panel.interval({SampleMean("net"): 1.0, SampleMean("still"): -1.0}, one)
     return Replay(
         cost=cost,
@@ -408,7 +406,7 @@ def replay(
         net=panel.interval({SampleMean("net"): 1.0}, one),
         fixed=fixed,
         advantage=advantage,
-        pays=advantage.low is not None and advantage.low > 0,
+        pays=matters(advantage, float(weight @ (top[:, -1] - top[:, 0]))),
     )
 
 

@@ -27,6 +27,7 @@ from bestfor.diagnostics.intervals.influence import user_influences
 from bestfor.diagnostics.intervals.means import ALL_SAMPLED, SampleMean
 from bestfor.diagnostics.quantities.queries import query_weights
 from bestfor.diagnostics.table.pools import Pools
+from bestfor.diagnostics.words_beyond import EXTRAPOLABLE, NOTHING_VARIES, disagree, too_far
 from bestfor.types import Averaging, Estimate, FloatArray, IntArray
 
 ORDER = 2
@@ -121,6 +122,7 @@ def coefficients(pools: Pools, model: str, orders: IntArray | None = None) -> di
     result: dict[Kind, FloatArray] = {kind: np.empty((len(pools), width)) for kind, width in KINDS.items()}
     for rows, m in chunks(size):
         ranked = sort_by_reward(reward[rows, :m], utility[rows, :m])[0]
+        ranked = np.where(ranked.max(axis=1, keepdims=True) == ranked.min(axis=1, keepdims=True), 0.0, ranked)
         for kind, order in _ORDERS.items():
             result[kind][rows] = ranked @ concomitant_fit(m, order)
         drawn = np.unique(np.linspace(2, m, min(m - 1, _MOST_FITTED)).astype(np.int64))
@@ -260,17 +262,13 @@ def compare_predictions(first: Estimate, second: Estimate, n: int, smallest: int
         n: candidates drawn.
         smallest: candidates of the smallest pool.
     """
-    apart = abs(first.value - second.value)
+    apart, largest = abs(first.value - second.value), max(abs(first.value), abs(second.value))
     if n > FARTHEST * smallest:
-        verdict = (
-            f"not extrapolable: N = {n} is more than {FARTHEST} times the {smallest} candidates of the smallest pool"
-        )
-    elif not apart <= TOLERANCE * max(abs(first.value), abs(second.value)):
-        verdict = f"not extrapolable: the two predictions {first.value:.3f} and {second.value:.3f} disagree; " + (
-            "utilities bend down towards the top ranks more than the curve does so far"
-            if first.value < second.value
-            else "the curve flattens faster than the ranks let expect"
-        )
+        verdict = too_far(n, smallest, FARTHEST)
+    elif largest == 0:
+        verdict = NOTHING_VARIES
+    elif not apart <= TOLERANCE * largest:
+        verdict = disagree(first.value, second.value)
     else:
-        verdict = "extrapolable"
-    return Extrapolation(n, first, second, verdict == "extrapolable", verdict)
+        verdict = EXTRAPOLABLE
+    return Extrapolation(n, first, second, verdict == EXTRAPOLABLE, verdict)

@@ -22,6 +22,7 @@ from bestfor.diagnostics.intervals.means import ALL_SAMPLED, ALL_SOFT, SampleMea
 from bestfor.diagnostics.price import CANDIDATE_PRICE, Price
 from bestfor.diagnostics.quantities.queries import Queries, doubling_grid, user_weights
 from bestfor.diagnostics.table.pools import Pools
+from bestfor.diagnostics.words_beyond import FEW_TO_JUDGE, NOTHING_TO_STOP
 from bestfor.types import Averaging, BoolArray, FloatArray, IntArray
 
 TEMPERATURES = (0.25, 0.5, 1.0)
@@ -220,9 +221,9 @@ def _stopping(sample: Sample, name: str, costed: CostedCurve) -> tuple[dict[Samp
     pools, curve, cost = sample.pools, costed.curve, costed.cost * costed.grid
     group = pools.user if len(pools.user_ids) > 1 else np.arange(len(pools), dtype=np.int64)
     if len(np.unique(group)) < 4:
-        return {}, "fewer than four users: nothing could be judged on users that did not teach the rule"
+        return {}, FEW_TO_JUDGE
     if int(pools.size.min()) < 2:
-        return {}, "a pool has one candidate: there is nothing to stop"
+        return {}, NOTHING_TO_STOP
     drawn, stopped, fixed = (np.zeros(len(pools)) for _ in range(3))
     parts = min(PARTS, len(np.unique(group)))
     for part in range(parts):

@@ -23,6 +23,7 @@ from bestfor.diagnostics.beyond.measure import TEMPERATURES, ModelMeasurements, 
 from bestfor.diagnostics.intervals.clustered import Panel, Resampling, wilson
 from bestfor.diagnostics.intervals.means import ALL_SAMPLED, ALL_SOFT, LinearForm, Mean, SampleMean, SoftMean
 from bestfor.diagnostics.price import CANDIDATE_PRICES, Price
+from bestfor.diagnostics.words_beyond import goes_on, matters, pool_too_small, stopping
 from bestfor.moved import renamed
 from bestfor.types import Estimate, FloatArray, IntArray
 
@@ -211,7 +212,7 @@ class StoppingReplay:
         fixed_n: the best fixed N.
         fixed_net: what it earns, its N chosen on the other half of the users.
         advantage: net minus fixed net, paired.
-        pays: whether the advantage is above 0 by more than its interval.
+        pays: whether the advantage is above 0 by more than its interval, and at least 2 % of what can be won.
         verdict: in words.
         reason: why there is none of this; empty where there is.
     """
@@ -322,7 +323,7 @@ def outlook(
         extrapolation=_reach(panel, curve, smallest),
         best_fixed_n=tuple(replace(found, price=one.amount, unit=one.unit) for found, one in stated),
         per_user_n=_per_user(panel, models, cost),
-        stopping=_stopped(panel, models, curve.offset, cost),
+        stopping=_stopped(panel, models, curve.offset, cost, headroom),
         needed=needed,
     )
 
@@ -373,7 +374,7 @@ def _ends(estimates: list[Estimate]) -> tuple[list[float | None], list[float | N
 def _reach(panel: Panel[SampleMean], curve: ExactCurve, smallest: int) -> ExtrapolatedCurve:
     farthest = FARTHEST * smallest
     if smallest < SMALLEST_POOL:
-        verdict = f"not extrapolable: the smallest pool has {smallest} candidates; {SMALLEST_POOL} are needed"
+        verdict = pool_too_small(smallest, SMALLEST_POOL)
         return ExtrapolatedCurve(smallest, farthest, None, verdict, ())
     steps = tuple(_step(panel, curve, round(share * smallest), smallest) for share in REACHES)
     trusted = None
@@ -385,13 +386,7 @@ def _reach(panel: Panel[SampleMean], curve: ExactCurve, smallest: int) -> Extrap
         verdict = next(step.verdict for step in steps if not step.trusted)
         return ExtrapolatedCurve(smallest, farthest, None, verdict, steps)
     last = next(step for step in steps if step.n == trusted)
-    low, high = both_ends(last.order_2, last.gao)
-    verdict = (
-        f"if the curve goes on as within the pool, the gain at N = {trusted} lies between {low:.3g} and {high:.3g} "
-        f"({100 * curve.level:g}% intervals of two predictions); a cliff or a ceiling behind the pool cannot be seen"
-    )
-    if trusted < steps[-1].n:
-        verdict += f"; at N = {steps[-1].n} the two disagree"
+    verdict = goes_on(trusted, both_ends(last.order_2, last.gao), curve.level, steps[-1].n)
     return ExtrapolatedCurve(smallest, farthest, trusted, verdict, steps)
 
 
@@ -436,7 +431,9 @@ def _per_user(panel: Panel[SampleMean], models: list[ModelMeasurements], cost: f
     )
 
 
-def _stopped(panel: Panel[SampleMean], models: list[ModelMeasurements], offset: float, cost: float) -> StoppingReplay:
+def _stopped(
+    panel: Panel[SampleMean], models: list[ModelMeasurements], offset: float, cost: float, headroom: float
+) -> StoppingReplay:
     reason = next((model.unstopped for model in models if model.unstopped), "")
     nothing = float("nan")
     if reason:
@@ -445,7 +442,6 @@ def _stopped(panel: Panel[SampleMean], models: list[ModelMeasurements], offset: 
     net: LinearForm[SampleMean] = {SampleMean("stopped"): 1.0, SampleMean("drawn"): -cost}
     drawn = panel.value({SampleMean("drawn"): 1.0}, WHOLE)
     advantage = panel.interval({**net, SampleMean("still"): -1.0}, WHOLE)
-    pays = advantage.low is not None and advantage.low > 0
     return StoppingReplay(
         cost_per_candidate=cost,
         drawn=drawn,
@@ -454,21 +450,10 @@ def _stopped(panel: Panel[SampleMean], models: list[ModelMeasurements], offset: 
         fixed_n=fixed.n,
         fixed_net=panel.value({SampleMean("still"): 1.0}, WHOLE) + offset,
         advantage=advantage,
-        pays=pays,
-        verdict=_verdict(advantage, drawn, fixed.n),
+        pays=matters(advantage, headroom),
+        verdict=stopping(advantage, drawn, fixed.n, headroom),
         reason="",
     )
-
-
-def _verdict(advantage: Estimate, drawn: float, fixed: int) -> str:
-    seen = f"it draws {drawn:.1f} candidates on average where the best fixed N is {fixed}"
-    if advantage.low is None or advantage.high is None:
-        return f"Stopping early: {seen}; too few users to tell whether it earns more. Keep N fixed."
-    if advantage.low > 0:
-        return f"Stopping early pays: {seen}, and earns {advantage.value:.3g} more, the cost of candidates paid."
-    if advantage.high < 0:
-        return f"Stopping early loses {-advantage.value:.3g}, the cost of candidates paid: {seen}. Keep N fixed."
-    return f"Stopping early is not shown to earn more: {seen}. Keep N fixed."
 
 
 def share_needed(panel: Panel[Mean], forms: tuple[LinearForm[Mean], LinearForm[Mean]], half_width: float) -> int | None:

@@ -73,6 +73,8 @@ class LawParts:
         }
         exact = np.abs(laws["pairs"] - many["gain"]) <= _NEAR * np.abs(many["gain"])  # at N = 2, which it is made from
         laws["pairs"] = np.where(exact, many["gain"], laws["pairs"])
+        drawn = self.n > 1  # one candidate gains nothing, and rounding must not have an interval
+        laws = {law: np.where(drawn, gains, 0.0) for law, gains in laws.items()}
         accuracy = _over(one["accuracy"], one["rated"], np.nan)
         return np.concatenate([*(laws[law] for law in LAWS), many["gain"], accuracy[:, None]], axis=1)
 
