@@ -73,12 +73,12 @@ def test_empty_and_endless_texts(encoder):
 
 
 def test_a_name_may_say_the_backend(tmp_path):
-    assert sentence._parsed("onnx-int8:all-MiniLM-L6-v2") == ("onnx-int8", "all-MiniLM-L6-v2")
-    assert sentence._parsed("org/model") == ("torch", "org/model")
-    assert sentence._parsed("C:/models/e5") == ("torch", "C:/models/e5")
+    assert sentence.parsed("onnx-int8:all-MiniLM-L6-v2") == ("onnx-int8", "all-MiniLM-L6-v2")
+    assert sentence.parsed("org/model") == ("torch", "org/model")
+    assert sentence.parsed("C:/models/e5") == ("torch", "C:/models/e5")
     folder = tmp_path / "odd:name"
     folder.mkdir()
-    assert sentence._parsed(str(folder)) == ("torch", str(folder))
+    assert sentence.parsed(str(folder)) == ("torch", str(folder))
     with pytest.raises(InputError, match="a backend before the colon: 'onnx'"):
         load_encoder("onx:all-MiniLM-L6-v2")
     with pytest.raises(InputError, match="encoder backend: found 'onx'; expected 'onnx'"):

@@ -13,6 +13,7 @@ from bestfor.cli import (
     demo,
     diagnose,
     doctor,
+    encoders,
     fit,
     generate,
     journal,
@@ -68,6 +69,7 @@ app.add_typer(pool.app, name="pool")
 app.add_typer(journal.app, name="journal")
 app.command("serve")(serve.serve)
 app.add_typer(keys.app, name="keys")
+app.add_typer(encoders.app, name="encoders")
 app.command("kinds")(kinds.kinds)
 app.command("doctor")(doctor.doctor)
 

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bestfor.encoders.reading import TokenCounts
+from bestfor.errors import InputError
 from bestfor.extras import require
 from bestfor.progress import Progress
 from bestfor.threads import one_thread
@@ -31,6 +32,10 @@ SHOW_FROM = 64
 """Least batches of a call that shows its progress."""
 ROWS = 8
 """Most rows of a batch on a CPU: what is filled with copies in short calls must stay small."""
+FRAME_TRIES = 500
+"""Tokens that are tried as texts to see what special tokens surround one."""
+TOKEN_ROWS = 64
+"""Rows of a batch of single tokens on a CPU."""
 VERSION = 2
 """Part of an encoder's signature: another way to cut batches changes the last bits."""
 
@@ -126,6 +131,8 @@ class Batched(ABC):
         batch_rows: rows of a batch at most.
         workers: batches that run at once.
         single: whether each batch runs on one thread.
+        embedding_rows: tokens that have an embedding; None where that is not known.
+        token_workers: batches of single tokens that run at once, each on one thread.
     """
 
     dim: int
@@ -134,6 +141,8 @@ class Batched(ABC):
     batch_rows: int = ROWS
     workers: int = 1
     single: bool = False
+    embedding_rows: int | None = None
+    token_workers: int = 1
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Encode texts as vectors of shape (n, dim); progress is shown where there are many batches.
@@ -159,6 +168,52 @@ class Batched(ABC):
                 progress.advance()
         place = {text: row for row, text in enumerate(distinct)}
         return vectors if len(distinct) == len(texts) else vectors[[place[text] for text in texts]]
+
+    def encode_tokens(self, ids: Sequence[int]) -> Vectors:
+        """Encode single tokens, each among the special tokens that a text gets: shape (len(ids), dim).
+
+        Args:
+            ids: of tokens that have an embedding.
+
+        Raises:
+            InputError: no token of the vocabulary is a text of its own, so that what surrounds one is unknown.
+        """
+        frame, place, fill = self._frame()
+        length = len(frame["input_ids"])
+        batches = [
+            PaddedBatch(length, tuple(range(start, min(start + TOKEN_ROWS, len(ids)))), TOKEN_ROWS)
+            for start in range(0, len(ids), TOKEN_ROWS)
+        ]
+
+        def row(token: int, name: str) -> list[int]:
+            values = list(frame[name])
+            if name == "input_ids":
+                values[place] = token
+            return values
+
+        encoded = {name: [row(token, name) for token in ids] for name in frame}
+
+        def run(batch: PaddedBatch) -> Vectors:
+            with one_thread():
+                return self._vectors(assemble(batch, encoded, fill))[: len(batch.rows)]
+
+        vectors = np.zeros((len(ids), self.dim), dtype=np.float32)
+        for batch, found in _mapped(run, batches, self.token_workers):
+            vectors[list(batch.rows)] = found
+        return vectors
+
+    def _frame(self) -> tuple[dict[str, list[int]], int, dict[str, int]]:
+        """Find what the model gets for a text of one token: its arrays, the token's place, and what pads them."""
+        words = sorted(self.tokenizer.get_vocab(), key=lambda word: (not word.isascii() or not word.isalpha(), word))
+        before: list[int] = []
+        for word in words[:FRAME_TRIES]:
+            encoded, fill = self._tokens([word])
+            found = encoded["input_ids"][0]
+            differ = [place for place, pair in enumerate(zip(found, before, strict=False)) if pair[0] != pair[1]]
+            if len(found) == len(before) and len(differ) == 1:
+                return {name: list(values[0]) for name, values in encoded.items()}, differ[0], fill
+            before = found
+        raise InputError("encoder", "a vocabulary in which no token is a text of its own", "another encoder")
 
     def reading(self, texts: Sequence[str]) -> TokenCounts:
         """Count tokens that the vocabulary lacks, and texts that are longer than the model reads."""
@@ -192,6 +247,8 @@ class Batched(ABC):
         Whether it is done depends on the model alone, not on how many texts there are: a text's bits do not either.
         Not side by side where inner layers are collected: that is not safe in threads with every transformers version.
         """
+        if device == "cpu" and side_by_side:
+            self.token_workers = require("torch", "models").get_num_threads()
         self.single = device == "cpu" and sum(weight.numel() for weight in model.parameters()) <= SMALL_MODEL
         if self.single and side_by_side:
             self.workers = require("torch", "models").get_num_threads()

@@ -56,7 +56,7 @@ class HiddenEncoder(Batched):
         config = model.config.get_text_config()
         if has_decoder(model):
             model = model.get_encoder()
-        self._rows = embedding_rows(model)
+        self.embedding_rows = embedding_rows(model)
         self._takes = inspect.signature(model.forward).parameters
         self._device = device or ("cuda" if self._torch.cuda.is_available() else "cpu")
         self._model: Any = model.to(self._device).eval()
@@ -81,7 +81,7 @@ class HiddenEncoder(Batched):
     def _tokens(self, texts: list[str]) -> tuple[dict[str, list[list[int]]], dict[str, int]]:
         from bestfor.lm.weights import check_tokens
 
-        encoded, fill = tokenized(self._tokenizer, texts, self.limit, self._rows)
+        encoded, fill = tokenized(self._tokenizer, texts, self.limit, self.embedding_rows)
         for ids in encoded["input_ids"]:
             check_tokens(ids, self._model, self._tokenizer, f"encoder '{self.name}'")
         return {name: values for name, values in encoded.items() if name in self._takes}, fill

@@ -44,6 +44,44 @@ def packaged_folder() -> Path | None:
     return folder
 
 
+def resolved(name: str) -> str:
+    """Find what a model's name stands for: the packaged encoder, one that was fetched, else the name itself."""
+    if name == PACKAGED:
+        packaged = packaged_folder()
+        if packaged is not None:
+            return str(packaged)
+    fetched = fetched_folder(name)
+    return name if Path(name).exists() or not fetched.is_dir() else str(fetched)
+
+
+def fetched_folder(name: str) -> Path:
+    """Say where ``bestfor encoders fetch`` puts an encoder."""
+    return user_cache() / "encoders" / name
+
+
+def fetched_folders() -> list[Path]:
+    """List the encoders that were fetched."""
+    return sorted(folder for folder in (user_cache() / "encoders").glob("[!.]*") if folder.is_dir())
+
+
+def local_folder(name: str) -> Path | None:
+    """Find the folder of a model that is on this machine, without loading it; None where it is not.
+
+    Args:
+        name: a folder, the packaged or a fetched encoder, or a hub name whose files were downloaded.
+    """
+    folder = Path(resolved(name))
+    if folder.is_dir():
+        return folder
+    library = require("huggingface_hub", "models")
+    for repository in (name, f"sentence-transformers/{name}"):
+        with contextlib.suppress(ValueError):
+            found = library.try_to_load_from_cache(repository, "config.json")
+            if isinstance(found, str):
+                return Path(found).parent
+    return None
+
+
 def opened(path: str, what: str, load: Callable[[bool], Any]) -> Any:  # noqa: ANN401 - an optional library's class
     """Load a model from this machine, else from the hub where it answers (its client retries for a minute).
 
@@ -92,9 +130,7 @@ def content_hash(path: str, model: Any, *marks: str) -> str:  # noqa: ANN401 - a
 
     def parts() -> Iterator[bytes]:
         if folder.is_dir():
-            files = sorted(file for file in folder.rglob("*") if file.suffix in _HASHED_SUFFIXES and file.is_file())
-            for file in files:
-                yield f"{file.relative_to(folder).as_posix()}\n{file_hash(file)}".encode()
+            yield from _file_parts(folder)
         else:
             for key, value in sorted(model.state_dict().items()):
                 yield f"{key}{tuple(value.shape)}{value.dtype}\n".encode()
@@ -102,6 +138,16 @@ def content_hash(path: str, model: Any, *marks: str) -> str:  # noqa: ANN401 - a
         yield from (f"{mark}\n".encode() for mark in marks)
 
     return hash_parts(parts())
+
+
+def folder_hash(folder: Path) -> str:
+    """Hash the files of a model's folder that its vectors depend on."""
+    return hash_parts(_file_parts(folder))
+
+
+def _file_parts(folder: Path) -> Iterator[bytes]:
+    for file in sorted(file for file in folder.rglob("*") if file.suffix in _HASHED_SUFFIXES and file.is_file()):
+        yield f"{file.relative_to(folder).as_posix()}\n{file_hash(file)}".encode()
 
 
 def file_hash(path: Path) -> str:

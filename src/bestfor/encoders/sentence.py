@@ -23,10 +23,12 @@ FORMS = {
     "onnx-int8:NAME": ("the same with 8-bit weights", ("models", "onnx")),
     "hidden:NAME": ("the mean of a language model's hidden states", ("models",)),
     "hidden-last:NAME": ("the last of a language model's hidden states", ("models",)),
+    "static:NAME": ("a table of token vectors made from any of these: quick, without torch", ("static",)),
 }
 """Forms of an encoder's name: what it is, and the extras of this package that it needs."""
 BACKENDS = ("torch", "bfloat16", "onnx", "onnx-int8")
 HIDDEN = ("hidden", "hidden-last")
+STATIC = "static"
 BATCH_TOKENS = {"torch": 256, "bfloat16": 512, "onnx": 128, "onnx-int8": 1}
 """Tokens of a batch on a CPU. 8-bit inputs are scaled by the range of the whole batch: there, each text is its own."""
 
@@ -75,7 +77,7 @@ class SentenceEncoder(Batched):
         self.signature = hash_text(f"{weights} backend={backend} batches={VERSION}")
         self._size_batches(BATCH_TOKENS[backend], self._model.device.type)
         self._share_threads(self._model, self._model.device.type)
-        self._rows = _embedding_rows(self._model[0])
+        self.embedding_rows = _embedding_rows(self._model[0])
         self._body, self._rest = self._model[0], list(self._model)[1:]
         if exported:
             from bestfor.encoders.onnx import OnnxBody
@@ -96,8 +98,10 @@ class SentenceEncoder(Batched):
     def _tokens(self, texts: list[str]) -> tuple[dict[str, list[list[int]]], dict[str, int]]:
         from bestfor.lm.weights import check_tokens
 
-        found = tokenized(self._model.tokenizer, [self._prompt + text for text in texts], self.limit, self._rows)
-        for ids in found[0]["input_ids"] if self._rows is not None else ():
+        found = tokenized(
+            self._model.tokenizer, [self._prompt + text for text in texts], self.limit, self.embedding_rows
+        )
+        for ids in found[0]["input_ids"] if self.embedding_rows is not None else ():
             check_tokens(ids, self._model[0].auto_model, self._model.tokenizer, f"encoder '{self.name}'")
         return found
 
@@ -143,7 +147,8 @@ def load_encoder(name: str = PACKAGED, *, cache: Path | None = None, device: str
         name: ``all-MiniLM-L6-v2`` (taken from its installed package, no network), a folder, or a hub name; with
             ``bfloat16:``, ``onnx:`` or ``onnx-int8:`` before it, by that backend (see :class:`SentenceEncoder`); with
             ``hidden:`` or ``hidden-last:`` before it, the mean or the last of any language model's hidden states (see
-            :class:`~bestfor.encoders.hidden.HiddenEncoder`).
+            :class:`~bestfor.encoders.hidden.HiddenEncoder`); with ``static:`` before any of these, by a table of token
+            vectors made from it (see :class:`~bestfor.encoders.static.StaticEncoder`).
         cache: folder for embeddings; None keeps them in memory only.
         device: a torch device; None takes a GPU where there is one.
 
@@ -159,22 +164,27 @@ def load_encoder(name: str = PACKAGED, *, cache: Path | None = None, device: str
 
 @lru_cache(maxsize=4)
 def _load(name: str, cache: str | None, device: str | None) -> CachedEncoder:
-    kind, model = _parsed(name)
-    path = str((hub.packaged_folder() if model == PACKAGED else None) or model)
+    kind, model = parsed(name)
     encoder: Encoder
+    folder = None if cache is None else Path(cache)
+    if kind == STATIC:
+        from bestfor.encoders.static import open_static
+
+        return CachedEncoder(open_static(model, device), folder)
+    path = hub.resolved(model)
     if kind in HIDDEN:
         from bestfor.encoders.hidden import HiddenEncoder
 
         encoder = HiddenEncoder(path, name=name, pooling="last" if kind == "hidden-last" else "mean", device=device)
     else:
         encoder = SentenceEncoder(path, name=name, device=device, backend=kind)
-    return CachedEncoder(encoder, None if cache is None else Path(cache))
+    return CachedEncoder(encoder, folder)
 
 
-def _parsed(name: str) -> tuple[str, str]:
-    """Split a name into backend and model; a drive letter or a word that is no backend belongs to the model."""
+def parsed(name: str) -> tuple[str, str]:
+    """Split an encoder's name into backend and model; a drive letter or a word that is no backend is the model's."""
     kind, colon, model = name.partition(":")
-    known = (*BACKENDS, *HIDDEN)
+    known = (*BACKENDS, *HIDDEN, STATIC)
     if colon and kind in known:
         return kind, model
     if colon and len(kind) > 1 and not Path(name).exists():
