@@ -4,7 +4,7 @@ import numpy as np
 
 from bestfor import rng
 from bestfor.rewards.features.nearness import unit_kernel
-from bestfor.rewards.tastes.factors import build_votes
+from bestfor.rewards.tastes.factors import build_votes, dense_priors
 
 
 def votes_of(users=12, items=9, queries=2, seed=0):
@@ -25,4 +25,4 @@ def votes_of(users=12, items=9, queries=2, seed=0):
 def priors_of(items, seed=0):
     vectors = rng.derive(seed, "vectors").normal(size=(items, 5))
     near = unit_kernel(*(vectors / np.linalg.norm(vectors, axis=1, keepdims=True),) * 2, length=0.7)
-    return [near + noise * np.eye(items) for noise in (1.0, 3.0)]
+    return dense_priors(near, (1.0, 3.0))

@@ -51,7 +51,7 @@ def test_without_tastes_the_mean_is_the_exact_gaussian_process():
     votes, (y, _, query, item), _ = votes_of()
     priors = priors_of(9)
     found = fit_tastes(votes, priors, 0, 400, rng=0)
-    general = found.scale[0] * priors[0]
+    general = found.scale[0] * priors[0].matrix
     cover = general[np.ix_(item, item)] + found.level_scale * (query[:, None] == query[None, :])
     exact = general[:, item] @ np.linalg.solve(cover + found.noise * np.eye(len(y)), y)
     np.testing.assert_allclose(found.item[:, 0] - found.item[:, 0].mean(), exact - exact.mean(), atol=0.02)

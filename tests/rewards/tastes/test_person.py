@@ -12,7 +12,7 @@ from support.votes import priors_of, votes_of
 
 def known_user(share):
     _, (y, user, query, item), texts = votes_of()
-    near = priors_of(9)[0] - np.eye(9)
+    near = priors_of(9)[0].matrix - np.eye(9)
     labels = UserRatings.build(12, user, item, query, y)
     mine = labels.item[labels.of(5)]
     person = fit_person(labels, 5, texts[mine], near[np.ix_(mine, mine)], PersonVariances(0.3, 0.4, 0.3 * share))

@@ -5,15 +5,13 @@
 
 Column j of h says what taste j makes of every text, h_0 what everybody does. K lets texts speak for unseen ones that
 mean the like, n_j is what an embedding cannot tell. q(a_u, b) and each q(h_j) are normal and updated in
-turn; the inverse of B = I + D^1/2 v (K + nI) D^1/2 gives q(h_j) whole, with D the precision of the votes:
-
-    cov = D^-1/2 (I - B^-1) D^-1/2,   tr[(K + nI)^-1 cov] = v tr B^-1.
+turn, the latter as :mod:`bestfor.rewards.tastes.priors` says.
 
 What users share is then h (:class:`ItemTastes`); each user's own part given h is in
 :mod:`bestfor.rewards.tastes.person`.
 
 Sources: Salakhutdinov & Mnih 2008 and Lim & Teh 2007 (Bayesian factors), Zhou, Shan, Banerjee & Sapiro 2012 (kernel
-prior on factors), Rasmussen & Williams 2006, section 3.4 (B).
+prior on factors).
 """
 
 from __future__ import annotations
@@ -22,14 +20,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import linalg, sparse
+from scipy import sparse
 
 from bestfor import rng as random
+from bestfor.progress import Progress
 from bestfor.rewards.rows import sum_by
+from bestfor.rewards.tastes.priors import DensePrior, ItemPrior
 from bestfor.types import FloatArray, IntArray
 
 POWER_STEPS = 6
 JITTER = 1e-6
+PATIENCE = 5.0
+"""Seconds of rounds before a bar is drawn."""
 _FLOOR = 1e-6
 
 
@@ -108,8 +110,7 @@ class ItemTastes:
 
 def learn_item_tastes(
     votes: tuple[FloatArray, IntArray, IntArray, IntArray],
-    near: FloatArray,
-    noises: tuple[float, float],
+    priors: Sequence[ItemPrior],
     sizes: tuple[int, int],
     *,
     rng: int,
@@ -118,39 +119,17 @@ def learn_item_tastes(
 
     Args:
         votes: centred labels with contiguous codes of user, query and item, each of shape (n,).
-        near: shape (items, items), the kernel.
-        noises: n_0 and n_j.
+        priors: of h_0 and of the tastes.
         sizes: number of tastes and of rounds.
         rng: seed of the start.
     """
-    priors = [near + max(noise, JITTER) * np.eye(len(near)) for noise in noises]
     state = fit_tastes(build_votes(*votes), priors, *sizes, rng=rng)
-    return ItemTastes(state.item, state.item_variance, state.scale, state.noise, state.level_scale, len(near))
+    return ItemTastes(state.item, state.item_variance, state.scale, state.noise, state.level_scale, priors[0].items)
 
 
-def predict_item_tastes(
-    shared: ItemTastes, factors: Sequence[tuple[FloatArray, bool]], near: FloatArray, noises: tuple[float, float]
-) -> tuple[FloatArray, FloatArray]:
-    """Predict h at items that nobody rated: mean and variance.
-
-    Args:
-        shared: the posterior at the known items.
-        factors: Cholesky factors of K + n_0 I and K + n I at the fitted items.
-        near: shape (n, known items or more), K to them.
-        noises: n_0 and n_j.
-
-    Returns:
-        Each of shape (n, k + 1).
-    """
-    near, tastes = near[:, : shared.fitted], len(shared.scale) - 1
-    mean, variance = np.zeros((len(near), tastes + 1)), np.zeros((len(near), tastes + 1))
-    for columns, factor, noise in zip((slice(0, 1), slice(1, None)), factors, noises, strict=True):
-        weights = linalg.cho_solve(factor, near.T).T
-        left = np.maximum(1 + noise - np.sum(weights * near, axis=1), 0)
-        mean[:, columns] = weights @ shared.mean[: shared.fitted, columns]
-        variance[:, columns] = left[:, None] * shared.scale[columns]
-        variance[:, columns] += weights**2 @ shared.variance[: shared.fitted, columns]
-    return mean, variance
+def dense_priors(near: FloatArray, noises: tuple[float, float]) -> list[DensePrior]:
+    """Exact priors of h_0 and of the tastes: K + n_0 I and K + n_j I, each (items, items)."""
+    return [DensePrior(near + max(noise, JITTER) * np.eye(len(near))) for noise in noises]
 
 
 def build_votes(y: FloatArray, user: IntArray, query: IntArray, item: IntArray) -> Votes:
@@ -164,22 +143,23 @@ def build_votes(y: FloatArray, user: IntArray, query: IntArray, item: IntArray) 
     return Votes(present, total, by_user, owner, float(y @ y))
 
 
-def fit_tastes(votes: Votes, priors: list[FloatArray], tastes: int, rounds: int, *, rng: int) -> TasteFactors:
+def fit_tastes(votes: Votes, priors: Sequence[ItemPrior], tastes: int, rounds: int, *, rng: int) -> TasteFactors:
     """Fit all factors by variational Bayes from a spectral start.
 
     Args:
         votes: centred labels.
-        priors: [K + n_0 I, K + n I], each (items, items): of h_0 and of the tastes.
+        priors: of h_0 and of the tastes.
         tastes: k; unused ones fade out.
         rounds: turns of users and items.
         rng: seed of the start's random projection.
     """
     state = spectral_start(votes, tastes, rng)
-    inverses = [linalg.inv(prior) for prior in priors]
-    for _ in range(rounds):
-        state = update_users(votes, state)
-        state = standardise(votes, state)
-        state = _update_items(votes, state, priors, inverses)
+    with Progress(f"tastes of {state.item.shape[0]} texts, rounds", rounds, after=PATIENCE) as progress:
+        for _ in range(rounds):
+            state = update_users(votes, state)
+            state = standardise(votes, state)
+            state = _update_items(votes, state, priors)
+            progress.advance()
     return update_users(votes, state)
 
 
@@ -259,9 +239,7 @@ def standardise(votes: Votes, state: TasteFactors) -> TasteFactors:
     return replace(state, taste=taste, level=level, item=item, level_scale=level_scale)
 
 
-def _update_items(
-    votes: Votes, state: TasteFactors, priors: list[FloatArray], inverses: list[FloatArray]
-) -> TasteFactors:
+def _update_items(votes: Votes, state: TasteFactors, priors: Sequence[ItemPrior]) -> TasteFactors:
     """Update q(h_j) column by column given q(a, b), then every variance."""
     weights = np.column_stack([np.ones(len(state.taste)), state.taste])
     columns = weights.shape[1]
@@ -274,26 +252,14 @@ def _update_items(
     linear = (votes.by_user @ votes.total).T @ weights - votes.present.T @ with_level
     item, variance, scale = state.item.copy(), state.item_variance.copy(), state.scale.copy()
     for j in range(columns):
-        which = min(j, 1)
+        prior = priors[min(j, 1)]
         precision = np.maximum(gram[:, j, j], _FLOOR) / state.noise
         others = np.sum(gram[:, j] * item, axis=1) - gram[:, j, j] * item[:, j]
         pull = (linear[:, j] - others) / state.noise
-        item[:, j], variance[:, j], trace = _update_column(priors[which], scale[j], precision, pull)
-        scale[j] = max((float(item[:, j] @ inverses[which] @ item[:, j]) + trace) / len(item), _FLOOR)
+        item[:, j], variance[:, j], trace = prior.posterior(float(scale[j]), precision, pull)
+        scale[j] = max((prior.energy(item[:, j]) + trace) / len(item), _FLOOR)
     noise = _noise_variance(votes, state, gram, linear, item, variance)
     return replace(state, item=item, item_variance=variance, scale=scale, noise=noise)
-
-
-def _update_column(
-    prior: FloatArray, scale: float, precision: FloatArray, pull: FloatArray
-) -> tuple[FloatArray, FloatArray, float]:
-    """Update q(h_j): mean and variance at every item, and tr[prior^-1 cov]."""
-    root = np.sqrt(precision)
-    matrix = np.eye(len(root)) + root[:, None] * (scale * prior) * root[None, :]
-    inverse = linalg.inv(matrix, overwrite_a=True, check_finite=False)
-    mean = (pull / root - inverse @ (pull / root)) / root
-    spread = np.diag(inverse)
-    return mean, np.maximum((1 - spread) / precision, 0.0), scale * float(spread.sum())
 
 
 def _noise_variance(

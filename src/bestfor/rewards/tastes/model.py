@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from scipy import linalg, sparse
+from scipy import sparse
 
 from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Candidates
@@ -29,15 +29,20 @@ from bestfor.rewards.features import check_signature, check_width
 from bestfor.rewards.features.nearness import ItemVectors, Nearness
 from bestfor.rewards.model import RewardModel
 from bestfor.rewards.person import Person
-from bestfor.rewards.tastes.factors import JITTER, ItemTastes, learn_item_tastes, predict_item_tastes
+from bestfor.rewards.tastes.carriers import Carrier, ExactCarrier, LandmarkCarrier
+from bestfor.rewards.tastes.factors import ItemTastes, learn_item_tastes
 from bestfor.rewards.tastes.items import RatedItems, embed_items, list_items
+from bestfor.rewards.tastes.landmarks import Landmarks, choose_landmarks
 from bestfor.rewards.tastes.learner import BaseRatings, make_person, shared_doubt
 from bestfor.rewards.tastes.person import OwnPart, PersonVariances, UserRatings, fit_person, person_without_ratings
+from bestfor.rewards.tastes.priors import ItemPrior
 from bestfor.threads import for_size
-from bestfor.types import FloatArray, RewardEstimate
+from bestfor.types import FloatArray, IntArray, RewardEstimate
 
 MANY = 32
 """Users of one prediction from which the kernel between all items is computed once."""
+MOST_PAIRS = 2**22
+"""Pairs of items whose kernel is held at once."""
 
 
 class Config(BaseModel):
@@ -52,7 +57,9 @@ class Config(BaseModel):
         taste_noise: n_j of the tastes.
         own_share: w over the noise variance, the part of it that a user's own ratings of near texts explain.
         rounds: turns of users and texts.
-        max_items: most distinct texts to fit; time grows with their cube.
+        landmarks: up to so many distinct texts the Gaussian process is exact; of more, so many carry it for all, and
+            time grows with the number of texts.
+        max_items: most distinct texts to fit.
         abstain: whether users whose labels say no more than everybody's are served by h_0.
     """
 
@@ -66,7 +73,8 @@ class Config(BaseModel):
     taste_noise: float = Field(default=2.0, gt=0)
     own_share: float = Field(default=0.2, ge=0, lt=1)
     rounds: int = Field(default=20, ge=1, le=1000)
-    max_items: int = Field(default=3000, ge=1)
+    landmarks: int = Field(default=512, ge=1, le=8192)
+    max_items: int = Field(default=100_000, ge=1)
     abstain: bool = True
 
 
@@ -93,20 +101,35 @@ class Tastes(RewardModel):
         self._vectors = self._represent(items)
         target = (candidates.utility - self._centre) / self._unit
         tastes = max(min(self.config.tastes, len(items.keys) - 1, len(self._users) - 1), 0)
-        near = self.nearness.between(self._vectors, self._vectors)
-        noises, rounds = (self.config.general_noise, self.config.taste_noise), self.config.rounds
         votes = (target, candidates.user, candidates.query, items.row)
-        with for_size(len(near)):
-            self._shared = learn_item_tastes(votes, near, noises, (tastes, rounds), rng=rng)
+        with for_size(len(items.keys)):
+            few, most = len(items.keys) <= self.config.landmarks, self.config.landmarks
+            codes = None if few else choose_landmarks(self.nearness, self._vectors, most)
+            priors = self._carry(len(items.keys), codes)
+            self._shared = learn_item_tastes(votes, priors, (tastes, self.config.rounds), rng=rng)
             self._ratings = UserRatings.build(len(self._users), candidates.user, items.row, candidates.query, target)
-            self._factorise(near)
-            self._judge_users(near)
+            self._judge_users()
 
-    def _judge_users(self, near: FloatArray) -> None:
+    def _carry(self, fitted: int, landmarks: IntArray | None) -> Sequence[ItemPrior]:
+        """Make what carries h from the fitted items, by landmarks where there are codes of some; gives h's priors."""
+        noises = (self.config.general_noise, self.config.taste_noise)
+        if landmarks is not None:
+            found = Landmarks.of(self.nearness, self._vectors, landmarks)
+            self._carrier: Carrier = LandmarkCarrier.of(found, noises)
+            return self._carrier.priors
+        self._carrier = ExactCarrier.of(self.nearness, self._vectors.take(np.arange(fitted)), noises)
+        return self._carrier.priors
+
+    def _known_kernel(self, users: int) -> FloatArray | None:
+        """Kernel between all items, where that costs less than one for each of some users."""
+        wide = len(self._keys) ** 2 > MOST_PAIRS
+        return None if wide or users <= MANY else self.nearness.between(self._vectors, self._vectors)
+
+    def _judge_users(self) -> None:
         """Leave-one-out errors of every user with and without a part of their own."""
         ratings, users = self._ratings, len(self._users)
-        items = [ratings.item[ratings.of(user)] for user in range(users)]
-        people = (self._fit_part(user, near[np.ix_(rated, rated)]) for user, rated in enumerate(items))
+        known = self._known_kernel(MANY + 1)
+        people = (self._part(user, known) for user in range(users))
         personal = np.concatenate([person.left_out for person in people])
         shared = left_out_levels(ratings.y - self._shared.mean[ratings.item, 0], ratings.query)
         self._abstained = abstaining(ratings.owner, personal, shared) if self.config.abstain else None
@@ -162,18 +185,22 @@ class Tastes(RewardModel):
     def _predict(self, candidates: Candidates) -> RewardEstimate:
         items, codes = list_items(candidates), self._user_codes(candidates)
         mean, variance, vectors = self.items(items)
-        near = self.nearness.between(vectors, self._vectors)
         shared, own = self._shared, self.config.own_share * self._shared.noise
         reward, wide = np.zeros(len(codes)), np.zeros(len(codes))
         order = np.argsort(codes, kind="stable")
         present, starts = np.unique(codes[order], return_index=True)
-        # many users at once: the kernel between all items costs less than one for each of them
-        known = self.nearness.between(self._vectors, self._vectors) if len(present) > MANY else None
-        with for_size(len(self._keys)):
+        known = self._known_kernel(len(present))
+        whole = len(mean) * len(self._keys) <= MOST_PAIRS
+        every = self.nearness.between(vectors, self._vectors) if whole else None
+        with for_size(min(len(self._keys), self.config.landmarks)):
             for user, rows in zip(present, np.split(order, starts[1:]), strict=True):
                 own_part, item = self._part(int(user), known), items.row[rows]
                 h, unsure = mean[item], variance[item]
-                part, left = own_part.predict(h[:, 1:], near[np.ix_(item, own_part.item)], own)
+                if every is None:
+                    near = self.nearness.between(vectors.take(item), self._vectors.take(own_part.item))
+                else:
+                    near = every[np.ix_(item, own_part.item)]
+                part, left = own_part.predict(h[:, 1:], near, own)
                 reward[rows] = h[:, 0] + part
                 wide[rows] = left + unsure[:, 0] + np.sum(unsure[:, 1:] * (own_part.taste**2 + own_part.spread), axis=1)
         notes = self._new_user_notes(candidates, codes, "the mean of all users")
@@ -193,22 +220,13 @@ class Tastes(RewardModel):
             vectors = self._vectors.take(known[known >= 0]).join(self._represent(items.take(fresh))).take(order)
         mean, variance = self._shared.mean[known], self._shared.variance[known]
         if len(fresh):
-            near = self.nearness.between(vectors.take(fresh), self._vectors)
-            noises = (self.config.general_noise, self.config.taste_noise)
-            mean[fresh], variance[fresh] = predict_item_tastes(self._shared, self._factors, near, noises)
+            mean[fresh], variance[fresh] = self._carrier.predict(self._shared, vectors.take(fresh))
         return mean, variance, vectors
 
     def _represent(self, items: RatedItems) -> ItemVectors:
         encoder = self._require_encoder()
         check_signature(encoder, self.config.encoder, self._signature)
         return self.nearness.represent(items.texts, embed_items(items, encoder, self._with_inputs))
-
-    def _factorise(self, near: FloatArray) -> None:
-        """Factors of h's priors at the fitted items."""
-        noises = (self.config.general_noise, self.config.taste_noise)
-        self._factors = tuple(
-            linalg.cho_factor(near + max(noise, JITTER) * np.eye(len(near)), lower=True) for noise in noises
-        )
 
     def _state(self) -> tuple[dict[str, Any], Arrays]:
         shared, spelled, ratings = self._shared, self._vectors.spelled, self._ratings
@@ -238,6 +256,9 @@ class Tastes(RewardModel):
             "user.y": ratings.y,
             "user.y.ends": ratings.ends,
         }
+        if isinstance(self._carrier, LandmarkCarrier):
+            codes = self._carrier.landmarks.codes
+            state["landmarks"], arrays["landmarks"] = len(codes), codes
         return state, arrays
 
     def _restore(self, state: dict[str, Any], arrays: Arrays) -> None:
@@ -260,5 +281,13 @@ class Tastes(RewardModel):
         if shapes != expected or len(rows) != 1 or not 0 < self._shared.fitted <= count or not known:
             raise ValueError(f"arrays of shapes {shapes} for {count} items and {len(self._users)} users")
         check_width(vectors, self._encoder, 1 + self._with_inputs)
-        fitted = self._vectors.take(np.arange(self._shared.fitted))
-        self._factorise(self.nearness.between(fitted, fitted))
+        self._carry(self._shared.fitted, self._stored_landmarks(state, arrays))
+
+    def _stored_landmarks(self, state: dict[str, Any], arrays: Arrays) -> IntArray | None:
+        """Codes of the landmarks of a stored model, None of one that is exact."""
+        if "landmarks" not in state and "landmarks" not in arrays:
+            return None
+        codes, count = arrays["landmarks"], len(self._keys)
+        if codes.shape != (int(state["landmarks"]),) or not 0 <= codes.min() <= codes.max() < count:
+            raise ValueError(f"landmarks of shape {codes.shape} among {count} items")
+        return codes
