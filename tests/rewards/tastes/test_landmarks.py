@@ -1,4 +1,4 @@
-"""Priors of low rank and landmarks: brute force, the exact kernel with all items, and a model that is carried by few."""
+"""Priors of low rank, and landmarks: brute force, the kernel with all items, and a model that few texts carry."""
 
 from dataclasses import replace
 
