@@ -97,3 +97,43 @@ def test_bad_words_are_one_line_and_code_2(call, path, words, said):
 def test_looking_into_a_journal_makes_none(call, tmp_path):
     assert call("show", tmp_path / "none.db")[0] == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_of_other_tools_are_read_and_everybodys_written(call, tmp_path):
+    new, table = tmp_path / "new.db", tmp_path / "said.csv"
+    table.write_text("user,text,score\nann,one,2\nann,two,5\n,three,1\n")
+    code, _, err = call("import", new, table, "--from", "csv")
+    assert code == 2
+    assert err.strip().endswith(
+        "--scale: found scores from 2 to 5; expected LOW:HIGH, the lowest and the highest number that people could give"
+    )
+    code, out, _ = call("import", new, table, "--from", "csv", "--scale", "1:5")
+    assert (code, out) == (
+        0,
+        "new labels: 2 (2 rating)\nthere already: 0; changed: 0; new answers: 0\n"
+        "left out, nobody knows of which user: 1\n",
+    )
+    code, out, _ = call("import", new, table, "--from", "csv", "--scale", "1:5", "--json")
+    assert (code, json.loads(out)["same"]) == (0, 2)
+    code, out, _ = call("export", new, "--to", "csv", "--out", tmp_path / "out.csv")
+    assert (code, out) == (0, f"wrote 2 labels to {tmp_path / 'out.csv'}\n")
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("export", "--to", "csv"), "--out: found nothing"),
+        (("export", "u0", "--to", "csv"), "--to: found 'csv' for one person"),
+        (("import", "x.csv", "--from", "csv", "--scale", "5"), "--scale: found '5'; expected LOW:HIGH, as 1:5"),
+        (("import", "x.csv", "--from", "csv", "--scale", "5:1"), "--scale: found 5:1; expected LOW:HIGH"),
+        (("import", "x.csv", "--from", "csv", "--word", "good"), "--word: found 'good'; expected WORD=NUMBER"),
+        (("import", "x.csv", "--from", "csv"), "x.csv: found what cannot be read (No such file or directory)"),
+    ],
+)
+def test_what_cannot_be_moved_is_one_line(call, path, words, line):
+    verb, *rest = words
+    code, _, err = call(verb, path, *rest)
+    assert code == 2
+    assert line in err
+    assert len(err.strip().splitlines()) == 1

@@ -7,7 +7,7 @@ The outcome of a shown answer is the mean of what its user's labels say of the s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -111,6 +111,12 @@ def diagnose_journal(
         raise InputError(journal.name, error.found, expected) from None
     name = settings.name or Path(journal.name).stem
     return replace(found, name=name, notes=(*found.notes, *_notes(read, scored, source)))
+
+
+def shown_outcomes(journal: Journal, source: JournalSource) -> Iterator[tuple[LoggedAnswer, str, float]]:
+    """List the answers of a journal, the name under which a model knows their user, and their outcome (NaN: none)."""
+    read = _read(journal, source)
+    yield from zip(read.answers, read.people, read.outcome.tolist(), strict=True)
 
 
 def _estimate(read: _Read, rewards: Mapping[str, FloatArray], scored: np.ndarray, settings: Settings) -> LogDiagnosis:

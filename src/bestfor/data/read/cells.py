@@ -109,6 +109,12 @@ def _words_of(cells: Sequence[str]) -> dict[str, float]:
     return {word: float(word in _TRUE) for word in known}
 
 
+def word_value(word: str) -> float | None:
+    """Read one of the words that mean 1 or 0; None for any other."""
+    lower = word.strip().lower()
+    return 1.0 if lower in _TRUE else 0.0 if lower in _FALSE else None
+
+
 def _number(cell: str) -> float:
     if "_" in cell or not cell.isascii():  # Python reads 1_000 and digits of other scripts, Arrow does not
         raise ValueError(cell)

@@ -122,6 +122,11 @@ def add_answers(connection: Connection, calls: Sequence[AddAnswer]) -> list[Best
     return results
 
 
+def keep_answers(connection: Connection, calls: Sequence[Sequence[AddAnswer]]) -> list[int]:
+    """Add the answers of calls whose ids are not there; counts the new ones of each call."""
+    return [sum(found is None for found in add_answers(connection, call)) for call in calls]
+
+
 def add_labels(connection: Connection, calls: Sequence[AddLabels]) -> list[Any]:
     """Add, keep or change the labels of calls; a call with one that cannot be stored adds none."""
     rows = [[label_row(call.tenant, label) for label in call.labels] for call in calls]
@@ -133,7 +138,8 @@ def add_labels(connection: Connection, calls: Sequence[AddLabels]) -> list[Any]:
     written: dict[bytes, dict[str, Any]] = {}
     named: set[tuple[str, str]] = set()
     for call, each in zip(calls, rows, strict=True):
-        wrong = next((found for row in each if (found := _refuse(row, known, owners, call))), None)
+        refused = (_refuse(label, row, known, owners) for label, row in zip(call.labels, each, strict=True))
+        wrong = next((found for found in refused if found is not None), None)
         if wrong is not None:
             results.append(wrong)
             continue
@@ -196,10 +202,9 @@ def _by_row(connection: Connection, table: Table, columns: Sequence[str], rows: 
 
 
 def _refuse(
-    row: dict[str, Any], known: Mapping[bytes, Any], owners: Mapping[bytes, Any], call: AddLabels
+    label: Label, row: dict[str, Any], known: Mapping[bytes, Any], owners: Mapping[bytes, Any]
 ) -> InputError | None:
     """Say why a label cannot be stored: no such answer, or somebody else's answer or key."""
-    label = next(one for one in call.labels if one.key == row["key"])
     if row["answer"] is not None:
         owner = owners.get(row["answer"])
         if owner is None:

@@ -90,6 +90,22 @@ class Journal:
         _check_person(tenant, answer.user)
         return self._writer.send(rows.add_answers, rows.AddAnswer(tenant, answer), on_disk=on_disk)
 
+    def add_answers(self, tenant: str, given: Sequence[LoggedAnswer]) -> int:
+        """Add answers that were given elsewhere, those whose id is there already not again; counts the new ones.
+
+        Raises:
+            InputError: an id cannot be stored.
+            JournalError: they could not be stored; of every 500, all or none.
+        """
+        for answer in given:
+            check_id("answer", answer.id)
+            _check_person(tenant, answer.user)
+        new = 0
+        for start in range(0, len(given), PORTION):
+            calls = tuple(rows.AddAnswer(tenant, one) for one in given[start : start + PORTION])
+            new += self._writer.submit(rows.keep_answers, calls)
+        return new
+
     def add_labels(self, tenant: str, given: Sequence[Label], *, revive: bool = False) -> list[Learned]:
         """Add labels, each once: those whose key is there change it or do nothing; all are on the disk afterwards.
 
