@@ -27,7 +27,7 @@ from bestfor.serving.imports.rows import export_rows
 if TYPE_CHECKING:
     from bestfor.serving.journal import Journal
 
-PORTION = 2_000
+PORTION = 5_000
 """Labels that are stored at a time."""
 
 

@@ -100,11 +100,10 @@ class Journal:
         for answer in given:
             check_id("answer", answer.id)
             _check_person(tenant, answer.user)
-        new = 0
-        for start in range(0, len(given), PORTION):
-            calls = tuple(rows.AddAnswer(tenant, one) for one in given[start : start + PORTION])
-            new += self._writer.submit(rows.keep_answers, calls)
-        return new
+        calls = [rows.AddAnswer(tenant, one) for one in given]
+        portions = [calls[start : start + PORTION] for start in range(0, len(calls), PORTION)]
+        sent = [self._writer.send(rows.keep_answers, one) for one in portions]
+        return sum(one.result() for one in sent)
 
     def add_labels(self, tenant: str, given: Sequence[Label], *, revive: bool = False) -> list[Learned]:
         """Add labels, each once: those whose key is there change it or do nothing; all are on the disk afterwards.
@@ -121,11 +120,10 @@ class Journal:
         for label in given:
             check_id("key", label.key)
             _check_person(tenant, label.user)
-        done: list[Learned] = []
-        for start in range(0, len(given), PORTION):
-            call = rows.AddLabels(tenant, tuple(given[start : start + PORTION]), revive)
-            done += self._writer.submit(rows.add_labels, call)
-        return done
+        portions = [tuple(given[start : start + PORTION]) for start in range(0, len(given), PORTION)]
+        # Sent before the first is waited for: what lies in the queue shares a commit.
+        sent = [self._writer.send(rows.add_labels, rows.AddLabels(tenant, one, revive)) for one in portions]
+        return [one for each in sent for one in each.result()]
 
     def withdraw(self, tenant: str, key: str) -> bool:
         """Withdraw a label; says whether there was one that held."""
