@@ -39,6 +39,9 @@ def test_answers_are_read_from_the_run_or_its_first_fold(tmp_path, found):
     assert second.said == "All get the same answer."
     own, other = first.answers
     assert (own.own, own.reward, own.owner_reward, own.owner_utility) == (True, "0.50", "\N{MINUS SIGN}0.25", "0.75")
+    assert own.why == "best for ann: expected 0.50, measured 0.75"
+    assert other.why == "best for bob: expected 3.50; for the asker: expected \N{MINUS SIGN}0.25"
+    assert [one.distinct for one in section.telling] == [2, 1]
     assert (other.own, other.reward, other.owner_utility, other.everybody) == (False, "3.50", "", False)
     assert second.answers[1].everybody
     for torn in ("{", "null", "[]", '{"model": 1}'):
@@ -49,7 +52,7 @@ def test_answers_are_read_from_the_run_or_its_first_fold(tmp_path, found):
 def test_the_page_shows_who_gets_what_and_escapes_it(tmp_path, found, make):
     (tmp_path / FILE).write_text(json.dumps(found))
     page = render_html(make(("hierarchical",)), answers=read_answers(tmp_path))
-    assert '<h2 id="answers">Who gets what?</h2>' in page
+    assert '<h2 id="answers">Who gets what, and why?</h2>' in page
     assert 'href="#answers"' in page
     assert "text 3 &lt;b&gt;" in page
     assert "(asked)" in page

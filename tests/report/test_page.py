@@ -11,7 +11,8 @@ from bestfor.diagnostics import Diagnosis, diagnose_arrays
 from bestfor.diagnostics.wire import diagnosis_json
 from bestfor.errors import InputError
 from bestfor.report import render_html, write_html
-from bestfor.report.words import percent, span
+from bestfor.report.shown import policy_in_words, shown_models
+from bestfor.report.words import percent, span, unquoted
 
 VOID = {"meta", "link", "input", "br", "path", "rect", "circle"}
 TEN = (
@@ -129,9 +130,63 @@ def test_orange_is_no_model_and_means_bad():
 
 
 def test_axes_name_the_utility(diagnosis):
-    diagnosis["signature"]["utility"] = "rougeL"
-    assert "rougeL of the pick" in render_html(diagnosis)
+    diagnosis["signature"]["utility"] = "stars"
+    source = render_html(diagnosis)
+    assert "stars of the pick" in source
+    assert "gain in stars over the pool mean" in source
+    diagnosis["signature"].pop("utility")
+    diagnosis["signature"]["metric"] = "rougeL"
+    assert "rougeL of the pick, 0 to 1" in render_html(diagnosis)
     assert "utility of the pick" not in render_html(diagnosis).split("</style>")[1].split("<details")[0]
+
+
+def test_names_between_backticks_are_code_and_nothing_else_is_markup(make):
+    source = render_html(make(("a<b>", "pooled")))
+    head = source[source.index("<h1>") : source.index("</h1>")]
+    assert "<code>a&lt;b&gt;</code>" in head or "<code>pooled</code>" in head
+    assert "`" not in head
+    assert "`" not in Page(source).words.split("For researchers")[0]
+
+
+def test_the_head_says_in_words_what_was_measured(diagnosis):
+    source = render_html(diagnosis, data="votes of a town", date="measured on 3 May 2026")
+    words = Page(source[: source.index("</header>")].replace("<!doctype html>", "") + "</header></body></html>").words
+    assert " · ".join(("votes of a town", "texts written by people", "measured on 3 May 2026")) not in words
+    for fact in ("votes of a town", "texts written by people", "measured on 3 May 2026"):
+        assert f" {fact} " in f"{words} "
+    assert "Gain in utility over a random candidate, of the headroom: what a perfect picker" in words
+    assert "utility:" not in words, "its name is not known"
+    diagnosis["signature"]["metric"] = "rougeL"
+    assert "utility: rougeL (0 to 1)" in Page(render_html(diagnosis)).words
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        ("human", "texts written by people"),
+        ({"kind": "transformers", "model": "embedded"}, "candidates by the language model that comes with bestfor"),
+        ({"kind": "transformers", "model": "Qwen/Qwen3-4B"}, "candidates by Qwen/Qwen3-4B"),
+        ({"kind": "replay", "model": ""}, "candidates by replay"),
+        ("base", "candidates by one language model for everybody"),
+        ({}, ""),
+        (None, ""),
+    ],
+)
+def test_a_policy_is_named_in_words(make, policy, said):
+    found = make()
+    found["signature"]["policy"] = policy
+    assert policy_in_words(Diagnosis.from_dict(found)) == said
+
+
+def test_a_model_keeps_its_colour_and_a_baseline_its_grey(make):
+    from bestfor.report.charts import plots
+
+    models = shown_models(Diagnosis.from_dict(make(("pooled", "hierarchical", "length"))))
+    for model, color in zip(models, (plots.COLORS[0], plots.COLORS[1], plots.QUIET), strict=True):
+        drawn = (plots.UsersPlot, plots.CorrelationPlot, plots.WaterfallPlot, plots.ReliabilityPlot, plots.PitPlot)
+        assert {one.color for kind in drawn if (one := kind.of(model)) is not None} == {color}
+        assert plots.LawPlot.of(model).observed.color == color
+    assert plots.ComparisonsPlot.of(Diagnosis.from_dict(make(("pooled", "hierarchical")))).color in plots.COLORS[:2]
 
 
 def test_headline_and_key_numbers_are_those_of_the_diagnosis(diagnosis):
@@ -141,19 +196,16 @@ def test_headline_and_key_numbers_are_those_of_the_diagnosis(diagnosis):
     headroom = diagnosis["oracle"]["utility"][-1] - diagnosis["pool_mean"]
     best = model["best_n"][0]
     assert (best["n"], best["verdict"]) == (16, "pays")
-    assert f"Best-of-16 with `hierarchical` pays: +{best['gain']:.2f} of {headroom:.2f}" in words
+    assert f"Best-of-16 with hierarchical pays: +{best['gain']:.2f} of {headroom:.2f}" in words
     assert "37% of the headroom captured at N = 16 33% to 41%" in words
     assert "95% interval, two-way users × texts" in words
     assert "16 candidates if a doubling costs 2% of the headroom pays: the gain less the price is above 0" in words
     q = model["quantities"]
-    naive = f"{percent(q['beta'])} ({span(q['beta_low'], q['beta_high'])})"
     assert f"{percent(q['corrected']['beta'])} of queries hacked (β) " in words
-    assert (
-        f"their rewards run against their utilities without the noise of small pools; counted naively {naive}" in words
-    )
-    assert f"{naive}; {percent(q['beta_by_chance'])} would be by chance alone" in words
+    assert "their rewards run against their utilities without the noise of small pools" in words
+    assert f"β, hacked queries, naive {percent(q['beta'])} {span(q['beta_low'], q['beta_high'])}" in words
     clearly = span(q["corrected"]["beta_05_low"], q["corrected"]["beta_05_high"])
-    assert f"clearly, below \N{MINUS SIGN}0.05: {clearly}" in words
+    assert f"clearly (below \N{MINUS SIGN}0.05): {clearly}" in words
 
 
 def test_same_input_gives_the_same_bytes(diagnosis, texts, tmp_path):
@@ -289,7 +341,7 @@ def test_what_diagnose_writes_can_be_rendered():
     rewards = {"good": utility + rng.normal(size=rows), "flat": np.zeros(rows)}
     written = json.loads(json.dumps(diagnosis_json(diagnose_arrays(user, query, utility, rewards)), allow_nan=False))
     words = Page(render_html(written)).words
-    assert written["headline"] in words
+    assert unquoted(written["headline"]) in words
     assert not re.search(r"\b(None|nan)\b", words)
 
 

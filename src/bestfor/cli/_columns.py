@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +41,7 @@ def write_page(
     """
     from bestfor.data.read.tables import columns_of
     from bestfor.report import write_html
+    from bestfor.runs.about import day_of
     from bestfor.runs.recognised import PROMPT, RESPONSE, column_like
     from bestfor.runs.responses import spoken_texts
 
@@ -51,10 +51,9 @@ def write_page(
             raise InputError(str(table), f"no column '{name}'", f"{option} with one of {', '.join(names)}")
     response = named[0] or column_like(str(table), names, RESPONSE, "--response")
     prompt = named[1] or column_like(str(table), names, PROMPT, "--prompt")
-    when = datetime.fromtimestamp(table.stat().st_mtime, UTC)
-    date = f"{table.name} of {when.day} {when:%B %Y}"
+    data, date = table.name, f"file of {day_of(table)}"
     if response is None:
-        write_html(out, diagnosis, date=date)
+        write_html(out, diagnosis, data=data, date=date)
         return
     found = spoken_texts(table, columns, response, prompt, diagnosis)
-    write_html(out, diagnosis, texts=found.texts, inputs=found.inputs, spoken=found.section, date=date)
+    write_html(out, diagnosis, texts=found.texts, inputs=found.inputs, spoken=found.section, data=data, date=date)

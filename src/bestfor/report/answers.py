@@ -28,6 +28,7 @@ class GivenAnswer:
         owner_reward: what it expects of it for the one who asked.
         owner_utility: what it was worth to the one who asked, empty where that is not known.
         everybody: whether the model has nothing of the user's own to go by.
+        same: whether it is the text that the one who asked gets.
     """
 
     user: str
@@ -37,6 +38,19 @@ class GivenAnswer:
     owner_reward: str
     owner_utility: str
     everybody: bool
+    same: bool = False
+
+    @property
+    def why(self) -> str:
+        """Say why it is given, and what it was worth to the one who asked."""
+        expected = f"best for {self.user}: expected {self.reward}"
+        measured = f"measured {self.owner_utility}" if self.owner_utility else ""
+        if self.own:
+            return ", ".join(part for part in (expected, measured) if part)
+        if self.same:
+            return expected
+        asker = ", ".join(part for part in (f"for the asker: expected {self.owner_reward}", measured) if part)
+        return f"{expected}; {asker}"
 
 
 @dataclass(frozen=True)
@@ -49,6 +63,7 @@ class GivenAnswers:
         size: candidates.
         answers: one a user.
         said: in a sentence, whether the users get the same.
+        distinct: how many different answers they get.
     """
 
     owner: str
@@ -56,6 +71,7 @@ class GivenAnswers:
     size: int
     answers: tuple[GivenAnswer, ...]
     said: str
+    distinct: int = 1
 
 
 @dataclass(frozen=True)
@@ -66,6 +82,11 @@ class AnswersSection:
     rule: str
     users: tuple[str, ...]
     requests: tuple[GivenAnswers, ...]
+
+    @property
+    def telling(self) -> tuple[GivenAnswers, ...]:
+        """The requests, those first for which the users get the most different answers."""
+        return tuple(sorted(self.requests, key=lambda one: -one.distinct))
 
 
 def read_answers(folder: Path) -> AnswersSection | None:
@@ -115,6 +136,7 @@ def _request(found: dict[str, Any]) -> GivenAnswers:
         one[name] for one in given for name in ("reward", "owner_reward", "owner_utility") if one[name] is not None
     ]
     places = words.decimals(values)
+    asker = next((one["candidate"] for one in given if one["user"] == found["owner"]), None)
     answers = tuple(
         GivenAnswer(
             user=str(one["user"]),
@@ -124,9 +146,10 @@ def _request(found: dict[str, Any]) -> GivenAnswers:
             owner_reward=words.number(one["owner_reward"], places),
             owner_utility="" if one["owner_utility"] is None else words.number(one["owner_utility"], places),
             everybody=one["served"] != "own",
+            same=one["candidate"] == asker,
         )
         for one in given
     )
     distinct = len({one["candidate"] for one in given})
     said = "All get the same answer." if distinct == 1 else f"{distinct} different answers for {len(given)} users."
-    return GivenAnswers(str(found["owner"]), str(found["input"]), int(found["size"]), answers, said)
+    return GivenAnswers(str(found["owner"]), str(found["input"]), int(found["size"]), answers, said, distinct)

@@ -41,10 +41,11 @@ from bestfor.report.shown import (
     Given,
     ShownModel,
     decisive,
+    facts_in_words,
     first_shown,
+    gains_in_words,
     open_diagnosis,
     own_notes,
-    policy_in_words,
     shared_notes,
     shown_models,
 )
@@ -182,6 +183,7 @@ class ModelPanel:
     users_rows: list[tuple[str, int, int]]
     correlation_chart: Markup | None
     correlation_rows: list[tuple[str, int]]
+    reversed: bool
     suspects: list[SuspectCard]
     unlucky: list[SuspectCard]
     more_suspects: int
@@ -200,6 +202,7 @@ def render_html(
     held_out: HeldOutSection | None = None,
     date: str = "",
     spoken: SpokenSection | None = None,
+    data: str = "",
 ) -> str:
     """Render a diagnosis as one HTML page that needs nothing else.
 
@@ -211,8 +214,9 @@ def render_html(
         title: of the page; the run's name by default.
         answers: what users of the run would get, from :func:`~bestfor.report.answers.read_answers`.
         held_out: how its models predict held-out answers, from :func:`~bestfor.report.held_out.read_held_out`.
-        date: of the data, in words; empty where it is not said.
+        date: when it was measured, in words; empty where it is not said.
         spoken: what a table's candidates say.
+        data: what was measured, in words; empty where it is not said.
 
     Returns:
         The page; the same arguments give the same characters.
@@ -224,14 +228,15 @@ def render_html(
     models = shown_models(report)
     limit = 4000 if len(models) <= 3 else 1500
     panels = [build_panel(report, model, texts or {}, inputs or {}, limit) for model in models]
-    readable = bool(texts) and any(panel.suspects for panel in panels)
+    chosen = first_shown(models)
+    readable = bool(texts) and any(panel.suspects for panel in panels if panel.model is chosen)
     page = _environment().get_template("page.html.j2")
     return page.render(
         answers=answers,
         spoken=spoken,
         held_out=held_out,
         title=title or report.name or "Diagnosis",
-        date=date,
+        facts=facts_in_words(report, data=data, date=date),
         **_parts(
             report,
             panels,
@@ -259,7 +264,7 @@ def _parts(
         "sections": [*opened, ("researchers", "For researchers")],
         "folded": ", ".join(name for key, name in FOLDED if key in shown and (key != "suspects" or not texts)),
         "texts_known": texts,
-        "policy": policy_in_words(report),
+        "gains": gains_in_words(report),
         "chosen": first_shown(models),
         "own_notes": notes,
         "shared_notes": shared,
@@ -301,6 +306,7 @@ def write_html(
     held_out: HeldOutSection | None = None,
     date: str = "",
     spoken: SpokenSection | None = None,
+    data: str = "",
 ) -> None:
     """Write the page of :func:`render_html` so that the file is either whole or absent."""
     path = Path(path)
@@ -313,6 +319,7 @@ def write_html(
         held_out=held_out,
         date=date,
         spoken=spoken,
+        data=data,
     )
     write_text(path, page)
 
@@ -327,6 +334,8 @@ def _environment() -> Environment:
     environment.filters.update(
         capitalize_first=lambda text: text[:1].upper() + text[1:],
         clean=words.clean,
+        coded=words.coded,
+        unquoted=words.unquoted,
         percent=words.percent,
         number=words.number,
         count=words.count,
@@ -356,7 +365,7 @@ def _present(
 
 
 def _curves_chart(plot: CurvesPlot, ident: str) -> Markup:
-    what = "Captured share of the headroom" if plot.share else "Utility of the pick"
+    what = plot.axis[:1].upper() + plot.axis[1:]
     names = ", ".join(words.clip(words.clean(line.name), 40) for line in plot.lines)
     beside = "" if plot.share else ", beside the oracle and the pool mean"
     description = (
@@ -389,6 +398,7 @@ def build_panel(
         users_rows=_users_rows(users),
         correlation_chart=None if correlation is None else _correlation_chart(correlation, model),
         correlation_rows=[] if correlation is None else _correlation_rows(correlation),
+        reversed=correlation is not None and bool(correlation.counts[correlation.negative].any()),
         suspects=[suspect_card(suspect, texts, inputs, limit) for suspect in shown if not _is_unlucky(suspect)],
         unlucky=[suspect_card(suspect, texts, inputs, limit) for suspect in shown if _is_unlucky(suspect)],
         more_suspects=len(found.suspects) - len(shown),

@@ -167,7 +167,7 @@ def _figure(report: Diagnosis, model: ShownModel, title: str) -> Figure:
         if legend is not None and isinstance(part, CurvesPlot) and part.share:
             legend.remove()  # the panel beside it names the same lines
         axes.set_title(plain(_wrap(name, 60)), fontsize=10, loc="left")
-    figure.suptitle(plain(_wrap(title or report.headline)), fontsize=11)
+    figure.suptitle(plain(_wrap(words.unquoted(title or report.headline))), fontsize=11)
     return figure
 
 

@@ -24,12 +24,21 @@ NAIVE = frozenset({"random", "constant", "baseline", "first", "shortest", "longe
 
 @dataclass(frozen=True)
 class ShownModel:
-    """A model with its place in a report: ``index`` is its colour and its anchor, ``quiet`` ones are baselines."""
+    """A model with its place in a report.
+
+    Attributes:
+        name: as in the diagnosis.
+        index: its colour and its anchor.
+        quiet: whether it is a baseline.
+        found: what is known of it.
+        utility: name of the utility that its gains are in.
+    """
 
     name: str
     index: int
     quiet: bool
     found: ModelDiagnosis
+    utility: str = "utility"
 
     @property
     def n(self) -> tuple[int, ...]:
@@ -52,7 +61,8 @@ def shown_models(diagnosis: Diagnosis) -> tuple[ShownModel, ...]:
     """Order the models of a diagnosis as given, baselines last."""
     quiet = {name: _learns_nothing(name, model) for name, model in diagnosis.models.items()}
     names = sorted(quiet, key=lambda name: quiet[name])
-    return tuple(ShownModel(name, place, quiet[name], diagnosis.models[name]) for place, name in enumerate(names))
+    utility = utility_in_words(diagnosis)
+    return tuple(ShownModel(name, at, quiet[name], diagnosis.models[name], utility) for at, name in enumerate(names))
 
 
 def first_shown(models: Sequence[ShownModel]) -> ShownModel | None:
@@ -82,8 +92,26 @@ def decisive(diagnosis: Diagnosis) -> tuple[Comparison, ...]:
     return tuple(pair for pair in known if pair.n == largest)
 
 
-POLICIES = {"human": "texts written by people", "base": "sampled by one model for everybody"}
+POLICIES = {
+    "human": "texts written by people",
+    "base": "candidates by one language model for everybody",
+    "embedded": "candidates by the language model that comes with bestfor",
+}
 """What wrote the candidates, in words, where its name says little."""
+
+UNITS = {
+    "absolute_error": "0 is no error",
+    "bleu": "0 to 1",
+    "chrf": "0 to 1",
+    "embedding": "cosine",
+    "exact": "0 or 1",
+    "judge": "in the judge's points",
+    "meteor": "0 to 1",
+    "rating": "in points",
+    "taste": "\N{MINUS SIGN}1 to 1",
+    **{f"rouge{order}{kind}": "0 to 1" for order in "12L" for kind in ("", "_unicode")},
+}
+"""Ranges or units of the metrics that come with bestfor."""
 
 
 def policy_in_words(diagnosis: Diagnosis) -> str:
@@ -91,16 +119,56 @@ def policy_in_words(diagnosis: Diagnosis) -> str:
     policy = diagnosis.signature.get("policy")
     if not policy:
         return ""
-    name = policy.get("model") if isinstance(policy, Mapping) else policy
-    if name == "embedded":
-        return "candidates by the shipped model"
+    name = policy.get("model") or policy.get("kind") if isinstance(policy, Mapping) else policy
     return POLICIES.get(str(name), f"candidates by {words.clip(str(name), 40)}") if name else ""
+
+
+def facts_in_words(diagnosis: Diagnosis, *, data: str = "", date: str = "") -> tuple[str, ...]:
+    """List what was measured, in words: how much, which data, what wrote the candidates, in which utility, and when.
+
+    Args:
+        diagnosis: any.
+        data: which data, in words; empty where that is not known.
+        date: when, likewise.
+    """
+    unit = unit_in_words(diagnosis)
+    utility = f"utility: {utility_in_words(diagnosis)}{f' ({unit})' if unit else ''}" if _measure(diagnosis) else ""
+    facts = (
+        words.plural(diagnosis.users, "user"),
+        words.plural(diagnosis.queries, "query", "queries"),
+        words.plural(diagnosis.candidates, "candidate"),
+        f"mean of {len(diagnosis.folds)} folds" if diagnosis.folds else "",
+        words.clip(words.clean(data), 80),
+        policy_in_words(diagnosis),
+        utility,
+        words.clip(words.clean(date), 80),
+    )
+    return tuple(fact for fact in facts if fact)
+
+
+def gains_in_words(diagnosis: Diagnosis) -> str:
+    """Say what the two figures of a headline are; empty where it has none."""
+    if " of " not in diagnosis.headline or not diagnosis.models:
+        return ""
+    return (
+        f"Gain in {utility_in_words(diagnosis)} over a random candidate, of the headroom: what a perfect picker of as "
+        "many candidates would gain."
+    )
 
 
 def utility_in_words(diagnosis: Diagnosis) -> str:
     """Name the utility as its column or metric is named; ``"utility"`` where that is not known."""
-    name = diagnosis.signature.get("utility")
-    return words.clip(words.clean(str(name)), 24) if isinstance(name, str) and name else "utility"
+    return words.clip(words.clean(_measure(diagnosis) or "utility"), 24)
+
+
+def unit_in_words(diagnosis: Diagnosis) -> str:
+    """Say the range or the unit of a utility that bestfor measures; empty where that is not known."""
+    return UNITS.get(_measure(diagnosis), "") if "metric" in diagnosis.signature else ""
+
+
+def _measure(diagnosis: Diagnosis) -> str:
+    name = diagnosis.signature.get("utility") or diagnosis.signature.get("metric")
+    return name if isinstance(name, str) else ""
 
 
 def shared_notes(models: Sequence[ShownModel]) -> tuple[str, ...]:

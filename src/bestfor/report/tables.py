@@ -125,14 +125,12 @@ def _hacked_tile(model: ShownModel) -> Tile:
     chance = f"{words.percent(q.beta_by_chance)} would be by chance alone" if words.known(q.beta_by_chance) else ""
     if q.corrected is None:
         return Tile(label, naive.text, naive.interval, (why, f"a naive count{f'; {chance}' if chance else ''}"))
-    counted = f"counted naively {naive.text}{f' ({naive.interval})' if naive.interval else ''}"
-    note = f"without the noise of small pools; {counted}{f'; {chance}' if chance else ''}"
     clearly = words.span(q.corrected.beta_05_low, q.corrected.beta_05_high)
     return Tile(
         label,
         words.percent(q.corrected.beta),
-        f"clearly, below −0.05: {clearly}" if clearly else "",
-        (why, note),
+        f"clearly (below −0.05): {clearly}" if clearly else "",
+        (why, "without the noise of small pools"),
     )
 
 
@@ -168,11 +166,15 @@ def pays(model: ShownModel) -> BestN | None:
 
 
 def quantity_rows(diagnosis: Diagnosis, models: Sequence[ShownModel]) -> list[Row]:
-    """Make one row a quantity, one cell a model; the curve's end first."""
+    """Make one row a quantity, one cell a model; the curve's end first, no leakage where all have none."""
     at = f"captured at N = {int(diagnosis.n[-1])}" if len(diagnosis.n) else "captured"
     captured = Row("captured", at, tuple(captured_cell(model) for model in models))
     rest = [Row(key, label, tuple(_quantity(model, key, show) for model in models)) for key, label, show in QUANTITIES]
-    return [captured, *rest]
+    return [captured, *(row for row in rest if row.key != "leakage_gain" or any(map(_is_not_zero, row.cells)))]
+
+
+def _is_not_zero(cell: Cell) -> bool:
+    return not cell.text or set(cell.text) > {"0", "."}
 
 
 def captured_cell(model: ShownModel) -> Cell:
@@ -216,7 +218,10 @@ def law_rows(model: ShownModel, plot: LawPlot) -> list[Row]:
 
 
 def ledger_bars(plot: WaterfallPlot) -> list[Bar]:
-    """Make the ledger's bars from the law to the observed gain, on an axis that spans the running totals only."""
+    """Make the ledger's bars from the law to the observed gain; terms that are shown as 0 are left out.
+
+    The axis spans the running totals only.
+    """
     before = plot.before.tolist()
     steps = plot.steps.tolist()
     totals = [plot.start, plot.end, *before, *(b + s for b, s in zip(before, steps, strict=True))]
@@ -227,6 +232,7 @@ def ledger_bars(plot: WaterfallPlot) -> list[Bar]:
     middle = [
         _span_bar(name, words.LEDGER[name], words.number(step, places, signed=True), at(left), at(left + step), step)
         for name, left, step in zip(plot.names, before, steps, strict=True)
+        if float(f"{step:.{places}f}") != 0.0
     ]
     return [first, *middle, last]
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from typing import TypeGuard
+
+from markupsafe import Markup, escape
 
 MINUS = "\N{MINUS SIGN}"
 NONE = "\N{EN DASH}"
@@ -147,6 +150,22 @@ def plural(value: int, noun: str, many: str = "") -> str:
 def clip(text: str, width: int) -> str:
     """Clip a text to this width, its end replaced by an ellipsis."""
     return text if len(text) <= width else text[: max(width - 1, 1)].rstrip() + "…"
+
+
+_NAMED = re.compile(r"`([^`\n]+)`")
+
+
+def unquoted(text: str) -> str:
+    """Take the backticks from names in a sentence, for where they cannot be set as code."""
+    return _NAMED.sub(r"\1", text)
+
+
+def coded(text: str) -> Markup:
+    """Mark up a sentence: names between backticks become code, everything is escaped."""
+    parts = enumerate(_NAMED.split(clean(text)))
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else escape(part) for place, part in parts
+    )
 
 
 _UNSEEN = {*range(32), *range(127, 160), *range(0xD800, 0xE000)} - {ord("\n"), ord("\t")}

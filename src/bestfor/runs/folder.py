@@ -26,6 +26,7 @@ from bestfor.pool import CandidatePool
 from bestfor.report import write_html
 from bestfor.report.answers import read_answers
 from bestfor.report.held_out import read_held_out
+from bestfor.runs.about import data_in_words, day_of
 from bestfor.runs.config import RunConfig
 from bestfor.runs.diagnosed import load_diagnosis as load_diagnosis
 
@@ -116,9 +117,16 @@ def write_report(folder: str | Path, diagnosis: Diagnosis | None = None, shown: 
     for part in [folder, *sorted(folder.glob("fold-*"))]:
         if (part / "pool").is_dir() and not wanted <= texts.keys():
             _collect(part, wanted, texts, inputs)
-    page = folder / "report.html"
+    page, day = folder / "report.html", day_of(folder / "diagnosis.json")
     write_html(
-        page, diagnosis, texts=texts, inputs=inputs, answers=read_answers(folder), held_out=read_held_out(folder)
+        page,
+        diagnosis,
+        texts=texts,
+        inputs=inputs,
+        answers=read_answers(folder),
+        held_out=read_held_out(folder),
+        date=f"measured on {day}" if day else "",
+        data=data_in_words(folder),
     )
     return page
 

@@ -21,6 +21,7 @@ from bestfor.report.charts.plots import (
     PitPlot,
     ReliabilityPlot,
     UsersPlot,
+    gain_axis,
 )
 
 __getattr__ = renamed(
@@ -72,8 +73,7 @@ def curves(plot: CurvesPlot, size: ChartSize) -> svg.Canvas:
     floor = [] if plot.floor is None else [plot.floor]
     values = [v for line in plot.lines for v in (*line.value, *line.low, *line.high)]
     names = [line.name for line in plot.lines] + ([] if plot.share else ["pool mean"])
-    what = "captured share of the headroom" if plot.share else f"{plot.name} of the pick"
-    canvas = samples_canvas(size, plot.n.tolist(), [*values, *reference, *floor], names, what)
+    canvas = samples_canvas(size, plot.n.tolist(), [*values, *reference, *floor], names, plot.axis)
     n = plot.n.tolist()
     labels: list[tuple[float, str, str]] = []
     if plot.floor is not None:
@@ -101,7 +101,7 @@ def law(plot: LawPlot, size: ChartSize) -> svg.Canvas:
     line = plot.observed
     values = [*line.value, *line.low, *line.high, 0.0]
     every = [*values, *(v for series in plot.laws.values() for v in series)]
-    canvas = samples_canvas(size, n, every, ["law: reward"], "gain over the pool mean")
+    canvas = samples_canvas(size, n, every, ["law: reward"], gain_axis(plot.name))
     y = svg.coordinate(canvas.y(0.0))
     canvas.add("path", d=f"M{svg.coordinate(canvas.x.start)} {y}H{svg.coordinate(canvas.x.end)}", class_="floor")
     canvas.band(n, line.low.tolist(), line.high.tolist(), f"band chosen s{line.index}")
@@ -174,7 +174,7 @@ def beyond(plot: BeyondPlot, size: ChartSize) -> svg.Canvas:
     every = [0.0, *line.value, *line.low, *line.high, *plot.low, *plot.high]
     every += [value for series in plot.predicted.values() for value in series]
     shown = sorted({*n, *far})
-    canvas = samples_canvas(size, shown, every, ["Gao et al."], "gain over the pool mean")
+    canvas = samples_canvas(size, shown, every, ["Gao et al."], gain_axis(plot.name))
     _untrusted(canvas, plot)
     y = svg.coordinate(canvas.y(0.0))
     canvas.add("path", d=f"M{svg.coordinate(canvas.x.start)} {y}H{svg.coordinate(canvas.x.end)}", class_="floor")
@@ -262,7 +262,9 @@ def samples_canvas(size: ChartSize, n: list[int], values: Iterable[float], names
     canvas = plain_canvas(size, (first, last), (low, high), right=min(room, size.right), log=True)
     steps = svg.ticks(low, high)
     decimals = svg.places(steps)
-    canvas.rows(steps, _percent(steps) if "share" in what else lambda value: words.number(value, decimals))
+    canvas.rows(
+        steps, _percent(steps) if what.startswith("captured share") else lambda value: words.number(value, decimals)
+    )
     canvas.columns([float(value) for value in n], lambda value: str(int(value)))
     heading(canvas, what)
     bottom(canvas, size, "N, candidates drawn")

@@ -17,7 +17,7 @@ from bestfor.diagnostics.public import Diagnosis
 from bestfor.diagnostics.quantities.laws import Ledger
 from bestfor.diagnostics.result import Curve
 from bestfor.report import words
-from bestfor.report.shown import ShownModel, decisive, shown_models, utility_in_words
+from bestfor.report.shown import ShownModel, decisive, shown_models, unit_in_words, utility_in_words
 from bestfor.types import BoolArray, Estimate, FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -56,7 +56,12 @@ class Line:
     @property
     def color(self) -> str:
         """Grey for a baseline, else the palette's entry."""
-        return QUIET if self.quiet else COLORS[self.index % len(COLORS)]
+        return color_of(self)
+
+
+def color_of(model: Line | ShownModel) -> str:
+    """Colour of a model in every picture: grey for a baseline, else the palette's entry."""
+    return QUIET if model.quiet else COLORS[model.index % len(COLORS)]
 
 
 def array(values: Iterable[float | None]) -> FloatArray:
@@ -114,6 +119,11 @@ def percent_axis(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 
+def gain_axis(name: str) -> str:
+    """Name the axis of a gain by its utility."""
+    return f"gain in {plain(name)} over the pool mean"
+
+
 def plain(text: str) -> str:
     """Escape text so that matplotlib does not read it as mathematics."""
     return words.clean(text).replace("$", r"\$")
@@ -130,6 +140,7 @@ class CurvesPlot:
         floor: the pool mean, or 0 for captured shares; None where unknown.
         share: whether values are shares of the headroom.
         name: of the utility.
+        unit: of the utility, such as ``"0 to 1"``; empty where it is not known.
     """
 
     n: IntArray
@@ -138,6 +149,14 @@ class CurvesPlot:
     floor: float | None
     share: bool
     name: str = "utility"
+    unit: str = ""
+
+    @property
+    def axis(self) -> str:
+        """Name of the vertical axis, with the unit where it is known."""
+        if self.share:
+            return "captured share of the headroom"
+        return f"{self.name} of the pick" + (f", {self.unit}" if self.unit else "")
 
     @classmethod
     def utility(cls, diagnosis: Diagnosis) -> CurvesPlot:
@@ -145,7 +164,8 @@ class CurvesPlot:
         lines = tuple(line_of(model, model.found.utility, diagnosis.n) for model in shown_models(diagnosis))
         mean = diagnosis.pool_mean.value
         floor = mean if words.known(mean) else None
-        return cls(diagnosis.n, lines, diagnosis.oracle.value, floor, share=False, name=utility_in_words(diagnosis))
+        measured = {"name": utility_in_words(diagnosis), "unit": unit_in_words(diagnosis)}
+        return cls(diagnosis.n, lines, diagnosis.oracle.value, floor, share=False, **measured)
 
     @classmethod
     def captured(cls, diagnosis: Diagnosis) -> CurvesPlot:
@@ -166,7 +186,7 @@ class CurvesPlot:
         if self.floor is not None:
             axes.axhline(self.floor, color=INK, linewidth=0.8, linestyle=":", label=None if self.share else "pool mean")
         samples_axis(axes, self.n)
-        axes.set_ylabel("captured share of the headroom" if self.share else f"{plain(self.name)} of the pick")
+        axes.set_ylabel(plain(self.axis))
         if self.share:
             percent_axis(axes)
         axes.legend(frameon=False, fontsize=7.5)
@@ -174,11 +194,12 @@ class CurvesPlot:
 
 @dataclass(frozen=True)
 class LawPlot:
-    """Observed gain over the pool mean beside what the laws predict; shape (k,) each."""
+    """Observed gain over the pool mean beside what the laws predict; shape (k,) each; ``name`` is the utility's."""
 
     n: IntArray
     observed: Line
     laws: Mapping[str, FloatArray]
+    name: str = "utility"
 
     @classmethod
     def of(cls, model: ShownModel) -> LawPlot | None:
@@ -186,7 +207,7 @@ class LawPlot:
         gain, laws = model.found.gain, {law: v for law, v in model.found.law.items() if np.isfinite(v).any()}
         if not laws or not np.isfinite(gain.value).any():
             return None
-        return cls(gain.n, line_of(model, gain, gain.n), laws)
+        return cls(gain.n, line_of(model, gain, gain.n), laws, model.utility)
 
     def draw(self, axes: Axes) -> None:
         """Draw the observed curve with its band and one dashed line a law."""
@@ -197,7 +218,7 @@ class LawPlot:
             axes.plot(self.n, values, linestyle=style, color=color, linewidth=1.2, label=f"law: {law}")
         axes.axhline(0.0, color=INK, linewidth=0.8, linestyle=":")
         samples_axis(axes, self.n)
-        axes.set_ylabel("gain over the pool mean")
+        axes.set_ylabel(gain_axis(self.name))
         axes.legend(frameon=False, fontsize=7.5)
 
 
@@ -210,6 +231,8 @@ class WaterfallPlot:
     start: float
     end: float
     n: int
+    color: str = COLORS[0]
+    name: str = "utility"
 
     @classmethod
     def of(cls, model: ShownModel) -> WaterfallPlot | None:
@@ -218,7 +241,7 @@ class WaterfallPlot:
         steps = array(getattr(ledger, name) for name in LEDGER)
         if not np.isfinite([ledger.law, *steps, ledger.observed]).all():
             return None
-        return cls(LEDGER, steps, ledger.law, ledger.observed, ledger.n)
+        return cls(LEDGER, steps, ledger.law, ledger.observed, ledger.n, color_of(model), model.utility)
 
     @property
     def before(self) -> FloatArray:
@@ -229,13 +252,13 @@ class WaterfallPlot:
         """Draw horizontal steps, the law on top and the observed gain below."""
         places = len(self.names) + 2
         rows = np.arange(1, places - 1)
-        colors = [GOOD if step >= 0 else BAD for step in self.steps]
+        colors = [self.color if step >= 0 else BAD for step in self.steps]
         axes.barh(rows, self.steps, left=self.before, color=colors, height=0.62)
         axes.plot([self.start], [0], "D", color=INK, markersize=5)
-        axes.plot([self.end], [places - 1], "D", color=COLORS[0], markersize=5)
+        axes.plot([self.end], [places - 1], "D", color=self.color, markersize=5)
         axes.set_yticks(range(places), ["law", *self.names, "observed"])
         axes.invert_yaxis()
-        axes.set_xlabel(f"gain over the pool mean at N = {self.n}")
+        axes.set_xlabel(f"{gain_axis(self.name)} at N = {self.n}")
         frame(axes)
 
 
@@ -254,6 +277,7 @@ class UsersPlot:
     captured: FloatArray
     collapsed: BoolArray
     absent: int
+    color: str = COLORS[0]
 
     @classmethod
     def of(cls, model: ShownModel) -> UsersPlot:
@@ -262,7 +286,8 @@ class UsersPlot:
         known = np.flatnonzero(np.isfinite(users.captured))
         order = np.array(sorted(known, key=lambda place: (users.captured[place], users.user[place])), dtype=np.int64)
         names = tuple(users.user[place] for place in order)
-        return cls(names, users.captured[order], users.collapsed[order], len(users.user) - len(names))
+        absent = len(users.user) - len(names)
+        return cls(names, users.captured[order], users.collapsed[order], absent, color_of(model))
 
     def histogram(self, bins: int = 20) -> tuple[FloatArray, IntArray, IntArray]:
         """Count users, and collapsed ones, by share over [-1, 1]: edges and counts; the outer bins hold the rest."""
@@ -277,11 +302,11 @@ class UsersPlot:
         rank = np.arange(1, len(self.captured) + 1)
         share = np.clip(self.captured, -1.0, 1.0)
         for mask, face, label in (
-            (~self.collapsed, COLORS[0], "user"),
+            (~self.collapsed, self.color, "user"),
             (self.collapsed, "none", "collapsed user"),
         ):
             if mask.any():
-                axes.scatter(rank[mask], share[mask], s=9, facecolors=face, edgecolors=COLORS[0], label=label)
+                axes.scatter(rank[mask], share[mask], s=9, facecolors=face, edgecolors=self.color, label=label)
         axes.axhline(0.0, color=INK, linewidth=0.8, linestyle=":")
         axes.set_xlabel("users, sorted")
         axes.set_ylabel("captured share")
@@ -297,13 +322,14 @@ class CorrelationPlot:
 
     edges: FloatArray
     counts: IntArray
+    color: str = COLORS[0]
 
     @classmethod
     def of(cls, model: ShownModel) -> CorrelationPlot | None:
         """Take the model's histogram, or None where no query is active."""
         edges, counts = model.found.edges, model.found.counts
         known = len(edges) == len(counts) + 1 and np.isfinite(edges).all()
-        return cls(edges, counts) if counts.any() and known else None
+        return cls(edges, counts, color_of(model)) if counts.any() and known else None
 
     @property
     def negative(self) -> BoolArray:
@@ -311,8 +337,8 @@ class CorrelationPlot:
         return self.edges[1:] <= 1e-9
 
     def draw(self, axes: Axes) -> None:
-        """Draw the bars, those below zero in another colour."""
-        colors = np.where(self.negative, BAD, COLORS[0])
+        """Draw the bars, those below zero in the colour of harm."""
+        colors = np.where(self.negative, BAD, self.color)
         axes.bar(self.edges[:-1], self.counts, np.diff(self.edges), align="edge", color=colors, edgecolor="white")
         axes.axvline(0.0, color=INK, linewidth=0.8)
         axes.set_xlabel("within-query correlation of reward and utility")
@@ -328,6 +354,7 @@ class ComparisonsPlot:
     difference: FloatArray
     low: FloatArray
     high: FloatArray
+    color: str = COLORS[0]
 
     @classmethod
     def of(cls, diagnosis: Diagnosis) -> ComparisonsPlot | None:
@@ -335,14 +362,16 @@ class ComparisonsPlot:
         pairs = decisive(diagnosis)
         if not pairs:
             return None
-        columns = (array(getattr(pair.difference, key) for pair in pairs) for key in ("value", "low", "high"))
-        return cls(tuple(f"{pair.model} vs {pair.against}, N = {pair.n}" for pair in pairs), *columns)
+        value, low, high = (array(getattr(pair.difference, key) for pair in pairs) for key in ("value", "low", "high"))
+        names = tuple(f"{pair.model} vs {pair.against}, N = {pair.n}" for pair in pairs)
+        color = next((color_of(model) for model in shown_models(diagnosis) if model.name == pairs[0].model), COLORS[0])
+        return cls(names, value, low, high, color)
 
     def draw(self, axes: Axes) -> None:
         """Draw one dot and whisker a comparison."""
         rows = np.arange(len(self.names))
-        axes.hlines(rows, self.low, self.high, color=COLORS[0], linewidth=1.6)
-        axes.plot(self.difference, rows, "o", color=COLORS[0], markersize=5)
+        axes.hlines(rows, self.low, self.high, color=self.color, linewidth=1.6)
+        axes.plot(self.difference, rows, "o", color=self.color, markersize=5)
         axes.axvline(0.0, color=INK, linewidth=0.8, linestyle=":")
         axes.set_yticks(rows, [plain(name) for name in self.names])
         axes.invert_yaxis()
@@ -362,6 +391,7 @@ class BeyondPlot:
         low: shape (j,), of order 2's interval.
         high: shape (j,).
         trusted_to: up to where order 2 and Gao agree, or None.
+        name: of the utility.
     """
 
     n: IntArray
@@ -371,6 +401,7 @@ class BeyondPlot:
     low: FloatArray
     high: FloatArray
     trusted_to: int | None
+    name: str = "utility"
 
     @classmethod
     def of(cls, model: ShownModel) -> BeyondPlot | None:
@@ -388,6 +419,7 @@ class BeyondPlot:
             low=array(step.order_2.low for step in steps),
             high=array(step.order_2.high for step in steps),
             trusted_to=outlook.extrapolation.trusted_to or None,
+            name=model.utility,
         )
 
     def draw(self, axes: Axes) -> None:
@@ -397,7 +429,7 @@ class BeyondPlot:
         axes.plot(self.n, self.observed.value, color=color, marker="o", markersize=3.5, label="exact")
         for method, values in self.predicted.items():
             main = method in ("order_2", "gao")
-            shade = {"order_2": color, "gao": BAD}.get(method, QUIET)
+            shade = {"order_2": color, "gao": INK}.get(method, QUIET)
             style = "--" if main else ":"
             axes.plot(
                 self.far, values, linestyle=style, color=shade, linewidth=1.6 if main else 0.9, label=NAMES[method]
@@ -408,7 +440,7 @@ class BeyondPlot:
             axes.axvline(self.trusted_to, color=INK, linewidth=0.8, linestyle=":")
         axes.axhline(0.0, color=INK, linewidth=0.8, linestyle=":")
         samples_axis(axes, np.union1d(self.n, self.far[-1:]))
-        axes.set_ylabel("gain over the pool mean")
+        axes.set_ylabel(gain_axis(self.name))
         axes.legend(frameon=False, fontsize=7.5)
 
 
@@ -429,6 +461,7 @@ class ReliabilityPlot:
     low: FloatArray
     high: FloatArray
     candidates: IntArray
+    color: str = COLORS[0]
 
     @classmethod
     def of(cls, model: ShownModel) -> ReliabilityPlot | None:
@@ -437,7 +470,7 @@ class ReliabilityPlot:
         if found is None or not len(found.reliability.candidates) or np.isnan(found.reliability.predicted).any():
             return None
         bins = found.reliability
-        return cls(bins.predicted, bins.observed, bins.low, bins.high, bins.candidates)
+        return cls(bins.predicted, bins.observed, bins.low, bins.high, bins.candidates, color_of(model))
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -451,8 +484,8 @@ class ReliabilityPlot:
     def draw(self, axes: Axes) -> None:
         """Draw the bins with their whiskers and the diagonal."""
         axes.plot(self.ends, self.ends, color=INK, linewidth=0.8, linestyle=":", label="as predicted")
-        axes.vlines(self.predicted, self.low, self.high, color=COLORS[0], linewidth=1.4)
-        axes.plot(self.predicted, self.observed, "o-", color=COLORS[0], markersize=4, linewidth=1, label="bins")
+        axes.vlines(self.predicted, self.low, self.high, color=self.color, linewidth=1.4)
+        axes.plot(self.predicted, self.observed, "o-", color=self.color, markersize=4, linewidth=1, label="bins")
         axes.set_xlim(self.ends)
         axes.set_ylim(self.ends)
         axes.set_xlabel("predicted standard deviation")
@@ -466,12 +499,14 @@ class PitPlot:
     """Histogram of the probability integral transform: shape (bins,), shares that sum to 1; flat is right."""
 
     share: FloatArray
+    color: str = COLORS[0]
 
     @classmethod
     def of(cls, model: ShownModel) -> PitPlot | None:
         """Take the model's histogram, or None where it predicts no standard deviation."""
         found = model.found.calibration
-        return None if found is None or not len(found.pit) or np.isnan(found.pit).any() else cls(found.pit)
+        known = found is not None and len(found.pit) and not np.isnan(found.pit).any()
+        return cls(found.pit, color_of(model)) if found is not None and known else None
 
     @property
     def edges(self) -> FloatArray:
@@ -480,7 +515,7 @@ class PitPlot:
 
     def draw(self, axes: Axes) -> None:
         """Draw the bars and the height that all of them should have."""
-        axes.bar(self.edges[:-1], self.share, np.diff(self.edges), align="edge", color=COLORS[0], edgecolor="white")
+        axes.bar(self.edges[:-1], self.share, np.diff(self.edges), align="edge", color=self.color, edgecolor="white")
         axes.axhline(1 / len(self.share), color=INK, linewidth=0.8, linestyle=":")
         axes.set_xlim(0.0, 1.0)
         axes.set_xlabel("where the utility falls in its predicted distribution")
