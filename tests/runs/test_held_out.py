@@ -11,6 +11,7 @@ from bestfor.errors import InputError
 from bestfor.report.held_out import print_held_out, read_held_out
 from bestfor.runs.config import parse_config
 from bestfor.runs.folder import write_report
+from bestfor.runs.opened import load_run
 from bestfor.runs.run import run
 
 
@@ -103,3 +104,26 @@ def test_shots_are_a_table_of_their_own(tmp_path):
     assert told.count("ECE") == page.count(">ECE<") == 1
     assert "5 to 19" in told
     assert "5 to 19" in page
+
+
+@pytest.mark.slow
+def test_profiles_are_histories_of_unseen_users(tmp_path):
+    """Whose profile speaks of boats prefers answers about boats: nearness to it tells pairs right for new people."""
+    words = {"boats": "sail harbour boat mast tide", "bread": "dough oven bread flour yeast"}
+    rows = []
+    for u in range(80):
+        mine, other = ("boats", "bread") if u % 2 else ("bread", "boats")
+        profile = [{"id": f"{u}-{k}", "text": f"how does {words[mine]} go {k}"} for k in range(3)]
+        pair = {"chosen": f"{words[mine]} {u}", "rejected": f"{words[other]} {u}"}
+        rows.append({"id": str(u), "question": f"What about {u}?", **pair, "profile": profile})
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = {"source": "pairs", "path": str(path)}
+    split = {"by": "user", "min_fit": 0, "min_test": 2, "fold": "all"}
+    kinds = [{"kind": "similarity"}, {"kind": "length"}]
+    run(parse_config({"data": data, "split": split, "reward": kinds}, "run.toml"), tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "held_out.json").read_text())["models"]["similarity"]
+    assert found["accuracy"]["value"] > 0.9
+    assert found["users"] >= 5
+    opened = load_run(tmp_path / "out").candidates("test", fold=0)
+    assert opened.history.before(opened.users[0], opened.queries[0])[0].startswith("how does")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -51,6 +52,7 @@ class Ratings:
             1970), or None where unknown.
         notes: what was left out on reading.
         comment: what was said with each rating, aligned with ``rating``, "" where nothing; None where nobody was asked.
+        written: what users wrote before, oldest first, by user; None where nobody knows.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Ratings:
     timestamp: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     comment: tuple[str, ...] | None = None
+    written: Mapping[str, tuple[str, ...]] | None = None
 
     @classmethod
     def build(

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from bestfor.data.candidates import Candidates
+from bestfor.data.candidates import Candidates, History
 from bestfor.data.parts import CandidateParts
 from bestfor.data.ratings import FOLDS, Ratings
 from bestfor.data.schema import CANDIDATES, HISTORIES, QUERIES, UTILITIES
@@ -164,9 +164,18 @@ def _dataset(
     )
     split = f"{config.by}:{config.fold}:{config.min_fit}:{config.min_test}"
     signature = labelled(hash_text(f"{ratings.signature}|{split}"))
-    empty = HISTORIES.empty_table()
     notes, coded = (*ratings.notes, *notes, note), _code(ratings, *parts)
-    return Dataset(ratings.name, signature, empty, queries, candidates, utilities, notes, coded=coded)
+    return Dataset(ratings.name, signature, _histories(ratings), queries, candidates, utilities, notes, coded=coded)
+
+
+def _histories(ratings: Ratings) -> pa.Table:
+    """Make the table of what users wrote before; no rows where nobody knows."""
+    rows = [
+        {"user_id": user, "item_id": f"{user}/{at}", "input": "", "output": text, "timestamp": None}
+        for user, texts in (ratings.written or {}).items()
+        for at, text in enumerate(texts)
+    ]
+    return pa.Table.from_pylist(rows, schema=HISTORIES)
 
 
 @dataclass(frozen=True)
@@ -216,6 +225,7 @@ def _code(ratings: Ratings, fit: _Part, test: _Part) -> CandidateParts:
         candidate=np.concatenate([fit.candidate, test.candidate]),
         utility=np.asarray(ratings.rating[rows], dtype=np.float64),
         logprob=np.full(len(rows), np.nan),
+        history=None if ratings.written is None else History(ratings.written),
         comments=_comments(ratings, fit),
     )
     return CandidateParts(whole, owner, np.arange(len(owner)) >= len(fit.pools), ratings.text_ids, ratings.text[rows])

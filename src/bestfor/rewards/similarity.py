@@ -140,13 +140,28 @@ class Similarity(RewardModel):
         used, text = np.unique(candidates.text, return_inverse=True)
         vectors = unit_rows(encoder.encode([candidates.texts[code] for code in used]).astype(np.float64))
         mean = np.zeros(len(candidates))
+        met = self._texts_of_new_users(candidates, codes)
         pair = codes * len(candidates.queries) + candidates.query
         order = np.argsort(pair, kind="stable")
         _, starts = np.unique(pair[order], return_index=True)
         for rows in np.split(order, starts[1:]):
-            query = candidates.queries[candidates.query[rows[0]]]
-            mean[rows] = self._score(vectors[text[rows]], int(codes[rows[0]]), query, candidates)
-        return RewardEstimate(mean, notes=self._new_user_notes(candidates, codes, "nearness to everybody's texts"))
+            query, user = candidates.queries[candidates.query[rows[0]]], int(candidates.user[rows[0]])
+            own = met[user][: candidates.history.seen.get(query)] if candidates.history and user in met else ()
+            if len(own):
+                mean[rows] = written_nearness(vectors[text[rows]] @ np.asarray(own).T, self.config.by)
+            else:
+                mean[rows] = self._score(vectors[text[rows]], int(codes[rows[0]]), query, candidates)
+        unknown = np.where(np.isin(candidates.user, list(met)), 0, codes)
+        return RewardEstimate(mean, notes=self._new_user_notes(candidates, unknown, "nearness to everybody's texts"))
+
+    def _texts_of_new_users(self, candidates: Candidates, codes: IntArray) -> dict[int, FloatArray]:
+        """Embed what users wrote of whom the fit knew nothing: user -> unit rows, oldest first."""
+        if not self._written or candidates.history is None:
+            return {}
+        written, encoder = candidates.history.texts, self._require_encoder()
+        new = np.unique(candidates.user[codes < 0]).tolist()
+        texts = {user: own for user in new if (own := written.get(candidates.users[user]))}
+        return {user: unit_rows(encoder.encode(list(own)).astype(np.float64)) for user, own in texts.items()}
 
     def _score(self, vectors: FloatArray, code: int, query: str, candidates: Candidates) -> FloatArray:
         """Rewards of one query's candidates, shape (n,)."""

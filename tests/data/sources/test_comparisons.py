@@ -171,6 +171,25 @@ class TestRewardBenchmarks:
         found = load_pairs(lines(tmp_path, [row(1, "abc"), row(2, "cab"), row(3, "abd")]))
         assert len(found.users) == 2
         assert found.queries == ("Is it 1?", "Is it 2?", "Is it 3?")
+        assert sorted(found.written.values()) == [("asked a", "asked b", "asked c"), ("asked a", "asked b", "asked d")]
+        assert "2 users have a profile: its 6 texts are what they wrote before" in found.notes
+
+    def test_what_a_profile_says_is_read_oldest_first_without_what_the_pairs_ask(self, tmp_path):
+        profile = [{"date": "2021-03-01", "content": "late"}, {"date": 2019, "content": "early"}]
+        profile += [{"date": "2020", "content": "Is  it?"}, {"date": "2020", "content": "early"}, {"date": "2020"}]
+        row = {"question": "Is it?", "chosen": "yes", "rejected": "no", "profile": profile}
+        (texts,) = load_pairs(lines(tmp_path, [row])).written.values()
+        assert texts == ("early", "late")
+        undated = [{"content": "late"}, {"date": 2019, "content": "early"}, "plain"]
+        (texts,) = load_pairs(lines(tmp_path, [row | {"profile": undated}])).written.values()
+        assert texts == ("late", "early", "plain")
+        with pytest.raises(InputError, match=r"row 1, field 'profile\[0\]'.*'soon'"):
+            load_pairs(lines(tmp_path, [row | {"profile": [{"date": "soon", "text": "a"}]}]))
+
+    def test_a_profile_of_words_is_a_name(self, tmp_path):
+        row = {"question": "Is it?", "chosen": "yes", "rejected": "no", "profile": "a nurse of 45"}
+        found = load_pairs(lines(tmp_path, [row]))
+        assert (found.users, found.written) == (("a nurse of 45",), None)
 
     def test_what_was_asked_must_be_somewhere(self, tmp_path):
         row = {"user": "u", "chosen": "yes", "rejected": "no"}

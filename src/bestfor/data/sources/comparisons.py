@@ -18,7 +18,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from bestfor.data.read.cells import NOBODY
-from bestfor.data.read.objects import KINDS, Row, read_rows, text_of
+from bestfor.data.read.objects import KINDS, Row, read_rows, text_of, time_of
 from bestfor.data.read.tables import Columns, columns_of, read_table
 from bestfor.data.sources.chats import ChatTurn, common_prompt, content_of, transcript_turns, turns_of, written
 from bestfor.errors import InputError
@@ -29,6 +29,14 @@ PROMPTS = ("query", "prompt", "question", "instruction", "input")
 
 PEOPLE = ("user", "user_id", "annotator_id", "annotator", "worker_id", "judge", "evaluation_session_id", "profile")
 """Fields that say whose comparison it is, the first that is there."""
+
+PROFILE = "profile"
+"""Field with what a user wrote before."""
+
+_ITEM_TEXTS = ("text", "content", "output", "body", "post")
+"""Fields of a profile's item that hold what was written, the first that is there."""
+
+_ITEM_TIMES = ("date", "timestamp", "year")
 
 _FIRST = {"model_a", "a", "left", "response_a", "answer_a", "assistant_a"}
 _SECOND = {"model_b", "b", "right", "response_b", "answer_b", "assistant_b"}
@@ -46,6 +54,7 @@ class Comparisons:
         rejected: the other one.
         tie: whether neither was better.
         omitted: why rows were left out, and how many.
+        written: what users wrote before, by the profiles of their rows, oldest first.
     """
 
     user: list[str] = field(default_factory=list)
@@ -54,6 +63,7 @@ class Comparisons:
     rejected: list[str] = field(default_factory=list)
     tie: list[float] = field(default_factory=list)
     omitted: Counter[str] = field(default_factory=Counter)
+    written: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def add(self, user: str, query: str, pair: tuple[str, str], *, tie: bool = False) -> None:
         """Append a pair, the better answer first."""
@@ -115,6 +125,8 @@ def read_comparisons(path: Path, layout: str, names: Mapping[str, str], given: S
         if fields is None:
             fields = {role: _field(row, names[role], role in given, known) for role, known in _GUESSED.items()}
         user = _user(row, fields["user"], where)
+        if user not in found.written and (earlier := _written(row.get(PROFILE), where)):
+            found.written[user] = earlier
         if layout == "preferences":
             for query, pair in _preferences(row, names, fields["query"], where):
                 found.add(user, query, pair)
@@ -176,6 +188,24 @@ def _user(row: Row, name: str, where: str) -> str:
     if user in NOBODY:
         raise InputError(f"{where}, field '{name}'", f"'{user}'", "a user's id")
     return user
+
+
+def _written(profile: object, where: str) -> tuple[str, ...]:
+    """Read what the items of a profile say, oldest first where all have a time, else in their order."""
+    if not isinstance(profile, list):
+        return ()
+    found: list[tuple[int | None, str]] = []
+    for at, item in enumerate(profile):
+        place = f"{where}, field '{PROFILE}[{at}]'"
+        row: Row = item if isinstance(item, dict) else {_ITEM_TEXTS[0]: item}
+        name = next((one for one in _ITEM_TEXTS if isinstance(row.get(one), str)), None)
+        text = "" if name is None else text_of(row, name, place).strip()
+        if text:
+            when = next((row[one] for one in _ITEM_TIMES if row.get(one) not in (None, "")), None)
+            found.append((time_of(when, place), text))
+    if all(when is not None for when, _ in found):
+        found.sort(key=lambda one: one[0] or 0)
+    return tuple(dict.fromkeys(text for _, text in found))
 
 
 def _winner(row: Row, where: str) -> str | None:

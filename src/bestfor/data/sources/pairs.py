@@ -46,7 +46,7 @@ def load_pairs(path: str | Path, columns: Mapping[str, str] | None = None) -> Ra
     layout = nested_layout(Path(path), names)
     if layout is not None:
         nested = read_comparisons(Path(path), layout, names, tuple(columns or ()))
-        return _rated(nested.table(), path, nested.notes())
+        return _with_written(_rated(nested.table(), path, nested.notes()), nested.written)
     table = read_table(path, _wanted(names))
     for role in ("query", "chosen", "rejected"):
         filled(table.column(role), f"{path}, column '{names[role]}'", "a text")
@@ -65,6 +65,23 @@ def _rated(table: pa.Table, path: str | Path, said: tuple[str, ...] = ()) -> Rat
     return replace(
         found, notes=(*said, *notes, *(note for note in found.notes if "repeat a user's rating" not in note))
     )
+
+
+def _with_written(ratings: Ratings, written: Mapping[str, tuple[str, ...]]) -> Ratings:
+    """Add what users wrote before, without what is asked in the pairs themselves."""
+    if not written:
+        return ratings
+    asked: dict[str, set[str]] = {}
+    for user, query in zip(ratings.user.tolist(), ratings.query.tolist(), strict=True):
+        asked.setdefault(ratings.users[user], set()).add(plain_form(ratings.queries[query]))
+    kept = {
+        user: tuple(text for text in texts if plain_form(text) not in asked[user])
+        for user, texts in written.items()
+        if user in asked
+    }
+    said = f"{len(kept)} users have a profile: its {sum(map(len, kept.values()))} texts are what they wrote before"
+    signature = f"{ratings.signature}|profiles"
+    return replace(ratings, written=kept, notes=(*ratings.notes, said), signature=signature)
 
 
 def _wanted(names: Mapping[str, str]) -> Columns:
