@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss, roc_auc_score
 
-from bestfor.diagnostics.held_out import SURE, HeldOutPart, judge_held_out
+from bestfor.diagnostics.held_out import SURE, HeldOutPart, judge_held_out, judge_shots
 
 
 def part(users=8, answers=12, *, seed=0, values=(0.0, 1.0), pool=1):
@@ -126,3 +126,27 @@ def test_users_of_one_outcome_and_more_than_two_values_are_told():
     graded = judge_held_out([replace(one, utility=one.utility + one.user)])
     assert graded.outcomes is None
     assert any(note.startswith("no log-loss") for note in graded.notes)
+
+
+def test_gains_over_the_first_point_are_paired_by_user():
+    none, some = part(seed=1), part(seed=1)
+    draw = np.random.default_rng(5)
+    none = replace(none, rewards={"order": draw.random(len(none.user))}, scales={"order": "arbitrary"})
+    some = replace(some, rewards={"order": some.rewards["order"]}, scales={"order": "arbitrary"})
+    points = judge_shots({0: [none], 3: [some]}).models["order"]
+    before, after = (by_user(one, "order", roc_auc_score) for one in (none, some))
+    assert [point.shots for point in points] == [0, 3]
+    assert points[1].found.figures["auc"].value == pytest.approx(after.mean())
+    gained = points[1].gained["auc"]
+    half = 2.364624 * (after - before).std(ddof=1) / np.sqrt(8)
+    assert gained.value == pytest.approx((after - before).mean())
+    assert (gained.low, gained.high) == pytest.approx((gained.value - half, gained.value + half), rel=1e-5)
+    assert points[0].gained["auc"].value == 0
+
+
+def test_points_of_several_folds_are_of_all_their_users():
+    one, other = part(seed=1), replace(part(seed=2), users=tuple(f"v{k}" for k in range(8)))
+    point = judge_shots({0: [one, other]}).models["order"][0].found
+    both = np.concatenate([by_user(each, "order", roc_auc_score) for each in (one, other)])
+    assert (point.users, point.answers) == (16, 192)
+    assert point.figures["auc"].value == pytest.approx(both.mean())

@@ -104,6 +104,32 @@ class CandidateParts:
             replace(self.whole, utility=utility), self.owner, self.tested, self.text_ids, self.text_id
         )
 
+    def keep(self, rows: IntArray) -> CandidateParts:
+        """Keep some rows, with only the queries, users and texts that these have.
+
+        Args:
+            rows: shape (k,), increasing.
+        """
+        whole = self.whole
+        queries, query = np.unique(whole.query[rows], return_inverse=True)
+        users, owner = np.unique(self.owner[queries], return_inverse=True)
+        texts, text = np.unique(whole.text[rows], return_inverse=True)
+        kept = Candidates(
+            users=tuple(whole.users[code] for code in users.tolist()),
+            queries=tuple(whole.queries[code] for code in queries.tolist()),
+            inputs=tuple(whole.inputs[code] for code in queries.tolist()),
+            texts=tuple(whole.texts[code] for code in texts.tolist()),
+            user=owner[query].astype(np.int64) if len(owner) else query,
+            query=query.astype(np.int64),
+            text=text.astype(np.int64),
+            candidate=whole.candidate[rows],
+            utility=whole.utility[rows],
+            logprob=whole.logprob[rows],
+            history=whole.history,
+            comments=whole.comments,
+        )
+        return CandidateParts(kept, owner.astype(np.int64), self.tested[queries], self.text_ids, self.text_id[rows])
+
     def _rows(self, split: Split) -> slice | IntArray:
         rows = np.flatnonzero(self.tested[self.whole.query] == (split == "test"))
         together = len(rows) > 0 and rows[-1] - rows[0] == len(rows) - 1

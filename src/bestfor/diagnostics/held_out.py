@@ -13,6 +13,9 @@ and each figure is the mean over the users that have one, with Student's t over 
 bias need rewards that predict the utility; loss and square stand beside those of the fit part's mean for everybody. ECE
 is the mean distance of predicted and observed means in ten bins of equal size. Figures also stand by shots, the labels
 that the fit part holds of a user: users of none are unseen. Folds are put together user by user.
+
+:func:`judge_shots` judges models that were fitted again with so many labels of each user: the same users and answers at
+every point, so that the gain over the first point is paired by user.
 """
 
 from __future__ import annotations
@@ -139,6 +142,76 @@ def judge_held_out(parts: Sequence[HeldOutPart], level: float = 0.95) -> HeldOut
 
 
 @dataclass(frozen=True)
+class ShotPoint:
+    """Point of the curve of held-out figures against shots.
+
+    Attributes:
+        shots: most prompts (or labels) of each user at fitting; None for all.
+        found: figures over the users.
+        gained: name of :data:`FIGURES` -> mean over users of the figure less that at the first point.
+    """
+
+    shots: int | None
+    found: HeldOutFigures
+    gained: Mapping[str, Estimate]
+
+
+@dataclass(frozen=True)
+class ShotJudgement:
+    """Held-out figures against shots.
+
+    Attributes:
+        unit: what a shot is, ``"prompts"`` or ``"labels"``.
+        models: name -> points, in the order of the shots.
+    """
+
+    unit: str
+    models: Mapping[str, tuple[ShotPoint, ...]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Lay it out as JSON values; what is not known is None."""
+        return {
+            "unit": self.unit,
+            "models": {
+                name: [
+                    {"shots": point.shots}
+                    | _plain(point.found)
+                    | {"gained": {figure: _limits(one) for figure, one in point.gained.items()}}
+                    for point in points
+                ]
+                for name, points in self.models.items()
+            },
+        }
+
+
+def judge_shots(
+    fitted: Mapping[int | None, Sequence[HeldOutPart]], unit: str = "prompts", level: float = 0.95
+) -> ShotJudgement:
+    """Judge models fitted with more and more labels of the same users.
+
+    Args:
+        fitted: shots -> folds, with the same users and answers at each; None stands for all labels.
+        unit: what a shot is.
+        level: nominal coverage of the intervals.
+    """
+    values = np.unique(np.concatenate([part.utility for parts in fitted.values() for part in parts]))
+    outcomes = (float(values[0]), float(values[1])) if len(values) == 2 else None
+    models: dict[str, tuple[ShotPoint, ...]] = {}
+    for name in next(iter(fitted.values()))[0].rewards:
+        points: list[ShotPoint] = []
+        first: dict[str, FloatArray] = {}
+        for shots, parts in fitted.items():
+            tallies = [_tally(part, name, outcomes) for part in parts]
+            own = {figure: _user_means(tallies, parts, figure) for figure in FIGURES}
+            first = first or own
+            gained = {figure: own[figure] - first[figure] for figure in FIGURES}
+            found = _figures(tallies, parts, level, ece=_ece(parts, name))
+            points.append(ShotPoint(shots, found, {k: _macro(v[np.isfinite(v)], level) for k, v in gained.items()}))
+        models[name] = tuple(points)
+    return ShotJudgement(unit, models)
+
+
+@dataclass(frozen=True)
 class _Tally:
     """Sums of a fold by user: figure -> numerators and weights, shape (U,) each; and the answers judged."""
 
@@ -211,24 +284,32 @@ def _figures(
     tallies: Sequence[_Tally], parts: Sequence[HeldOutPart], level: float, ece: float = float("nan")
 ) -> HeldOutFigures:
     """Put folds together user by user, and average over users."""
-    names = sorted({user for part in parts for user in part.users})
-    place = {user: code for code, user in enumerate(names)}
-    answers = np.zeros(len(names))
+    users = sorted({user for part in parts for user in part.users})
+    place = {user: code for code, user in enumerate(users)}
+    answers = np.zeros(len(users))
     for tally, part in zip(tallies, parts, strict=True):
         np.add.at(answers, [place[user] for user in part.users], tally.answers)
     figures: dict[str, Estimate] = {}
     carried: dict[str, int] = {}
     for name in FIGURES:
-        top, low = np.zeros(len(names)), np.zeros(len(names))
-        for tally, part in zip(tallies, parts, strict=True):
-            if name in tally.sums:
-                at = [place[user] for user in part.users]
-                np.add.at(top, at, tally.sums[name][0])
-                np.add.at(low, at, tally.sums[name][1])
-        known = low > 0
+        means = _user_means(tallies, parts, name)
+        known = np.isfinite(means)
         carried[name] = int(known.sum())
-        figures[name] = _macro(top[known] / low[known], level)
+        figures[name] = _macro(means[known], level)
     return HeldOutFigures(int((answers > 0).sum()), int(answers.sum()), figures, carried, ece)
+
+
+def _user_means(tallies: Sequence[_Tally], parts: Sequence[HeldOutPart], name: str) -> FloatArray:
+    """Compute a figure of each user over all folds, in the order of their ids; NaN where a user has none."""
+    users = sorted({user for part in parts for user in part.users})
+    place = {user: code for code, user in enumerate(users)}
+    top, low = np.zeros(len(users)), np.zeros(len(users))
+    for tally, part in zip(tallies, parts, strict=True):
+        if name in tally.sums:
+            at = [place[user] for user in part.users]
+            np.add.at(top, at, tally.sums[name][0])
+            np.add.at(low, at, tally.sums[name][1])
+    return np.divide(top, low, out=np.full(len(users), np.nan), where=low > 0)
 
 
 def _macro(values: FloatArray, level: float) -> Estimate:
@@ -270,20 +351,17 @@ def _notes(models: Mapping[str, HeldOutFigures], outcomes: tuple[float, float] |
 
 
 def _plain(found: HeldOutFigures) -> dict[str, Any]:
-    def known(value: float | None) -> float | None:
-        return None if value is None or not np.isfinite(value) else float(value)
-
     return {
         "users": found.users,
         "answers": found.answers,
-        **{
-            name: {
-                "value": known(one.value),
-                "low": known(one.low),
-                "high": known(one.high),
-                "users": found.carried[name],
-            }
-            for name, one in found.figures.items()
-        },
-        "ece": known(found.ece),
+        **{name: {**_limits(one), "users": found.carried[name]} for name, one in found.figures.items()},
+        "ece": _known(found.ece),
     }
+
+
+def _limits(one: Estimate) -> dict[str, float | None]:
+    return {"value": _known(one.value), "low": _known(one.low), "high": _known(one.high)}
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else float(value)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bestfor.report import words
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
     from rich.console import Console
 
 FILE = "held_out.json"
@@ -32,6 +33,17 @@ LEAD = (
 )
 
 
+AFTER = "Fitted again with so many shots of each user"
+
+LEAD_AFTER = (
+    " Fitted again: a fold's users give none of their {unit}, then more, beside everybody else's; the same users and "
+    "answers in each row. Gained: the mean over users of what that changes."
+)
+
+SHOWN_GAINS = ("accuracy", "auc")
+"""Figures whose gain over the first point is shown, the first that is there."""
+
+
 @dataclass(frozen=True)
 class HeldOutRow:
     """Row of the table: a model over some users."""
@@ -46,13 +58,21 @@ class HeldOutRow:
 
 @dataclass(frozen=True)
 class HeldOutSection:
-    """Section of held-out figures: heads, rows of all users, rows by shots, and notes."""
+    """Section of held-out figures: heads, rows of all users, by shots and of models fitted again, notes and a chart."""
 
     heads: tuple[str, ...]
     rows: tuple[HeldOutRow, ...]
     by_shots: tuple[HeldOutRow, ...]
     notes: tuple[str, ...]
     lead: str = LEAD
+    after: tuple[HeldOutRow, ...] = ()
+    chart: Markup | None = None
+
+    @property
+    def tables(self) -> tuple[tuple[str, tuple[HeldOutRow, ...]], ...]:
+        """Titles and rows of the tables that have any."""
+        told = (("All users", self.rows), ("By shots", self.by_shots), (AFTER, self.after))
+        return tuple((title, rows) for title, rows in told if rows)
 
 
 def read_held_out(folder: Path) -> HeldOutSection | None:
@@ -69,15 +89,14 @@ def print_held_out(section: HeldOutSection, console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    for title, rows in (("Held-out answers", section.rows), ("Held-out answers by shots", section.by_shots)):
-        if not rows:
-            continue
+    for title, rows in section.tables:
         console.print()
-        console.print(Text(title, style="bold"))
+        console.print(Text(_TITLES.get(title, title), style="bold"))
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column("model", overflow="fold")
-        parted = rows is section.by_shots
-        heads = ("shots", "users", *section.heads) if parted else ("users", *section.heads, "ECE")
+        parted = rows is not section.rows
+        more = ("gained",) if rows is section.after else ()
+        heads = ("shots", "users", *section.heads, *more) if parted else ("users", *section.heads, "ECE")
         for head in heads:
             table.add_column(head, justify="right")
         for row in rows:
@@ -89,6 +108,9 @@ def print_held_out(section: HeldOutSection, console: Console) -> None:
         console.print(Text(note, style="dim"))
 
 
+_TITLES = {"All users": "Held-out answers", "By shots": "Held-out answers by shots"}
+
+
 def _section(found: dict[str, Any]) -> HeldOutSection:
     models = found["models"]
     shown = [name for name in COLUMNS if any(one[name]["value"] is not None for one in models.values())]
@@ -97,7 +119,32 @@ def _section(found: dict[str, Any]) -> HeldOutSection:
     several = len({(part["from"], part["to"]) for _, part in parts}) > 1
     by_shots = [_row(name, _shots(part), part, shown) for name, part in parts] if several else []
     notes = tuple(str(note) for note in found["notes"])
-    return HeldOutSection(tuple(COLUMNS[name] for name in shown), tuple(rows), tuple(by_shots), notes)
+    heads = tuple(COLUMNS[name] for name in shown)
+    after = found.get("after_shots")
+    if after is None:
+        return HeldOutSection(heads, tuple(rows), tuple(by_shots), notes)
+    again = tuple(_after(name, point, shown) for name, points in after["models"].items() for point in points)
+    lead = LEAD + LEAD_AFTER.format(unit=after["unit"])
+    return HeldOutSection(heads, tuple(rows), tuple(by_shots), notes, lead, again, _chart(after))
+
+
+def _after(name: str, point: dict[str, Any], shown: list[str]) -> HeldOutRow:
+    """Make the row of a model fitted again, with what it gained over the first."""
+    shots = "all" if point["shots"] is None else str(point["shots"])
+    row = _row(name, shots, point, shown)
+    figure = next((one for one in SHOWN_GAINS if one in shown), "auc")
+    return replace(row, cells=(*row.cells, _cell(point["gained"][figure], signed=True)))
+
+
+def _chart(after: dict[str, Any]) -> Markup | None:
+    from bestfor.report.charts.shots import ShotCurves, chart_of
+
+    figure = next((one for one in SHOWN_GAINS if _has(after, one)), "")
+    return chart_of(ShotCurves.of(after, figure, COLUMNS[figure])) if figure else None
+
+
+def _has(after: dict[str, Any], figure: str) -> bool:
+    return any(point[figure]["value"] is not None for points in after["models"].values() for point in points)
 
 
 def _shots(part: dict[str, Any]) -> str:

@@ -112,10 +112,15 @@ class _Brief(Section):
     @model_serializer(mode="wrap")
     def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written = handler(self)
-        return {name: value for name, value in written.items() if LATER.get(name) != value}
+        return {name: value for name, value in written.items() if name not in LATER or value not in LATER[name]}
 
 
-LATER = {"moderation": "shown", "duplicates": "error", "signals": {}}
+LATER: dict[str, tuple[object, ...]] = {
+    "moderation": ("shown",),
+    "duplicates": ("error",),
+    "signals": ({},),
+    "shots": ((), []),
+}
 """Keys that came later, with their defaults."""
 
 
@@ -362,8 +367,12 @@ class UtilityTable(Section):
         return self
 
 
-class DiagnosisTable(Section):
-    """Settings of a diagnosis: where curves are drawn, of which other rules, at which price, how noisy ratings are."""
+class DiagnosisTable(_Brief):
+    """Settings of a diagnosis: where curves are drawn, of which other rules, at which price, how noisy ratings are.
+
+    Attributes:
+        shots: prompts (or labels) of a fold's users with which models are fitted again and judged on held-out answers.
+    """
 
     n: tuple[Annotated[int, Field(ge=1)], ...] = ()
     rules: tuple[str, ...] | None = None
@@ -371,6 +380,12 @@ class DiagnosisTable(Section):
     level: float = Field(default=0.95, gt=0, lt=1)
     price: str | float | None = None
     noise: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    shots: tuple[Annotated[int, Field(ge=0)], ...] = ()
+
+    @field_validator("shots")
+    @classmethod
+    def _increasing(cls, given: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(sorted(set(given)))
 
 
 class RunConfig(Section):

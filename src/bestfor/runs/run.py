@@ -10,13 +10,12 @@ from bestfor.data import schema
 from bestfor.data.split import Ratings
 from bestfor.diagnostics import Diagnosis, combine_folds
 from bestfor.diagnostics.diagnose import choose_n
-from bestfor.diagnostics.held_out import HeldOutPart
 from bestfor.files import write_json
 from bestfor.runs.answers import answers_of
 from bestfor.runs.build import primary_metric
 from bestfor.runs.config import RunConfig
 from bestfor.runs.folder import Shown, suspects_of, write_report
-from bestfor.runs.held_out import held_out_part, is_judged, write_held_out
+from bestfor.runs.held_out import HeldOutFolds, check_shots
 from bestfor.runs.picks import best_model, load_of_run, merged_picks, run_picks
 from bestfor.runs.sources import load_dataset, read_ratings, with_split
 from bestfor.runs.stages import folds, of_fold, pool_sizes
@@ -75,7 +74,8 @@ def run(config: RunConfig, out: str | Path, *, tell: Tell = lambda line: None) -
         InputError: bad data, an option without sense here, or a folder that holds another run's pool.
     """
     made: list[FoldResult] = []
-    judged: list[HeldOutPart] = []
+    judged = HeldOutFolds()
+    check_shots(config)
     ratings, shown, page = None, Shown(), Path()
     if config.split.fold == "all" and not config.diagnosis.n and config.door == "ratings":
         ratings = read_ratings(config)
@@ -89,15 +89,14 @@ def run(config: RunConfig, out: str | Path, *, tell: Tell = lambda line: None) -
         write_json(stages.folder / "diagnosis.json", diagnosis.to_dict(), sync=False)
         rewards = {table.label: stages.predict(table) for table in stages.config.reward}
         metric = primary_metric(stages.config, stages.data)
-        if is_judged(stages.config, stages.parts()):
-            judged.append(held_out_part(stages.parts(), stages.predicted()))
+        judged.add(stages)
         made.append(FoldResult(stages.folder, diagnosis, shown, stages.measure(), rewards, metric))
         del stages
     folder, diagnosis = made[0].folder, made[0].diagnosis
     if config.split.fold == "all":
         folder, diagnosis = Path(out), combine_folds([one.diagnosis for one in made])
         write_json(folder / "diagnosis.json", diagnosis.to_dict(), sync=False)
-    write_held_out(folder, judged if len(judged) == len(made) else [], config.diagnosis.level)
+    judged.write(folder, config.diagnosis.level)
     _answer(config, folder, best_model(diagnosis.to_dict()), made, tell)
     for one in made:
         page = write_report(one.folder, one.diagnosis, one.shown)

@@ -7,8 +7,9 @@ all; the verbs ``generate``, ``measure``, ``fit`` and ``predict`` do them one at
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 from bestfor.data.parts import CandidateParts
@@ -24,7 +25,8 @@ from bestfor.runs.build import metric_names, metrics_of, primary_metric, prompti
 from bestfor.runs.config import RewardTable, RunConfig
 from bestfor.runs.feedback import sample_with_feedback, take_fitted
 from bestfor.runs.folder import write_run
-from bestfor.runs.joins import Predicted, forget_unanswered_rewards
+from bestfor.runs.joins import Predicted, forget_unanswered_rewards, predict_test, read_rewards, write_rewards
+from bestfor.runs.shots import unit_of, users_of_fold, with_shots
 from bestfor.runs.sources import load_dataset, read_ratings, with_split
 from bestfor.runs.steps import digest
 from bestfor.runs.usage import MeteredModel, record_usage
@@ -220,6 +222,50 @@ class Stages:
             self.predict(table)
         parts = self.parts()
         return {table.label: self.workspace.predicted(parts, table.label) for table in self.config.reward}
+
+    def predict_after(self, table: RewardTable, shots: int) -> tuple[CandidateParts, Predicted]:
+        """Fit a model again with so many labels of the fold's users, and predict their test answers.
+
+        Args:
+            table: the model.
+            shots: see :func:`bestfor.runs.shots.with_shots`.
+
+        Returns:
+            The candidates, and the rewards of their test part.
+        """
+        config, parts = self.config, self.parts()
+        fold = int(config.split.fold)
+        cut = with_shots(parts, fold, shots, unit=unit_of(parts), seed=config.seed)
+        path = f"shots/{table.label}-{shots}.parquet"
+
+        def work() -> None:
+            model = self._new_model(table).fit(cut.fit, rng=config.seed)
+            write_rewards(self.folder / path, cut.test, table.label, predict_test(cut, model))
+
+        inputs = {"measured": self.measure(), "kind": table.kind, "options": table.options, "seed": config.seed}
+        inputs |= {"fold": fold, "version": __version__}
+        self._steps.run(f"shots {table.label}, {shots}", inputs, [path], work)
+        return cut, read_rewards(self.folder / path, cut.test)
+
+    def asks_server(self, table: RewardTable) -> bool:
+        """Tell whether each fit of a model asks a server anew."""
+        return isinstance(self._new_model(table), MeteredModel)
+
+    def has_users_of_fold(self) -> bool:
+        """Tell whether any of the fold's users is tested."""
+        parts = self.parts()
+        return bool(users_of_fold(parts, int(self.config.split.fold))[parts.owner[parts.tested]].any())
+
+    def of_fold_users(self, predicted: Mapping[str, Predicted]) -> tuple[CandidateParts, dict[str, Predicted]]:
+        """Take the test answers of the fold's users, and the rewards that models fitted on everything gave them."""
+        parts = self.parts()
+        cut = with_shots(parts, int(self.config.split.fold), None, unit="labels", seed=0)
+        rows = users_of_fold(parts, int(self.config.split.fold))[parts.whole.user[parts.tested[parts.whole.query]]]
+        rewards = {
+            name: replace(one, reward=replace(one.reward, mean=one.reward.mean[rows], std=None))
+            for name, one in predicted.items()
+        }
+        return cut, rewards
 
     def _fitted_model(self, table: RewardTable) -> RewardModel:
         """Give the model that was fitted last, or read one from its folder."""
