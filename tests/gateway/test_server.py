@@ -54,14 +54,23 @@ class Process:
             assert line, self.said
             self.said += line
         self.url = found[1]
+        # A pipe that nobody reads would stop the process at its 64 kB.
+        self.reader = threading.Thread(target=self._read)
+        self.reader.start()
+
+    def _read(self):
+        with self.process.stderr as lines:
+            self.said += "".join(lines)
 
     def kill(self):
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        self.reader.join()
 
     def stop(self):
         self.process.terminate()
-        self.said += self.process.communicate()[1]
+        self.process.wait()
+        self.reader.join()
         return self.process.returncode
 
 
@@ -77,6 +86,9 @@ def test_a_process_serves_a_model_and_ends_when_asked(model, tmp_path, scripted)
             answer = http.post("/v1/chat/completions", json={"messages": MESSAGES, "user": user})
             assert answer.json()["choices"][0]["message"]["content"] == text
     assert running.stop() in (0, -15)
+    lines = re.findall(r"POST /v1/chat/completions 200 [\d.]+ ms user=([0-9a-f]{12})", running.said)
+    assert len(set(lines)) == 2
+    assert not re.search("ann|ben", running.said.partition("(stop with Ctrl+C)")[2])
     assert "Traceback" not in running.said
 
 

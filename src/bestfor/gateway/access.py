@@ -45,6 +45,11 @@ class Access:
         """API keys and signing secrets as they are now."""
         return self._keys.ring()
 
+    @property
+    def seen(self) -> KeyRing:
+        """API keys and signing secrets as they were at the last look."""
+        return self._keys.seen
+
     def admit(self, request: Request, *, admin: bool = False, counted: bool = False) -> Caller:
         """Say who a request is from.
 

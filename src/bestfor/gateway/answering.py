@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
+import operator
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
 
 from bestfor.errors import InputError
 from bestfor.gateway.access import Access, Caller
@@ -156,7 +157,7 @@ class Answering:
         parts = {"upstream": came - sent, "scoring": done - came}
         parts["own"] = time.perf_counter() - question.begun - sum(parts.values())
         for part, seconds in parts.items():
-            self._meters.latency.labels(part).observe(max(0.0, seconds))
+            self._meters.spent[part].observe(max(0.0, seconds))
         return answered
 
     async def _pick(
@@ -186,14 +187,14 @@ class Answering:
                 raise wrong("bestfor.rule", f"found {error.found}; expected {error.expected}") from None
             raise
         self._meters.served.labels(picked.served).inc()
-        mean = np.asarray(picked.scores.mean, dtype=np.float64)
-        self._meters.margin.observe(max(0.0, float(mean[picked.index] - mean.mean())))
+        means = picked.scores.mean.tolist()
+        self._meters.margin.observe(max(0.0, means[picked.index] - sum(means) / len(means)))
         return picked, ""
 
     def _count(self, question: Question, batch: Batch) -> None:
         for outcome, count in (("came", len(batch.came)), ("failed", len(batch.faults)), ("late", batch.late)):
             if count:
-                self._meters.candidates.labels(outcome).inc(count)
+                self._meters.became[outcome].inc(count)
         self._access.limits.tokens(question.caller.tenant, _completion_tokens(batch.usage) or 0)
 
     def _compose(
@@ -209,7 +210,8 @@ class Answering:
         chosen = order[0]
         self._meters.chosen.observe(_place(batch, chosen))
         body = {name: value for name, value in chosen.answer.items() if name not in ("choices", "usage")}
-        best = [*order, *(one for one in batch.came if not _among(one, order))][: question.wish.returned]
+        known = {id(one) for one in order}
+        best = [*order, *(one for one in batch.came if id(one) not in known)][: question.wish.returned]
         body["choices"] = [{**one.choice, "index": place} for place, one in enumerate(best)]
         if batch.usage is not None:
             body["usage"] = dict(batch.usage)
@@ -246,7 +248,7 @@ class Answering:
     def link(self, question: Question, answer: str) -> str:
         """Make the signed link of an answer."""
         expires = int(time.time() + 86_400 * self._config.links.days)
-        return question.links + sign(AnswerLink(question.caller.tenant, answer, expires), self._access.ring)
+        return question.links + sign(AnswerLink(question.caller.tenant, answer, expires), self._access.seen)
 
 
 def new_id() -> str:
@@ -256,6 +258,9 @@ def new_id() -> str:
 
 async def _stored(stored: Future[None]) -> None:
     """Wait until an answer is in the journal; the writer's thread is not stopped where this task is cancelled."""
+    if stored.done():
+        stored.result()
+        return
     loop = asyncio.get_running_loop()
     waiter: asyncio.Future[None] = loop.create_future()
 
@@ -276,11 +281,19 @@ def _order(competing: tuple[Came, ...], picked: ServedAnswer | None) -> list[Cam
     """Order candidates: the chosen one, then the others by their rewards, equal texts behind all that differ."""
     if picked is None:
         return list(competing)
-    texts = list(dict.fromkeys(one.text for one in competing))
-    mean = np.nan_to_num(np.asarray(picked.scores.mean, dtype=np.float64), nan=-np.inf)
-    ranked = [picked.index, *(int(one) for one in np.argsort(-mean, kind="stable") if one != picked.index)]
-    first = [next(one for one in competing if one.text == texts[place]) for place in ranked]
-    return [*first, *(one for one in competing if not _among(one, first))]
+    texts: dict[str, Came] = {}
+    for one in competing:
+        texts.setdefault(one.text, one)
+    distinct = list(texts.values())
+    means = picked.scores.mean.tolist()
+    ranked = sorted(range(len(distinct)), key=lambda place: (place != picked.index, -_or_last(means[place]), place))
+    first = [distinct[place] for place in ranked]
+    known = {id(one) for one in first}
+    return [*first, *(one for one in competing if id(one) not in known)]
+
+
+def _or_last(value: float) -> float:
+    return -math.inf if math.isnan(value) else value
 
 
 def _full(
@@ -295,13 +308,12 @@ def _full(
     }
     if picked is None:
         return said | {"rewards": None, "stds": None, "chances": None, "expected_gain": None}
-    mean = np.asarray(picked.scores.mean, dtype=np.float64)
     columns = _columns(batch, competing, picked)
-    stds = None if picked.scores.std is None else [one["std"] for one in columns]
-    gain = float(picked.chances @ mean - mean.mean())
+    means = picked.scores.mean.tolist()
+    gain = sum(map(operator.mul, picked.chances.tolist(), means)) - sum(means) / len(means)
     return said | {
         "rewards": [one["reward"] for one in columns],
-        "stds": stds,
+        "stds": None if picked.scores.std is None else [one["std"] for one in columns],
         "chances": [one["chance"] for one in columns],
         "expected_gain": _number(gain),
     }
@@ -309,20 +321,20 @@ def _full(
 
 def _columns(batch: Batch, competing: tuple[Came, ...], picked: ServedAnswer) -> list[dict[str, float | None]]:
     """List reward, deviation and chance of each candidate that came; equal texts share one chance."""
-    texts = {text: place for place, text in enumerate(dict.fromkeys(one.text for one in competing))}
-    copies = {text: sum(one.text == text for one in competing) for text in texts}
-    scores = picked.scores
+    copies = Counter(one.text for one in competing)
+    means, chances = picked.scores.mean.tolist(), picked.chances.tolist()
+    stds = [None] * len(means) if picked.scores.std is None else picked.scores.std.tolist()
     nothing: dict[str, float | None] = {"reward": None, "std": None, "chance": None}
-    rows: list[dict[str, float | None]] = []
-    for one in batch.came:
-        place = texts.get(one.text) if _among(one, competing) else None
-        if place is None:
-            rows.append(nothing)
-            continue
-        std = None if scores.std is None else _number(float(scores.std[place]))
-        chance = _number(float(picked.chances[place]) / copies[one.text])
-        rows.append({"reward": _number(float(scores.mean[place])), "std": std, "chance": chance})
-    return rows
+    rows: dict[str, dict[str, float | None]] = {}
+    for place, (text, count) in enumerate(copies.items()):
+        std = stds[place]
+        rows[text] = {
+            "reward": _number(means[place]),
+            "std": None if std is None else _number(std),
+            "chance": _number(chances[place] / count),
+        }
+    known = {id(one) for one in competing}
+    return [rows[one.text] if id(one) in known else nothing for one in batch.came]
 
 
 def _candidates(batch: Batch, competing: tuple[Came, ...], picked: ServedAnswer | None) -> list[dict[str, Any]]:
@@ -335,17 +347,12 @@ def _candidates(batch: Batch, competing: tuple[Came, ...], picked: ServedAnswer 
     ]
 
 
-def _among(one: Came, others: Sequence[Came]) -> bool:
-    """Tell whether a candidate itself, not one that equals it, is among others."""
-    return any(one is other for other in others)
-
-
 def _place(batch: Batch, chosen: Came) -> int:
     return next(place for place, one in enumerate(batch.came) if one is chosen)
 
 
 def _number(value: float) -> float | None:
-    return round(value, 9) if np.isfinite(value) else None
+    return round(value, 9) if math.isfinite(value) else None
 
 
 def _completion_tokens(usage: Mapping[str, Any] | None) -> int | None:

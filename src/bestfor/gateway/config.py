@@ -156,6 +156,7 @@ class GatewayConfig(GatewayTable):
         port: to listen on.
         keys: file of API keys.
         body_bytes: the longest request that is read.
+        log_requests: whether each request leaves a line on standard error: route, status, time, hashed user.
         keepalive: seconds between comment lines while a stream waits for its candidates.
         defaults: of requests.
         users: who they are.
@@ -174,6 +175,7 @@ class GatewayConfig(GatewayTable):
     keys: str = KEYS_FILE
     body_bytes: int = Field(default=4 << 20, ge=1024)
     keepalive: float = Field(default=5.0, gt=0)
+    log_requests: bool = True
     defaults: DefaultsTable = DefaultsTable()
     users: UsersTable = UsersTable()
     limits: LimitsTable = LimitsTable()

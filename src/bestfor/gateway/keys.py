@@ -88,11 +88,17 @@ class KeyFile:
         try:
             found = self.path.stat()
         except FileNotFoundError:
+            self._ring, self._seen = self._own, None
             return self._own
         mark = (found.st_mtime_ns, found.st_size, found.st_ino)
         if mark != self._seen:
             with self._lock:
                 self._ring, self._seen = _parse(self.path), mark
+        return self._ring
+
+    @property
+    def seen(self) -> KeyRing:
+        """The keys as they were at the last look."""
         return self._ring
 
     def add(self, tenant: str, role: Role) -> tuple[ApiKey, str]:

@@ -38,6 +38,9 @@ class Meters:
         self.latency = Histogram(
             "bestfor_latency_seconds", "Time of answers by part.", ("part",), buckets=_TIMES, registry=own
         )
+        # Looked up once: every answer counts in each.
+        self.spent = {part: self.latency.labels(part) for part in ("upstream", "scoring", "own")}
+        self.became = {outcome: self.candidates.labels(outcome) for outcome in ("came", "failed", "late")}
 
     def exposition(self) -> bytes:
         """Write all meters in Prometheus' text format."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import socket
 from collections.abc import Callable
@@ -30,13 +31,16 @@ def serve_forever(config: GatewayConfig, tell: Callable[[str], None]) -> None:
     listening = _bind(config)
     with listening:
         app = make_app(config)
+        # What is loaded by now stays: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
         gateway: Gateway = app.state.gateway
         host, port = listening.getsockname()[:2]
         for note in gateway.services.of("").notes:
             tell(note)
         tell(f"candidates from {gateway.writer.shown}; journal {gateway.services.journal.name}")
         tell(f"http://{f'[{host}]' if ':' in host else host}:{port}/v1 (stop with Ctrl+C)")
-        logging.getLogger("bestfor.gateway").setLevel(logging.INFO)
+        _log_to_stderr(requests=config.log_requests)
         settings = uvicorn.Config(
             app,
             log_level="warning",
@@ -46,6 +50,17 @@ def serve_forever(config: GatewayConfig, tell: Callable[[str], None]) -> None:
             timeout_graceful_shutdown=GRACE,
         )
         uvicorn.Server(settings).run(sockets=[listening])
+
+
+def _log_to_stderr(*, requests: bool) -> None:
+    """Write a line for each request and each unforeseen error, with as little as logging can do for it."""
+    logging._srcfile = None  # pyright: ignore[reportAttributeAccessIssue] - Python's own advice for servers
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    own = logging.getLogger("bestfor.gateway")
+    own.addHandler(handler)
+    own.setLevel(logging.INFO if requests else logging.WARNING)
 
 
 def _bind(config: GatewayConfig) -> socket.socket:

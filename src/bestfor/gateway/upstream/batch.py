@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 from bestfor.data.states import FILTERED, REFUSED, TOOL
@@ -49,7 +50,7 @@ class Came:
     answer: Mapping[str, Any]
     read: Choice
 
-    @property
+    @cached_property
     def text(self) -> str:
         """Text that is scored; what a tool call says, or a refusal, where there is no other."""
         if self.read.text:

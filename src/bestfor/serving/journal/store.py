@@ -13,6 +13,7 @@ from sqlalchemy import Connection, delete, exists, func, select, text, update
 from bestfor.errors import InputError
 from bestfor.serving.journal import rows
 from bestfor.serving.journal.database import make_engine, parse_url, prepare, shown, told
+from bestfor.serving.journal.direct import DirectWrites
 from bestfor.serving.journal.records import JournalError, Label, Learned, LoggedAnswer, Standing, check_id, digest
 from bestfor.serving.journal.tables import HEAD, answers, folders, labels, people, tombstones
 from bestfor.serving.journal.writer import Writer
@@ -46,6 +47,7 @@ class Journal:
             raise
         self._engine, self._reader = engine, make_engine(self.url, writes=False)
         self._writer = Writer(engine)
+        self._direct = DirectWrites(engine) if engine.dialect.name == "sqlite" else None
 
     def __enter__(self) -> Self:
         return self
@@ -56,6 +58,8 @@ class Journal:
     def close(self) -> None:
         """Finish what is being written and let go of the database."""
         self._writer.close()
+        if self._direct is not None:
+            self._direct.close()
         self._reader.dispose()
         self._engine.dispose()
 
@@ -88,6 +92,10 @@ class Journal:
         """
         check_id("answer", answer.id)
         _check_person(tenant, answer.user)
+        if not on_disk and self._direct is not None and self._direct.add(tenant, answer):
+            done: Future[None] = Future()
+            done.set_result(None)
+            return done
         return self._writer.send(rows.add_answers, rows.AddAnswer(tenant, answer), on_disk=on_disk)
 
     def add_answers(self, tenant: str, given: Sequence[LoggedAnswer]) -> int:
