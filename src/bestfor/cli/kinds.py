@@ -141,7 +141,7 @@ def retrievers() -> list[Kind]:
 
 def encoders() -> list[Kind]:
     """List the forms of an encoder's name."""
-    from bestfor.encoders.sentence import FORMS
+    from bestfor.encoders.names import FORMS
 
     return [Kind(name, said[0].upper() + said[1:] + ".", extras) for name, (said, extras) in FORMS.items()]
 

@@ -44,35 +44,8 @@ def packaged_folder() -> Path | None:
     return folder
 
 
-def resolved(name: str) -> str:
-    """Find what a model's name stands for: the packaged encoder, one that was fetched, else the name itself."""
-    if name == PACKAGED:
-        packaged = packaged_folder()
-        if packaged is not None:
-            return str(packaged)
-    fetched = fetched_folder(name)
-    return name if Path(name).exists() or not fetched.is_dir() else str(fetched)
-
-
-def fetched_folder(name: str) -> Path:
-    """Say where ``bestfor encoders fetch`` puts an encoder."""
-    return user_cache() / "encoders" / name
-
-
-def fetched_folders() -> list[Path]:
-    """List the encoders that were fetched."""
-    return sorted(folder for folder in (user_cache() / "encoders").glob("[!.]*") if folder.is_dir())
-
-
-def local_folder(name: str) -> Path | None:
-    """Find the folder of a model that is on this machine, without loading it; None where it is not.
-
-    Args:
-        name: a folder, the packaged or a fetched encoder, or a hub name whose files were downloaded.
-    """
-    folder = Path(resolved(name))
-    if folder.is_dir():
-        return folder
+def downloaded_folder(name: str) -> Path | None:
+    """Find the folder of a model that was downloaded from the hub before; None where it was not."""
     library = require("huggingface_hub", "models")
     for repository in (name, f"sentence-transformers/{name}"):
         with contextlib.suppress(ValueError):

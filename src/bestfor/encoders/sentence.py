@@ -6,29 +6,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from bestfor.encoders import hub
+from bestfor.encoders import hub, packages
 from bestfor.encoders.base import Encoder
 from bestfor.encoders.batches import VERSION, Batched, Features, Vectors, tokenized
 from bestfor.encoders.cache import CachedEncoder
 from bestfor.encoders.hub import PACKAGED
+from bestfor.encoders.names import BACKENDS, HIDDEN, JOIN, STATIC, parsed
 from bestfor.errors import InputError, nearest
 from bestfor.extras import require
 from bestfor.files import hash_text
 
-FORMS = {
-    "all-MiniLM-L6-v2": ("the default, an installed package: no network", ("models", "demo")),
-    "NAME or FOLDER": ("any sentence-transformers model", ("models",)),
-    "bfloat16:NAME": ("the same with 16-bit linear layers", ("models",)),
-    "onnx:NAME": ("the same by onnxruntime on the CPU", ("models", "onnx")),
-    "onnx-int8:NAME": ("the same with 8-bit weights", ("models", "onnx")),
-    "hidden:NAME": ("the mean of a language model's hidden states", ("models",)),
-    "hidden-last:NAME": ("the last of a language model's hidden states", ("models",)),
-    "static:NAME": ("a table of token vectors made from any of these: quick, without torch", ("static",)),
-}
-"""Forms of an encoder's name: what it is, and the extras of this package that it needs."""
-BACKENDS = ("torch", "bfloat16", "onnx", "onnx-int8")
-HIDDEN = ("hidden", "hidden-last")
-STATIC = "static"
 BATCH_TOKENS = {"torch": 256, "bfloat16": 512, "onnx": 128, "onnx-int8": 1}
 """Tokens of a batch on a CPU. 8-bit inputs are scaled by the range of the whole batch: there, each text is its own."""
 
@@ -118,14 +105,14 @@ class SentenceEncoder(Batched):
 def _check_weights(model: Any, path: str, name: str) -> None:  # noqa: ANN401 - an optional library's class
     """Refuse a model whose transformer lacks weights: sentence-transformers says nothing of them.
 
-    What was missing is known while a model is loaded only, so it is loaded once more; the packaged one is known by its
-    hash.
+    What was missing is known while a model is loaded only, so it is loaded once more; published ones are known by
+    their hashes.
     """
     from bestfor.lm.loading import LOCAL
     from bestfor.lm.weights import check_finite, check_loaded
 
     transformer: Any = getattr(model[0], "auto_model", None)
-    if name.rpartition(":")[2] == PACKAGED or not hasattr(transformer, "name_or_path"):
+    if name.rpartition(":")[2] in packages.PUBLISHED or not hasattr(transformer, "name_or_path"):
         return
     if not hasattr(transformer, "peft_config"):
         more = {"output_loading_info": True, "ignore_mismatched_sizes": True}
@@ -148,7 +135,8 @@ def load_encoder(name: str = PACKAGED, *, cache: Path | None = None, device: str
             ``bfloat16:``, ``onnx:`` or ``onnx-int8:`` before it, by that backend (see :class:`SentenceEncoder`); with
             ``hidden:`` or ``hidden-last:`` before it, the mean or the last of any language model's hidden states (see
             :class:`~bestfor.encoders.hidden.HiddenEncoder`); with ``static:`` before any of these, by a table of token
-            vectors made from it (see :class:`~bestfor.encoders.static.StaticEncoder`).
+            vectors made from it (see :class:`~bestfor.encoders.static.StaticEncoder`). Several names with `` + ``
+            between them are encoded one by one and put together (:class:`~bestfor.encoders.joined.JoinedEncoder`).
         cache: folder for embeddings; None keeps them in memory only.
         device: a torch device; None takes a GPU where there is one.
 
@@ -162,16 +150,23 @@ def load_encoder(name: str = PACKAGED, *, cache: Path | None = None, device: str
     return _load(name, None if cache is None else str(cache), device)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _load(name: str, cache: str | None, device: str | None) -> CachedEncoder:
-    kind, model = parsed(name)
     encoder: Encoder
     folder = None if cache is None else Path(cache)
+    names = name.split(JOIN)
+    if len(names) > 1 and not Path(name).exists():
+        from bestfor.encoders.joined import JoinedEncoder
+
+        parts = [_load(one.strip(), cache, device) for one in names]
+        # Its parts are cached; vectors of the whole would be the same numbers once more.
+        return CachedEncoder(JoinedEncoder(parts, name=name))
+    kind, model = parsed(name)
     if kind == STATIC:
         from bestfor.encoders.static import open_static
 
-        return CachedEncoder(open_static(model, device), folder)
-    path = hub.resolved(model)
+        return CachedEncoder(open_static(model, lambda teacher: _load(teacher, None, device).encoder), folder)
+    path = packages.resolved(model)
     if kind in HIDDEN:
         from bestfor.encoders.hidden import HiddenEncoder
 
@@ -179,14 +174,3 @@ def _load(name: str, cache: str | None, device: str | None) -> CachedEncoder:
     else:
         encoder = SentenceEncoder(path, name=name, device=device, backend=kind)
     return CachedEncoder(encoder, folder)
-
-
-def parsed(name: str) -> tuple[str, str]:
-    """Split an encoder's name into backend and model; a drive letter or a word that is no backend is the model's."""
-    kind, colon, model = name.partition(":")
-    known = (*BACKENDS, *HIDDEN, STATIC)
-    if colon and kind in known:
-        return kind, model
-    if colon and len(kind) > 1 and not Path(name).exists():
-        raise InputError("encoder", f"'{name}'", f"a backend before the colon: {nearest(kind, known)}")
-    return "torch", name

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bestfor.encoders import hub
+from bestfor.encoders import hub, packages
+from bestfor.encoders.base import Encoder
 from bestfor.encoders.batches import Batched, Vectors
 from bestfor.encoders.distilling import COMPONENTS, CONFIG, FORMAT, TABLE, TOKENIZER, make_table
+from bestfor.encoders.names import parsed
 from bestfor.encoders.reading import TokenCounts
 from bestfor.errors import InputError
 from bestfor.extras import require
@@ -96,18 +98,22 @@ class MadeTable:
     folder: Path
 
 
-def open_static(model: str, device: str | None = None) -> StaticEncoder:
+Load = Callable[[str], Encoder]
+"""Loads an encoder by its name, without a cache around it."""
+
+
+def open_static(model: str, load: Load) -> StaticEncoder:
     """Open the table of an encoder; make it where there is none yet; see :func:`static_folder`."""
-    return StaticEncoder(static_folder(model, device), name=f"static:{model}")
+    return StaticEncoder(static_folder(model, load), name=f"static:{model}")
 
 
-def static_folder(model: str, device: str | None = None) -> Path:
+def static_folder(model: str, load: Load) -> Path:
     """Find the table of an encoder; make it, in about a minute, where there is none yet.
 
     Args:
         model: a folder with a table, or the name of an encoder, its backend before a colon. Where the encoder itself
             is not on this machine, the table that was made from one of that name serves.
-        device: a torch device to make the table on; None takes a GPU where there is one.
+        load: loads the encoder, which is asked for where a table has to be made.
 
     Raises:
         InputError: neither a table nor the encoder is here, or there are tables of several encoders of that name.
@@ -116,13 +122,11 @@ def static_folder(model: str, device: str | None = None) -> Path:
     require("model2vec", "static")
     if _stamp(Path(model)) is not None:
         return Path(model)
-    return _kept(model) or _made(model, device)
+    return _kept(model) or _made(model, load)
 
 
-def _made(model: str, device: str | None) -> Path:
-    from bestfor.encoders.sentence import load_encoder
-
-    teacher = load_encoder(model, device=device).encoder
+def _made(model: str, load: Load) -> Path:
+    teacher = load(model)
     if not isinstance(teacher, Batched):
         raise InputError(f"encoder 'static:{model}'", "a teacher that is a table itself", "the name of a model")
     folder = _place(model, _teacher_hash(model) or teacher.signature)
@@ -156,9 +160,7 @@ def _kept(model: str) -> Path | None:
 
 def _teacher_hash(model: str) -> str | None:
     """Hash the files of an encoder that is on this machine, without loading it; None where it is not."""
-    from bestfor.encoders.sentence import parsed
-
-    folder = hub.local_folder(parsed(model)[1])
+    folder = packages.local_folder(parsed(model)[1])
     return None if folder is None else hub.folder_hash(folder)
 
 
