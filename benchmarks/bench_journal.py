@@ -1,16 +1,21 @@
 """Time the journal: durable labels a second, the disk's share, opening and reading a large one, persons' memory.
 
-python benchmarks/bench_journal.py [--threads 128] [--labels 20000] [--rows 1000000] [--persons 2000]
+python benchmarks/bench_journal.py [learn] [large] [about] [persons] [--threads 128] [--labels 20000]
+    [--rows 10000000] [--persons 20000] [--folder .]
+
+Without names all four run. ``large`` needs 2.5 GB of disk and 3 GB of memory for ten million labels, and removes them.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import os
 import sqlite3
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -18,120 +23,207 @@ import numpy as np
 import psutil
 
 from bestfor.data.candidates import Candidates
-from bestfor.data.labels import Labels, Rated
+from bestfor.encoders import load_encoder
 from bestfor.rewards import build
+from bestfor.serving import LabelScale, Service
 from bestfor.serving.journal import Journal, Label, database
 from bestfor.serving.journal.records import digest, pack
-from bestfor.testing.rewards import LetterEncoder
 
 TEXT = "a candidate of sixty characters or so, as headlines often are"
+EACH = 50
+"""Labels of a person."""
 
 
-def learn(folder: Path, threads: int, count: int, synchronous: str) -> tuple[float, float]:
-    """Labels a second of threads that each wait for their label to be stored, and labels a commit."""
+def learn(path: Path, threads: int, count: int, synchronous: str, users: int = 500) -> tuple[float, float, float]:
+    """Labels a second of threads that each wait for theirs to be stored, labels a commit, the disk's share."""
     each = count // threads
-    with (
-        mock.patch.object(database, "SYNCHRONOUS", synchronous),
-        Journal(folder / f"{threads}-{synchronous}.db") as journal,
-    ):
+    waited = [0.0]
 
-        def work(number: int) -> None:
-            for place in range(each):
-                key = f"{number}-{place}"
-                label = Label(key, f"u{place % 500}", "thumb", value=1.0, texts=(TEXT,), time=1.0)
-                journal.add_labels("", [label])
+    def work(journal: Journal, number: int) -> None:
+        for place in range(each):
+            user = f"u{(number * each + place) * 7919 % users}"
+            label = Label(f"{number}-{place}", user, "thumb", value=1.0, texts=(TEXT,), time=1.0)
+            journal.add_labels("", [label])
 
-        started = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
+    with mock.patch.object(database, "SYNCHRONOUS", synchronous), Journal(path) as journal:
+        _time_commits(journal, waited)
+        before = journal.commits
+        started = [threading.Thread(target=work, args=(journal, number)) for number in range(threads)]
         begin = time.perf_counter()
         for thread in started:
             thread.start()
         for thread in started:
             thread.join()
-        return each * threads / (time.perf_counter() - begin), each * threads / journal.commits
+        took = time.perf_counter() - begin
+        return each * threads / took, each * threads / (journal.commits - before), waited[0] / took
 
 
-def large(folder: Path, rows: int) -> None:
-    """Fill a journal without its code, then open it and read one person's 50 labels."""
-    path, users = folder / "large.db", rows // 50
+def _time_commits(journal: Journal, waited: list[float]) -> None:
+    """Add up the time that the writer's commits take: they write and sync the log, all else is done before."""
+    dialect = journal._engine.dialect
+    commit = dialect.do_commit
+
+    def timed(connection: object) -> None:
+        begin = time.perf_counter()
+        commit(connection)  # pyright: ignore[reportArgumentType]
+        waited[0] += time.perf_counter() - begin
+
+    dialect.do_commit = timed  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def report_learning(folder: Path, threads: int, labels: int) -> None:
+    """Durable labels a second by the number of threads."""
+    for number in (1, 8, 32, threads):
+        count = min(labels, 400 * number)
+        rate, shared, waited = learn(folder / f"{number}-full.db", number, count, "FULL")
+        free, *_ = learn(folder / f"{number}-off.db", number, count, "OFF")
+        print(
+            f"{number} threads: {rate:,.0f} labels a second on the disk, {shared:.1f} labels a commit, commits take "
+            f"{waited:.0%} of the time; without waiting for the disk {free:,.0f} a second"
+        )
+
+
+def fill(path: Path, rows: int, texts: list[str], *, answers: bool = False) -> None:
+    """Write a journal without its code: labels in the order of time, so that those of one person lie far apart."""
+    users = rows // EACH
     Journal(path).close()
     connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("PRAGMA synchronous = OFF")
-    text, prompt = pack([TEXT]), pack("")
+    for pragma in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -4000000"):
+        connection.execute(f"PRAGMA {pragma}").close()
     begin = time.perf_counter()
     connection.execute("BEGIN")
-    connection.executemany(
-        "INSERT INTO people VALUES (?, '', ?, ?)",
-        ((digest("", f"u{user}"), f"u{user}", user + 1) for user in range(users)),
-    )
     people = [digest("", f"u{user}") for user in range(users)]
+    named = ((person, f"u{user}", user + 1) for user, person in enumerate(people))
+    connection.executemany("INSERT INTO people VALUES (?, '', ?, ?)", named)
+    packed, prompt = [pack([text]) for text in texts], pack("")
+
+    def said() -> Iterator[tuple[object, ...]]:
+        for row in range(rows):
+            about = digest("", f"a{row}") if answers else None
+            text, value = packed[row * 7919 % len(packed)], float(row % 3 > 0)
+            yield (people[row % users], digest("", f"k{row}"), about, f"k{row}", value, text, prompt, float(row))
+
     connection.executemany(
-        'INSERT INTO labels ("row", person, key, kind, value, texts, prompt, weight, time, hashed)'
-        " VALUES (?, ?, ?, 'thumb', 1.0, ?, ?, 0.5, 1.0, 0)",
-        ((digest("", f"k{row}"), people[row % users], f"k{row}", text, prompt) for row in range(rows)),
+        'INSERT INTO labels (person, "row", answer, key, kind, value, texts, prompt, weight, time, hashed)'
+        " VALUES (?, ?, ?, ?, 'thumb', ?, ?, ?, 0.5, ?, 0)",
+        said(),
     )
+    if answers:
+        shown, numbers = pack([TEXT] * 8), pack([1 / 7] * 8)
+        connection.executemany(
+            "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 'best', 'digest', 'own', 500, ?, 0)",
+            (
+                (digest("", f"a{row}"), people[row % users], f"a{row}", prompt, shown, *[numbers] * 3, float(row))
+                for row in range(rows)
+            ),
+        )
     connection.execute("COMMIT")
+    connection.execute("PRAGMA journal_mode = WAL").close()
     connection.close()
     size = path.stat().st_size / 1e6
-    print(f"{rows:,} labels of {users:,} people written in {time.perf_counter() - begin:.0f} s, {size:.0f} MB")
-    begin = time.perf_counter()
-    with Journal(path) as journal:
-        opened = time.perf_counter() - begin
-        times = []
-        for user in np.random.default_rng(0).integers(users, size=200):
+    print(f"{rows:,} labels of {users:,} people written in {time.perf_counter() - begin:.0f} s, {size:,.0f} MB")
+
+
+def report_reading(path: Path, users: int) -> None:
+    """Open a journal and read people, with its file in the system's memory and without."""
+    for state in ("not in memory", "in memory"):
+        if state == "not in memory":
+            forget_file(path)
+        else:
+            with path.open("rb") as handle:
+                while handle.read(1 << 24):
+                    pass
+        begin = time.perf_counter()
+        with Journal(path) as journal:
+            opened = time.perf_counter() - begin
+            times = []
+            for user in np.random.default_rng(0).integers(users, size=400):
+                begin = time.perf_counter()
+                found = journal.labels_of("", f"u{user}")
+                times.append(time.perf_counter() - begin)
             begin = time.perf_counter()
-            found = journal.labels_of("", f"u{user}")
-            times.append(time.perf_counter() - begin)
-        standing = time.perf_counter()
-        for user in range(500):
-            journal.standing("", f"u{user}")
-        standing = (time.perf_counter() - standing) / 500
-    low, high = np.quantile(times, [0.5, 0.95]) * 1e3
-    print(f"opens in {opened * 1e3:.0f} ms; one person's {len(found)} labels: {low:.2f} ms (95 %: {high:.2f})")
-    print(f"whether anything about a person has changed: {standing * 1e3:.2f} ms")
+            for user in range(2000):
+                journal.standing("", f"u{user * 7919 % users}")
+            standing = (time.perf_counter() - begin) / 2000
+        low, high = np.quantile(times, [0.5, 0.95]) * 1e3
+        print(
+            f"file {state}: opens in {opened * 1e3:.0f} ms; one person's {len(found)} labels {low:.2f} ms "
+            f"(95 %: {high:.2f}); whether a person has changed {standing * 1e6:.0f} us"
+        )
 
 
-def persons(count: int) -> None:
-    """Memory of persons of 50 labels, of a model with 32 components."""
+def forget_file(path: Path) -> None:
+    """Make the system drop what it keeps of a file in memory."""
+    with path.open("rb") as handle:
+        os.fsync(handle.fileno())
+        os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def report_large(folder: Path, rows: int, threads: int, *, answers: bool = False) -> None:
+    """A large journal: opened, read, learned into."""
+    path = folder / "large.db"
+    fill(path, rows, [TEXT], answers=answers)
+    report_reading(path, rows // EACH)
+    if not answers:
+        rate, shared, waited = learn(path, threads, 200 * threads, "FULL", rows // EACH)
+        print(f"  learned into it: {rate:,.0f} a second, {shared:.1f} a commit, commits take {waited:.0%} of the time")
+    for one in folder.glob("large.db*"):
+        one.unlink()
+
+
+def report_persons(folder: Path, count: int) -> None:
+    """Memory of a service that has met people of 50 labels, by kind."""
     draw = np.random.default_rng(0)
     words = ["".join(draw.choice(list("abcdefghij"), size=5)) for _ in range(300)]
     texts = [" ".join(draw.choice(words, size=8)) for _ in range(600)]
-    rows = [(f"u{user}", texts[draw.integers(600)], draw.normal()) for user in range(40) for _ in range(20)]
+    rows = [(f"k{user}", texts[draw.integers(600)], draw.normal()) for user in range(40) for _ in range(40)]
     fit = Candidates.of([u for u, _, _ in rows], [""] * len(rows), [[t] for _, t, _ in rows], [[y] for _, _, y in rows])
-    model = build("hierarchical", encoder=LetterEncoder(), components=32).fit(fit, rng=0)
-    said = [
-        Labels(tuple(Rated("", texts[draw.integers(600)], float(draw.normal())) for _ in range(50)))
-        for _ in range(count)
-    ]
-    kept = [model.person("new", one) for one in said[:20]]
-    gc.collect()
-    before, begin = psutil.Process().memory_info().rss, time.perf_counter()
-    kept = [model.person("new", one) for one in said]
-    took = (time.perf_counter() - begin) / count * 1e3
-    gc.collect()
-    each = (psutil.Process().memory_info().rss - before) / count
-    print(f"a person of 50 labels: {took:.2f} ms to make, {each / 1e3:.1f} kB ({len(kept):,} made);")
-    print(f"  20,000 of them: {20_000 * each / 1e6:.0f} MB")
+    path = folder / "persons.db"
+    fill(path, count * EACH, texts)
+    for kind in ("hierarchical", "tastes", "similarity"):
+        encoder = load_encoder()
+        encoder.encode(texts)
+        model = build(kind, encoder=encoder).fit(fit, rng=0)
+        with Service(model, path, scale=LabelScale(-1, 1)) as service:
+            for user in range(20):
+                service.person(f"u{user}")
+            gc.collect()
+            before, begin = psutil.Process().memory_info().rss, time.perf_counter()
+            for user in range(count):
+                service.person(f"u{user}")
+            took = (time.perf_counter() - begin) / count * 1e3
+            gc.collect()
+            grown = (psutil.Process().memory_info().rss - before) / 1e6
+            kept = service._persons
+            print(
+                f"{kind}: {count:,} people met, {len(kept):,} kept: the process grew by {grown:.0f} MB "
+                f"({kept.bytes / 1e6:.0f} MB counted); {took:.2f} ms to read the labels and make one"
+            )
 
 
 def main() -> None:
-    """Print all figures."""
+    """Print the figures that are asked for."""
     parser = argparse.ArgumentParser()
+    parser.add_argument("names", nargs="*", default=[])
     parser.add_argument("--threads", type=int, default=128)
     parser.add_argument("--labels", type=int, default=20_000)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--persons", type=int, default=2000)
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--persons", type=int, default=20_000)
+    parser.add_argument("--folder", type=Path, default=Path())
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=".") as folder:
-        for threads in (1, 8, 32, asked.threads):
-            count = min(asked.labels, 400 * threads)
-            rate, shared = learn(Path(folder), threads, count, "FULL")
-            free, _ = learn(Path(folder), threads, count, "OFF")
-            print(
-                f"{threads} threads: {rate:,.0f} labels a second on the disk, {shared:.1f} labels a commit; "
-                f"without waiting for it {free:,.0f}: its share {1 - rate / free:.0%}"
-            )
-        large(Path(folder), asked.rows)
-    persons(asked.persons)
+    names = asked.names or ["learn", "large", "about", "persons"]
+    with tempfile.TemporaryDirectory(dir=asked.folder) as place:
+        folder = Path(place)
+        if "learn" in names:
+            report_learning(folder, asked.threads, asked.labels)
+        if "large" in names:
+            report_large(folder, asked.rows, asked.threads)
+        if "about" in names:
+            report_large(folder, asked.rows // 10, asked.threads, answers=True)
+        if "persons" in names:
+            report_persons(folder, asked.persons)
+    load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
+    print(f"load of the machine at the end: {load}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,11 @@ from bestfor.errors import InputError, nearest
 from bestfor.rewards import RewardModel
 from bestfor.serving.labels import FindText, LabelScale
 
+PERSONS = 20_000
+"""Persons that a service keeps in memory at the most."""
+MEMORY = 200.0
+"""Megabytes of these persons at the most."""
+
 
 class ServiceOptions(TypedDict, total=False):
     """Options of a service that few need.
@@ -19,7 +24,8 @@ class ServiceOptions(TypedDict, total=False):
         scale: how labels are read as utilities; by default the scale of the labels of the model's run.
         texts: ``keep``, or ``hash`` where a journal may not hold texts.
         find_text: finds the text of a SHA-256 that this process does not remember, where ``texts`` is ``hash``.
-        persons: how many persons are kept in memory.
+        persons: how many persons are kept in memory at the most.
+        memory: megabytes of these persons at the most; who is left out is made again at the next request.
         encoder: takes the place of the one that the model names.
         cache: folder for embeddings; None keeps them in memory.
         kinds: classes of one's own that the model may be of.
@@ -31,6 +37,7 @@ class ServiceOptions(TypedDict, total=False):
     texts: Literal["keep", "hash"]
     find_text: FindText | None
     persons: int
+    memory: float
     encoder: Encoder | None
     cache: Path | None
     kinds: Sequence[type[RewardModel]]
@@ -63,4 +70,7 @@ def check_options(options: ServiceOptions) -> ServiceOptions:
     persons = options.get("persons", 1)
     if isinstance(persons, bool) or not isinstance(persons, int) or persons < 1:
         raise InputError("persons", f"{persons!r}", "1 or more")
+    memory = options.get("memory", MEMORY)
+    if isinstance(memory, bool) or not isinstance(memory, int | float) or not 0 < memory < float("inf"):
+        raise InputError("memory", f"{memory!r}", "megabytes, more than 0")
     return options

@@ -8,9 +8,8 @@ needed, and kept until the journal says that their labels have changed, in this 
 
 from __future__ import annotations
 
-import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,10 +27,11 @@ from bestfor.selection import PairRule, Pick, Rule, named_rule, select
 from bestfor.serving import refit as refitting
 from bestfor.serving.asking import PairQuestion, distinct, question_of
 from bestfor.serving.base import ServedModel, open_model, scale_of
-from bestfor.serving.cache import RecentlyUsed
+from bestfor.serving.cache import RecentlyUsed, bytes_of
 from bestfor.serving.export import export_lines
 from bestfor.serving.holdings import forget_person
 from bestfor.serving.journal import Forgotten, Label, Learned, LoggedAnswer, Standing, check_id
+from bestfor.serving.keys import new_id, place_of
 from bestfor.serving.labels import (
     LabelScale,
     Statement,
@@ -42,7 +42,7 @@ from bestfor.serving.labels import (
     to_labels,
 )
 from bestfor.serving.names import model_name
-from bestfor.serving.options import AnswerOptions, ServiceOptions, check_options
+from bestfor.serving.options import MEMORY, PERSONS, AnswerOptions, ServiceOptions, check_options
 from bestfor.types import FloatArray, Scores, Served
 
 if TYPE_CHECKING:
@@ -131,11 +131,13 @@ class Service:
         self._declared, self.scale = scale is not None, scale or LabelScale()
         check_metric_of(self.scale)
         self._hashes = self._options.get("texts", "keep") == "hash"
-        self._persons: RecentlyUsed[str, _Kept] = RecentlyUsed(self._options.get("persons", 20_000))
+        most = int(1e6 * self._options.get("memory", MEMORY))
+        self._persons: RecentlyUsed[str, _Kept] = RecentlyUsed(self._options.get("persons", PERSONS), most, _weight)
         self._answers: RecentlyUsed[str, LoggedAnswer] = RecentlyUsed(RECENT)
         self._texts: RecentlyUsed[str, str] = RecentlyUsed(RECENT)
         self._owns = isinstance(journal, str | Path)
         self.journal = _opened(journal)
+        self._forgets = self.journal.standing(self.tenant, "").forgets
         self._note_folders(self._served)
 
     def __enter__(self) -> Self:
@@ -227,7 +229,7 @@ class Service:
         rule, id, everybody = options.get("rule"), options.get("id"), options.get("everybody", False)
         asked = self._rule if rule is None else named_rule(rule)
         scores = self._score(served, check_id("user", user), prompt, texts, history, everybody=everybody)
-        id = _new_id() if id is None else id
+        id = new_id() if id is None else id
         pick = self._pick(scores, texts, id, asked)
         record = LoggedAnswer(
             id=id,
@@ -332,7 +334,7 @@ class Service:
             expected = "scale=LabelScale(worst, best), in the units of the model's own labels"
             raise InputError("scale", "a model whose run nobody knows", expected)
         owner = check_id("user", about.user if about is not None else user)
-        name = key if key is not None else _place(owner, prompt, about, kind.name, (texts, text))
+        name = key if key is not None else place_of(owner, prompt, about, kind.name, (texts, text))
         low, high = self.scale.rating if kind.name == "rating" else (None, None)
         weight = self.scale.weight(kind.name)
         label = Label(name, owner, kind.name, answer, number, low, high, texts, prompt, weight, time.time())
@@ -358,10 +360,7 @@ class Service:
             JournalError: it could not be done.
         """
         receipt = forget_person(self.journal, self.tenant, check_id("user", user), self._folders())
-        self._persons.drop(lambda known, kept: known == user)
-        self._answers.drop(lambda id, answer: answer.user == user)
-        self._texts.drop(lambda known, text: True)
-        forget_texts()
+        self._drop([user])
         cache = self._options.get("cache")
         if cache is not None:
             note = f"{cache} holds embeddings of texts under hashes of the texts, of nobody's name"
@@ -380,7 +379,12 @@ class Service:
             InputError: nobody knows the run of the model.
         """
         source = refitting.Source(self.journal, self.tenant, self.scale, self._find_text)
-        done = refitting.refit(self._served, Path(out), source, **self._given("encoder", "cache"))
+        while True:
+            forgets = self._standing("").forgets
+            done = refitting.refit(self._served, Path(out), source, **self._given("encoder", "cache"))
+            # Somebody who was forgotten while it was fitted must not be in it.
+            if self._standing("").forgets == forgets:
+                break
         self.reload(out)
         return done
 
@@ -424,11 +428,11 @@ class Service:
             return served.model.score(model_name(self.tenant, user, forgotten=True), prompt, texts, history)
         if served.model.learns:
             return self._person(served, user).score(prompt, texts, history)
-        forgotten = self.journal.standing(self.tenant, user).forgotten
+        forgotten = self._standing(user).forgotten
         return served.model.score(model_name(self.tenant, user, forgotten=forgotten), prompt, texts, history)
 
     def _person(self, served: ServedModel, user: str) -> Person:
-        standing = self.journal.standing(self.tenant, user)
+        standing = self._standing(user)
         kept = self._persons.get(user)
         if kept is not None and kept.served is served and kept.standing == standing:
             return kept.person
@@ -438,9 +442,25 @@ class Service:
         person = served.model.person(model_name(self.tenant, user, forgotten=standing.forgotten), labels)
         self._persons.put(user, _Kept(served, standing, person))
         # Somebody who was forgotten meanwhile must not stay in memory.
-        if self.journal.standing(self.tenant, user).revision is None:
+        if self._standing(user).revision is None:
             self._persons.drop(lambda known, kept: known == user and kept.standing.revision is not None)
         return person
+
+    def _standing(self, user: str) -> Standing:
+        """Read a person's standing; whoever was forgotten since, by any process, leaves this one's memory too."""
+        standing = self.journal.standing(self.tenant, user)
+        if standing.forgets != self._forgets:
+            self._forgets = standing.forgets
+            known = {*self._persons.keys(), *(answer.user for answer in self._answers.values())}
+            self._drop(self.journal.forgotten(self.tenant, sorted(known)))
+        return standing
+
+    def _drop(self, users: Collection[str]) -> None:
+        """Remove people from memory, and all texts that may be theirs."""
+        self._persons.drop(lambda known, kept: known in users)
+        self._answers.drop(lambda id, answer: answer.user in users)
+        self._texts.drop(lambda known, text: True)
+        forget_texts()
 
     def _named(self, rule: Rule) -> str:
         return f"{rule.name}, explore {self._explore:g}" if self._explore else rule.name
@@ -500,6 +520,10 @@ class Service:
                 self.journal.note_folder(path, run=run)
 
 
+def _weight(kept: _Kept) -> int:
+    return bytes_of(kept.person)
+
+
 def _opened(journal: str | Path | Journal) -> Journal:
     """Open a journal, unless it is."""
     from bestfor.serving.journal import Journal
@@ -535,24 +559,6 @@ def _peculiar(texts: Sequence[str]) -> tuple[str, ...]:
 def _is_certain(rule: Rule) -> bool:
     """Tell whether a rule shows one candidate with chance 1, ties apart."""
     return not rule.thompson and float(rule.rank_chances(8).max()) > 1 - 1e-9
-
-
-def _new_id() -> str:
-    """Make an id: the time in milliseconds first, so that later rows stand behind earlier ones, then 80 random bits."""
-    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
-
-
-def _place(
-    user: str, prompt: str, answer: LoggedAnswer | None, kind: str, about: tuple[tuple[str, ...], str | None]
-) -> str:
-    """Name what is said by its place: the answer, or the person and the prompt; the kind; the texts it is about."""
-    texts, text = about
-    use = "use" if kind in ("kept", "dismissed") else kind
-    many = kind in ("preference", "comment") or answer is None or text is not None
-    parts = sorted(texts) if kind == "preference" else list(texts)
-    spoken = hash_of("\x1f".join([prompt, *parts]))[:32] if many else ""
-    whose = hash_of(user)[:32] if answer is None else answer.id
-    return f"{whose}/{use}/{spoken}" if many else f"{whose}/{use}"
 
 
 def _is_hash(text: str) -> bool:

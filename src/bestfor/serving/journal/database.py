@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from bestfor.errors import InputError
@@ -20,6 +21,8 @@ SYNCHRONOUS = "FULL"
 """When SQLite waits for the disk: at every commit. Tests that are not about durability switch it off."""
 WAIT = 30.0
 """Seconds that a writer waits for another process that is writing."""
+CACHE = 8
+"""Megabytes of pages that a connection of SQLite keeps, so that the upper levels of large tables stay in memory."""
 LOCK = 0x62657374666F72
 """Advisory lock of PostgreSQL under which schemas are changed."""
 
@@ -60,8 +63,8 @@ def shown(url: URL) -> str:
     return str(url.database) if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
 
 
-def make_engine(url: URL, *, writes: bool) -> Engine:
-    """Make the engine of a journal's writer, or of its readers.
+def make_engine(url: URL, *, writes: bool, pooled: bool = True) -> Engine:
+    """Make the engine of a journal's writer, or of its readers; without a pool, who connects keeps the connection.
 
     SQLite: a commit of the writer returns after the write-ahead log is on the disk (``synchronous = FULL``), removed
     rows are overwritten (``secure_delete``), and a transaction takes the write lock at its beginning.
@@ -69,13 +72,13 @@ def make_engine(url: URL, *, writes: bool) -> Engine:
     if url.get_backend_name() != "sqlite":
         options: dict[str, Any] = {"pool_pre_ping": True}
         return create_engine(url, **options, **({} if writes else {"isolation_level": "AUTOCOMMIT"}))
-    engine = create_engine(
-        url, connect_args={"timeout": WAIT, "check_same_thread": False}, pool_size=1 if writes else 16, max_overflow=0
-    )
+    pool: dict[str, Any] = {"pool_size": 1 if writes else 16, "max_overflow": 0} if pooled else {"poolclass": NullPool}
+    engine = create_engine(url, connect_args={"timeout": WAIT, "check_same_thread": False}, **pool)
 
     def connected(connection: Any, record: object) -> None:  # noqa: ANN401 - a connection of the driver
         connection.isolation_level = None  # the driver begins nothing by itself
-        for pragma in ("journal_mode = WAL", f"synchronous = {SYNCHRONOUS}", "secure_delete = ON"):
+        pragmas = ("journal_mode = WAL", f"synchronous = {SYNCHRONOUS}", "secure_delete = ON")
+        for pragma in (*pragmas, f"cache_size = {-1000 * CACHE}"):
             connection.execute(f"PRAGMA {pragma}").close()
 
     def begun(connection: Connection) -> None:
@@ -97,6 +100,8 @@ def told(url: URL) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
+        raise JournalError(f"journal {shown(url)}: {_reason(error.orig)}") from error
+    except sqlite3.Error as error:
         raise JournalError(f"journal {shown(url)}: {_reason(error)}") from error
 
 
@@ -117,7 +122,7 @@ def prepare(engine: Engine) -> None:
     except DBAPIError as error:
         if "not a database" in str(error.orig):
             raise InputError(shown(engine.url), "a file that is no database", "a journal of bestfor") from error
-        raise JournalError(f"journal {shown(engine.url)}: {_reason(error)}") from error
+        raise JournalError(f"journal {shown(engine.url)}: {_reason(error.orig)}") from error
 
 
 def _version(connection: Connection) -> str | None:
@@ -150,9 +155,9 @@ def _upgrade(connection: Connection, found: str | None, where: str) -> None:
     command.upgrade(config, "head")
 
 
-def _reason(error: DBAPIError) -> str:
+def _reason(error: BaseException | None) -> str:
     """Say in plain words why a statement failed."""
-    said = " ".join(str(error.orig).split())
+    said = " ".join(str(error).split())
     if "disk is full" in said or "disk I/O error" in said:
         return f"the disk is full or cannot be written ({said}); nothing of this call was stored"
     if "locked" in said:

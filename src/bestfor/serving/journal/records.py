@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from bestfor.errors import BestforError, InputError
@@ -65,10 +65,12 @@ class Standing:
     Attributes:
         revision: changes whenever their labels do; None where nothing is known of them.
         forgotten: whether they were forgotten, so that what a model knows of them must not be used.
+        forgets: how often anybody was removed from the journal until now; two standings are equal whatever it is.
     """
 
     revision: int | None
     forgotten: bool
+    forgets: int = field(default=0, compare=False)
 
 
 def digest(*parts: str) -> bytes:

@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from bestfor.errors import BestforError, InputError
 from bestfor.serving.journal.records import Label, Learned, LoggedAnswer, digest, pack
-from bestfor.serving.journal.tables import answers, folders, labels, people, tombstones
+from bestfor.serving.journal.tables import answers, counters, folders, labels, people, tombstones
 
 _SAID = ("person", "answer", "kind", "value", "low", "high", "texts", "prompt", "weight", "hashed")
 """Columns of a label in which two labels of one key differ where the later one changes the earlier."""
@@ -181,6 +181,8 @@ def forget(connection: Connection, calls: Sequence[Named]) -> list[tuple[int, in
         connection.execute(delete(people).where(people.c.person == person))
         _upsert(connection, tombstones, [{"person": person, "time": time.time()}], "person")
         results.append((gone[0].rowcount, gone[1].rowcount))
+    counted = update(counters).where(counters.c.name == "forgets")
+    connection.execute(counted.values(value=counters.c.value + len(calls)))
     return results
 
 
@@ -241,7 +243,7 @@ def _store(connection: Connection, written: Mapping[bytes, dict[str, Any]], befo
     if fresh:
         connection.execute(insert(labels), fresh)
     if changed:
-        columns = (*_SAID, "changed", "withdrawn")
+        columns = (*_SAID[1:], "changed", "withdrawn")  # whose it is never changes
         statement = update(labels).where(labels.c.row == bindparam("at"))
         statement = statement.values({name: bindparam(f"new_{name}") for name in columns})
         values = [{"at": row["row"], **{f"new_{name}": row[name] for name in columns}} for row in changed]

@@ -14,6 +14,7 @@ from bestfor.errors import InputError
 from bestfor.serving.journal import rows
 from bestfor.serving.journal.database import make_engine, parse_url, prepare, shown, told
 from bestfor.serving.journal.direct import DirectWrites
+from bestfor.serving.journal.prepared import PreparedRead
 from bestfor.serving.journal.records import JournalError, Label, Learned, LoggedAnswer, Standing, check_id, digest
 from bestfor.serving.journal.tables import HEAD, answers, folders, labels, people, tombstones
 from bestfor.serving.journal.writer import Writer
@@ -46,6 +47,7 @@ class Journal:
             engine.dispose()
             raise
         self._engine, self._reader = engine, make_engine(self.url, writes=False)
+        self._standing = PreparedRead(self.url, _REVISION)
         self._writer = Writer(engine)
         self._direct = DirectWrites(engine) if engine.dialect.name == "sqlite" else None
 
@@ -60,6 +62,7 @@ class Journal:
         self._writer.close()
         if self._direct is not None:
             self._direct.close()
+        self._standing.close()
         self._reader.dispose()
         self._engine.dispose()
 
@@ -138,11 +141,10 @@ class Journal:
         return self._writer.submit(rows.withdraw, rows.Withdraw(tenant, check_id("key", key)))
 
     def standing(self, tenant: str, user: str) -> Standing:
-        """Read whether anything about a person has changed."""
-        person = digest(tenant, user)
-        with self._read() as connection:
-            revision = connection.execute(_REVISION, {"person": person}).one_or_none()
-        return Standing(None, False) if revision is None else Standing(revision[0], bool(revision[1]))
+        """Read whether anything about a person has changed, in this process or another: the newest commit counts."""
+        self._writer.check_process()
+        ((revision, forgotten, forgets),) = self._standing.rows(person=digest(tenant, user))
+        return Standing(revision, bool(forgotten), forgets)
 
     def answer(self, tenant: str, id: str) -> LoggedAnswer | None:
         """Read an answer; None where there is none of this id."""
@@ -203,7 +205,7 @@ class Journal:
         return (*gone, self.wipe())
 
     def prune(self, before: float, *, with_labels: bool = False) -> tuple[int, int]:
-        """Remove old answers that no label is about; with their labels where asked for.
+        """Remove old answers that no label is about, with their labels where asked for; who has none left goes too.
 
         Args:
             before: seconds since 1970; answers given earlier go.
@@ -263,24 +265,24 @@ class Journal:
     @contextmanager
     def _read(self) -> Iterator[Connection]:
         """Lend a connection for reading, whose errors are one line."""
+        self._writer.check_process()
         with told(self.url), self._reader.connect() as connection:
             yield connection
 
 
 _REVISION = text(
-    "SELECT p.revision, EXISTS (SELECT 1 FROM tombstones t WHERE t.person = :person) FROM people p"
-    " WHERE p.person = :person UNION ALL SELECT NULL, 1 = 1 FROM tombstones t WHERE t.person = :person"
-    " AND NOT EXISTS (SELECT 1 FROM people p WHERE p.person = :person)"
+    "SELECT (SELECT revision FROM people WHERE person = :person),"
+    " EXISTS (SELECT 1 FROM tombstones WHERE person = :person),"
+    " (SELECT value FROM counters WHERE name = 'forgets')"
 )
 
 
 def _labels_of(connection: Connection, person: bytes, user: str) -> list[tuple[Label, LoggedAnswer | None]]:
     """Read a person's labels and the answers that they are about."""
     said = connection.execute(select(labels).where(labels.c.person == person).order_by(labels.c.key)).mappings().all()
-    about = select(answers).where(
-        answers.c.person == person,
-        answers.c.row.in_(select(labels.c.answer).where(labels.c.person == person, labels.c.answer.is_not(None))),
-    )
+    # By the answers' own digests: a person may have many more answers than they said something about.
+    spoken = select(labels.c.answer).where(labels.c.person == person, labels.c.answer.is_not(None))
+    about = select(answers).where(answers.c.row.in_(spoken))
     shown_: dict[bytes, LoggedAnswer] = {}
     if any(row["answer"] for row in said):
         shown_ = {row["row"]: rows.read_answer(row, user) for row in connection.execute(about).mappings()}
@@ -299,6 +301,8 @@ def _prune(connection: Connection, calls: Sequence[tuple[float, bool]]) -> list[
             count = connection.execute(delete(labels).where(old)).rowcount
         about = exists().where(labels.c.answer == answers.c.row)
         gone = connection.execute(delete(answers).where(answers.c.time < before, ~about)).rowcount
+        left = [exists().where(table.c.person == people.c.person) for table in (answers, labels)]
+        connection.execute(delete(people).where(~left[0], ~left[1]))
         results.append((gone, count))
     return results
 

@@ -2,10 +2,13 @@
 
 People, answers and labels are found by 16 bytes of SHA-256 (:func:`bestfor.serving.journal.records.digest`) over the
 tenant and the id, so ids may be of any length and two tenants never share a row. Texts and lists of numbers are JSON.
-A tombstone holds the digest of a forgotten person, not their id.
+A tombstone holds the digest of a forgotten person, not their id. The labels' primary key begins with the person: SQLite
+keeps them in that order, so that those of one person are read from a few pages.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -20,12 +23,16 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    column,
 )
 
-HEAD = "001"
+HEAD = "002"
 """Version of the schema that this release reads and writes: the last file in ``migrations/versions``."""
 
 metadata = MetaData()
+
+_OF_ANSWERS: dict[str, Any] = dict.fromkeys(("sqlite_where", "postgresql_where"), column("answer").is_not(None))
+"""Labels of bare texts need no place in the index of answers."""
 
 people = Table(
     "people",
@@ -61,8 +68,8 @@ answers = Table(
 labels = Table(
     "labels",
     metadata,
+    Column("person", LargeBinary(16), primary_key=True),
     Column("row", LargeBinary(16), primary_key=True),
-    Column("person", LargeBinary(16), nullable=False),
     Column("answer", LargeBinary(16)),
     Column("key", Text, nullable=False),
     Column("kind", String(16), nullable=False),
@@ -76,8 +83,9 @@ labels = Table(
     Column("changed", Double),
     Column("withdrawn", Double),
     Column("hashed", Boolean, nullable=False),
-    Index("labels_person", "person"),
-    Index("labels_answer", "answer"),
+    Index("labels_row", "row", unique=True),
+    Index("labels_answer", "answer", **_OF_ANSWERS),
+    sqlite_with_rowid=False,
 )
 
 tombstones = Table(
@@ -86,6 +94,14 @@ tombstones = Table(
     Column("person", LargeBinary(16), primary_key=True),
     Column("time", Double, nullable=False),
 )
+
+counters = Table(
+    "counters",
+    metadata,
+    Column("name", String(16), primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+"""``forgets`` counts how often somebody was removed, so that every process hears of it at its next read."""
 
 folders = Table(
     "folders",

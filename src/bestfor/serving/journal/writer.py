@@ -95,12 +95,20 @@ class Writer:
         with self._lock:
             if self._closed:
                 raise JournalError(f"journal {shown(self._engine.url)}: it was closed")
-            if os.getpid() != self._process:
-                raise JournalError(f"journal {shown(self._engine.url)}: opened before a fork; open it in each process")
+            self.check_process()
             # Nobody may cancel what will be written.
             call.done.set_running_or_notify_cancel()
             self._queue.put(call)
         return call.done
+
+    def check_process(self) -> None:
+        """Refuse a process that was forked from the one that opened the journal: connections cannot be shared.
+
+        Raises:
+            JournalError: this is another process.
+        """
+        if os.getpid() != self._process:
+            raise JournalError(f"journal {shown(self._engine.url)}: opened before a fork; open it in each process")
 
     def close(self) -> None:
         """Write what waits and stop; a second call does nothing."""
