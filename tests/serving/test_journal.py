@@ -1,5 +1,6 @@
 """The journal: once, changed, withdrawn, forgotten, pruned; two tenants; any id; other versions; both databases."""
 
+import os
 import random
 import shutil
 import sqlite3
@@ -9,15 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import create_engine, text
+from sqlalchemy import MetaData, create_engine, inspect, text
+from sqlalchemy.exc import OperationalError
 
 from bestfor.errors import InputError
 from bestfor.serving import journal as journals
-from bestfor.serving.journal import Journal, JournalError, Standing, database, tables
+from bestfor.serving.journal import Journal, JournalError, Label, LoggedAnswer, Standing, database, rows, tables
 
 
 def statuses(learned):
@@ -209,6 +213,9 @@ def test_pruning_removes_old_answers_that_nobody_said_anything_about(journal, an
     assert journal.standing("", "ann") != before
     assert set(held(journal)) == {"k2"}
     assert [one.id for one in journal.answers_of("", "ann")] == ["a2"]
+    assert list(journal.people()) == [("", "ann")]
+    assert journal.prune(40.0, with_labels=True) == (1, 1)
+    assert list(journal.people()) == []
 
 
 def test_counts_say_what_there_is(journal, answer, thumb):
@@ -353,6 +360,148 @@ def test_a_journal_of_an_older_version_is_brought_to_this_one(address, thumb, tm
             ("next", None)
         ]
     engine.dispose()
+
+
+def old_journal(address, version="001"):
+    """A journal as an earlier release left it: an answer, labels of two people, one of them withdrawn."""
+    engine = create_engine(database.parse_url(address))
+    config = Config()
+    config.set_main_option("script_location", str(database.MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, version)
+        old = MetaData()
+        old.reflect(connection)
+        made = [
+            LoggedAnswer("a", "ann", "p", ("one", "two"), (0.0, 1.0), None, (0.0, 1.0), 1, "best", "m", "own", 3, 1.0)
+        ]
+        connection.execute(old.tables["answers"].insert(), [rows.answer_row("", one) for one in made])
+        said = [
+            Label("k", "ann", "thumb", answer="a", value=1.0, texts=("one",), time=1.0),
+            Label("gone", "ann", "thumb", value=0.0, texts=("two",), time=1.0, withdrawn=2.0),
+            *(
+                Label(f"b{n}", "bob", "rating", value=n / 9, low=0.0, high=1.0, texts=("one",), time=1.0)
+                for n in range(9)
+            ),
+        ]
+        connection.execute(old.tables["labels"].insert(), [rows.label_row("", one) for one in said])
+        people = [
+            {"person": journals.records.digest("", u), "tenant": "", "user": u, "revision": 5} for u in ("ann", "bob")
+        ]
+        connection.execute(old.tables["people"].insert(), people)
+        tombstone = {"person": journals.records.digest("", "eve"), "time": 1.0}
+        connection.execute(old.tables["tombstones"].insert(), tombstone)
+    engine.dispose()
+    return made, said
+
+
+def test_a_journal_of_the_first_version_keeps_all_that_it_held(address):
+    made, said = old_journal(address)
+    for _ in range(2):
+        with Journal(address) as journal:
+            assert journal.answers_of("", "ann") == made
+            found = [label for user in ("ann", "bob") for label, _ in journal.labels_of("", user)]
+            assert sorted(found, key=lambda one: one.key) == sorted(said, key=lambda one: one.key)
+            assert journal.standing("", "ann") == Standing(5, False)
+            assert journal.standing("", "eve") == Standing(None, True)
+    with Journal(address) as journal:
+        assert statuses(journal.add_labels("", said)) == ["same", "withdrawn", *["same"] * 9]
+        assert journal.forget("", "bob")[:2] == (0, 9)
+        assert journal.standing("", "ann").forgets == 1
+    engine = create_engine(database.parse_url(address))
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
+        keys = inspect(connection).get_pk_constraint("labels")["constrained_columns"]
+    engine.dispose()
+    assert keys == ["person", "row"]
+
+
+def test_a_migration_that_breaks_off_leaves_the_journal_as_it_was(address, monkeypatch):
+    _, said = old_journal(address)
+
+    def breaks_off(*given, **options):
+        raise OperationalError("COMMIT", {}, sqlite3.OperationalError("database or disk is full"))
+
+    with monkeypatch.context() as broken:
+        broken.setattr("alembic.op.rename_table", breaks_off)
+        broken.setattr("alembic.op.create_primary_key", breaks_off)
+        with pytest.raises(JournalError, match="the disk is full or cannot be written"):
+            Journal(address)
+    engine = create_engine(database.parse_url(address))
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == "001"
+        assert connection.execute(text("SELECT count(*) FROM labels")).scalar() == len(said)
+        assert "counters" not in inspect(connection).get_table_names()
+    engine.dispose()
+    with Journal(address) as journal:
+        assert len(journal.labels_of("", "bob")) == 9
+
+
+def test_every_journal_hears_of_who_was_forgotten(journal, address, thumb):
+    journal.add_labels("", [thumb()])
+    with Journal(address) as other:
+        before = other.standing("", "bob").forgets
+        journal.forget("", "ann")
+        journal.forget("", "ann")
+        assert other.standing("", "bob").forgets == before + 2
+
+
+def test_more_threads_than_connections_read_at_once(journal, thumb):
+    journal.add_labels("", [thumb()])
+    expected, start, found = journal.standing("", "ann"), threading.Barrier(40), []
+
+    def work():
+        start.wait()
+        for _ in range(20):
+            found.append((journal.standing("", "ann"), len(journal.labels_of("", "ann"))))
+
+    threads = [threading.Thread(target=work) for _ in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [(expected, 1)] * 800
+
+
+def test_a_forked_process_neither_reads_nor_writes(journal, thumb, monkeypatch):
+    journal.add_labels("", [thumb()])
+    own = os.getpid()
+    with monkeypatch.context() as forked:
+        forked.setattr(os, "getpid", lambda: own + 1)
+        for call in (
+            lambda: journal.standing("", "ann"),
+            lambda: journal.labels_of("", "ann"),
+            lambda: journal.add_labels("", [thumb("k2")]),
+        ):
+            with pytest.raises(JournalError, match="opened before a fork; open it in each process"):
+                call()
+    assert set(held(journal)) == {"k"}
+
+
+def test_a_read_that_fails_is_one_line_and_the_next_one_works(tmp_path, thumb):
+    with Journal(tmp_path / "feedback.db") as journal:
+        journal.add_labels("", [thumb()])
+        expected = journal.standing("", "ann")
+        with sqlite3.connect(tmp_path / "feedback.db") as other:
+            other.execute("ALTER TABLE people RENAME TO persons")
+        with pytest.raises(JournalError, match="no such table: people"):
+            journal.standing("", "ann")
+        with sqlite3.connect(tmp_path / "feedback.db") as other:
+            other.execute("ALTER TABLE persons RENAME TO people")
+        other.close()
+        assert journal.standing("", "ann") == expected
+
+
+def test_labels_of_one_person_lie_side_by_side(tmp_path, thumb):
+    with Journal(tmp_path / "feedback.db") as journal:
+        journal.add_labels("", [thumb(f"{user} {n}", user=f"u{user}") for n in range(5) for user in range(20)])
+    with sqlite3.connect(tmp_path / "feedback.db") as connection:
+        order = [person for person, _ in connection.execute("SELECT person, texts FROM labels")]
+        (made,) = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'labels'").fetchone()
+    connection.close()
+    assert order == sorted(order)
+    assert "WITHOUT ROWID" in made
 
 
 def test_tables_of_somebody_else_are_left_alone(address):

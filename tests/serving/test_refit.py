@@ -15,6 +15,7 @@ from bestfor import artifacts
 from bestfor.errors import InputError
 from bestfor.serving import LabelScale, Service
 from bestfor.serving.base import open_model, scale_of
+from bestfor.serving.journal import Journal
 from bestfor.serving.names import JOURNAL
 from support.taught import taught
 
@@ -158,6 +159,24 @@ def test_a_refit_does_not_read_who_was_forgotten(service, run, tmp_path):
     users = artifacts.read(tmp_path / "next").users
     assert len(users) == 8
     assert not [user for user in users if user.startswith("u1")]
+
+
+def test_who_is_forgotten_while_a_model_is_fitted_is_not_in_it(service, tmp_path, monkeypatch):
+    """Another process forgets them after the rows were read."""
+    service.learn(user="u1", text=SHORT, rating=1.0)
+    fit, rounds = type(service.model).fit, []
+
+    def fit_slowly(model, *given, **options):
+        if not rounds:
+            with Journal(tmp_path / "feedback.db") as other:
+                other.forget("", "u1")
+        rounds.append(model)
+        return fit(model, *given, **options)
+
+    monkeypatch.setattr(type(service.model), "fit", fit_slowly)
+    done = service.refit(tmp_path / "next")
+    assert (len(rounds), done.left_out) == (2, 1)
+    assert not [user for user in artifacts.read(tmp_path / "next").users if user.startswith("u1")]
 
 
 def test_other_tenants_are_not_read(run, service, tmp_path):

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from bestfor.serving import LabelScale, Service
 from bestfor.serving.journal import Journal
 from support import journal_client
+from support.taught import taught
 
 CLIENT = Path(journal_client.__file__)
 KILLS = 50
@@ -227,6 +229,57 @@ def test_a_full_disk_is_one_line_and_no_half_row(small_disk, tmp_path):
     with Journal(path) as journal:
         assert journal.forget("", "ann")[:2] == (0, stored)
         assert journal.counts()["labels"] == {}
+
+
+OTHER = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from bestfor.serving import LabelScale, Service
+from support.taught import taught
+with Service(taught("ann"), sys.argv[1], scale=LabelScale(-1, 1)) as service:
+    print("open", flush=True)
+    for line in sys.stdin:
+        what = line.split()[0]
+        if what == "learn":
+            service.learn(user="ann", text="blue fish", rating=1.0, key=line.split()[1])
+        elif what == "withdraw":
+            service.withdraw(line.split()[1])
+        else:
+            service.forget("ann")
+        print("done", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_what_one_process_stores_counts_in_the_next_answer_of_another(tmp_path):
+    """Many turns, without a wait between the one's receipt and the other's request."""
+    texts, path = ["red fish", "blue fish"], tmp_path / "feedback.db"
+    words = [sys.executable, "-c", OTHER, str(path), str(CLIENT.parent.parent)]
+    with (
+        subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other,
+        Service(taught("ann"), path, scale=LabelScale(-1, 1)) as service,
+    ):
+        assert other.stdout.readline() == "open\n"
+
+        def told(what):
+            other.stdin.write(what + "\n")
+            other.stdin.flush()
+            assert other.stdout.readline() == "done\n"
+
+        def liked():
+            return service.answer("ann", "", texts).scores.mean.tolist()
+
+        for turn in range(40):
+            assert liked() == [0.0, 0.0]
+            told(f"learn k{turn}")
+            assert liked() == [1.0, 2.0]
+            told(f"withdraw k{turn}")
+        service.learn(user="ann", text="blue fish", rating=1.0)
+        assert liked() == [1.0, 2.0]
+        told("forget")
+        assert liked() == [0.0, 0.0]
+        other.stdin.close()
+        assert other.wait() == 0
 
 
 FLOW = """

@@ -9,6 +9,7 @@ import pytest
 
 from bestfor.errors import InputError
 from bestfor.serving import LabelScale, Service
+from bestfor.serving.cache import OVERHEAD
 from bestfor.serving.journal import Journal, Standing
 from bestfor.types import Scores
 from support.taught import Untaught, taught
@@ -300,6 +301,47 @@ def test_few_persons_are_kept_and_all_are_served(open_service):
     assert len(service._persons) == 2
 
 
+def test_persons_take_no_more_memory_than_declared(open_service):
+    service = open_service(memory=5 * OVERHEAD / 1e6)
+    for number in range(9):
+        service.learn(user=f"u{number}", text="blue fish", rating=1.0)
+    for _ in range(2):
+        for number in range(9):
+            assert service.answer(f"u{number}", "", TEXTS).text == "blue fish"
+    assert 2 <= len(service._persons) <= 5
+    assert service._persons.bytes <= 5 * OVERHEAD
+
+
+def test_who_is_forgotten_by_another_service_leaves_this_ones_memory(open_service):
+    """At the next request of anybody, not of the person who was forgotten."""
+    one, other = open_service(texts="hash"), open_service(texts="hash")
+    answer = one.answer("bob", "an animal", TEXTS)
+    kept = one.answer("eve", "an animal", TEXTS)
+    assert {"bob", "eve"} <= set(one._persons.keys())
+    other.forget("bob")
+    one.answer("eve", "", ["green bird"])
+    assert "bob" not in set(one._persons.keys())
+    assert one._answers.get(answer.id) is None
+    assert one._answers.get(kept.id) is not None
+    assert "an animal" not in one._texts.values()
+    with pytest.raises(InputError, match="not in the journal"):
+        one.learn(answer.id, thumb=True)
+
+
+@pytest.mark.parametrize("user", ["\U0001f388" * 10_000, "Ünïcode\u202e ann", "%' OR 1=1 --", "\n\t "])
+def test_users_and_keys_of_any_length_and_script_are_served(open_service, user):
+    service, other = open_service(tenant=user), open_service(tenant="other")
+    answer = service.answer(user, "an animal", TEXTS, id=user)
+    assert service.learn(answer.id, rating=1.0, text="blue fish", key=user).status == "new"
+    assert service.learn(answer.id, rating=1.0, text="blue fish", key=user).status == "same"
+    assert service.answer(user, "", TEXTS).text == "blue fish"
+    assert other.answer(user, "", TEXTS).scores.mean.tolist() == [0, 0, 0]
+    assert json.loads(service.export(user).splitlines()[0])["user"] == user
+    assert service.withdraw(user)
+    receipt = service.forget(user)
+    assert (receipt.user, receipt.answers, receipt.labels) == (user, 2, 1)
+
+
 def test_another_model_takes_over_and_the_journal_stays(service):
     service.learn(user="bob", text="blue fish", rating=1.0)
     texts = ["bob-word", "blue fish"]
@@ -358,6 +400,8 @@ def test_bad_input_is_one_line_and_nothing_is_kept(service, call, message):
         ({"explore": NAN}, "explore: found nan"),
         ({"texts": "none"}, "texts: found 'none'; expected 'keep' or 'hash'"),
         ({"persons": 0}, "persons: found 0"),
+        ({"memory": 0}, "memory: found 0; expected megabytes, more than 0"),
+        ({"memory": NAN}, "memory: found nan"),
         ({"sacle": None}, "did you mean it"),
         ({"tenant": "a\x1fb"}, "tenant: found the character"),
     ],
