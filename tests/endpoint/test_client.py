@@ -335,6 +335,9 @@ def test_patience_counts_a_request_s_own_time_and_not_the_wait_for_its_turn(pati
         assert all("one that broke" in str(outcome) for outcome in outcomes), "the reason is that of the attempt"
 
 
+HTML, NDJSON = {"content-type": "text/html"}, {"content-type": "application/x-ndjson"}
+
+
 @pytest.mark.parametrize(
     ("reply", "told"),
     [
@@ -344,6 +347,15 @@ def test_patience_counts_a_request_s_own_time_and_not_the_wait_for_its_turn(pati
         (odd.answer([""], "error"), "an answer that failed: finish_reason error"),
         (odd.answer([None], usage={"prompt_tokens": 0, "completion_tokens": 0}), "no text, no reason and no tokens"),
         ({"choices": None}, "an answer without choices"),
+        (Reply(200, odd.PAGE.body, {"content-type": "application/json"}), "a web page instead of JSON"),
+        (Reply(200, odd.STREAM.body, {"content-type": "application/json"}), "a stream, which was not asked for"),
+        (
+            Reply(200, b'{"response":"Ri","done":false}\n{"response":"ver"}', NDJSON),
+            "a stream, which was not asked for",
+        ),
+        ({"choices": [{"index": 0, "delta": {"content": "Ri"}}]}, "a stream, which was not asked for"),
+        ({"code": "Throttled", "message": "come again"}, "an answer without choices: come again"),
+        (Reply(502, b"<html><head><title>502 Bad Gateway</title></head></html>", HTML), "HTTP 502: 502 Bad Gateway"),
     ],
 )
 def test_failures_within_an_http_200_are_tried_again_and_say_what_they_are(scripted, reply, told):

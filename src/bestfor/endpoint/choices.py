@@ -35,16 +35,23 @@ _REFUSALS = frozenset(("refusal", "refused"))
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thought")
 
 _BEGIN = (
-    r"<(?:seed:)?think(?:ing)?>|\[THINK\]|◁think▷|<\|START_THINKING\|>|<\|channel\|>analysis<\|message\|>"
+    r"<(?:seed:)?think(?:ing)?>|&lt;think&gt;|\[THINK\]|◁think▷|<\|START_THINKING\|>|<\|channel\|>analysis<\|message\|>"
     r"|<\|begin_of_thought\|>|<unused94>(?=thought)"
 )
 _END = (
-    r"</(?:seed:)?think(?:ing)?>|\[/THINK\]|◁/think▷|<\|END_THINKING\|>|<\|channel\|>final<\|message\|>"
+    r"</(?:seed:)?think(?:ing)?>|&lt;/think&gt;|\[/THINK\]|◁/think▷|<\|END_THINKING\|>|<\|channel\|>final<\|message\|>"
     r"|<\|end_of_thought\|>|<unused95>"
 )
 _CHAIN = re.compile(rf"(?:{_BEGIN}).*?(?:{_END})", re.DOTALL | re.IGNORECASE)
 _LEADING = re.compile(r"\s*<(thoughts?|reasoning|scratchpad)>(?:.*?</\1>|.*\Z)|analysis.*?assistantfinal", re.DOTALL)
 """Chains of thought between words that may stand in any text: they are chains where a text begins with them."""
+_UNOPENED = re.compile(r".*?</(thoughts?|reasoning|scratchpad)>", re.DOTALL)
+_CALL = re.compile(
+    r"\s*(?:(?:<(tool_call|function_call|tool_use|function_calls)>.*?(?:</\1>|\Z)|<function=[^>]*>.*?(?:</function>|\Z))\s*)+\Z"
+    r"|\s*(?:\[TOOL_CALLS\]|<\|python_tag\|>|<\|tool_call(?:s_begin)?\|>|<｜tool▁calls▁begin｜>).*",
+    re.DOTALL,
+)
+"""Calls of tools that a server has not taken out of the text: a text that is nothing else is none."""
 _AROUND = re.compile(r"<\|(?:begin|end)_of_solution\|>")
 """Marks of what is left when a chain is off."""
 _OPENED, _CLOSED = re.compile(_BEGIN, re.IGNORECASE), re.compile(_END, re.IGNORECASE)
@@ -98,7 +105,7 @@ def read_choice(choice: Mapping[str, Any], spent: Spent) -> Choice:
         choice: as the server sent it.
         spent: what the whole answer states of its tokens: nothing at all for no text is a failure.
     """
-    reason = str(choice.get("finish_reason") or "").lower()
+    reason = str(choice.get("finish_reason") or "").lower().replace("-", "_")
     if choice.get("error") or reason in _FAILURES:
         return Choice(FAILED, "", error_words(choice.get("error")) or f"finish_reason {reason}")
     message = choice.get("message")
@@ -106,14 +113,15 @@ def read_choice(choice: Mapping[str, Any], spent: Spent) -> Choice:
     content = held.get("content") if isinstance(message, Mapping) else choice.get("text")
     raw, refusal, parted = _parts(content)
     text, chain = without_chain(raw)
-    if text.strip():
+    called = isinstance(message, Mapping) and bool(_CALL.match(text))
+    if text.strip() and not called:
         state = FILTERED if reason in FILTERS else CUT if reason in _LIMITS else TEXT
         return Choice(state, text, chain=chain)
     thought = next((str(held[name]) for name in _THOUGHTS if held.get(name)), raw if chain or parted else "")
     refusal = str(held.get("refusal") or refusal)
     thoughtful = bool(thought or spent.reasoning or chain or parted)
     limited = reason in _LIMITS and isinstance(message, Mapping) and not raw
-    state = _cause(reason, held, refusal) or (THOUGHT if thoughtful or limited else EMPTY)
+    state = TOOL if called else _cause(reason, held, refusal) or (THOUGHT if thoughtful or limited else EMPTY)
     if state == THOUGHT and reason in _LIMITS:
         state = THOUGHT_CUT
     if state == EMPTY and (spent.completion == 0 or (content is None and spent.completion is None)):
@@ -128,7 +136,7 @@ def without_chain(text: str) -> tuple[str, bool]:
     Returns:
         The rest, as it is where there was none, and whether there was one.
     """
-    leading = _LEADING.match(text)
+    leading = _LEADING.match(text) or _unopened(text)
     if leading:
         return text[leading.end() :].strip(), True
     if not _OPENED.search(text) and not _CLOSED.search(text):
@@ -136,6 +144,12 @@ def without_chain(text: str) -> tuple[str, bool]:
     rest = _CHAIN.sub("", text)
     rest = _CLOSED.split(rest)[-1]
     return _AROUND.sub("", _OPENED.split(rest)[0]).strip(), True
+
+
+def _unopened(text: str) -> re.Match[str] | None:
+    """Find a chain of thought whose opening tag, a word that may stand in any text, was written by the template."""
+    found = _UNOPENED.match(text)
+    return found if found and f"<{found[1]}>" not in found[0] else None
 
 
 def error_words(error: object) -> str:
@@ -158,6 +172,7 @@ def _cause(reason: str, held: Mapping[str, Any], refusal: str) -> str:
 
 def _parts(content: object) -> tuple[str, str, bool]:
     """Join a content's parts: its text, a refusal among them, and whether a thought was among them."""
+    content = [content] if isinstance(content, Mapping) else content
     if not isinstance(content, list):
         return ("" if content is None else str(content)), "", False
     texts: list[str] = []

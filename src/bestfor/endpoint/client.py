@@ -27,6 +27,7 @@ _LOST = 3
 _WORDS = 300
 _TORN = "an answer that is no whole JSON object"
 _TURN = 32
+_STREAM = "a stream, which was not asked for: extra_body = { stream = false } may switch it off"
 _TAG = re.compile(r"(?is)<(script|style)\b.*?</\1>|<[^>]*>")
 _LEAST = 0.01
 """Least share of the time for one attempt that is worth beginning one."""
@@ -234,7 +235,9 @@ class Endpoint:
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
             return Failure(f"no connection, or one that broke ({type(cause).__name__})")
-        except (json.JSONDecodeError, UnicodeDecodeError):
+        except json.JSONDecodeError as error:
+            return Failure(_no_object(error.doc))
+        except UnicodeDecodeError:
             return Failure(_TORN)
         except (openai.OpenAIError, OSError, ValueError) as error:
             return Failure(f"a request that could not be made ({type(error).__name__})", again=False)
@@ -253,12 +256,19 @@ class Endpoint:
             reason = "an answer without choices: the server refuses or filters this prompt"
             return Failure(reason, 200, again=False, tokens=tokens)
         if not isinstance(choices, list) or not choices or not all(isinstance(one, dict) for one in choices):
-            return Failure("an answer without choices", tokens=tokens)
+            return Failure(f"an answer without choices{self._told(answer)}", tokens=tokens)
+        if all("delta" in one and not one.get("message") for one in choices):
+            return Failure(_STREAM, tokens=tokens)
         spent = Spent.of(answer)
         each = [read_choice(one, spent) for one in choices]
         if all(one.state == FAILED for one in each):
             return Failure(f"an answer that failed: {self.scrub(each[0].said)}", tokens=tokens)
         return answer
+
+    def _told(self, answer: Mapping[str, Any]) -> str:
+        """Quote what an answer says in the place of choices: some gateways give an error no name."""
+        words = {name: answer[name] for name in ("message", "detail", "msg", "errors") if answer.get(name)}
+        return f": {self.scrub(' '.join(said_of(words).text.split()))[:_WORDS]}" if words else ""
 
     def _error_within(self, answer: Mapping[str, Any]) -> Failure:
         """Describe an error that came as an answer, by the status that it names itself."""
@@ -274,7 +284,8 @@ class Endpoint:
     def _failure(self, status: int, headers: Mapping[str, str], body: object) -> Failure:
         """Describe an HTTP error by the server's own words, in one short line and without secrets."""
         said = said_of(body)
-        line = self.scrub(" ".join(said.text.split()))[:_WORDS]
+        text = _TAG.sub(" ", said.text) if said.text.lstrip().startswith("<") else said.text
+        line = self.scrub(" ".join(text.split()))[:_WORDS]
         return of_status(status, headers, ErrorWords(line, self.scrub(said.parameter), said.code))
 
     @cached_property
@@ -305,8 +316,8 @@ def _no_object(answer: object) -> str:
     if text.startswith("<"):
         words = " ".join(_TAG.sub(" ", text).split())[:60]
         return f"a web page instead of JSON ('{words}'): is 'base_url' the address up to /v1, and is the key right?"
-    if re.match(r"(data|event|id):|: ", text):
-        return "a stream, which was not asked for: extra_body = { stream = false } may switch it off"
+    if re.match(r"(data|event|id):|: |\{.*\}\s*\n\s*\{", text):
+        return _STREAM
     return _TORN
 
 
