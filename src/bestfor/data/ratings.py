@@ -260,5 +260,6 @@ def _several(code: IntArray, spelled: np.ndarray, texts: list[str]) -> tuple[str
 
 def _first_seen(when: np.ndarray, text: IntArray, count: int) -> np.ndarray:
     first = np.full(count, np.inf)
-    np.minimum.at(first, text, when)
+    with np.errstate(invalid="ignore"):  # a text with an unknown moment has none
+        np.minimum.at(first, text, when)
     return first

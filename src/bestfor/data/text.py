@@ -32,8 +32,9 @@ def collapse_spaces(text: str) -> str:
     return " ".join(nfc(text).split())
 
 
-_UNSEEN = str.maketrans("", "", "\u200b\u2060\ufeff\u00ad")
+UNSEEN = "\u200b\u2060\ufeff\u00ad"
 """Zero-width spaces, word joiners, byte order marks and soft hyphens: spreadsheets and web pages leave them behind."""
+_UNSEEN = str.maketrans("", "", UNSEEN)
 
 
 _REFERENCE = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")

@@ -51,7 +51,9 @@ def test_other_ids_stay_as_they_are(text):
 
 
 def test_ids_have_one_spelling():
-    assert ids(["  ann", "ann\u00a0", "e\u0301va", "\u00e9va\r\n"]).to_pylist() == [
+    assert ids(["  ann", "ann\u00a0", "\ufeffann", "ann\u200b ", "e\u0301va", "\u00e9va\r\n"]).to_pylist() == [
+        "ann",
+        "ann",
         "ann",
         "ann",
         "\u00e9va",
@@ -111,6 +113,9 @@ def test_truth_is_one_in_every_format(tmp_path, kind):
         (["accepted", "rejected", "👍"], [1, 0, 1]),
         (["true", "5", " 0.5 "], [1, 5, 0.5]),
         (["None", "<NA>", "NaT", "NaN", "null", "1e3"], [np.nan] * 5 + [1000]),
+        (["passed", "Failed", "1"], [1, 0, 1]),
+        (["won", "lost", ""], [1, 0, np.nan]),
+        (["undefined", "(null)", "N/A", "nil", "\u22121.5"], [np.nan] * 4 + [-1.5]),
     ],
 )
 def test_words_are_numbers(cells, expected):

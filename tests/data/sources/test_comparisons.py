@@ -186,6 +186,14 @@ class TestRewardBenchmarks:
         with pytest.raises(InputError, match=r"row 1, field 'profile\[0\]'.*'soon'"):
             load_pairs(lines(tmp_path, [row | {"profile": [{"date": "soon", "text": "a"}]}]))
 
+    def test_empty_profiles_are_no_person(self, tmp_path):
+        row = {"question": "Is it?", "chosen": "yes", "rejected": "no", "profile": []}
+        found = load_pairs(lines(tmp_path, [row, row | {"profile": [{"id": "a", "text": "b"}]}]))
+        assert len(found.users) == 1
+        assert found.notes[0].startswith("1 rows were left out: their profile is empty")
+        with pytest.raises(InputError, match="no pair of different answers"):
+            load_pairs(lines(tmp_path, [row]))
+
     def test_a_profile_of_words_is_a_name(self, tmp_path):
         row = {"question": "Is it?", "chosen": "yes", "rejected": "no", "profile": "a nurse of 45"}
         found = load_pairs(lines(tmp_path, [row]))

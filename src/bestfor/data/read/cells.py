@@ -9,25 +9,71 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
+from bestfor.data.text import UNSEEN
 from bestfor.errors import InputError
 from bestfor.types import BoolArray, IntArray
 
-_MADE_BY_TOOLS = ("nan", "NaN", "-nan", "None", "<NA>", "NaT", "null", "NULL", "<null>", "\\N", "#N/A")
-"""What pandas, Python and databases write where there is no value."""
+_MADE_BY_TOOLS = (
+    *(
+        "nan",
+        "NaN",
+        "-nan",
+        "None",
+        "<NA>",
+        "NaT",
+        "null",
+        "NULL",
+        "<null>",
+        "\\N",
+        "#N/A",
+        "N/A",
+        "n/a",
+        "Null",
+        "(null)",
+    ),
+    *("undefined", "nil", "#NULL!"),
+)
+"""What pandas, Python, JavaScript, spreadsheets and databases write where there is no value."""
 
 NULLS = frozenset({*pacsv.ConvertOptions().null_values, *_MADE_BY_TOOLS})
 """Cells that stand for a missing number: empty, NA, nan, None, null and the like."""
 
-NOBODY = frozenset({"", *_MADE_BY_TOOLS})
+NOBODY = frozenset({"", *_MADE_BY_TOOLS, "#VALUE!", "#REF!", "#NAME?", "[object Object]"})
 """Cells that are nobody's id. (NA may be one: initials, or a country.)"""
 
 _TRUE = frozenset(
     {"true", "t", "yes", "y", "wahr", "ja", "vrai", "oui", "verdadero", "vero", "up", "thumbs_up", "👍"}
 ) | {
-    *("thumbs up", "like", "liked", "accept", "accepted"),
+    *(
+        "thumbs up",
+        "like",
+        "liked",
+        "accept",
+        "accepted",
+        "pass",
+        "passed",
+        "correct",
+        "right",
+        "win",
+        "won",
+        "success",
+    ),
 }
 _FALSE = frozenset({"false", "f", "no", "n", "falsch", "nein", "faux", "non", "falso", "down", "thumbs_down", "👎"}) | {
-    *("thumbs down", "dislike", "disliked", "reject", "rejected"),
+    *(
+        "thumbs down",
+        "dislike",
+        "disliked",
+        "reject",
+        "rejected",
+        "fail",
+        "failed",
+        "incorrect",
+        "wrong",
+        "loss",
+        "lost",
+    ),
+    *("failure", "lose"),
 }
 _SURE = frozenset({"true", "false"})
 """Words that are read as 1 and 0 in any column; the others only where no other kind of number stands in it."""
@@ -38,6 +84,8 @@ _WHOLE = r"^(-?(?:0|[1-9][0-9]{0,14}))\.0$"
 
 def identifiers(column: pa.ChunkedArray, where: str, role: str, rows: int | IntArray = 1) -> pa.ChunkedArray:
     """Bring ids to one spelling: no outer white space, Unicode's NFC, and ``3.0`` is the ``3`` that a tool wrote so.
+
+    Characters of no width, which nobody sees, are cut, too.
 
     Args:
         column: strings.
@@ -50,6 +98,8 @@ def identifiers(column: pa.ChunkedArray, where: str, role: str, rows: int | IntA
     """
     plain = pc.utf8_trim_whitespace(column)  # pyright: ignore[reportAttributeAccessIssue]
     if not pc.all(pc.string_is_ascii(plain)).as_py():  # pyright: ignore[reportAttributeAccessIssue]
+        plain = pc.replace_substring_regex(plain, f"[{UNSEEN}]", "")  # pyright: ignore[reportAttributeAccessIssue]
+        plain = pc.utf8_trim_whitespace(plain)  # pyright: ignore[reportAttributeAccessIssue]
         plain = pc.utf8_normalize(plain, form="NFC")  # pyright: ignore[reportAttributeAccessIssue]
     if pc.any(pc.match_substring_regex(plain, _WHOLE)).as_py():  # pyright: ignore[reportAttributeAccessIssue]
         plain = pc.replace_substring_regex(plain, _WHOLE, r"\1")  # pyright: ignore[reportAttributeAccessIssue]
@@ -116,6 +166,7 @@ def word_value(word: str) -> float | None:
 
 
 def _number(cell: str) -> float:
+    cell = cell.replace("\u2212", "-")  # the minus sign of typography
     if "_" in cell or not cell.isascii():  # Python reads 1_000 and digits of other scripts, Arrow does not
         raise ValueError(cell)
     return float(cell)

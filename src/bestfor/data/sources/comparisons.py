@@ -124,6 +124,9 @@ def read_comparisons(path: Path, layout: str, names: Mapping[str, str], given: S
     for where, row in _rows(path):
         if fields is None:
             fields = {role: _field(row, names[role], role in given, known) for role, known in _GUESSED.items()}
+        if row.get(fields["user"]) == []:
+            found.omitted["their profile is empty, which tells nobody from another"] += 1
+            continue
         user = _user(row, fields["user"], where)
         if user not in found.written and (earlier := _written(row.get(PROFILE), where)):
             found.written[user] = earlier
