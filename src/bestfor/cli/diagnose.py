@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bestfor import types
-from bestfor.cli._columns import recognised_columns, write_page
+from bestfor.cli._columns import recognised_columns, shown_columns, write_page
 from bestfor.cli._logs import diagnose_journal_log, diagnose_log, refuse
 from bestfor.cli._output import Verbose, print_diagnosis, print_json, tell, writable
 from bestfor.errors import InputError
@@ -30,14 +30,22 @@ Reward = Annotated[
 Utility = Annotated[str, typer.Option(help="Column of what you truly care about; higher is better.")]
 Text = Annotated[
     str | None,
-    typer.Option(help="Column of text ids, where users saw the same texts: intervals then count texts as random too."),
+    typer.Option(
+        help="Column of what candidates say, shown on the page of --out (response where there is one).",
+        show_default=False,
+    ),
 ]
-Response = Annotated[
+Response = Annotated[str | None, typer.Option(help="The same as --text.", show_default=False)]
+TextId = Annotated[
     str | None,
-    typer.Option(help="Column of what candidates say, shown on the page of --out (response where there is one)."),
+    typer.Option(
+        help="Column of text ids, where users saw the same texts: intervals then count texts as random too.",
+        show_default=False,
+    ),
 ]
 Prompt = Annotated[
-    str | None, typer.Option(help="Column of what was asked, shown likewise (prompt where there is one).")
+    str | None,
+    typer.Option(help="Column of what was asked, shown likewise (prompt where there is one).", show_default=False),
 ]
 Candidate = Annotated[
     str | None, typer.Option(help="Column of candidate numbers: a number that stands twice is then an error.")
@@ -143,6 +151,7 @@ def diagnose(
     utility: Utility = "utility",
     text: Text = None,
     response: Response = None,
+    text_id: TextId = None,
     prompt: Prompt = None,
     candidate: Candidate = None,
     std: Std = None,
@@ -196,8 +205,8 @@ def _settings(given: SimpleNamespace) -> Settings:
 
 
 def _about_tables(given: SimpleNamespace) -> dict[str, object]:
-    names = ("text", "candidate", "std", "rule", "price", "noise")
-    return {f"--{name}": getattr(given, name) for name in names}
+    names = ("text", "response", "text_id", "prompt", "candidate", "std", "rule", "price", "noise")
+    return {f"--{name.replace('_', '-')}": getattr(given, name) for name in names}
 
 
 def _table_of(given: SimpleNamespace) -> Path:
@@ -225,13 +234,17 @@ def _diagnose_journal(given: SimpleNamespace) -> None:
 
 def _diagnose_log(given: SimpleNamespace) -> None:
     from bestfor.runs.logs import LogColumns
+    from bestfor.runs.table import TableColumns
 
     table = _table_of(given)
     refuse(_about_tables(given), "a log of shown answers (--shown, --chance)", "a table with every utility")
     marks = given.shown or "shown", given.chance or "chance"
     rewards = tuple(given.reward or ["reward"])
-    columns = LogColumns(given.user, given.query, rewards, *marks, given.utility, given.answered)
+    found, said = recognised_columns(table, TableColumns(given.user, given.query, rewards, given.utility))
+    columns = LogColumns(found.user, found.query, found.rewards, *marks, found.utility, given.answered)
     diagnose_log(table, columns, _settings(given), out=given.out, as_json=given.as_json)
+    for line in said:
+        tell(line)
 
 
 def _diagnose_table(given: SimpleNamespace) -> None:
@@ -240,11 +253,13 @@ def _diagnose_table(given: SimpleNamespace) -> None:
     table, out = _table_of(given), given.out
     rewards = tuple(given.reward or ["reward"])
     stds = _stds(rewards, given.std or [])
-    columns = TableColumns(given.user, given.query, rewards, given.utility, given.text, given.candidate, stds)
+    columns = TableColumns(given.user, given.query, rewards, given.utility, given.text_id, given.candidate, stds)
     columns, said = recognised_columns(table, columns)
+    shown = shown_columns(table, columns, given)
     diagnosis = diagnose_table(table, columns, _settings(given), scale=given.scale)
     if out is not None:
-        write_page(out, table, columns, diagnosis, (given.response, given.prompt))
+        write_page(out, table, columns, diagnosis, shown)
+        said = (*said, *shown.said)
     if given.as_json:
         print_json(diagnosis.to_dict())
     else:

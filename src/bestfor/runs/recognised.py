@@ -6,7 +6,7 @@ A name is taken only where one column fits; where two do, an error names both. W
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from bestfor.errors import InputError
 from bestfor.runs.table import TableColumns
@@ -55,6 +55,44 @@ def recognise(where: str, names: Sequence[str], columns: TableColumns) -> tuple[
     rewards = (found["reward"],) if "reward" in found else columns.rewards
     others = {role: name for role, name in found.items() if role != "reward"}
     return replace(columns, rewards=rewards, **others), said
+
+
+@dataclass(frozen=True)
+class ShownColumns:
+    """Columns that a page shows: what candidates say and what was asked, None where there is none; and what to say."""
+
+    response: str | None
+    prompt: str | None
+    said: tuple[str, ...] = ()
+
+
+def recognise_shown(
+    where: str, names: Sequence[str], columns: TableColumns, named: tuple[str | None, str | None]
+) -> ShownColumns:
+    """Recognise the columns that a page shows among those that have no role yet.
+
+    Args:
+        where: the table, for errors.
+        names: of its columns.
+        columns: those that have a role.
+        named: columns of responses and of prompts, None where they are to be recognised.
+
+    Raises:
+        InputError: two columns fit equally well.
+    """
+    roles = (columns.user, columns.query, *columns.rewards, columns.utility, columns.text, columns.candidate)
+    free = [name for name in names if name not in {*roles, *columns.stds.values(), *named}]
+    response = named[0] or column_like(where, free, RESPONSE, "--response")
+    if response is None:
+        return ShownColumns(None, None)
+    prompt = named[1] or column_like(where, [name for name in free if name != response], PROMPT, "--prompt")
+    guessed = {"response": (named[0], response, "what candidates say"), "prompt": (named[1], prompt, "what was asked")}
+    said = tuple(
+        f"column '{found}' is read as {what} (--{option} names another)"
+        for option, (given, found, what) in guessed.items()
+        if given is None and found is not None
+    )
+    return ShownColumns(response, prompt, said)
 
 
 def column_like(where: str, names: Sequence[str], groups: Sequence[Sequence[str]], option: str) -> str | None:

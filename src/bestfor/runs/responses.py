@@ -74,6 +74,26 @@ def spoken_texts(
     return SpokenTexts(texts, {query: asked for query, asked in inputs.items() if asked}, section)
 
 
+LONGEST_ID = 64
+"""Longer values of a column are no ids."""
+
+
+def looks_like_ids(path: Path, column: str) -> bool:
+    """Tell whether the first values of a column are ids, not texts.
+
+    A column counts as ids where none of its first values holds white space or is long, and most hold a digit.
+
+    Raises:
+        InputError: no such column, or the table cannot be read.
+    """
+    roles = Columns(text={"text": column}, number={}, blank=frozenset({"text"}))
+    first = next(iter(Batches(path, roles, str(path))), None)
+    values = [] if first is None else [str(value) for value in first[1]["text"].slice(0, 1000).to_pylist() if value]
+    if not values or any(len(value) > LONGEST_ID or len(value.split()) > 1 for value in values):
+        return False
+    return sum(any(map(str.isdigit, value)) for value in values) > len(values) / 2
+
+
 @dataclass(frozen=True)
 class _Pool:
     """Candidates of one query: what was asked and, one a candidate, texts, utilities and rewards."""

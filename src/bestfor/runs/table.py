@@ -162,7 +162,7 @@ def _wanted(columns: TableColumns, is_file: bool) -> Columns:
 def _hint(option: str, is_file: bool) -> str:
     """Write how another column is named: on the command line for files, in Python for what is in memory."""
     if is_file:
-        return f"--{option} NAME"
+        return f"--{'text-id' if option == 'text' else option} NAME"
     many = {"reward": 'rewards=("NAME",)', "std": 'stds={"reward": "NAME"}'}
     named = many.get(option, f'{option}="NAME"')
     return f"TableColumns({named})"
