@@ -37,6 +37,8 @@ from bestfor.rewards import build
 WORDS = "the council approves a bridge over river in rain market lantern orchard frost opens closes".split(" ")  # noqa: SIM905
 BODY = {"model": "m", "messages": [{"role": "user", "content": "Write a headline."}]}
 HOST = "127.0.0.1"
+CORE = max(os.sched_getaffinity(0))
+"""Core of the gateway; clients and upstream have the others."""
 
 
 def texts(count: int, *names: str | int) -> list[str]:
@@ -141,9 +143,8 @@ def start(folder: Path, model: Path, upstream: int) -> tuple[subprocess.Popen[by
     port = free_port()
     words = [sys.executable, "-m", "bestfor", "serve", str(model), "--upstream", f"http://{HOST}:{upstream}/v1"]
     words += ["--port", str(port), "--journal", str(folder / "feedback.db"), "--keys", str(folder / "keys.json")]
-    core = max(os.sched_getaffinity(0))
     began = time.perf_counter()
-    process = subprocess.Popen(words, stderr=subprocess.DEVNULL, preexec_fn=lambda: os.sched_setaffinity(0, {core}))
+    process = subprocess.Popen(words, stderr=subprocess.DEVNULL, preexec_fn=lambda: os.sched_setaffinity(0, {CORE}))
     while True:
         try:
             urllib.request.urlopen(f"http://{HOST}:{port}/healthz", timeout=5).read()
@@ -178,7 +179,7 @@ async def measure(folder: Path, model: Path, seconds: float, slow: float) -> Non
         after = known.memory_info().rss
         torch = any("libtorch" in one.path for one in known.memory_maps())
         Instant.wait = slow
-        waited = await load(port, 1, seconds)
+        slowly = await load(upstream, 1, seconds), await load(port, 1, seconds)
         first = [await first_byte(port) for _ in range(20)]
     finally:
         process.terminate()
@@ -187,7 +188,8 @@ async def measure(folder: Path, model: Path, seconds: float, slow: float) -> Non
     print("|---|---|---|---|---|")
     for name, (one, eight) in (("upstream alone", alone), ("gateway", found)):
         print(f"| {name} | {one[0]:.2f} ms | {one[1]:.2f} ms | {one[2]:.0f} | {eight[2]:.0f} |")
-    print(f"| gateway, {1000 * slow:.0f} ms upstream | {waited[0]:.1f} ms | {waited[1]:.1f} ms | {waited[2]:.1f} | |")
+    for name, waited in zip((f"upstream of {1000 * slow:.0f} ms alone", "gateway before it"), slowly, strict=True):
+        print(f"| {name} | {waited[0]:.1f} ms | {waited[1]:.1f} ms | {waited[2]:.1f} | |")
     print(f"first byte of a stream, {1000 * slow:.0f} ms upstream: {np.median(first):.1f} ms (median of 20)")
     print(f"processor time of a request: {1000 * spent:.2f} ms")
     print(f"ratio of requests a second at 8 to the upstream alone: {found[1][2] / alone[1][2]:.3f}")
@@ -203,6 +205,7 @@ def main() -> None:
     parser.add_argument("--features", choices=("style", "minilm"), default="style")
     parser.add_argument("--slow", type=float, default=0.2)
     given = parser.parse_args()
+    os.sched_setaffinity(0, os.sched_getaffinity(0) - {CORE} or {CORE})
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
