@@ -70,6 +70,17 @@ def forks(tmp_path_factory):
     started.close()
 
 
+@pytest.fixture(scope="session")
+def postgres_server():
+    """The address of a PostgreSQL on loopback."""
+    from support.postgres import postgres
+
+    with postgres() as address:
+        if address is None:
+            absent("postgres", "no PostgreSQL: set BESTFOR_TEST_POSTGRES to an address, or install Debian's postgresql")
+        yield address
+
+
 @pytest.fixture
 def scripted():
     """Starts servers on loopback that answer as they are told."""

@@ -11,8 +11,10 @@ pytest.importorskip("alembic")
 
 import httpx2
 
+from bestfor.data.candidates import Candidates
 from bestfor.gateway import load_gateway_config, make_app
 from bestfor.gateway.tenants import Services
+from bestfor.rewards import build
 from bestfor.serving.base import ServedModel
 from bestfor.serving.journal import database
 from bestfor.serving.labels import LabelScale
@@ -54,3 +56,14 @@ def serve(tmp_path, monkeypatch):
 
     with started:
         yield start
+
+
+@pytest.fixture
+def model(tmp_path):
+    """The folder of a small fitted model of the texts' surface."""
+    users = ["ann", "ben"]
+    texts = [["a", "bb bb", "ccc ccc ccc", "dddd dddd dddd dddd"]] * 2
+    fitted = build("hierarchical", components=0)
+    fitted.fit(Candidates.of(users, ["", ""], texts, [[0.0, 0.3, 0.6, 1.0], [1.0, 0.6, 0.3, 0.0]]), rng=0)
+    fitted.save(tmp_path / "model")
+    return tmp_path / "model"

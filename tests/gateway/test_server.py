@@ -14,10 +14,8 @@ import httpx2
 import pytest
 
 from bestfor.cli.app import main
-from bestfor.data.candidates import Candidates
-from bestfor.rewards import build
 from support import gateway_client
-from support.gateways import MESSAGES, writes
+from support.gateways import MESSAGES, Process, writes
 
 CLIENT = Path(gateway_client.__file__)
 
@@ -26,52 +24,6 @@ def run(monkeypatch, *words):
     """Run the command line in this process; gives its exit code."""
     monkeypatch.setattr(sys, "argv", ["bestfor", *map(str, words)])
     return main()
-
-
-@pytest.fixture
-def model(tmp_path):
-    """The folder of a small fitted model of the texts' surface."""
-    users = ["ann", "ben"]
-    texts = [["a", "bb bb", "ccc ccc ccc", "dddd dddd dddd dddd"]] * 2
-    fitted = build("hierarchical", components=0)
-    fitted.fit(Candidates.of(users, ["", ""], texts, [[0.0, 0.3, 0.6, 1.0], [1.0, 0.6, 0.3, 0.0]]), rng=0)
-    fitted.save(tmp_path / "model")
-    return tmp_path / "model"
-
-
-class Process:
-    """``bestfor serve`` as its own process, on a free port."""
-
-    def __init__(self, *words):
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "bestfor", "serve", *map(str, words), "--port", "0"],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.said = ""
-        while (found := re.search(r"(http://127\.0\.0\.1:\d+)/v1 \(stop", self.said)) is None:
-            line = self.process.stderr.readline()
-            assert line, self.said
-            self.said += line
-        self.url = found[1]
-        # A pipe that nobody reads would stop the process at its 64 kB.
-        self.reader = threading.Thread(target=self._read)
-        self.reader.start()
-
-    def _read(self):
-        with self.process.stderr as lines:
-            self.said += "".join(lines)
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-        self.reader.join()
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
-        self.reader.join()
-        return self.process.returncode
 
 
 @pytest.mark.slow

@@ -1,31 +1,20 @@
 """Journals of both databases."""
 
-import uuid
-
 import pytest
 
 pytest.importorskip("sqlalchemy")
 pytest.importorskip("alembic")
 
-from sqlalchemy import create_engine, make_url, text
-
-from bestfor.serving.journal import Journal, Label, LoggedAnswer, database
-from support.postgres import postgres
+from bestfor.serving.journal import Journal, Label, LoggedAnswer
+from bestfor.serving.journal import database as databases
+from support.postgres import database
 
 
 @pytest.fixture(autouse=True)
 def no_waiting(request, monkeypatch):
     """Nothing waits for the disk but in tests that are about it."""
     if "disk" not in request.node.name:
-        monkeypatch.setattr(database, "SYNCHRONOUS", "OFF")
-
-
-@pytest.fixture(scope="session")
-def postgres_server():
-    with postgres() as address:
-        if address is None:
-            pytest.skip("no PostgreSQL: set BESTFOR_TEST_POSTGRES to an address, or put initdb and postgres on PATH")
-        yield address
+        monkeypatch.setattr(databases, "SYNCHRONOUS", "OFF")
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
@@ -34,15 +23,8 @@ def address(request, tmp_path):
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'feedback.db'}"
         return
-    url = make_url(request.getfixturevalue("postgres_server")).set(drivername="postgresql+pg8000")
-    name = f"bestfor_{uuid.uuid4().hex}"
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    yield url.set(drivername="postgresql", database=name).render_as_string(hide_password=False)
-    with engine.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    engine.dispose()
+    with database(request.getfixturevalue("postgres_server")) as url:
+        yield url
 
 
 @pytest.fixture

@@ -1,6 +1,9 @@
 """Gateways that really listen on loopback, and upstreams for them."""
 
+import re
 import socket
+import subprocess
+import sys
 import threading
 from dataclasses import dataclass, field
 
@@ -77,3 +80,38 @@ def listen(app):
         listening.close()
 
     return f"http://127.0.0.1:{listening.getsockname()[1]}", stop
+
+
+class Process:
+    """``bestfor serve`` as its own process, on a free port."""
+
+    def __init__(self, *words):
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "bestfor", "serve", *map(str, words), "--port", "0"],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.said = ""
+        while (found := re.search(r"(http://127\.0\.0\.1:\d+)/v1 \(stop", self.said)) is None:
+            line = self.process.stderr.readline()
+            assert line, self.said
+            self.said += line
+        self.url = found[1]
+        # A pipe that nobody reads would stop the process at its 64 kB.
+        self.reader = threading.Thread(target=self._read)
+        self.reader.start()
+
+    def _read(self):
+        with self.process.stderr as lines:
+            self.said += "".join(lines)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.reader.join()
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+        self.reader.join()
+        return self.process.returncode

@@ -1,4 +1,8 @@
-"""A real PostgreSQL for the tests: one that BESTFOR_TEST_POSTGRES names, or one of this machine's own binaries."""
+"""A real PostgreSQL for the tests: one that BESTFOR_TEST_POSTGRES names, or one of this machine's own binaries.
+
+Binaries are looked for on the PATH, then where Debian keeps them. They are run as the user ``postgres`` where the tests
+are root: initdb refuses root.
+"""
 
 import os
 import pwd
@@ -7,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import uuid
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +23,7 @@ def postgres():
     if named:
         yield named
         return
-    programs = [shutil.which(name) for name in ("initdb", "postgres")]
+    programs = [_program(name) for name in ("initdb", "postgres")]
     user = _unprivileged()
     if None in programs or user is None:
         yield None
@@ -29,6 +34,30 @@ def postgres():
             yield address
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def database(server):
+    """Give the address of an empty database, which is dropped afterwards."""
+    from sqlalchemy import create_engine, make_url, text
+
+    url = make_url(server).set(drivername="postgresql+pg8000")
+    name = f"bestfor_{uuid.uuid4().hex}"
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    try:
+        with engine.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        yield url.set(drivername="postgresql", database=name).render_as_string(hide_password=False)
+        with engine.connect() as connection:
+            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    finally:
+        engine.dispose()
+
+
+def _program(name):
+    places = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name), reverse=True)
+    found = (shutil.which(name), *(shutil.which(name, path=place) for place in places))
+    return next((one for one in found if one is not None), None)
 
 
 def _unprivileged():
