@@ -15,8 +15,8 @@ from support import later
 toy = later("support.toy_bert", "torch")
 
 
-def open_static(model):
-    return static.open_static(model, lambda teacher: load_encoder(teacher).encoder)
+def open_static(model, signature=""):
+    return static.open_static(model, lambda teacher: load_encoder(teacher).encoder, signature)
 
 
 WORDS = ["the", "river", "stones", "bread", "cold", "under", "tax", "nobody"]
@@ -131,6 +131,15 @@ def test_other_weights_get_another_table(encoder, cache, tmp_path):
     assert found.signature != encoder.signature
     assert len({table.folder for table in static.made_tables()} - before) == 1
     assert not list((cache / "bestfor" / "static").glob("*.tokens"))
+
+
+def test_a_model_finds_the_table_that_it_was_fitted_on(encoder, name, cache, tmp_path):
+    other = open_static(f"hidden:{toy.toy_bert(tmp_path / 'machine', seed=2)}")
+    model = name.removeprefix("static:")
+    assert open_static(model).signature == encoder.signature
+    assert open_static(model, other.signature).signature == other.signature
+    assert load_encoder(name, signature=other.signature).signature == other.signature
+    assert open_static(model, "of a table that is not here").signature == encoder.signature
 
 
 def test_an_altered_table_is_refused(encoder, tmp_path):

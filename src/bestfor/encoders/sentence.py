@@ -127,7 +127,9 @@ def _embedding_rows(body: Any) -> int | None:  # noqa: ANN401 - an optional libr
     return embedding_rows(getattr(body, "auto_model", None))
 
 
-def load_encoder(name: str = PACKAGED, *, cache: Path | None = None, device: str | None = None) -> CachedEncoder:
+def load_encoder(
+    name: str = PACKAGED, *, cache: Path | None = None, device: str | None = None, signature: str = ""
+) -> CachedEncoder:
     """Find an encoder by name; the same process loads each one once.
 
     Args:
@@ -139,6 +141,7 @@ def load_encoder(name: str = PACKAGED, *, cache: Path | None = None, device: str
             between them are encoded one by one and put together (:class:`~bestfor.encoders.joined.JoinedEncoder`).
         cache: folder for embeddings; None keeps them in memory only.
         device: a torch device; None takes a GPU where there is one.
+        signature: what a model was fitted with: of several tables of one ``static:`` name, that one is taken.
 
     Returns:
         The encoder behind its cache.
@@ -147,11 +150,12 @@ def load_encoder(name: str = PACKAGED, *, cache: Path | None = None, device: str
         InputError: the model is absent, its packaged weights are not the original ones, or its backend cannot run it.
         MissingExtraError: the extra ``models``, or ``onnx`` where it is asked for, is not installed.
     """
-    return _load(name, None if cache is None else str(cache), device)
+    wanted = signature if name.startswith(f"{STATIC}:") else ""
+    return _load(name, None if cache is None else str(cache), device, wanted)
 
 
 @lru_cache(maxsize=8)
-def _load(name: str, cache: str | None, device: str | None) -> CachedEncoder:
+def _load(name: str, cache: str | None, device: str | None, signature: str = "") -> CachedEncoder:
     encoder: Encoder
     folder = None if cache is None else Path(cache)
     names = name.split(JOIN)
@@ -165,7 +169,9 @@ def _load(name: str, cache: str | None, device: str | None) -> CachedEncoder:
     if kind == STATIC:
         from bestfor.encoders.static import open_static
 
-        return CachedEncoder(open_static(model, lambda teacher: _load(teacher, None, device).encoder), folder)
+        return CachedEncoder(
+            open_static(model, lambda teacher: _load(teacher, None, device).encoder, signature), folder
+        )
     path = packages.resolved(model)
     if kind in HIDDEN:
         from bestfor.encoders.hidden import HiddenEncoder

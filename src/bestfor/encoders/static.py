@@ -46,7 +46,7 @@ class StaticEncoder:
         self._model.tokenizer.no_padding()
         self.name, self.dim = name, int(self._model.dim)
         self.limit = int(self._model.max_length)
-        self.signature = hash_text(f"static {FORMAT} {json.dumps(stamp['files'], sort_keys=True)}")
+        self.signature = _signature(stamp)
         # Its encode sets the tokenizer's truncation each time, which no other thread may use meanwhile.
         self._lock = threading.Lock()
 
@@ -89,12 +89,12 @@ class MadeTable:
 
     Attributes:
         teacher: name of the encoder that it was made from.
-        teacher_signature: content hash of that encoder.
+        signature: content hash of the table.
         folder: where it is.
     """
 
     teacher: str
-    teacher_signature: str
+    signature: str
     folder: Path
 
 
@@ -102,18 +102,20 @@ Load = Callable[[str], Encoder]
 """Loads an encoder by its name, without a cache around it."""
 
 
-def open_static(model: str, load: Load) -> StaticEncoder:
+def open_static(model: str, load: Load, signature: str = "") -> StaticEncoder:
     """Open the table of an encoder; make it where there is none yet; see :func:`static_folder`."""
-    return StaticEncoder(static_folder(model, load), name=f"static:{model}")
+    return StaticEncoder(static_folder(model, load, signature), name=f"static:{model}")
 
 
-def static_folder(model: str, load: Load) -> Path:
+def static_folder(model: str, load: Load, signature: str = "") -> Path:
     """Find the table of an encoder; make it, in about a minute, where there is none yet.
 
     Args:
         model: a folder with a table, or the name of an encoder, its backend before a colon. Where the encoder itself
             is not on this machine, the table that was made from one of that name serves.
         load: loads the encoder, which is asked for where a table has to be made.
+        signature: content hash of the table that a model was fitted with; it comes first where it is in the cache, so
+            that a model and its table can be copied to a machine that would make another one.
 
     Raises:
         InputError: neither a table nor the encoder is here, or there are tables of several encoders of that name.
@@ -122,7 +124,8 @@ def static_folder(model: str, load: Load) -> Path:
     require("model2vec", "static")
     if _stamp(Path(model)) is not None:
         return Path(model)
-    return _kept(model) or _made(model, load)
+    wanted = [table.folder for table in made_tables() if table.signature == signature] if signature else []
+    return wanted[0] if wanted else _kept(model) or _made(model, load)
 
 
 def _made(model: str, load: Load) -> Path:
@@ -143,7 +146,7 @@ def made_tables() -> Iterator[MadeTable]:
     for folder in sorted((hub.user_cache() / "static").glob("*")):
         stamp = _stamp(folder)
         if stamp is not None:
-            yield MadeTable(str(stamp["teacher"]), str(stamp["teacher_signature"]), folder)
+            yield MadeTable(str(stamp["teacher"]), _signature(stamp), folder)
 
 
 def _kept(model: str) -> Path | None:
@@ -177,6 +180,10 @@ def _stamp(folder: Path) -> dict[str, Any] | None:
         return None
     stamp = config.get("bestfor") if isinstance(config, dict) else None
     return stamp if isinstance(stamp, dict) and stamp.get("format") == FORMAT else None
+
+
+def _signature(stamp: dict[str, Any]) -> str:
+    return hash_text(f"static {FORMAT} {json.dumps(stamp.get('files'), sort_keys=True)}")
 
 
 def _checked(folder: Path) -> dict[str, Any]:

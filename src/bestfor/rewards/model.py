@@ -380,7 +380,8 @@ class RewardModel(ABC):
 
     def _require_encoder(self) -> Encoder:
         if self._encoder is None:
-            self._encoder = load_encoder(self.config.encoder, cache=self._cache)
+            signature = self._signature or ("" if self._space is None else self._space.signature)
+            self._encoder = load_encoder(self.config.encoder, cache=self._cache, signature=signature)
         return self._encoder
 
     def _design(self, candidates: Candidates) -> Design:
