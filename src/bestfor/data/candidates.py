@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from bestfor.data.labels import Labels
 from bestfor.errors import InputError
 from bestfor.moved import renamed
 from bestfor.types import FloatArray, IntArray
@@ -60,6 +61,7 @@ class Candidates:
         logprob: shape (n,), the policy's log-probability of the text, NaN where the text was not sampled.
         history: what the users wrote, None where nobody knows.
         comments: (query id, candidate) -> what the user said of a labelled candidate, None where nobody said anything.
+        said: all that each user said, by user, where utilities sum up labels of several kinds; None where they are all.
     """
 
     users: tuple[str, ...]
@@ -74,6 +76,7 @@ class Candidates:
     logprob: FloatArray
     history: History | None = None
     comments: Mapping[tuple[str, int], str] | None = None
+    said: Mapping[str, Labels] | None = None
 
     @classmethod
     def of(
@@ -200,6 +203,7 @@ class Candidates:
             self.logprob[rows],
             self.history,
             self.comments,
+            self.said,
         )
 
 

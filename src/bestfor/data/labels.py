@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 JOURNAL = "\x1fjournal"
@@ -56,6 +57,12 @@ class Labels:
 
     def __len__(self) -> int:
         return len(self.rated) + len(self.preferred)
+
+    def keep(self, wanted: Callable[[str, str], bool]) -> Labels:
+        """Keep the labels all of whose texts are wanted, asked by prompt and text."""
+        rated = tuple(one for one in self.rated if wanted(one.prompt, one.text))
+        both = (one for one in self.preferred if wanted(one.prompt, one.better) and wanted(one.prompt, one.worse))
+        return Labels(rated, tuple(both))
 
     def __add__(self, other: Labels) -> Labels:
         return Labels(self.rated + other.rated, self.preferred + other.preferred)

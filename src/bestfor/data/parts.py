@@ -61,6 +61,7 @@ class CandidateParts:
             logprob=whole.logprob[rows],
             history=whole.history,
             comments=whole.comments,
+            said=whole.said if split == "fit" else None,
         )
 
     @cached_property

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
+from bestfor.data.labels import Labels
 from bestfor.data.text import nfc, plain_form
 from bestfor.errors import InputError
 from bestfor.files import hash_text
@@ -53,6 +54,8 @@ class Ratings:
         notes: what was left out on reading.
         comment: what was said with each rating, aligned with ``rating``, "" where nothing; None where nobody was asked.
         written: what users wrote before, oldest first, by user; None where nobody knows.
+        said: all that each user said, by user, where ratings sum up labels of several kinds; else None.
+        remarks: user, prompt, text and words of each comment that came as a label of its own.
     """
 
     name: str
@@ -70,6 +73,8 @@ class Ratings:
     notes: tuple[str, ...] = ()
     comment: tuple[str, ...] | None = None
     written: Mapping[str, tuple[str, ...]] | None = None
+    said: Mapping[str, Labels] | None = None
+    remarks: tuple[tuple[str, str, str, str], ...] = ()
 
     @classmethod
     def build(

@@ -5,6 +5,7 @@ What is unseen at fitting is a text, or a whole prompt with all its answers wher
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,8 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from bestfor.data.candidates import Candidates, History
+from bestfor.data.labels import Labels
 from bestfor.data.parts import CandidateParts
 from bestfor.data.ratings import FOLDS, Ratings
+from bestfor.data.said import said_table
 from bestfor.data.schema import CANDIDATES, HISTORIES, QUERIES, UTILITIES
 from bestfor.errors import InputError
 from bestfor.files import hash_text, labelled
@@ -39,6 +42,7 @@ class Dataset:
         notes: what a reader of the results should know of the data.
         task: the benchmark's task (a name of :data:`bestfor.data.sources.benchmarks.TASKS`), empty where there is none.
         coded: the candidates as codes, where they are in the data, else None.
+        said: what people said of the fit part, as a table, where the data hold more than ratings; else None.
     """
 
     name: str
@@ -50,6 +54,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     task: str = ""
     coded: CandidateParts | None = None
+    said: pa.Table | None = None
 
 
 @dataclass(frozen=True)
@@ -165,7 +170,11 @@ def _dataset(
     split = f"{config.by}:{config.fold}:{config.min_fit}:{config.min_test}"
     signature = labelled(hash_text(f"{ratings.signature}|{split}"))
     notes, coded = (*ratings.notes, *notes, note), _code(ratings, *parts)
-    return Dataset(ratings.name, signature, _histories(ratings), queries, candidates, utilities, notes, coded=coded)
+    said = None if coded.whole.said is None else said_table(coded.whole.said, ratings.remarks)
+    notes = (*notes, *_unheard(ratings, coded.whole.said or {}))
+    return Dataset(
+        ratings.name, signature, _histories(ratings), queries, candidates, utilities, notes, coded=coded, said=said
+    )
 
 
 def _histories(ratings: Ratings) -> pa.Table:
@@ -176,6 +185,14 @@ def _histories(ratings: Ratings) -> pa.Table:
         for at, text in enumerate(texts)
     ]
     return pa.Table.from_pylist(rows, schema=HISTORIES)
+
+
+def _unheard(ratings: Ratings, said: Mapping[str, Labels]) -> tuple[str, ...]:
+    """Say how much of what people said speaks of the test part."""
+    total, heard = (sum(map(len, one.values())) for one in (ratings.said or {}, said))
+    if heard == total:
+        return ()
+    return (f"{total - heard} of {total} labels speak of texts of the test part, or of both parts: no fit takes them",)
 
 
 @dataclass(frozen=True)
@@ -227,6 +244,7 @@ def _code(ratings: Ratings, fit: _Part, test: _Part) -> CandidateParts:
         logprob=np.full(len(rows), np.nan),
         history=None if ratings.written is None else History(ratings.written),
         comments=_comments(ratings, fit),
+        said=_said(ratings, fit, test),
     )
     return CandidateParts(whole, owner, np.arange(len(owner)) >= len(fit.pools), ratings.text_ids, ratings.text[rows])
 
@@ -237,6 +255,30 @@ def _comments(ratings: Ratings, fit: _Part) -> dict[tuple[str, int], str] | None
         return None
     said = zip(fit.query.tolist(), fit.candidate.tolist(), fit.rows.tolist(), strict=True)
     return {(fit.ids[query], number): text for query, number, row in said if (text := ratings.comment[row])}
+
+
+def _said(ratings: Ratings, fit: _Part, test: _Part) -> dict[str, Labels] | None:
+    """Take what was said of the fit part: every text is one of the user's there, or was no candidate of theirs.
+
+    Nothing that is said of a text of the test part, to whomever it was shown, is taken.
+    """
+    if ratings.said is None:
+        return None
+    texts = set(ratings.text[test.rows].tolist())
+    tested = {ratings.texts[code] for code in texts}
+    keys = list(zip(ratings.user.tolist(), ratings.query.tolist(), ratings.text.tolist(), strict=True))
+
+    def named(rows: Iterable[int]) -> set[tuple[str, str, str]]:
+        return {
+            (ratings.users[user], ratings.queries[query], ratings.texts[text])
+            for user, query, text in map(keys.__getitem__, rows)
+        }
+
+    elsewhere = named(range(len(keys))) - named(fit.rows.tolist())
+    return {
+        user: labels.keep(lambda prompt, text, user=user: text not in tested and (user, prompt, text) not in elsewhere)
+        for user, labels in ratings.said.items()
+    }
 
 
 def _tables(ratings: Ratings, part: _Part) -> tuple[pa.Table, pa.Table, pa.Table]:

@@ -8,7 +8,8 @@ immutable: a kind that learns from further labels implements ``_person``, which 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -28,6 +29,7 @@ from bestfor.rewards.kinds import KINDS
 from bestfor.rewards.options import parse_options
 from bestfor.rewards.person import ModelPerson, Person, check_said, sort_labels, split_estimate
 from bestfor.rewards.rows import canonical, rounded
+from bestfor.rewards.said import pack_said, scores_of_people, split_said, unpack_said
 from bestfor.types import BoolArray, FloatArray, IntArray, RewardEstimate, Scale, Scores, Served
 
 
@@ -126,6 +128,7 @@ class RewardModel(ABC):
         self._loaded_for: frozenset[str] | None = None
         self._fitted = False
         self._fit_notes: list[str] = []
+        self._said: dict[str, Labels] = {}
 
     @classmethod
     def uses_features(cls) -> bool:
@@ -153,7 +156,8 @@ class RewardModel(ABC):
         """Learn from rows with utilities; their order changes nothing.
 
         Args:
-            candidates: n labelled rows.
+            candidates: n labelled rows. Where they say what people said (``said``), kinds that learn make each of these
+                people from that, and the rows teach what all share.
             rng: the seed of everything random.
 
         Raises:
@@ -163,6 +167,11 @@ class RewardModel(ABC):
         if len(candidates) == 0:
             raise InputError(f"fit of '{self.kind}'", "no candidates", "labelled candidates")
         self._check_labels(candidates, "fit")
+        self._said = {}
+        if candidates.said:
+            candidates, self._said = split_said(candidates, personal=self.learns and self.personal)
+            if len(candidates) == 0:
+                raise InputError(f"fit of '{self.kind}'", "weak labels only", "some that weigh more")
         ordered = canonical(candidates)
         self._fit_notes = []
         self._users, self._codes, self._loaded_for, self._abstained = ordered.users, None, None, None
@@ -203,8 +212,13 @@ class RewardModel(ABC):
         if len(candidates) == 0:
             return RewardEstimate(np.zeros(0), None)
         self._check_loaded_for(tuple(candidates.users[code] for code in np.unique(candidates.user)))
-        estimate = self._predict(candidates)
-        check_estimate(self, estimate, len(candidates))
+        return self._finished(
+            self._predict_people(candidates) if self._said else self._predict(candidates), len(candidates)
+        )
+
+    def _finished(self, estimate: RewardEstimate, count: int) -> RewardEstimate:
+        """Check and round what was predicted."""
+        check_estimate(self, estimate, count)
         std = None if estimate.std is None else rounded(estimate.std)
         std_mean = None if estimate.std_mean is None else rounded(estimate.std_mean)
         return RewardEstimate(rounded(estimate.mean), std, std_mean, tuple(estimate.notes))
@@ -262,8 +276,9 @@ class RewardModel(ABC):
             raise BestforError(f"'{self.kind}' makes persons after fit or load")
         self._check_loaded_for((user,))
         check_said(labels, self.kind)
-        if self.learns and len(labels):
-            return self._person(user, sort_labels(labels), history)
+        told = labels + self._said.get(user, Labels())
+        if self.learns and len(told):
+            return self._person(user, sort_labels(told), history)
         notes = (f"'{self.kind}' does not learn from labels after its fit",) if len(labels) else ()
         return ModelPerson(user, self.served(user), len(labels), notes, self, history)
 
@@ -271,7 +286,7 @@ class RewardModel(ABC):
         """Say what serves a user: the own part, what all share, or the latter since own labels say no more."""
         code = int(self._known_codes((user,), abstaining=True)[0]) if self.personal else -1
         if code < 0:
-            return "everybody"
+            return "own" if user in self._said else "everybody"
         return "abstained" if self._abstained is not None and self._abstained[code] else "own"
 
     def _person(self, user: str, labels: Labels, history: Sequence[str] | None) -> Person:
@@ -283,14 +298,54 @@ class RewardModel(ABC):
         del candidates
 
     def _scores(self, candidates: Candidates, requests: int) -> list[Scores]:
-        """Split an estimate by request; rows of one request lie together."""
-        ends = np.searchsorted(candidates.query, np.arange(requests + 1))
-        empty = np.flatnonzero(np.diff(ends) == 0)
+        """Score requests, those of people who said something at the fit by their persons."""
+        empty = np.flatnonzero(np.bincount(candidates.query, minlength=requests) == 0)
         if len(empty):
             raise InputError(f"score, request {int(empty[0])}", "no texts", "at least one")
-        estimate, users = self.predict(candidates), candidates.user[ends[:-1]]
+        self._check_made()
+        if not self._fitted:
+            raise BestforError(f"'{self.kind}' predicts after fit or load")
+        people = scores_of_people(candidates, self._said, self._told)
+        others = self.fitted_scores(_without(candidates, people))
+        return [people[query][1] if query in people else others.pop(0) for query in range(requests)]
+
+    def fitted_scores(self, candidates: Candidates) -> list[Scores]:
+        """Score each query's candidates by the fit's rows alone; rows of one query lie together."""
+        if not len(candidates):
+            return []
+        self._check_loaded_for(tuple(candidates.users[code] for code in np.unique(candidates.user)))
+        _, starts = np.unique(candidates.query, return_index=True)
+        estimate = self._finished(self._predict(candidates), len(candidates))
         served = [self.served(user) for user in candidates.users]
+        users, ends = candidates.user[starts], np.append(starts, len(candidates))
         return split_estimate(estimate, ends, [served[code] for code in users], self._covariances(candidates))
+
+    def _told(self, user: str, history: Sequence[str] | None) -> Person:
+        """Make the person of what somebody said at the fit, without what they said since."""
+        self._check_loaded_for((user,))
+        person = self._person(user, self._said[user], history)
+        return replace(person, model=_FittedRows(self)) if isinstance(person, ModelPerson) else person
+
+    def _predict_people(self, candidates: Candidates) -> RewardEstimate:
+        """Predict, rows of people who said something at the fit by their persons."""
+        people = scores_of_people(candidates, self._said, self._told)
+        rest = np.flatnonzero(~np.isin(candidates.query, list(people)))
+        if not people:
+            return self._predict(candidates)
+        others = self._predict(candidates.take(rest)) if len(rest) else RewardEstimate(np.zeros(0))
+        every = [*([(rest, others)] if len(rest) else []), *people.values()]
+
+        def joined(name: str) -> FloatArray | None:
+            values = [getattr(one, name) for _, one in every]
+            if any(one is None for one in values):
+                return None
+            found = np.empty(len(candidates))
+            found[np.concatenate([rows for rows, _ in every])] = np.concatenate(values)
+            return found
+
+        mean = joined("mean")
+        assert mean is not None
+        return RewardEstimate(mean, joined("std"), joined("std_mean"), others.notes)
 
     def save(self, folder: Path) -> str:
         """Store the fitted model; returns its content hash."""
@@ -304,6 +359,9 @@ class RewardModel(ABC):
             "notes": self._fit_notes,
             "state": state,
         }
+        if self._said:
+            config["said"] = len(self._said)
+            arrays = {**arrays, "said": pack_said(self._said)}
         if self._space is not None:
             config["space"] = self._space.describe()
             arrays = {**arrays, **self._space.arrays()}
@@ -354,6 +412,10 @@ class RewardModel(ABC):
             if self._abstained.shape != (len(self._users),):
                 raise ValueError(f"abstained users of shape {self._abstained.shape}")
         self._fit_notes = [str(note) for note in stored.config["notes"]]
+        if stored.config.get("said"):
+            self._said = unpack_said(stored.arrays["said"])
+            if len(self._said) != stored.config["said"]:
+                raise ValueError(f"labels of {len(self._said)} people for {stored.config['said']}")
         if self.uses_features():
             self._space = restore_space(stored.config["space"], stored.arrays)
             if encoder is not None and self._space.axes.shape[1]:
@@ -434,6 +496,28 @@ class RewardModel(ABC):
             return ()
         subject = "1 user without fit labels was" if count == 1 else f"{count} users without fit labels were"
         return (f"{subject} served by {served}",)
+
+
+class _FittedRows:
+    """A model by the fit's rows alone, for persons of whom what they said tells nothing more."""
+
+    def __init__(self, model: RewardModel) -> None:
+        self._model = model
+
+    def score_many(
+        self,
+        users: Sequence[str],
+        prompts: Sequence[str],
+        texts: Sequence[Sequence[str]],
+        history: History | None = None,
+    ) -> list[Scores]:
+        """Rewards of the candidates of many requests."""
+        return self._model.fitted_scores(Candidates.of(users, prompts, texts, history=history))
+
+
+def _without(candidates: Candidates, queries: Collection[int]) -> Candidates:
+    """Leave out the rows of some queries."""
+    return candidates.take(~np.isin(candidates.query, list(queries))) if queries else candidates
 
 
 def is_kind(cls: type[RewardModel], stored: str) -> bool:

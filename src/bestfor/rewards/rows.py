@@ -41,6 +41,7 @@ def canonical(candidates: Candidates) -> Candidates:
         logprob=candidates.logprob[rows],
         history=candidates.history,
         comments=candidates.comments,
+        said=candidates.said,
     )
 
 

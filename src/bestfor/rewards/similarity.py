@@ -27,7 +27,7 @@ from bestfor.data.candidates import Candidates
 from bestfor.data.labels import Labels
 from bestfor.rewards.features import check_signature, check_width, unit_rows
 from bestfor.rewards.model import RewardModel
-from bestfor.rewards.person import ModelPerson, Person, TextHistory, history_of, one_users, split_estimate
+from bestfor.rewards.person import ModelPerson, Person, TextHistory, one_users, split_estimate
 from bestfor.rewards.rows import rounded
 from bestfor.types import FloatArray, IntArray, RewardEstimate, Scores, Served
 
@@ -180,7 +180,8 @@ class Similarity(RewardModel):
     def served(self, user: str) -> Served:
         """Say whether a user has texts of their own."""
         code = int(self._known_codes((user,))[0])
-        return "own" if code >= 0 and self._ends[code] < self._ends[code + 1] else "everybody"
+        own = user in self._said or (code >= 0 and self._ends[code] < self._ends[code + 1])
+        return "own" if own else "everybody"
 
     def _person(self, user: str, labels: Labels, history: Sequence[str] | None) -> Person:
         names, signed = signed_texts(labels)
@@ -256,7 +257,7 @@ class SimilarityPerson(Person):
         candidates = one_users(self.user, prompts, texts, wrote)
         mean = rated_nearness(self.model.unit_vectors(candidates) @ self.vectors.T, self.weights)
         if self.model.written:
-            known = self.model.score_many([self.user] * len(prompts), prompts, texts, history_of(self.user, wrote))
+            known = self.model.fitted_scores(candidates)
             mean = mean + np.concatenate([one.mean for one in known])
         ends = np.searchsorted(candidates.query, np.arange(len(prompts) + 1))
         served: list[Served] = [self.served] * len(prompts)

@@ -25,6 +25,7 @@ from bestfor import moved
 from bestfor.data.sources.signals import Signal
 from bestfor.endpoint.tables import EndpointTable, hidden
 from bestfor.errors import InputError, nearest
+from bestfor.labels.table import LabelOptions
 from bestfor.policies import POLICIES, WRITER_KEYS, policy_class
 from bestfor.policies.openai.table import PolicyEndpoint
 from bestfor.rewards import kind_class
@@ -188,6 +189,26 @@ class PairsTable(Section):
     columns: dict[str, str] = Field(default_factory=dict)
 
 
+class SaidTable(Section):
+    """A table of labels of any kind, or an exported journal; keys as in :class:`bestfor.labels.table.LabelOptions`."""
+
+    source: Literal["labels"]
+    path: str
+    columns: dict[str, str] = Field(default_factory=dict)
+    rating: tuple[float, float] | None = None
+    worst: float | None = None
+    best: float | None = None
+    thumbs: tuple[float, float] | None = None
+    metric: str = "rougeL"
+    metric_unit: float | None = None
+    weights: dict[str, float] = Field(default_factory=dict)
+
+    def options(self) -> LabelOptions:
+        """Give the scales as the reader of labels takes them."""
+        names = ("rating", "worst", "best", "thumbs", "metric", "metric_unit", "weights")
+        return LabelOptions(**{name: getattr(self, name) for name in names})
+
+
 class PrismTable(Section):
     """PRISM's conversations or utterances: a file, or a folder that holds one.
 
@@ -244,12 +265,21 @@ class HistoriesTable(Section):
 
 
 Data = Annotated[
-    PolisTable | RatingsTable | PairsTable | PrismTable | WorldTable | LampTable | LonglampTable | HistoriesTable,
+    PolisTable
+    | RatingsTable
+    | SaidTable
+    | PairsTable
+    | PrismTable
+    | WorldTable
+    | LampTable
+    | LonglampTable
+    | HistoriesTable,
     Field(discriminator="source"),
 ]
 DATA: dict[str, type[Section]] = {
     "polis": PolisTable,
     "table": RatingsTable,
+    "labels": SaidTable,
     "pairs": PairsTable,
     "prism": PrismTable,
     "world": WorldTable,
@@ -403,7 +433,7 @@ class RunConfig(Section):
     @property
     def door(self) -> Literal["ratings", "histories"]:
         """Kind of data: candidates are in it (ratings) or have to be sampled (histories)."""
-        return "ratings" if self.data.source in ("polis", "table", "pairs", "prism") else "histories"
+        return "ratings" if self.data.source in ("polis", "table", "labels", "pairs", "prism") else "histories"
 
 
 def load_config(path: str | Path) -> RunConfig:

@@ -22,6 +22,7 @@ from bestfor.data.sources.prism import load_prism
 from bestfor.data.split import Dataset, SplitConfig, split_ratings
 from bestfor.data.world import World, build
 from bestfor.errors import InputError
+from bestfor.labels.table import load_labels
 from bestfor.metrics.overlap import script_notes
 from bestfor.runs.config import (
     Data,
@@ -34,6 +35,7 @@ from bestfor.runs.config import (
     PrismTable,
     RatingsTable,
     RunConfig,
+    SaidTable,
     SplitTable,
     WorldTable,
 )
@@ -74,6 +76,8 @@ def read_ratings(config: RunConfig) -> Ratings:
         return load_ratings(
             data.path, data.columns, duplicates=data.duplicates, times=times, signals=data.combination()
         )
+    if isinstance(data, SaidTable):
+        return load_labels(data.path, data.options(), data.columns)
     if isinstance(data, PairsTable):
         return load_pairs(data.path, data.columns)
     if isinstance(data, PrismTable):
@@ -89,7 +93,7 @@ def with_split(config: RunConfig, ratings: Ratings) -> RunConfig:
         ratings: the run's.
     """
     if (
-        not isinstance(config.data, RatingsTable | PairsTable | PrismTable)
+        not isinstance(config.data, RatingsTable | SaidTable | PairsTable | PrismTable)
         or "by" in config.split.model_fields_set
         or not ratings.owned
     ):

@@ -23,12 +23,13 @@ from bestfor.data.split import Dataset, Ratings
 from bestfor.diagnostics import Diagnosis, Settings
 from bestfor.errors import InputError, nearest
 from bestfor.files import hash_file, write_json
+from bestfor.labels.table import load_labels
 from bestfor.metrics import Metric, make_metric
 from bestfor.policies.base import Policy
 from bestfor.pool import CandidatePool
 from bestfor.rewards import RewardModel
 from bestfor.runs.build import instruction_of
-from bestfor.runs.config import DATA, Data, PairsTable, PolisTable, PrismTable, RatingsTable
+from bestfor.runs.config import DATA, Data, PairsTable, PolisTable, PrismTable, RatingsTable, SaidTable
 from bestfor.runs.sampling import SamplingSettings
 from bestfor.runs.sources import dataset_of
 from bestfor.runs.workspace import Workspace
@@ -133,8 +134,8 @@ def load(source: str, path: str | Path | None = None, **options: Any) -> Dataset
 
     Args:
         source: ``"lamp"``, ``"longlamp"``, ``"histories"`` or ``"world"`` (histories and queries, a
-            :class:`~bestfor.data.split.Dataset`), ``"polis"``, ``"table"``, ``"pairs"`` or ``"prism"`` (ratings, a
-            :class:`~bestfor.data.split.Ratings`).
+            :class:`~bestfor.data.split.Dataset`), ``"polis"``, ``"table"``, ``"labels"``, ``"pairs"`` or ``"prism"``
+            (ratings, a :class:`~bestfor.data.split.Ratings`).
         path: where sources have one.
         options: what ``[data]`` of a run's file takes beside, for example ``questions`` and ``outputs`` of ``"lamp"``.
 
@@ -155,6 +156,8 @@ def load(source: str, path: str | Path | None = None, **options: Any) -> Dataset
         return load_polis(data.path, data.moderation)
     if isinstance(data, RatingsTable):
         return load_ratings(data.path, data.columns, duplicates=data.duplicates, signals=data.combination())
+    if isinstance(data, SaidTable):
+        return load_labels(data.path, data.options(), data.columns)
     if isinstance(data, PairsTable):
         return load_pairs(data.path, data.columns)
     if isinstance(data, PrismTable):

@@ -15,6 +15,7 @@ from typing import Any
 from bestfor.data import schema
 from bestfor.data.candidates import Candidates, History
 from bestfor.data.parts import CandidateParts
+from bestfor.data.said import FILE as SAID_FILE
 from bestfor.data.split import Dataset
 from bestfor.diagnostics import Diagnosis, Settings
 from bestfor.errors import InputError
@@ -112,8 +113,11 @@ class Workspace:
             self.pool.plan([self.pool.append(candidates)])
             schema.write(self.data.queries, self.folder / "queries.parquet")
             schema.write(utilities, self.folder / "utilities" / f"{RATING}.parquet")
+            if self.data.said is not None:
+                schema.write(self.data.said, self.folder / SAID_FILE)
 
         outputs = ["pool", "queries.parquet", f"utilities/{RATING}.parquet"]
+        outputs += [SAID_FILE] if self.data.said is not None else []
         return self.steps.run("pool", {"data": start}, outputs, work)
 
     def sample(self, policy: Policy, settings: SamplingSettings, *, progress: bool | None = None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from bestfor import artifacts
 from bestfor.artifacts import CONFIG_FILE
 from bestfor.data import schema
 from bestfor.data.candidates import Candidates
+from bestfor.data.said import read_said
 from bestfor.errors import BestforError, InputError
 from bestfor.files import hash_file
 from bestfor.metrics import metric_class, metric_label
@@ -153,7 +154,10 @@ def fit_rows(run: Path, without: frozenset[str]) -> tuple[Candidates, int]:
     histories = schema.read(run / "histories.parquet", schema.HISTORIES)
     queries, histories = (_without(table, without) for table in (base.queries, histories))
     parts = build_parts(queries, CandidatePool(run / "pool").scan(), base.utilities, build_history(histories, queries))
-    return parts.fit, base.config.seed
+    said = read_said(run)
+    if said is not None:
+        said = {user: labels for user, labels in said.items() if user not in without}
+    return replace(parts.fit, said=said), base.config.seed
 
 
 def users_of(run: Path) -> list[str]:

@@ -155,4 +155,5 @@ def _concatenate(first: Candidates, second: Candidates) -> Candidates:
         logprob=np.concatenate([first.logprob, second.logprob]),
         history=first.history,
         comments=first.comments,
+        said=first.said,
     )

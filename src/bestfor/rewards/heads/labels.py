@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from bestfor.data.candidates import Candidates
 from bestfor.rewards.rows import share_texts
+from bestfor.rewards.said import pairs_of, rated_means
 from bestfor.types import FloatArray, IntArray
 
 
@@ -26,6 +27,8 @@ class HeadLabels:
         people: number of users without that one.
         query_levels: whether queries have levels of their own: somebody has two.
         text_levels: whether texts have: most are rated by several people.
+        pair: shape (n,), which preference a row belongs to, whose other row is the only one that it is compared with;
+            -1 where it is a rating. None where there are ratings only.
     """
 
     values: FloatArray
@@ -38,6 +41,7 @@ class HeadLabels:
     people: int
     query_levels: bool
     text_levels: bool
+    pair: IntArray | None = None
 
     def hold_out(self, share: float, draw: np.random.Generator) -> tuple[IntArray, IntArray]:
         """Split rows into kept and held out, about a share of every user's.
@@ -81,8 +85,41 @@ def build_labels(values: FloatArray, candidates: Candidates, centre: float, unit
     )
 
 
+def with_preferences(labels: HeadLabels, candidates: Candidates, centre: float, unit: float) -> HeadLabels:
+    """Put preferences as they are in the place of what rows make of them: each is one comparison of its two texts.
+
+    Args:
+        labels: of the candidates' rows.
+        candidates: the rows, with what was said of them.
+        centre: mean utility.
+        unit: standard deviation of the utilities.
+    """
+    better, worse, weight = pairs_of(candidates)
+    if not len(weight):
+        return labels
+    mean = rated_means(candidates)
+    spoken = np.isin(np.arange(len(mean)), np.concatenate([better, worse]))
+    rated = np.flatnonzero(np.isfinite(mean) | ~spoken)
+    target = np.where(np.isfinite(mean), (mean - centre) / unit, labels.target)
+    rows = np.concatenate([rated, better, worse])
+    number = np.arange(len(weight))
+    return replace(
+        labels,
+        values=labels.values[rows],
+        target=np.concatenate([target[rated], np.ones(len(weight)), -np.ones(len(weight))]),
+        user=labels.user[rows],
+        query=labels.query[rows],
+        text=labels.text[rows],
+        weight=np.concatenate([labels.weight[rated], weight / 2, weight / 2]),
+        pair=np.concatenate([np.full(len(rated), -1), number, number]),
+    )
+
+
 def with_pooled_user(labels: HeadLabels) -> HeadLabels:
     """Add all rows once more as those of one more user, whose head serves users without labels."""
+    pair = labels.pair
+    if pair is not None:
+        pair = np.concatenate([pair, np.where(pair < 0, -1, pair + pair.max() + 1)])
     twice = {name: np.concatenate([getattr(labels, name)] * 2) for name in ("target", "query", "text", "weight")}
     return HeadLabels(
         values=np.vstack([labels.values, labels.values]),
@@ -91,6 +128,7 @@ def with_pooled_user(labels: HeadLabels) -> HeadLabels:
         people=labels.users,
         query_levels=labels.query_levels,
         text_levels=labels.text_levels,
+        pair=pair,
         **twice,
     )
 

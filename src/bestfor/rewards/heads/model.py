@@ -23,7 +23,7 @@ from bestfor.extras import require
 from bestfor.rewards.abstain import abstaining
 from bestfor.rewards.base_rows import WITHOUT_BASE, BaseRows, restore_base_rows
 from bestfor.rewards.features import FeatureConfig
-from bestfor.rewards.heads.labels import HeadLabels, build_labels, with_pooled_user
+from bestfor.rewards.heads.labels import HeadLabels, build_labels, with_pooled_user, with_preferences
 from bestfor.rewards.heads.last_layer import LastLayer
 from bestfor.rewards.heads.settings import Objective, TrainingOptions
 from bestfor.rewards.heads.user_heads import UserHeads, restore_heads
@@ -146,7 +146,9 @@ class HeadModel(LinearLearner):
     def _fit(self, candidates: Candidates, rng: int) -> None:
         centre, unit = float(np.mean(candidates.utility)), float(np.std(candidates.utility)) or 1.0
         labels = build_labels(self._design(candidates).rows(), candidates, centre, unit)
-        self._heads, outcome = fit_heads(labels, self._training(), rng)
+        training = self._training()
+        learned = with_preferences(labels, candidates, centre, unit) if training.pairwise else labels
+        self._heads, outcome = fit_heads(learned, training, rng)
         self._abstained = outcome.abstained
         self._base = BaseRows.build(labels.values, labels.target, labels.user, labels.query)
         self._state_values = {"centre": centre, "unit": unit, "noise": self._heads.noise, "epochs": outcome.epochs}

@@ -174,7 +174,10 @@ class HeadTrainer:
 
     def groups(self) -> IntArray:
         """Codes of the groups within which pairs are formed, shape (n,)."""
-        return self.labels.user if self.training.pairs == "user" else self.labels.query
+        group = self.labels.user if self.training.pairs == "user" else self.labels.query
+        if self.labels.pair is None:
+            return group
+        return np.where(self.labels.pair < 0, group, int(group.max()) + 1 + self.labels.pair)
 
     def held_out_pairs(self, held: IntArray) -> tuple[IntArray, IntArray]:
         """Held-out rows and their partners: several others where rows are compared, else themselves."""
