@@ -5,7 +5,7 @@ from rich.console import Console
 
 from bestfor.errors import InputError
 from bestfor.report import print_summary
-from bestfor.report.terminal import sparkline
+from bestfor.report.terminal import _whole_findings, sparkline
 from bestfor.report.words import decimals, number, percent, span
 
 
@@ -73,7 +73,7 @@ def test_markup_and_control_characters_in_names_stay_text(make):
     assert "\x1b" not in text
 
 
-@pytest.mark.parametrize("width", [80, 100, 160])
+@pytest.mark.parametrize("width", [60, 80, 160])
 def test_fifteen_lines_say_what_to_do(make, bare, width):
     names = (
         "hierarchical",
@@ -91,6 +91,26 @@ def test_fifteen_lines_say_what_to_do(make, bare, width):
     assert "1. " in text
     assert "hierarchical" in text
     assert "None" not in text
+
+
+def test_findings_stand_whole_and_a_long_first_one_keeps_cause_and_step():
+    short, long = "It is so. Do this.", "Cause " + "and more " * 20 + "known. " + "Aside. " * 30 + "Then do that."
+    assert _whole_findings([short, long, short], 60, 3) == [[f"1. {short}"]]
+    (cut,) = _whole_findings([long], 60, 5)
+    assert len(cut) <= 5
+    assert cut[0].startswith("1. Cause")
+    assert cut[-1].endswith("Then do that.")
+    assert "Aside." in " ".join(cut)
+    (endless,) = _whole_findings(["word " * 400], 60, 4)
+    assert len(endless) == 4
+    assert max(map(len, endless)) <= 60
+    assert endless[-1].endswith("…")
+
+
+def test_counts_drop_what_does_not_fit(make):
+    text = printed(make(folds=3), 40, verbose=False).splitlines()
+    assert any(line.endswith("queries") and " users · " in line for line in text)
+    assert not any("folds" in line for line in text)
 
 
 def test_no_models(diagnosis):

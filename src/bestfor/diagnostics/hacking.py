@@ -20,6 +20,9 @@ WORTH_CONVICTING = 0.01
 ALL_CLEAR = 0.05
 """Upper end of that share up to which a diagnosis sees no sign of hacking."""
 
+NO_SIGN = "no sign of hacking beyond that"
+"""How an all-clear ends."""
+
 HEAVY = 1.5
 """Mean of a^2 b^2 from which on tails are called heavy; it is about 1 in normal pools, 2.6 in bivariate t of three."""
 
@@ -70,7 +73,7 @@ def _with_interval(diagnosis: DiagnosisResult, c: Corrected, seen: str, chance: 
     if c.beta_05_high <= ALL_CLEAR:
         return (
             f"{seen}, but {chance}.{tails} With the noise taken out at most {_percent(c.beta_05_high)} are truly below "
-            "-0.05: no sign of hacking beyond that."
+            f"-0.05: {NO_SIGN}."
         )
     return (
         f"{seen}, but {chance}.{tails} Whether any are truly below -0.05 cannot be told: the share may be anything up "

@@ -22,7 +22,7 @@ from bestfor.diagnostics.cautions import one_user_decides, reward_is_utility, sa
 from bestfor.diagnostics.compare import shrunk_winner
 from bestfor.diagnostics.evidence import ModelFacts
 from bestfor.diagnostics.fitting_law import fitting_law
-from bestfor.diagnostics.hacking import hacked
+from bestfor.diagnostics.hacking import NO_SIGN, hacked
 from bestfor.diagnostics.headline import ONE_USER, headline, number, rivals, share_range
 from bestfor.diagnostics.intervals.clustered import FEWEST_USERS
 from bestfor.diagnostics.quantities.mixture import FEWEST_QUERIES, SMALLEST_POOL
@@ -72,6 +72,7 @@ _TERMS = {
     ),
 }
 FALLS = "More candidates make it worse"
+LAW_SAYS = "The law says"
 Finding = Callable[["DiagnosisResult", "ModelDiagnosis"], str | None]
 Worded = TypeVar("Worded", bound="DiagnosisResult")
 
@@ -124,7 +125,12 @@ def findings(diagnosis: DiagnosisResult, name: str) -> tuple[str, ...]:
         nobody = "" if math.isnan(model.quantities.alpha.value) else ", and no user has collapsed"
         found = [f"Nothing stands out: the curve grows as the law says{nobody}."]
     found += [sentence for finding in advice if (sentence := finding(diagnosis, model))]
-    return tuple(found[:MOST])
+    return tuple(sorted(found, key=_explains)[:MOST])
+
+
+def _explains(sentence: str) -> bool:
+    """Tell sentences that explain or reassure from those that ask for something: they come last."""
+    return sentence.startswith(LAW_SAYS) or sentence.endswith(f"{NO_SIGN}.")
 
 
 def _range(estimate: Estimate, diagnosis: DiagnosisResult) -> str:
@@ -231,7 +237,7 @@ def _law(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     cause = _TERMS[term][0 if terms[term] > 0 else 1]
     says, curve = _utility(diagnosis, law), _utility(diagnosis, gain.value)
     return (
-        f"The law says {says} at N = {n} and the exact curve {curve}{_range(gain, diagnosis)}. "
+        f"{LAW_SAYS} {says} at N = {n} and the exact curve {curve}{_range(gain, diagnosis)}. "
         f"The term '{term}' ({_utility(diagnosis, terms[term], signed=True)}) does most of it: {cause}."
     )
 

@@ -31,10 +31,10 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 FINDINGS = 4
 """Sentences shown for a model; the others are in the JSON and on the page."""
 
-LINES, ROWS, STEPS, SHORTEST = 15, 3, 3, 2
-"""Lines of a short summary, models in it, findings, and lines that each of these gets at least."""
+LINES, ROWS, STEPS = 15, 3, 3
+"""Lines of a short summary, models in it, and findings."""
 
-_SENTENCE = re.compile(r"(?<=[a-z)%])\. (?=[A-Z])")
+_SENTENCE = re.compile(r"(?<=[a-z)%0-9])\. (?=[A-Z])")
 
 NOTES = 2
 """Notes shown likewise."""
@@ -57,8 +57,8 @@ def print_summary(diagnosis: Given, console: Console | None = None, *, verbose: 
 
     console = console or Console(highlight=False)
     report = open_diagnosis(diagnosis)
-    console.print(Text(words.clean(report.headline or report.name or "Diagnosis"), style="bold"))
-    console.print(Text(words.clip(_counts(report), console.width), style="dim"))
+    console.print(Text(_headline(report), style="bold"))
+    console.print(Text(_counts(report, console.width), style="dim"))
     if not shown_models(report):
         console.print("This diagnosis holds no models.")
     elif verbose:
@@ -86,35 +86,54 @@ def _print_short(report: Diagnosis, console: Console) -> None:
         row = (cell.text, cell.interval or "none", words.NONE if best is None else words.count(best.n), verdict)
         table.add_row(_name(model.name), *row, style="dim" if model.quiet else "")
     console.print(table)
-    title = -(-len(words.clean(report.headline)) // console.width)
-    room = LINES - 3 - max(title, 1) - len(ranked)
-    findings = () if chosen is None else chosen.found.findings[:STEPS]
+    title = len(Text(_headline(report)).wrap(console, console.width))
+    findings = () if chosen is None else tuple(map(words.clean, chosen.found.findings[:STEPS]))
+    shown = _whole_findings(findings, console.width, LINES - 3 - title - len(ranked))
+    for line in (line for lines in shown for line in lines):
+        console.print(Text(line))
+    hidden = len(models) - len(ranked), 0 if chosen is None else len(chosen.found.findings) - len(shown)
+    nouns = zip(hidden, ("more model", "more finding"), strict=True)
+    more = ", ".join(words.plural(count, noun) for count, noun in nouns if count)
+    said = f"--verbose shows all{f': {more}' if more else ''}."
+    console.print(Text(words.clip(said, console.width), style="dim"))
+
+
+def _whole_findings(findings: Sequence[str], width: int, room: int) -> list[list[str]]:
+    """Wrap as many findings as fit whole into some lines; the first is cut, to whole sentences, where it alone is long.
+
+    Args:
+        findings: the most pressing first.
+        width: characters of a line.
+        room: lines in all.
+    """
+    shown: list[list[str]] = []
     for place, finding in enumerate(findings, start=1):
-        most = room - SHORTEST * (len(findings) - place)
-        lines = _finding_lines(f"{place}. {words.clean(finding)}", console.width, most)
+        text = f"{place}. {finding}"
+        lines = textwrap.wrap(text, width, subsequent_indent="   ")
+        if len(lines) > room and not shown:
+            lines = _cut(text, width, room)
+        if len(lines) > room:
+            break
         room -= len(lines)
-        for line in lines:
-            console.print(Text(line))
-    hidden = len(models) - len(ranked)
-    more = f"{words.plural(hidden, 'more model')}, and everything else" if hidden else "everything else"
-    console.print(Text(f"--verbose shows {more}.", style="dim"))
+        shown.append(lines)
+    return shown
 
 
-def _finding_lines(text: str, width: int, most: int) -> list[str]:
-    """Wrap a finding to at most some lines; where it is longer, its first and its last sentence: cause and step."""
-    lines = textwrap.wrap(text, width, subsequent_indent="   ")
-    if len(lines) <= most:
-        return lines
+def _cut(text: str, width: int, most: int) -> list[str]:
+    """Leave sentences out of the middle of a long finding: its first says the cause, its last the step."""
     sentences = _SENTENCE.split(text)
-    room = (width - 3) * most - len(sentences[-1]) - 8
-    if len(sentences) > 1 and room > 40:
-        text = f"{words.clip(sentences[0], room)} {sentences[-1]}"
+    for kept in range(len(sentences) - 1, 0, -1):
+        shorter = ". ".join(sentences[:kept] if kept < 2 else [*sentences[: kept - 1], sentences[-1]])
+        lines = textwrap.wrap(shorter.rstrip(".") + ".", width, subsequent_indent="   ")
+        if len(lines) <= most:
+            return lines
     lines = textwrap.wrap(text, width, subsequent_indent="   ")
-    return (
-        [*lines[: most - 1], words.clip("   " + " ".join(line.strip() for line in lines[most - 1 :]), width)]
-        if len(lines) > most
-        else lines
-    )
+    rest = "   " + " ".join(line.strip() for line in lines[most - 1 :])
+    return [*lines[: most - 1], words.clip(rest, width)]
+
+
+def _headline(report: Diagnosis) -> str:
+    return words.clean(report.headline or report.name or "Diagnosis")
 
 
 def _print_all(report: Diagnosis, console: Console) -> None:
@@ -152,7 +171,8 @@ def sparkline(series: Sequence[float | None] | FloatArray, low: float, high: flo
     return "".join(drawn)
 
 
-def _counts(report: Diagnosis) -> str:
+def _counts(report: Diagnosis, width: int) -> str:
+    """Count users, queries and candidates on one line, with the name before and the folds behind where they fit."""
     parts = [
         words.plural(report.users, "user"),
         words.plural(report.queries, "query", "queries"),
@@ -160,9 +180,9 @@ def _counts(report: Diagnosis) -> str:
     ]
     if report.folds:
         parts.append(f"mean of {len(report.folds)} folds")
-    if report.name and report.headline:
-        parts.insert(0, words.clip(words.clean(report.name), 40))
-    return " · ".join(parts)
+    name = [words.clip(words.clean(report.name), 40)] if report.name and report.headline else []
+    lines = [" · ".join(some) for some in ([*name, *parts], parts, parts[:3], parts[:2])]
+    return next((line for line in lines if len(line) <= width), words.clip(lines[-1], width))
 
 
 def _models(report: Diagnosis, models: Sequence[ShownModel], width: int) -> Table:
