@@ -332,7 +332,8 @@ def test_a_deadline_takes_what_came_and_is_an_error_where_nothing_did(serve):
     own = gateway.ask("eve", bestfor={"n": 4, "deadline": 1.0}).json()["bestfor"]
     assert own["received"] == 2
     refused = gateway.ask("eve", bestfor={"n": 2, "deadline": 0.05})
-    assert (refused.status_code, refused.json()["error"]["code"]) == (408, "deadline_exceeded")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (504, "deadline_exceeded")
+    assert refused.headers["X-Should-Retry"] == "false"
     ended.set()
 
 

@@ -1,6 +1,7 @@
 """Real clients against a gateway that really listens: OpenAI's, synchronous and asynchronous, streams and tools."""
 
 import asyncio
+import threading
 
 import pytest
 
@@ -100,6 +101,23 @@ def test_the_client_knows_our_errors_and_tries_again_where_it_may(serve, client)
     assert refused.value.param == "bestfor.n"
 
 
+def test_the_client_does_not_ask_again_where_its_own_deadline_has_passed(serve, client):
+    waiting = threading.Event()
+
+    def answer(request):
+        waiting.wait(20)
+        return chat("too late")
+
+    gateway = serve(answer)
+    with pytest.raises(openai.APIStatusError) as refused:
+        client(gateway, max_retries=2).chat.completions.create(
+            model="m", messages=MESSAGES, extra_body={"bestfor": {"n": 1, "deadline": 0.1}}
+        )
+    waiting.set()
+    assert (refused.value.status_code, refused.value.code) == (504, "deadline_exceeded")
+    assert len(gateway.upstream.requests) == 1
+
+
 def test_models_are_the_upstreams(serve, client):
     assert [one.id for one in client(serve()).models.list()] == []
 
@@ -129,6 +147,28 @@ def test_a_policy_in_this_process_answers_chats_and_texts(serve, client, local):
     ):
         refused = gateway.ask("ann", **wrong)
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, param), refused.text
+
+
+def test_a_policy_in_this_process_keeps_a_deadline_and_writes_for_one_at_a_time(serve, local, monkeypatch):
+    begun, go_on, under_way, most = threading.Event(), threading.Event(), [], []
+    write = type(local)._write
+
+    def slow(self, *given):
+        under_way.append(1)
+        most.append(len(under_way))
+        begun.set()
+        go_on.wait(20)
+        under_way.pop()
+        return write(self, *given)
+
+    monkeypatch.setattr(type(local), "_write", slow)
+    gateway = serve(writer=local, defaults={"n": 2})
+    refused = gateway.ask("ann", bestfor={"deadline": 0.1})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (504, "deadline_exceeded")
+    assert begun.is_set()
+    threading.Timer(0.1, go_on.set).start()
+    assert gateway.ask("ann").json()["bestfor"]["received"] == 2
+    assert max(most) == 1
 
 
 def test_the_shipped_policy_stands_in_where_nobody_knows_a_run():

@@ -14,6 +14,9 @@ from bestfor.gateway.config import GatewayConfig, LimitsTable, is_loopback
 from bestfor.gateway.errors import ApiError
 from bestfor.gateway.keys import KeyFile, KeyRing
 
+WHERE = "Authorization"
+"""The field of a request that its key stands in."""
+
 
 @dataclass(frozen=True)
 class Caller:
@@ -68,7 +71,9 @@ class Access:
         else:
             caller = _known(request, ring)
         if admin and not caller.admin:
-            raise ApiError(403, "this needs an admin key (bestfor keys add --admin)", code="admin_required")
+            raise ApiError(
+                403, "this needs an admin key (bestfor keys add --admin)", param=WHERE, code="admin_required"
+            )
         if counted:
             self.limits.request(caller.tenant)
         return caller
@@ -124,13 +129,16 @@ class Limits:
 def _known(request: Request, ring: KeyRing) -> Caller:
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not given.strip():
-        headers = {"WWW-Authenticate": "Bearer"}
-        raise ApiError(401, "no API key: expected 'Authorization: Bearer KEY'", code="missing_api_key", headers=headers)
+        raise _refused(401, "no API key: expected 'Authorization: Bearer KEY'", "missing_api_key")
     key = ring.find(given.strip())
     if key is None:
-        headers = {"WWW-Authenticate": "Bearer"}
-        raise ApiError(401, "an API key that is not known here", code="invalid_api_key", headers=headers)
+        raise _refused(401, "an API key that is not known here", "invalid_api_key")
     return Caller(key.tenant, key.role == "admin")
+
+
+def _refused(status: int, said: str, code: str) -> ApiError:
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+    return ApiError(status, said, param=WHERE, code=code, headers=headers)
 
 
 def _check_host(request: Request) -> None:

@@ -12,6 +12,9 @@ from bestfor.data.states import FILTERED, REFUSED, TOOL
 from bestfor.endpoint.choices import CUT, FAILED, TEXT, Choice
 from bestfor.gateway.errors import ApiError
 
+LATE = "deadline_exceeded"
+"""Code of an error where the deadline came before any candidate."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -86,6 +89,9 @@ class Fault:
     def error(self) -> ApiError:
         """Make the error that the client gets."""
         headers = {} if self.after is None else {"Retry-After": self.after}
+        if self.code == LATE:
+            # OpenAI's clients try a 504 again unless they are told: the client's own deadline has passed.
+            headers["X-Should-Retry"] = "false"
         return ApiError(self.status, self.message, param=self.param, code=self.code, headers=headers, kind=self.kind)
 
 
@@ -110,7 +116,7 @@ class Batch:
     def worst(self) -> Fault:
         """Choose the fault that speaks for all: the most frequent status, the first of several."""
         if not self.faults:
-            return Fault(408, "no candidate came before the deadline", code="deadline_exceeded")
+            return late()
         counts = Counter(one.status for one in self.faults)
         status = max(counts, key=lambda one: counts[one])
         return next(one for one in self.faults if one.status == status)
@@ -170,6 +176,11 @@ def _added(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         else:
             total[name] = values[0] if values else None
     return total
+
+
+def late() -> Fault:
+    """Give the fault of a deadline before which no candidate came."""
+    return Fault(504, "no candidate came before the deadline", code=LATE)
 
 
 def failed(read: Choice) -> Fault | None:

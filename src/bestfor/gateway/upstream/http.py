@@ -27,7 +27,7 @@ from bestfor.endpoint.address import Address, Secrets
 from bestfor.endpoint.choices import Spent, read_choice
 from bestfor.endpoint.failures import said_of
 from bestfor.gateway.config import UpstreamTable
-from bestfor.gateway.upstream.batch import Asked, Batch, Came, Fault, add_usage, failed
+from bestfor.gateway.upstream.batch import Asked, Batch, Came, Fault, add_usage, failed, late
 from bestfor.gateway.upstream.breaker import Breaker
 from bestfor.gateway.wire import dump, parse
 
@@ -188,7 +188,7 @@ class HttpUpstream:
                 return await self._post(body)
         except TimeoutError:
             self._breaker.left()
-            return Fault(408, "no candidate came before the deadline", "deadline_exceeded")
+            return late()
 
     def _body(self, asked: Asked, n: int, place: int) -> dict[str, Any]:
         """Make the body of one request; those of several candidates differ in their seed, where there is one."""

@@ -14,7 +14,7 @@ from bestfor.endpoint.choices import CUT, TEXT, Choice
 from bestfor.errors import InputError
 from bestfor.extras import require
 from bestfor.gateway.errors import ApiError, wrong
-from bestfor.gateway.upstream.batch import Asked, Batch, Came
+from bestfor.gateway.upstream.batch import Asked, Batch, Came, late
 from bestfor.gateway.wire import turn_text
 from bestfor.policies import Prompt
 from bestfor.policies.base import Sampled
@@ -46,18 +46,23 @@ class LocalUpstream:
         self.shown = f"{policy.name} in this process"
 
     async def sample(self, asked: Asked) -> Batch:
-        """Write the candidates of one request in a thread; a client that has gone frees its place in the row."""
+        """Write the candidates of one request in a thread; a client that has gone frees its place in the row.
+
+        A deadline is kept; candidates are written together, so that all of them come before it or none.
+        """
         policy = self._policy_of(asked.body)
         messages = tuple(self._messages(asked))
         prompt = Prompt(asked.answer, messages, asked.user)
         seed = asked.body.get("seed")
-        async with self._lock:
-            try:
-                written = await asyncio.to_thread(self._write, policy, prompt, asked.n, seed)
-            except InputError as error:
-                if "prompt" in error.found:
-                    raise ApiError(400, f"messages: {error.found}; {error.expected}", param="messages") from None
-                raise
+        try:
+            async with asyncio.timeout(asked.deadline):
+                written = await self._alone(policy, prompt, asked.n, seed)
+        except TimeoutError:
+            return Batch((), (late(),))
+        except InputError as error:
+            if "prompt" in error.found:
+                raise ApiError(400, f"messages: {error.found}; {error.expected}", param="messages") from None
+            raise
         return _batch(asked, written, policy.name, policy.count([dict(one) for one in messages]))
 
     async def models(self) -> list[dict[str, Any]]:
@@ -74,6 +79,19 @@ class LocalUpstream:
     def load(self) -> None:
         """Load the weights, so that the first request does not wait for them."""
         self._policy.count([{"role": "user", "content": "Hello."}])
+
+    async def _alone(self, policy: TransformersPolicy, prompt: Prompt, n: int, seed: object) -> list[Sampled]:
+        """Write in a thread when nobody else does; one that nobody waits for any more ends before the next begins."""
+        await self._lock.acquire()
+        writing = asyncio.ensure_future(asyncio.to_thread(self._write, policy, prompt, n, seed))
+
+        def ended(done: asyncio.Future[list[Sampled]]) -> None:
+            self._lock.release()
+            if not done.cancelled():
+                done.exception()  # seen, even where nobody waits
+
+        writing.add_done_callback(ended)
+        return await asyncio.shield(writing)
 
     def _write(self, policy: TransformersPolicy, prompt: Prompt, n: int, seed: object) -> list[Sampled]:
         given = seed if isinstance(seed, int) and not isinstance(seed, bool) else 0
