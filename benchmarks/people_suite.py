@@ -32,13 +32,14 @@ from bestfor.encoders import load_encoder
 from bestfor.errors import InputError
 from bestfor.files import hash_text
 from bestfor.rewards import kind_class
+from bestfor.rewards.auto import Auto
 from bestfor.runs.config import RunConfig
 from bestfor.runs.sources import read_ratings
 from bestfor.threads import one_thread
-from bestfor.types import FloatArray, Scale
+from bestfor.types import FloatArray, RewardEstimate, Scale
 from figures import number, table
 
-KINDS = ("length", "similarity", "pooled", "ridge", "point", "gaussian", "hierarchical", "tastes", "auto")
+KINDS = ("auto", "length", "similarity", "pooled", "ridge", "point", "gaussian", "hierarchical", "tastes")
 
 
 @dataclass(frozen=True)
@@ -155,13 +156,24 @@ def predicted(suite: Suite, name: str, fold: int, parts: CandidateParts, kind: s
         model = found(None, encoder=encoder, **options).fit(parts.fit, rng=0)
         fitted = time.perf_counter() - since
         estimate = model.predict(parts.test)
+    keep(path, estimate, fitted, model.notes)
+    if isinstance(model, Auto):
+        # members are fitted as they would be alone, so these are their own predictions
+        for other, member in model.members.items():
+            place = path.with_name(f"{other}.npz")
+            if not options and not place.is_file():
+                keep(place, member.predict(parts.test), float("nan"), member.notes)
+    print(f"  {name}, fold {fold}: {kind} in {fitted:.1f} s; {'; '.join(model.notes[:1])}", flush=True)
+    return estimate.mean
+
+
+def keep(path: Path, estimate: RewardEstimate, seconds: float, notes: Sequence[str]) -> None:
+    """Store predictions, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     std = np.full(len(estimate.mean), np.nan) if estimate.std is None else estimate.std
     partial = path.with_suffix(".part.npz")
-    np.savez(partial, mean=estimate.mean, std=std, seconds=fitted, notes=np.array(model.notes))
+    np.savez(partial, mean=estimate.mean, std=std, seconds=seconds, notes=np.array(notes))
     partial.replace(path)
-    print(f"  {name}, fold {fold}: {kind} in {fitted:.1f} s", flush=True)
-    return estimate.mean
 
 
 def diagnose_case(suite: Suite, name: str, kinds: Sequence[str]) -> Diagnosis | None:
@@ -265,6 +277,7 @@ def print_seconds(suite: Suite, found: dict[str, Diagnosis], kinds: Sequence[str
         for name in found:
             paths = [suite.folder(name, fold) / f"{file}.npz" for fold in (0, 1, 2)]
             seconds = [float(np.load(path)["seconds"]) for path in paths if path.is_file()]
-            cells.append(number(float(np.mean(seconds)), 1))
+            known_ones = [one for one in seconds if np.isfinite(one)]
+            cells.append(number(float(np.mean(known_ones)) if known_ones else None, 1))
         rows.append([kind, *cells])
     table(["seconds a fit", *found], rows)

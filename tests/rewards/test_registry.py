@@ -28,7 +28,18 @@ def test_importing_rewards_imports_no_heavy_library():
 
 
 def test_kinds_are_complete_and_exports_match():
-    assert set(rewards.KINDS) == {"pooled", "ridge", *HEADS, *OTHERS, "length", "logprob", "mbr", *SERVED, *LARGE}
+    assert set(rewards.KINDS) == {
+        "pooled",
+        "ridge",
+        *HEADS,
+        *OTHERS,
+        "length",
+        "logprob",
+        "mbr",
+        "auto",
+        *SERVED,
+        *LARGE,
+    }
     assert rewards.__all__ == sorted(rewards.__all__, key=lambda name: (not name.isupper(), name.islower(), name))
     assert all(hasattr(rewards, name) for name in rewards.__all__)
     for kind, model in rewards.KINDS.items():

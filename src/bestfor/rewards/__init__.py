@@ -19,6 +19,7 @@ from bestfor.rewards.kinds import KINDS
 
 if TYPE_CHECKING:
     from bestfor.rewards.arrays import ArrayModel, PlainRows
+    from bestfor.rewards.auto import Auto
     from bestfor.rewards.baseline import Length, Logprob
     from bestfor.rewards.heads.bradley_terry import BradleyTerry
     from bestfor.rewards.heads.ensemble import Ensemble
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "KINDS",
     "ArrayModel",
+    "Auto",
     "BradleyTerry",
     "Ensemble",
     "Gaussian",

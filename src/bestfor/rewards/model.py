@@ -350,6 +350,10 @@ class RewardModel(ABC):
     def save(self, folder: Path) -> str:
         """Store the fitted model; returns its content hash."""
         self._check_whole()
+        return artifacts.write(Path(folder), *self.stored(), self._users)
+
+    def stored(self) -> tuple[dict[str, Any], Arrays]:
+        """JSON values and arrays of the fitted model, as :meth:`save` stores them."""
         state, arrays = self._state()
         if self._abstained is not None:
             arrays = {**arrays, "user.abstained": self._abstained.astype(np.uint8)}
@@ -365,7 +369,17 @@ class RewardModel(ABC):
         if self._space is not None:
             config["space"] = self._space.describe()
             arrays = {**arrays, **self._space.arrays()}
-        return artifacts.write(Path(folder), config, arrays, self._users)
+        return config, arrays
+
+    def restored(self, stored: artifacts.Artifact, encoder: Encoder | None) -> Self:
+        """Make this unfitted model what :meth:`stored` gave.
+
+        Raises:
+            ValueError: arrays or values that are not a model's; KeyError, TypeError and the like likewise.
+        """
+        self._restore_stored(stored, encoder)
+        self._fitted = True
+        return self
 
     @classmethod
     def load(

@@ -207,6 +207,12 @@ class Tastes(RewardModel):
         std = self._unit * np.sqrt(wide + shared.noise - own + shared.level_scale)
         return RewardEstimate(self._centre + self._unit * reward, std, self._unit * np.sqrt(wide), notes)
 
+    def predict_shared(self, candidates: Candidates) -> FloatArray:
+        """Rewards of somebody without labels, shape (n,): h_0."""
+        items = list_items(candidates)
+        mean, _, _ = self.items(items)
+        return np.asarray(self._centre + self._unit * mean[items.row, 0], dtype=np.float64)
+
     def items(self, items: RatedItems) -> tuple[FloatArray, FloatArray, ItemVectors]:
         """Mean and variance of h at each item, and its vectors.
 

@@ -1,0 +1,216 @@
+"""Auto: members weighed by cross-fitted predictions, so that nobody has to choose among kinds.
+
+    R_u(t) = c + (1 + a_u) sum_j w_j shared_j(t) + (1 + b_u) sum_j w'_j own_j(u, t)
+
+Every member is fitted on the labels of some texts (or prompts) and predicts the others; what it says for a stranger is
+its shared part, what the user's labels add is its own part. Weights of all parts are learned from these predictions
+(:mod:`bestfor.rewards.auto.stack`), users' factors likewise (:mod:`bestfor.rewards.auto.slopes`); members without
+weight are left out, the others are fitted on all labels. Strangers get the shared parts, and so do users whose own part
+leads away from what they like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from bestfor import rng as randomness
+from bestfor.artifacts import Arrays
+from bestfor.data.candidates import Candidates
+from bestfor.data.labels import Labels
+from bestfor.encoders import CachedEncoder, Encoder
+from bestfor.rewards.auto.combination import restore_combination
+from bestfor.rewards.auto.learning import LearnedMembers, cross_fit, learn, without_learning
+from bestfor.rewards.auto.members import (
+    as_nobody,
+    predict_parts,
+    restore_members,
+    shared_mean,
+    store_members,
+)
+from bestfor.rewards.auto.person import AutoPerson
+from bestfor.rewards.auto.slopes import UserSlopes
+from bestfor.rewards.kinds import KINDS
+from bestfor.rewards.model import RewardModel
+from bestfor.rewards.person import ModelPerson, Person
+from bestfor.types import BoolArray, FloatArray, RewardEstimate, Served
+
+MEMBERS = ("tastes", "pooled", "hierarchical", "similarity", "length")
+
+
+class Config(BaseModel):
+    """The encoder, the members and how they are weighed.
+
+    Attributes:
+        encoder: name of the sentence encoder of all members.
+        members: kinds to choose from; with their defaults.
+        folds: parts into which texts or prompts are dealt.
+        most_rows: labels that weights are learned from; of more, those of some users are taken.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    encoder: str = "all-MiniLM-L6-v2"
+    members: tuple[str, ...] = Field(default=MEMBERS, min_length=1)
+    folds: int = Field(default=3, ge=2, le=20)
+    most_rows: int = Field(default=60_000, ge=100)
+
+    @field_validator("members")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """Members are kinds of this package or plug-ins, each once, and not this one."""
+        for kind in value:
+            if kind == "auto" or kind not in KINDS or value.count(kind) > 1:
+                raise ValueError(f"member '{kind}': other kinds than 'auto', each once ({', '.join(MEMBERS)})")
+        return value
+
+
+class Auto(RewardModel):
+    """Several kinds, weighed by what each tells of labels that it has not seen."""
+
+    kind = "auto"
+    has_std = True
+    learns = True
+    Config = Config
+
+    @property
+    def members(self) -> dict[str, RewardModel]:
+        """Fitted members that have weight, by kind."""
+        return dict(zip(self._combination.kinds, self._models, strict=True))
+
+    def served(self, user: str) -> Served:
+        """Say what serves a user; everybody's reward where no member's own part has weight."""
+        if not np.any(self._combination.own > 0):
+            return "everybody"
+        return super().served(user)
+
+    def _fit(self, candidates: Candidates, rng: int) -> None:
+        self._signature = self._require_encoder().signature
+        if not isinstance(self._encoder, CachedEncoder):
+            self._encoder = CachedEncoder(self._require_encoder())
+        kinds = self.config.members
+        crossed = cross_fit(self._sample(candidates, rng), kinds, self._make, self.config.folds, rng)
+        learned = None if crossed is None else learn(crossed, self._users)
+        chosen = kinds if learned is None else learned.combination.kinds
+        keys = {kind: randomness.key(rng, "member", kind) for kind in chosen}
+        fitted = {kind: self._make(kind).fit(candidates, rng=keys[kind]) for kind in chosen}
+        if learned is None:
+            learned = without_learning(fitted, candidates, len(self._users))
+        self._models = list(fitted.values())
+        self._take(learned)
+
+    def _take(self, learned: LearnedMembers) -> None:
+        """Keep what was learned."""
+        self._combination, self._factor = learned.combination, learned.slopes.factor
+        self._fit_notes += learned.notes
+        self._judge(learned.slopes)
+
+    def _judge(self, slopes: UserSlopes) -> None:
+        """Let those abstain whose own part gets no weight."""
+        abstained = slopes.factor[:, 1] <= 0
+        self._factor = np.where(abstained[:, None], 1.0, slopes.factor)
+        self._abstained = abstained if np.any(self._combination.own > 0) else None
+
+    def _sample(self, candidates: Candidates, rng: int) -> Candidates:
+        """Labels of as many users, drawn by the seed, as stay below the most."""
+        if len(candidates) <= self.config.most_rows:
+            return candidates
+        order = randomness.derive(rng, "users").permutation(len(candidates.users))
+        counts = np.bincount(candidates.user, minlength=len(candidates.users))[order]
+        kept = np.zeros(len(order), dtype=np.bool_)
+        kept[order[np.cumsum(counts) <= self.config.most_rows]] = True
+        if not kept.any():
+            return candidates
+        self._fit_notes.append(f"weights were learned from the labels of {int(kept.sum())} of {len(kept)} users")
+        return candidates.take(kept[candidates.user])
+
+    def _make(self, kind: str) -> RewardModel:
+        """Make an unfitted member with the encoder of all."""
+        found: type[RewardModel] = KINDS.resolve(kind, "members of 'auto'")
+        if not found.uses_encoder():
+            return found(None, cache=self._cache)
+        given = self.config.encoder if self._encoder is None else self._encoder
+        return found(None, encoder=given, cache=self._cache)
+
+    def _restored_member(self, kind: str, config: dict[str, Any]) -> RewardModel:
+        """Make an unfitted member of a stored configuration."""
+        if kind not in self.config.members:
+            raise ValueError(f"a member '{kind}' that is not configured")
+        found: type[RewardModel] = KINDS.resolve(kind, "members of 'auto'")
+        config = {name: value for name, value in config.items() if name != "encoder"}
+        if not found.uses_encoder():
+            return found(None, cache=self._cache, **config)
+        given = self.config.encoder if self._encoder is None else self._encoder
+        return found(None, encoder=given, cache=self._cache, **config)
+
+    def shared_means(self, candidates: Candidates) -> list[FloatArray]:
+        """Predict by each member for somebody without labels, each (n,)."""
+        return [
+            shared_mean(model, candidates) if model.personal else model.predict(as_nobody(candidates)).mean
+            for model in self._models
+        ]
+
+    def _asked(self, candidates: Candidates) -> tuple[Candidates, FloatArray]:
+        """Rows as members see them, those who abstain as strangers, and each row's factors."""
+        codes = self._known_codes(candidates.users)
+        known = self._known_codes(candidates.users, abstaining=True)
+        factor = np.ones((len(codes), 2))
+        factor[codes >= 0] = self._factor[codes[codes >= 0]]
+        hidden: BoolArray = (known >= 0) & (codes < 0)
+        asked = as_nobody(candidates, hidden) if hidden.any() else candidates
+        return asked, factor[candidates.user]
+
+    def _predict(self, candidates: Candidates) -> RewardEstimate:
+        asked, factor = self._asked(candidates)
+        weights = self._combination.own
+        parts = [predict_parts(model, asked, own=bool(w > 0)) for model, w in zip(self._models, weights, strict=True)]
+        notes = self._new_user_notes(candidates, self._user_codes(candidates), "what all users share")
+        return self._combination.estimate(parts, factor, notes)
+
+    def _covariances(self, candidates: Candidates) -> list[FloatArray] | None:
+        asked, _ = self._asked(candidates)
+        weights = self._combination.own
+        queries = len(np.unique(candidates.query))
+        covers = []
+        for model, own, spread in zip(self._models, weights, self._combination.spread, strict=True):
+            told = None
+            if spread > 0:
+                rows = asked if own > 0 or not model.personal else as_nobody(asked)
+                told = model._covariances(rows)
+            covers.append([None] * queries if told is None else told)
+        found = [self._combination.covariance(each) for each in zip(*covers, strict=True)]
+        known = [cover for cover in found if cover is not None]
+        return known if len(known) == queries else None
+
+    def _person(self, user: str, labels: Labels, history: Sequence[str] | None) -> Person:
+        code = int(self._known_codes((user,), abstaining=True)[0])
+        persons = tuple(model.person(user, labels, history) for model in self._models)
+        moved = self._combination.own > 0
+        served = [person.served for person, own in zip(persons, moved, strict=True) if own]
+        notes = tuple(
+            dict.fromkeys(note for person, own in zip(persons, moved, strict=True) if own for note in person.notes)
+        )
+        if not served or "own" not in served:
+            abstains: Served = "abstained" if "abstained" in served else self.served(user)
+            return ModelPerson(user, abstains, len(labels), notes, self, history)
+        factor = self._factor[code] if code >= 0 else np.ones(2)
+        return AutoPerson(user, "own", len(labels), notes, self, history, self._combination, persons, factor)
+
+    def _state(self) -> tuple[dict[str, Any], Arrays]:
+        members, arrays = store_members(self._models)
+        state = {"members": members, "combination": self._combination.state(), "signature": self._signature}
+        return state, {**arrays, "weights": self._combination.array(), "factor": self._factor}
+
+    def _restore(self, state: dict[str, Any], arrays: Arrays) -> None:
+        self._signature = str(state["signature"])
+        self._combination = restore_combination(state["combination"], arrays["weights"])
+        self._factor = arrays["factor"]
+        if self._factor.shape != (len(self._users), 2):
+            raise ValueError(f"factors of shape {self._factor.shape} of {len(self._users)} users")
+        encoder: Encoder | None = self._encoder
+        self._models = restore_members(state["members"], arrays, self._users, encoder, self._restored_member)
+        if tuple(model.kind for model in self._models) != self._combination.kinds:
+            raise ValueError("other members than the weights are of")
