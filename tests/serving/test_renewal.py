@@ -8,40 +8,17 @@ import pytest
 
 pytest.importorskip("sqlalchemy")
 
-import bestfor as bf
-from bestfor.labels.records import Label
 from bestfor.serving.base import open_model, scale_of
 from bestfor.serving.journal import Journal
 from bestfor.serving.labels import to_labels
 from bestfor.serving.refit import Source
 from bestfor.serving.renewal import FEWEST, JournalPart, _decide, is_held_out, renew
-
-RUN = """
-[data]
-source = "table"
-path = "{path}"
-[split]
-min_fit = 4
-min_test = 2
-[[reward]]
-kind = "hierarchical"
-components = 0
-"""
+from support.grown import noise_run, rate_lengths
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A run on people of whom nobody's taste can be seen: their ratings are noise."""
-    folder = tmp_path_factory.mktemp("made")
-    draw = np.random.default_rng(0)
-    rows = ["user,text,rating"]
-    for user in range(6):
-        for number in range(12):
-            rows.append(f"u{user},{'park ' * int(draw.integers(1, 16))}{number},{draw.normal():.3f}")
-    (folder / "ratings.csv").write_text("\n".join(rows) + "\n")
-    (folder / "run.toml").write_text(RUN.format(path=folder / "ratings.csv"))
-    bf.run(bf.load_config(folder / "run.toml"), folder / "run")
-    return folder / "run"
+    return noise_run(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture
@@ -50,21 +27,8 @@ def source(folder, tmp_path):
         yield Source(journal, "", replace(scale_of(folder), rating=(0.0, 1.0)), lambda known: None)
 
 
-def say(source, taste, people=12, count=20):
-    """Let newcomers rate short and long texts by a taste of the length."""
-    for user in range(people):
-        labels = []
-        for number in range(count):
-            words = 1 + (7 * number + user) % 16
-            value = float(np.clip(taste(words), 0, 1))
-            text = f"{'park ' * words}{number} of {user}"
-            made = Label(f"{user}/{number}", f"n{user}", "rating", None, value, 0.0, 1.0, (text,), f"prompt {number}")
-            labels.append(replace(made, time=1.0))
-        source.journal.add_labels("", labels)
-
-
 def test_parts_are_disjoint_whole_and_keep_prompts_together(source):
-    say(source, lambda words: words / 16, people=3)
+    rate_lengths(source.journal, people=3)
     for user in ("n0", "n1", "n2"):
         every = [label.key for label, _ in source.journal.labels_of("", user)]
         parts = [JournalPart(source.journal, held_out=one).labels_of("", user) for one in (False, True)]
@@ -78,7 +42,7 @@ def test_parts_are_disjoint_whole_and_keep_prompts_together(source):
 
 
 def test_a_better_model_is_taken_and_was_never_shown_the_held_out_labels(folder, source, tmp_path):
-    say(source, lambda words: words / 16)
+    rate_lengths(source.journal)
     present = open_model(folder)
     done = renew(present, tmp_path / "new", source)
     assert done.decision == "swapped"
@@ -112,7 +76,7 @@ def test_a_better_model_is_taken_and_was_never_shown_the_held_out_labels(folder,
 
 
 def test_a_model_that_is_worse_is_not_taken(folder, source, tmp_path):
-    say(source, lambda words: words / 16)
+    rate_lengths(source.journal)
     good = renew(open_model(folder), tmp_path / "good", source)
     assert good.decision == "swapped"
     losses = np.column_stack([np.full(30, 0.1), 0.1 + np.linspace(0.01, 0.03, 30)])
@@ -126,7 +90,7 @@ def test_a_model_that_is_worse_is_not_taken(folder, source, tmp_path):
 
 
 def test_few_people_decide_nothing(folder, source, tmp_path):
-    say(source, lambda words: words / 16, people=FEWEST - 1)
+    rate_lengths(source.journal, people=FEWEST - 1)
     done = renew(open_model(folder), tmp_path / "new", source)
     assert (done.decision, done.people) == ("kept", FEWEST - 1)
     assert done.reason == f"{FEWEST - 1} people have held-out labels; {FEWEST} are needed to compare"
@@ -134,7 +98,7 @@ def test_few_people_decide_nothing(folder, source, tmp_path):
 
 
 def test_nothing_of_a_trial_is_left_when_it_fails(folder, source, tmp_path, monkeypatch):
-    say(source, lambda words: words / 16, people=6)
+    rate_lengths(source.journal, people=6)
 
     def broken(*_, **__):
         raise OSError("gone")
@@ -147,7 +111,7 @@ def test_nothing_of_a_trial_is_left_when_it_fails(folder, source, tmp_path, monk
 
 @pytest.mark.slow
 def test_the_same_journal_decides_the_same(folder, source, tmp_path):
-    say(source, lambda words: words / 16, people=8)
+    rate_lengths(source.journal, people=8)
     done = renew(open_model(folder), tmp_path / "a", source)
     again = renew(open_model(shutil.copytree(folder, tmp_path / "copy")), tmp_path / "b", source)
     assert replace(done, folder=None) == replace(again, folder=None)

@@ -22,6 +22,7 @@ from bestfor.cli import (
     measure,
     pool,
     predict,
+    refit,
     report,
     run,
     score,
@@ -68,6 +69,7 @@ app.command("report")(report.report)
 app.add_typer(pool.app, name="pool")
 app.add_typer(journal.app, name="journal")
 app.command("serve")(serve.serve)
+app.command("refit")(refit.refit)
 app.add_typer(keys.app, name="keys")
 app.add_typer(encoders.app, name="encoders")
 app.command("kinds")(kinds.kinds)

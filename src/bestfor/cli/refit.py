@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from bestfor.cli._output import print_json, tell
 from bestfor.cli._stages import Json
 
 Given = Annotated[str, typer.Argument(help="The run's folder, or the model's, that is served.", show_default=False)]
-Place = Annotated[str, typer.Option("--journal", help="Journal of what people said.")]
+Place = Annotated[str, typer.Option("--journal", envvar="BESTFOR_JOURNAL", help="Journal of what people said.")]
 
 
 def refit(
@@ -24,6 +25,7 @@ def refit(
     out: Annotated[str | None, typer.Option(help="Folder of new models.", show_default="RUN/refits")] = None,
     worst: Annotated[float | None, typer.Option(help="Utility of the lowest rating.", show_default="the run's")] = None,
     best: Annotated[float | None, typer.Option(help="Utility of the highest.", show_default="the run's")] = None,
+    nice: Annotated[int, typer.Option(help="Give way to other processes by so much.", min=0, max=19)] = 0,
     as_json: Json = False,
 ) -> None:
     """Fit the served model again on its run's labels and the journal's, where the journal has grown enough.
@@ -36,6 +38,8 @@ def refit(
     from bestfor.serving.base import open_model
     from bestfor.serving.upkeep import RefitPolicy, growth, keep_fresh
 
+    if nice and hasattr(os, "nice"):
+        os.nice(nice)
     policy, model = RefitPolicy(share, least, out), open_model(source)
     scale = None if worst is None or best is None else LabelScale(worst, best)
     with opened_journal(journal) as opened:

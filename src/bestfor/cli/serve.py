@@ -39,6 +39,7 @@ def serve(
     n: Annotated[int | None, typer.Option(help="Candidates of an answer.", show_default="8")] = None,
     rule: Annotated[str | None, typer.Option(help="Picks among them.", show_default="best")] = None,
     explore: Explore = None,
+    refit: Annotated[bool, typer.Option("--refit", help="Fit again in the background as the journal grows.")] = False,
 ) -> None:
     """Serve personalized answers behind the OpenAI API, and learn from feedback at once.
 
@@ -58,6 +59,7 @@ def serve(
         "port": port,
         "journal": journal,
         "keys": keys,
+        "refit": {"fits": True} if refit else None,
         "defaults": {"n": n, "rule": rule, "explore": explore},
     }
     if source is None and config is None:

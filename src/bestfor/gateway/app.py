@@ -21,6 +21,7 @@ from bestfor.gateway.access import Access
 from bestfor.gateway.answering import Answering
 from bestfor.gateway.config import GatewayConfig
 from bestfor.gateway.errors import ApiError, of_error
+from bestfor.gateway.freshness import Freshness
 from bestfor.gateway.keys import KeyFile
 from bestfor.gateway.meters import Meters
 from bestfor.gateway.middleware import Bounded, Logged, place_of
@@ -90,9 +91,12 @@ def _run(config: GatewayConfig) -> Path | None:
 def _application(gateway: Gateway) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        freshness = Freshness(gateway.config, gateway.services)
+        freshness.start()
         try:
             yield
         finally:
+            freshness.stop()
             await gateway.writer.close()
             gateway.services.close()
 

@@ -129,6 +129,25 @@ class LinksTable(GatewayTable):
     days: float = Field(default=30.0, gt=0)
 
 
+class RefitTable(GatewayTable):
+    """When a tenant's model is fitted again, in another process of this machine.
+
+    Attributes:
+        share: growth of the labels from which one is due, over the run's rows and the labels of the refit before.
+        least: new labels below which none is due.
+        every: seconds between looks at the journal.
+        folder: of the new models; "" takes ``refits`` in the run's folder. Gateways of several machines need one that
+            all of them see.
+        fits: False where this process only takes over what others have fitted.
+    """
+
+    share: float = Field(default=0.2, gt=0)
+    least: int = Field(default=200, ge=1)
+    every: float = Field(default=60.0, gt=0)
+    folder: str = ""
+    fits: bool = True
+
+
 class LabelsTable(GatewayTable):
     """Scale of labels, for a model whose run nobody knows; a run says its own.
 
@@ -164,6 +183,7 @@ class GatewayConfig(GatewayTable):
         tenants: limits of single tenants by name.
         links: signed links.
         labels: how labels are read; None for the scale of the run.
+        refit: when models are fitted again; None never does, and takes over nobody's.
     """
 
     source: str = Field(min_length=1)
@@ -182,6 +202,7 @@ class GatewayConfig(GatewayTable):
     tenants: Mapping[str, LimitsTable] = Field(default_factory=dict)
     links: LinksTable = LinksTable()
     labels: LabelsTable | None = None
+    refit: RefitTable | None = None
 
     @property
     def loopback(self) -> bool:

@@ -14,6 +14,7 @@ from bestfor.serving.base import ServedModel, open_model
 from bestfor.serving.journal import Journal
 from bestfor.serving.labels import LabelScale
 from bestfor.serving.service import Service, ServiceOptions
+from bestfor.serving.upkeep import newest
 
 ENOUGH = 10
 """Queries of a user from which a diagnosis is believed that more candidates bring them nothing."""
@@ -58,6 +59,22 @@ class Services:
     def is_open(self, tenant: str) -> bool:
         """Tell whether a tenant's service is there already; opening one reads files."""
         return tenant in self._services
+
+    def open_tenants(self) -> list[str]:
+        """List the tenants whose services are there."""
+        return sorted(self._services)
+
+    def take_newest(self, tenant: str) -> str | None:
+        """Serve a tenant's newest refit from now on; gives its folder where it is another one than before.
+
+        Raises:
+            InputError: it cannot be opened; the model that was served goes on.
+        """
+        service, folder = self.of(tenant), newest(self.journal, tenant, self.model)
+        if folder is None or service.folder == folder:
+            return None
+        service.reload(folder)
+        return str(folder)
 
     def close(self) -> None:
         """Close the journal."""
@@ -108,4 +125,8 @@ class Services:
         labels = self._config.labels
         if labels is not None:
             options["scale"] = LabelScale(labels.worst, labels.best, labels.rating)
-        return Service(self.model, self.journal, defaults.rule, defaults.explore, tenant, **options)
+        service = Service(self.model, self.journal, defaults.rule, defaults.explore, tenant, **options)
+        folder = None if self._config.refit is None else newest(self.journal, tenant, self.model)
+        if folder is not None:
+            service.reload(folder)
+        return service

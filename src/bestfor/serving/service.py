@@ -388,6 +388,11 @@ class Service:
         self.reload(out)
         return done
 
+    @property
+    def folder(self) -> Path | None:
+        """Folder of the model that is served; None for one in memory."""
+        return self._served.folder
+
     def reload(self, model: str | Path | RewardModel) -> None:
         """Serve another model from now on; the journal stays.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +32,8 @@ def parse_url(journal: str | Path) -> URL:
     """Read the address of a journal.
 
     Args:
-        journal: ``sqlite:///feedback.db``, a file's path, or ``postgresql://user:password@host/name``.
+        journal: ``sqlite:///feedback.db``, a file's path, or ``postgresql://user:password@host/name``; without a
+            password, that of the environment variable ``PGPASSWORD`` is taken, as by PostgreSQL's own programs.
 
     Raises:
         InputError: another database, a journal in memory, or a folder that is not there.
@@ -45,7 +47,8 @@ def parse_url(journal: str | Path) -> URL:
     backend = url.get_backend_name()
     if backend == "postgresql":
         require("pg8000", "journal")
-        return url.set(drivername="postgresql+pg8000")
+        password = url.password if url.password is not None else os.environ.get("PGPASSWORD")
+        return url.set(drivername="postgresql+pg8000", password=password)
     if backend != "sqlite":
         raise InputError("journal", f"a database of kind '{backend}'", "sqlite:///FILE or postgresql://...")
     if not url.database or url.database == ":memory:":

@@ -17,7 +17,7 @@ from bestfor.serving.journal.direct import DirectWrites
 from bestfor.serving.journal.prepared import PreparedRead
 from bestfor.serving.journal.records import JournalError, Label, Learned, LoggedAnswer, Standing, check_id, digest
 from bestfor.serving.journal.tables import HEAD, answers, folders, labels, people, tombstones
-from bestfor.serving.journal.writer import Writer
+from bestfor.serving.journal.writer import Apply, Writer
 
 PORTION = 500
 """Labels of one call that are stored by one transaction."""
@@ -261,6 +261,10 @@ class Journal:
         with self._read() as connection:
             found = connection.execute(select(folders.c.path, folders.c.kind).order_by(folders.c.path))
             return [(Path(path), bool(kind)) for path, kind in found]
+
+    def write(self, apply: Apply, call: object) -> Any:  # noqa: ANN401 - what ``apply`` gives
+        """Apply a call within a transaction of the journal's one writer; see :meth:`Writer.submit`."""
+        return self._writer.submit(apply, call)
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:

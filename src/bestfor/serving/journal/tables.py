@@ -26,7 +26,7 @@ from sqlalchemy import (
     column,
 )
 
-HEAD = "002"
+HEAD = "003"
 """Version of the schema that this release reads and writes: the last file in ``migrations/versions``."""
 
 metadata = MetaData()
@@ -112,3 +112,19 @@ folders = Table(
     Column("time", Double, nullable=False),
 )
 """Folders of models and runs that were served from, or made of, this journal; kind 0 is a model, 1 a run."""
+
+refits = Table(
+    "refits",
+    metadata,
+    Column("row", LargeBinary(16), primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("base", Text, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("labels", BigInteger, nullable=False),
+    Column("folder", Text, nullable=False),
+    Column("report", Text, nullable=False),
+    Column("begun", Double, nullable=False),
+    Column("ended", Double),
+)
+"""Refits that were begun: of which tenant and model, and what became of each."""
