@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("fastapi")
-yaml = pytest.importorskip("yaml")
-
+import yaml
 from typer.main import get_command
 
 from bestfor.cli.app import app

@@ -1,4 +1,4 @@
-"""Run ``bestfor refit RUN_OR_MODEL --journal JOURNAL``: fit again on what people said, and keep it unless it is worse."""
+"""Run ``bestfor refit RUN_OR_MODEL --journal JOURNAL``: fit again on what people said, unless that makes it worse."""
 
 from __future__ import annotations
 

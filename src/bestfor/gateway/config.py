@@ -130,7 +130,7 @@ class LinksTable(GatewayTable):
 
 
 class RefitTable(GatewayTable):
-    """When a tenant's model is fitted again, in another process of this machine.
+    """Conditions under which a tenant's model is fitted again, in another process of this machine.
 
     Attributes:
         share: growth of the labels from which one is due, over the run's rows and the labels of the refit before.

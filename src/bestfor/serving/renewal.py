@@ -4,7 +4,7 @@ A fifth of the prompts of each person is held out, all labels of a prompt togeth
 labels and the other labels of the journal. Both models then make each person from those other labels and predict the
 utilities of the held-out texts. The loss of a person is the mean of (prediction - utility)^2 / (best - worst)^2 over
 them; one person counts like another, and the paired differences of people give the interval. The new model is taken
-unless the 90 % interval lies above 0, that is, unless it is shown to be worse; it is then fitted once more, on all labels.
+unless the 90 % interval lies above 0, that is, unless it is shown to be worse; it is then fitted on all labels.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class JournalPart:
 
 
 def _losses(present: ServedModel, fresh: ServedModel, source: Source) -> tuple[np.ndarray, int]:
-    """Loss of each person with held-out labels under the present and the new model, shape (people, 2); count of texts."""
+    """Losses of people with held-out labels under the present and the new model, shape (people, 2); count of texts."""
     losses: list[list[float]] = []
     count = 0
     seen, unseen = (JournalPart(source.journal, held_out=held_out) for held_out in (False, True))

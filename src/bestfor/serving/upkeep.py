@@ -29,7 +29,7 @@ KEPT = 2
 
 @dataclass(frozen=True)
 class RefitPolicy:
-    """When a tenant's model is fitted again, and where the new one lies.
+    """Conditions under which a tenant's model is fitted again, and where the new one lies.
 
     Attributes:
         share: growth of the labels, over the run's rows and the labels of the refit before, from which one is due.

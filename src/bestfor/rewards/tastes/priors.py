@@ -29,7 +29,7 @@ class ItemPrior(Protocol):
 
     @property
     def items(self) -> int:
-        """How many: n."""
+        """Number of items, n."""
         ...
 
     def energy(self, values: FloatArray) -> float:
@@ -59,7 +59,7 @@ class DensePrior:
 
     @property
     def items(self) -> int:
-        """How many: n."""
+        """Number of items, n."""
         return len(self.matrix)
 
     @cached_property
@@ -95,7 +95,7 @@ class LowRankPrior:
 
     @property
     def items(self) -> int:
-        """How many: n."""
+        """Number of items, n."""
         return len(self.features)
 
     @cached_property

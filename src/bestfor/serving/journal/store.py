@@ -149,19 +149,19 @@ class Journal:
     def answer(self, tenant: str, id: str) -> LoggedAnswer | None:
         """Read an answer; None where there is none of this id."""
         chosen = select(answers, people.c.user).join(people, people.c.person == answers.c.person)
-        with self._read() as connection:
+        with self.read() as connection:
             row = connection.execute(chosen.where(answers.c.row == digest(tenant, id))).mappings().one_or_none()
         return None if row is None else rows.read_answer(row, row["user"])
 
     def answers_of(self, tenant: str, user: str) -> list[LoggedAnswer]:
         """Read a person's answers, oldest first."""
         chosen = select(answers).where(answers.c.person == digest(tenant, user)).order_by(answers.c.time, answers.c.id)
-        with self._read() as connection:
+        with self.read() as connection:
             return [rows.read_answer(row, user) for row in connection.execute(chosen).mappings()]
 
     def labels_of(self, tenant: str, user: str) -> list[tuple[Label, LoggedAnswer | None]]:
         """Read a person's labels in the order of their keys, withdrawn ones too, with the answers they are about."""
-        with self._read() as connection:
+        with self.read() as connection:
             return _labels_of(connection, digest(tenant, user), user)
 
     def label(self, tenant: str, key: str) -> Label | None:
@@ -172,7 +172,7 @@ class Journal:
             .outerjoin(answers, answers.c.row == labels.c.answer)
             .where(labels.c.row == digest(tenant, key))
         )
-        with self._read() as connection:
+        with self.read() as connection:
             row = connection.execute(asked).mappings().one_or_none()
         return None if row is None else rows.read_label(row, row["user"], row["about"])
 
@@ -181,13 +181,13 @@ class Journal:
         chosen = select(people.c.tenant, people.c.user).order_by(people.c.person)
         if tenant is not None:
             chosen = chosen.where(people.c.tenant == tenant)
-        with self._read() as connection:
+        with self.read() as connection:
             found = [(row.tenant, row.user) for row in connection.execute(chosen)]
         return iter(sorted(found))
 
     def forgotten(self, tenant: str, users: Sequence[str]) -> set[str]:
         """Tell which of some users were forgotten."""
-        with self._read() as connection:
+        with self.read() as connection:
             known = set(connection.scalars(select(tombstones.c.person)))
         return {user for user in users if digest(tenant, user) in known}
 
@@ -225,7 +225,7 @@ class Journal:
         anew, which takes seconds a gigabyte and as much room, and its log is emptied once no reader needs it.
         """
         try:
-            with self._read() as connection:
+            with self.read() as connection:
                 if self.url.get_backend_name() == "sqlite":
                     connection.exec_driver_sql("VACUUM")
                     rounds = (connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one() for _ in range(3))
@@ -239,7 +239,7 @@ class Journal:
     def counts(self) -> dict[str, Any]:
         """Count what the journal holds: version, people, answers, labels by kind, withdrawn and forgotten ones."""
         counted = select(labels.c.kind, func.count()).group_by(labels.c.kind).order_by(labels.c.kind)
-        with self._read() as connection:
+        with self.read() as connection:
             return {
                 "journal": self.name,
                 "version": HEAD,
@@ -258,7 +258,7 @@ class Journal:
 
     def folders(self) -> list[tuple[Path, bool]]:
         """List the folders that :meth:`note_folder` was told of, and whether each is a run's."""
-        with self._read() as connection:
+        with self.read() as connection:
             found = connection.execute(select(folders.c.path, folders.c.kind).order_by(folders.c.path))
             return [(Path(path), bool(kind)) for path, kind in found]
 
@@ -267,7 +267,7 @@ class Journal:
         return self._writer.submit(apply, call)
 
     @contextmanager
-    def _read(self) -> Iterator[Connection]:
+    def read(self) -> Iterator[Connection]:
         """Lend a connection for reading, whose errors are one line."""
         self._writer.check_process()
         with told(self.url), self._reader.connect() as connection:
