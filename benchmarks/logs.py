@@ -2,10 +2,11 @@
 
     python benchmarks/logs.py --repetitions 1000
 
-Sources: simulated accept/reject, votes of a Polis conversation, rankings of headlines. The reward of a text is the mean
-of what the other people said of it. The people of a source are the population; a repetition draws as many of them with
-replacement, shows one candidate of each pool (uniformly, by a softmax of the reward, or the best with epsilon = .2),
-and asks whether the 95 % interval of the gain holds the population's exact one. Also: the answers that +-.05 takes.
+Sources: simulated accept/reject, the embedded world, votes of a Polis conversation, rankings of headlines. The reward
+of a text is the mean of what the other people said of it. The people of a source are the population; a repetition draws
+as many of them with replacement, shows one candidate of each pool (uniformly, by a softmax of the reward, the best with
+epsilon = .2, or the best of a Thompson draw), and asks whether the 95 % interval of the gain holds the population's
+exact one. Also: the answers that +-.05 takes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ import numpy as np
 import typer
 
 from bestfor.data.sources.polis import load_polis
+from bestfor.data.world import World, true_utility
+from bestfor.data.world.grammar import draw_facts, write
+from bestfor.data.world.world import user_id
 from bestfor.diagnostics import best_of_n
 from bestfor.diagnostics.logs import log_curve, logged_pools
 
@@ -31,6 +35,20 @@ def simulated(users: int = 400, size: int = 8) -> Pools:
     reward = draw.standard_normal((2 * users, size))
     chance = 1 / (1 + np.exp(0.5 - 0.6 * reward - 0.8 * draw.standard_normal(reward.shape)))
     return np.arange(2 * users) // 2, reward, (draw.random(reward.shape) < chance).astype(float)
+
+
+def embedded(people: int = 200, size: int = 8, others: int = 5) -> Pools:
+    """The embedded world: headlines of its grammar, what they are worth to a person, and to five others on average."""
+    config, draw = World(seed=5, users=people + others), np.random.default_rng(5)
+    judges = [user_id(people + k) for k in range(others)]
+    rewards, utilities = [], []
+    for person in range(people):
+        for _ in range(2):
+            facts = draw_facts("headline", rng=draw)
+            texts = [write(facts, rng=draw) for _ in range(size)]
+            utilities.append(true_utility(config, user_id(person), facts.render(), texts))
+            rewards.append(np.mean([true_utility(config, one, facts.render(), texts) for one in judges], axis=0))
+    return np.arange(2 * people) // 2, np.array(rewards), np.array(utilities)
 
 
 def by_others(text: np.ndarray, utility: np.ndarray) -> np.ndarray:
@@ -72,6 +90,10 @@ def chances(reward: np.ndarray, logger: str) -> np.ndarray:
     size = reward.shape[1]
     if logger == "uniform":
         return np.full(reward.shape, 1 / size)
+    if logger == "thompson":  # normal errors as large as the rewards' spread; chances by 4,000 draws for all pools
+        noise = np.random.default_rng(3).standard_normal((4000, size)) * reward.std()
+        picks = np.stack([np.bincount((row + noise).argmax(axis=1), minlength=size) for row in reward]) + 0.5
+        return picks / picks.sum(axis=1, keepdims=True)
     if logger == "epsilon":
         best = reward == reward.max(axis=1, keepdims=True)
         return 0.2 / size + 0.8 * best / best.sum(axis=1, keepdims=True)
@@ -79,7 +101,7 @@ def chances(reward: np.ndarray, logger: str) -> np.ndarray:
     return weight / weight.sum(axis=1, keepdims=True)
 
 
-def repeat(source: Pools, logger: str, n: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+def repeat(source: Pools, chance: np.ndarray, n: np.ndarray, draw: np.random.Generator) -> np.ndarray:
     """One log of people drawn anew: estimate, low, high of the doubly robust gain, and IPS's; shape (4, K)."""
     user, reward, utility = source
     people = draw.integers(user.max() + 1, size=user.max() + 1)
@@ -88,8 +110,7 @@ def repeat(source: Pools, logger: str, n: np.ndarray, draw: np.random.Generator)
     rows = np.concatenate([of[first[one] : first[one + 1]] for one in people])
     pools_of = first[people + 1] - first[people]
     code = np.repeat(np.arange(len(people)), pools_of)
-    reward, utility = reward[rows], utility[rows]
-    chance = chances(reward, logger)
+    reward, utility, chance = reward[rows], utility[rows], chance[rows]
     shown = (draw.random(len(rows))[:, None] > np.cumsum(chance, axis=1)).sum(axis=1).clip(max=chance.shape[1] - 1)
     size = np.full(len(rows), reward.shape[1])
     code = np.unique(code, return_inverse=True)[1]
@@ -100,11 +121,13 @@ def repeat(source: Pools, logger: str, n: np.ndarray, draw: np.random.Generator)
 
 def main(
     repetitions: Annotated[int, typer.Option(help="Logs of each source and logger.")] = 1000,
+    loggers: Annotated[str, typer.Option(help="Which ones.")] = "uniform,softmax,epsilon,thompson",
     data: Annotated[Path, typer.Option(help="Folder of the real data.")] = Path("../shared/data"),
 ) -> None:
     """Print the table as Markdown."""
     sources = {
         "accept/reject": simulated(),
+        "embedded world": embedded(),
         "Bowling Green votes": polis(data / "polis" / "american-assembly.bowling-green"),
         "headline rankings": headlines(data / "headlines" / "ranked_headlines.csv"),
     }
@@ -114,9 +137,9 @@ def main(
         user, reward, utility = source
         n = np.array([2, reward.shape[1]])
         truth = best_of_n(reward, utility, np.full(len(reward), reward.shape[1]), n).mean(axis=0) - utility.mean()
-        for logger in ("uniform", "softmax", "epsilon"):
-            draw = np.random.default_rng([len(name), len(logger)])
-            found = np.array([repeat(source, logger, n, draw) for _ in range(repetitions)])
+        for logger in loggers.split(","):
+            draw, chance = np.random.default_rng([len(name), len(logger)]), chances(reward, logger)
+            found = np.array([repeat(source, chance, n, draw) for _ in range(repetitions)])
             for k, drawn in enumerate(n):
                 value, low, high, width = found[:, :, k].T
                 half = float((high - low).mean() / 2)

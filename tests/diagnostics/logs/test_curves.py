@@ -137,7 +137,27 @@ class TestEstimates:
         gain = log_curve(pools, reward, np.array([2]), outcomes=np.full((200, 4), 0.5)).gain["dr"]
         c = chances_by_enumeration([3, 2, 1, 0], 2) - 0.25
         rare = (c[3] ** 2 / 0.001 * 0.25) / 200
-        assert (gain.high[0] - gain.low[0]) / 2 > 1.96 * rare**0.5
+        seen = 1 - 49 / 200  # .049 answers of 200 logs' worth count as never shown
+        assert (gain.high[0] - gain.low[0]) / 2 > 1.96 * (seen * rare) ** 0.5
+
+    def test_candidates_of_next_to_no_chance_are_never_shown(self):
+        reward = np.tile([3.0, 2, 1, 0], (200, 1))
+        draw = np.random.default_rng(0)
+        utility = (draw.random((200, 4)) < 0.5).astype(float)
+        curves = []
+        for least in (1e-12, 0.0):
+            chance = np.tile([least, 0.3, 0.2, 0.5 - least], (200, 1))
+            shown = draw.choice([1, 2, 3], p=[0.3, 0.2, 0.5], size=200)
+            pools = pools_of(utility, chance, shown)
+            assert pools.seldom[:, 0].all()
+            assert not pools.seldom[:, 1:].any()
+            curves.append(log_curve(pools, reward, np.array([2])))
+        assert [one.unsupported[0] for one in curves] == pytest.approx([0.5, 0.5])
+        assert curves[0].gain["dr"].high[0] - curves[0].gain["dr"].low[0] < 1
+
+    def test_no_uniform_log_has_any_of_them(self):
+        for size in (2, 30):
+            assert not pools_of(*world(3, size)[1:]).seldom.any()
 
     def test_gain_of_one_candidate_is_nothing(self):
         reward, utility, chance, shown = world(40, 4, logger="softmax")

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -36,6 +37,10 @@ from bestfor.types import Averaging, BoolArray, Estimate, FloatArray, IntArray
 
 FOLDS = 5
 """Parts of the users of which each is predicted by the others."""
+
+SELDOM = 0.05
+"""Expected number of times that the candidates of the smallest chances are shown, all together, up to which they count
+as never shown: one of twenty such logs holds any of them."""
 
 Estimator = Literal["ips", "snips", "dr"]
 
@@ -70,6 +75,13 @@ class LoggedPools:
         """Shape (Q, M), which entries are candidates."""
         return np.arange(int(self.chance.shape[1])) < self.size[:, None]
 
+    @cached_property
+    def seldom(self) -> BoolArray:
+        """Shape (Q, M), which candidates the logger never shows in practice; those past the size among them."""
+        level = np.sort(self.chance, axis=None)
+        shown = np.cumsum(level)[np.searchsorted(level, level * (1 + 1e-9), side="right") - 1]
+        return self.chance <= level[shown <= SELDOM].max(initial=0.0)
+
     @property
     def propensity(self) -> FloatArray:
         """Shape (Q,), the chance that the shown answer was shown and its outcome seen."""
@@ -90,7 +102,8 @@ class LogCurve:
         utility: the expected utility of the pick, by estimator (``"ips"``, ``"snips"``, ``"dr"``).
         gain: the same over a random candidate.
         ess: shape (K,), effective number of the log's answers.
-        unsupported: shape (K,), mean chance that the pick is a candidate which the logger never shows.
+        unsupported: shape (K,), mean chance that the pick is a candidate which the logger never shows in
+            practice (:data:`SELDOM`).
     """
 
     n: IntArray
@@ -321,7 +334,7 @@ def _moves(pools: LoggedPools, reward: FloatArray, predicted: FloatArray, n: Int
                 ),
             },
             ess=float(x.sum()) ** 2 / float((x**2).sum()) if x.any() else 0.0,
-            unsupported=float(w @ np.where(pools.chance > 0, 0.0, chances).sum(axis=1)),
+            unsupported=float(w @ np.where(pools.seldom, chances, 0.0).sum(axis=1)),
         )
 
 
@@ -370,8 +383,8 @@ def _excess_of_difference(
 
 
 def _over_shown(pools: LoggedPools, squares: FloatArray) -> FloatArray:
-    """Compute the expectation of squares / p^2 over what could have been shown; shape (Q,)."""
-    chance = np.where(pools.chance > 0, pools.chance, np.inf)
+    """Compute the expectation of squares / p^2 over what could have been shown, the seldom aside; shape (Q,)."""
+    chance = np.where(pools.seldom, np.inf, pools.chance)
     return (squares / chance).sum(axis=1) / pools.answered
 
 

@@ -162,7 +162,7 @@ def _notes(curves: Mapping[str, LogCurve]) -> list[str]:
             share = float(curve.unsupported.max())
             notes.append(
                 f"{name}: no figures from N = {beyond[0]} on: up to {share:.0%} of its picks are candidates that the "
-                "logger never shows (chance 0)"
+                "logger never shows (chance 0, or next to it)"
             )
         thin = curve.n[(curve.ess < SMALLEST_ESS) & (curve.unsupported <= LARGEST_UNSUPPORTED)]
         if len(thin):
