@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bestfor import files
+from bestfor.errors import InputError
 from bestfor.files import (
     hash_bytes,
     hash_file,
@@ -23,6 +24,7 @@ from bestfor.files import (
     labelled,
     link_first,
     locked,
+    read_object,
     remove_unheld,
     sweep,
     write_bytes,
@@ -260,3 +262,17 @@ def test_nobody_else_replaces_files_or_computes_sha256():
                 own = ast.unparse(node.value)
                 strangers += [(path.name, ast.unparse(node))] if own in ("os", "hashlib") else []
     assert strangers == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [(None, "no file"), ("{", "what is not JSON"), ("[]", "JSON without 'models'"), ('{"n": 1}', "without 'models'")],
+)
+def test_a_json_object_is_read_or_refused_in_one_line(tmp_path, text, said):
+    path = tmp_path / "diagnosis.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InputError, match=said):
+        read_object(path, "models", "a diagnosis", "a finished run")
+    path.write_text('{"models": {}}')
+    assert read_object(path, "models", "a diagnosis", "a finished run") == {"models": {}}

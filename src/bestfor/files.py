@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bestfor.errors import InputError
+
 try:
     import fcntl
 except ImportError:  # no such locks on this system: whoever asks for one does without
@@ -203,6 +205,29 @@ def remove_unheld(folder: Path) -> bool:
     shutil.rmtree(folder, ignore_errors=True)
     os.close(handle)
     return True
+
+
+def read_object(path: Path, key: str, what: str, missing: str) -> dict[str, Any]:
+    """Read the JSON object of a file.
+
+    Args:
+        path: of the file.
+        key: that the object has.
+        what: it is, for errors, such as ``"a diagnosis"``.
+        missing: what is expected where there is no file.
+
+    Raises:
+        InputError: no file, no JSON, or an object without the key.
+    """
+    if not path.is_file():
+        raise InputError(str(path), "no file", missing)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(str(path), f"what is not JSON ({error})", what) from error
+    if not isinstance(found, dict) or key not in found:
+        raise InputError(str(path), f"JSON without '{key}'", what)
+    return found
 
 
 def hash_bytes(payload: bytes) -> str:

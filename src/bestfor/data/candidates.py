@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from bestfor.data.coded import CandidateRows
 from bestfor.data.labels import Labels
 from bestfor.errors import InputError
 from bestfor.moved import renamed
@@ -45,7 +46,7 @@ class History:
 
 
 @dataclass(frozen=True, repr=False)
-class Candidates:
+class Candidates(CandidateRows):
     """Candidates as rows; users, queries and texts are coded, so equal texts are stored once.
 
     Attributes:
@@ -64,16 +65,6 @@ class Candidates:
         said: all that each user said, by user, where utilities sum up labels of several kinds; None where they are all.
     """
 
-    users: tuple[str, ...]
-    queries: tuple[str, ...]
-    inputs: tuple[str, ...]
-    texts: tuple[str, ...]
-    user: IntArray
-    query: IntArray
-    text: IntArray
-    candidate: IntArray
-    utility: FloatArray
-    logprob: FloatArray
     history: History | None = None
     comments: Mapping[tuple[str, int], str] | None = None
     said: Mapping[str, Labels] | None = None
@@ -147,8 +138,7 @@ class Candidates:
         """
         from bestfor.data.frames import code_rows
 
-        found = code_rows(rows, columns)
-        return cls(**{one.name: getattr(found, one.name) for one in fields(found)}, history=history)
+        return cls(**vars(code_rows(rows, columns)), history=history)
 
     def to_arrow(self) -> pa.Table:
         """Make an Arrow table of the rows: query_id, user_id, input, candidate, text, utility, logprob.

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bestfor.data.coded import CandidateRows
 from bestfor.data.read.tables import (
     UNREADABLE,
     Columns,
@@ -77,30 +78,6 @@ class Roles:
             optional=frozenset(self.names) - self.needed - set(columns),
             hints={role: f'columns={{"{role}": "NAME"}}' for role in self.names},
         )
-
-
-@dataclass(frozen=True)
-class CandidateRows:
-    """Rows of a table, one a candidate, coded; arrays of shape (n,).
-
-    Attributes:
-        users, queries, texts: distinct ids and texts by first appearance.
-        inputs: what each query asks.
-        user, query, text: codes.
-        candidate: numbers within a query.
-        utility, logprob: NaN where the table has none.
-    """
-
-    users: tuple[str, ...]
-    queries: tuple[str, ...]
-    inputs: tuple[str, ...]
-    texts: tuple[str, ...]
-    user: IntArray
-    query: IntArray
-    text: IntArray
-    candidate: IntArray
-    utility: FloatArray
-    logprob: FloatArray
 
 
 def code_rows(rows: object, columns: Mapping[str, str] | None = None) -> CandidateRows:

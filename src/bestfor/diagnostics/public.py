@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 from bestfor.diagnostics.result import DiagnosisResult
 from bestfor.diagnostics.wire import Json, diagnosis_from_json, diagnosis_json
 from bestfor.diagnostics.words import one_line, small_table, summary
-from bestfor.errors import InputError
+from bestfor.files import read_object
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,16 +49,8 @@ class Diagnosis(DiagnosisResult):
         path = Path(path)
         if path.suffix != ".json" or path.is_dir():
             path = path / "diagnosis.json"
-        if not path.is_file():
-            wanted = f"the diagnosis of a finished run (bestfor run {path.parent})"
-            raise InputError(str(path), "no file", wanted)
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(str(path), f"what is not JSON ({error})", "a diagnosis") from error
-        if not isinstance(values, dict) or "models" not in values:
-            raise InputError(str(path), "JSON without 'models'", "a diagnosis")
-        return cls.from_dict(cast("Mapping[str, Any]", values))
+        wanted = f"the diagnosis of a finished run (bestfor run {path.parent})"
+        return cls.from_dict(read_object(path, "models", "a diagnosis", wanted))
 
     def to_dict(self) -> Json:
         """Convert to the object of docs/diagnosis.md: plain values, None for what cannot be had, never NaN."""

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from bestfor.errors import InputError
+from bestfor.files import read_object
 
 RATING = "rating"
 """The metric of data that bring ratings: what people said."""
 
 
 def load_diagnosis(folder: str | Path) -> dict[str, Any]:
-    """Read the diagnosis that a run left.
+    """Read the diagnosis that a run left, as the object of its JSON.
+
+    :meth:`bestfor.diagnostics.Diagnosis.read` gives the diagnosis itself, and is the way for whoever works with one;
+    this is for those who look up a few of its values and load no diagnostics for that.
 
     Raises:
         InputError: the folder or its diagnosis.json is not there, or is damaged.
     """
-    path = Path(folder) / "diagnosis.json"
-    if not path.is_file():
-        raise InputError(str(path), "no file", f"the diagnosis of a finished run (bestfor run {folder})")
-    try:
-        diagnosis = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(str(path), f"what is not JSON ({error})", "a diagnosis") from error
-    if not isinstance(diagnosis, dict) or "models" not in diagnosis:
-        raise InputError(str(path), "JSON without 'models'", "a diagnosis")
-    return diagnosis
+    missing = f"the diagnosis of a finished run (bestfor run {folder})"
+    return read_object(Path(folder) / "diagnosis.json", "models", "a diagnosis", missing)
