@@ -3,7 +3,9 @@
 Runs (once) eight Polis conversations, the ranked headlines and the demo world with cheap models, three folds each, and
 compares every law with the exact curve at every N above 2 (from Best-of-2 the law of pairs is made). Only curves whose
 gain is above 0 with its 95 % interval can be judged by a relative error; the others are counted. Rules that choose a
-law are made from all sources but the one that they are judged on. Prints Markdown; the same command, the same figures.
+law are made from all sources but the one that they are judged on. Beside the laws themselves stand their steps, the
+gain at 2 (or at the N before) times what the law grows by from there; "share" keeps the captured share of that N.
+Prints Markdown; the same command, the same figures.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ CONVERSATIONS = {
     "bowling-green": ("american-assembly.bowling-green", 16, 20),
 }
 ALL = (*LAWS, "pairs, plain")
+STEPS = ("normal", "reward", "pool", "pairs", "share")
+MEDIAN = "median of the five"
 SUMS = {"headlines": False, "demo": False}
 """Sources whose utilities take many values; votes take three."""
 
@@ -48,6 +52,10 @@ class Case:
     error: dict[str, float]
     nearer: dict[str, float]
     """Errors at the next smaller N above 2, where there is one."""
+    step: dict[str, float]
+    """Errors of the laws' steps from the N before, and of their median."""
+    from_two: dict[str, float]
+    """Errors of the laws' steps from 2, and of their median."""
 
     @property
     def votes(self) -> bool:
@@ -116,9 +124,18 @@ def judged(source: str, diagnosis: Diagnosis) -> tuple[list[Case], int]:
                 unclear += 1
                 continue
             error = {law: float(values[place] / gain.value[place] - 1) for law, values in laws.items()}
-            cases.append(Case(source, name, n, error, before))
+            shares = {**laws, "share": diagnosis.oracle.value - diagnosis.pool_mean.value}
+            two = gain.n.tolist().index(2)
+            steps = [stepped(shares, gain.value, place, start) for start in (place - 1, two)]
+            cases.append(Case(source, name, n, error, before, *steps))
             before = error
     return cases, unclear
+
+
+def stepped(laws: dict[str, np.ndarray], gain: np.ndarray, place: int, start: int) -> dict[str, float]:
+    """Errors at a place of the curve of the gain at an earlier one times each law's growth, and of their median."""
+    found = {law: float(gain[start] * laws[law][place] / laws[law][start] / gain[place] - 1) for law in STEPS}
+    return {**found, MEDIAN: float(np.median(list(found.values())))}
 
 
 def by_source(cases: Sequence[Case]) -> None:
@@ -148,40 +165,67 @@ def spread(errors: Sequence[float]) -> str:
     return f"{100 * median:.0f} / {100 * tenth:.0f} %"
 
 
+Rule = Callable[[Sequence[Case], Case], tuple[str, float]]
+"""The other sources' cases and one case -> the law that the rule takes, and its error there."""
+
+
 def choices(cases: Sequence[Case]) -> None:
     """Print how far each rule for choosing a law is off on the source that it was not made from."""
-    rules: dict[str, Callable[[Sequence[Case], Case], str]] = {
-        "one law for all": lambda others, case: best(others),
-        "one law for votes, one for the rest": lambda others, case: (
-            best([c for c in others if c.votes == case.votes])
-            if any(c.votes == case.votes for c in others)
-            else best(others)
-        ),
-        "the law that was closest at the N before (one law for all at the first)": lambda others, case: (
-            min(LAWS, key=lambda law: abs(case.nearer[law])) if case.nearer else best(others)
-        ),
-    }
+    kinds = {"": "error", "from Best-of-2, ": "from_two", "from the N before, ": "step"}
+    rules: dict[str, Rule] = {}
+    for words, kind in kinds.items():
+        rules[f"{words}one law for all"] = learnt(kind, by_kind=False)
+        rules[f"{words}one law for votes, one for the rest"] = learnt(kind, by_kind=True)
+        if kind != "error":
+            rules[f"{words}the law or the median that was best"] = learnt(kind, by_kind=False, names=(*STEPS, MEDIAN))
+            rules[f"{words}the median of the five (nothing is chosen)"] = median_of(kind)
+    rules["the law that was closest at the N before (one law for all at the first)"] = closest_before
     rows: list[list[str]] = []
     for words, rule in rules.items():
-        chosen = [(case, rule([c for c in cases if c.source != case.source], case)) for case in cases]
-        errors = [abs(case.error[law]) for case, law in chosen]
-        names = [law for _, law in chosen]
-        used = ", ".join(f"{law} {names.count(law)}" for law in LAWS if law in names)
-        good = np.mean(np.array(errors) <= 0.05), np.mean(np.array(errors) <= 0.15)
-        rows.append([words, spread(errors), f"{100 * good[0]:.0f} %", f"{100 * good[1]:.0f} %", used])
+        chosen = [rule([c for c in cases if c.source != case.source], case) for case in cases]
+        names = [law for law, _ in chosen]
+        used = ", ".join(f"{law} {names.count(law)}" for law in (*LAWS, "share", MEDIAN) if law in names)
+        rows.append([words, *judged_by([error for _, error in chosen]), used])
     ideal = [min(abs(case.error[law]) for law in LAWS) for case in cases]
-    good = np.mean(np.array(ideal) <= 0.05), np.mean(np.array(ideal) <= 0.15)
-    rows.append(["the best law of each case, seen afterwards", spread(ideal), f"{100 * good[0]:.0f} %",
-                 f"{100 * good[1]:.0f} %", ""])  # fmt: skip
+    rows.append(["the best law of each case, seen afterwards", *judged_by(ideal), ""])
     table(
         ["rule, made without the source that it is judged on", "median / 90 %", "within 5 %", "within 15 %", "laws"],
         rows,
     )
 
 
-def best(cases: Sequence[Case]) -> str:
+def judged_by(errors: Sequence[float]) -> list[str]:
+    """Median and 90 % point, and the shares within 5 and 15 percent."""
+    size = np.abs(errors)
+    return [spread(size.tolist()), f"{100 * np.mean(size <= 0.05):.0f} %", f"{100 * np.mean(size <= 0.15):.0f} %"]
+
+
+def learnt(kind: str, *, by_kind: bool, names: Sequence[str] = ()) -> Rule:
+    """Take the law with the smallest median error on the other sources (on those of the same kind of utilities)."""
+
+    def rule(others: Sequence[Case], case: Case) -> tuple[str, float]:
+        alike = [c for c in others if c.votes == case.votes] if by_kind else others
+        tried = names or (LAWS if kind == "error" else STEPS)
+        law = best(alike or others, kind, tried)
+        return law, getattr(case, kind)[law]
+
+    return rule
+
+
+def median_of(kind: str) -> Rule:
+    """Take the median of the five steps."""
+    return lambda others, case: (MEDIAN, getattr(case, kind)[MEDIAN])
+
+
+def closest_before(others: Sequence[Case], case: Case) -> tuple[str, float]:
+    """Take the law that was closest at the N before."""
+    law = min(LAWS, key=lambda one: abs(case.nearer[one])) if case.nearer else best(others, "error", LAWS)
+    return law, case.error[law]
+
+
+def best(cases: Sequence[Case], kind: str, names: Sequence[str]) -> str:
     """The law with the smallest median error."""
-    return min(LAWS, key=lambda law: float(np.median(sizes(cases, lambda case: case.error[law]))))
+    return min(names, key=lambda law: float(np.median(sizes(cases, lambda case: getattr(case, kind)[law]))))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """Paired differences of quantities: against a paired t-test, brute force, and the truth in simulation."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from bestfor.diagnostics import Reward, Settings, combine_folds, diagnose_arrays
-from bestfor.diagnostics.compare import corrected_difference
+from bestfor.diagnostics.compare import QuantityPanels, corrected_difference
 from bestfor.diagnostics.quantities.mixture import Corrected
 
 QUANTITIES = ("alpha", "beta", "rho", "rho_plus", "rho_minus")
@@ -105,6 +107,14 @@ def test_corrected_shares_are_put_together():
     assert (found.value, found.low, found.high) == pytest.approx(
         (0.15, 0.15 - np.hypot(0.1, 0.05), 0.15 + np.hypot(0.2, 0.05))
     )
+    joined = corrected_difference(
+        one, other, 0.95, 0.5
+    )  # the lower end is an edge of the other share, nothing goes off
+    assert joined.high == pytest.approx(found.high)
+    assert joined.low == pytest.approx(0.15 - np.sqrt(0.1**2 + 0.05**2 - 0.1 * 0.05))
+    inner = replace(other, beta_05_low=0.02)
+    apart, paired = (corrected_difference(one, inner, 0.95, together) for together in (0.0, 0.9))
+    assert apart.low < paired.low < paired.value < paired.high < apart.high
     assert np.isnan(corrected_difference(one, None, 0.95).value)
     assert np.isnan(corrected_difference(one, Corrected(0.1, 0.2, 0.3, -0.1, 100), 0.95).value)
 
@@ -123,3 +133,36 @@ def test_intervals_hold_the_truth():
         centre = rows[:, 0].mean() if value is None else value
         held = ((rows[:, 1] <= centre) & (centre <= rows[:, 2])).mean()
         assert 0.91 <= held <= 0.995, (name, held)
+
+
+def harmful(seed, common, users=400, size=30):
+    """Two models with the same third of harmful queries; the noise of their rewards is shared in part."""
+    rng = np.random.default_rng(seed)
+    rho = np.where(np.arange(users) < users // 3, -0.2, 0.3)[:, None]
+    utility, shared = rng.standard_normal((2, users, size))
+    query = np.repeat(np.arange(users), size)
+    rewards = {}
+    for name in "ab":
+        noise = common**0.5 * shared + (1 - common) ** 0.5 * rng.standard_normal(utility.shape)
+        rewards[name] = (rho * utility + np.sqrt(1 - rho**2) * noise).ravel()
+    return diagnose_arrays(query, query, utility.ravel(), rewards, Settings(n=[1, 2]))
+
+
+@pytest.mark.slow
+def test_the_difference_of_corrected_shares_is_paired():
+    found = harmful(0, 0.9)
+    told = pair(found).beta_05
+    corrected = [found.models[name].quantities.corrected for name in (pair(found).model, pair(found).against)]
+    alone = corrected_difference(*corrected, 0.95)
+    assert told.low <= 0 <= told.high
+    assert told.high - told.low < 0.8 * (alone.high - alone.low)
+    panels = QuantityPanels(None, None, [one.resampled for one in found.evidence])
+    assert panels.together("a", "b") > 0.4
+    assert panels.together("a", "a") == pytest.approx(1)
+    assert panels.together("a", "nobody") == 0
+
+
+def test_one_model_alone_draws_no_users_again():
+    user, query, utility, rewards = table(size=24)
+    found = diagnose_arrays(user, query, utility, {"a": rewards["a"]}, Settings(n=[1, 2]))
+    assert not len(found.evidence[0].resampled["a"])

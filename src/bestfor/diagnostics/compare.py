@@ -3,10 +3,12 @@
 All differences are paired: one user's leaving moves both models at once, and the interval is that of the difference.
 Corrected beta comes from a likelihood and not from sums over users. Its difference has the interval
 
-    d - sqrt((b1 - l1)^2 + (u2 - b2)^2)  to  d + sqrt((u1 - b1)^2 + (b2 - l2)^2)
+    d - sqrt(A^2 + B^2 - 2 c A B)  to  d + sqrt(C^2 + D^2 - 2 c C D)
+    A = b1 - l1,   B = u2 - b2,   C = u1 - b1,   D = b2 - l2
 
-of two estimates b with intervals l to u (Zou & Donner 2008), which takes them as independent; on the same queries their
-errors go together, so that it is too wide rather than too narrow.
+of two estimates b with intervals l to u (Zou & Donner 2008; Zou 2007 for paired ones), c their correlation when the
+same users are drawn again for both. Where l is 0 it is the edge of what can be and no error of an estimate: c is 0
+there, and also where it would be negative, so that the interval is rather too wide. Coverage: docs/results/verdicts.md.
 """
 
 from __future__ import annotations
@@ -33,7 +35,10 @@ from bestfor.diagnostics.intervals.means import (
 )
 from bestfor.diagnostics.quantities.mixture import Corrected
 from bestfor.diagnostics.result import Comparison, ModelDiagnosis, PerUser
-from bestfor.types import Averaging, Estimate, IntArray
+from bestfor.types import Averaging, Estimate, FloatArray, IntArray
+
+_NONE = np.zeros(0)
+_EDGE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -43,15 +48,26 @@ class QuantityPanels:
     Attributes:
         folds: of several folds, whose ratios are averaged.
         joined: the same as one, for ratios of sums over all folds.
+        resampled: one a fold, each model's shares of clearly negative correlations when users are drawn again.
     """
 
     folds: Panel[QuantityMean]
     joined: Panel[QuantityMean]
+    resampled: Sequence[Mapping[str, FloatArray]] = ()
 
     @classmethod
-    def of(cls, folds: Panel[QuantityMean]) -> QuantityPanels:
+    def of(cls, folds: Panel[QuantityMean], resampled: Sequence[Mapping[str, FloatArray]] = ()) -> QuantityPanels:
         """Join the folds."""
-        return cls(folds, folds if len(folds.folds) == 1 else folds.joined())
+        return cls(folds, folds if len(folds.folds) == 1 else folds.joined(), resampled)
+
+    def together(self, model: str, other: str) -> float:
+        """Correlate two models' shares of clearly negative correlations over the resamples; 0 if unknown or below."""
+        pairs = [(one.get(model, _NONE), one.get(other, _NONE)) for one in self.resampled]
+        if not pairs or any(len(first) != len(second) or len(first) < 2 for first, second in pairs):
+            return 0.0
+        covariance = np.sum([np.cov(first, second) for first, second in pairs], axis=0)
+        scale = float(covariance[0, 0] * covariance[1, 1]) ** 0.5
+        return min(max(float(covariance[0, 1]) / scale, 0.0), 1.0) if scale > 0 else 0.0
 
 
 def shrunk_winner(models: Sequence[PerUser], averaging: Averaging) -> float:
@@ -154,13 +170,25 @@ def quantity_differences(
         "rho_plus": apart(joined, mean_positive(model), mean_positive(other)),
         "rho_minus": apart(joined, mean_negative(model), mean_negative(other)),
         "beta_05": corrected_difference(
-            models[model].quantities.corrected, models[other].quantities.corrected, folds.level
+            models[model].quantities.corrected,
+            models[other].quantities.corrected,
+            folds.level,
+            panels.together(model, other),
         ),
     }
 
 
-def corrected_difference(first: Corrected | None, second: Corrected | None, level: float) -> Estimate:
-    """Estimate the difference of two corrected shares; NaN where one of them or its interval is not known."""
+def corrected_difference(
+    first: Corrected | None, second: Corrected | None, level: float, together: float = 0.0
+) -> Estimate:
+    """Estimate the difference of two corrected shares; NaN where one of them or its interval is not known.
+
+    Args:
+        first: quantities of one model.
+        second: of the one that is taken off.
+        level: nominal coverage of their intervals.
+        together: how their errors correlate, 0 to 1.
+    """
     nothing = Estimate(math.nan, None, None, level)
     if first is None or second is None:
         return nothing
@@ -169,5 +197,10 @@ def corrected_difference(first: Corrected | None, second: Corrected | None, leve
         return nothing
     (low, high), (low_2, high_2) = ends
     b, b_2 = min(max(first.beta_05, low), high), min(max(second.beta_05, low_2), high_2)
-    down, up = math.hypot(b - low, high_2 - b_2), math.hypot(high - b, b_2 - low_2)
+    down = _joined(b - low, high_2 - b_2, together if low > _EDGE and high_2 < 1 - _EDGE else 0.0)
+    up = _joined(high - b, b_2 - low_2, together if low_2 > _EDGE and high < 1 - _EDGE else 0.0)
     return Estimate(b - b_2, b - b_2 - down, b - b_2 + up, level)
+
+
+def _joined(one: float, other: float, together: float) -> float:
+    return math.sqrt(max(one**2 + other**2 - 2 * together * one * other, 0.0))

@@ -374,7 +374,10 @@ def assemble(
         The diagnosis, without its folds.
     """
     curves = Panel([one.curves for one in evidence], header.level, header.resampling)
-    quantities = QuantityPanels.of(Panel([one.quantities for one in evidence], header.level, header.resampling))
+    quantities = QuantityPanels.of(
+        Panel([one.quantities for one in evidence], header.level, header.resampling),
+        [one.resampled for one in evidence],
+    )
     beyond = tuple(one.beyond for one in evidence if one.beyond is not None)
     each = sum(one.distinct for one in evidence) / header.queries
     offset = float(np.mean([one.offset for one in evidence]))

@@ -39,7 +39,7 @@ from bestfor.diagnostics.quantities.mixture import (
     posterior_below_zero,
     prior_by_moments,
 )
-from bestfor.diagnostics.quantities.negative import negative_share
+from bestfor.diagnostics.quantities.negative import NegativeShare, negative_share
 from bestfor.diagnostics.quantities.pairs import PairCurve, pair_curve
 from bestfor.diagnostics.quantities.queries import (
     Queries,
@@ -61,6 +61,9 @@ __getattr__ = renamed(__name__, {"Base": "SharedInputs", "Found": "DataSetFacts"
 EDGES = np.linspace(-1.0, 1.0, 21)
 MOST = 12
 SMALLEST_POOL = 4
+RESAMPLES = 100
+"""How often users are drawn again to see how two models' shares of negative correlations go together."""
+
 CHUNK = 1 << 16
 """Queries whose posteriors are found at a time."""
 
@@ -88,6 +91,7 @@ class ModelFacts:
         active_queries: how many.
         unknown: name of a share of collapsed users -> why it cannot be judged.
         parts: sums by user that laws follow from; None of a mean over folds.
+        resampled: shares of clearly negative correlations when users are drawn again, to compare models; else empty.
     """
 
     scale: Scale
@@ -100,6 +104,7 @@ class ModelFacts:
     active_queries: int
     unknown: Mapping[str, str] = field(default_factory=dict[str, str])
     parts: LawParts | None = None
+    resampled: FloatArray = field(default_factory=lambda: np.zeros(0))
 
 
 @dataclass(frozen=True)
@@ -181,11 +186,13 @@ def facts_of_queries(
     facts: dict[str, ModelFacts] = {}
     suspects: dict[str, RankedSuspects] = {}
     for name, (own, other) in collapses.items():
-        found, suspects[name] = _facts(queries, name, shared, own)
+        one, suspects[name] = _facts(queries, name, shared, own)
         shares = {"alpha": own.unknown, "alpha_other_scale": other.unknown}
-        facts[name] = replace(found, unknown={what: why for what, why in shares.items() if why})
+        facts[name] = replace(one, unknown={what: why for what, why in shares.items() if why})
     laws_of = {name: one.parts for name, one in facts.items() if one.parts is not None}
-    evidence = replace(_evidence(queries, shared, collapses, texts), laws=laws_of, spread=_spread(queries, shared))
+    found = _evidence(queries, shared, collapses, texts)
+    drawn = {name: one.resampled for name, one in facts.items()}
+    evidence = replace(found, laws=laws_of, spread=_spread(queries, shared), resampled=drawn)
     return DataSetFacts(evidence, facts, suspects)
 
 
@@ -304,41 +311,35 @@ def _facts(queries: Queries, name: str, shared: SharedInputs, own: Collapse) -> 
     active = np.flatnonzero(np.isfinite(queries.models[name].correlation) & ~own.collapsed[queries.user])
     r = queries.models[name].correlation[active]
     fitted = correct(r, queries.distinct[active].astype(np.int64), shared.weight[queries.user[active]])
-    corrected = None if fitted is None else with_interval(fitted[0], queries, name, active, shared)
+    negative = None if fitted is None else _negative_share(queries, name, active, shared)
     parts = law_parts(queries.sums, name, shared.n, shared.weight, (own, shared.curve))
     facts = ModelFacts(
         scale=queries.scales[name],
         law={**laws(sums), "pairs": parts.pairs()},
         ledger=ledger(sums),
-        corrected=corrected,
+        corrected=None if fitted is None or negative is None else with_interval(fitted[0], negative),
         per_user=_per_user(queries, name, shared, own),
         counts=np.histogram(r, EDGES)[0].astype(np.int64),
         suspects=(),
         active_queries=len(active),
         parts=parts,
+        resampled=np.zeros(0) if negative is None else negative.resampled,
     )
     return facts, find_suspects(queries, name, active, None if fitted is None else fitted[1])
 
 
-def with_interval(
-    corrected: Corrected, queries: Queries, name: str, active: IntArray, shared: SharedInputs
-) -> Corrected:
-    """Give the share of clearly negative correlations its interval.
-
-    Args:
-        corrected: quantities without it.
-        queries: measured.
-        name: the model's.
-        active: shape (A,), places of the active queries.
-        shared: weights of users' queries.
-    """
+def _negative_share(queries: Queries, name: str, active: IntArray, shared: SharedInputs) -> NegativeShare:
+    """Estimate the share of clearly negative correlations; users are drawn again where there are models to compare."""
     one = queries.models[name]
     used = active[queries.distinct[active] >= SMALLEST_CORRECTED]
-    z, _ = fisher(one.correlation[used], queries.distinct[used].astype(np.int64))
-    user = queries.user[used].astype(np.int64)
-    found = negative_share(
-        z, queries.distinct[used].astype(np.int64), one.tails[used].astype(np.float64), shared.weight[user], user
-    )
+    size, user = queries.distinct[used].astype(np.int64), queries.user[used].astype(np.int64)
+    z, _ = fisher(one.correlation[used], size)
+    again = RESAMPLES if len(queries.models) > 1 else 0
+    return negative_share(z, size, one.tails[used].astype(np.float64), shared.weight[user], user, resamples=again)
+
+
+def with_interval(corrected: Corrected, found: NegativeShare) -> Corrected:
+    """Give the share of clearly negative correlations its interval."""
     return replace(
         corrected,
         beta_05_low=found.low,

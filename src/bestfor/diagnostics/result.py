@@ -289,6 +289,7 @@ class FoldInfluences:
         distinct: candidates of all queries that are no copies of another one.
         spread: what is known of the utilities themselves.
         laws: name of a model -> sums by user that its laws follow from.
+        resampled: name of a model -> its shares of clearly negative correlations when users are drawn again.
     """
 
     curves: Influences[CurveMean]
@@ -298,6 +299,7 @@ class FoldInfluences:
     distinct: int = 0
     spread: UtilitySpread | None = None
     laws: Mapping[str, LawParts] = field(default_factory=dict[str, LawParts])
+    resampled: Mapping[str, FloatArray] = field(default_factory=dict[str, FloatArray])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,6 +46,10 @@ DRAWS = 3
 REACHES = (1.0, 1.5, 2.0, 2.5, 3.0)
 """Values of N that are predicted, over the smallest pool."""
 
+LEARNT = 1.2
+"""Factor on intervals of cross-fitted advantages: users vary by less than the advantage does, whose choices are learnt
+from the same users; measured, see docs/results/verdicts.md."""
+
 ROUNDING = 1e-6
 """Standard deviations below this share of the largest are rounding."""
 
@@ -441,7 +445,7 @@ def _stopped(
     fixed = _fixed(panel, cost, offset)
     net: LinearForm[SampleMean] = {SampleMean("stopped"): 1.0, SampleMean("drawn"): -cost}
     drawn = panel.value({SampleMean("drawn"): 1.0}, WHOLE)
-    advantage = panel.interval({**net, SampleMean("still"): -1.0}, WHOLE)
+    advantage = _learnt(panel.interval({**net, SampleMean("still"): -1.0}, WHOLE))
     return StoppingReplay(
         cost_per_candidate=cost,
         drawn=drawn,
@@ -454,6 +458,14 @@ def _stopped(
         verdict=stopping(advantage, drawn, fixed.n, headroom),
         reason="",
     )
+
+
+def _learnt(estimate: Estimate) -> Estimate:
+    """Widen the interval of what was earned by choices that other parts of the same users taught."""
+    if estimate.low is None or estimate.high is None:
+        return estimate
+    low, high = (estimate.value + LEARNT * (end - estimate.value) for end in (estimate.low, estimate.high))
+    return Estimate(estimate.value, low, high, estimate.level)
 
 
 def share_needed(panel: Panel[Mean], forms: tuple[LinearForm[Mean], LinearForm[Mean]], half_width: float) -> int | None:

@@ -19,11 +19,12 @@ correlation of -.05 cannot be told from 0. Coverage: docs/results/verdicts.md.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import stats
 
+from bestfor.rng import derive
 from bestfor.types import BoolArray, FloatArray, IntArray
 
 THRESHOLD = -0.05
@@ -36,6 +37,9 @@ _INFLATIONS = (0.0, 0.5, 1.0, 1.25, 1.5, 2.0)
 _CELL = 0.04
 _LEVELS = 0.3
 _STEPS = 150
+_FEW_STEPS = 60
+_KEPT = 0.9
+"""Part of the data's mixture from which resamples start; the rest is spread evenly, so that no point is lost."""
 _HALVINGS = 7
 _PLAUSIBLE = 2.5
 """Inflations whose log-likelihood is so much below the best are not profiled over."""
@@ -56,6 +60,8 @@ class NegativeShare:
         visible: the smallest share at a correlation of -.2 that data like these tell from none in 80 % of cases; NaN
             where none can be told.
         heavy_tails: mean of the queries' :func:`tails`, about 1 where they are not heavy together.
+        resampled: shape (resamples,), the share when users are drawn again, the same draws whatever the model; empty
+            where none were wanted.
     """
 
     value: float
@@ -64,6 +70,7 @@ class NegativeShare:
     level: float
     visible: float
     heavy_tails: float
+    resampled: FloatArray = field(default_factory=lambda: np.zeros(0), repr=False)
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,14 @@ def tails(reward: FloatArray, utility: FloatArray) -> FloatArray:
 
 
 def negative_share(
-    z: FloatArray, size: IntArray, tail: FloatArray, weight: FloatArray, user: IntArray, *, level: float = 0.95
+    z: FloatArray,
+    size: IntArray,
+    tail: FloatArray,
+    weight: FloatArray,
+    user: IntArray,
+    *,
+    level: float = 0.95,
+    resamples: int = 0,
 ) -> NegativeShare:
     """Estimate the share of queries with a true correlation below -.05, with its interval.
 
@@ -124,6 +138,7 @@ def negative_share(
         weight: shape (Q,), positive; only their proportions count.
         user: shape (Q,), codes of users: queries of one user are not counted as independent.
         level: nominal coverage.
+        resamples: how often users are drawn again, for what goes with another model's share.
 
     Returns:
         The share, between 0 and 1.
@@ -152,7 +167,9 @@ def negative_share(
         ends = _interval(plain, float(fits[0][0][negative].sum()), cut)
         low, high = min(low, ends[0]), max(high, ends[1])
     visible = _visible(cells, inflation, points, negative, mixture, level)
-    return NegativeShare(share, low, high, level, visible, float(np.average(tail, weights=weight)))
+    drawn = _drawn_again(weight, user, cell, resamples)
+    resampled = _free_shares(density, drawn, mixture)[:, negative].sum(axis=1)
+    return NegativeShare(share, low, high, level, visible, float(np.average(tail, weights=weight)), resampled)
 
 
 def _interval(profile: _ShareLikelihood, share: float, cut: float) -> tuple[float, float]:
@@ -204,6 +221,25 @@ def _free(density: FloatArray, weight: FloatArray) -> tuple[FloatArray, float]:
     for _ in range(_STEPS):
         share = share * (density.T @ (weight / (density @ share))) / total
     return share, float(weight @ np.log(density @ share))
+
+
+def _drawn_again(weight: FloatArray, user: IntArray, cell: IntArray, resamples: int) -> FloatArray:
+    """Draw users again, each as often as Poisson's law of mean 1 says; shape (resamples, cells), the weights."""
+    users = int(user.max()) + 1
+    drawn = np.zeros((resamples, int(cell.max()) + 1))
+    for place, row in enumerate(drawn):
+        row += np.bincount(cell, weight * derive(0, "users drawn again", place).poisson(1.0, users)[user])
+    drawn[~drawn.any(axis=1)] = 1.0  # nobody was drawn
+    return drawn
+
+
+def _free_shares(density: FloatArray, weight: FloatArray, mixture: FloatArray) -> FloatArray:
+    """Fit a mixture's shares to each row of weights by EM, from those of the data; shape (rows, points)."""
+    share = np.tile(_KEPT * mixture + (1 - _KEPT) / len(mixture), (len(weight), 1))
+    total = weight.sum(axis=1, keepdims=True)
+    for _ in range(_FEW_STEPS):
+        share = share * ((weight / (share @ density.T)) @ density) / total
+    return share
 
 
 def _fixed_share(density: FloatArray, negative: BoolArray, weight: FloatArray, share: float) -> float:
