@@ -56,6 +56,7 @@ def test_every_kind_is_learned_as_a_service_learns_it(tmp_path):
     pytest.importorskip("alembic")
     from bestfor.rewards import Length
     from bestfor.serving import Service
+    from bestfor.serving.dump import export_file
 
     model = Length().fit(bf.Candidates.of("x", "", ["a", "bb"], [0.0, 1.0]), rng=0)
     texts = ["the cat sat", "the dog"]
@@ -77,6 +78,8 @@ def test_every_kind_is_learned_as_a_service_learns_it(tmp_path):
         service.learn(user="ann", prompt="say it", text="gone", thumb=True, key="k")
         service.withdraw("k")
         lines = service.export("ann") + service.export("bob")
+        for name in ("csv", "jsonl", "parquet"):
+            export_file(service.journal, tmp_path / f"all.{name}", name)
     path = tmp_path / "export.jsonl"
     path.write_text(lines)
     exported = load_labels(path)
@@ -87,6 +90,11 @@ def test_every_kind_is_learned_as_a_service_learns_it(tmp_path):
     assert utilities(exported) == pytest.approx(utilities(table))
     assert exported.remarks == table.remarks == (("ann", "say it", "two", "too long"),)
     assert any("1 labels were withdrawn" in note for note in exported.notes)
+    for name in ("csv", "jsonl", "parquet"):
+        dumped = load_labels(tmp_path / f"all.{name}")
+        assert ordered(dumped.said) == ordered(exported.said)
+        assert utilities(dumped) == pytest.approx(utilities(exported))
+        assert dumped.remarks == exported.remarks
 
 
 def test_a_text_has_the_mean_of_what_is_said_of_it_by_weight(tmp_path):

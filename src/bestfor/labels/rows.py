@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -38,12 +39,15 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     "query": ("query", "prompt"),
     "over": ("over", "rejected"),
     "texts": ("texts",),
+    "candidates": ("candidates",),
     "comment": ("comment",),
     "weight": ("weight",),
     "low": ("low",),
     "high": ("high",),
     "key": ("key",),
     "timestamp": ("timestamp", "time"),
+    "withdrawn": ("withdrawn",),
+    "hashed": ("hashed",),
 }
 """Roles of columns, and the names under which they are found."""
 
@@ -93,11 +97,35 @@ def read_labels(path: Path, scale: LabelScale, columns: Mapping[str, str], *, de
 
 def _read_table(rows: Iterator[tuple[str, Row]], scale: LabelScale, declared: bool) -> ReadLabels:
     kept: dict[tuple[str, str], Said] = {}
+    withdrawn = 0
     for number, (where, row) in enumerate(rows, 1):
-        said = _label(row, where, number, (scale, declared))
+        if "withdrawn" in row:
+            withdrawn += 1
+            continue
+        said = _label(_as_written(row), where, number, (scale, declared))
         kept.pop((said[0].user, said[0].key), None)
         kept[said[0].user, said[0].key] = said
-    return ReadLabels(list(kept.values()))
+    return ReadLabels(list(kept.values()), withdrawn)
+
+
+def _as_written(row: Row) -> Row:
+    """Turn a row of a journal's table, whose ``texts`` are all that its label names, into one as people write it."""
+    kind = row.get("kind")
+    if "texts" not in row or "over" in row or "comment" in row:
+        return row
+    if kind == "preference":
+        return {name: value for name, value in row.items() if name != "text"}
+    listed = row["texts"]
+    with suppress(ValueError):
+        listed = json.loads(listed) if isinstance(listed, str) else listed
+    if not isinstance(listed, list) or not listed:
+        return row
+    if kind == "edit" and "text" in row and len(listed) == 1:
+        return {**row, "text": listed[0], "over": row["text"], "texts": row.get("candidates", [])}
+    if kind == "comment":
+        about = {"text": listed[1]} if len(listed) > 1 else {}
+        return {**{name: value for name, value in row.items() if name != "text"}, "comment": listed[0], **about}
+    return row
 
 
 def _again(first: tuple[str, Row], rows: Iterator[tuple[str, Row]]) -> Iterator[tuple[str, Row]]:
@@ -141,6 +169,7 @@ def _label(row: Row, where: str, number: int, scaled: tuple[LabelScale, bool]) -
         raise InputError(f"{where}, column 'kind'", f"'{kind}'" if kind else "an empty cell", nearest(kind, KINDS))
     given = _scale_of(row, where, *scaled) if kind == "rating" else scaled[0]
     answer = _edited(row, where, user) if kind == "edit" else None
+    hashed = str(row.get("hashed", "")).strip().lower() in ("true", "1")
     value, texts = _said(kind, row, where, answer, given)
     weight = given.weight(kind) if "weight" not in row else _number(row, "weight", where)
     if not 0 <= weight < np.inf:
@@ -158,6 +187,7 @@ def _label(row: Row, where: str, number: int, scaled: tuple[LabelScale, bool]) -
         prompt=str(row.get("query", "")),
         weight=weight,
         time=_time(row, where),
+        hashed=hashed,
     )
     return label, answer
 
@@ -170,7 +200,7 @@ def _said(
         words = str(row["comment"] if "comment" in row else _text(row, "text", where, kind))
         about = str(row["text"]) if "comment" in row and "text" in row else None
         value, text = words, about
-    elif kind == "preference" and "texts" in row and "text" not in row:
+    elif kind == "preference" and "texts" in row and "over" not in row:
         value, text = _texts(row, where), None
     elif kind == "preference":
         value = [_text(row, "text", where, kind), _text(row, "over", where, kind)]
