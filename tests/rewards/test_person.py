@@ -8,11 +8,13 @@ import pytest
 
 import bestfor as bf
 from bestfor import rewards, rng
+from bestfor.data.candidates import Candidates
 from bestfor.data.labels import Labels, Preferred, Rated
 from bestfor.errors import BestforError, InputError
 from bestfor.rewards.base_rows import WITHOUT_BASE, BaseRows
 from bestfor.rewards.heads.last_layer import rating_pairs
 from bestfor.rewards.posterior import Belief, RatedRows, condition
+from bestfor.selection import select
 from bestfor.testing.rewards import LetterEncoder, as_requests, assert_close, labels_of, taste_examples
 
 LEARNERS = ("hierarchical", "tastes", "pooled", "ridge", "similarity", "point", "gaussian", "bradley_terry", "ensemble")
@@ -24,21 +26,27 @@ def fitted(kind, examples, **options):
     return rewards.build(kind, encoder=LetterEncoder(), **options).fit(examples, rng=0)
 
 
-def test_eight_labels_of_one_prompt_are_the_same_in_eight_calls_as_in_one():
-    examples = taste_examples(users=20, seed=1)
-    model = fitted("hierarchical", examples.take(examples.user < 19))
-    newcomer = examples.take((examples.user == 19) & (examples.query % 3 == 0))
-    labels, texts = labels_of(newcomer, "u19"), list(examples.texts[:30])
+@pytest.mark.parametrize("kind", LEARNERS)
+def test_eight_labels_of_one_prompt_are_the_same_in_eight_calls_as_in_one(kind):
+    examples = taste_examples(users=7, seed=1)
+    model = fitted(kind, examples.take(examples.user < 6), **({"rounds": 4} if kind == "tastes" else {}))
+    newcomer = examples.take((examples.user == 6) & (examples.query % 3 == 0))
+    labels, texts = labels_of(newcomer, "u6"), list(examples.texts[:30])
     assert len(labels) == 8
-    together = model.person("u19", labels).score(labels.rated[0].prompt, texts)
+    before = {user: model.score(user, "p", texts) for user in ("u0", "nobody")}
+    together = model.person("u6", labels).score(labels.rated[0].prompt, texts)
     journal = Labels()
     for one in reversed(labels.rated):
         journal += Labels(rated=(one,))
-        last = model.person("u19", journal)
+        last = model.person("u6", journal)
     assert_close(together, last.score(labels.rated[0].prompt, texts))
     # as one prompt they share a level, which eight prompts of one label each do not
     apart = Labels(tuple(replace(one, prompt=f"{one.prompt} {place}") for place, one in enumerate(labels.rated)))
-    assert np.any(model.person("u19", apart).score("", texts).mean != model.person("u19", labels).score("", texts).mean)
+    moved = model.person("u6", apart).score("", texts).mean != model.person("u6", labels).score("", texts).mean
+    assert np.any(moved) or kind in ("similarity", "bradley_terry")
+    # what all share is nobody's to move
+    for user, scores in before.items():
+        assert_close(model.score(user, "p", texts), scores)
 
 
 def crowd(own):
@@ -75,6 +83,22 @@ def test_who_abstained_is_heard_once_their_labels_say_so(kind):
         assert deaf.labels_count == 1
         assert_close(deaf.score("", fresh), model.score(user, "", fresh))
         assert deaf.notes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["tastes", "point", "gaussian", "bradley_terry", "ensemble"])
+def test_whoever_abstains_wakes_by_further_labels(kind):
+    examples, wanted, draw = crowd(own=1.0)
+    options = {"rounds": 4} if kind == "tastes" else {"epochs": 30, "patience": 30, "components": 15, "hidden": 0}
+    model = fitted(kind, examples, **options, abstain=True)
+    model._abstained = np.array([one == "u0" for one in model._users])
+    texts = list(examples.texts)
+    assert model.served("u0") == "abstained"
+    rated = [Rated("", texts[place], float(wanted[place] + 0.3 * draw.normal())) for place in range(80)]
+    heard = model.person("u0", Labels(rated=tuple(rated)))
+    assert heard.served == "own"
+    after, before = (one.score("", texts[80:]).mean for one in (heard, model.person("u0", Labels())))
+    assert np.corrcoef(after, wanted[80:])[0, 1] > np.corrcoef(before, wanted[80:])[0, 1] + 0.1
 
 
 @pytest.mark.parametrize("kind", LEARNERS)
@@ -194,3 +218,79 @@ def test_a_run_folder_with_one_model_is_a_model(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert bf.load_model is rewards.load_model
+
+
+POSTERIORS = ["pooled", "ridge", "hierarchical", "tastes", "point", "gaussian", "bradley_terry", "ensemble"]
+
+
+@pytest.mark.parametrize("kind", POSTERIORS)
+def test_thompson_picks_with_every_kind_that_has_a_posterior(kind):
+    examples = taste_examples(users=5, seed=8)
+    model = fitted(kind, examples.take(examples.user < 4))
+    texts = list(examples.texts[:6])
+    for user in ("u1", "u4"):
+        for scores in (model.score(user, "p", texts), model.person(user, labels_of(examples, user)).score("p", texts)):
+            assert scores.std_mean is not None
+            assert scores.cov_mean is not None
+            assert np.all(np.isfinite(scores.std_mean) & (scores.std_mean > 0))
+            np.testing.assert_allclose(np.sqrt(np.diag(scores.cov_mean)), scores.std_mean, rtol=1e-6)
+            chances = select(scores, "thompson").chances
+            assert chances.sum() == pytest.approx(1.0)
+            assert np.count_nonzero(chances > 1e-6) > 1
+
+
+@pytest.mark.parametrize("kind", ["ridge", "point", "gaussian"])
+def test_std_mean_of_last_layers_is_the_normal_posterior(kind):
+    """Brute force: the inverse of prior precision and the sum over labels, levels of prompts marginalised."""
+    examples = taste_examples(users=5, queries=3, seed=9)
+    model = fitted(kind, examples, **({"slope": 0.4} if kind == "ridge" else {"hidden": 3}))
+    texts, code = list(examples.texts[:6]), 2
+    user = model._users[code]
+    features, _, query = model._base.of(code)
+    rows, units = model.columns(features, code), model.units()
+    cover = np.diag(model.noise(rows, code)) + units.level * (query[:, None] == query)
+    if kind == "ridge":
+        prior = model.belief(-1).covariance
+    else:
+        k = rows.shape[1]
+        precision = np.full(k, model.config.deviation * k)
+        precision[-1] = 1.0
+        prior = np.diag(model._heads.noise / precision)
+    expected = np.linalg.inv(np.linalg.inv(prior) + rows.T @ np.linalg.solve(cover, rows))
+    asked = model.columns(model.features(Candidates.of(user, "p", texts)), code)
+    found = model.score(user, "p", texts)
+    np.testing.assert_allclose(found.cov_mean, units.unit**2 * asked @ expected @ asked.T, rtol=1e-5, atol=1e-9)
+    stranger = model.score("nobody", "p", texts)
+    asked = model.columns(model.features(Candidates.of("nobody", "p", texts)), -1)
+    served = model._pool.ridge.covariance if kind == "ridge" else prior
+    np.testing.assert_allclose(stranger.cov_mean, units.unit**2 * asked @ served @ asked.T, rtol=1e-6, atol=1e-9)
+
+
+def test_std_mean_of_bradley_terry_is_laplaces():
+    """Brute force: the Hessian of the summed logistic losses of all compared pairs at the head, and the prior."""
+    examples = taste_examples(users=4, queries=2, candidates=5, seed=10)
+    model = fitted("bradley_terry", examples, hidden=2)
+    texts, code = list(examples.texts[:6]), 1
+    features, target, _ = model._base.of(code)
+    rows, head = model.columns(features, code), model._heads.mean[code]
+    k, steps = rows.shape[1], min(len(rows) - 1, 16)
+    hessian = np.diag(np.append(np.full(k - 1, model.config.deviation * k), 1.0))
+    order = np.argsort(target, kind="stable")
+    for place in range(len(order)):
+        for step in range(1, steps + 1):
+            one, other = rows[order[place]], rows[order[(place + step) % len(order)]]
+            chance = 1 / (1 + np.exp(-(one - other) @ head))
+            hessian += chance * (1 - chance) / steps * np.outer(one - other, one - other)
+    asked = model.columns(model.features(Candidates.of(model._users[code], "p", texts)), code)
+    found = model.score(model._users[code], "p", texts)
+    np.testing.assert_allclose(found.cov_mean, asked @ np.linalg.inv(hessian) @ asked.T, rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["similarity", "length"])
+def test_kinds_without_a_posterior_have_none(kind):
+    examples = taste_examples(users=4, seed=11)
+    found = fitted(kind, examples).score("u1", "p", list(examples.texts[:3]))
+    assert found.std_mean is None
+    assert found.cov_mean is None
+    with pytest.raises(InputError, match="rule thompson: found no standard deviations of the means"):
+        select(found, "thompson")

@@ -91,7 +91,7 @@ class LinearLearner(RewardModel):
     learns = True
 
     posterior: ClassVar[bool] = True
-    """Whether its standard deviations hold that of the mean, so that scores have a covariance."""
+    """Whether ``std`` holds the standard deviation of the mean; if not, it is the label's noise alone."""
 
     def features(self, candidates: Candidates) -> FloatArray:
         """Features of every row, shape (n, features)."""
@@ -149,13 +149,16 @@ class LinearLearner(RewardModel):
             root = pack_root(belief.covariance)
         return LinearPerson(user, "own", len(labels), self._base_notes(code), self, history, code, belief.mean, root)
 
+    def covariance(self, code: int) -> FloatArray:
+        """Posterior covariance of the weights that serve a fitted user, (p, p); -1: somebody else, or who abstains."""
+        return self.belief(code).covariance
+
     def _covariances(self, candidates: Candidates) -> list[FloatArray] | None:
-        if not self.posterior:
-            return None
         units, features, codes = self.units(), self.features(candidates), self._user_codes(candidates)
         _, starts = np.unique(candidates.query, return_index=True)
         scale, found = units.temperature * units.unit**2, []
-        beliefs = {code: self.belief(code).covariance for code in np.unique(codes).tolist()}
+        with for_size(len(features)):
+            beliefs = {code: self.covariance(code) for code in np.unique(codes).tolist()}
         for start, end in pairwise([*starts.tolist(), len(codes)]):
             code = int(codes[start])
             part = self.columns(features[start:end], code)
@@ -263,19 +266,18 @@ class LinearPerson(Person):
         scale = units.temperature * units.unit**2
         mean = rounded(units.centre + units.unit * (columns @ self.weights))
         served: list[Served] = [self.served] * (len(ends) - 1)
-        if not self.model.has_std:
-            return split_estimate(RewardEstimate(mean), ends, served, None)
-        noise = self.model.noise(columns, self.code)
-        if not self.model.posterior:
-            return split_estimate(RewardEstimate(mean, rounded(np.sqrt(scale * noise))), ends, served, None)
-        rest = noise + units.level
-        if units.slope:
-            rest = rest + units.slope * np.sum(columns[:, :-1] ** 2, axis=1)
         reach = columns @ unpack_root(self.root, len(self.weights))
         own = scale * np.sum(reach**2, axis=1)
         covers = [scale * (reach[a:b] @ reach[a:b].T) for a, b in pairwise(ends.tolist())]
-        estimate = RewardEstimate(mean, rounded(np.sqrt(own + scale * rest)), rounded(np.sqrt(own)))
-        return split_estimate(estimate, ends, served, covers)
+        std = None
+        if self.model.has_std:
+            rest = scale * self.model.noise(columns, self.code)
+            if self.model.posterior:
+                rest = own + rest + scale * units.level
+                if units.slope:
+                    rest = rest + scale * units.slope * np.sum(columns[:, :-1] ** 2, axis=1)
+            std = rounded(np.sqrt(rest))
+        return split_estimate(RewardEstimate(mean, std, rounded(np.sqrt(own))), ends, served, covers)
 
 
 def pack_root(covariance: FloatArray) -> npt.NDArray[np.float32]:

@@ -153,5 +153,7 @@ def split_estimate(
     for place, (start, end) in enumerate(pairwise(ends.tolist())):
         std, std_mean = (None if values is None else values[start:end] for values in (estimate.std, estimate.std_mean))
         cover = None if covariances is None else rounded(covariances[place])
+        if std_mean is None and cover is not None:
+            std_mean = rounded(np.sqrt(np.maximum(np.diag(cover), 0.0)))
         found.append(Scores(estimate.mean[start:end], std, std_mean, served[place], cover))
     return found
