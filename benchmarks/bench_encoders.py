@@ -1,6 +1,8 @@
 """How fast encoders are, and whether a faster one picks the same texts: ratios within one run.
 
     python benchmarks/bench_encoders.py [--comments 300] [--abstracts 75] [--repeats 3] [--threads 2] [--model ridge]
+    python benchmarks/bench_encoders.py --few 300              # milliseconds of 8 texts, plain encode and the table
+    python benchmarks/bench_encoders.py --costs NAME ...       # texts a second and memory, each in its own process
 
 Texts a second of every backend against plain SentenceTransformer.encode (batches of 32, its defaults), on short texts,
 on long ones and on both mixed; by the clock and by processor time, which other work on the machine changes less. Then
@@ -17,6 +19,9 @@ import gzip
 import json
 import os
 import platform
+import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,6 +40,7 @@ DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 CONVERSATION = "american-assembly.bowling-green"
 POOL = 8
 POOLS_PER_USER = 2
+STATIC = f"static:{PACKAGED}"
 
 
 def real_texts(short: int, long: int) -> tuple[list[str], list[str]] | None:
@@ -93,6 +99,8 @@ def errors(encoders: dict[str, CachedEncoder], texts: Sequence[str]) -> None:
     reference = encoders["torch"].encode(texts)
     print("\ndistance of unit vectors from plain float32")
     for name, encoder in encoders.items():
+        if encoder.dim != reference.shape[1]:
+            continue
         distance = np.linalg.norm(encoder.encode(texts) - reference, axis=1)
         print(f"  {name:12} mean {distance.mean():.1e}, largest {distance.max():.1e}")
 
@@ -130,6 +138,44 @@ def _pools(rest: Candidates) -> np.ndarray:
     return np.array(found)
 
 
+def few(texts: Sequence[str], repeats: int) -> None:
+    """Print milliseconds of calls with eight texts: the medians of plain encode and of the table, by turns."""
+    plain = load_encoder(PACKAGED).encoder._model
+    static = load_encoder(STATIC).encoder
+    works = {"plain encode": lambda t: plain.encode(t, show_progress_bar=False), STATIC: static.encode}
+    spent: dict[str, list[float]] = {name: [] for name in works}
+    for turn in range(repeats):
+        start = turn * POOL % (len(texts) - POOL)
+        for name, work in works.items():
+            spent[name].append(timed(lambda: work(list(texts[start : start + POOL])))[0])  # noqa: B023
+    medians = {name: float(np.median(times)) * 1e3 for name, times in spent.items()}
+    print(f"\n{POOL} texts, median of {repeats} calls by turns, load {os.getloadavg()[0]:.1f}")
+    for name, median in medians.items():
+        print(f"  {name:28} {median:8.3f} ms ({medians['plain encode'] / median:.1f} x plain)")
+
+
+def cost(name: str, texts: list[str]) -> None:
+    """Print what one encoder costs in this process: seconds to open it, texts a second, peak memory."""
+    opened = timed(lambda: load_encoder(name))
+    bare = load_encoder(name).encoder
+    bare.encode(texts[:16])
+    rounds = np.array([timed(lambda: bare.encode(texts)) for _ in range(3)]).min(axis=0)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(
+        f"| {name} | {bare.dim} | {opened[0]:.1f} | {len(texts) / rounds[0]:.0f} | {len(texts) / rounds[1]:.0f}"
+        f" | {memory:.0f} | {'yes' if 'torch' in sys.modules else 'no'} |",
+        flush=True,
+    )
+
+
+def costs(names: Sequence[str], comments: int) -> None:
+    """Print a row of costs for each encoder."""
+    print("| encoder | numbers | opened, s | texts/s by the clock | by processor time | peak memory, MiB | torch |")
+    print("|---|---:|---:|---:|---:|---:|---|", flush=True)
+    for name in names:
+        subprocess.run([sys.executable, __file__, "--cost-of", name, "--comments", str(comments)], check=True)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -138,16 +184,36 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--model", default="ridge", help="reward model whose picks are compared; 'none' compares none")
+    parser.add_argument("--backends", nargs="*", choices=BACKENDS, default=list(BACKENDS), help="torch is always there")
+    parser.add_argument("--few", type=int, default=0, help="calls of eight texts; nothing else is measured")
+    parser.add_argument("--costs", nargs="*", help="encoders whose costs are measured; nothing else is")
+    parser.add_argument("--cost-of", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.costs is not None:
+        costs(given.costs, given.comments)
+        return
+    if given.cost_of:
+        cost(given.cost_of, (real_texts(given.comments, 1) or made_texts(given.comments, 1))[0])
+        return
+    backends(given)
+
+
+def backends(given: argparse.Namespace) -> None:
+    """Compare all backends of the packaged encoder, and its table."""
     import torch
 
     torch.set_num_threads(given.threads)
     print(f"{platform.machine()}, {given.threads} threads, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}")
     texts = real_texts(given.comments, given.abstracts)
     short, long = texts or made_texts(given.comments, given.abstracts)
+    if given.few:
+        few(short, given.few)
+        return
     mixed = [*short, *long]
     rng.derive(0, "mixed").shuffle(mixed)
-    encoders = {name: load_encoder(PACKAGED if name == "torch" else f"{name}:{PACKAGED}") for name in BACKENDS}
+    names = [name for name in BACKENDS if name == "torch" or name in given.backends]
+    encoders = {name: load_encoder(PACKAGED if name == "torch" else f"{name}:{PACKAGED}") for name in names}
+    encoders["static"] = load_encoder(STATIC)
     if given.repeats:
         speeds(encoders, {"short": short, "long": long, "mixed": mixed}, given.repeats)
     errors(encoders, mixed)

@@ -184,3 +184,28 @@ def test_the_real_encoder_keeps_what_texts_are_about(monkeypatch, tmp_path):
     assert encoder.dim == 256
     assert dog @ puppy > 0.5 > dog @ tax
     assert packages.local_folder("all-MiniLM-L6-v2") == hub.packaged_folder()
+
+
+@pytest.mark.slow
+def test_a_reward_model_on_a_table_serves_without_torch(name, tmp_path):
+    from bestfor.data.candidates import Candidates
+    from bestfor.rewards import kind_class, load
+
+    draw = rng.derive(0, "votes")
+    items = list(dict.fromkeys(" ".join(draw.choice(WORDS, size=6)) for _ in range(12)))
+    users = [f"u{code}" for code in range(8)]
+    likes = [[float(text.count("bread" if code % 2 else "river")) for text in items] for code in range(8)]
+    fitted = kind_class("hierarchical")(None, encoder=name).fit(
+        Candidates.of(users, ["Which?"] * 8, [items] * 8, likes), rng=0
+    )
+    fitted.save(tmp_path / "model")
+    code = (
+        "import sys; from pathlib import Path; from bestfor.rewards import load\n"
+        f"model = load(Path({str(tmp_path / 'model')!r}))\n"
+        f"print(model.score('u1', 'Which?', {items[:4]!r}).mean.tolist())\n"
+        "print(*{'torch', 'transformers', 'onnxruntime', 'sentence_transformers'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    means, heavy = done.stdout.splitlines()
+    assert heavy == ""
+    np.testing.assert_array_equal(json.loads(means), load(tmp_path / "model").score("u1", "Which?", items[:4]).mean)
