@@ -1,14 +1,14 @@
 """Time of the gateway: a client's wait and requests a second, beside the upstream alone.
 
-    python benchmarks/bench_gateway.py [--seconds 5] [--features style|minilm] [--slow 0.2]
+    python benchmarks/bench_gateway.py [--seconds 5] [--features style|minilm] [--slow 0.2] [--grow MINUTES]
 
 The upstream answers at once with eight texts, prepared beforehand (with --slow after so many seconds). The gateway is a
-process of its own, pinned to one core; clients and upstream share this process. Rewards are those of `hierarchical`,
-fitted on 24 people: of the texts' surface (`style`, no torch), or of MiniLM's embeddings as well (`minilm`: texts are
-embedded once, so this states the cost of the model, not of the encoder). Every answer is logged in a journal on the
-disk before it is sent; with TMPDIR=/dev/shm that disk is memory. Printed: p50 and p95 of one client, requests a second
-of one and of eight, the same of the upstream alone, processor time of a request, start-up and memory. Ratios hold on
-other machines; on a busy one absolute times do not.
+process of its own, pinned to one core; clients and upstream share this process, on the others. Rewards are those of
+`hierarchical`, fitted on 24 people: of the texts' surface (`style`, no torch), or of MiniLM's embeddings as well
+(`minilm`: texts are embedded once, so this states the cost of the model, not of the encoder). Every answer is in the
+journal before it is sent. Printed: p50 and p95 of one client, requests a second of one and of eight, the same of the
+upstream alone, processor time of a request, start-up and memory; with --grow memory alone, while eight people ask and
+comment for so many minutes. Ratios hold on other machines; on a busy one absolute times do not.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import psutil
+from aiohttp import ClientSession
 
 from bestfor import rng
 from bestfor.data.candidates import Candidates
@@ -162,6 +163,42 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
+async def say(port: int, until: float, who: int, counts: list[int]) -> None:
+    """Ask and give a thumb on the answer, again and again, each time as another of 300 people."""
+    async with ClientSession(f"http://{HOST}:{port}") as session:
+        number = who
+        while time.perf_counter() < until:
+            user, number = f"p{number % 300}", number + 7
+            async with session.post("/v1/chat/completions", json={**BODY, "user": user}) as answer:
+                id = (await answer.json())["bestfor"]["answer_id"]
+            if number % 8 == 0:
+                said = {"answer_id": id, "kind": "comment", "text": f"about {number}"}
+                async with session.post("/v1/feedback", json=said) as answer:
+                    await answer.read()
+            counts[0] += 1
+
+
+async def grow(folder: Path, model: Path, minutes: float) -> None:
+    """Print the gateway's memory twice a minute under the load of eight people who ask and say something."""
+    loop = asyncio.get_running_loop()
+    Instant.answer = reply(8)
+    server = await loop.create_server(Instant, HOST, 0)
+    process, port, _ = await loop.run_in_executor(None, start, folder, model, server.sockets[0].getsockname()[1])
+    known, counts = psutil.Process(process.pid), [0]
+    until = time.perf_counter() + 60 * minutes
+    people = [asyncio.create_task(say(port, until, who, counts)) for who in range(8)]
+    try:
+        while not all(one.done() for one in people):
+            print(
+                f"{counts[0]} answers, {known.memory_info().rss / 2**20:.1f} MiB, {known.num_fds()} files", flush=True
+            )
+            await asyncio.wait(people, timeout=30)
+        await asyncio.gather(*people)
+    finally:
+        process.terminate()
+        process.wait()
+
+
 async def measure(folder: Path, model: Path, seconds: float, slow: float) -> None:
     """Measure all and print it."""
     loop = asyncio.get_running_loop()
@@ -204,13 +241,17 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--features", choices=("style", "minilm"), default="style")
     parser.add_argument("--slow", type=float, default=0.2)
+    parser.add_argument("--grow", type=float, default=0.0, metavar="MINUTES")
     given = parser.parse_args()
     os.sched_setaffinity(0, os.sched_getaffinity(0) - {CORE} or {CORE})
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         fit(folder / "model", given.features)
-        asyncio.run(measure(folder, folder / "model", given.seconds, given.slow))
+        if given.grow:
+            asyncio.run(grow(folder, folder / "model", given.grow))
+        else:
+            asyncio.run(measure(folder, folder / "model", given.seconds, given.slow))
 
 
 if __name__ == "__main__":

@@ -7,9 +7,8 @@ import pytest
 from bestfor.endpoint.choices import Spent, read_choice
 from bestfor.errors import InputError
 from bestfor.gateway import load_gateway_config
-from bestfor.gateway.access import Limits
-from bestfor.gateway.config import LimitsTable, is_loopback
-from bestfor.gateway.errors import ApiError, of_error
+from bestfor.gateway.config import is_loopback
+from bestfor.gateway.errors import of_error
 from bestfor.gateway.tenants import Services
 from bestfor.gateway.upstream import breaker as breaking
 from bestfor.gateway.upstream.batch import Batch, Came, Fault
@@ -86,28 +85,6 @@ def test_a_breaker_lets_one_request_a_pause_through(monkeypatch):
     for _ in range(100):
         breaker.lost()
     assert breaker.wait() == 60
-
-
-def test_buckets_fill_at_a_constant_rate(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr("bestfor.gateway.access.time.monotonic", lambda: now[0])
-    limits = Limits(LimitsTable(requests_per_minute=60, tokens_per_minute=600), {"free": LimitsTable()})
-    for _ in range(60):
-        limits.request("a")
-    with pytest.raises(ApiError, match="more than 60 requests a minute; try again in 1 s"):
-        limits.request("a")
-    limits.request("b")
-    for _ in range(1000):
-        limits.request("free")
-        limits.tokens("free", 10**6)
-    now[0] = 1.0
-    limits.request("a")
-    limits.tokens("a", 1200)
-    now[0] = 60.0
-    with pytest.raises(ApiError, match=r"tokens a minute; try again in \d+ s"):
-        limits.request("a")
-    now[0] = 63.0
-    limits.request("a")
 
 
 def test_what_is_loopback():

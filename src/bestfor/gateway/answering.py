@@ -19,6 +19,7 @@ from bestfor.gateway.access import Access, Caller
 from bestfor.gateway.config import GatewayConfig
 from bestfor.gateway.errors import ApiError, wrong
 from bestfor.gateway.identity import IDENTIFYING, NOBODY, Identity
+from bestfor.gateway.limits import Limits
 from bestfor.gateway.links import AnswerLink, sign
 from bestfor.gateway.meters import Meters
 from bestfor.gateway.tenants import Services
@@ -82,7 +83,8 @@ class Answering:
         config: defaults and links.
         services: what scores and keeps.
         writer: who writes candidates.
-        access: limits, and the secret of links.
+        access: the secret of links.
+        limits: count tokens.
         meters: what is counted.
 
     Raises:
@@ -90,10 +92,16 @@ class Answering:
     """
 
     def __init__(
-        self, config: GatewayConfig, services: Services, writer: Upstream, access: Access, meters: Meters
+        self,
+        config: GatewayConfig,
+        services: Services,
+        writer: Upstream,
+        access: Access,
+        limits: Limits,
+        meters: Meters,
     ) -> None:
         self._config, self._services, self._writer = config, services, writer
-        self._access, self._meters = access, meters
+        self._access, self._limits, self._meters = access, limits, meters
         self.identity = Identity(config.users)
 
     def read(
@@ -195,7 +203,7 @@ class Answering:
         for outcome, count in (("came", len(batch.came)), ("failed", len(batch.faults)), ("late", batch.late)):
             if count:
                 self._meters.became[outcome].inc(count)
-        self._access.limits.tokens(question.caller.tenant, _completion_tokens(batch.usage) or 0)
+        self._limits.tokens(question.caller.tenant, _completion_tokens(batch.usage) or 0)
 
     def _compose(
         self,

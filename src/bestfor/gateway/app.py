@@ -23,6 +23,7 @@ from bestfor.gateway.config import GatewayConfig
 from bestfor.gateway.errors import ApiError, of_error
 from bestfor.gateway.freshness import Freshness
 from bestfor.gateway.keys import KeyFile
+from bestfor.gateway.limits import Limits
 from bestfor.gateway.meters import Meters
 from bestfor.gateway.middleware import Bounded, Logged, place_of
 from bestfor.gateway.routes.answers import AnswerRoutes
@@ -55,7 +56,9 @@ def make_app(config: GatewayConfig, services: Services | None = None, writer: Up
     try:
         access, meters = Access(config, keys), Meters()
         writer = open_writer(config, services) if writer is None else writer
-        gateway = Gateway(config, services, writer, access, meters, Answering(config, services, writer, access, meters))
+        limits = Limits(config.limits, config.tenants, services.journal)
+        answering = Answering(config, services, writer, access, limits, meters)
+        gateway = Gateway(config, services, writer, access, limits, meters, answering)
     except BaseException:
         services.close()
         raise

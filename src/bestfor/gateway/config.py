@@ -106,7 +106,7 @@ class UsersTable(GatewayTable):
 
 
 class LimitsTable(GatewayTable):
-    """Limits of one tenant, counted by each process.
+    """Limits of one tenant, counted over all processes that share the journal.
 
     Attributes:
         requests_per_minute: None for no limit.

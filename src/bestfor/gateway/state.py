@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from bestfor.gateway.access import Access
 from bestfor.gateway.answering import Answering
 from bestfor.gateway.config import GatewayConfig
+from bestfor.gateway.limits import Limits
 from bestfor.gateway.meters import Meters
 from bestfor.gateway.tenants import Services
 from bestfor.gateway.upstream import Upstream
@@ -20,5 +21,6 @@ class Gateway:
     services: Services
     writer: Upstream
     access: Access
+    limits: Limits
     meters: Meters
     answering: Answering

@@ -236,8 +236,8 @@ class Service:
             user=user,
             prompt=prompt,
             texts=tuple(texts),
-            mean=tuple(None if np.isnan(value) else float(value) for value in scores.mean),
-            std=None if scores.std is None else tuple(None if np.isnan(one) else float(one) for one in scores.std),
+            mean=_plain(scores.mean),
+            std=None if scores.std is None else _plain(scores.std),
             chances=tuple(pick.chances.tolist()),
             chosen=pick.index,
             rule=self._named(asked),
@@ -552,6 +552,10 @@ def _check_text(where: str, text: object) -> None:
     if not isinstance(text, str):
         found = "NaN" if isinstance(text, float) and np.isnan(text) else f"a value of type {type(text).__name__}"
         raise InputError(where, found, "text")
+
+
+def _plain(values: FloatArray) -> tuple[float | None, ...]:
+    return tuple(None if value != value else value for value in values.tolist())
 
 
 def _peculiar(texts: Sequence[str]) -> tuple[str, ...]:

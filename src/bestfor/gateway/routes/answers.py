@@ -56,7 +56,8 @@ class AnswerRoutes:
 
     async def _answer(self, request: Request, path: str) -> Response:
         gateway = self._gateway
-        caller = gateway.access.admit(request, counted=True)
+        caller = gateway.access.admit(request)
+        await gateway.limits.request(caller.tenant)
         body = await read_object(request)
         if not gateway.services.is_open(caller.tenant):
             await asyncio.to_thread(gateway.services.of, caller.tenant)

@@ -36,7 +36,8 @@ class RerankRoutes:
 
     async def rerank(self, request: Request) -> Response:
         """Order documents for a person, best first; scores are rewards, in the served model's units."""
-        caller = self._gateway.access.admit(request, counted=True)
+        caller = self._gateway.access.admit(request)
+        await self._gateway.limits.request(caller.tenant)
         raw = await read_object(request)
         body: RerankBody = read_model(RerankBody, raw)
         user = self._gateway.answering.identity.user(request.headers, raw)

@@ -11,12 +11,13 @@ from typing import Any, Self
 from sqlalchemy import Connection, delete, exists, func, select, text, update
 
 from bestfor.errors import InputError
-from bestfor.serving.journal import rows
+from bestfor.serving.journal import buckets, rows
+from bestfor.serving.journal.buckets import Take
 from bestfor.serving.journal.database import make_engine, parse_url, prepare, shown, told
 from bestfor.serving.journal.direct import DirectWrites
 from bestfor.serving.journal.prepared import PreparedRead
 from bestfor.serving.journal.records import JournalError, Label, Learned, LoggedAnswer, Standing, check_id, digest
-from bestfor.serving.journal.tables import HEAD, answers, folders, labels, people, tombstones
+from bestfor.serving.journal.tables import HEAD, answers, counters, folders, labels, people, tombstones
 from bestfor.serving.journal.writer import Apply, Writer
 
 PORTION = 500
@@ -203,6 +204,23 @@ class Journal:
         _check_person(tenant, user)
         gone = self._writer.submit(rows.forget, rows.Named(tenant, user))
         return (*gone, self.wipe())
+
+    def take(self, given: Take) -> Future[float]:
+        """Take from a bucket of all processes, without waiting for the disk.
+
+        Returns:
+            0, or the seconds to wait where it holds less.
+
+        Raises:
+            JournalError: the journal was closed; by the result where it could not be written.
+        """
+        return self._writer.send(buckets.take, given, on_disk=False)
+
+    def bucket_wait(self, name: str, most: int) -> float:
+        """Seconds until there is something in a bucket; 0 where there is."""
+        with self.read() as connection:
+            full = connection.execute(select(counters.c.value).where(counters.c.name == name)).scalar()
+        return buckets.wait_of(full, most)
 
     def prune(self, before: float, *, with_labels: bool = False) -> tuple[int, int]:
         """Remove old answers that no label is about, with their labels where asked for; who has none left goes too.
