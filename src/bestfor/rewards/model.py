@@ -282,6 +282,10 @@ class RewardModel(ABC):
         notes = (f"'{self.kind}' does not learn from labels after its fit",) if len(labels) else ()
         return ModelPerson(user, self.served(user), len(labels), notes, self, history)
 
+    def settled(self) -> dict[str, Any]:
+        """Options that the fit chose at a cost; a fit to other parts of the same labels may take them as given."""
+        return {}
+
     def served(self, user: str) -> Served:
         """Say what serves a user: the own part, what all share, or the latter since own labels say no more."""
         code = int(self._known_codes((user,), abstaining=True)[0]) if self.personal else -1

@@ -5,8 +5,8 @@
 Every member is fitted on the labels of some texts (or prompts) and predicts the others; what it says for a stranger is
 its shared part, what the user's labels add is its own part. Weights of all parts are learned from these predictions
 (:mod:`bestfor.rewards.auto.stack`), users' factors likewise (:mod:`bestfor.rewards.auto.slopes`); members without
-weight are left out, the others are fitted on all labels. Strangers get the shared parts, and so do users whose own part
-leads away from what they like.
+weight are left out, the others serve as fitted on all labels. Strangers get the shared parts, and so do users whose own
+part leads away from what they like.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from bestfor.rewards.auto.members import (
     store_members,
 )
 from bestfor.rewards.auto.person import AutoPerson
-from bestfor.rewards.auto.slopes import UserSlopes
 from bestfor.rewards.kinds import KINDS
 from bestfor.rewards.model import RewardModel
 from bestfor.rewards.person import ModelPerson, Person
+from bestfor.rewards.rows import share_texts
 from bestfor.types import BoolArray, FloatArray, RewardEstimate, Served
 
 MEMBERS = ("tastes", "pooled", "hierarchical", "similarity", "length")
@@ -91,25 +91,32 @@ class Auto(RewardModel):
         self._signature = self._require_encoder().signature
         if not isinstance(self._encoder, CachedEncoder):
             self._encoder = CachedEncoder(self._require_encoder())
-        kinds = self.config.members
-        crossed = cross_fit(self._sample(candidates, rng), kinds, self._make, self.config.folds, rng)
-        learned = None if crossed is None else learn(crossed, self._users)
-        chosen = kinds if learned is None else learned.combination.kinds
-        keys = {kind: randomness.key(rng, "member", kind) for kind in chosen}
-        fitted = {kind: self._make(kind).fit(candidates, rng=keys[kind]) for kind in chosen}
-        if learned is None:
-            learned = without_learning(fitted, candidates, len(self._users))
-        self._models = list(fitted.values())
-        self._take(learned)
+        kinds = self._sensible(candidates)
+        fitted = {kind: self._make(kind).fit(candidates, rng=rng) for kind in kinds}
 
-    def _take(self, learned: LearnedMembers) -> None:
-        """Keep what was learned."""
-        self._combination, self._factor = learned.combination, learned.slopes.factor
+        def make(kind: str) -> RewardModel:
+            """Make a member whose costly choices are those of the fit to all labels."""
+            return self._make(kind, **fitted[kind].settled())
+
+        crossed = cross_fit(self._sample(candidates, rng), kinds, make, self.config.folds, rng)
+        if crossed is None:
+            self._take(without_learning(fitted, candidates, len(self._users)), fitted)
+        else:
+            self._take(learn(crossed, self._users), fitted)
+
+    def _sensible(self, candidates: Candidates) -> tuple[str, ...]:
+        """Members that the labels are for: tastes carries ratings of shared texts to others."""
+        kinds: tuple[str, ...] = self.config.members
+        if share_texts(candidates.text) or kinds == ("tastes",) or "tastes" not in kinds:
+            return kinds
+        self._fit_notes.append("tastes was left out: hardly a text was rated by several people")
+        return tuple(kind for kind in kinds if kind != "tastes")
+
+    def _take(self, learned: LearnedMembers, fitted: dict[str, RewardModel]) -> None:
+        """Keep what was learned, and the members that count; those abstain whose own part gets no weight."""
+        self._combination, slopes = learned.combination, learned.slopes
+        self._models = [fitted[kind] for kind in learned.combination.kinds]
         self._fit_notes += learned.notes
-        self._judge(learned.slopes)
-
-    def _judge(self, slopes: UserSlopes) -> None:
-        """Let those abstain whose own part gets no weight."""
         abstained = slopes.factor[:, 1] <= 0
         self._factor = np.where(abstained[:, None], 1.0, slopes.factor)
         self._abstained = abstained if np.any(self._combination.own > 0) else None
@@ -127,24 +134,19 @@ class Auto(RewardModel):
         self._fit_notes.append(f"weights were learned from the labels of {int(kept.sum())} of {len(kept)} users")
         return candidates.take(kept[candidates.user])
 
-    def _make(self, kind: str) -> RewardModel:
+    def _make(self, kind: str, **options: object) -> RewardModel:
         """Make an unfitted member with the encoder of all."""
         found: type[RewardModel] = KINDS.resolve(kind, "members of 'auto'")
         if not found.uses_encoder():
-            return found(None, cache=self._cache)
+            return found(None, cache=self._cache, **options)
         given = self.config.encoder if self._encoder is None else self._encoder
-        return found(None, encoder=given, cache=self._cache)
+        return found(None, encoder=given, cache=self._cache, **options)
 
     def _restored_member(self, kind: str, config: dict[str, Any]) -> RewardModel:
         """Make an unfitted member of a stored configuration."""
         if kind not in self.config.members:
             raise ValueError(f"a member '{kind}' that is not configured")
-        found: type[RewardModel] = KINDS.resolve(kind, "members of 'auto'")
-        config = {name: value for name, value in config.items() if name != "encoder"}
-        if not found.uses_encoder():
-            return found(None, cache=self._cache, **config)
-        given = self.config.encoder if self._encoder is None else self._encoder
-        return found(None, encoder=given, cache=self._cache, **config)
+        return self._make(kind, **{name: value for name, value in config.items() if name != "encoder"})
 
     def shared_means(self, candidates: Candidates) -> list[FloatArray]:
         """Predict by each member for somebody without labels, each (n,)."""

@@ -111,6 +111,10 @@ class Hierarchical(LinearLearner):
         """Leave-one-out errors of the fitted users, in the order of their ids; None before fit and after load."""
         return self._left_out
 
+    def settled(self) -> dict[str, Any]:
+        """Structure of tastes, as configured or as chosen."""
+        return self._fitted_values.structure.state()
+
     def features(self, candidates: Candidates) -> FloatArray:
         """Features of every row, (n, features): components, surface, kernel."""
         design = self._design(candidates)
