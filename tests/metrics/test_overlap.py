@@ -187,3 +187,13 @@ def test_a_note_where_rouge_is_blind(references, share):
 )
 def test_no_note_where_rouge_sees(references):
     assert overlap.script_notes(["rougeL"], references) == ()
+
+
+def test_metrics_of_spaced_words_say_where_there_are_none():
+    (note,) = overlap.script_notes(["bleu", "chrf"], ["河水上漲橋樑關閉", "Uber 2021"])
+    assert note.startswith(
+        "50% of the letters of the references are of scripts without spaces, of which bleu takes a whole"
+    )
+    assert len(overlap.script_notes(["meteor", "bleu", "rougeL"], ["ข่าววันนี้น่าสนใจมาก"])) == 2
+    for reference in ("Über die Brücke", "Καλημέρα κόσμε", "안녕 세상 여러분", "", "2021"):
+        assert overlap.script_notes(["meteor", "bleu"], [reference]) == ()

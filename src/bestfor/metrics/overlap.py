@@ -98,26 +98,40 @@ SEEN = 0.8
 """Least share of the letters of the references that ROUGE must see, so that nothing is said of it."""
 
 
+SPACED = ("bleu", "meteor")
+"""Metrics whose words are parted by spaces and punctuation."""
+
+
 def script_notes(names: Sequence[str], references: Iterable[str]) -> tuple[str, ...]:
-    """Say where ROUGE is blind: it reads the letters a to z and digits, and takes all else for gaps between words.
+    """Say where a metric cannot read the texts.
+
+    ROUGE reads the letters a to z and digits, and takes all else for gaps between words. BLEU and METEOR take a
+    sentence of a script without spaces for one word.
 
     Args:
         names: the metrics that are measured.
         references: the users' own texts.
     """
-    blind = [name for name in names if name in Overlap.names]
-    if not blind:
+    blind, spaced = ([name for name in names if name in known] for known in (Overlap.names, SPACED))
+    if not blind and not spaced:
         return ()
-    seen = letters = 0
+    seen = letters = joined = 0
     for text in references:
         lower = text.lower()
         seen += sum(len(word) for word in words(lower))
         letters += sum(1 for letter in lower if letter.isalnum())
-    if not letters or seen >= SEEN * letters:
-        return ()
-    remedy = f"take {blind[0]}_unicode or chrf ([utility] metrics)"
-    sees = f"sees {seen / letters:.0%}" if len(blind) == 1 else f"see {seen / letters:.0%}"
-    return (f"{' and '.join(blind)} {sees} of the letters of the references, a to z alone: {remedy}",)
+        joined += len(_spaceless().findall(lower))
+    notes: list[str] = []
+    if blind and letters and seen < SEEN * letters:
+        sees = f"sees {seen / letters:.0%}" if len(blind) == 1 else f"see {seen / letters:.0%}"
+        remedy = f"take {blind[0]}_unicode or chrf ([utility] metrics)"
+        notes.append(f"{' and '.join(blind)} {sees} of the letters of the references, a to z alone: {remedy}")
+    if spaced and letters and joined > (1 - SEEN) * letters:
+        takes = "takes" if len(spaced) == 1 else "take"
+        found = f"{joined / letters:.0%} of the letters of the references are of scripts without spaces, of which"
+        remedy = "take chrf or rougeL_unicode ([utility] metrics)"
+        notes.append(f"{found} {' and '.join(spaced)} {takes} a whole sentence for one word: {remedy}")
+    return tuple(notes)
 
 
 def unicode_words(text: str) -> list[str]:
@@ -130,6 +144,11 @@ _SPACELESS = (
     "\U00020000-\U000323af"
 )
 """Thai, Lao and Tibetan, Burmese, Khmer, kana and Han, by blocks of Unicode."""
+
+
+@functools.cache
+def _spaceless() -> re.Pattern[str]:
+    return re.compile(f"[{_SPACELESS}]")
 
 
 @functools.cache
