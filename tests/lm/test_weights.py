@@ -100,6 +100,24 @@ def test_weights_that_are_not_finite_are_refused(changed, read, value):
     assert "NaN or infinite numbers in" in refusal(read, changed(broken))
 
 
+@pytest.mark.parametrize("read", READERS)
+def test_a_checkpoint_without_its_tokenizer_is_refused(whole, tmp_path, read):
+    """transformers makes a tokenizer without a vocabulary, by which all texts are one and the same."""
+    folder = shutil.copytree(whole, tmp_path / "bare")
+    for path in folder.glob("token*"):
+        path.unlink()
+    said = refusal(read, folder)
+    assert "vocabulary" in said or "tokenizer" in said
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_files_that_only_point_to_weights_are_refused(whole, tmp_path, read):
+    folder = shutil.copytree(whole, tmp_path / "pointer")
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+    (folder / "model.safetensors").write_text(pointer)
+    assert "header" in refusal(read, folder)
+
+
 def test_a_head_is_needed_by_those_who_write_and_by_nobody_else(tmp_path):
     config = transformers.Qwen3Config(
         vocab_size=len(tiny.tokenizer()), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,

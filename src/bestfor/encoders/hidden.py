@@ -106,11 +106,12 @@ class HiddenEncoder(Batched):
 def _loaded(path: str) -> tuple[Any, Any]:
     """Load a model and its tokenizer."""
     library, torch = require("transformers", "models"), require("torch", "models")
-    from bestfor.lm.weights import load_weights
+    from bestfor.lm.weights import check_tokenizer, load_weights
 
     def load(local: bool) -> tuple[Any, Any]:
         files = {"local_files_only": local, "trust_remote_code": False}
         tokenizer = library.AutoTokenizer.from_pretrained(path, **files)
+        check_tokenizer(tokenizer, f"encoder '{path}'")
         return load_weights(library.AutoModel, path, dtype=torch.float32, **files), tokenizer
 
     with hub.quiet():

@@ -109,11 +109,12 @@ def _check_weights(model: Any, path: str, name: str) -> None:  # noqa: ANN401 - 
     their hashes.
     """
     from bestfor.lm.loading import LOCAL
-    from bestfor.lm.weights import check_finite, check_loaded
+    from bestfor.lm.weights import check_finite, check_loaded, check_tokenizer
 
     transformer: Any = getattr(model[0], "auto_model", None)
     if name.rpartition(":")[2] in packages.PUBLISHED or not hasattr(transformer, "name_or_path"):
         return
+    check_tokenizer(model.tokenizer, f"encoder '{name}'")
     if not hasattr(transformer, "peft_config"):
         more = {"output_loading_info": True, "ignore_mismatched_sizes": True}
         _, info = type(transformer).from_pretrained(transformer.name_or_path, **LOCAL, **more)

@@ -19,7 +19,7 @@ from bestfor.lm.adapters import Attached, Pair, attached
 from bestfor.lm.chat import Message, prompt_ids
 from bestfor.lm.loading import LOCAL, agrees, device_of, dtype_of, usable
 from bestfor.lm.sampling import Drawn, Ends, NotFinite, Repeated, SharedPrefix
-from bestfor.lm.weights import check_tokens, load_weights
+from bestfor.lm.weights import check_tokenizer, check_tokens, load_weights
 from bestfor.types import BoolArray, FloatArray, IntArray
 
 
@@ -42,6 +42,7 @@ class Checkpoint:
         with usable(folder):
             self._config = AutoConfig.from_pretrained(folder, **LOCAL)
             self.tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
+        check_tokenizer(self.tokenizer, str(folder))
 
     @cached_property
     def model(self) -> PreTrainedModel:

@@ -35,7 +35,7 @@ from bestfor.lm.packing import (
     states_behind,
     states_repeated,
 )
-from bestfor.lm.weights import check_tokens, embedding_rows, load_weights
+from bestfor.lm.weights import check_tokenizer, check_tokens, embedding_rows, load_weights
 
 Attention = Literal["auto", "sdpa", "flash_attention_2", "eager"]
 
@@ -81,6 +81,7 @@ class Backbone:
         with usable(self.folder, MODEL):
             self._config = AutoConfig.from_pretrained(self.folder, **LOCAL)
             self.tokenizer = AutoTokenizer.from_pretrained(self.folder, **LOCAL)
+        check_tokenizer(self.tokenizer, f"backbone '{name}'")
         if self._config.is_encoder_decoder:
             raise InputError(f"backbone '{name}'", "an encoder-decoder model", "a decoder or an encoder")
         longest = getattr(self._config.get_text_config(), "max_position_embeddings", None)

@@ -97,6 +97,17 @@ def check_tokens(ids: Sequence[int], model: Any, tokenizer: Any, where: str) -> 
         raise InputError(where, found, f"tokens below {rows}, the rows of the embeddings (resize_token_embeddings)")
 
 
+def check_tokenizer(tokenizer: Any, where: str) -> None:  # noqa: ANN401 - transformers' own
+    """Refuse a tokenizer without a vocabulary, which transformers makes where a checkpoint has no tokenizer's files.
+
+    Raises:
+        InputError: it reads nothing in any text.
+    """
+    if not tokenizer.encode("a 0 \u4e2d", add_special_tokens=False):
+        expected = "the tokenizer's files (tokenizer.json and the like) beside the weights"
+        raise InputError(where, "no vocabulary: the tokenizer reads nothing in any text", expected)
+
+
 def has_decoder(model: Any) -> bool:  # noqa: ANN401 - transformers' own
     """True for a model with a decoder behind an encoder; an encoder saved alone is loaded as one, too."""
     return hasattr(model, "encoder") and hasattr(model, "decoder")
