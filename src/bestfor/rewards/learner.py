@@ -149,16 +149,12 @@ class LinearLearner(RewardModel):
             root = pack_root(belief.covariance)
         return LinearPerson(user, "own", len(labels), self._base_notes(code), self, history, code, belief.mean, root)
 
-    def covariance(self, code: int) -> FloatArray:
-        """Posterior covariance of the weights that serve a fitted user, (p, p); -1: somebody else, or who abstains."""
-        return self.belief(code).covariance
-
     def _covariances(self, candidates: Candidates) -> list[FloatArray] | None:
         units, features, codes = self.units(), self.features(candidates), self._user_codes(candidates)
         _, starts = np.unique(candidates.query, return_index=True)
         scale, found = units.temperature * units.unit**2, []
         with for_size(len(features)):
-            beliefs = {code: self.covariance(code) for code in np.unique(codes).tolist()}
+            beliefs = {code: self.belief(code).covariance for code in np.unique(codes).tolist()}
         for start, end in pairwise([*starts.tolist(), len(codes)]):
             code = int(codes[start])
             part = self.columns(features[start:end], code)

@@ -291,10 +291,6 @@ class Ridge(LinearLearner):
         known = prior if self._base is None else condition(prior, self._base_rows(code))
         return Belief(self._weights[code], known.covariance)
 
-    def covariance(self, code: int) -> FloatArray:
-        """Posterior covariance of the weights that serve: of whom the pooled ridge serves, its own."""
-        return self._pool.ridge.covariance if code < 0 else self.belief(code).covariance
-
     def _base_rows(self, code: int) -> RatedRows:
         assert self._base is not None
         features, target, query = self._base.of(code)
