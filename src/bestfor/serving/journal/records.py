@@ -96,9 +96,14 @@ def check_id(where: str, value: object) -> str:
 
 def pack(value: object) -> str:
     """Write texts or numbers as JSON that any database can hold, lone surrogates too."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = _PLAIN.encode(value)
     try:
         text.encode()
     except UnicodeEncodeError:
-        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+        return _ESCAPED.encode(value)
     return text
+
+
+# Encoders that are kept: making one takes longer than a short text does.
+_PLAIN = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+_ESCAPED = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
