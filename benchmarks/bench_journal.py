@@ -1,7 +1,7 @@
 """Time the journal: durable labels a second, the disk's share, opening and reading a large one, persons' memory.
 
-python benchmarks/bench_journal.py [learn] [large] [about] [persons] [--threads 128] [--labels 20000] [--rounds 5]
-    [--rows 10000000] [--persons 20000] [--folder .]
+python benchmarks/bench_journal.py [learn] [large] [about] [persons] [--threads 1 8 32 128] [--labels 20000]
+    [--rounds 5] [--rows 10000000] [--persons 20000] [--kinds hierarchical tastes] [--folder .]
 
 Without names all four run. ``large`` needs 2.5 GB of disk and 3 GB of memory for ten million labels, and removes them.
 """
@@ -90,9 +90,9 @@ def _time_commits(journal: Journal, waited: list[float]) -> None:
     dialect.do_commit = timed  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def report_learning(folder: Path, threads: int, labels: int, rounds: int) -> None:
+def report_learning(folder: Path, threads: list[int], labels: int, rounds: int) -> None:
     """Durable labels a second by the number of threads: the fastest round, in turn with and without the disk."""
-    for number in (1, 8, 32, threads):
+    for number in threads:
         count, found = min(labels, 400 * number), {"FULL": [], "OFF": []}
         for turn in range(rounds):
             for synchronous, each in found.items():
@@ -198,7 +198,7 @@ def report_large(folder: Path, rows: int, threads: int, *, answers: bool = False
         one.unlink()
 
 
-def report_persons(folder: Path, count: int) -> None:
+def report_persons(folder: Path, count: int, kinds: list[str]) -> None:
     """Memory of a service that has met people of 50 labels, by kind."""
     draw = np.random.default_rng(0)
     words = ["".join(draw.choice(list("abcdefghij"), size=5)) for _ in range(300)]
@@ -207,7 +207,7 @@ def report_persons(folder: Path, count: int) -> None:
     fit = Candidates.of([u for u, _, _ in rows], [""] * len(rows), [[t] for _, t, _ in rows], [[y] for _, _, y in rows])
     path = folder / "persons.db"
     fill(path, count * EACH, texts)
-    for kind in ("hierarchical", "tastes"):
+    for kind in kinds:
         encoder = load_encoder()
         encoder.encode(texts)
         model = build(kind, encoder=encoder).fit(fit, rng=0)
@@ -232,11 +232,12 @@ def main() -> None:
     """Print the figures that are asked for."""
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="*", default=[])
-    parser.add_argument("--threads", type=int, default=128)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 8, 32, 128])
     parser.add_argument("--labels", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--persons", type=int, default=20_000)
+    parser.add_argument("--kinds", nargs="+", default=["hierarchical", "tastes"])
     parser.add_argument("--folder", type=Path, default=Path())
     asked = parser.parse_args()
     names = asked.names or ["learn", "large", "about", "persons"]
@@ -245,11 +246,11 @@ def main() -> None:
         if "learn" in names:
             report_learning(folder, asked.threads, asked.labels, asked.rounds)
         if "large" in names:
-            report_large(folder, asked.rows, asked.threads)
+            report_large(folder, asked.rows, max(asked.threads))
         if "about" in names:
-            report_large(folder, asked.rows // 10, asked.threads, answers=True)
+            report_large(folder, asked.rows // 10, max(asked.threads), answers=True)
         if "persons" in names:
-            report_persons(folder, asked.persons)
+            report_persons(folder, asked.persons, asked.kinds)
     load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
     print(f"load of the machine at the end: {load}")
 
