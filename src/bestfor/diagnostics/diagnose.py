@@ -409,7 +409,8 @@ def _model(name: str, panels: Panels, facts: ModelFacts) -> ModelDiagnosis:
     needed = _needed(curves, name, n, captured[-1])
     peak = drawn[int(gain.value.argmax())]
     known = name in panels.laws
-    ends, accuracy = law_ends(panels.laws[name], panels.header.level) if known else (None, UNKNOWN)
+    found = law_ends(panels.laws[name], panels.header.level, _by_texts(curves, name, n)) if known else (None, UNKNOWN)
+    ends, accuracy = found
     return ModelDiagnosis(
         scale=facts.scale,
         utility=utility,
@@ -433,6 +434,21 @@ def _model(name: str, panels: Panels, facts: ModelFacts) -> ModelDiagnosis:
         suspects=facts.suspects,
         rules=tuple(_other_rule(panels, name, rule) for rule in panels.header.rules),
         outlook=_outlook(name, panels, utility, _precisions(name, panels, quantities, captured[-1], needed)),
+    )
+
+
+def _by_texts(curves: Panel[CurveMean], name: str, n: IntArray) -> FloatArray | None:
+    """Find by which factor shared texts enlarge the standard error of the gain at every N, shape (K,); 1 at N = 1."""
+    if not curves.two_way:
+        return None
+    spreads = [curves.spread(_gain(name, drawn), WHOLE) if drawn > 1 else None for drawn in n.tolist()]
+    return np.array(
+        [
+            1.0
+            if one is None or not one.variance > one.of_texts
+            else (one.variance / (one.variance - one.of_texts)) ** 0.5
+            for one in spreads
+        ]
     )
 
 

@@ -134,3 +134,28 @@ def test_intervals_hold_the_truth():
             low, high = found.law_ends.law[law][:, -1]
             held[law] += low <= large.law[law][-1] <= high
     assert all(0.9 <= count / 200 <= 0.99 for count in held.values()), held
+
+
+def test_shared_texts_widen_as_they_widen_the_gain():
+    rng = np.random.default_rng(0)
+    user, text = np.repeat(np.arange(12), 20), np.tile(np.arange(20), 12)
+    worth = rng.standard_normal(20)[text]
+    utility, reward = worth + rng.standard_normal(240), worth + rng.standard_normal(240)
+    settings = Settings(n=[1, 2, 8])
+    alone, shared = (
+        diagnose_arrays(user, user, utility, {"x": reward}, settings, text=ids).models["x"]
+        for ids in (None, [f"t{one}" for one in text])
+    )
+    assert shared.interval == "two-way users x texts"
+    factor = (shared.gain.high - shared.gain.value)[1:] / (alone.gain.high - alone.gain.value)[1:]
+    for law in LAWS:
+        wider, errors = (
+            np.diff(getattr(shared.law_ends, what)[law][:, 1:], axis=0)[0]
+            / np.diff(getattr(alone.law_ends, what)[law][:, 1:], axis=0)[0]
+            for what in ("law", "error")
+        )
+        assert (wider > 1.1).all()
+        assert (wider <= factor * 1.0001).all()
+        np.testing.assert_allclose(errors[-1], wider[-1])
+    width, before = (one.pair_accuracy.high - one.pair_accuracy.value for one in (shared, alone))
+    assert width > 1.1 * before

@@ -1,10 +1,12 @@
 """Give the five laws and the pairwise accuracy intervals, by letting one user after the other leave.
 
 Every law follows from weighted sums over users (:class:`LawParts`), so that it can be had without each of them: the
-variance is the jackknife's over users, the quantile Student's. Texts do not count as random here. The interval of a
-law's relative error is that of the ratio itself, law and curve moving together. In the law of pairs the shape of the
-pools' utilities is taken as known: what moves is how much Best-of-2 captures and what the oracle gains, which makes its
-intervals a little too wide.
+variance is the jackknife's over users, the quantile Student's. Queries that belong to one user vary with the user.
+Texts that users share vary by themselves: standard errors are then larger by the factor by which texts enlarge that of
+the exact gain at the same N, which rests on the same texts. The interval of a law's relative error is that of the ratio
+itself, law and curve moving together. In the law of pairs the shape of the pools' utilities is taken as known: what
+moves is how much Best-of-2 captures and what the oracle gains, which makes its intervals a little too wide. Coverage:
+docs/results/verdicts.md.
 """
 
 from __future__ import annotations
@@ -153,12 +155,13 @@ FoldOfLaws: TypeAlias = tuple[tuple[str, ...], LawParts]
 """Ids of a fold's users, and their sums."""
 
 
-def law_ends(folds: Sequence[FoldOfLaws], level: float) -> tuple[LawEnds, Estimate]:
+def law_ends(folds: Sequence[FoldOfLaws], level: float, by_texts: FloatArray | None = None) -> tuple[LawEnds, Estimate]:
     """Find the intervals of one model's laws, averaged over folds whose users are matched by id, and its accuracy.
 
     Args:
         folds: ids of the users and their sums, with the same N.
         level: nominal coverage.
+        by_texts: shape (K,), factor by which shared texts enlarge the standard error of the gain; None without any.
     """
     names = sorted({user for users, _ in folds for user in users})
     place = {user: row for row, user in enumerate(names)}
@@ -183,6 +186,9 @@ def law_ends(folds: Sequence[FoldOfLaws], level: float) -> tuple[LawEnds, Estima
     moved = np.maximum(carried, 2)  # all users have weight, those that move nothing but rounding, too
     errors = errors * np.sqrt(moved / (moved - 1) * (users - 1) / users)
     half = np.array([half_width(float(one), users, level) for one in errors])
+    if by_texts is not None:
+        at_two = by_texts[min(int(np.searchsorted(folds[0][1].n, 2)), k - 1)]
+        half = half * np.r_[np.tile(by_texts, 2 * len(LAWS)), at_two]
     if users < FEWEST_USERS:
         half[:] = np.nan
     ends = np.stack([values - half, values + half])
