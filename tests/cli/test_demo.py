@@ -20,7 +20,7 @@ def test_the_demo_samples_fits_and_leaves_a_page_that_opens(monkeypatch, capfd, 
     diagnosis = json.loads(captured.out)
     assert diagnosis["users"] == 16
     assert diagnosis["oracle"]["n"] == [1, 2, 4, 8]
-    assert set(diagnosis["models"]) == {"length", "logprob", "pooled", "point", "gaussian", "hierarchical"}
+    assert set(diagnosis["models"]) == {"length", "logprob", "pooled", "point", "gaussian", "hierarchical", "auto"}
     assert diagnosis["oracle"]["utility"][-1] > diagnosis["pool_mean"]
     assert str(out / "report.html") in captured.err.replace("\n", "")
     with sync_playwright() as playwright:

@@ -56,6 +56,7 @@ def demo_run(users: int, n: int, seed: int) -> dict[str, Any]:
             {"kind": "point"},
             {"kind": "gaussian"},
             {"kind": "hierarchical"},
+            {"kind": "auto"},
         ],
         "diagnosis": {"n": [*(step for step in steps if step < n), n]},
     }

@@ -56,7 +56,7 @@ class Config(BaseModel):
     encoder: str = "all-MiniLM-L6-v2"
     members: tuple[str, ...] = Field(default=MEMBERS, min_length=1)
     folds: int = Field(default=3, ge=2, le=20)
-    most_rows: int = Field(default=60_000, ge=100)
+    most_rows: int = Field(default=40_000, ge=100)
 
     @field_validator("members")
     @classmethod
