@@ -69,3 +69,14 @@ def test_the_terminal_shows_who_gets_what(tmp_path, found):
     assert "ann's 8 candidates, asked say it" in said
     assert "text 3 <b>" in said
     assert "All get the same answer." in said
+
+
+def test_why_there_are_no_answers_is_on_the_page_and_in_the_terminal(tmp_path):
+    found = {"model": "judge", "rule": "best", "users": ["a", "b"], "requests": [], "reason": "it costs money"}
+    (tmp_path / "answers.json").write_text(json.dumps(found))
+    section = read_answers(tmp_path)
+    assert section.reason == "it costs money"
+    assert section.telling == ()
+    out = io.StringIO()
+    print_answers(section, Console(file=out, width=80))
+    assert "Not shown: it costs money." in out.getvalue()

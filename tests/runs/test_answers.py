@@ -72,13 +72,68 @@ def test_everyones_request_is_answered_for_all_three(folder):
             assert answer["owner_reward"] == sign * len(answer["text"].split())
 
 
-def test_a_model_of_the_package_answers_and_what_cannot_be_shown_is_none(folder):
+def stored(folder, label, value):
+    """Write rewards of every candidate as a run holds them."""
+    rows = CandidatePool(folder / "pool").scan().to_pylist()
+    table = [
+        {"query_id": one["query_id"], "candidate": one["candidate"], "model": label, "mean": value(one), "std": None}
+        for one in rows
+    ]
+    schema.write(pa.Table.from_pylist(table, schema=schema.REWARDS), folder / "rewards" / f"{label}.parquet")
+
+
+def test_a_model_of_the_package_answers(folder):
     fit = Candidates.of(["ann", "bob"], ["x", "y"], [TEXTS, TEXTS], [np.arange(5.0), np.arange(5.0)])
     length = build("length").fit(fit, rng=0)
     found = answers_of(folder, length, "length", "rougeL")
     assert all(len({answer["candidate"] for answer in request["answers"]}) == 1 for request in found["requests"])
+
+
+def test_one_reward_for_all_users_is_taken_from_the_run(folder):
+    """``logprob`` has no rewards for requests from outside, but those of the run are everybody's."""
+    fit = Candidates.of(["ann", "bob"], ["x", "y"], [TEXTS, TEXTS], [np.arange(5.0), np.arange(5.0)])
     logprob = build("logprob").fit(fit, rng=0)
-    assert answers_of(folder, logprob, "logprob", "rougeL") is None
-    slow = ByLength()
-    slow.kind = "lora"
-    assert answers_of(folder, slow, "lora", "rougeL") is None
+    stored(folder, "logprob", lambda one: float(one["candidate"] % 3))
+    found = answers_of(folder, logprob, "logprob", "rougeL")
+    assert len(found["users"]) > 1
+    for request in found["requests"]:
+        assert [answer["candidate"] for answer in request["answers"]] == [2] * len(found["users"])
+        assert {answer["reward"] for answer in request["answers"]} == {2.0}
+        assert {answer["served"] for answer in request["answers"]} == {"everybody"}
+
+
+class Costly(ByLength):
+    """A model that must not be asked anew."""
+
+    kind = "lora"
+    personal = True
+
+    def served(self, user):
+        return "own"
+
+    def score_many(self, *given, **more):
+        raise AssertionError("a new call of the model")
+
+
+def test_a_costly_model_is_not_asked_anew(folder, monkeypatch):
+    from bestfor.runs import answers
+
+    sign = {"q-ann": 1.0, "q-bob": -1.0}
+    stored(folder, "lora", lambda one: sign.get(one["query_id"], 1.0) * len(one["text"].split()))
+    alone = answers_of(folder, Costly(), "lora", "rougeL")
+    assert alone["requests"] == []
+    assert "would need new calls of the model" in alone["reason"]
+    monkeypatch.setattr(answers, "hash_text", {"ann": "0", "bob": "1", "cat": "2", "dan": "3"}.get)
+    monkeypatch.setattr(answers, "USERS", 2)
+    found = answers_of(folder, Costly(), "lora", "rougeL")
+    assert found["users"] == ["ann", "bob"]
+    [request] = found["requests"]
+    assert [answer["text"] for answer in request["answers"]] == [TEXTS[-1], TEXTS[0]]
+    assert [answer["owner_reward"] for answer in request["answers"]] == [-5.0, -1.0]
+    assert "reason" not in found
+
+
+def test_rewards_that_are_not_there_are_a_reason(folder):
+    fit = Candidates.of(["ann", "bob"], ["x", "y"], [TEXTS, TEXTS], [np.arange(5.0), np.arange(5.0)])
+    logprob = build("logprob").fit(fit, rng=0)
+    assert answers_of(folder, logprob, "logprob", "rougeL")["reason"]

@@ -76,12 +76,13 @@ class GivenAnswers:
 
 @dataclass(frozen=True)
 class AnswersSection:
-    """Section of real answers: the model, the rule and the requests."""
+    """Section of real answers: the model, the rule and the requests, or the reason why there are none."""
 
     model: str
     rule: str
     users: tuple[str, ...]
     requests: tuple[GivenAnswers, ...]
+    reason: str = ""
 
     @property
     def telling(self) -> tuple[GivenAnswers, ...]:
@@ -109,6 +110,8 @@ def print_answers(section: AnswersSection, console: Console) -> None:
 
     console.print()
     console.print(Text(f"Who gets what: {words.clean(section.model)}, rule {section.rule}", style="bold"))
+    if section.reason:
+        console.print(Text(f"Not shown: {section.reason}.", style="dim"))
     for one in section.requests:
         asked = f", asked {words.clip(words.clean(one.asked), 100)}" if one.asked else ""
         console.print(Text(f"{words.clean(one.owner)}'s {one.size} candidates{asked}"))
@@ -127,7 +130,7 @@ def print_answers(section: AnswersSection, console: Console) -> None:
 def _section(found: dict[str, Any]) -> AnswersSection:
     users = tuple(str(user) for user in found["users"])
     requests = tuple(_request(one) for one in found["requests"])
-    return AnswersSection(str(found["model"]), str(found["rule"]), users, requests)
+    return AnswersSection(str(found["model"]), str(found["rule"]), users, requests, str(found.get("reason", "")))
 
 
 def _request(found: dict[str, Any]) -> GivenAnswers:

@@ -30,7 +30,12 @@ MOST_CHARACTERS = 600
 """Characters of a text that are kept."""
 
 SLOW = ("lora", "judge")
-"""Kinds that take long, or cost money, to score for other users: no answers are shown."""
+"""Kinds that take long, or cost money, to score for other users: what the run has scored must do."""
+
+UNSHARED = (
+    "the run scored each candidate for the one who asked alone, and these users share no prompt with two answers: "
+    "scores for the others would need new calls of the model"
+)
 
 
 def answers_of(folder: Path, model: RewardModel, label: str, metric: str) -> dict[str, Any] | None:
@@ -43,29 +48,73 @@ def answers_of(folder: Path, model: RewardModel, label: str, metric: str) -> dic
         metric: whose utilities are shown beside.
 
     Returns:
-        As JSON can hold it; None where there are fewer than two users, or the model is slow or has no rewards for
-        requests from outside (``logprob``).
+        As JSON can hold it; None where there are fewer than two users. Of a model that is slow, costs money or has no
+        rewards for requests from outside (``logprob``), the rewards that the run holds are taken; where they do not
+        reach, there are no requests and ``reason`` says why.
     """
-    if model.kind in SLOW or isinstance(model, Metered):
-        return None
     requests = _requests_of_three(folder)
     users = [one.user for one in requests]
     if len(users) < 2:
         return None
-    distinct = list({(one.prompt, one.texts): one for one in requests}.values())
+    if model.kind in SLOW or isinstance(model, Metered):
+        return _of_stored(folder, model, label, metric, requests)
+    distinct = _distinct(requests)
     asked = [replace(one, user=user) for one in distinct for user in users]
     try:
         scored = [scores for _, scores in score_requests(model, [_batch(folder, asked, distinct)])]
     except BestforError:
-        return None  # a model that cannot serve requests from outside
-    if not all(np.isfinite(scores.mean).all() for scores in scored):
-        return None
+        scored = []  # a model that cannot serve requests from outside
+    if not scored or not all(np.isfinite(scores.mean).all() for scores in scored):
+        return _of_stored(folder, model, label, metric, requests)
     utilities = _utilities(folder, metric, distinct)
     found = [
         _request(one, dict(zip(users, scored[at * len(users) :], strict=False)), utilities)
         for at, one in enumerate(distinct)
     ]
     return {"model": label, "rule": "best", "users": users, "requests": found}
+
+
+def _of_stored(
+    folder: Path, model: RewardModel, label: str, metric: str, requests: Sequence[AnswerRequest]
+) -> dict[str, Any]:
+    """Answer requests by the rewards that the run holds: of a user's own candidates, or of one reward for all users."""
+    users = list(dict.fromkeys(one.user for one in requests))
+    rewards = _rewards(folder, label)
+    known: dict[tuple[str, str, str], float] = {}
+    for batch in pool_requests(folder):
+        for one in batch.requests:
+            if one.user in users:
+                for place, text in enumerate(one.texts):
+                    known[one.user, one.prompt, text] = rewards.get((one.query, one.number(place)), np.nan)
+    utilities, found = _utilities(folder, metric, requests), []
+    for one in _distinct(requests):
+        owners = users if model.personal else [one.user] * len(users)
+        means = np.array([[known.get((user, one.prompt, text), np.nan) for text in one.texts] for user in owners])
+        kept = np.flatnonzero(np.isfinite(means).all(axis=0))
+        if len(kept) > 1:
+            numbers = tuple(one.number(place) for place in kept.tolist())
+            few = replace(one, texts=tuple(one.texts[place] for place in kept.tolist()), candidate=numbers)
+            scores = {
+                user: Scores(mean[kept], served=model.served(user)) for user, mean in zip(users, means, strict=True)
+            }
+            found.append(_request(few, scores, utilities))
+    answers: dict[str, Any] = {"model": label, "rule": "best", "users": users, "requests": found}
+    return answers if found else {**answers, "reason": UNSHARED}
+
+
+def _distinct(requests: Sequence[AnswerRequest]) -> list[AnswerRequest]:
+    """Keep one of the requests that are the same."""
+    return list({(one.prompt, one.texts): one for one in requests}.values())
+
+
+def _rewards(folder: Path, label: str) -> dict[tuple[str, int], float]:
+    path = folder / "rewards" / f"{label}.parquet"
+    if not path.is_file():
+        return {}
+    table = schema.read(path, schema.REWARDS)
+    keys = zip(table["query_id"].to_pylist(), table["candidate"].to_pylist(), strict=True)
+    means = table["mean"].to_numpy(zero_copy_only=False).astype(np.float64)
+    return dict(zip(keys, means.tolist(), strict=True))
 
 
 def _request(
