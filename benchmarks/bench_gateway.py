@@ -1,14 +1,15 @@
 """Time of the gateway: a client's wait and requests a second, beside the upstream alone.
 
-    python benchmarks/bench_gateway.py [--seconds 5] [--features style|minilm] [--slow 0.2] [--grow MINUTES]
+    python benchmarks/bench_gateway.py [--seconds 5] [--features style|static|minilm] [--slow 0.2] [--grow MINUTES]
 
 The upstream answers at once with eight texts, prepared beforehand (with --slow after so many seconds). The gateway is a
 process of its own, pinned to one core; clients and upstream share this process, on the others. Rewards are those of
-`hierarchical`, fitted on 24 people: of the texts' surface (`style`, no torch), or of MiniLM's embeddings as well
-(`minilm`: texts are embedded once, so this states the cost of the model, not of the encoder). Every answer is in the
-journal before it is sent. Printed: p50 and p95 of one client, requests a second of one and of eight, the same of the
-upstream alone, processor time of a request, start-up and memory; with --grow memory alone, while eight people ask and
-comment for so many minutes. Ratios hold on other machines; on a busy one absolute times do not.
+`hierarchical`, fitted on 24 people: of the texts' surface (`style`, no torch), of MiniLM's table of token vectors as
+well (`static`, no torch), or of its embeddings (`minilm`: texts are embedded once, so this states the cost of the
+model, not of the encoder). Every answer is in the journal before it is sent. Printed: p50 and p95 of one client,
+requests a second of one and of eight, the same of the upstream alone, processor time of a request, start-up and memory;
+with --grow memory alone, while eight people ask and comment for so many minutes. Ratios hold on other machines; on a
+busy one absolute times do not.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import psutil
-from aiohttp import ClientSession
+from aiohttp import ClientSession, TCPConnector
 
 from bestfor import rng
 from bestfor.data.candidates import Candidates
@@ -53,7 +54,8 @@ def fit(folder: Path, features: str) -> None:
     users = [f"u{place}" for place in range(24)]
     written = [texts(12, user) for user in users]
     utilities = [[len(text) / 60 * (1 if place % 2 else -1) for text in each] for place, each in enumerate(written)]
-    model = build("hierarchical", components=0 if features == "style" else 32)
+    encoder = "static:all-MiniLM-L6-v2" if features == "static" else "all-MiniLM-L6-v2"
+    model = build("hierarchical", components=0 if features == "style" else 32, encoder=encoder)
     model.fit(Candidates.of(users, [""] * len(users), written, utilities), rng=0)
     model.save(folder)
 
@@ -165,7 +167,8 @@ def free_port() -> int:
 
 async def say(port: int, until: float, who: int, counts: list[int]) -> None:
     """Ask and give a thumb on the answer, again and again, each time as another of 300 people."""
-    async with ClientSession(f"http://{HOST}:{port}") as session:
+    # A connection each: one that is kept is closed where this machine stands still for a while.
+    async with ClientSession(f"http://{HOST}:{port}", connector=TCPConnector(force_close=True)) as session:
         number = who
         while time.perf_counter() < until:
             user, number = f"p{number % 300}", number + 7
@@ -239,7 +242,7 @@ def main() -> None:
     """Read the options, fit and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--features", choices=("style", "minilm"), default="style")
+    parser.add_argument("--features", choices=("style", "static", "minilm"), default="style")
     parser.add_argument("--slow", type=float, default=0.2)
     parser.add_argument("--grow", type=float, default=0.0, metavar="MINUTES")
     given = parser.parse_args()

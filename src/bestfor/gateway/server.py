@@ -5,11 +5,12 @@ from __future__ import annotations
 import gc
 import logging
 import socket
+import threading
 from collections.abc import Callable
 
 import uvicorn
 
-from bestfor.errors import InputError
+from bestfor.errors import BestforError, InputError
 from bestfor.gateway.app import make_app
 from bestfor.gateway.config import GatewayConfig
 from bestfor.gateway.state import Gateway
@@ -31,6 +32,7 @@ def serve_forever(config: GatewayConfig, tell: Callable[[str], None]) -> None:
     listening = _bind(config)
     with listening:
         app = make_app(config)
+        _warm(app.state.gateway)
         # What is loaded by now stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
@@ -50,6 +52,24 @@ def serve_forever(config: GatewayConfig, tell: Callable[[str], None]) -> None:
             timeout_graceful_shutdown=GRACE,
         )
         uvicorn.Server(settings).run(sockets=[listening])
+
+
+def _warm(gateway: Gateway) -> None:
+    """Load what requests would wait for: a table of token vectors at once, a network beside the first requests."""
+    services, load = gateway.services, getattr(gateway.writer, "load", None)
+    if services.quick:
+        services.warm()
+    slow = [one for one in (None if services.quick else services.warm, load) if one is not None]
+
+    def work() -> None:
+        for one in slow:
+            try:
+                one()
+            except BestforError as error:
+                logging.getLogger("bestfor.gateway").error("%s", error)
+
+    if slow:
+        threading.Thread(target=work, name="bestfor-warm", daemon=True).start()
 
 
 def _log_to_stderr(*, requests: bool) -> None:

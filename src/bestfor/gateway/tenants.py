@@ -7,8 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from bestfor.encoders.names import JOIN, STATIC, parsed
 from bestfor.errors import BestforError
 from bestfor.gateway.config import GatewayConfig
+from bestfor.gateway.identity import NOBODY
 from bestfor.runs.diagnosed import load_diagnosis
 from bestfor.serving.base import ServedModel, open_model
 from bestfor.serving.journal import Journal
@@ -92,6 +94,15 @@ class Services:
         # What they said since, the diagnosis does not know.
         return found if any(found) and not self.journal.labels_of(tenant, user) else (False, False)
 
+    def warm(self) -> None:
+        """Score a text, so that no request waits for what is loaded once.
+
+        Raises:
+            InputError: the model's encoder is not here.
+            MissingExtraError: nor is what it is made of.
+        """
+        self.model.model.score(NOBODY, "", ["text"])
+
     @cached_property
     def quick(self) -> bool:
         """True where a pick takes so little time that it need not leave the event loop.
@@ -101,7 +112,7 @@ class Services:
         model = self.model.model
         config = model.config
         encodes = model.uses_encoder() and getattr(config, "components", 1) > 0
-        cheap = not encodes or str(config.encoder).startswith("static:")
+        cheap = not encodes or all(parsed(one)[0] == STATIC for one in str(config.encoder).split(JOIN))
         return cheap and model.learns and not model.extras and self.journal.url.get_backend_name() == "sqlite"
 
     @cached_property
