@@ -101,7 +101,7 @@ MODULES: dict[str, str] = {
     "pipeline.tables": "runs.config",
     "report.bars": "report.charts.plots",
     "report.beyond": "report.charts.plots",
-    "report.cards": "report.page",
+    "report.cards": "report.suspects",
     "report.charts_beyond": "report.charts.draw",
     "report.charts_calibration": "report.charts.draw",
     "report.curves": "report.charts.plots",

@@ -127,7 +127,6 @@ def test_beyond_the_pool_in_words(make):
     )
     assert f"I{reach['verdict'][1:]}." in words
     assert f"Measured on {diagnosis['queries'] - 40} of {diagnosis['queries']} queries" in words
-    assert "Stopping early pays: " in words
     assert model["stopping"]["verdict"] in words
     gain = [model["per_user_n"][key] for key in ("gain", "gain_low", "gain_high")]
     shown = f"{number(gain[0], 4, signed=True)} ({number(gain[1], 4)} to {number(gain[2], 4)})"

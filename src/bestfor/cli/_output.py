@@ -37,7 +37,16 @@ def print_json(value: object) -> None:
 
 
 def print_diagnosis(diagnosis: Given, folder: Path | None = None, *, verbose: bool = False) -> None:
-    """Print a diagnosis for people in 15 lines; verbose, in full with the answers that a run's folder holds."""
+    """Print a diagnosis for people in 15 lines, or in full.
+
+    Args:
+        diagnosis: as :func:`bestfor.report.print_summary` takes it.
+        folder: of the run, whose answers and held-out figures are printed too; None where there is none.
+        verbose: in full.
+
+    Raises:
+        InputError: it is no diagnosis.
+    """
     from bestfor.report import print_summary
     from bestfor.report.answers import print_answers, read_answers
     from bestfor.report.held_out import print_held_out, read_held_out

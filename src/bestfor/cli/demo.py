@@ -36,7 +36,13 @@ def demo(
 
 
 def demo_run(users: int, n: int, seed: int) -> dict[str, Any]:
-    """Describe the demo as the mapping that a TOML file would hold."""
+    """Describe the demo as the mapping that a TOML file would hold.
+
+    Args:
+        users: simulated people.
+        n: candidates of each test query.
+        seed: of everything that is drawn.
+    """
     steps = [1, 2, 4, 8, 16, 32, 64, 128]
     return {
         "name": "demo",

@@ -130,7 +130,7 @@ def findings(diagnosis: DiagnosisResult, name: str) -> tuple[str, ...]:
 
 def _explains(sentence: str) -> bool:
     """Tell sentences that explain or reassure from those that ask for something: they come last."""
-    return sentence.startswith(LAW_SAYS) or sentence.endswith(f"{NO_SIGN}.")
+    return sentence.startswith((LAW_SAYS, "Of the growth terms", "At N = ")) or sentence.endswith(f"{NO_SIGN}.")
 
 
 def _range(estimate: Estimate, diagnosis: DiagnosisResult) -> str:

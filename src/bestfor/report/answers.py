@@ -76,7 +76,15 @@ class GivenAnswers:
 
 @dataclass(frozen=True)
 class AnswersSection:
-    """Section of real answers: the model, the rule and the requests, or the reason why there are none."""
+    """Section of real answers.
+
+    Attributes:
+        model: that scores the candidates.
+        rule: that picks one of them.
+        users: who gets answers, at most three.
+        requests: one of each user, answered for all of them; empty where that cannot be shown.
+        reason: why not, else empty.
+    """
 
     model: str
     rule: str

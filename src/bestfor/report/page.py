@@ -19,7 +19,6 @@ from markupsafe import Markup
 from bestfor.diagnostics.beyond.outlook import Outlook
 from bestfor.diagnostics.calibrated import calibrated
 from bestfor.diagnostics.public import Diagnosis
-from bestfor.diagnostics.result import Suspect
 from bestfor.files import write_text
 from bestfor.moved import renamed
 from bestfor.report import tables, words
@@ -50,6 +49,7 @@ from bestfor.report.shown import (
     shown_models,
 )
 from bestfor.report.spoken import SpokenSection
+from bestfor.report.suspects import SuspectCard, Texts, is_unlucky, suspect_card
 
 if TYPE_CHECKING:
     from bestfor.diagnostics.calibration import Calibration  # as a name of this module it is the old one of a section
@@ -64,7 +64,6 @@ __getattr__ = renamed(
 )
 
 
-Texts = Mapping[tuple[str, int], str]
 SECTIONS = (
     ("todo", "What to do"),
     ("held-out", "Held-out answers"),
@@ -93,41 +92,6 @@ OPEN_FINDINGS = 3
 
 SUSPECTS = 10
 """Queries shown for a model; the others are in the JSON."""
-
-FOLD_AT = 420
-"""Longer texts are folded, their beginning shown."""
-
-
-@dataclass(frozen=True)
-class Excerpt:
-    """Text as shown: ``preview`` is empty where the whole stands open."""
-
-    whole: str
-    preview: str
-    length: int
-    cut: bool
-
-
-@dataclass(frozen=True)
-class Side:
-    """One of the two candidates of a suspect."""
-
-    title: str
-    candidate: int | None
-    utility: str
-    excerpt: Excerpt | None
-
-
-@dataclass(frozen=True)
-class SuspectCard:
-    """A query whose reward's pick and best candidate stand side by side; marks are percent of a scale."""
-
-    query: str
-    user: str
-    facts: tuple[str, ...]
-    asked: Excerpt | None
-    sides: tuple[Side, Side]
-    marks: tuple[tuple[str, str, float], ...]
 
 
 @dataclass(frozen=True)
@@ -308,7 +272,23 @@ def write_html(
     spoken: SpokenSection | None = None,
     data: str = "",
 ) -> None:
-    """Write the page of :func:`render_html` so that the file is either whole or absent."""
+    """Write the page of :func:`render_html` so that the file is either whole or absent.
+
+    Args:
+        path: the file; its folder is made.
+        diagnosis: as for :func:`render_html`, and so the others.
+        texts: see there.
+        inputs: see there.
+        title: see there.
+        answers: see there.
+        held_out: see there.
+        date: see there.
+        spoken: see there.
+        data: see there.
+
+    Raises:
+        InputError: it is no diagnosis.
+    """
     path = Path(path)
     page = render_html(
         diagnosis,
@@ -378,7 +358,15 @@ def _curves_chart(plot: CurvesPlot, ident: str) -> Markup:
 def build_panel(
     report: Diagnosis, model: ShownModel, texts: Texts, inputs: Mapping[str, str], limit: int
 ) -> ModelPanel:
-    """Build the part of the page that belongs to one model; ``limit``: characters of a text that are shown."""
+    """Build the part of the page that belongs to one model.
+
+    Args:
+        report: the diagnosis.
+        model: one of its models.
+        texts: (query_id, candidate) -> the candidate's text.
+        inputs: query_id -> what was asked.
+        limit: characters of a text that are shown at most.
+    """
     law = LawPlot.of(model)
     ledger = WaterfallPlot.of(model)
     users = UsersPlot.of(model)
@@ -399,8 +387,8 @@ def build_panel(
         correlation_chart=None if correlation is None else _correlation_chart(correlation, model),
         correlation_rows=[] if correlation is None else _correlation_rows(correlation),
         reversed=correlation is not None and bool(correlation.counts[correlation.negative].any()),
-        suspects=[suspect_card(suspect, texts, inputs, limit) for suspect in shown if not _is_unlucky(suspect)],
-        unlucky=[suspect_card(suspect, texts, inputs, limit) for suspect in shown if _is_unlucky(suspect)],
+        suspects=[suspect_card(suspect, texts, inputs, limit) for suspect in shown if not is_unlucky(suspect)],
+        unlucky=[suspect_card(suspect, texts, inputs, limit) for suspect in shown if is_unlucky(suspect)],
         more_suspects=len(found.suspects) - len(shown),
         protocol=tables.protocol_line(model),
         beyond=_beyond(model, found.outlook) if found.outlook is not None or found.rules else None,
@@ -523,58 +511,3 @@ def _pit_chart(plot: PitPlot, model: ShownModel) -> Markup:
 
 def _short(model: ShownModel) -> str:
     return words.clip(words.clean(model.name), 60)
-
-
-def suspect_card(suspect: Suspect, texts: Texts, inputs: Mapping[str, str], limit: int) -> SuspectCard:
-    """Build the card of one suspect with the texts that are known, cut at ``limit`` characters."""
-    places = words.decimals([suspect.pick_utility, suspect.best_utility, suspect.mean_utility])
-
-    def side(title: str, candidate: int | None, utility: float) -> Side:
-        text = None if candidate is None else texts.get((suspect.query, candidate))
-        return Side(title, candidate, words.number(utility, places), None if text is None else excerpt(text, limit))
-
-    asked = inputs.get(suspect.query)
-    facts = [f"correlation {words.number(suspect.correlation, 2)}"]
-    if words.known(suspect.posterior):
-        facts.append(f"reversed with probability {words.number(suspect.posterior, 2)}")
-    facts.append(words.plural(suspect.size, "candidate"))
-    if words.known(suspect.mean_utility):
-        facts.append(f"mean utility {words.number(suspect.mean_utility, places)}")
-    return SuspectCard(
-        query=suspect.query,
-        user=suspect.user,
-        facts=tuple(facts),
-        asked=excerpt(asked, limit) if asked else None,
-        sides=(
-            side("The reward's pick", suspect.pick, suspect.pick_utility),
-            side("Best candidate", suspect.best, suspect.best_utility),
-        ),
-        marks=_marks(suspect, places),
-    )
-
-
-def _is_unlucky(suspect: Suspect) -> bool:
-    return suspect.posterior < 0.5
-
-
-def _marks(suspect: Suspect, places: int) -> tuple[tuple[str, str, float], ...]:
-    given = [
-        ("pick", suspect.pick_utility),
-        ("mean", suspect.mean_utility),
-        ("best", suspect.best_utility),
-    ]
-    known = [(name, value) for name, value in given if words.known(value)]
-    low, high = min((v for _, v in known), default=0.0), max((v for _, v in known), default=0.0)
-    if high == low:
-        return ()
-    return tuple(
-        (name, words.number(value, places), round(100 * (value - low) / (high - low), 1)) for name, value in known
-    )
-
-
-def excerpt(text: str, limit: int) -> Excerpt:
-    """Make a text ready to show: cleaned, cut at the limit, with a preview where it is to be folded."""
-    whole = words.clean(text)
-    shown = whole[:limit]
-    preview = words.clip(shown, 300) if len(shown) > FOLD_AT else ""
-    return Excerpt(shown, preview, len(whole), len(whole) > limit)

@@ -26,7 +26,13 @@ class SpokenCandidate:
 
 @dataclass(frozen=True)
 class SpokenRequest:
-    """A request with some of its candidates; ``asked`` is empty where the prompt is not known."""
+    """A request with some of its candidates.
+
+    Attributes:
+        title: whose request, and its id.
+        asked: the prompt, empty where it is not known.
+        candidates: those shown.
+    """
 
     title: str
     asked: str
@@ -35,7 +41,13 @@ class SpokenRequest:
 
 @dataclass(frozen=True)
 class SpokenSection:
-    """Requests of a table and what is picked for them by one model; ``shared`` where users share a query."""
+    """Requests of a table and what one model picks for them.
+
+    Attributes:
+        model: whose rewards pick.
+        shared: whether users share a query: then one request stands for several people.
+        requests: those shown.
+    """
 
     model: str
     shared: bool

@@ -57,7 +57,13 @@ _SHOW: dict[str, Callable[[float | None], str]] = {
 
 @dataclass(frozen=True)
 class Cell:
-    """Cell of a table: the value, its interval (or empty), and why there is none (or empty)."""
+    """Cell of a table.
+
+    Attributes:
+        text: the value as written.
+        interval: its interval, empty where there is none.
+        why: a reason where the value cannot be had, else empty.
+    """
 
     text: str
     interval: str = ""
@@ -66,7 +72,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A named row; ``key`` finds its explanation in :mod:`bestfor.report.words`."""
+    """A named row.
+
+    Attributes:
+        key: finds its explanation in :mod:`bestfor.report.words`.
+        label: as shown.
+        cells: from left to right.
+    """
 
     key: str
     label: str
@@ -75,7 +87,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Tile:
-    """One key number in large type."""
+    """One key number in large type.
+
+    Attributes:
+        label: what it counts or measures.
+        value: as written.
+        interval: its interval, empty where there is none.
+        notes: short sentences below.
+    """
 
     label: str
     value: str
@@ -85,7 +104,18 @@ class Tile:
 
 @dataclass(frozen=True)
 class Bar:
-    """A row with a bar in it: ``left`` and ``width`` in percent of the bar's column, ``mark`` likewise or None."""
+    """A row with a bar in it.
+
+    Attributes:
+        label: of the row.
+        meaning: of the row, or its interval.
+        value: as written.
+        left: start of the bar, in percent of the bar's column.
+        width: of the bar, likewise.
+        mark: place of the estimate, likewise; None where the bar alone is drawn.
+        kind: ``good``, ``bad``, ``open`` or ``end``: the colour.
+        against: the other model of a comparison, else empty.
+    """
 
     label: str
     meaning: str

@@ -159,7 +159,16 @@ def _print_all(report: Diagnosis, console: Console) -> None:
 
 
 def sparkline(series: Sequence[float | None] | FloatArray, low: float, high: float) -> str:
-    """Draw a curve in block characters between two values; a dot where there is no value."""
+    """Draw a curve in block characters.
+
+    Args:
+        series: values; None or NaN becomes a dot.
+        low: value of the lowest block.
+        high: value of the highest one.
+
+    Returns:
+        One character a value.
+    """
     top = len(BLOCKS) - 1
     drawn: list[str] = []
     for value in series:

@@ -98,7 +98,13 @@ def decimals(values: Iterable[float | None]) -> int:
 
 
 def number(value: float | None, places: int = 3, *, signed: bool = False) -> str:
-    """Write a number with a true minus sign; an en dash where there is none."""
+    """Write a number with a true minus sign; an en dash where there is none.
+
+    Args:
+        value: the number; None and NaN stand for none.
+        places: after the point.
+        signed: with a plus sign where it is above 0.
+    """
     if not known(value):
         return NONE
     text = f"{abs(value):,.{places}f}"
@@ -110,7 +116,13 @@ def number(value: float | None, places: int = 3, *, signed: bool = False) -> str
 
 
 def percent(value: float | None, places: int | None = None, *, signed: bool = False) -> str:
-    """Write a share in percent: whole numbers, one decimal below ten unless ``places`` says."""
+    """Write a share in percent; an en dash where there is none.
+
+    Args:
+        value: the share, 1 is 100%.
+        places: after the point; None for whole numbers, and one decimal below ten.
+        signed: with a plus sign where it is above 0.
+    """
     if not known(value):
         return NONE
     share = 100.0 * value
@@ -120,7 +132,14 @@ def percent(value: float | None, places: int | None = None, *, signed: bool = Fa
 
 
 def span(low: float | None, high: float | None, show: str = "percent", places: int = 3) -> str:
-    """Write an interval as ``31% to 42%``, or an empty string where there is none."""
+    """Write an interval as ``31% to 42%``, or an empty string where there is none.
+
+    Args:
+        low: its lower end.
+        high: its upper end.
+        show: ``percent`` for shares, ``number`` for others.
+        places: after the point, of numbers.
+    """
     if not (known(low) and known(high)):
         return ""
     if show == "percent":

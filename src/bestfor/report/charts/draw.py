@@ -38,7 +38,14 @@ SORTED_AT_MOST = 60
 
 @dataclass(frozen=True)
 class ChartSize:
-    """Format of every chart, with the most room for labels on the right; the window's width shows one of them."""
+    """Format of every chart; the window's width shows one of the two.
+
+    Attributes:
+        name: ``wide`` or ``narrow``, a class of the style sheet.
+        width: in pixels.
+        height: in pixels.
+        right: pixels that labels on the right take at most.
+    """
 
     name: str
     width: int
@@ -52,7 +59,13 @@ NARROW = ChartSize("narrow", 350, 290, 12)
 
 @dataclass(frozen=True)
 class Caption:
-    """Title and description for those who do not see a chart, and the key of its identifiers."""
+    """Words for those who do not see a chart.
+
+    Attributes:
+        ident: key of its identifiers.
+        title: its name.
+        description: what it shows, in a sentence or two.
+    """
 
     ident: str
     title: str
@@ -248,14 +261,30 @@ def pit(plot: PitPlot, size: ChartSize) -> svg.Canvas:
 def plain_canvas(
     size: ChartSize, x: tuple[float, float], y: tuple[float, float], *, right: int, log: bool = False
 ) -> svg.Canvas:
-    """Make axes without ticks, ``right`` pixels free on the right."""
+    """Make axes without ticks.
+
+    Args:
+        size: of the chart.
+        x: ends of the horizontal axis, in its own unit.
+        y: ends of the vertical axis, likewise.
+        right: pixels to leave free on the right.
+        log: whether the horizontal axis is logarithmic.
+    """
     across = svg.Axis(x[0], x[1], 52.0, float(size.width - right), log=log)
     up = svg.Axis(y[0], y[1], float(size.height - 46), 26.0)
     return svg.Canvas(size.width, size.height, across, up)
 
 
 def samples_canvas(size: ChartSize, n: list[int], values: Iterable[float], names: list[str], what: str) -> svg.Canvas:
-    """Make axes for something over N; the names are those of the longest labels on the right."""
+    """Make axes for something over N.
+
+    Args:
+        size: of the chart.
+        n: values of N, increasing.
+        values: all that is drawn; the vertical axis spans them.
+        names: of the labels on the right; the longest sets how much room they get.
+        what: the vertical axis shows, with its unit.
+    """
     low, high = svg.padded(values)
     first, last = (float(n[0]), float(n[-1])) if n else (1.0, 2.0)
     room = 24 + math.ceil(svg.CHARACTER * max((len(name) for name in names), default=0))
@@ -301,7 +330,15 @@ def _zero(canvas: svg.Canvas) -> None:
 
 
 def bar(canvas: svg.Canvas, x: tuple[float, float], y: tuple[float, float], class_: str, note: str) -> None:
-    """Draw one bar of a histogram; nothing where it has no height."""
+    """Draw one bar of a histogram; nothing where it has no height.
+
+    Args:
+        canvas: to draw on.
+        x: left and right end, in the axis' unit.
+        y: foot and top, likewise.
+        class_: ``good`` (the model's colour), ``bad`` or ``flat``.
+        note: what a pointer shows.
+    """
     left, right = canvas.x(x[0]) + 0.75, canvas.x(x[1]) - 0.75
     top, bottom = canvas.y(y[1]), canvas.y(y[0])
     if bottom > top:
@@ -341,7 +378,13 @@ def end_of(canvas: svg.Canvas, values: list[float]) -> float:
 
 
 def end_labels(canvas: svg.Canvas, size: ChartSize, labels: list[tuple[float, str, str]]) -> None:
-    """Write names at the ends of the curves, moved apart; a narrow chart leaves them to the legend."""
+    """Write names at the ends of the curves, moved apart; a narrow chart leaves them to the legend.
+
+    Args:
+        canvas: to draw on.
+        size: of the chart.
+        labels: height in pixels (NaN: none), name and class of each.
+    """
     shown = [label for label in labels if math.isfinite(label[0])]
     if size is NARROW or not shown:
         return

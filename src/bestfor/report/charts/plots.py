@@ -44,7 +44,16 @@ LEDGER = tuple(one.name for one in fields(Ledger) if one.name not in ("law", "ob
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: shape (number of N,) each, NaN where there is no value; quiet lines are baselines."""
+    """One model's curve over N.
+
+    Attributes:
+        name: of the model.
+        index: its place among the models, which is its colour.
+        quiet: whether it is a baseline.
+        value: shape (k,), in utility or as a share; NaN where there is none.
+        low: shape (k,), lower end of the interval, likewise.
+        high: shape (k,), upper end.
+    """
 
     name: str
     index: int
@@ -70,7 +79,16 @@ def array(values: Iterable[float | None]) -> FloatArray:
 
 
 def line_of(model: ShownModel, curve: Curve, n: IntArray) -> Line:
-    """Put a model's curve on a grid of N that need not be the model's own."""
+    """Put a model's curve on a grid of N that need not be the model's own.
+
+    Args:
+        model: whose curve.
+        curve: with values at the model's own N.
+        n: shape (k,), the grid.
+
+    Returns:
+        Values of shape (k,), NaN where the model has no such N.
+    """
     place = {size: index for index, size in enumerate(curve.n.tolist())}
     at = np.array([place.get(size, -1) for size in n.tolist()], dtype=np.int64)
 
@@ -87,7 +105,13 @@ def predicted(step: ExtrapolationStep, method: str) -> Estimate:
 
 
 def fill(axes: Axes, n: IntArray, line: Line) -> None:
-    """Draw the confidence band; baselines and curves without intervals have none."""
+    """Draw the confidence band; baselines and curves without intervals have none.
+
+    Args:
+        axes: to draw on.
+        n: shape (k,), candidates drawn.
+        line: whose band.
+    """
     if np.isfinite(line.low).any() and not line.quiet:
         axes.fill_between(n, line.low, line.high, color=line.color, alpha=0.13, linewidth=0)
 
@@ -194,7 +218,14 @@ class CurvesPlot:
 
 @dataclass(frozen=True)
 class LawPlot:
-    """Observed gain over the pool mean beside what the laws predict; shape (k,) each; ``name`` is the utility's."""
+    """Observed gain over the pool mean beside what the laws predict.
+
+    Attributes:
+        n: shape (k,), candidates drawn.
+        observed: the exact gain, in utility.
+        laws: a law's name -> the gains that it predicts, shape (k,).
+        name: of the utility.
+    """
 
     n: IntArray
     observed: Line
@@ -224,7 +255,17 @@ class LawPlot:
 
 @dataclass(frozen=True)
 class WaterfallPlot:
-    """The ledger from law to observed: ``start``, then steps that add up to ``end``."""
+    """The ledger from law to observed.
+
+    Attributes:
+        names: of the steps.
+        steps: shape (steps,), in utility; they lead from ``start`` to ``end``.
+        start: what the normal law predicts.
+        end: what was measured.
+        n: candidates drawn.
+        color: of the model.
+        name: of the utility.
+    """
 
     names: tuple[str, ...]
     steps: FloatArray
@@ -318,7 +359,13 @@ class UsersPlot:
 
 @dataclass(frozen=True)
 class CorrelationPlot:
-    """Histogram of within-query correlations: ``edges`` shape (bins + 1,), ``counts`` shape (bins,)."""
+    """Histogram of within-query correlations of reward and utility.
+
+    Attributes:
+        edges: shape (bins + 1,), from -1 to 1.
+        counts: shape (bins,), queries.
+        color: of the model; bins below zero are in the colour of harm.
+    """
 
     edges: FloatArray
     counts: IntArray
@@ -348,7 +395,15 @@ class CorrelationPlot:
 
 @dataclass(frozen=True)
 class ComparisonsPlot:
-    """Paired differences in captured share; shape (comparisons,), NaN where there is no interval."""
+    """Paired differences in captured share at the largest N.
+
+    Attributes:
+        names: of the pairs.
+        difference: shape (pairs,), shares of the headroom.
+        low: shape (pairs,), lower end of the interval, NaN where there is none.
+        high: shape (pairs,), upper end.
+        color: of the model that is compared.
+    """
 
     names: tuple[str, ...]
     difference: FloatArray
@@ -496,7 +551,12 @@ class ReliabilityPlot:
 
 @dataclass(frozen=True)
 class PitPlot:
-    """Histogram of the probability integral transform: shape (bins,), shares that sum to 1; flat is right."""
+    """Histogram of the probability integral transform; flat is right.
+
+    Attributes:
+        share: shape (bins,), shares of the candidates, which sum to 1.
+        color: of the model.
+    """
 
     share: FloatArray
     color: str = COLORS[0]
