@@ -31,7 +31,7 @@ ROUNDS = 400
 """Rounds of expectation propagation at most."""
 UNDAMPED = 20
 """Rounds before steps are halved: where labels repeat each other all sites moving at once may swing."""
-TOLERANCE = 1e-11
+TOLERANCE = 1e-7
 """Largest relative change of a site after which all have converged."""
 _LOG_ROOT = 0.5 * float(np.log(2 * np.pi))
 
