@@ -28,6 +28,7 @@ from bestfor.gateway.meters import Meters
 from bestfor.gateway.middleware import Bounded, Logged, place_of
 from bestfor.gateway.routes.answers import AnswerRoutes
 from bestfor.gateway.routes.feedback import FeedbackRoutes
+from bestfor.gateway.routes.page import PageRoutes
 from bestfor.gateway.routes.people import PeopleRoutes
 from bestfor.gateway.routes.rerank import RerankRoutes
 from bestfor.gateway.routes.status import StatusRoutes
@@ -109,7 +110,7 @@ def _application(gateway: Gateway) -> FastAPI:
     app.state.gateway = gateway
     answers = AnswerRoutes(gateway)
     app.include_router(answers.router)
-    for routes in (FeedbackRoutes, RerankRoutes, PeopleRoutes):
+    for routes in (FeedbackRoutes, RerankRoutes, PeopleRoutes, PageRoutes):
         app.include_router(routes(gateway).router)
     app.include_router(StatusRoutes(gateway, app).router)
     app.add_exception_handler(BestforError, _known_error)

@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bestfor.gateway.errors import ApiError
+from bestfor.gateway.page.views import expected_gain
 from bestfor.gateway.state import Gateway
 from bestfor.gateway.wire import Json
-from bestfor.serving.journal import LoggedAnswer
 from bestfor.serving.service import Service
 
 
@@ -70,7 +70,7 @@ def _known(service: Service, user: str) -> dict[str, Any]:
     if standing.revision is None and not standing.forgotten and not fitted:
         raise ApiError(404, "user: found nobody of this id; expected a known one", param="user")
     held = Counter(label.kind for label in labels if label.withdrawn is None)
-    gains = [gain for gain in map(_gain, answers) if gain is not None]
+    gains = [gain for gain in map(expected_gain, answers) if gain is not None]
     return {
         "user": user,
         "forgotten": standing.forgotten,
@@ -81,11 +81,3 @@ def _known(service: Service, user: str) -> dict[str, Any]:
         "expected_gain": float(np.mean(gains)) if gains else None,
         "last_answer": max((answer.time for answer in answers), default=None),
     }
-
-
-def _gain(answer: LoggedAnswer) -> float | None:
-    """Compute an answer's expected reward above that of a random candidate; None where it has none."""
-    if None in answer.mean:
-        return None
-    mean = np.array(answer.mean, dtype=np.float64)
-    return float(np.dot(answer.chances, mean) - mean.mean())
