@@ -101,14 +101,13 @@ class LowRankPrior:
     @cached_property
     def _factor(self) -> Any:  # noqa: ANN401 - SciPy's pair of a factor and where it lies
         """Cholesky factor of I + F'd^-1 F."""
-        return linalg.cho_factor(self._gram(self.remains, 1.0), lower=True, overwrite_a=True, check_finite=False)
+        scaled = self.features / np.sqrt(self.remains)[:, None]
+        return linalg.cho_factor(np.eye(scaled.shape[1]) + scaled.T @ scaled, lower=True, check_finite=False)
 
-    def _gram(self, width: FloatArray, scale: float) -> FloatArray:
-        """Compute I/v + F' diag(width)^-1 F."""
-        scaled = self.features / np.sqrt(width)[:, None]
-        found = scaled.T @ scaled
-        found[np.diag_indices(len(found))] += 1 / scale
-        return found
+    @cached_property
+    def _single(self) -> Any:  # noqa: ANN401 - an array of single precision
+        """F in single precision: sums over items in it cost half, and are far more exact than the model."""
+        return self.features.astype(np.float32)
 
     def energy(self, values: FloatArray) -> float:
         """Compute x'P^-1 x."""
@@ -121,10 +120,15 @@ class LowRankPrior:
         own = scale * self.remains
         width = own + 1 / precision
         share, target = own / width, pull / precision
-        factor = linalg.cho_factor(self._gram(width, scale), lower=True, overwrite_a=True, check_finite=False)
+        scaled = self._single / np.sqrt(width).astype(np.float32)[:, None]
+        gram = (scaled.T @ scaled).astype(np.float64)
+        gram[np.diag_indices(len(gram))] += 1 / scale
+        factor = linalg.cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
         told = self.features @ linalg.cho_solve(factor, self.features.T @ (target / width))
-        half: Any = linalg.solve_triangular(factor[0], self.features.T, lower=True, check_finite=False)
-        reach = np.einsum("ri,ri->i", half, half)
+        half: Any = linalg.solve_triangular(
+            factor[0].astype(np.float32), self._single.T, lower=True, check_finite=False
+        )
+        reach = np.einsum("ri,ri->i", half, half, dtype=np.float64)
         mean = told + share * (target - told)
         variance = (1 - share) ** 2 * reach + share / precision
         spread = np.maximum(1 / width - reach / width**2, 0.0) / precision
