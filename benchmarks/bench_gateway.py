@@ -1,6 +1,7 @@
 """Time of the gateway: a client's wait and requests a second, beside the upstream alone.
 
     python benchmarks/bench_gateway.py [--seconds 5] [--features style|static|minilm] [--slow 0.2] [--grow MINUTES]
+        [--peer its-iaas]
 
 The upstream answers at once with eight texts, prepared beforehand (with --slow after so many seconds). The gateway is a
 process of its own, pinned to one core; clients and upstream share this process, on the others. Rewards are those of
@@ -156,6 +157,24 @@ def start(folder: Path, model: Path, upstream: int) -> tuple[subprocess.Popen[by
             time.sleep(0.02)
 
 
+def start_peer(program: str, upstream: int) -> tuple[subprocess.Popen[bytes], int, float]:
+    """Start the service of its_hub on the last core, by votes over eight candidates; gives what :func:`start` does."""
+    port = free_port()
+    words = [program, "--port", str(port), "--log-level", "ERROR"]
+    said = {"endpoint": f"http://{HOST}:{upstream}/v1", "api_key": "none", "model": "m", "budget": 8}
+    body = json.dumps({**said, "alg": "self-consistency", "regex_patterns": ["(.*)"]}).encode()
+    asked = urllib.request.Request(f"http://{HOST}:{port}/configure", body, {"Content-Type": "application/json"})
+    began = time.perf_counter()
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(words, preexec_fn=lambda: os.sched_setaffinity(0, {CORE}), **quiet)
+    while True:
+        try:
+            urllib.request.urlopen(asked, timeout=20).read()
+            return process, port, time.perf_counter() - began
+        except OSError:
+            time.sleep(0.02)
+
+
 def free_port() -> int:
     """Find a port that nobody listens on."""
     import socket
@@ -202,14 +221,15 @@ async def grow(folder: Path, model: Path, minutes: float) -> None:
         process.wait()
 
 
-async def measure(folder: Path, model: Path, seconds: float, slow: float) -> None:
+async def measure(folder: Path, model: Path, given: argparse.Namespace) -> None:
     """Measure all and print it."""
-    loop = asyncio.get_running_loop()
-    Instant.answer = reply(8)
+    loop, seconds, slow = asyncio.get_running_loop(), given.seconds, given.slow
+    Instant.answer = reply(1 if given.peer else 8)
     server = await loop.create_server(Instant, HOST, 0)
     upstream = server.sockets[0].getsockname()[1]
     alone = [await load(upstream, clients, seconds / 2) for clients in (1, 8)]
-    process, port, took = await loop.run_in_executor(None, start, folder, model, upstream)
+    how = (start_peer, given.peer, upstream) if given.peer else (start, folder, model, upstream)
+    process, port, took = await loop.run_in_executor(None, *how)
     known = psutil.Process(process.pid)
     try:
         await load(port, 8, 1.0)
@@ -220,7 +240,7 @@ async def measure(folder: Path, model: Path, seconds: float, slow: float) -> Non
         torch = any("libtorch" in one.path for one in known.memory_maps())
         Instant.wait = slow
         slowly = await load(upstream, 1, seconds), await load(port, 1, seconds)
-        first = [await first_byte(port) for _ in range(20)]
+        first = [np.nan] if given.peer else [await first_byte(port) for _ in range(20)]
     finally:
         process.terminate()
         process.wait()
@@ -244,6 +264,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--features", choices=("style", "static", "minilm"), default="style")
     parser.add_argument("--slow", type=float, default=0.2)
+    parser.add_argument("--peer", default="", metavar="its-iaas", help="its_hub's service instead of the gateway")
     parser.add_argument("--grow", type=float, default=0.0, metavar="MINUTES")
     given = parser.parse_args()
     os.sched_setaffinity(0, os.sched_getaffinity(0) - {CORE} or {CORE})
@@ -254,7 +275,7 @@ def main() -> None:
         if given.grow:
             asyncio.run(grow(folder, folder / "model", given.grow))
         else:
-            asyncio.run(measure(folder, folder / "model", given.seconds, given.slow))
+            asyncio.run(measure(folder, folder / "model", given))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -29,6 +30,8 @@ def serve_forever(config: GatewayConfig, tell: Callable[[str], None]) -> None:
     Raises:
         InputError: what :func:`bestfor.gateway.app.make_app` refuses, or an address that cannot be listened on.
     """
+    # Eight short texts are tokenized sooner than threads are woken for them.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     listening = _bind(config)
     with listening:
         app = make_app(config)
