@@ -49,7 +49,7 @@ def serve(tmp_path, monkeypatch):
         served = ServedModel(model or taught("ann", "ben"), "digest")
         app = make_app(config, Services(config, served, scale=LabelScale(0.0, 1.0)), writer)
         url, stop = listen(app)
-        http = httpx2.Client(base_url=url, timeout=30.0, trust_env=False)
+        http = httpx2.Client(base_url=url, timeout=120.0, trust_env=False)
         started.callback(stop)
         started.callback(http.close)
         return Running(url, app, http, upstream, journal, stop)

@@ -37,6 +37,8 @@ def test_a_process_serves_a_model_and_ends_when_asked(model, tmp_path, scripted)
         for user, text in (("ann", "dddd dddd dddd dddd"), ("ben", "a")):
             answer = http.post("/v1/chat/completions", json={"messages": MESSAGES, "user": user})
             assert answer.json()["choices"][0]["message"]["content"] == text
+    # Features of the texts' surface need no torch.
+    assert "torch" not in Path(f"/proc/{running.process.pid}/maps").read_text()
     assert running.stop() in (0, -15)
     lines = re.findall(r"POST /v1/chat/completions 200 [\d.]+ ms user=([0-9a-f]{12})", running.said)
     assert len(set(lines)) == 2

@@ -183,6 +183,8 @@ class HttpUpstream:
         return _gathered([task.result() for task in tasks if task not in waiting], count, len(waiting))
 
     async def _limited(self, body: dict[str, Any], asked: Asked) -> _Answered | Fault:
+        if asked.deadline is None:
+            return await self._post(body)
         try:
             async with asyncio.timeout(asked.deadline):
                 return await self._post(body)
