@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,7 @@ from bestfor.errors import InputError
 
 if TYPE_CHECKING:
     from bestfor.diagnostics import Settings
+    from bestfor.types import Estimate
 
 Table = Annotated[
     Path | None, typer.Argument(help="CSV, TSV, JSONL or Parquet with one row a candidate.", show_default=False)
@@ -93,6 +95,17 @@ Noise = Annotated[
         show_default=False,
     ),
 ]
+Chosen = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Column with the reward of a pair's better answer, or a list of several: one pair a row, as reward "
+        "benchmarks have them (with --rejected; repeat both to compare models).",
+        show_default=False,
+    ),
+]
+Rejected = Annotated[
+    list[str] | None, typer.Option(help="Column with the reward of the worse answer, likewise.", show_default=False)
+]
 Shown = Annotated[
     str | None,
     typer.Option(
@@ -164,6 +177,8 @@ def diagnose(
     rule: Rule = None,
     price: PriceOf = None,
     noise: Noise = None,
+    chosen: Chosen = None,
+    rejected: Rejected = None,
     shown: Shown = None,
     chance: Chance = None,
     answered: Answered = None,
@@ -191,6 +206,8 @@ def _diagnose(given: SimpleNamespace) -> None:
         _diagnose_journal(given)
     elif given.shown is not None or given.chance is not None:
         _diagnose_log(given)
+    elif given.chosen or given.rejected:
+        _diagnose_pairs(given)
     else:
         _diagnose_table(given)
 
@@ -206,6 +223,7 @@ def _settings(given: SimpleNamespace) -> Settings:
 
 def _about_tables(given: SimpleNamespace) -> dict[str, object]:
     names = ("text", "response", "text_id", "prompt", "candidate", "std", "rule", "price", "noise")
+    names = (*names, "chosen", "rejected")
     return {f"--{name.replace('_', '-')}": getattr(given, name) for name in names}
 
 
@@ -266,6 +284,34 @@ def _diagnose_table(given: SimpleNamespace) -> None:
         print_diagnosis(diagnosis, verbose=given.verbose)
     for line in (*said, *([] if out is None else [f"report: {out}"])):
         tell(line)
+
+
+def _diagnose_pairs(given: SimpleNamespace) -> None:
+    from bestfor.report import write_html
+    from bestfor.runs.scored_pairs import PairColumns, read_scored_pairs
+    from bestfor.runs.table import TableColumns, diagnose_table
+
+    table = _table_of(given)
+    names = ("text", "response", "text_id", "prompt", "candidate", "std", "reward")
+    given_too = {f"--{name.replace('_', '-')}": getattr(given, name) for name in names}
+    refuse(given_too, "pairs (--chosen, --rejected)", "a table with one row a candidate")
+    pairs = PairColumns.of(given.user, given.chosen or [], given.rejected or [])
+    rows = read_scored_pairs(table, pairs)
+    settings = replace(_settings(given), name=table.stem)
+    diagnosis = diagnose_table(rows, TableColumns(rewards=tuple(pairs.rewards)), settings, scale=given.scale)
+    if given.out is not None:
+        write_html(given.out, diagnosis, data=table.name)
+    if given.as_json:
+        print_json(diagnosis.to_dict())
+        return
+    print_diagnosis(diagnosis, verbose=given.verbose)
+    for name, model in diagnosis.models.items():
+        right = model.pair_accuracy
+        tell(f"{name}: {right.value:.1%} of pairs told right, averaged over users{_span(right)}")
+
+
+def _span(right: Estimate) -> str:
+    return "" if right.low is None or right.high is None else f" ({right.low:.1%} to {right.high:.1%})"
 
 
 def _stds(rewards: tuple[str, ...], stds: list[str]) -> dict[str, str]:
