@@ -21,7 +21,6 @@ from bestfor.data.read.objects import KINDS, Row, read_rows, text_of
 from bestfor.data.read.tables import Columns, columns_of, read_table
 from bestfor.errors import InputError
 
-
 _CHOSEN = re.compile(r"[_\-. ]*chosen[_\-. ]*", re.IGNORECASE)
 
 
