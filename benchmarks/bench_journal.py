@@ -123,7 +123,7 @@ def fill(path: Path, rows: int, texts: list[str], *, answers: bool = False) -> N
     def said() -> Iterator[tuple[object, ...]]:
         for row in range(rows):
             about = digest("", f"a{row}") if answers else None
-            text, value = packed[row * 7919 % len(packed)], float(row % 3 > 0)
+            text, value = packed[(row * 7919 + row // users * 31) % len(packed)], float(row % 3 > 0)
             yield (people[row % users], digest("", f"k{row}"), about, f"k{row}", value, text, prompt, float(row))
 
     connection.executemany(
