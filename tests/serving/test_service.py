@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from bestfor.errors import InputError
+from bestfor.rewards import build
 from bestfor.serving import LabelScale, Service
 from bestfor.serving.cache import OVERHEAD
 from bestfor.serving.journal import Journal, Standing
+from bestfor.testing.rewards import LetterEncoder, taste_examples
 from bestfor.types import Scores
 from support.taught import Untaught, taught
 
@@ -349,6 +351,19 @@ def test_another_model_takes_over_and_the_journal_stays(service):
     service.reload(taught("bob"))
     assert service.answer("bob", "", ["bob-word", "red"]).text == "bob-word"
     assert service.answer("bob", "", ["blue fish", "red"]).text == "blue fish"
+
+
+def test_a_journal_of_another_model_is_learned_from(open_service):
+    """Labels are of no model: what was said to one is heard by the next, of another kind."""
+    first = open_service()
+    answer = first.answer("bob", "", TEXTS)
+    first.learn(answer.id, rating=1.0)
+    other = open_service(build("ridge", encoder=LetterEncoder()).fit(taste_examples(users=3), rng=0))
+    assert other.answer("eve", "", TEXTS).served == "everybody"
+    heard = other.answer("bob", "", TEXTS)
+    assert heard.served == "own"
+    assert [one.model for one in other.journal.answers_of("", "bob")].count("") == 2
+    assert other.model.kind != first.model.kind
 
 
 def test_an_open_journal_is_shared_and_stays_open(address):
