@@ -130,6 +130,27 @@ def test_no_sideways_scroll_and_readable_colours(browser, address):
         page.close()
 
 
+@pytest.mark.slow
+def test_the_chosen_pill_is_in_view_on_a_phone(browser, address):
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.goto(address)
+    for name in ("hierarchical", "lora", "crowd"):
+        page.locator("label.chip", has_text=name).click()
+        page.evaluate("document.querySelector('.chips').scrollLeft = 0")
+        box = page.locator("label.chip:has(:checked)").bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 390
+
+
+@pytest.mark.slow
+def test_what_stands_open_is_four_screens(browser, make, tmp_path):
+    path = tmp_path / "report.html"
+    write_html(path, make(("hierarchical", "pooled", "point", "length")), data="votes of a town", date="1 May 2026")
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page.goto(path.as_uri())
+    assert page.evaluate("document.documentElement.scrollHeight") <= 4 * 800
+
+
 UNNAMED = """() => {
   const named = e => (e.getAttribute('aria-label') || e.labels?.[0]?.textContent || e.textContent || '').trim() ||
     (e.getAttribute('aria-labelledby') || '').split(' ').some(id => document.getElementById(id));
