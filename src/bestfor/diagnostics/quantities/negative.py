@@ -32,6 +32,9 @@ THRESHOLD = -0.05
 HARM = -0.2
 """The correlation for which the smallest share that can be seen is stated."""
 POWER = 0.8
+_SPENT = 1.5
+"""Evidence needed over that of one known noise: how far tails count is fitted, too (docs/results/verdicts.md)."""
+
 _FISHER = 0.95
 _INFLATIONS = (0.0, 0.5, 1.0, 1.25, 1.5, 2.0)
 _CELL = 0.04
@@ -273,7 +276,7 @@ def _visible(
     """Compute the smallest share at -.2 that such data tell from none.
 
     The data are replaced by what is expected of them (Cowan, Cranmer, Gross & Vitells 2011): the cells' noise, the
-    mixture's positive part, and the share at -.2.
+    mixture's positive part, and the share at -.2. Fitting how far tails count costs a third of the evidence.
     """
     v = cells.base * np.maximum(1 + inflation * (cells.tails - 1), _SMALLEST_VARIANCE)
     noise = float(np.average(v, weights=cells.weight))
@@ -284,7 +287,7 @@ def _visible(
     at = np.arange(points[0] - 4 * noise**0.5, points[-1] + 4 * noise**0.5, 0.05)
     density = np.exp(np.maximum(-0.5 * (at[:, None] - points) ** 2 / noise, _SMALLEST_LOG)) / np.sqrt(2 * np.pi * noise)
     harm = np.exp(-0.5 * (at - np.arctanh(HARM)) ** 2 / noise) / np.sqrt(2 * np.pi * noise)
-    wanted = float(stats.norm.ppf((1 + level) / 2) + stats.norm.ppf(POWER)) ** 2 / 2
+    wanted = _SPENT * float(stats.norm.ppf((1 + level) / 2) + stats.norm.ppf(POWER)) ** 2 / 2
 
     def excess(share: float) -> float:
         expected = np.maximum((1 - share) * (density @ others) + share * harm, np.exp(_SMALLEST_LOG))
