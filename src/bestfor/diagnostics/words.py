@@ -471,8 +471,10 @@ def _quantities(model: ModelDiagnosis) -> list[str]:
     ]
     if q.corrected is not None:
         c = q.corrected
-        lines.append(f"  without noise: beta {c.beta:.3f}  rho+ {c.rho_plus:.3f}  rho- {c.rho_minus:.3f}")
-        if not math.isnan(c.beta_05_high):
+        told = not math.isnan(c.beta_05_high)
+        beta = "" if told else f"beta {c.beta:.3f}  "  # files of before have no interval
+        lines.append(f"  without noise: {beta}rho+ {c.rho_plus:.3f}  rho- {c.rho_minus:.3f}")
+        if told:
             lines.append(
                 f"  truly below -0.05: {c.beta_05:.3f} ({c.beta_05_low:.3f} to {c.beta_05_high:.3f}) of queries"
             )

@@ -204,14 +204,15 @@ def _models(report: Diagnosis, models: Sequence[ShownModel], width: int) -> Tabl
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=not wide)
     table.add_column("model", overflow="ellipsis", no_wrap=True, max_width=36 if wide else 15)
     heads = [f"captured\nat N = {n[-1]}" if n else "captured", "interval", "α", "β\nnaive"]
-    heads += ["β"] * corrected + ["ρ", "pays"] + [f"N {n[0]}–{n[-1]}" if n else ""] * wide
+    heads += ["β true"] * corrected + ["ρ", "pays"] + [f"N {n[0]}–{n[-1]}" if n else ""] * wide
     for head in heads:
         table.add_column(head, justify="left" if head[0:1] in "iN" else "right", no_wrap=True)
     for model in models:
         cell, q = tables.captured_cell(model), model.found.quantities
         row = [cell.text, cell.interval or "none", words.percent(q.alpha.value), words.percent(q.beta.value)]
         if corrected:
-            row.append(words.percent(None if q.corrected is None else q.corrected.beta))
+            ends = q.corrected and words.span(q.corrected.beta_05_low, q.corrected.beta_05_high)
+            row.append(ends or words.NONE)
         row.append(words.number(q.rho.value, 2))
         row.append(_pays(model))
         if wide:
@@ -241,7 +242,11 @@ def _key(report: Diagnosis, models: Sequence[ShownModel]) -> str:
         f"interval: {words.percent(report.level)}, of captured",
         "α: users whose rewards hardly differ (collapsed)",
         "β naive: queries whose rewards run against their utilities (hacked), as counted"
-        + ("; β: without the noise of small pools" if _corrected(models) else f"; corrected {words.NO_CORRECTED}"),
+        + (
+            "; β true: the interval of those below −0.05 without noise"
+            if _corrected(models)
+            else f"; corrected {words.NO_CORRECTED}"
+        ),
         "ρ: mean correlation of reward and utility within a query (0: random picks, 1: perfect ones)",
     ]
     stated = next((best for model in models if (best := tables.pays(model)) is not None), None)
