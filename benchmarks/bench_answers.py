@@ -17,6 +17,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -105,7 +106,7 @@ def of_every_kind(
     """Make a person of every kind that learns."""
     examples = taste_examples(100, 4, 8, seed=0)
     for kind in KINDS_THAT_LEARN:
-        options: dict[str, object] = {} if kind in ("tastes", "similarity") else {"components": 32}
+        options: dict[str, Any] = {} if kind in ("tastes", "similarity") else {"components": 32}
         options |= {"epochs": 3} if kind in HEADS else {"rounds": 4} if kind == "tastes" else {}
         model = build(kind, encoder=encoder, **options).fit(examples, rng=0)
         few = rounds // 10 if kind in ("tastes", "bradley_terry") else rounds
