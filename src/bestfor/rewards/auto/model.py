@@ -12,6 +12,7 @@ part leads away from what they like.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Candidates
 from bestfor.data.labels import Labels
 from bestfor.encoders import CachedEncoder, Encoder
-from bestfor.rewards.auto.combination import restore_combination
+from bestfor.rewards.auto.combination import Combination, restore_combination
 from bestfor.rewards.auto.learning import LearnedMembers, cross_fit, learn, without_learning
 from bestfor.rewards.auto.members import (
     as_nobody,
@@ -190,7 +191,8 @@ class Auto(RewardModel):
     def _person(self, user: str, labels: Labels, history: Sequence[str] | None) -> Person:
         code = int(self._known_codes((user,), abstaining=True)[0])
         persons = tuple(model.person(user, labels, history) for model in self._models)
-        moved = self._combination.own > 0
+        combination = self._for_persons()
+        moved = combination.own > 0
         served = [person.served for person, own in zip(persons, moved, strict=True) if own]
         notes = tuple(
             dict.fromkeys(note for person, own in zip(persons, moved, strict=True) if own for note in person.notes)
@@ -199,7 +201,15 @@ class Auto(RewardModel):
             abstains: Served = "abstained" if "abstained" in served else self.served(user)
             return ModelPerson(user, abstains, len(labels), notes, self, history)
         factor = self._factor[code] if code >= 0 else np.ones(2)
-        return AutoPerson(user, "own", len(labels), notes, self, history, self._combination, persons, factor)
+        return AutoPerson(user, "own", len(labels), notes, self, history, combination, persons, factor)
+
+    def _for_persons(self) -> Combination:
+        """Weights for persons: where no member has parts of users, those that all share learn for one person."""
+        found = self._combination
+        if np.any(found.own > 0):
+            return found
+        learns = np.array([model.learns for model in self._models])
+        return replace(found, own=np.where(learns, found.shared, 0.0))
 
     def _state(self) -> tuple[dict[str, Any], Arrays]:
         members, arrays = store_members(self._models)
