@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -133,7 +134,7 @@ def parts_of(suite: Suite, name: str) -> Iterator[tuple[int, CandidateParts]]:
             yield fold, parts
 
 
-def model_id(kind: str) -> tuple[str, dict[str, object]]:
+def model_id(kind: str) -> tuple[str, dict[str, Any]]:
     """Kind and options of ``kind`` or ``kind:{"option": value}``."""
     name, _, options = kind.partition(":")
     return name, dict(json.loads(options)) if options else {}

@@ -135,7 +135,7 @@ class Auto(RewardModel):
         self._fit_notes.append(f"weights were learned from the labels of {int(kept.sum())} of {len(kept)} users")
         return candidates.take(kept[candidates.user])
 
-    def _make(self, kind: str, **options: object) -> RewardModel:
+    def _make(self, kind: str, **options: Any) -> RewardModel:  # noqa: ANN401 - options of any kind
         """Make an unfitted member with the encoder of all."""
         found: type[RewardModel] = KINDS.resolve(kind, "members of 'auto'")
         if not found.uses_encoder():
