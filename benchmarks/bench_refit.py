@@ -94,9 +94,7 @@ async def measure(folder: Path, run: Path, seconds: float) -> None:
     found = np.concatenate(during)
     why = said.get("report", {}).get("reason")
     quantiles = [float(np.quantile(one, 0.99)) for one in (before, found)]
-    print(
-        f"refit: {said.get('state')}, {took:.1f} s, {said.get('labels')} labels, {said.get('report', {}).get('reason')}"
-    )
+    print(f"refit: {said.get('state')}, {took:.1f} s, {said.get('labels')} labels; {why}")
     print(f"p99 of 8 clients: {quantiles[0]:.1f} ms before, {quantiles[1]:.1f} ms while it ran")
     print(f"ratio: {quantiles[1] / quantiles[0]:.2f}; answers: {len(before)} before, {len(found)} while it ran")
 
