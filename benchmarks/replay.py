@@ -219,7 +219,7 @@ def show(results: Mapping[str, Mapping[str, Any]]) -> None:
     for step in next(iter(results.values()))["newcomers"]:
         cells = [captured(results[way][name][step]) for way, name in columns]
         rows.append([step, *(f"{value:.2f} ({low:.2f} to {high:.2f})" for value, low, high in cells)])
-    print(table(["after", *(f"{name}, {way}" for way, name in columns)], rows))
+    table(["after", *(f"{name}, {way}" for way, name in columns)], rows)
     for way, found in results.items():
         for step, done in found["refits"].items():
             report = done["report"]
