@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bestfor.diagnostics import Reward, Settings, diagnose_arrays, rule_curve
+from bestfor.diagnostics import Reward, Settings, diagnose_arrays, rule_curve, words_level
 from bestfor.diagnostics.compare import shrunk_winner
 from bestfor.diagnostics.result import PerUser
+from bestfor.diagnostics.words import actions
 from bestfor.errors import InputError
 
 EACH = PerUser(
@@ -294,10 +295,54 @@ def test_the_largest_of_equal_figures_is_shrunk_by_its_noise():
         found = six_equal(seed)
         largest.append(max(float(one.captured.value[-1]) for one in found.models.values()))
         text = " ".join(found.models[found.best].findings)
-        shrunk.append(float(re.search(r"Shrunk by its noise it is (\d+)%", text)[1]) / 100)
+        said = re.search(r"captured (\d+)%.*; shrunk by its noise it is (\d+)%", text)
+        shrunk.append(float(said[2]) / 100 if said else largest[-1])
+        assert said is None or said[1] != said[2]
     truth = 0.5  # captured is about the correlation
     assert np.mean(largest) > truth + 0.02
     assert abs(np.mean(shrunk) - truth) < 0.02
+
+
+def test_level_models_are_named_in_one_sentence_and_the_shrunk_figure_is_no_action():
+    found = six_equal(0)
+    best, others = found.best, [name for name in found.models if name != found.best]
+    asked = actions(found.models[best].findings)
+    level = next(one for one in asked if "level here" in one)
+    assert level.startswith(f"`{best}`, ")
+    assert level.endswith(": take the cheapest of them; costs are not measured.")
+    assert all(f"`{name}`" in level for name in others)
+    assert not any("hrunk" in one for one in asked)
+    assert not any("level here" in one for name in others for one in found.models[name].findings)
+
+
+def test_a_figure_that_shrinks_to_the_same_digits_is_not_spoken_of(monkeypatch):
+    found = six_equal(0)
+    model = found.models[found.best]
+    share = float(model.captured.value[-1])
+    for judged, spoken in ((share, False), (share - 0.03, True)):
+        monkeypatch.setattr(words_level, "shrunk_winner", lambda *given, judged=judged: judged)
+        assert (words_level.shrunk_share(found, model) is not None) is spoken
+
+
+def test_models_without_a_sure_gain_are_not_recommended_as_level(rng):
+    utility = rng.standard_normal((60, 16))
+    query = np.repeat(np.arange(60), 16)
+    rewards = {name: rng.standard_normal(960) for name in ("a", "b", "c")}
+    found = diagnose_arrays(query, query, utility.ravel(), rewards, Settings(n=[1, 16]))
+    assert not any("level here" in one for model in found.models.values() for one in model.findings)
+
+
+def test_what_explains_is_no_action():
+    explaining = (
+        "The law says 0.3 at N = 30 and the exact curve 0.2.",
+        "Of the growth terms 'pool' is closest at N = 30, +1% off: bounded.",
+        "No growth term fits at N = 30: the closest, 'pool', is +40% off.",
+        "At N = 30 it captures 70% of what an oracle gains.",
+        "Nothing stands out: the curve grows as the law says.",
+        "The noise of small pools could not be taken out of the correlations.",
+    )
+    asked = "No gain is shown: 0 at N = 30. Collect labels for more users."
+    assert actions((*explaining, asked)) == (asked,)
 
 
 def test_a_figure_that_stands_out_is_hardly_shrunk():

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 FITS = 0.15
 """A law whose error is larger for sure explains nothing."""
 
+FITTING = ("Of the growth terms", "No growth term fits")
+"""How the sentence begins."""
+
 WHY = {
     "normal": "rewards and utilities are about normal",
     "reward": "utility is about linear in the reward, whose own maximum grows at this pace",
@@ -37,10 +40,10 @@ def fitting_law(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None
     between = "" if math.isnan(low) else f" ({100 * low:+.0f}% to {100 * high:+.0f}%)"
     off = f"{round(100 * error[best]) + 0:+d}% off{between}"
     if abs(error[best]) > FITS and (low > 0 or high < 0):
-        return f"No growth term fits at N = {n}: the closest, '{best}', is {off}. Go by the exact curve, not by a law."
+        return f"{FITTING[1]} at N = {n}: the closest, '{best}', is {off}. Go by the exact curve, not by a law."
     others = [law for law in error if law != best and ends.error[law][0, -1] <= 0 <= ends.error[law][1, -1]]
     more = f"; {_listed(others)} cannot be told from the curve either" if others else ""
-    return f"Of the growth terms '{best}' is closest at N = {n}, {off}: {WHY[best]}{more}."
+    return f"{FITTING[0]} '{best}' is closest at N = {n}, {off}: {WHY[best]}{more}."
 
 
 def _listed(laws: list[str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING, TypeVar
@@ -19,14 +19,14 @@ from bestfor.diagnostics.attainable import attainable
 from bestfor.diagnostics.beyond.extrapolate import both_ends
 from bestfor.diagnostics.calibrated import calibrated
 from bestfor.diagnostics.cautions import one_user_decides, reward_is_utility, says_nothing, sure_mean
-from bestfor.diagnostics.compare import shrunk_winner
 from bestfor.diagnostics.evidence import ModelFacts
-from bestfor.diagnostics.fitting_law import fitting_law
+from bestfor.diagnostics.fitting_law import FITTING, fitting_law
 from bestfor.diagnostics.hacking import NO_SIGN, hacked
-from bestfor.diagnostics.headline import ONE_USER, headline, number, rivals, share_range
+from bestfor.diagnostics.headline import ONE_USER, headline, number, share_range
 from bestfor.diagnostics.intervals.clustered import FEWEST_USERS
 from bestfor.diagnostics.quantities.mixture import FEWEST_QUERIES, SMALLEST_POOL
-from bestfor.diagnostics.words_beyond import matters
+from bestfor.diagnostics.words_beyond import matters, stopping
+from bestfor.diagnostics.words_level import LARGEST_OF, level_models, shrunk_share
 from bestfor.types import Estimate
 
 if TYPE_CHECKING:
@@ -73,6 +73,10 @@ _TERMS = {
 }
 FALLS = "More candidates make it worse"
 LAW_SAYS = "The law says"
+NOTHING = "Nothing stands out"
+UNCORRECTED = "The noise of small pools"
+_EXPLAINING = (LAW_SAYS, NOTHING, UNCORRECTED, LARGEST_OF, *FITTING, "At N = ")
+"""How findings begin that ask for nothing."""
 Finding = Callable[["DiagnosisResult", "ModelDiagnosis"], str | None]
 Worded = TypeVar("Worded", bound="DiagnosisResult")
 
@@ -82,10 +86,32 @@ def reworded(diagnosis: Worded) -> Worded:
     if diagnosis.best is None or not len(diagnosis.n):
         return diagnosis
     models = {
-        name: replace(model, findings=findings(diagnosis, name)) if _same_n(diagnosis, model) else model
+        name: replace(_with_verdict(diagnosis, model), findings=findings(diagnosis, name))
+        if _same_n(diagnosis, model)
+        else model
         for name, model in diagnosis.models.items()
     }
     return replace(diagnosis, models=models, headline=headline(diagnosis, diagnosis.best))
+
+
+def _with_verdict(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> ModelDiagnosis:
+    """Write the verdict on stopping anew, where its numbers are known."""
+    verdict = _on_stopping(diagnosis, model)
+    if model.outlook is None or not verdict:
+        return model
+    replay = replace(model.outlook.stopping, verdict=verdict)
+    return replace(model, outlook=replace(model.outlook, stopping=replay))
+
+
+def _on_stopping(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str:
+    replay = None if model.outlook is None else model.outlook.stopping
+    if replay is None or replay.reason or replay.fixed_n is None:
+        return ""
+    known = (replay.cost_per_candidate, replay.drawn, replay.advantage.value)
+    headroom = float(diagnosis.oracle.value[-1] - diagnosis.pool_mean.value)
+    if any(map(math.isnan, (*known, headroom))):
+        return ""
+    return stopping(replay.advantage, replay.drawn, replay.fixed_n, headroom, replay.cost_per_candidate)
 
 
 def _same_n(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> bool:
@@ -113,24 +139,41 @@ def findings(diagnosis: DiagnosisResult, name: str) -> tuple[str, ...]:
         _falls,
         _collapsed,
         hacked,
-        _winner,
+        level_models,
         _law,
         _other_rule,
         _left_out,
         _few_users,
     )
-    advice: tuple[Finding, ...] = (larger_pools, own_n, stop_early, attainable, _uncorrected, fitting_law)
+    advice: tuple[Finding, ...] = (
+        larger_pools,
+        own_n,
+        stop_early,
+        attainable,
+        shrunk_share,
+        _uncorrected,
+        fitting_law,
+    )
     found = [sentence for finding in troubles if (sentence := finding(diagnosis, model))]
     if not found and not math.isnan(model.law["normal"][-1]):
         nobody = "" if math.isnan(model.quantities.alpha.value) else ", and no user has collapsed"
-        found = [f"Nothing stands out: the curve grows as the law says{nobody}."]
+        found = [f"{NOTHING}: the curve grows as the law says{nobody}."]
     found += [sentence for finding in advice if (sentence := finding(diagnosis, model))]
     return tuple(sorted(found, key=_explains)[:MOST])
 
 
+def actions(sentences: Sequence[str]) -> tuple[str, ...]:
+    """Choose the findings that ask for something; those that explain or reassure are left out.
+
+    Args:
+        sentences: findings of one model.
+    """
+    return tuple(sentence for sentence in sentences if not _explains(sentence))
+
+
 def _explains(sentence: str) -> bool:
     """Tell sentences that explain or reassure from those that ask for something: they come last."""
-    return sentence.startswith((LAW_SAYS, "Of the growth terms", "At N = ")) or sentence.endswith(f"{NO_SIGN}.")
+    return sentence.startswith(_EXPLAINING) or sentence.endswith(f"{NO_SIGN}.")
 
 
 def _range(estimate: Estimate, diagnosis: DiagnosisResult) -> str:
@@ -262,7 +305,7 @@ def _uncorrected(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | Non
     if q.corrected is not None or not q.active_queries or hacked(diagnosis, model):
         return None
     return (
-        "The noise of small pools could not be taken out of the correlations: that needs 20 queries with 20 candidates "
+        f"{UNCORRECTED} could not be taken out of the correlations: that needs 20 queries with 20 candidates "
         "each. Hacked queries (beta) are over-counted, and rho_plus and rho_minus lie too far from 0."
     )
 
@@ -310,24 +353,6 @@ def _few_users(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     return f"{known}; +-{AIM} would take about {needed} users like these."
 
 
-def _winner(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
-    """Say that the largest of several figures that cannot be told apart is too large."""
-    if diagnosis.best is None or diagnosis.models[diagnosis.best] is not model:
-        return None
-    others = rivals(diagnosis, diagnosis.best)
-    shares = [float(diagnosis.models[name].captured.value[-1]) for name in (diagnosis.best, *others)]
-    if len(others) < 2 or not np.isfinite(shares).all():
-        return None
-    average = f"{100 * float(np.mean(shares)):.0f}%"
-    judged = shrunk_winner([diagnosis.models[name].per_user for name in (diagnosis.best, *others)], diagnosis.averaging)
-    shrunk = "" if math.isnan(judged) else f". Shrunk by its noise it is {100 * judged:.0f}%"
-    return (
-        f"This is the largest of {len(shares)} models that are not told apart, and such a figure is too large: "
-        f"captured {100 * shares[0]:.0f}% where all of them capture {average} on average{shrunk}. "
-        "Count on that, and take the cheapest of them."
-    )
-
-
 def larger_pools(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     """Say whether more candidates than the largest N would pay, where the largest still does."""
     if reward_is_utility(diagnosis, model):
@@ -337,19 +362,22 @@ def larger_pools(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | Non
     if outlook is None or best is None or best.n != largest or best.verdict not in ("pays", "") or largest == 1:
         return None
     reach = outlook.extrapolation
-    pays = f"N = {largest}, the largest, is still worth {best.stated.label} a {best.per}"
+    per = "doubling of N" if best.per == "doubling" else best.per
+    pays = f"N = {largest}, the largest measured, pays even where each {per} costs {best.stated.label}"
     if reach.smallest_pool >= 2 * largest:
         return f"{pays}, and every pool holds {reach.smallest_pool} candidates: ask for a larger N."
     if reach.trusted_to is None or reach.trusted_to <= largest:
         why = reach.verdict.removeprefix("not extrapolable: ")
         return f"{pays}, but what lies beyond cannot be read off ({why}). Sample larger pools for some queries first."
-    step = next((step for step in reach.steps if step.n == reach.trusted_to), None)
+    aim = min(2 * largest, reach.trusted_to)
+    step = next((step for step in reach.steps if step.trusted and step.n >= aim), None)
     if step is None:
         return None
     ends = both_ends(step.order_2, step.gao)
     now, low, high = (_utility(diagnosis, one) for one in (model.gain.at(largest).value, *ends))
+    twice = ", a doubling" if step.n == 2 * largest else ""
     return (
-        f"{pays}: if the curve goes on as it does, the gain of {now} becomes {low} to {high} at N = {step.n}. "
+        f"{pays}. By extrapolation, not measured, the gain of {now} becomes {low} to {high} at N = {step.n}{twice}. "
         "Sample larger pools for some queries first: nothing here shows a cliff or a ceiling behind the pool."
     )
 
@@ -371,13 +399,10 @@ def stop_early(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     """Say whether a stopping rule earned more than the best fixed N."""
     if model.outlook is None or not model.outlook.stopping.pays or reward_is_utility(diagnosis, model):
         return None
-    replay = model.outlook.stopping
-    if math.isnan(replay.cost_per_candidate):
+    verdict, cost = _on_stopping(diagnosis, model), model.outlook.stopping.cost_per_candidate
+    if not verdict:
         return None
-    return (
-        f"{replay.verdict[:-1]} ({replay.cost_per_candidate:.3g} each). Candidates differ enough early on; "
-        "replay the rule on fresh logs before turning it on."
-    )
+    return f"{verdict[:-1]} ({cost:.3g} each). Replay the rule on fresh logs before turning it on."
 
 
 def reasons_for(missing: set[str], facts: ModelFacts) -> dict[str, str]:

@@ -56,7 +56,7 @@ def matters(gain: Estimate, headroom: float) -> bool:
     return gain.low is not None and gain.low > 0 and gain.value >= SMALLEST_GAIN * headroom
 
 
-def stopping(advantage: Estimate, drawn: float, fixed: int, headroom: float) -> str:
+def stopping(advantage: Estimate, drawn: float, fixed: int, headroom: float, cost: float) -> str:
     """Say whether a stopping rule earned more than the best fixed N.
 
     Args:
@@ -64,17 +64,28 @@ def stopping(advantage: Estimate, drawn: float, fixed: int, headroom: float) -> 
         drawn: mean number of candidates.
         fixed: the best fixed N.
         headroom: what a perfect pick gains at the largest N.
+        cost: of a candidate, in utility units.
     """
+    rule = "Stopping early" if drawn < fixed else "Stopping query by query"
     seen = f"it draws {drawn:.1f} candidates on average where the best fixed N is {fixed}"
     if advantage.low is None or advantage.high is None:
-        return f"Stopping early: {seen}; too few users to tell whether it earns more. Keep N fixed."
+        return f"{rule}: {seen}; too few users to tell whether it earns more. Keep N fixed."
     if matters(advantage, headroom):
-        return f"Stopping early pays: {seen}, and earns {advantage.value:.3g} more, the cost of candidates paid."
+        return f"{rule} pays: {_exchange(advantage.value, drawn, fixed, cost)}, the cost of candidates paid."
     if advantage.low > 0:
         return (
-            f"Stopping early earns {advantage.value:.3g} more, less than {100 * SMALLEST_GAIN:g}% of what can be won: "
+            f"{rule} earns {advantage.value:.3g} more, less than {100 * SMALLEST_GAIN:g}% of what can be won: "
             f"{seen}. Keep N fixed."
         )
     if advantage.high < 0:
-        return f"Stopping early loses {-advantage.value:.3g}, the cost of candidates paid: {seen}. Keep N fixed."
-    return f"Stopping early is not shown to earn more: {seen}. Keep N fixed."
+        return f"{rule} loses {-advantage.value:.3g}, the cost of candidates paid: {seen}. Keep N fixed."
+    return f"{rule} is not shown to earn more: {seen}. Keep N fixed."
+
+
+def _exchange(advantage: float, drawn: float, fixed: int, cost: float) -> str:
+    """Say what is gained for how many candidates more or fewer."""
+    gained = advantage + cost * (drawn - fixed)
+    more = f"gains {gained:.3g} more" if gained >= 0 else f"gains {-gained:.3g} less"
+    number = f"{abs(drawn - fixed):.1f} {'fewer' if drawn < fixed else 'more'} candidates"
+    means = f"{drawn:.1f} on average, the best fixed N is {fixed}"
+    return f"it {more} for {number} ({means}), and earns {advantage:.3g} more"

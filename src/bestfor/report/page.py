@@ -19,6 +19,7 @@ from markupsafe import Markup
 from bestfor.diagnostics.beyond.outlook import Outlook
 from bestfor.diagnostics.calibrated import calibrated
 from bestfor.diagnostics.public import Diagnosis
+from bestfor.diagnostics.words import actions
 from bestfor.files import write_text
 from bestfor.moved import renamed
 from bestfor.report import tables, words
@@ -88,7 +89,7 @@ FOLDED = (
 """Anchors and names of the sections that are folded, for researchers."""
 
 OPEN_FINDINGS = 3
-"""Findings that stand open."""
+"""Findings that stand open: those that ask for something."""
 
 SUSPECTS = 10
 """Queries shown for a model; the others are in the JSON."""
@@ -136,6 +137,8 @@ class ModelPanel:
     """Part of the page that belongs to one model."""
 
     model: ShownModel
+    actions: tuple[str, ...]
+    findings: tuple[str, ...]
     tiles: list[tables.Tile]
     law_chart: Markup | None
     law_names: tuple[str, ...]
@@ -337,7 +340,7 @@ def _present(
         "law": any(panel.law_chart or panel.ledger for panel in panels),
         "beyond": any(panel.beyond is not None for panel in panels),
         "calibration": any(panel.calibration is not None for panel in panels),
-        "findings": notes or any(len(panel.model.found.findings) > OPEN_FINDINGS for panel in panels),
+        "findings": notes or any(panel.findings for panel in panels),
         "folds": bool(report.folds),
     }
     every = {key for key, _ in (*SECTIONS, *FOLDED)}
@@ -373,8 +376,11 @@ def build_panel(
     correlation = CorrelationPlot.of(model)
     found = model.found
     shown = found.suspects[:SUSPECTS]
+    asked = actions(found.findings)[:OPEN_FINDINGS]
     return ModelPanel(
         model=model,
+        actions=asked,
+        findings=tuple(sentence for sentence in found.findings if sentence not in asked),
         tiles=tables.tiles(report, model),
         law_chart=None if law is None else _law_chart(law, model),
         law_names=() if law is None else tuple(law.laws),

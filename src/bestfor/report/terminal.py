@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bestfor.diagnostics.public import Diagnosis
 from bestfor.diagnostics.result import Comparison
+from bestfor.diagnostics.words import actions
 from bestfor.report import tables, words
 from bestfor.report.shown import (
     Given,
@@ -87,11 +88,12 @@ def _print_short(report: Diagnosis, console: Console) -> None:
         table.add_row(_name(model.name), *row, style="dim" if model.quiet else "")
     console.print(table)
     title = len(Text(_headline(report)).wrap(console, console.width))
-    findings = () if chosen is None else tuple(map(words.clean, chosen.found.findings[:STEPS]))
+    found = () if chosen is None else chosen.found.findings
+    findings = tuple(map(words.clean, (actions(found) or found[:1])[:STEPS]))
     shown = _whole_findings(findings, console.width, LINES - 3 - title - len(ranked))
     for line in (line for lines in shown for line in lines):
         console.print(Text(line))
-    hidden = len(models) - len(ranked), 0 if chosen is None else len(chosen.found.findings) - len(shown)
+    hidden = len(models) - len(ranked), len(found) - len(shown)
     nouns = zip(hidden, ("more model", "more finding"), strict=True)
     more = ", ".join(words.plural(count, noun) for count, noun in nouns if count)
     said = f"--verbose shows all{f': {more}' if more else ''}."

@@ -100,7 +100,8 @@ def test_a_linear_reward_reaches_beyond_its_pool():
     assert last.order_1 == pytest.approx(0.4 * normal_growth(60), rel=0.08)
     assert last.utility == pytest.approx(utility.mean() + last.order_2.value, abs=1e-12)
     told_so = " ".join(found.findings)
-    assert "if the curve goes on as it does, the gain of" in told_so
+    assert "By extrapolation, not measured, the gain of" in told_so
+    assert "at N = 40, a doubling." in told_so
     assert "a ceiling behind the pool" in told_so
 
 
@@ -272,12 +273,37 @@ def test_at_most_six_findings():
 def test_a_gain_too_small_to_matter_is_no_reason_to_stop_early():
     small, headroom = Estimate(0.019, 0.01, 0.028), 1.0
     assert not matters(small, headroom)
-    said = stopping(small, 5.6, 6, headroom)
+    said = stopping(small, 5.6, 6, headroom, 0.01)
     assert said.startswith("Stopping early earns 0.019 more, less than 2% of what can be won: it draws 5.6 candidates")
     assert said.endswith("Keep N fixed.")
-    assert stopping(small, 5.6, 6, 0.9).startswith("Stopping early pays")
+    assert stopping(small, 5.6, 6, 0.9, 0.01).startswith("Stopping early pays")
     assert not matters(Estimate(0.1, -0.01, 0.2), 1.0)
     assert not matters(Estimate(0.1), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "said"),
+    [
+        (24.9, "Stopping query by query pays: it gains 0.189 more for 8.9 more candidates (24.9 on average,"),
+        (6.0, "Stopping early pays: it gains 0 more for 10.0 fewer candidates (6.0 on average,"),
+        (4.0, "Stopping early pays: it gains 0.02 less for 12.0 fewer candidates (4.0 on average,"),
+    ],
+)
+def test_stopping_names_what_is_gained_and_for_how_many_candidates(drawn, said):
+    assert stopping(Estimate(0.1, 0.05, 0.15), drawn, 16, 1.0, 0.01) == (
+        f"{said} the best fixed N is 16), and earns 0.1 more, the cost of candidates paid."
+    )
+
+
+def test_a_rule_that_draws_more_than_the_fixed_n_is_not_said_to_stop_early():
+    for advantage in (
+        Estimate(0.1),
+        Estimate(0.1, -0.1, 0.3),
+        Estimate(-0.1, -0.2, -0.05),
+        Estimate(0.01, 0.005, 0.02),
+    ):
+        assert stopping(advantage, 24.9, 16, 1.0, 0.01).startswith("Stopping query by query")
+        assert stopping(advantage, 12.0, 16, 1.0, 0.01).startswith("Stopping early")
 
 
 @pytest.mark.parametrize("unit", [0.001, 1.0, 1000.0])

@@ -455,7 +455,7 @@ def _stopped(
         fixed_net=panel.value({SampleMean("still"): 1.0}, WHOLE) + offset,
         advantage=advantage,
         pays=matters(advantage, headroom),
-        verdict=stopping(advantage, drawn, fixed.n, headroom),
+        verdict=stopping(advantage, drawn, fixed.n, headroom, cost),
         reason="",
     )
 
