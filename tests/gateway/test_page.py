@@ -2,11 +2,15 @@
 
 import json
 import re
+from collections import Counter
 
+import numpy as np
 import pytest
 
 from bestfor.gateway.keys import KeyFile
 from bestfor.gateway.page.session import COOKIE
+from bestfor.rng import derive
+from bestfor.serving.dump import FORMATS, export_file
 from bestfor.serving.journal import Journal
 from support.gateways import writes
 from support.servers import error
@@ -189,3 +193,62 @@ def test_an_upstream_that_fails_is_said_on_the_page(serve):
     page = asked(serve(lambda request: error(500, "no room <here>")))
     assert page.status_code == 200
     assert re.search(r'role="status">[^<]*no room &lt;here&gt;', page.text)
+
+
+@pytest.mark.slow
+def test_figures_of_twenty_people_and_two_hundred_labels_are_those_of_the_journal(serve):
+    gateway = serve()
+    draw = derive(0, "twenty people")
+    given = Counter()
+    for number in range(200):
+        user = f"p{number % 20:02d}"
+        id = gateway.ask(user, bestfor={"rule": "soft:1"}).json()["bestfor"]["answer_id"]
+        kind, said = [
+            ("thumb", {"value": bool(draw.integers(2))}),
+            ("rating", {"value": round(float(draw.random()), 3)}),
+            ("edit", {"text": f"what {user} wrote {number}"}),
+            ("preference", {"value": int(draw.integers(1, 8)), "over": 0}),
+        ][int(draw.integers(4))]
+        assert gateway.learn(id, kind, **said).status_code in (200, 201)
+        given[user, kind] += 1
+    page = gateway.http.get("/").text
+    assert "People: 20, answers: 200, labels: 200" in page
+    rows = dict(re.findall(r'<th scope="row"><a[^>]*>(p\d\d)</a></th>(.*?)</tr>', page, re.S))
+    assert len(rows) == 20
+    with Journal(gateway.journal) as journal:
+        for user, row in rows.items():
+            cells = [re.sub("<[^>]*>", "", cell).strip() for cell in re.findall(r"<td[^>]*>(.*?)</td>", row, re.S)]
+            labels = [label for label, _ in journal.labels_of("", user)]
+            kinds = Counter(label.kind for label in labels)
+            assert kinds == Counter({kind: count for (who, kind), count in given.items() if who == user})
+            assert cells[0] == str(len(labels)) == "10"
+            assert cells[1] == ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+            answers = journal.answers_of("", user)
+            assert cells[2] == str(len(answers)) == "10"
+            gains = [np.dot(one.chances, one.mean) - np.mean(one.mean) for one in answers]
+            assert float(cells[3]) == pytest.approx(np.mean(gains), abs=5.1e-4)
+            thumbs = [label.value for label in labels if label.kind == "thumb"]
+            assert cells[4] == (f"{100 * np.mean(thumbs):.0f} %" if thumbs else "")
+
+
+def test_who_was_removed_is_on_no_page_in_no_export_and_in_no_file(serve, tmp_path):
+    gateway = serve()
+    name, words = "Zephyrine-Quaresma", "unmistakable-words-of-hers"
+    id = gateway.ask(name).json()["bestfor"]["answer_id"]
+    gateway.learn(id, "edit", text=words)
+    gateway.ask("ben")
+    page = gateway.http.get("/")
+    assert name in page.text
+    token = token_of(page)
+    assert gateway.http.post("/page/forget", data={"csrf": token, "user": name}).status_code == 200
+    for path in ("/", "/playground", f"/?like={name[:4]}"):
+        text = gateway.http.get(path).text
+        assert words not in text
+        assert name not in text
+    with Journal(gateway.journal) as journal:
+        for to in FORMATS:
+            export_file(journal, tmp_path / f"out.{to}", to)
+    for path in (path for path in tmp_path.rglob("*") if path.is_file()):
+        held = path.read_bytes()
+        assert name.encode() not in held, path
+        assert words.encode() not in held, path
