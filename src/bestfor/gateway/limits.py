@@ -79,10 +79,12 @@ class Limits:
             return
 
     async def _tokens_wait(self, tenant: str, most: int) -> float:
+        # What this process has just given may not have been committed yet; others' tokens only add to it.
+        own = self._here.take((tenant, "tokens"), most, 0.0)
         try:
-            return await asyncio.to_thread(self._journal.bucket_wait, bucket_name(tenant, "tokens"), most)
+            return max(own, await asyncio.to_thread(self._journal.bucket_wait, bucket_name(tenant, "tokens"), most))
         except JournalError:
-            return self._here.take((tenant, "tokens"), most, 0.0)
+            return own
 
     async def _requests_wait(self, tenant: str, most: int) -> float:
         if self._ahead.get(tenant, 0) > 0:
