@@ -49,6 +49,16 @@ def test_answers_are_read_from_the_run_or_its_first_fold(tmp_path, found):
         assert read_answers(tmp_path) is None
 
 
+def test_a_pick_worse_than_a_random_candidate_is_said_to_be_unlucky(tmp_path, found):
+    pick = {"utility": 0.2, "rank": 16, "of": 30, "random": 0.3}
+    found["requests"][0]["pick"] = pick
+    found["requests"][1]["pick"] = pick | {"utility": 0.3}
+    (tmp_path / FILE).write_text(json.dumps(found))
+    first, second = read_answers(tmp_path).requests
+    assert first.said.endswith(" Here the pick was unlucky for ann: rank 16 of 30, worse than a random candidate.")
+    assert "unlucky" not in second.said
+
+
 def test_the_page_shows_who_gets_what_and_escapes_it(tmp_path, found, make):
     (tmp_path / FILE).write_text(json.dumps(found))
     page = render_html(make(("hierarchical",)), answers=read_answers(tmp_path))

@@ -9,10 +9,11 @@ import pytest
 
 from bestfor.diagnostics import Diagnosis, diagnose_arrays
 from bestfor.diagnostics.wire import diagnosis_json
+from bestfor.diagnostics.words import actions
 from bestfor.errors import InputError
 from bestfor.report import render_html, write_html
-from bestfor.report.shown import policy_in_words, shown_models
-from bestfor.report.words import percent, span, unquoted
+from bestfor.report.shown import open_diagnosis, policy_in_words, shown_models
+from bestfor.report.words import coded, percent, span, unquoted
 
 VOID = {"meta", "link", "input", "br", "path", "rect", "circle"}
 TEN = (
@@ -157,7 +158,11 @@ def test_the_head_says_in_words_what_was_measured(diagnosis):
     assert "Gain in utility over a random candidate, of the headroom: what a perfect picker" in words
     assert "utility:" not in words, "its name is not known"
     diagnosis["signature"]["metric"] = "rougeL"
-    assert "utility: rougeL (0 to 1)" in Page(render_html(diagnosis)).words
+    source = render_html(diagnosis)
+    assert "Gain in utility (<code>rougeL</code>, 0 to 1) over a random candidate" in source
+    assert "utility: rougeL" not in source, "its name is said once"
+    diagnosis["signature"]["policy"] = {"model": "a-very-long-name-of-a-policy/" + 40 * "x"}
+    assert "a-very-long-name-of-a-policy/" + 40 * "x" in Page(render_html(diagnosis)).words
 
 
 @pytest.mark.parametrize(
@@ -201,11 +206,47 @@ def test_headline_and_key_numbers_are_those_of_the_diagnosis(diagnosis):
     assert "95% interval, two-way users × texts" in words
     assert "16 candidates if a doubling costs 2% of the headroom pays: the gain less the price is above 0" in words
     q = model["quantities"]
-    assert f"{percent(q['corrected']['beta'])} of queries hacked (β) " in words
+    clearly = span(q["corrected"]["beta_05_low"], q["corrected"]["beta_05_high"])
+    share = percent(q["corrected"]["beta_05"])
+    label = "of queries clearly hacked (β below \N{MINUS SIGN}0.05)"
+    assert f"{share} {label} {clearly} their rewards run against" in words
     assert "their rewards run against their utilities without the noise of small pools" in words
     assert f"β, hacked queries, naive {percent(q['beta'])} {span(q['beta_low'], q['beta_high'])}" in words
-    clearly = span(q["corrected"]["beta_05_low"], q["corrected"]["beta_05_high"])
-    assert f"clearly (below \N{MINUS SIGN}0.05): {clearly}" in words
+    q["corrected"]["beta_05"] = q["corrected"]["beta_05_high"] + 0.1
+    assert f"{clearly} {label} their rewards run against" in Page(render_html(diagnosis)).words, "beside its interval"
+    assert "hacked (β) " not in words
+
+
+def test_what_to_do_holds_actions_alone_and_the_rest_is_folded(diagnosis):
+    source = render_html(diagnosis)
+    opened, folded = source[: source.index('id="researchers"')], source[source.index('id="researchers"') :]
+    todo = opened[opened.index('id="todo"') : opened.index('class="tiles"')]
+    findings = open_diagnosis(diagnosis).models["hierarchical"].findings
+    asked = actions(findings)
+    assert asked
+    assert todo.count("<li>") == min(len(asked), 3)
+    assert "The law says" not in opened
+    assert "Of the growth terms" not in opened
+    for finding in findings:
+        if finding not in asked[:3]:
+            assert str(coded(finding)) in folded
+
+
+def test_differences_of_shares_are_in_points(diagnosis):
+    pair = next(one for one in diagnosis["comparisons"] if one["n"] == 16)
+    words = Page(render_html(diagnosis)).words
+    assert "difference, points" in words
+    shown = percent(pair["captured_difference"], signed=True).removesuffix("%")
+    assert f" {shown} {span(pair['low'], pair['high']).replace('%', '')} " in words
+    assert "Where the interval includes zero, neither is shown better." in words
+
+
+def test_users_who_are_worse_off_are_counted(diagnosis):
+    users = diagnosis["models"]["hierarchical"]["per_user"]
+    below = sum(one["captured"] is not None and one["captured"] < 0 for one in users)
+    assert below > 1
+    said = f"{below} of {len(users)} users are worse off than with a random answer."
+    assert said in Page(render_html(diagnosis)).words
 
 
 def test_same_input_gives_the_same_bytes(diagnosis, texts, tmp_path):

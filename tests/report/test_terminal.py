@@ -57,6 +57,24 @@ def test_a_difference_that_chance_explains_is_undecided(make):
         assert next(line for line in lines if f"hierarchical against {other}" in line).rstrip().endswith(verdict)
 
 
+def test_why_nothing_is_corrected_is_the_reason_of_the_diagnosis(make):
+    diagnosis = make(("hierarchical",))
+    quantities = diagnosis["models"]["hierarchical"]["quantities"]
+    quantities["corrected"] = None
+    quantities["reasons"]["corrected"] = "utilities do not vary within queries"
+    said = " ".join(printed(diagnosis, 120).split())
+    assert "as counted; corrected not available: utilities do not vary within queries." in said
+    assert "fewer than 20 candidates" not in said
+
+
+def test_names_in_the_signature_are_whole_and_digests_are_cut(make):
+    diagnosis = make(("hierarchical",))
+    diagnosis["signature"]["policy"] = "american-assembly.bowling-green"
+    said = printed(diagnosis, 200)
+    assert "policy american-assembly.bowling-green" in said
+    assert "data 5f0c5f0c5f0c5f0…" in said
+
+
 def test_only_the_largest_n_is_compared(diagnosis):
     assert printed(diagnosis, 100).count("hierarchical against pooled") == 1
 

@@ -62,6 +62,10 @@ def test_everyones_request_is_answered_for_all_three(folder):
     shared = {"ann", "bob"} <= set(users)
     assert len(found["requests"]) == 3 - shared
     for request in found["requests"]:
+        size, longest = request["size"], request["owner"] in ("ann", "dan")
+        mean = pytest.approx((size - 1) / 20)
+        best = {"utility": (size - 1) / 10, "rank": 1} if longest else {"utility": 0.0, "rank": size}
+        assert request["pick"] == {**best, "of": size, "random": mean}
         assert [answer["user"] for answer in request["answers"]] == users
         for answer in request["answers"]:
             longest = answer["user"] in ("ann", "dan")

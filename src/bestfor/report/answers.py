@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -163,4 +164,14 @@ def _request(found: dict[str, Any]) -> GivenAnswers:
     )
     distinct = len({one["candidate"] for one in given})
     said = "All get the same answer." if distinct == 1 else f"{distinct} different answers for {len(given)} users."
+    said += _unlucky(str(found["owner"]), found.get("pick"))
     return GivenAnswers(str(found["owner"]), str(found["input"]), int(found["size"]), answers, said, distinct)
+
+
+def _unlucky(owner: str, pick: Mapping[str, Any] | None) -> str:
+    """Say that the pick was worse for the one who asked than a random candidate; empty where it was not."""
+    if pick is None or pick["utility"] >= pick["random"]:
+        return ""
+    return (
+        f" Here the pick was unlucky for {owner}: rank {pick['rank']} of {pick['of']}, worse than a random candidate."
+    )

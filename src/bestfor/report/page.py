@@ -417,7 +417,8 @@ def _users_chart(plot: UsersPlot, model: ShownModel) -> Markup:
 def _users_note(plot: UsersPlot) -> str:
     if len(plot.names) == 1:
         return f"One user, {plot.names[0]}: {words.percent(float(plot.captured[0]))} captured."
-    said = [f"{words.plural(plot.absent, 'user')} without headroom left out."] if plot.absent else []
+    said = [worse_off(plot)] if (plot.captured < 0).any() else []
+    said += [f"{words.plural(plot.absent, 'user')} without headroom left out."] if plot.absent else []
     beyond = int((abs(plot.captured) > 1.0).sum())
     if beyond:
         said.append(f"{words.plural(beyond, 'user')} beyond ±100% shown at the edge (little headroom).")
@@ -426,6 +427,13 @@ def _users_note(plot: UsersPlot) -> str:
         how = "hollow" if len(plot.names) <= draw.SORTED_AT_MOST else "in grey"
         said.append(f"{words.plural(flat, 'user')} collapsed, drawn {how}.")
     return " ".join(said)
+
+
+def worse_off(plot: UsersPlot) -> str:
+    """Say how many users get less than a random pick would give them."""
+    below, every = int((plot.captured < 0).sum()), len(plot.names) + plot.absent
+    off = f"{'is' if below == 1 else 'are'} worse off than with a random answer"
+    return f"{below:,} of {words.plural(every, 'user')} {off}."
 
 
 def _users_rows(plot: UsersPlot) -> list[tuple[str, int, int]]:

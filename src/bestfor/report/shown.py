@@ -120,28 +120,30 @@ def policy_in_words(diagnosis: Diagnosis) -> str:
     if not policy:
         return ""
     name = policy.get("model") or policy.get("kind") if isinstance(policy, Mapping) else policy
-    return POLICIES.get(str(name), f"candidates by {words.clip(str(name), 40)}") if name else ""
+    return POLICIES.get(str(name), f"candidates by {words.clean(str(name))}") if name else ""
 
 
 def facts_in_words(diagnosis: Diagnosis, *, data: str = "", date: str = "") -> tuple[str, ...]:
-    """List what was measured, in words: how much, which data, what wrote the candidates, in which utility, and when.
+    """List what was measured, in words: how much, which data, what wrote the candidates, and when.
+
+    The utility is among them where the line on gains does not name it.
 
     Args:
         diagnosis: any.
         data: which data, in words; empty where that is not known.
         date: when, likewise.
     """
-    unit = unit_in_words(diagnosis)
-    utility = f"utility: {utility_in_words(diagnosis)}{f' ({unit})' if unit else ''}" if _measure(diagnosis) else ""
+    unit, name = unit_in_words(diagnosis), words.clean(_measure(diagnosis))
+    utility = f"utility: {name}{f' ({unit})' if unit else ''}" if name and not gains_in_words(diagnosis) else ""
     facts = (
         words.plural(diagnosis.users, "user"),
         words.plural(diagnosis.queries, "query", "queries"),
         words.plural(diagnosis.candidates, "candidate"),
         f"mean of {len(diagnosis.folds)} folds" if diagnosis.folds else "",
-        words.clip(words.clean(data), 80),
+        words.clean(data),
         policy_in_words(diagnosis),
         utility,
-        words.clip(words.clean(date), 80),
+        words.clean(date),
     )
     return tuple(fact for fact in facts if fact)
 
@@ -150,9 +152,11 @@ def gains_in_words(diagnosis: Diagnosis) -> str:
     """Say what the two figures of a headline are; empty where it has none."""
     if " of " not in diagnosis.headline or not diagnosis.models:
         return ""
+    known = (f"`{words.clean(_measure(diagnosis))}`" if _measure(diagnosis) else "", unit_in_words(diagnosis))
+    named = ", ".join(one for one in known if one)
     return (
-        f"Gain in {utility_in_words(diagnosis)} over a random candidate, of the headroom: what a perfect picker of as "
-        "many candidates would gain."
+        f"Gain in utility{f' ({named})' if named else ''} over a random candidate, of the headroom: what a perfect "
+        "picker of as many candidates would gain."
     )
 
 

@@ -151,17 +151,19 @@ def _hacked_tile(model: ShownModel) -> Tile:
     naive = _quantity(model, "beta", "percent")
     q = model.found.quantities
     label = "of queries hacked (β)"
+    clearly = f"of queries clearly hacked (β below {words.MINUS}0.05)"
     why = "their rewards run against their utilities"
     chance = f"{words.percent(q.beta_by_chance)} would be by chance alone" if words.known(q.beta_by_chance) else ""
     if q.corrected is None:
         return Tile(label, naive.text, naive.interval, (why, f"a naive count{f'; {chance}' if chance else ''}"))
-    clearly = words.span(q.corrected.beta_05_low, q.corrected.beta_05_high)
-    return Tile(
-        label,
-        words.percent(q.corrected.beta),
-        f"clearly (below −0.05): {clearly}" if clearly else "",
-        (why, "without the noise of small pools"),
-    )
+    notes = (why, "without the noise of small pools")
+    share, low, high = q.corrected.beta_05, q.corrected.beta_05_low, q.corrected.beta_05_high
+    interval = words.span(low, high)
+    if not interval:
+        return Tile(label, words.percent(q.corrected.beta), "", notes)
+    if not low <= share <= high:
+        return Tile(clearly, interval, "", notes)
+    return Tile(clearly, words.percent(share), interval, notes)
 
 
 VERDICTS = {
@@ -221,11 +223,17 @@ def _quantity(model: ShownModel, key: str, show: str) -> Cell:
     q = model.found.quantities
     if key.endswith("_corrected") or key in ("beta_05", "queries_used"):
         if q.corrected is None:
-            return Cell(words.NONE, why=words.NO_CORRECTED)
+            return Cell(words.NONE, why=no_corrected(model))
         return _filled(_SHOW[show](getattr(q.corrected, key.removesuffix("_corrected"))))
     value: Estimate | float = getattr(q, key)
     one = value if isinstance(value, Estimate) else Estimate(value)
     return _filled(_SHOW[show](one.value), words.span(one.low, one.high, show), q.reasons.get(key, words.NO_SUCH))
+
+
+def no_corrected(model: ShownModel) -> str:
+    """Say why a model has no corrected values."""
+    reason = model.found.quantities.reasons.get("corrected", "")
+    return f"not available: {reason}" if reason else words.NO_CORRECTED
 
 
 def _filled(text: str, interval: str = "", why: str = words.NO_SUCH) -> Cell:
@@ -278,8 +286,8 @@ def comparison_bars(diagnosis: Diagnosis) -> tuple[list[Bar], float]:
         low, high = (one.value if end is None else end for end in (one.low, one.high))
         certain = one.low is not None and one.high is not None and (one.low > 0 or one.high < 0)
         kind = ("good" if one.value > 0 else "bad") if certain else "open"
-        interval = words.span(one.low, one.high) or words.NO_INTERVAL
-        shown = words.percent(one.value, signed=True)
+        interval = words.points(words.span(one.low, one.high)) or words.NO_INTERVAL
+        shown = words.points(words.percent(one.value, signed=True))
         rows.append(Bar(pair.model, interval, shown, at(low), at(high) - at(low), at(one.value), kind, pair.against))
     return rows, at(0.0)
 
@@ -294,7 +302,7 @@ def comparison_rows(diagnosis: Diagnosis) -> tuple[tuple[int, ...], list[Row]]:
         cells = tuple(
             Cell(words.NONE)
             if one is None
-            else Cell(words.percent(one.value, signed=True), words.span(one.low, one.high))
+            else Cell(words.points(words.percent(one.value, signed=True)), words.points(words.span(one.low, one.high)))
             for one in pairs
         )
         rows.append(Row(model, against, cells))

@@ -37,6 +37,8 @@ LINES, ROWS, STEPS = 15, 3, 3
 
 _SENTENCE = re.compile(r"(?<=[a-z)%0-9])\. (?=[A-Z])")
 
+_DIGEST = re.compile("[0-9a-f]{20,}")
+
 NOTES = 2
 """Notes shown likewise."""
 
@@ -247,7 +249,7 @@ def _key(report: Diagnosis, models: Sequence[ShownModel]) -> str:
         + (
             "; β true: the interval of those below −0.05 without noise"
             if _corrected(models)
-            else f"; corrected {words.NO_CORRECTED}"
+            else f"; corrected {' or '.join(dict.fromkeys(map(tables.no_corrected, models)))}"
         ),
         "ρ: mean correlation of reward and utility within a query (0: random picks, 1: perfect ones)",
     ]
@@ -264,7 +266,7 @@ def _comparisons(pairs: Sequence[Comparison], width: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column(f"paired comparison at N = {pairs[0].n}", overflow="fold")
     room = 30 if width >= 100 else 15
-    table.add_column("difference", justify="right", no_wrap=True)
+    table.add_column("points", justify="right", no_wrap=True)
     table.add_column("interval", no_wrap=True)
     table.add_column("", no_wrap=True)
     for pair in pairs:
@@ -272,8 +274,8 @@ def _comparisons(pairs: Sequence[Comparison], width: int) -> Table:
         verdict = _verdict(low, high)
         table.add_row(
             _name(f"{words.clip(pair.model, room)} against {words.clip(pair.against, room)}"),
-            words.percent(pair.difference.value, signed=True),
-            words.span(low, high) or "none",
+            words.points(words.percent(pair.difference.value, signed=True)),
+            words.points(words.span(low, high)) or "none",
             verdict,
         )
     return table
@@ -349,7 +351,10 @@ def _signature(report: Diagnosis) -> str:
     known = [key for key in ("version", "data", "policy", "rule", "seed", "averaging") if report.signature.get(key)]
     if report.signature.get("seed") == 0:
         known.append("seed")
-    return "signature: " + ", ".join(f"{key} {words.clip(str(report.signature[key]), 16)}" for key in known)
+    said = ((key, str(report.signature[key])) for key in known)
+    return "signature: " + ", ".join(
+        f"{key} {words.clip(one, 16) if _DIGEST.fullmatch(one) else one}" for key, one in said
+    )
 
 
 def _name(name: str) -> Text:

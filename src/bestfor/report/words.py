@@ -150,6 +150,15 @@ def span(low: float | None, high: float | None, show: str = "percent", places: i
     return f"{number(low, places)} to {number(high, places)}"
 
 
+def points(text: str) -> str:
+    """Write a difference of shares as percentage points, whose unit stands beside: without percent signs.
+
+    Args:
+        text: a number or an interval as :func:`percent` and :func:`span` write them.
+    """
+    return text.replace("%", "")
+
+
 def capped(low: float | None, high: float | None) -> str:
     """Write an interval of a share that cannot exceed 1: an end beyond is shown as 100% and said to be capped."""
     beyond = known(high) and high > 1.0

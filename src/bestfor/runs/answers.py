@@ -136,7 +136,28 @@ def _request(
             }
         )
     asked = one.prompt[:MOST_CHARACTERS]
-    return {"query": one.query, "owner": one.user, "input": asked, "size": len(one.texts), "answers": answers}
+    pick = _standing(one, one.number(select(scores[one.user]).index), utilities)
+    return {
+        "query": one.query,
+        "owner": one.user,
+        "input": asked,
+        "size": len(one.texts),
+        "answers": answers,
+        "pick": pick,
+    }
+
+
+def _standing(
+    one: AnswerRequest, picked: int, utilities: Mapping[tuple[str, int], float | None]
+) -> dict[str, float | int] | None:
+    """Rank the pick for the one who asked among the candidates by utility, beside their mean; None where unknown."""
+    every = [utilities.get((one.query, one.number(place))) for place in range(len(one.texts))]
+    known = [value for value in every if value is not None]
+    own = utilities.get((one.query, picked))
+    if own is None or len(known) < 2:
+        return None
+    rank = 1 + sum(value > own for value in known)
+    return {"utility": own, "rank": rank, "of": len(known), "random": sum(known) / len(known)}
 
 
 def _requests_of_three(folder: Path) -> list[AnswerRequest]:
