@@ -73,6 +73,8 @@ def test_names_in_the_signature_are_whole_and_digests_are_cut(make):
     said = printed(diagnosis, 200)
     assert "policy american-assembly.bowling-green" in said
     assert "data 5f0c5f0c5f0c5f0…" in said
+    diagnosis["signature"]["data"] = "sha256:" + 16 * "5f0c"
+    assert "data sha256:5f0c5f0c…" in printed(diagnosis, 200)
 
 
 def test_only_the_largest_n_is_compared(diagnosis):

@@ -37,7 +37,7 @@ LINES, ROWS, STEPS = 15, 3, 3
 
 _SENTENCE = re.compile(r"(?<=[a-z)%0-9])\. (?=[A-Z])")
 
-_DIGEST = re.compile("[0-9a-f]{20,}")
+_DIGEST = re.compile("(sha256:)?[0-9a-f]{20,}")
 
 NOTES = 2
 """Notes shown likewise."""
