@@ -65,6 +65,7 @@ def test_importing_is_light():
     assert done.stdout == "[]\n", done.stderr
 
 
+@pytest.mark.slow
 def test_diagnose_works_without_torch(tmp_path):
     table = tmp_path / "scores.csv"
     rows = [f"u{u},q{u}{q},{(7 * c + u) % 5},{c % 4}" for u in range(6) for q in range(3) for c in range(8)]
@@ -101,6 +102,7 @@ def test_the_doctor_asks_for_what_the_extras_declare():
     assert set(declared) == {*doctor.PACKAGES, "clients", "dev"}, "extras of tests alone are nobody's to install"
 
 
+@pytest.mark.slow
 def test_a_missing_extra_names_the_command_that_brings_it(tmp_path):
     done = without(OPTIONAL, MAIN, "demo", "--out", str(tmp_path / "demo"))
     said = [line for line in done.stderr.splitlines() if line.startswith("bestfor: ")]

@@ -206,6 +206,7 @@ def test_outside_of_its_context_it_counts_in_silence(clock):
     assert log.getvalue() == drawn
 
 
+@pytest.mark.slow
 def test_nobody_else_draws_bars():
     found = []
     for path in SOURCE.rglob("*.py"):

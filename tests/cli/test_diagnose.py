@@ -173,6 +173,7 @@ def scored(rows=3000, users=40, seed=4):
     return pa.table({"user": names, "query": names, "reward": mean, "s": std, "utility": utility})
 
 
+@pytest.mark.slow
 def test_a_column_of_standard_deviations_is_judged(monkeypatch, capfd, tmp_path):
     path = tmp_path / "s.parquet"
     pq.write_table(scored(), path)

@@ -95,6 +95,7 @@ def test_a_run_of_three_folds_leaves_a_folder_and_prints_json(monkeypatch, capfd
     assert f"report: {tmp_path / 'o' / 'report.html'}" in err.replace("\n", "")
 
 
+@pytest.mark.slow
 def test_a_run_repeated_or_mended_ends_with_the_same_bytes(monkeypatch, capfd, tmp_path, town):
     run = write_run(tmp_path, town)
     assert bestfor(monkeypatch, capfd, "run", run, "--out", tmp_path / "o")[0] == 0

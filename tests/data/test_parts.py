@@ -45,6 +45,7 @@ def same(one, other):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
 
 
+@pytest.mark.slow
 @given(rows, st.sampled_from([0, 1, 2]))
 def test_codes_of_a_split_are_those_of_its_tables(rows, fold):
     """No table of strings is read for them, and nothing differs: vocabularies, order of rows, text ids."""

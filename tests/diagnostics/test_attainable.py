@@ -94,6 +94,7 @@ def test_a_model_bounds_the_ceiling():
     assert nothing.models["x"].captured_attainable is None
 
 
+@pytest.mark.slow
 def test_folds_and_json_hold_the_ceiling():
     user, query, utility, p = accepted(200)
     settings = Settings(n=N, noise=0.45)

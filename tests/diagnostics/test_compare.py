@@ -55,6 +55,7 @@ def test_one_query_a_user_is_a_paired_t_test():
     assert (value, low, high) == pytest.approx((beta.mean(), *stats.ttest_1samp(beta, 0).confidence_interval(0.95)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantity", ["beta", "rho", "rho_plus", "rho_minus"])
 def test_intervals_are_those_of_leaving_each_user_out(quantity):
     user, query, utility, rewards = table(12)

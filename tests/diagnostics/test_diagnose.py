@@ -116,6 +116,7 @@ ragged = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(ragged, st.sampled_from(["user", "query"]), st.sampled_from(["utility", "arbitrary"]))
 def test_any_table_gives_valid_json_and_a_ledger_that_adds_up(rows, averaging, scale):

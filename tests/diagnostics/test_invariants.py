@@ -72,6 +72,7 @@ def test_an_increasing_map_of_rewards_leaves_every_curve(table, mapped):
     assert_close(curve(table | {"reward": mapped(table["reward"])}), curve(table))
 
 
+@pytest.mark.slow
 @few
 @given(tables(), st.sampled_from([1e-12, 0.3, 7.0, 1e12]), st.integers(-3, 3))
 def test_an_affine_map_of_rewards_leaves_everything(table, scale, shift):
@@ -79,6 +80,7 @@ def test_an_affine_map_of_rewards_leaves_everything(table, scale, shift):
     assert_close(everything(changed), everything(table))
 
 
+@pytest.mark.slow
 @few
 @given(tables(), st.sampled_from([0.25, 8.0]), st.integers(-3, 3))
 def test_an_affine_map_of_utilities_is_followed(table, scale, shift):
@@ -108,6 +110,7 @@ def test_utilities_upside_down_give_the_worst(table):
         assert found[CurveMean("pick", n, "x")] == pytest.approx(-turned[CurveMean("oracle", n)], abs=1e-12)
 
 
+@pytest.mark.slow
 @few
 @given(tables(), st.randoms(use_true_random=False))
 def test_the_order_of_rows_and_the_names_of_candidates_change_nothing(table, random):
@@ -119,6 +122,7 @@ def test_the_order_of_rows_and_the_names_of_candidates_change_nothing(table, ran
     assert_close(everything(renamed), everything(table))
 
 
+@pytest.mark.slow
 @few
 @given(tables())
 def test_the_names_of_users_and_queries_change_nothing(table):
@@ -126,6 +130,7 @@ def test_the_names_of_users_and_queries_change_nothing(table):
     assert_close(everything(changed), everything(table))
 
 
+@pytest.mark.slow
 @few
 @given(tables(), st.sampled_from(["user", "query"]), st.sampled_from(["user", "query"]))
 def test_two_copies_of_the_data_leave_every_estimate(table, averaging, copied):
@@ -146,6 +151,7 @@ def test_one_candidate_gains_nothing_and_every_curve_stays_in_its_bounds(table):
             assert value <= found[CurveMean("oracle", max(column.n, 1))] + 1e-12
 
 
+@pytest.mark.slow
 @few
 @given(tables())
 def test_the_ledger_adds_up_and_constants_gain_exactly_nothing(table):

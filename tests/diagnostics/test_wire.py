@@ -206,6 +206,7 @@ def small():
     return json.loads(json.dumps(diagnose(3, 2, 3, models=1, rules=("second",)).to_dict()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "value", [None, ..., 7, -1.5, "x", True, [], ["x"], {}, {"x": 1}, math.nan, math.inf], ids=repr
 )

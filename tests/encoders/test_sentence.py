@@ -31,6 +31,7 @@ def test_packaged_model_is_the_published_one(encoder):
     assert len(encoder.signature) == 64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["", "bfloat16:"])
 def test_company_does_not_change_a_bit(encoder, texts, backend):
     bare = load_encoder(f"{backend}all-MiniLM-L6-v2").encoder

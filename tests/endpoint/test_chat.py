@@ -137,6 +137,7 @@ def test_a_server_that_never_answered_ends_the_work(talk):
         ask(one)
 
 
+@pytest.mark.slow
 def test_a_dead_server_is_left_alone_and_asked_again_by_the_next_call(talk):
     one, server = talk(lambda request: chat("hi"), concurrency=2)
     ask(one)

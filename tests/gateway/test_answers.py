@@ -326,6 +326,7 @@ def test_k_of_n_answers_as_soon_as_k_are_there(serve):
     assert any("5 of 8 candidates did not come: not waited for" in note for note in own["notes"])
 
 
+@pytest.mark.slow
 def test_a_deadline_takes_what_came_and_is_an_error_where_nothing_did(serve):
     answer, ended = stalls(2)
     gateway = serve(answer)

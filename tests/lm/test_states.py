@@ -16,6 +16,7 @@ passes = later("bestfor.lm.passes", "torch")
 torch = later("torch")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tokens", [1, 24, 10_000])
 @pytest.mark.parametrize("name", KINDS)
 def test_states_are_those_of_each_pair_alone(backbones, name, tokens):

@@ -139,6 +139,7 @@ def test_all_five_tasks_are_there():
 LONG = [pytest.param(path, marks=pytest.mark.slow, id=path.stem) for path in FILES[1:]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [pytest.param(FILES[0], id="lamp4"), *LONG])
 def test_a_configuration_runs_end_to_end(path, qwen, qwen2, scripted, tmp_path, capsys):
     raw = tomllib.loads(path.read_text(encoding="utf-8"))

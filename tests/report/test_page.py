@@ -183,6 +183,7 @@ def test_a_policy_is_named_in_words(make, policy, said):
     assert policy_in_words(Diagnosis.from_dict(found)) == said
 
 
+@pytest.mark.slow
 def test_a_model_keeps_its_colour_and_a_baseline_its_grey(make):
     from bestfor.report.charts import plots
 

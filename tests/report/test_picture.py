@@ -83,6 +83,7 @@ def test_correlations_below_zero_are_told_apart(diagnosis):
     assert plot.counts[plot.negative].sum() == sum(given[:10]) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
 def test_pictures_have_the_same_bytes_each_time(diagnosis, tmp_path, suffix):
     for name in ("one", "two"):
@@ -91,6 +92,7 @@ def test_pictures_have_the_same_bytes_each_time(diagnosis, tmp_path, suffix):
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"one.{suffix}", f"two.{suffix}"]
 
 
+@pytest.mark.slow
 def test_pictures_of_awkward_diagnoses(make, bare, tmp_path):
     plots.save(tmp_path / "bare.png", bare)
     plots.save(tmp_path / "odd.png", make(("costs $5 or $x_{", "日本語", "length")), model="日本語")
@@ -116,6 +118,7 @@ def test_bad_requests_are_refused(diagnosis, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_matplotlib_is_imported_only_to_draw():
     code = (
         "import bestfor.report.picture, bestfor.report, sys; print('matplotlib' in sys.modules, 'torch' in sys.modules)"

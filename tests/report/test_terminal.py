@@ -45,6 +45,7 @@ def test_fits_and_says_what_matters(make, width):
     assert "the curve here is exact over all draws and adds none" in words
 
 
+@pytest.mark.slow
 def test_a_difference_that_chance_explains_is_undecided(make):
     diagnosis = make(("hierarchical", "pooled", "length"))
     better = {
@@ -87,6 +88,7 @@ def test_nulls_are_explained(bare):
     assert "pools hold fewer than 20 candidates" in " ".join(text.split())
 
 
+@pytest.mark.slow
 def test_markup_and_control_characters_in_names_stay_text(make):
     text = printed(make(("[red]x[/red]\x1b[31m", "length")), 120)
     assert "[red]x[/red]" in text
@@ -127,6 +129,7 @@ def test_findings_stand_whole_and_a_long_first_one_keeps_cause_and_step():
     assert endless[-1].endswith("…")
 
 
+@pytest.mark.slow
 def test_counts_drop_what_does_not_fit(make):
     text = printed(make(folds=3), 40, verbose=False).splitlines()
     assert any(line.endswith("queries") and " users · " in line for line in text)

@@ -88,6 +88,7 @@ def alike():
     return replace(examples, utility=(liking / liking.std())[examples.text] + noise)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "options"), CASES)
 def test_who_has_no_taste_of_their_own_abstains_where_that_is_asked_for(kind, options):
     examples = alike()

@@ -65,6 +65,7 @@ def test_options_are_checked(options, message):
         rewards.build("hierarchical", **options)
 
 
+@pytest.mark.slow
 def test_any_saved_model_is_loaded_by_its_folder(tmp_path):
     examples = taste_examples()
     for kind in rewards.KINDS.keys() - SERVED - LARGE:

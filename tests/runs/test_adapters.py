@@ -66,6 +66,7 @@ def texts(prompt):
     return " ".join(turn["content"] for turn in prompt)
 
 
+@pytest.mark.slow
 def test_items_that_train_never_label_and_see_nothing_later():
     # ann's item 1 is a test query: it neither trains nor labels nor shows
     data = Dataset("d", "s", table({"ann": 6, "bob": 3, "cat": 1}), queries({"ann": "ann asks 1", "bob": "new"}))
@@ -95,6 +96,7 @@ def test_every_item_trains_or_labels(count, share):
     assert count_unlabelled(10, 0.7) == 3, "not a hair less"
 
 
+@pytest.mark.slow
 def test_a_run_trains_its_adapters_once_and_samples_with_them(tmp_path, monkeypatch):
     told, taught = [], {}
     train = adapters.train_adapters

@@ -76,6 +76,7 @@ def test_a_run_revises_after_the_verdicts_of_its_own_model(scripted, tmp_path):
     assert kept(tmp_path / "run") == before
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_with_the_same_bytes(scripted, tmp_path):
     whole = scripted(obedient)
     run(served(whole.url), tmp_path / "whole")
@@ -93,6 +94,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bytes(scripted, tmp_path):
     assert {name: first[name] == data for name, data in second.items()} == dict.fromkeys(first, True)
 
 
+@pytest.mark.slow
 def test_another_model_never_continues_the_pool(scripted, tmp_path):
     server = scripted(obedient)
     run(served(server.url), tmp_path / "run")
@@ -161,6 +163,7 @@ def fits(monkeypatch):
     return counted
 
 
+@pytest.mark.slow
 def test_the_model_whose_verdicts_are_heard_is_fitted_once(scripted, tmp_path, monkeypatch):
     counted = fits(monkeypatch)
     run(served(scripted(obedient).url), tmp_path / "run")
@@ -173,6 +176,7 @@ def test_the_model_whose_verdicts_are_heard_is_fitted_once(scripted, tmp_path, m
     assert {path.name: path.read_bytes() for path in (tmp_path / "fresh").iterdir()} == files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["seed of the fit", "labels"])
 def test_a_model_of_other_inputs_is_fitted_anew(scripted, tmp_path, monkeypatch, what):
     config, counted = served(scripted(obedient).url), fits(monkeypatch)

@@ -56,6 +56,7 @@ sizes = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(sizes, st.randoms(use_true_random=False))
 def test_every_candidate_meets_its_own_user_text_and_utility(sizes, draw):
     queries, candidates, utilities, rewards = tables(sizes, draw)

@@ -79,6 +79,7 @@ def contents(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_run_that_asks_servers(scripted, monkeypatch, tmp_path):
     monkeypatch.setenv("TEST_KEY", KEY)
     policy, judge = scripted(writes), scripted(judges)
@@ -130,6 +131,7 @@ def test_a_run_goes_on_where_its_budget_ended(scripted, monkeypatch, tmp_path):
     assert parts[0] == parts[1], "a server that keeps its word gives the same pool"
 
 
+@pytest.mark.slow
 def test_a_run_with_a_dead_judge_stops_and_goes_on(scripted, monkeypatch, tmp_path):
     monkeypatch.setenv("TEST_KEY", KEY)
     policy = scripted(writes)
@@ -211,6 +213,7 @@ def test_a_judge_that_answers_nothing_ends_the_run_and_the_next_measures_again(s
     assert run(config(policy, judge), tmp_path).diagnosis.models["length"]
 
 
+@pytest.mark.slow
 def test_a_run_without_a_refused_query_is_diagnosed_and_names_it(scripted, monkeypatch, tmp_path):
     monkeypatch.setenv("TEST_KEY", KEY)
     judge = scripted(judges)

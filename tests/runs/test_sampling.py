@@ -273,6 +273,7 @@ generate(policy, world.histories, world.queries, CandidatePool(folder), sampling
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_to_the_same_bytes(checkpoint, forks, tmp_path):
     from bestfor.policies.transformers import TransformersPolicy
 

@@ -140,6 +140,7 @@ def test_texts_that_are_not_shared_do_not_count(tmp_path):
     assert same_as_in_memory(write(tmp_path, "parquet", rows))["models"]["good"]["interval"] == "users"
 
 
+@pytest.mark.slow
 def test_a_table_in_memory_and_large_ones_go_the_same_way(tmp_path, monkeypatch):
     whole = pa.Table.from_pylist(table(5))
     expected = diagnose_table(whole, COLUMNS).to_dict()
@@ -163,6 +164,7 @@ def test_one_query_longer_than_any_batch(tmp_path):
     assert found["candidates"] == sum(sizes) - 1
 
 
+@pytest.mark.slow
 def test_ids_and_numbers_of_any_form(tmp_path):
     rows = [row | {"user": int(row["user"][1:])} for row in table(7)]
     path = tmp_path / "t.jsonl"
@@ -173,6 +175,7 @@ def test_ids_and_numbers_of_any_form(tmp_path):
     same_as_in_memory(floats)
 
 
+@pytest.mark.slow
 def test_a_column_that_only_later_rows_have(tmp_path):
     rows = table(8)
     del rows[0]["good"]

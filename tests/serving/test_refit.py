@@ -194,6 +194,7 @@ def test_a_kind_that_learns_at_fit_learns_under_the_users_own_name(run, tmp_path
         assert service.answer("new", "", [SHORT, LONG]).index in (0, 1)
 
 
+@pytest.mark.slow
 def test_models_are_swapped_under_readers(service, tmp_path):
     stop, failures, digests = threading.Event(), [], set()
 

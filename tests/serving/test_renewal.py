@@ -75,6 +75,7 @@ def test_a_better_model_is_taken_and_was_never_shown_the_held_out_labels(folder,
     assert done.labels == 240 - len(seen)
 
 
+@pytest.mark.slow
 def test_a_model_that_is_worse_is_not_taken(folder, source, tmp_path):
     rate_lengths(source.journal)
     good = renew(open_model(folder), tmp_path / "good", source)

@@ -75,6 +75,7 @@ def test_of_many_who_begin_at_once_one_does(address):
     assert sorted(begun, key=str) == [1, *[None] * 7]
 
 
+@pytest.mark.slow
 def test_what_was_taken_is_the_newest_and_old_folders_go(journal, model, tmp_path):
     rate_lengths(journal)
     policy = RefitPolicy(folder=str(tmp_path / "new"))

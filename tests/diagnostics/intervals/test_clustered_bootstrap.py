@@ -72,6 +72,7 @@ def world(seed, users=30, queries=2, candidates=20, text=False):
     return (query // queries, query, utility, {"x": Reward(reward, "utility")}), text
 
 
+@pytest.mark.slow
 def test_a_diagnosis_takes_it_as_an_option():
     table, text = world(1, text=True)
     boot, again, other, plain = (

@@ -195,6 +195,7 @@ WORLD = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_shipped_model_repeats_its_bytes_and_counts_its_tokens():
     """It was not made to follow critiques: nothing is said of quality."""
     asked = []

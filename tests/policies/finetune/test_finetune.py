@@ -222,6 +222,7 @@ def test_a_name_is_the_same_token_wherever_it_stands():
     assert inner[-len(first) :] == first
 
 
+@pytest.mark.slow
 def test_training_users_are_nobody_whom_a_demo_meets():
     outputs = {
         text for corpus in finetune.world_corpora(36, 0) for text in corpus.histories.column("output").to_pylist()

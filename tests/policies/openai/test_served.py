@@ -133,6 +133,7 @@ def check_what_transformers_serve_does(model, url):
         one.close()
 
 
+@pytest.mark.slow
 def test_transformers_serve_in_this_process(serve_in_thread, tmp_path):
     model = served(tmp_path / "sampling")
     check_what_transformers_serve_does(model, serve_in_thread(model))

@@ -60,6 +60,7 @@ def test_a_bootstrap_draws_as_many_labels_of_every_user():
     assert np.mean(drawn.weight == 0) == pytest.approx(np.exp(-1), abs=0.1)
 
 
+@pytest.mark.slow
 def test_members_disagree_more_about_users_with_fewer_labels():
     examples = taste_examples(users=12, queries=3, candidates=8)
     few = examples.take((examples.user < 6) | (examples.candidate < 1))

@@ -62,6 +62,7 @@ def test_sharing_helps_users_with_few_labels():
     assert found[True] > 0.4
 
 
+@pytest.mark.slow
 def test_the_default_stops_early_and_says_when():
     examples = taste_examples(users=10, queries=3, candidates=8)
     model = fitted(examples)

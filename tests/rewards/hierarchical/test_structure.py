@@ -82,6 +82,7 @@ def test_users_who_are_all_the_same_have_no_tastes_and_the_pooled_model():
     assert np.corrcoef(found, test.utility)[0, 1] == pytest.approx(np.corrcoef(reference, test.utility)[0, 1], abs=0.02)
 
 
+@pytest.mark.slow
 def test_correlated_tastes_of_many_users_get_a_full_covariance():
     def along_two_axes(draw):
         return draw.normal(size=(120, 2)) @ draw.normal(size=(2, 16)) * 2

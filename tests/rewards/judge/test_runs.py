@@ -111,6 +111,7 @@ def test_comments_of_the_fit_part_reach_the_personas(scripted, ratings, tmp_path
         assert {remarks[one] for one in found["comment"]} <= fit
 
 
+@pytest.mark.slow
 def test_a_run_asks_once_and_honours_what_a_person_edits(scripted, ratings, tmp_path):
     server = scripted(judging())
     config = parse_config(ratings(server.url, identity="the judge"), "run.toml")
@@ -150,6 +151,7 @@ def test_a_budget_holds_for_a_run_however_often_it_is_called(scripted, ratings, 
     assert json.loads((tmp_path / "out" / "usage.json").read_text())["reward judge"]["requests"] == len(bodies)
 
 
+@pytest.mark.slow
 def test_folds_share_answers_and_one_account(scripted, ratings, tmp_path):
     server = scripted(judging())
     run(parse_config(ratings(server.url, fold="all"), "run.toml"), tmp_path / "out")

@@ -96,6 +96,7 @@ def test_other_settings_or_data_begin_anew(small, tmp_path):
     assert len(roots) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adapters", [True, False])
 def test_a_torn_state_is_not_gone_on_from(adapters, small, whole, tmp_path):
     cache = tmp_path / "cache"

@@ -79,6 +79,7 @@ def test_users_with_few_labels_have_no_adapter(small, tmp_path):
     assert len(stored(tmp_path)) == 4
 
 
+@pytest.mark.slow
 def test_a_model_in_the_place_of_another(small, tmp_path):
     first, second = fitted(small), fitted(small, level="global")
     first.save(tmp_path)
@@ -137,6 +138,7 @@ def test_an_encoder_is_a_backbone(tmp_path):
     assert len(np.unique(estimate.mean)) > len(EXAMPLES) // 2
 
 
+@pytest.mark.slow
 def test_half_precision(qwen2, tmp_path):
     whole, half = (fitted(qwen2, dtype=dtype, rate=1e-3, user_rate=1e-3) for dtype in ("float32", "bfloat16"))
     assert half.backbone.model.dtype == torch.bfloat16
