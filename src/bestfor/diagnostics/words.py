@@ -25,7 +25,7 @@ from bestfor.diagnostics.hacking import NO_SIGN, hacked
 from bestfor.diagnostics.headline import ONE_USER, headline, number, share_range
 from bestfor.diagnostics.intervals.clustered import FEWEST_USERS
 from bestfor.diagnostics.quantities.mixture import FEWEST_QUERIES, SMALLEST_POOL
-from bestfor.diagnostics.words_beyond import matters, stopping
+from bestfor.diagnostics.words_beyond import Exchange, matters, stopping
 from bestfor.diagnostics.words_level import LARGEST_OF, level_models, shrunk_share
 from bestfor.types import Estimate
 
@@ -96,22 +96,26 @@ def reworded(diagnosis: Worded) -> Worded:
 
 def _with_verdict(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> ModelDiagnosis:
     """Write the verdict on stopping anew, where its numbers are known."""
-    verdict = _on_stopping(diagnosis, model)
-    if model.outlook is None or not verdict:
+    given = _exchange(model)
+    headroom = float(diagnosis.oracle.value[-1] - diagnosis.pool_mean.value)
+    if model.outlook is None or given is None or math.isnan(headroom):
         return model
-    replay = replace(model.outlook.stopping, verdict=verdict)
+    replay = model.outlook.stopping
+    replay = replace(replay, verdict=stopping(replay.advantage, headroom, given))
     return replace(model, outlook=replace(model.outlook, stopping=replay))
 
 
-def _on_stopping(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str:
-    replay = None if model.outlook is None else model.outlook.stopping
-    if replay is None or replay.reason or replay.fixed_n is None:
-        return ""
-    known = (replay.cost_per_candidate, replay.drawn, replay.advantage.value)
-    headroom = float(diagnosis.oracle.value[-1] - diagnosis.pool_mean.value)
-    if any(map(math.isnan, (*known, headroom))):
-        return ""
-    return stopping(replay.advantage, replay.drawn, replay.fixed_n, headroom, replay.cost_per_candidate)
+def _exchange(model: ModelDiagnosis) -> Exchange | None:
+    """Compare what the stopping rule draws and gains with the best fixed N at the same cost; None where unknown."""
+    outlook = model.outlook
+    if outlook is None or outlook.stopping.reason or math.isnan(outlook.stopping.advantage.value):
+        return None
+    replay = outlook.stopping
+    fixed = next((one for one in outlook.best_fixed_n if one.cost_per_candidate == replay.cost_per_candidate), None)
+    if fixed is None or math.isnan(fixed.net.value):
+        return None
+    cost = replay.cost_per_candidate
+    return Exchange(replay.drawn, fixed.n, replay.utility - fixed.net.value - fixed.n * cost, cost)
 
 
 def _same_n(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> bool:
@@ -399,10 +403,11 @@ def stop_early(diagnosis: DiagnosisResult, model: ModelDiagnosis) -> str | None:
     """Say whether a stopping rule earned more than the best fixed N."""
     if model.outlook is None or not model.outlook.stopping.pays or reward_is_utility(diagnosis, model):
         return None
-    verdict, cost = _on_stopping(diagnosis, model), model.outlook.stopping.cost_per_candidate
-    if not verdict:
+    given, advantage = _exchange(model), model.outlook.stopping.advantage
+    if given is None or not given.ahead:
         return None
-    return f"{verdict[:-1]} ({cost:.3g} each). Replay the rule on fresh logs before turning it on."
+    verdict = stopping(advantage, float(diagnosis.oracle.value[-1] - diagnosis.pool_mean.value), given)
+    return f"{verdict[:-1]} ({given.cost:.3g} each). Replay the rule on fresh logs before turning it on."
 
 
 def reasons_for(missing: set[str], facts: ModelFacts) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from bestfor.types import Estimate
 
 EXTRAPOLABLE = "extrapolable"
@@ -56,36 +58,63 @@ def matters(gain: Estimate, headroom: float) -> bool:
     return gain.low is not None and gain.low > 0 and gain.value >= SMALLEST_GAIN * headroom
 
 
-def stopping(advantage: Estimate, drawn: float, fixed: int, headroom: float, cost: float) -> str:
-    """Say whether a stopping rule earned more than the best fixed N.
+@dataclass(frozen=True)
+class Exchange:
+    """Candidates and gain of a stopping rule beside those of the best fixed N.
 
-    Args:
-        advantage: net of the rule less net of the fixed N.
-        drawn: mean number of candidates.
-        fixed: the best fixed N.
-        headroom: what a perfect pick gains at the largest N.
+    Attributes:
+        drawn: mean number of candidates by the rule.
+        fixed: the best fixed N, in hindsight.
+        gained: mean utility by the rule less that at the fixed N.
         cost: of a candidate, in utility units.
     """
-    rule = "Stopping early" if drawn < fixed else "Stopping query by query"
-    seen = f"it draws {drawn:.1f} candidates on average where the best fixed N is {fixed}"
+
+    drawn: float
+    fixed: int
+    gained: float
+    cost: float
+
+    @property
+    def ahead(self) -> bool:
+        """Decide whether the rule earns more than the best fixed N, the cost of candidates paid."""
+        return self.gained > self.cost * (self.drawn - self.fixed)
+
+    @property
+    def rule(self) -> str:
+        """Name of the rule: one that draws more than the fixed N stops early for some queries only."""
+        return "Stopping early" if self.drawn < self.fixed else "Stopping query by query"
+
+    def told(self) -> str:
+        """Say what is gained for how many candidates more or fewer."""
+        more = f"gains {self.gained:.3g} more" if self.gained >= 0 else f"gains {-self.gained:.3g} less"
+        number = f"{abs(self.drawn - self.fixed):.1f} {'fewer' if self.drawn < self.fixed else 'more'} candidates"
+        return f"it {more} for {number} ({self.drawn:.1f} on average, the best fixed N is {self.fixed})"
+
+
+def stopping(advantage: Estimate, headroom: float, given: Exchange) -> str:
+    """Say whether a stopping rule earned more than a fixed N.
+
+    Args:
+        advantage: net of the rule less net of a fixed N that other users chose.
+        headroom: what a perfect pick gains at the largest N.
+        given: what it draws and gains beside the best fixed N.
+    """
+    seen = f"it draws {given.drawn:.1f} candidates on average where the best fixed N is {given.fixed}"
     if advantage.low is None or advantage.high is None:
-        return f"{rule}: {seen}; too few users to tell whether it earns more. Keep N fixed."
+        return f"{given.rule}: {seen}; too few users to tell whether it earns more. Keep N fixed."
     if matters(advantage, headroom):
-        return f"{rule} pays: {_exchange(advantage.value, drawn, fixed, cost)}, the cost of candidates paid."
+        if given.ahead:
+            paid = f"earns {advantage.value:.3g} more than an N that other users chose, the cost of candidates paid"
+            return f"{given.rule} pays: {given.told()}, and {paid}."
+        return (
+            f"{given.rule} earns {advantage.value:.3g} more than an N that other users chose, but not more than the "
+            f"best fixed N in hindsight: {seen}. Keep N fixed."
+        )
     if advantage.low > 0:
         return (
-            f"{rule} earns {advantage.value:.3g} more, less than {100 * SMALLEST_GAIN:g}% of what can be won: "
+            f"{given.rule} earns {advantage.value:.3g} more, less than {100 * SMALLEST_GAIN:g}% of what can be won: "
             f"{seen}. Keep N fixed."
         )
     if advantage.high < 0:
-        return f"{rule} loses {-advantage.value:.3g}, the cost of candidates paid: {seen}. Keep N fixed."
-    return f"{rule} is not shown to earn more: {seen}. Keep N fixed."
-
-
-def _exchange(advantage: float, drawn: float, fixed: int, cost: float) -> str:
-    """Say what is gained for how many candidates more or fewer."""
-    gained = advantage + cost * (drawn - fixed)
-    more = f"gains {gained:.3g} more" if gained >= 0 else f"gains {-gained:.3g} less"
-    number = f"{abs(drawn - fixed):.1f} {'fewer' if drawn < fixed else 'more'} candidates"
-    means = f"{drawn:.1f} on average, the best fixed N is {fixed}"
-    return f"it {more} for {number} ({means}), and earns {advantage:.3g} more"
+        return f"{given.rule} loses {-advantage.value:.3g}, the cost of candidates paid: {seen}. Keep N fixed."
+    return f"{given.rule} is not shown to earn more: {seen}. Keep N fixed."

@@ -19,7 +19,7 @@ from bestfor.diagnostics import (
 from bestfor.diagnostics.beyond import sample as sampling
 from bestfor.diagnostics.beyond.budget import draws_until, shrink
 from bestfor.diagnostics.beyond.measure import fixed_grid
-from bestfor.diagnostics.words_beyond import matters, stopping
+from bestfor.diagnostics.words_beyond import Exchange, matters, stopping
 from bestfor.types import Estimate
 
 
@@ -273,26 +273,43 @@ def test_at_most_six_findings():
 def test_a_gain_too_small_to_matter_is_no_reason_to_stop_early():
     small, headroom = Estimate(0.019, 0.01, 0.028), 1.0
     assert not matters(small, headroom)
-    said = stopping(small, 5.6, 6, headroom, 0.01)
+    given = Exchange(5.6, 6, 0.015, 0.01)
+    said = stopping(small, headroom, given)
     assert said.startswith("Stopping early earns 0.019 more, less than 2% of what can be won: it draws 5.6 candidates")
     assert said.endswith("Keep N fixed.")
-    assert stopping(small, 5.6, 6, 0.9, 0.01).startswith("Stopping early pays")
+    assert stopping(small, 0.9, given).startswith("Stopping early pays")
     assert not matters(Estimate(0.1, -0.01, 0.2), 1.0)
     assert not matters(Estimate(0.1), 1.0)
 
 
 @pytest.mark.parametrize(
-    ("drawn", "said"),
+    ("drawn", "gained", "said"),
     [
-        (24.9, "Stopping query by query pays: it gains 0.189 more for 8.9 more candidates (24.9 on average,"),
-        (6.0, "Stopping early pays: it gains 0 more for 10.0 fewer candidates (6.0 on average,"),
-        (4.0, "Stopping early pays: it gains 0.02 less for 12.0 fewer candidates (4.0 on average,"),
+        (24.9, 0.2, "Stopping query by query pays: it gains 0.2 more for 8.9 more candidates (24.9 on average,"),
+        (6.0, 0.0, "Stopping early pays: it gains 0 more for 10.0 fewer candidates (6.0 on average,"),
+        (4.0, -0.02, "Stopping early pays: it gains 0.02 less for 12.0 fewer candidates (4.0 on average,"),
     ],
 )
-def test_stopping_names_what_is_gained_and_for_how_many_candidates(drawn, said):
-    assert stopping(Estimate(0.1, 0.05, 0.15), drawn, 16, 1.0, 0.01) == (
-        f"{said} the best fixed N is 16), and earns 0.1 more, the cost of candidates paid."
+def test_stopping_names_what_is_gained_and_for_how_many_candidates(drawn, gained, said):
+    assert stopping(Estimate(0.1, 0.05, 0.15), 1.0, Exchange(drawn, 16, gained, 0.01)) == (
+        f"{said} the best fixed N is 16), and earns 0.1 more than an N that other users chose, the cost of candidates "
+        "paid."
     )
+
+
+@pytest.mark.parametrize(("drawn", "gained"), [(24.9, 0.0), (24.9, 0.05), (12.0, -0.1)])
+def test_a_rule_that_the_best_fixed_n_beats_is_not_said_to_pay(drawn, gained):
+    said = stopping(Estimate(0.1, 0.05, 0.15), 1.0, Exchange(drawn, 16, gained, 0.01))
+    assert " pays" not in said
+    assert said.endswith("Keep N fixed.")
+
+
+def test_what_stopping_gains_is_the_difference_of_the_curves():
+    reward = np.random.default_rng(3).standard_normal((400, 40))
+    model = told(0.3 * reward, reward, [*range(1, 41)]).models["x"]
+    replay = model.outlook.stopping
+    gained = replay.utility - model.utility.at(replay.fixed_n).value
+    assert f"it gains {abs(gained):.3g} {'more' if gained >= 0 else 'less'} for " in replay.verdict
 
 
 def test_a_rule_that_draws_more_than_the_fixed_n_is_not_said_to_stop_early():
@@ -302,8 +319,8 @@ def test_a_rule_that_draws_more_than_the_fixed_n_is_not_said_to_stop_early():
         Estimate(-0.1, -0.2, -0.05),
         Estimate(0.01, 0.005, 0.02),
     ):
-        assert stopping(advantage, 24.9, 16, 1.0, 0.01).startswith("Stopping query by query")
-        assert stopping(advantage, 12.0, 16, 1.0, 0.01).startswith("Stopping early")
+        assert stopping(advantage, 1.0, Exchange(24.9, 16, 0.0, 0.01)).startswith("Stopping query by query")
+        assert stopping(advantage, 1.0, Exchange(12.0, 16, 0.0, 0.01)).startswith("Stopping early")
 
 
 @pytest.mark.parametrize("unit", [0.001, 1.0, 1000.0])

@@ -23,7 +23,7 @@ from bestfor.diagnostics.beyond.measure import TEMPERATURES, ModelMeasurements, 
 from bestfor.diagnostics.intervals.clustered import Panel, Resampling, wilson
 from bestfor.diagnostics.intervals.means import ALL_SAMPLED, ALL_SOFT, LinearForm, Mean, SampleMean, SoftMean
 from bestfor.diagnostics.price import CANDIDATE_PRICES, Price
-from bestfor.diagnostics.words_beyond import goes_on, matters, pool_too_small, stopping
+from bestfor.diagnostics.words_beyond import Exchange, goes_on, matters, pool_too_small, stopping
 from bestfor.moved import renamed
 from bestfor.types import Estimate, FloatArray, IntArray
 
@@ -445,17 +445,20 @@ def _stopped(
     fixed = _fixed(panel, cost, offset)
     net: LinearForm[SampleMean] = {SampleMean("stopped"): 1.0, SampleMean("drawn"): -cost}
     drawn = panel.value({SampleMean("drawn"): 1.0}, WHOLE)
+    utility = panel.value({SampleMean("stopped"): 1.0}, WHOLE) + offset
     advantage = _learnt(panel.interval({**net, SampleMean("still"): -1.0}, WHOLE))
     return StoppingReplay(
         cost_per_candidate=cost,
         drawn=drawn,
-        utility=panel.value({SampleMean("stopped"): 1.0}, WHOLE) + offset,
+        utility=utility,
         net=panel.value(net, WHOLE) + offset,
         fixed_n=fixed.n,
         fixed_net=panel.value({SampleMean("still"): 1.0}, WHOLE) + offset,
         advantage=advantage,
         pays=matters(advantage, headroom),
-        verdict=stopping(advantage, drawn, fixed.n, headroom, cost),
+        verdict=stopping(
+            advantage, headroom, Exchange(drawn, fixed.n, utility - fixed.net.value - fixed.n * cost, cost)
+        ),
         reason="",
     )
 
