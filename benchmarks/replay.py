@@ -255,8 +255,8 @@ def draw(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
             )
         axes.set_xticks(list(at.values()), [str(step) for step in AFTER])
         axes.set_xlabel("votes, or questions, of a person")
-        axes.set_ylabel(f"captured at N = {N} (share of what their own votes gain)")
-        axes.legend(frameon=False, loc="lower right")
+        axes.set_ylabel(f"captured at N = {N}, unseen statements")
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, 0.62))
         figure.savefig(path, metadata={"Date": None})
 
 
