@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 from bestfor.errors import BestforError
 from bestfor.gateway.config import GatewayConfig, RefitTable
@@ -36,6 +37,7 @@ class Freshness:
         self._config, self._services = config, services
         self._end = threading.Event()
         self._child: subprocess.Popen[bytes] | None = None
+        self._began = time.time()
         self._told: set[tuple[str, int]] = set()
         self._thread = threading.Thread(target=self._run, name="bestfor-freshness", daemon=True)
 
@@ -80,11 +82,12 @@ class Freshness:
         return growth(self._services.journal, tenant, self._services.model, policy).due
 
     def _tell(self, tenant: str) -> None:
-        """Log each refit that ended since, once, with its reason; tenants by their number alone."""
+        """Log each refit that ended since this process began, once, with its reason."""
         for one in refits_of(self._services.journal, self._services.model.digest, tenant):
-            if one.state != "fitting" and (tenant, one.number) not in self._told:
-                self._told.add((tenant, one.number))
-                log.info("refit %d: %s, %s", one.number, one.state, one.report.get("reason", ""))
+            if (one.ended or 0.0) < self._began or (tenant, one.number) in self._told:
+                continue
+            self._told.add((tenant, one.number))
+            log.info("refit %d: %s, %s", one.number, one.state, one.report.get("reason", ""))
 
     def _begin(self, tenant: str, refit: RefitTable) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "bestfor", "refit", str(self._services.model.folder), "--tenant", tenant]
