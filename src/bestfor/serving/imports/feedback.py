@@ -18,7 +18,7 @@ OWN = "bestfor"
 """Name of tables that a journal itself was written to; their keys stay as they are."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ShownAnswer:
     """An answer that somebody was shown elsewhere.
 
@@ -37,7 +37,7 @@ class ShownAnswer:
     time: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class GivenScore:
     """Statement on an answer, in one record of an export.
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bestfor.data.read.times import moment
+from bestfor.data.read.times import MILLISECONDS, YEARS, moment
 from bestfor.data.sources.chats import ROLES, content_of
 from bestfor.errors import InputError
 
@@ -76,6 +76,8 @@ def time_or_none(value: object, where: str) -> float | None:
     """
     if value is None or value == "":
         return None
+    if isinstance(value, float) and YEARS <= value < MILLISECONDS:
+        return value
     found = moment(str(value))
     if found is None:
         raise InputError(where, f"'{str(value)[:40]}'", "a moment in time")

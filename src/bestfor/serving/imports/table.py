@@ -77,6 +77,7 @@ def _id(row: Row) -> str:
 
 def _first(row: Row, names: tuple[str, ...]) -> str | None:
     for name in names:
-        if not is_missing(value := row.get(name)):
+        value = row.get(name)
+        if value is not None and not is_missing(value):
             return str(value)
     return None

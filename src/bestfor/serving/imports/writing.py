@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -147,12 +148,16 @@ def _write(
 ) -> Imported:
     with Progress("scores read", survey.scores, after=1.0) as progress:
         writer = _LabelWriter(journal, options.tenant)
-        for path in files:
-            for where, row in export_rows(path):
-                for given in kind.scores(where, row):
-                    progress.advance()
-                    _add(writer, given, survey, options, kind.name)
-        writer.store()
+        try:
+            for path in files:
+                for where, row in export_rows(path):
+                    for given in kind.scores(where, row):
+                        progress.advance()
+                        _add(writer, given, survey, options, kind.name)
+            writer.store()
+            writer.finish()
+        finally:
+            writer.close()
     return writer.receipt()
 
 
@@ -185,6 +190,8 @@ class _LabelWriter:
         self._status: Counter[str] = Counter()
         self._left: Counter[str] = Counter()
         self._stored = 0
+        self._thread = ThreadPoolExecutor(1, "bestfor-import")
+        self._writing: Future[None] | None = None
 
     def leave(self, reason: str) -> None:
         """Count a record that becomes no label."""
@@ -199,17 +206,37 @@ class _LabelWriter:
             self.store()
 
     def store(self) -> None:
-        """Store what was gathered; people who were forgotten stay forgotten."""
-        gone = self._gone({one.user for one in self._labels})
-        kept = [one for one in self._labels if one.user not in gone]
-        self._left["of a person who was forgotten"] += len(self._labels) - len(kept)
-        wanted = [one for one in self._answers if one.user not in gone]
+        """Hand on what was gathered; the next portion is read while this one is written."""
+        self.finish()
+        self._writing = self._thread.submit(self._write, self._answers, self._labels)
+        self._answers, self._labels = [], []
+
+    def finish(self) -> None:
+        """Wait for the portion that is being written.
+
+        Raises:
+            InputError: something of it cannot be stored.
+            JournalError: the journal could not be written.
+        """
+        if self._writing is not None:
+            self._writing.result()
+            self._writing = None
+
+    def close(self) -> None:
+        """End the thread that writes."""
+        self._thread.shutdown()
+
+    def _write(self, answers: Sequence[LoggedAnswer], labels: Sequence[Label]) -> None:
+        """Store a portion; people who were forgotten stay forgotten."""
+        gone = self._gone({one.user for one in labels})
+        kept = [one for one in labels if one.user not in gone]
+        self._left["of a person who was forgotten"] += len(labels) - len(kept)
+        wanted = [one for one in answers if one.user not in gone]
         self._stored += self._journal.add_answers(self._tenant, wanted)
         for label, done in zip(kept, self._journal.add_labels(self._tenant, kept), strict=True):
             self._status[done.status] += 1
             if done.status == "new":
                 self._new[label.kind] += 1
-        self._answers, self._labels = [], []
 
     def receipt(self) -> Imported:
         """Say what was done."""
