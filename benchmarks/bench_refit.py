@@ -21,7 +21,7 @@ import numpy as np
 
 import bestfor as bf
 from bench_gateway import HOST, Instant, client, reply, start, texts
-from bestfor.gateway.freshness import NICE
+from bestfor.gateway.background_refits import NICE
 from bestfor.labels.records import Label
 from bestfor.rng import derive
 from bestfor.serving.journal import Journal

@@ -35,7 +35,7 @@ from bestfor.files import hash_text
 from bestfor.rng import derive
 from bestfor.serving.base import open_model
 from bestfor.serving.journal import Journal
-from bestfor.serving.upkeep import newest
+from bestfor.serving.refit_schedule import newest
 from figures import table
 
 DATA = Path("../shared/data/polis/american-assembly.bowling-green")

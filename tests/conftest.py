@@ -59,6 +59,18 @@ def chromium() -> str:
     return str(path)
 
 
+@pytest.fixture
+def browser(chromium):
+    """A headless Chromium that reaches nothing by itself."""
+    api = pytest.importorskip("playwright.sync_api")
+    asks_nobody = ("--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync")
+    arguments = ["--no-sandbox", "--disable-gpu", "--no-first-run", *asks_nobody]
+    with api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        yield opened
+        opened.close()
+
+
 @pytest.fixture(scope="session")
 def forks(tmp_path_factory):
     """Runs scripts in children of a process that has loaded torch and transformers already."""

@@ -10,7 +10,7 @@ import pytest
 from bestfor.gateway.keys import KeyFile
 from bestfor.gateway.page.session import COOKIE
 from bestfor.rng import derive
-from bestfor.serving.dump import FORMATS, export_file
+from bestfor.serving.export_tables import FORMATS, export_file
 from bestfor.serving.journal import Journal
 from support.gateways import writes
 from support.servers import error

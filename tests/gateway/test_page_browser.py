@@ -4,16 +4,6 @@ import pytest
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 HOSTILE = '<script>document.title="owned"</script><img src=x onerror="document.title=\'owned\'">'
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
-
-
-@pytest.fixture
-def browser(chromium):
-    api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ def test_every_kind_is_learned_as_a_service_learns_it(tmp_path):
     pytest.importorskip("alembic")
     from bestfor.rewards import Length
     from bestfor.serving import Service
-    from bestfor.serving.dump import export_file
+    from bestfor.serving.export_tables import export_file
 
     model = Length().fit(bf.Candidates.of("x", "", ["a", "bb"], [0.0, 1.0]), rng=0)
     texts = ["the cat sat", "the dog"]

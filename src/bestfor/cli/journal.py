@@ -48,8 +48,8 @@ def export(
     out: Annotated[Path | None, typer.Option(help="The file that is written.", show_default=False)] = None,
 ) -> None:
     """Write all that is kept of a person as JSON lines; or everybody's labels, or shown answers, into a file."""
-    from bestfor.serving.dump import export_file
     from bestfor.serving.export import export_lines
+    from bestfor.serving.export_tables import export_file
 
     if user is not None and (to != "jsonl" or out is not None):
         raise InputError("--to", f"'{to}' for one person", "a person's records as JSON lines, or --to without a user")

@@ -36,7 +36,7 @@ def refit(
     from bestfor.cli.journal import opened_journal
     from bestfor.labels.scale import LabelScale
     from bestfor.serving.base import open_model
-    from bestfor.serving.upkeep import RefitPolicy, growth, keep_fresh
+    from bestfor.serving.refit_schedule import RefitPolicy, growth, keep_fresh
 
     if nice and hasattr(os, "nice"):
         os.nice(nice)

@@ -19,9 +19,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from bestfor.errors import BestforError, InputError
 from bestfor.gateway.access import Access
 from bestfor.gateway.answering import Answering
+from bestfor.gateway.background_refits import BackgroundRefits
 from bestfor.gateway.config import GatewayConfig
 from bestfor.gateway.errors import ApiError, of_error
-from bestfor.gateway.freshness import Freshness
 from bestfor.gateway.keys import KeyFile
 from bestfor.gateway.limits import Limits
 from bestfor.gateway.meters import Meters
@@ -95,12 +95,12 @@ def _run(config: GatewayConfig) -> Path | None:
 def _application(gateway: Gateway) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        freshness = Freshness(gateway.config, gateway.services)
-        freshness.start()
+        refits = BackgroundRefits(gateway.config, gateway.services)
+        refits.start()
         try:
             yield
         finally:
-            freshness.stop()
+            refits.stop()
             await gateway.writer.close()
             gateway.services.close()
 

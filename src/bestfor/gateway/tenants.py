@@ -15,8 +15,8 @@ from bestfor.runs.diagnosed import load_diagnosis
 from bestfor.serving.base import ServedModel, open_model
 from bestfor.serving.journal import Journal
 from bestfor.serving.labels import LabelScale
+from bestfor.serving.refit_schedule import newest
 from bestfor.serving.service import Service, ServiceOptions
-from bestfor.serving.upkeep import newest
 
 ENOUGH = 10
 """Queries of a user from which a diagnosis is believed that more candidates bring them nothing."""

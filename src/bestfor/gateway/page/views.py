@@ -57,7 +57,16 @@ class PersonRow:
 
 @dataclass(frozen=True)
 class CandidateRow:
-    """A candidate of an answer."""
+    """A candidate of an answer.
+
+    Attributes:
+        place: among the candidates, from 0.
+        text: the candidate; its SHA-256 where the journal keeps no texts.
+        reward: the model's mean, in its own units; None where it had none.
+        std: predictive standard deviation in the same units, None where the model has none.
+        chance: exact probability with which the rule would have shown it.
+        chosen: whether it was shown.
+    """
 
     place: int
     text: str

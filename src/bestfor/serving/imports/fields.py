@@ -9,6 +9,7 @@ from typing import Any
 from bestfor.data.read.times import MILLISECONDS, YEARS, moment
 from bestfor.data.sources.chats import ROLES, content_of
 from bestfor.errors import InputError
+from bestfor.serving.imports.feedback import ShownAnswer
 
 ASKED = ("messages", "prompt", "input", "inputs", "question", "query", "text", "content", "value", "kwargs")
 """Names under which tools keep what was asked."""
@@ -42,6 +43,41 @@ def find_field(row: object, name: str) -> Any:  # noqa: ANN401 - what an export 
 def first_of(row: object, *names: str) -> Any:  # noqa: ANN401 - what an export holds
     """Find the first of some fields that is there."""
     return next((found for name in names if (found := find_field(row, name)) is not None), None)
+
+
+def answer_of(
+    where: str,
+    row: Mapping[str, Any],
+    *,
+    ids: Sequence[str],
+    outputs: Sequence[str],
+    inputs: Sequence[str],
+    users: Sequence[str],
+    times: Sequence[str],
+) -> ShownAnswer | None:
+    """Read the answer of a row whose fields go by these names, of which the first that is there counts.
+
+    Args:
+        where: place of the row, for errors.
+        row: of an export.
+        ids: fields that name the answer.
+        outputs: fields that hold what was answered.
+        inputs: fields that hold what was asked.
+        users: fields that name who asked.
+        times: fields that say when.
+
+    Returns:
+        The answer; None where the row has no id or no text that was answered.
+
+    Raises:
+        InputError: a time that is none.
+    """
+    id, text = name_or_none(first_of(row, *ids)), words_of(first_of(row, *outputs), "assistant")
+    if id is None or text is None:
+        return None
+    prompt = words_of(first_of(row, *inputs), "user") or ""
+    time = time_or_none(first_of(row, *times), f"{where}, field '{times[0]}'")
+    return ShownAnswer(id, name_or_none(first_of(row, *users)), prompt, (text,), time)
 
 
 def words_of(value: object, role: str, depth: int = 6) -> str | None:

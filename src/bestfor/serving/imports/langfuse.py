@@ -11,20 +11,22 @@ from collections.abc import Iterator
 
 from bestfor.data.read.objects import Row
 from bestfor.serving.imports.feedback import GivenScore, Score, ShownAnswer
-from bestfor.serving.imports.fields import find_field, first_of, name_or_none, time_or_none, words_of
+from bestfor.serving.imports.fields import answer_of, find_field, first_of, name_or_none, time_or_none
 
 EXPECTED = "traces (or observations) with input and output, and scores"
 
 
 def answer(where: str, row: Row) -> ShownAnswer | None:
     """Read the answer of a trace or an observation."""
-    id, text = name_or_none(row.get("id")), words_of(row.get("output"), "assistant")
-    if id is None or text is None:
-        return None
-    user = name_or_none(first_of(row, "userId", "user_id", "trace.userId", "metadata.user_id"))
-    prompt = words_of(row.get("input"), "user") or ""
-    time = time_or_none(first_of(row, "timestamp", "startTime", "createdAt"), f"{where}, field 'timestamp'")
-    return ShownAnswer(id, user, prompt, (text,), time)
+    return answer_of(
+        where,
+        row,
+        ids=("id",),
+        outputs=("output",),
+        inputs=("input",),
+        users=("userId", "user_id", "trace.userId", "metadata.user_id"),
+        times=("timestamp", "startTime", "createdAt"),
+    )
 
 
 def scores(where: str, row: Row) -> Iterator[GivenScore]:

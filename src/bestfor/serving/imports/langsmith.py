@@ -11,22 +11,22 @@ from collections.abc import Iterator
 
 from bestfor.data.read.objects import Row
 from bestfor.serving.imports.feedback import GivenScore, Score, ShownAnswer
-from bestfor.serving.imports.fields import first_of, name_or_none, time_or_none, words_of
+from bestfor.serving.imports.fields import answer_of, first_of, name_or_none, time_or_none, words_of
 
 EXPECTED = "runs with inputs and outputs, and feedback"
 
 
 def answer(where: str, row: Row) -> ShownAnswer | None:
     """Read the answer of a run."""
-    id, text = name_or_none(row.get("id")), words_of(row.get("outputs"), "assistant")
-    if id is None or text is None:
-        return None
-    user = name_or_none(
-        first_of(row, "extra.metadata.user_id", "metadata.user_id", "extra.metadata.user", "extra.metadata.userId")
+    return answer_of(
+        where,
+        row,
+        ids=("id",),
+        outputs=("outputs",),
+        inputs=("inputs",),
+        users=("extra.metadata.user_id", "metadata.user_id", "extra.metadata.user", "extra.metadata.userId"),
+        times=("start_time", "end_time"),
     )
-    prompt = words_of(row.get("inputs"), "user") or ""
-    time = time_or_none(first_of(row, "start_time", "end_time"), f"{where}, field 'start_time'")
-    return ShownAnswer(id, user, prompt, (text,), time)
 
 
 def scores(where: str, row: Row) -> Iterator[GivenScore]:

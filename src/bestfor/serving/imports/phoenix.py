@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from bestfor.data.read.objects import Row
 from bestfor.serving.imports.feedback import GivenScore, ShownAnswer
-from bestfor.serving.imports.fields import first_of, name_or_none, time_or_none, words_of
+from bestfor.serving.imports.fields import answer_of, first_of, name_or_none, time_or_none
 
 EXPECTED = "spans with input.value and output.value, and annotations of spans"
 
@@ -21,14 +21,15 @@ _SPAN = ("context.span_id", "span_id", "spanId")
 
 def answer(where: str, row: Row) -> ShownAnswer | None:
     """Read the answer of a span."""
-    id = name_or_none(first_of(row, *_SPAN, "id"))
-    text = words_of(first_of(row, "attributes.output.value", "output.value", "output"), "assistant")
-    if id is None or text is None:
-        return None
-    user = name_or_none(first_of(row, "attributes.user.id", "user.id", "attributes.metadata.user_id"))
-    prompt = words_of(first_of(row, "attributes.input.value", "input.value", "input"), "user") or ""
-    time = time_or_none(first_of(row, "start_time", "startTime"), f"{where}, field 'start_time'")
-    return ShownAnswer(id, user, prompt, (text,), time)
+    return answer_of(
+        where,
+        row,
+        ids=(*_SPAN, "id"),
+        outputs=("attributes.output.value", "output.value", "output"),
+        inputs=("attributes.input.value", "input.value", "input"),
+        users=("attributes.user.id", "user.id", "attributes.metadata.user_id"),
+        times=("start_time", "startTime"),
+    )
 
 
 def scores(where: str, row: Row) -> Iterator[GivenScore]:

@@ -1,7 +1,8 @@
 """Keep a gateway's models fresh: begin refits that are due in a process of their own, and serve what they bring.
 
-Every gateway of a journal looks at it; the journal says who fits (:func:`bestfor.serving.upkeep.keep_fresh`). The fit
-gives way to answers: it has one thread and a low priority. It outlives the gateway that began it.
+Every gateway of a journal looks at it; the journal says who fits
+(:func:`bestfor.serving.refit_schedule.keep_fresh`). The fit gives way to answers: it has one thread and a low priority.
+It outlives the gateway that began it.
 """
 
 from __future__ import annotations
@@ -17,15 +18,17 @@ from bestfor.errors import BestforError
 from bestfor.gateway.config import GatewayConfig, RefitTable
 from bestfor.gateway.tenants import Services
 from bestfor.serving.journal.refits import refits_of
-from bestfor.serving.upkeep import RefitPolicy, growth
+from bestfor.serving.refit_schedule import RefitPolicy, growth
 
 log = logging.getLogger("bestfor.gateway")
 
 NICE = 15
 """How much a refit gives way to other processes."""
+PAUSE = 3600.0
+"""Seconds without another refit after one that failed: what made it fail is seldom gone a minute later."""
 
 
-class Freshness:
+class BackgroundRefits:
     """Looks at the journal now and then, in a thread of its own.
 
     Args:
@@ -37,9 +40,9 @@ class Freshness:
         self._config, self._services = config, services
         self._end = threading.Event()
         self._child: subprocess.Popen[bytes] | None = None
-        self._began = time.time()
+        self._began, self._not_before = time.time(), 0.0
         self._told: set[tuple[str, int]] = set()
-        self._thread = threading.Thread(target=self._run, name="bestfor-freshness", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="bestfor-refits", daemon=True)
 
     def start(self) -> None:
         """Begin to look, where the configuration says so."""
@@ -61,8 +64,11 @@ class Freshness:
             self._tell(tenant)
         if self._child is not None and self._child.poll() is None:
             return
+        if self._child is not None and self._child.returncode:
+            log.warning("refit: ended with status %d; the next one in an hour at the earliest", self._child.returncode)
+            self._not_before = time.monotonic() + PAUSE
         self._child = None
-        if refit.fits:
+        if refit.fits and time.monotonic() >= self._not_before:
             due = (tenant for tenant in self._services.open_tenants() if self._is_due(tenant, refit))
             tenant = next(due, None)
             if tenant is not None:
@@ -75,6 +81,8 @@ class Freshness:
                 self.look(refit)
             except BestforError as error:
                 log.warning("refit: %s", error)
+            except Exception as error:  # the thread has to live as long as its gateway
+                log.warning("refit: %s", type(error).__name__)
             self._end.wait(refit.every)
 
     def _is_due(self, tenant: str, refit: RefitTable) -> bool:

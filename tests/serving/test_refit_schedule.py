@@ -15,7 +15,7 @@ from bestfor.errors import InputError
 from bestfor.serving.base import open_model
 from bestfor.serving.journal import Journal
 from bestfor.serving.journal.refits import LEASE, claim_refit, end_refit, refits_of
-from bestfor.serving.upkeep import KEPT, RefitPolicy, growth, keep_fresh, newest
+from bestfor.serving.refit_schedule import KEPT, RefitPolicy, growth, keep_fresh, newest
 from support.grown import noise_run, rate_lengths
 
 
@@ -114,7 +114,7 @@ def test_a_refit_that_fails_says_why(journal, model, monkeypatch):
     def broken(*_, **__):
         raise InputError("refit", "no labels", "some")
 
-    monkeypatch.setattr("bestfor.serving.upkeep.renew", broken)
+    monkeypatch.setattr("bestfor.serving.refit_schedule.renew", broken)
     with pytest.raises(InputError):
         keep_fresh(journal, model)
     (one,) = refits_of(journal)

@@ -17,7 +17,7 @@ from bestfor.files import hash_text, remove_unheld
 from bestfor.labels.scale import LabelScale
 from bestfor.serving.base import ServedModel, open_model, scale_of
 from bestfor.serving.refit import Source
-from bestfor.serving.renewal import renew
+from bestfor.serving.refit_comparison import renew
 
 if TYPE_CHECKING:
     from bestfor.serving.journal import Journal
@@ -170,7 +170,8 @@ def _folder(model: ServedModel, policy: RefitPolicy, tenant: str, number: int) -
     place = model.run if model.run is not None else model.folder
     home = Path(policy.folder) if policy.folder is not None else Path(str(place)) / "refits"
     who = f"-{hash_text(tenant)[:8]}" if tenant else ""
-    return home / f"{model.digest[:8]}{who}-{number}"
+    # Other gateways of the journal may have another working directory.
+    return home.absolute() / f"{model.digest[:8]}{who}-{number}"
 
 
 def _rows(run: Path | None) -> int:

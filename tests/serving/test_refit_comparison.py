@@ -12,7 +12,7 @@ from bestfor.serving.base import open_model, scale_of
 from bestfor.serving.journal import Journal
 from bestfor.serving.labels import to_labels
 from bestfor.serving.refit import Source
-from bestfor.serving.renewal import FEWEST, JournalPart, _decide, is_held_out, renew
+from bestfor.serving.refit_comparison import FEWEST, JournalPart, _decide, is_held_out, renew
 from support.grown import noise_run, rate_lengths
 
 
@@ -104,7 +104,7 @@ def test_nothing_of_a_trial_is_left_when_it_fails(folder, source, tmp_path, monk
     def broken(*_, **__):
         raise OSError("gone")
 
-    monkeypatch.setattr("bestfor.serving.renewal._losses", broken)
+    monkeypatch.setattr("bestfor.serving.refit_comparison._losses", broken)
     with pytest.raises(OSError, match="gone"):
         renew(open_model(folder), tmp_path / "new", source)
     assert list(tmp_path.glob("new*")) == []

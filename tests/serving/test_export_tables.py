@@ -10,7 +10,7 @@ pytest.importorskip("sqlalchemy")
 
 from bestfor.errors import InputError
 from bestfor.labels.records import Label, LoggedAnswer
-from bestfor.serving.dump import export_file
+from bestfor.serving.export_tables import export_file
 from bestfor.serving.imports import import_files
 from bestfor.serving.journal import Journal
 

@@ -1,9 +1,13 @@
 """Two gateways on one journal: one fits in a process of its own, both serve the result."""
 
+import subprocess
+import sys
+import threading
+
 import pytest
 
+from bestfor.gateway.background_refits import BackgroundRefits
 from bestfor.gateway.config import GatewayConfig, RefitTable
-from bestfor.gateway.freshness import Freshness
 from bestfor.gateway.tenants import Services
 from bestfor.serving.journal.refits import refits_of
 from support.grown import noise_run, rate_lengths
@@ -26,7 +30,7 @@ def test_one_fits_both_serve_it_and_a_third_begins_with_it(config):
     try:
         before = gateways[0].of("").person("stranger").score("prompt 1", ["park", "park " * 16]).mean
         rate_lengths(gateways[0].journal)
-        looking = [Freshness(config, one) for one in gateways]
+        looking = [BackgroundRefits(config, one) for one in gateways]
         for one in looking:
             one.look(config.refit)
         children = [one._child for one in looking]
@@ -52,13 +56,13 @@ def test_one_fits_both_serve_it_and_a_third_begins_with_it(config):
 def test_nothing_is_begun_without_a_reason_and_nothing_looked_at_unless_asked_for(config):
     services = Services(config)
     try:
-        looking = Freshness(config, services)
+        looking = BackgroundRefits(config, services)
         looking.look(config.refit)
         assert looking._child is None
         rate_lengths(services.journal)
         looking.look(config.refit.model_copy(update={"fits": False}))
         assert looking._child is None
-        idle = Freshness(config.model_copy(update={"refit": None}), services)
+        idle = BackgroundRefits(config.model_copy(update={"refit": None}), services)
         idle.start()
         assert not idle._thread.is_alive()
         idle.stop()
@@ -68,9 +72,45 @@ def test_nothing_is_begun_without_a_reason_and_nothing_looked_at_unless_asked_fo
 
 def test_looking_ends_with_the_gateway(config):
     services = Services(config)
-    looking = Freshness(config, services)
+    looking = BackgroundRefits(config, services)
     looking.start()
     assert looking._thread.is_alive()
     looking.stop()
     assert not looking._thread.is_alive()
+    services.close()
+
+
+def test_a_refit_that_fails_is_not_begun_again_at_once(config, caplog):
+    services = Services(config)
+    try:
+        rate_lengths(services.journal)
+        looking = BackgroundRefits(config, services)
+        looking._child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+        looking._child.wait(30)
+        with caplog.at_level("WARNING", "bestfor.gateway"):
+            looking.look(config.refit)
+        assert looking._child is None
+        assert "ended with status 3" in caplog.text
+        looking.look(config.refit)
+        assert looking._child is None
+    finally:
+        services.close()
+
+
+def test_nothing_that_fails_ends_the_looking(config, monkeypatch, caplog):
+    services, seen = Services(config), threading.Event()
+    looking = BackgroundRefits(config, services)
+
+    def broken(refit):
+        seen.set()
+        raise OSError("a secret place")
+
+    monkeypatch.setattr(looking, "look", broken)
+    with caplog.at_level("WARNING", "bestfor.gateway"):
+        looking.start()
+        assert seen.wait(10)
+        assert looking._thread.is_alive()
+        looking.stop()
+    assert "refit: OSError" in caplog.text
+    assert "secret" not in caplog.text
     services.close()
