@@ -212,7 +212,7 @@ def test_what_is_no_run_is_one_line(bestfor, headlines, tmp_path):
         (("measure", tmp_path / "none.toml"), "found no file"),
         (("fit", tmp_path, "--out", tmp_path / "o"), "nothing beside the run's folder"),
         (("generate",), "Missing argument"),
-        (("diagnose", tmp_path), f"found a folder; expected a table; bestfor run {tmp_path} diagnoses a run"),
+        (("diagnose", tmp_path), f"a folder of Parquet files; bestfor run {tmp_path} diagnoses a run"),
         (("pool", "nothing"), "No such command"),
     ):
         code, said, err = bestfor(*words)

@@ -274,3 +274,22 @@ def test_averaged_ratings_are_those_in_memory(tmp_path, shuffled):
     assert found["candidates"] == 12 * 2 * 9
     assert found["ceiling"]["source"] == "repeated ratings"
     assert 0.5 < found["ceiling"]["reliability"] < 0.95
+
+
+@pytest.mark.parametrize("layout", ["together", "split", "scattered"])
+def test_a_folder_of_parts_is_the_table_in_memory(tmp_path, monkeypatch, layout):
+    rows = sorted(table(seed=3), key=lambda row: (row["user"], row["query"], row["candidate"]))
+    whole = pa.Table.from_pylist(rows)
+    expected = diagnose_table(whole, COLUMNS, Settings(name="table")).to_dict()
+    starts = [place for place in range(1, len(rows)) if rows[place]["query"] != rows[place - 1]["query"]]
+    cuts = starts[::12] if layout == "together" else [start + 1 for start in starts[::12]]
+    if layout == "scattered":
+        whole = whole.take(pa.array(np.random.default_rng(0).permutation(len(rows))))
+    for place, (low, high) in enumerate(zip([0, *cuts], [*cuts, len(rows)], strict=True)):
+        pq.write_table(whole.slice(low, high - low), tmp_path / f"part-{place:03}.parquet")
+    in_memory = diagnose_table(tmp_path, COLUMNS, Settings(name="table")).to_dict()
+    monkeypatch.setattr(scores, "LARGE", 50)
+    streamed = diagnose_table(tmp_path, COLUMNS, Settings(name="table")).to_dict()
+    assert in_memory["signature"]["data"] == streamed["signature"]["data"] != "in memory"
+    for found in (in_memory, streamed):
+        assert_same({**found, "signature": None}, {**expected, "signature": None})

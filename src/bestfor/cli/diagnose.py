@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from bestfor.types import Estimate
 
 Table = Annotated[
-    Path | None, typer.Argument(help="CSV, TSV, JSONL or Parquet with one row a candidate.", show_default=False)
+    Path | None,
+    typer.Argument(
+        help="CSV, TSV, JSONL or Parquet with one row a candidate, or a folder of Parquet files.", show_default=False
+    ),
 ]
 User = Annotated[str, typer.Option(help="Column of user ids.")]
 Query = Annotated[str, typer.Option(help="Column of query ids.")]
@@ -228,15 +231,18 @@ def _about_tables(given: SimpleNamespace) -> dict[str, object]:
 
 
 def _table_of(given: SimpleNamespace) -> Path:
-    """Refuse options of journals, to diagnose nothing, and a folder."""
+    """Refuse options of journals, to diagnose nothing, and a folder that is no table."""
     journals = {"--model": given.model, "--signal": given.signal, "--tenant": given.tenant}
     silence = {"--silence": given.silence is not None}
     refuse({**journals, **silence}, "no --journal", "a journal, which it is about")
     if given.table is None:
         raise InputError("bestfor diagnose", "nothing to diagnose", "a table, or --journal with a journal's address")
     if os.path.isdir(given.table):  # unlike Path.is_dir, no error for a name that cannot be one
-        expected = f"a table; bestfor run {given.table} diagnoses a run, whose folder this is"
-        raise InputError(str(given.table), "a folder", expected)
+        from bestfor.data.read.folders import has_parts
+
+        if (given.table / "run.toml").exists() or not has_parts(given.table):
+            expected = f"a table or a folder of Parquet files; bestfor run {given.table} diagnoses a run"
+            raise InputError(str(given.table), "a folder", expected)
     return given.table
 
 

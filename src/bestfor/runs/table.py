@@ -78,7 +78,8 @@ def diagnose_table(
     """Diagnose a CSV, TSV, JSONL or Parquet table, or a DataFrame.
 
     Args:
-        source: a file, an Arrow table, or anything with the Arrow stream interface (pandas, polars, ...).
+        source: a file, a folder of Parquet files, an Arrow table, or anything with the Arrow stream interface (pandas,
+            polars, ...).
         columns: its columns, where they are not user, query, reward, utility.
         settings: where curves are drawn, how means and intervals are taken, other rules.
         scale: ``"utility"`` where rewards predict the utility in its own units, ``"arbitrary"`` where they only order.

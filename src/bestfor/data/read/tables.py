@@ -1,5 +1,7 @@
 """Read the columns of a CSV, TSV, JSONL or Parquet file or a DataFrame, whole or in batches, and check every cell.
 
+A folder of Parquet files is one table, too, its parts in the order of their names (:mod:`bestfor.data.read.folders`).
+
 :class:`Columns` says which columns are wanted, by role. :func:`read_table` reads them at once, :class:`Batches` some
 rows at a time and as often as wanted, so that memory does not grow with the table. Errors name file, row (the first
 after the header is row 1) and column.
@@ -20,9 +22,10 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from bestfor.data.read.cells import NULLS, at_row, identifiers, parsed_numbers
+from bestfor.data.read.folders import is_folder, parts_of
 from bestfor.data.read.jsonl import BLOCK, first_row, jsonl_blocks, read_jsonl
 from bestfor.errors import InputError, nearest
-from bestfor.files import hash_file, labelled
+from bestfor.files import hash_file, hash_json, labelled
 from bestfor.moved import renamed
 
 FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
@@ -60,7 +63,7 @@ def read_table(path: str | Path, columns: Columns) -> pa.Table:
     """Read the named columns of a table and rename them to their roles.
 
     Args:
-        path: a .csv, .tsv, .jsonl or .parquet file.
+        path: a .csv, .tsv, .jsonl or .parquet file, or a folder of Parquet files.
         columns: what to read.
 
     Returns:
@@ -71,6 +74,8 @@ def read_table(path: str | Path, columns: Columns) -> pa.Table:
             row; the first row after the header is row 1).
     """
     path = Path(path)
+    if is_folder(path):
+        return pa.concat_tables([table for _, table in Batches(path, columns, str(path))])
     return roles_of(_read_columns(path, format_of(path), columns), columns, str(path))
 
 
@@ -120,8 +125,11 @@ def roles_of(table: pa.Table, columns: Columns, where: str, first: int = 1) -> p
 
 
 def file_signature(path: str | Path) -> str:
-    """Hash a file's bytes by sha256, as ``sha256:<hex>``."""
+    """Hash a file's bytes by sha256, as ``sha256:<hex>``; of a folder, the names and hashes of its parts."""
     try:
+        if is_folder(Path(path)):
+            parts = parts_of(Path(path))
+            return labelled(hash_json([[str(part.relative_to(path)), hash_file(part)] for part in parts]))
         return labelled(hash_file(Path(path)))
     except OSError as error:
         raise InputError(str(path), f"what cannot be read ({error.strerror})", "a file") from error
@@ -190,12 +198,13 @@ def _instead(name: str, names: Sequence[str], hint: str | None) -> str:
 
 
 def columns_of(path: str | Path) -> list[str]:
-    """Read the names of a table's columns; of JSON lines, the keys of the first row.
+    """Read the names of a table's columns; of JSON lines, the keys of the first row; of a folder, those of a part.
 
     Raises:
         InputError: no such file, another format, or something unreadable.
     """
     path = Path(path)
+    path = parts_of(path)[0] if is_folder(path) else path
     kind = format_of(path)
     try:
         if kind == "jsonl":
@@ -309,7 +318,7 @@ class Batches:
     """Columns of a table by role, read in batches as often as wanted.
 
     Attributes:
-        source: a .csv, .tsv, .jsonl or .parquet file, or a table in memory.
+        source: a .csv, .tsv, .jsonl or .parquet file, a folder of Parquet files, or a table in memory.
         columns: what is wanted of it.
         where: names the table in errors.
         rows: of a batch of a parquet file or a table in memory, at most.
@@ -326,37 +335,47 @@ class Batches:
         """Estimate the number of rows: counted where that is free, else guessed from the bytes."""
         if not isinstance(self.source, Path):
             return self.source.num_rows
-        kind = format_of(self.source)
-        try:
-            if kind == "parquet":
-                return pq.read_metadata(self.source).num_rows
-            return self.source.stat().st_size // 32
-        except UNREADABLE as error:
-            raise unreadable(self.source, kind, error) from error
+        return sum(_rows_about(path) for path in self._paths(self.source))
 
     def __iter__(self) -> Iterator[tuple[int, pa.Table]]:
         """Give each batch with the number of its first row (the table's is 1) and a column for every role.
 
+        Rows are counted on through the parts of a folder; errors about a cell name its part, and the row in it.
+
         Raises:
             InputError: as :func:`~bestfor.data.read.tables.read_table`.
         """
-        first = 1
-        for table in self._read():
-            yield first, roles_of(table, self.columns, self.where, first)
-            first += table.num_rows
+        done = 0
+        for where, tables in self._read():
+            first = 1
+            for table in tables:
+                yield done + first, roles_of(table, self.columns, where, first)
+                first += table.num_rows
+            done += first - 1
 
-    def _read(self) -> Iterator[pa.Table]:
+    def _paths(self, source: Path) -> list[Path]:
+        return parts_of(source) if is_folder(source) else [source]
+
+    def _read(self) -> Iterator[tuple[str, Iterator[pa.Table]]]:
+        """Iterate over the files of the table, each with what names it in errors."""
         if not isinstance(self.source, Path):
-            names = self.source.schema.names
-            require_columns(names, self.columns, self.where)
-            for batch in self.source.select(self._present(names)).to_batches(max_chunksize=self.rows):
-                yield pa.Table.from_batches([batch])
+            yield self.where, self._memory(self.source)
             return
-        kind = format_of(self.source)
+        for path in self._paths(self.source):
+            yield str(path) if is_folder(self.source) else self.where, self._checked_file(path)
+
+    def _memory(self, table: pa.Table) -> Iterator[pa.Table]:
+        names = table.schema.names
+        require_columns(names, self.columns, self.where)
+        for batch in table.select(self._present(names)).to_batches(max_chunksize=self.rows):
+            yield pa.Table.from_batches([batch])
+
+    def _checked_file(self, path: Path) -> Iterator[pa.Table]:
+        kind = format_of(path)
         try:
-            yield from self._file(self.source, kind)
+            yield from self._file(path, kind)
         except UNREADABLE as error:
-            raise unreadable(self.source, kind, error) from error
+            raise unreadable(path, kind, error) from error
 
     def _file(self, path: Path, kind: str) -> Iterator[pa.Table]:
         if kind == "parquet":
@@ -392,7 +411,7 @@ class Batches:
         # A buffer keeps a column of a large row group from being read whole.
         with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
             names = list(file.schema_arrow.names)
-            require_columns(names, self.columns, self.where)
+            require_columns(names, self.columns, self.where if self.source == path else str(path))
             for batch in file.iter_batches(batch_size=self.rows, columns=self._present(names)):
                 yield pa.Table.from_batches([batch])
 
@@ -425,3 +444,12 @@ class Batches:
             for batch in reader:
                 if batch.num_rows:
                     yield pa.Table.from_batches([batch])
+
+
+def _rows_about(path: Path) -> int:
+    """Estimate the number of rows of a file: counted where that is free, else guessed from the bytes."""
+    kind = format_of(path)
+    try:
+        return pq.read_metadata(path).num_rows if kind == "parquet" else path.stat().st_size // 32
+    except UNREADABLE as error:
+        raise unreadable(path, kind, error) from error
