@@ -116,6 +116,7 @@ class Deadly(Overlap):
         return super().measure(query, texts)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_an_error(monkeypatch):
     monkeypatch.setattr(module, "CHUNK", 12)
     rows, asked = many(400)

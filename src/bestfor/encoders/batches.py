@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bestfor.backends import Local, Plan, PlanTask
 from bestfor.encoders.reading import TokenCounts
 from bestfor.errors import InputError
 from bestfor.extras import require
@@ -291,10 +291,12 @@ def tokenized(
 def _mapped(
     run: Callable[[PaddedBatch], Vectors], batches: Sequence[PaddedBatch], workers: int
 ) -> Iterator[tuple[PaddedBatch, Vectors]]:
-    if workers < 2 or len(batches) < 2:
-        yield from ((batch, run(batch)) for batch in batches)
-        return
-    # Longest first: no worker is left with the longest batch when the others are done.
-    ordered = batches[::-1]
-    with ThreadPoolExecutor(workers, thread_name_prefix="bestfor-encode") as pool:
-        yield from zip(ordered, pool.map(run, ordered), strict=True)
+    # Longest first where several run at once: no thread is left with the longest batch when the others are done.
+    several = workers > 1 and len(batches) > 1
+    tasks = [PlanTask(str(batch.length), (batch,)) for batch in (batches[::-1] if several else batches)]
+    plan = Plan("encoding", _run, tasks, run, threads=workers if several else 1)
+    yield from ((task.inputs[0], found) for task, found in Local().run(plan))
+
+
+def _run(run: Callable[[PaddedBatch], Vectors], batch: PaddedBatch) -> Vectors:
+    return run(batch)

@@ -49,7 +49,8 @@ class Policy(Protocol):
     """Policy: a writer of candidates.
 
     A class may further say ``tables = (...)``, which are those within ``[policy]`` that it takes (``endpoint``,
-    ``adapters``), and have a class method ``from_table(table)`` that makes it from a run's table.
+    ``adapters``), and have a class method ``from_table(table)`` that makes it from a run's table. One that says
+    ``processes = True`` can be sent to other processes and writes the same there.
     """
 
     @property

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -53,6 +53,7 @@ class TransformersPolicy:
     kind: ClassVar[str] = "transformers"
     tables: ClassVar[tuple[str, ...]] = ("adapters",)
     extras: ClassVar[tuple[str, ...]] = ("models",)
+    processes: ClassVar[bool] = True
 
     model: str | Path
     temperature: float = field(default=1.0, kw_only=True)
@@ -70,6 +71,13 @@ class TransformersPolicy:
         _check("max_new_tokens", self.max_new_tokens, self.max_new_tokens >= 1, "at least 1")
         _check("chunk", self.chunk, self.chunk >= 1, "at least 1")
         _check("stop", self.stop, "" not in self.stop, "texts that are not empty")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave what was loaded behind, and name folders so that they are found from another current directory."""
+        own = {one.name: getattr(self, one.name) for one in fields(self)}
+        places = ("model", "adapters")
+        folders = {name: Path(own[name]).resolve() for name in places if own[name] and Path(own[name]).is_dir()}
+        return own | folders
 
     @property
     def name(self) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bestfor.backends import Backend, Local
 from bestfor.data.chunks import chunks_of
 from bestfor.data.schema import UTILITIES, write
 from bestfor.errors import BestforError, InputError
@@ -39,6 +40,7 @@ class Measuring:
     Attributes:
         workers: processes, for metrics that can be sent to them.
         progress: whether to draw a bar on standard error; None where that is a terminal.
+        backend: who measures; None takes processes of this machine.
         partial: file that keeps what is done of a long measurement; None keeps nothing.
         inputs: hash of what decides the values; a partial file of other inputs is not read.
     """
@@ -47,6 +49,7 @@ class Measuring:
     progress: bool | None = None
     partial: Path | None = None
     inputs: str = ""
+    backend: Backend | None = None
 
     def __post_init__(self) -> None:
         if self.workers < 1:
@@ -91,6 +94,7 @@ def measure_pool(
     *,
     workers: int = 1,
     progress: bool | None = None,
+    backend: Backend | None = None,
 ) -> list[Path]:
     """Measure a pool and write ``<metric>.parquet`` for each metric, unless it is there for just these inputs.
 
@@ -104,6 +108,7 @@ def measure_pool(
         folder: usually ``utilities`` in the run's folder.
         workers: processes, for metrics that can be sent to them; values do not depend on it.
         progress: whether to draw a bar on standard error; by default where that is a terminal.
+        backend: who measures; None takes ``workers`` processes of this machine.
 
     Returns:
         The files, in the order of the metrics.
@@ -123,7 +128,7 @@ def measure_pool(
         inputs = _inputs(candidates, queries, metric)
         if _written_for(path) != inputs:
             partial = path.with_name(f".{metric.name}.partial")
-            how = Measuring(workers, progress, partial, inputs)
+            how = Measuring(workers, progress, partial, inputs, backend)
             table = measure(candidates, queries, metric, how)
             owed = getattr(metric, "unanswered", 0)
             write(table, path, {"bestfor.inputs": inputs} | ({_OWED: str(owed)} if owed else {}))
@@ -171,7 +176,8 @@ def _groups(candidates: pa.Table, queries: pa.Table) -> list[_Group]:
 def _values(groups: Sequence[_Group], metric: Metric, how: Measuring, count: int) -> FloatArray:
     utility, done = _read_partial(how, count)
     chunks = chunks_of([group for group in groups if not done[group.rows].all()], lambda group: len(group.rows), CHUNK)
-    work = measured(metric, [[(group.query, group.texts) for group in chunk] for chunk in chunks], how.workers)
+    backend = Local(how.workers) if how.backend is None else how.backend
+    work = measured(metric, [[(group.query, group.texts) for group in chunk] for chunk in chunks], backend)
     kept = time.monotonic()
     with Progress(metric.name, count, int(done.sum()), show=how.progress, after=SHOW_AFTER) as progress:
         try:

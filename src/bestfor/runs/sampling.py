@@ -7,8 +7,8 @@ next call asks only for the rest, and the whole part takes its place.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Literal
@@ -16,6 +16,7 @@ from typing import Literal
 import pyarrow as pa
 
 from bestfor import moved
+from bestfor.backends import Backend, Local, Plan, PlanTask
 from bestfor.data.ratings import text_id
 from bestfor.data.schema import CANDIDATES
 from bestfor.data.states import NO_CANDIDATES
@@ -66,7 +67,13 @@ class Chunk:
 
 
 def sample_chunks(
-    policy: Policy, chunks: Sequence[Chunk], pool: CandidatePool, seed: int, *, most_refused: int | None = None
+    policy: Policy,
+    chunks: Sequence[Chunk],
+    pool: CandidatePool,
+    seed: int,
+    *,
+    most_refused: int | None = None,
+    backend: Backend | None = None,
 ) -> Generator[Chunk]:
     """Sample chunks into a pool.
 
@@ -77,6 +84,7 @@ def sample_chunks(
         seed: the run's seed.
         most_refused: how many queries may end without candidates, since a server refuses their prompts for ever; None
             stops for the first.
+        backend: who samples from policies that can be sent to other processes; None samples here.
 
     Yields:
         Each chunk as soon as it is whole.
@@ -86,13 +94,7 @@ def sample_chunks(
             the following chunks from being sampled.
     """
     if not isinstance(policy, Resumable):
-        for chunk in chunks:
-            # Asked again just before the work: another process may have done it meanwhile.
-            if pool.missing([chunk.key]):
-                written = policy.sample(chunk.prompts, chunk.n, seed=seed)
-                written = check_written(policy, chunk.prompts, chunk.n, written)
-                pool.append(_whole_table(chunk, written, policy.name, seed), key=chunk.key)
-            yield chunk
+        yield from _sample_in_parts(policy, chunks, pool, seed, backend or Local())
         return
     owed = sum(chunk.size for chunk in chunks)
     asked, unfinished = 0, list[tuple[Chunk, UnfinishedError]]()
@@ -116,6 +118,35 @@ def sample_chunks(
         yield chunk
 
 
+def _sample_in_parts(
+    policy: Policy, chunks: Sequence[Chunk], pool: CandidatePool, seed: int, backend: Backend
+) -> Generator[Chunk]:
+    """Sample chunks each in one go, by a backend; each is kept and yielded as it is done."""
+    known, there = {chunk.key: chunk for chunk in chunks}, list[Chunk]()
+
+    def owed() -> Iterator[PlanTask]:
+        for chunk in chunks:
+            # Asked again just before the work: another process may have done it meanwhile.
+            if pool.missing([chunk.key]):
+                yield PlanTask(chunk.key, (chunk.prompts, chunk.n, seed))
+            else:
+                there.append(chunk)
+
+    portable = bool(getattr(policy, "processes", False))
+    plan = Plan(f"policy '{policy.name}'", _sampled, owed(), policy, portable=portable, ordered=False)
+    with closing(backend.run(plan)) as work:
+        for task, written in work:
+            chunk = known[task.key]
+            written = check_written(policy, chunk.prompts, chunk.n, written)
+            pool.append(_whole_table(chunk, written, policy.name, seed), key=chunk.key)
+            yield chunk
+    yield from there
+
+
+def _sampled(policy: Policy, prompts: Sequence[Prompt], n: int, seed: int) -> list[list[Sampled]]:
+    return policy.sample(prompts, n, seed=seed)
+
+
 def _unmet(chunk: Chunk, error: UnfinishedError) -> list[str]:
     """List the queries that lack candidates."""
     return [one.query_id for one, got in zip(chunk.prompts, error.written, strict=True) if len(got) < chunk.n]
@@ -125,25 +156,22 @@ def _sample_side_by_side(
     policy: Resumable, chunks: Sequence[Chunk], pool: CandidatePool, seed: int
 ) -> Iterator[tuple[Chunk, UnfinishedError | None]]:
     """Sample several chunks at once, each yielded as it ends; a server never waits for the last answer of one chunk."""
-    running: dict[Future[UnfinishedError | None], Chunk] = {}
-    waiting, hopeless, refused = iter(chunks), False, 0
-    executor = ThreadPoolExecutor(policy.parallel, thread_name_prefix="bestfor-sample")
-    try:
-        while True:
-            while not hopeless and len(running) < policy.parallel and (chunk := next(waiting, None)) is not None:
-                running[executor.submit(_complete, policy, chunk, pool, seed)] = chunk
-            if not running:
-                return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                error = future.result()
-                # Chunk after chunk in which every query was refused, and none before: it is not the queries.
-                refused = refused + 1 if refused >= 0 and error is not None and not any(error.written) else -1
-                hopeless |= refused >= _MOST_REFUSED or (error is not None and error.hopeless)
-                yield running.pop(future), error
-    finally:
-        # Whoever ends this early (an interrupt, a reader that has enough) keeps what came so far.
-        policy.interrupt()
-        executor.shutdown(cancel_futures=True)
+    hopeless, refused = False, 0
+
+    def worthwhile() -> Iterator[PlanTask]:
+        yield from (
+            PlanTask(chunk.key, (chunk, pool, seed)) for chunk in itertools.takewhile(lambda _: not hopeless, chunks)
+        )
+
+    # Whoever ends this early (an interrupt, a reader that has enough) keeps what came so far.
+    threads, stop = policy.parallel, policy.interrupt
+    plan = Plan("sampling", _complete, worthwhile(), policy, threads=threads, ordered=False, interrupt=stop)
+    with closing(Local().run(plan)) as work:
+        for task, error in work:
+            # Chunk after chunk in which every query was refused, and none before: it is not the queries.
+            refused = refused + 1 if refused >= 0 and error is not None and not any(error.written) else -1
+            hopeless |= refused >= _MOST_REFUSED or (error is not None and error.hopeless)
+            yield task.inputs[0], error
 
 
 def _complete(policy: Resumable, chunk: Chunk, pool: CandidatePool, seed: int) -> UnfinishedError | None:
@@ -237,6 +265,7 @@ def generate(
     *,
     progress: bool | None = None,
     tell: Callable[[str], None] | None = None,
+    backend: Backend | None = None,
 ) -> pa.Table:
     """Sample the candidates of all fit and test queries into a pool, or what is left of them.
 
@@ -253,6 +282,7 @@ def generate(
         progress: whether to draw a bar on standard error; by default where that is a terminal.
         tell: called with a line that says what is owed and, where there is no bar, every now and then with one that
             says how far it is.
+        backend: as for :func:`sample_chunks`.
 
     Returns:
         Table of schema ``QUERIES``: the given queries and a fit query for each chosen item, sorted by id. The
@@ -268,7 +298,7 @@ def generate(
     chunks = plan(policy, prompted, sampling)
     keys = [chunk.key for chunk in chunks]
     pool.plan(keys, prompted.counts)
-    sample_owed(policy, chunks, pool, sampling, progress=progress, tell=tell)
+    sample_owed(policy, chunks, pool, sampling, progress=progress, tell=tell, backend=backend)
     # What asks a server says its notes with what it costs.
     own = () if isinstance(policy, Metered) else getattr(policy, "notes", ())
     check_pool(policy, pool, keys, (*prompted.notes, *own), tell)
@@ -283,6 +313,7 @@ def sample_owed(
     *,
     progress: bool | None = None,
     tell: Callable[[str], None] | None = None,
+    backend: Backend | None = None,
 ) -> None:
     """Sample those of some chunks that the pool does not have, with a bar or lines that say how far it is.
 
@@ -293,6 +324,7 @@ def sample_owed(
         sampling: the run's seed, and what becomes of refused queries.
         progress: as for :func:`generate`.
         tell: likewise.
+        backend: as for :func:`sample_chunks`.
 
     Raises:
         BestforError: as :func:`sample_chunks`; or most candidates have no text, which is noticed on the way.
@@ -310,7 +342,7 @@ def sample_owed(
     queries = sum(len(chunk.prompts) for chunk in chunks)
     most = queries // 2 if sampling.refused == "skip" else None
     left, states = [chunk for chunk in chunks if chunk.key in owed], StateCounts()
-    work = sample_chunks(policy, left, pool, sampling.seed, most_refused=most)
+    work = sample_chunks(policy, left, pool, sampling.seed, most_refused=most, backend=backend)
     with Progress("candidates", size, here, show=progress, tell=tell) as shown, closing(work):
         for chunk in work:
             shown.advance(chunk.size)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bestfor.backends import Backend
 from bestfor.data import schema
 from bestfor.data.candidates import Candidates, History
 from bestfor.data.parts import CandidateParts
@@ -120,7 +121,14 @@ class Workspace:
         outputs += [SAID_FILE] if self.data.said is not None else []
         return self.steps.run("pool", {"data": start}, outputs, work)
 
-    def sample(self, policy: Policy, settings: SamplingSettings, *, progress: bool | None = None) -> str:
+    def sample(
+        self,
+        policy: Policy,
+        settings: SamplingSettings,
+        *,
+        progress: bool | None = None,
+        backend: Backend | None = None,
+    ) -> str:
         """Sample what is owed into the pool, and write the table of queries; returns the pool's hash.
 
         Sampling keeps its own record (parts of the pool), so that a call killed within it goes on where it was.
@@ -132,7 +140,8 @@ class Workspace:
         data, pool, tell = self.data, self.pool, self.steps.tell
         with record_usage(self.folder, "policy", policy, tell):
             tables = data.histories, data.queries
-            queries = generate(policy, *tables, pool, settings, progress=progress, tell=self._tell)
+            how = {"progress": progress, "tell": self._tell, "backend": backend}
+            queries = generate(policy, *tables, pool, settings, **how)
         schema.write(queries, self.folder / "queries.parquet")
         dropped = pool.prompts.get("items_dropped", 0)
         if dropped:
@@ -140,13 +149,16 @@ class Workspace:
             tell(f"pool: {dropped} history items found no room in {prompts} of {pool.prompts['queries']} prompts")
         return pool.digest
 
-    def measure(self, start: str, metrics: Sequence[Metric], workers: int = 1) -> str:
+    def measure(
+        self, start: str, metrics: Sequence[Metric], workers: int = 1, *, backend: Backend | None = None
+    ) -> str:
         """Measure a sampled pool.
 
         Args:
             start: hash that :meth:`write_data` returned.
             metrics: what is measured.
             workers: processes, for metrics that can be sent to them.
+            backend: who measures; None takes ``workers`` processes of this machine.
 
         Returns:
             The hash of candidates and utilities.
@@ -166,7 +178,8 @@ class Workspace:
             with ExitStack() as stack:
                 for metric in metrics:
                     stack.enter_context(record_usage(self.folder, metric.name, metric, self.steps.tell))
-                measure_pool(pool, queries, metrics, self.folder / "utilities", workers=workers)
+                how = {"workers": workers, "backend": backend}
+                measure_pool(pool, queries, metrics, self.folder / "utilities", **how)
 
         outputs = [f"utilities/{metric.name}.parquet" for metric in metrics]
         forget_unanswered(self.folder / "utilities", [metric.name for metric in metrics])
