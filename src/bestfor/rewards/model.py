@@ -8,7 +8,7 @@ immutable: a kind that learns from further labels implements ``_person``, which 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -30,7 +30,11 @@ from bestfor.rewards.options import parse_options
 from bestfor.rewards.person import ModelPerson, Person, check_said, sort_labels, split_estimate
 from bestfor.rewards.rows import canonical, rounded
 from bestfor.rewards.said import pack_said, scores_of_people, split_said, unpack_said
+from bestfor.rewards.sharded import UserShards
 from bestfor.types import BoolArray, FloatArray, IntArray, RewardEstimate, Scale, Scores, Served
+
+MANY_USERS = 100_000
+"""Users from whom on a saved model's lie in shards."""
 
 
 class NoOptions(BaseModel):
@@ -80,6 +84,9 @@ class RewardModel(ABC):
     sliced: ClassVar[bool] = False
     """Whether every stored array with rows of users is named ``user.*``, so that one user is read without the rest."""
 
+    shardable: ClassVar[bool] = False
+    """Whether users of a saved model may lie in shards: ``sliced``, and no files beside the weights."""
+
     partial: ClassVar[bool] = False
     """Whether a candidate may have no reward: the mean is NaN there, and ``notes`` say of how many and why."""
 
@@ -88,6 +95,9 @@ class RewardModel(ABC):
 
     _digest: str = ""
     """Content hash of the model that was loaded."""
+
+    _shards: UserShards | None = None
+    """Where the rows of users are, of a model that was loaded for everybody and whose users lie in shards."""
 
     _signature: str = ""
     """Content hash of the encoder whose vectors are kept beside the features."""
@@ -148,6 +158,8 @@ class RewardModel(ABC):
     @property
     def abstained(self) -> tuple[str, ...]:
         """Users with fit labels who are served as if they had none, since their labels say no more than everybody's."""
+        if self._shards is not None:
+            return self._shards.abstained()
         if self._abstained is None:
             return ()
         return tuple(self._users[code] for code in np.flatnonzero(self._abstained))
@@ -211,10 +223,18 @@ class RewardModel(ABC):
             raise BestforError(f"'{self.kind}' predicts after fit or load")
         if len(candidates) == 0:
             return RewardEstimate(np.zeros(0), None)
-        self._check_loaded_for(tuple(candidates.users[code] for code in np.unique(candidates.user)))
-        return self._finished(
-            self._predict_people(candidates) if self._said else self._predict(candidates), len(candidates)
-        )
+        users = self._asking(candidates)
+        self._check_loaded_for(users)
+        model = self._among(users)
+        estimate = model._predict_people(candidates) if self._said else model._predict(candidates)
+        return self._finished(estimate, len(candidates))
+
+    def _asking(self, candidates: Candidates) -> tuple[str, ...]:
+        return tuple(candidates.users[code] for code in np.unique(candidates.user))
+
+    def _among(self, users: Iterable[str]) -> Self:
+        """Give the model with the rows of some users: itself, but where they lie in shards."""
+        return self if self._shards is None else self._shards.model_of(self, users)
 
     def _finished(self, estimate: RewardEstimate, count: int) -> RewardEstimate:
         """Check and round what was predicted."""
@@ -275,6 +295,8 @@ class RewardModel(ABC):
         if not self._fitted:
             raise BestforError(f"'{self.kind}' makes persons after fit or load")
         self._check_loaded_for((user,))
+        if self._shards is not None:
+            return self._among((user,)).person(user, labels, history)
         check_said(labels, self.kind)
         told = labels + self._said.get(user, Labels())
         if self.learns and len(told):
@@ -288,6 +310,8 @@ class RewardModel(ABC):
 
     def served(self, user: str) -> Served:
         """Say what serves a user: the own part, what all share, or the latter since own labels say no more."""
+        if self._shards is not None:
+            return self._among((user,)).served(user)
         code = int(self._known_codes((user,), abstaining=True)[0]) if self.personal else -1
         if code < 0:
             return "own" if user in self._said else "everybody"
@@ -309,6 +333,8 @@ class RewardModel(ABC):
         self._check_made()
         if not self._fitted:
             raise BestforError(f"'{self.kind}' predicts after fit or load")
+        if self._shards is not None:
+            return self._among(self._asking(candidates))._scores(candidates, requests)
         people = scores_of_people(candidates, self._said, self._told)
         others = self.fitted_scores(_without(candidates, people))
         return [people[query][1] if query in people else others.pop(0) for query in range(requests)]
@@ -317,7 +343,7 @@ class RewardModel(ABC):
         """Score each query's candidates by the fit's rows alone; rows of one query lie together."""
         if not len(candidates):
             return []
-        self._check_loaded_for(tuple(candidates.users[code] for code in np.unique(candidates.user)))
+        self._check_loaded_for(self._asking(candidates))
         _, starts = np.unique(candidates.query, return_index=True)
         estimate = self._finished(self._predict(candidates), len(candidates))
         served = [self.served(user) for user in candidates.users]
@@ -352,9 +378,10 @@ class RewardModel(ABC):
         return RewardEstimate(mean, joined("std"), joined("std_mean"), others.notes)
 
     def save(self, folder: Path) -> str:
-        """Store the fitted model; returns its content hash."""
+        """Store the fitted model, from 100,000 users on in shards where the kind can; returns its content hash."""
         self._check_whole()
-        return artifacts.write(Path(folder), *self.stored(), self._users)
+        write = artifacts.write_sharded if self.shardable and len(self._users) >= MANY_USERS else artifacts.write
+        return write(Path(folder), *self.stored(), self._users)
 
     def stored(self) -> tuple[dict[str, Any], Arrays]:
         """JSON values and arrays of the fitted model, as :meth:`save` stores them."""
@@ -395,7 +422,8 @@ class RewardModel(ABC):
             folder: the model's folder.
             encoder: None loads the configuration's by name when it is needed.
             cache: folder for embeddings, None for memory only.
-            user: who will be served, None for everybody. Of a kind that is ``sliced`` nobody else's rows are read, so
+            user: who will be served, None for everybody: where users lie in shards, the rows of each are then read when
+                they are asked for. Of a kind that is ``sliced`` nobody else's rows are read, so
                 that one user out of a million costs no more than one out of ten; the model then predicts for this user
                 alone. Somebody without fit labels is served as such.
 
@@ -406,7 +434,8 @@ class RewardModel(ABC):
 
     @classmethod
     def _load(cls, folder: Path, encoder: Encoder | None, cache: Path | None, user: str | None) -> Self:
-        stored = artifacts.read(Path(folder), users=[user] if user is not None and cls.sliced else None)
+        alone = [user] if user is not None and cls.sliced else None
+        stored = artifacts.read(Path(folder), users=alone, opened=cls.shardable)
         if not is_kind(cls, str(stored.config.get("kind"))):
             raise InputError(str(folder), f"a model of kind '{stored.config.get('kind')}'", f"kind '{cls.kind}'")
         try:
@@ -424,11 +453,7 @@ class RewardModel(ABC):
     def _restore_stored(self, stored: artifacts.Artifact, encoder: Encoder | None) -> None:
         """Take over what was stored, or raise what :meth:`load` makes one line of."""
         _refuse_nan(stored.arrays)
-        self._users = stored.users
-        if "user.abstained" in stored.arrays:
-            self._abstained = stored.arrays["user.abstained"].astype(np.bool_)
-            if self._abstained.shape != (len(self._users),):
-                raise ValueError(f"abstained users of shape {self._abstained.shape}")
+        self._take_users(stored.arrays, stored.users)
         self._fit_notes = [str(note) for note in stored.config["notes"]]
         if stored.config.get("said"):
             self._said = unpack_said(stored.arrays["said"])
@@ -439,8 +464,28 @@ class RewardModel(ABC):
             if encoder is not None and self._space.axes.shape[1]:
                 self._space.check(encoder)
         self._restore(stored.config["state"], stored.arrays)
+        if stored.shards is not None and self._loaded_for is None:
+            self._shards = UserShards(stored.shards, lambda model, rows, ids: model._take_rows(stored, rows, ids))
         if encoder is not None and self._signature:
             check_signature(encoder, self.config.encoder, self._signature)
+
+    def _take_users(self, arrays: Arrays, users: tuple[str, ...]) -> None:
+        self._users, self._codes = users, None
+        if "user.abstained" in arrays:
+            self._abstained = arrays["user.abstained"].astype(np.bool_)
+            if self._abstained.shape != (len(users),):
+                raise ValueError(f"abstained users of shape {self._abstained.shape}")
+
+    def _take_rows(self, stored: artifacts.Artifact, rows: Arrays, users: tuple[str, ...]) -> None:
+        """Take the rows of some users in the place of the present ones; what all share stays."""
+        _refuse_nan(rows)
+        self._shards = None
+        self._take_users(rows, users)
+        self._restore_users(stored.config["state"], {**stored.arrays, **rows})
+
+    def _restore_users(self, state: dict[str, Any], arrays: Arrays) -> None:
+        """Take over other users' rows; a kind whose shared part is dear to restore does without that."""
+        self._restore(state, arrays)
 
     @abstractmethod
     def _fit(self, candidates: Candidates, rng: int) -> None: ...
@@ -496,7 +541,7 @@ class RewardModel(ABC):
 
     def _check_whole(self) -> None:
         """Refuse to save what was not fitted, or was loaded for one user."""
-        if not self._fitted or self._loaded_for is not None:
+        if not self._fitted or self._loaded_for is not None or self._shards is not None:
             raise BestforError(f"'{self.kind}' is saved whole, after fit")
 
     def _check_loaded_for(self, users: tuple[str, ...]) -> None:

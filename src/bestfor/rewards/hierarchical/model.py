@@ -99,6 +99,7 @@ class Hierarchical(LinearLearner):
     has_std = True
     Config = Config
     sliced = True
+    shardable = True
     _left_out: LeftOutUsers | None = None
 
     @property
@@ -135,6 +136,8 @@ class Hierarchical(LinearLearner):
         if not self._fitted or self._space is None:
             raise BestforError(f"'{self.kind}' scores after fit or load")
         self._check_loaded_for((user,))
+        if self._shards is not None:
+            return self._among((user,)).for_user(user)
         fitted, code = self._fitted_values, int(self._known_codes((user,))[0])
         weights = fitted.posteriors.shared if code < 0 else fitted.posteriors.weights[code]
         level = fitted.centre + fitted.unit * float(weights[-1])

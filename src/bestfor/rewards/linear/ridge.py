@@ -246,6 +246,7 @@ class Ridge(LinearLearner):
     kind = "ridge"
     Config = Config
     sliced = True
+    shardable = True
     posterior = False
 
     def _fit(self, candidates: Candidates, rng: int) -> None:

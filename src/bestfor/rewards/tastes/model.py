@@ -86,6 +86,7 @@ class Tastes(RewardModel):
     learns = True
     Config = Config
     sliced = True
+    shardable = True
 
     def _fit(self, candidates: Candidates, rng: int) -> None:
         items = list_items(candidates)
@@ -288,6 +289,14 @@ class Tastes(RewardModel):
             raise ValueError(f"arrays of shapes {shapes} for {count} items and {len(self._users)} users")
         check_width(vectors, self._encoder, 1 + self._with_inputs)
         self._carry(self._shared.fitted, self._stored_landmarks(state, arrays))
+
+    def _restore_users(self, state: dict[str, Any], arrays: Arrays) -> None:
+        rows = [arrays[f"user.{name}"] for name in ("item", "query", "y")]
+        ends, count = arrays["user.item.ends"], len(self._keys)
+        known = not len(rows[0]) or 0 <= rows[0].min() <= rows[0].max() < count
+        if {len(values) for values in rows} != {int(ends[-1])} or len(ends) != len(self._users) + 1 or not known:
+            raise ValueError(f"ratings of shapes {[values.shape for values in rows]} for {len(self._users)} users")
+        self._ratings = UserRatings(*rows, ends)
 
     def _stored_landmarks(self, state: dict[str, Any], arrays: Arrays) -> IntArray | None:
         """Codes of the landmarks of a stored model, None of one that is exact."""
