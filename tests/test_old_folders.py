@@ -16,7 +16,7 @@ from bestfor.testing.rewards import LetterEncoder
 
 BEFORE = Path(__file__).parent / "fixtures" / "before"
 KINDS = sorted(path.name for path in (BEFORE / "models").iterdir() if path.is_dir())
-SINCE = {"picks.parquet", "answers.json", ".steps/pick.json", ".steps/answers.json"}
+SINCE = {"picks.parquet", "answers.json", ".steps/sample.json", ".steps/pick.json", ".steps/answers.json"}
 """What a run writes since then."""
 
 ANEW = {"diagnosis.json", "report.html"}

@@ -19,23 +19,33 @@ Out = Annotated[
     Path | None,
     typer.Option(help="The run's folder (runs/NAME of the file where nothing is said).", show_default=False),
 ]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Set a key of the run's file to something else, such as reward.0.tastes=8 or policy.n=8; can be repeated.",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def resolve(file: Path, out: Path | None) -> tuple[RunConfig, Path]:
+def resolve(file: Path, out: Path | None, changes: list[str] | None = None) -> tuple[RunConfig, Path]:
     """Find the run that is meant and its folder.
 
     Args:
         file: a TOML file, or the folder of a run, which holds its own.
         out: the folder, where it is given.
+        changes: keys of the file that are set to something else.
 
     Raises:
-        InputError: no such file, or another folder beside a run's folder.
+        InputError: no such file, a change that fits nowhere, or another folder beside a run's folder.
     """
     from bestfor.runs.config import load_config
 
     if not file.is_dir():
-        return load_config(file), out or Path("runs") / file.stem
+        return load_config(file, changes or ()), out or Path("runs") / file.stem
     if out is not None and out.resolve() != file.resolve():
         raise InputError("--out", str(out), f"nothing beside the run's folder {file}")
-    return load_config(file / "run.toml"), file
+    return load_config(file / "run.toml", changes or ()), file

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from bestfor.cli._output import Stopwatch, print_json, print_rows, tell
-from bestfor.cli._stages import File, Json, Out, resolve
+from bestfor.cli._stages import File, Json, Out, Set, resolve
 
 
-def fit(file: File, out: Out = None, as_json: Json = False) -> None:
+def fit(file: File, out: Out = None, changes: Set = None, as_json: Json = False) -> None:
     """Fit the reward models of a run on its fit part; the candidates must be there, what is not measured is."""
     from bestfor.runs.stages import folds
 
     watch = Stopwatch()
-    config, folder = resolve(file, out)
+    config, folder = resolve(file, out, changes)
     found = {}
     for stages in folds(config, folder, tell):
         for table in stages.config.reward:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from bestfor.cli._output import Stopwatch, print_json, tell
-from bestfor.cli._stages import File, Json, Out, resolve
+from bestfor.cli._stages import File, Json, Out, Set, resolve
 from bestfor.cli.pool import print_pool
 from bestfor.errors import InputError
 
 
-def generate(file: File, out: Out = None, as_json: Json = False) -> None:
+def generate(file: File, out: Out = None, changes: Set = None, as_json: Json = False) -> None:
     """Sample the candidates of a run that are owed; what is there is kept, and a call that was stopped goes on."""
     from bestfor.runs.folder import describe_pool
     from bestfor.runs.stages import folds
 
     watch = Stopwatch()
-    config, folder = resolve(file, out)
+    config, folder = resolve(file, out, changes)
     if config.door == "ratings":
         expected = "histories: ratings bring their own candidates (bestfor measure, bestfor run)"
         raise InputError(str(file), f"data source '{config.data.source}'", expected)

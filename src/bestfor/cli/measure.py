@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bestfor.cli._output import Stopwatch, print_json, print_rows, tell
-from bestfor.cli._stages import File, Json, Out, resolve
+from bestfor.cli._stages import File, Json, Out, Set, resolve
 
 
-def measure(file: File, out: Out = None, as_json: Json = False) -> None:
+def measure(file: File, out: Out = None, changes: Set = None, as_json: Json = False) -> None:
     """Measure the candidates of a run; those that have to be sampled must be there (bestfor generate)."""
     from bestfor.metrics import metric_label
     from bestfor.runs.build import metric_names
@@ -14,7 +14,7 @@ def measure(file: File, out: Out = None, as_json: Json = False) -> None:
     from bestfor.runs.stages import folds
 
     watch = Stopwatch()
-    config, folder = resolve(file, out)
+    config, folder = resolve(file, out, changes)
     found = {}
     for stages in folds(config, folder, tell):
         stages.measure()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from bestfor.cli._output import Stopwatch, print_json, print_rows, tell
-from bestfor.cli._stages import File, Json, Out, resolve
+from bestfor.cli._stages import File, Json, Out, Set, resolve
 
 
-def predict(file: File, out: Out = None, as_json: Json = False) -> None:
+def predict(file: File, out: Out = None, changes: Set = None, as_json: Json = False) -> None:
     """Predict the rewards of a run's test candidates without their utilities; models that are not fitted are."""
     from bestfor.runs.folder import describe_rewards
     from bestfor.runs.stages import folds
 
     watch = Stopwatch()
-    config, folder = resolve(file, out)
+    config, folder = resolve(file, out, changes)
     found = {}
     for stages in folds(config, folder, tell):
         for table in stages.config.reward:

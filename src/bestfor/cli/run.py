@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bestfor.cli._output import Stopwatch, Verbose, print_diagnosis, print_json, tell
-from bestfor.cli._stages import File, Out, resolve
+from bestfor.cli._output import Stopwatch, Verbose, print_diagnosis, print_json, print_rows, tell
+from bestfor.cli._stages import File, Out, Set, resolve
+
+if TYPE_CHECKING:
+    from bestfor.runs.config import RunConfig
 
 
 def run(
     file: File,
     out: Out = None,
+    changes: Set = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say which steps would be done and why; do and write nothing.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the diagnosis as JSON.")] = False,
     verbose: Verbose = False,
 ) -> None:
@@ -20,7 +28,10 @@ def run(
     from bestfor.runs.run import run as run_pipeline
 
     watch = Stopwatch()
-    config, folder = resolve(file, out)
+    config, folder = resolve(file, out, changes)
+    if dry_run:
+        _foresee(config, folder, as_json)
+        return
     result = run_pipeline(config, folder, tell=tell)
     if as_json:
         print_json(result.diagnosis.to_dict())
@@ -28,3 +39,19 @@ def run(
         print_diagnosis(result.diagnosis, result.folder, verbose=verbose)
     tell(watch.line())
     tell(f"report: {result.report}")
+
+
+def _foresee(config: RunConfig, folder: Path, as_json: bool) -> None:
+    from bestfor.runs.foreseen import foresee
+
+    found = foresee(config, folder, tell)
+    if as_json:
+        print_json({"folders": [fold.to_dict() for fold in found]})
+        return
+    for fold in found:
+        tell(str(fold.folder))
+        print_rows(
+            ("step", "owed", "why"),
+            [(one.name, "yes" if one.owed else "no", one.why or "done") for one in fold.steps],
+        )
+    tell("the diagnosis and its page are always made anew; nothing was done or written")

@@ -7,7 +7,7 @@ A class is a table of the file, a field a key. What requests to a server may cos
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -30,6 +30,7 @@ from bestfor.policies import POLICIES, WRITER_KEYS, policy_class
 from bestfor.policies.openai.table import PolicyEndpoint
 from bestfor.rewards import kind_class
 from bestfor.rewards.check import check_class
+from bestfor.runs.changes import changed
 from bestfor.validation import WrongKey, validated
 
 __getattr__ = moved.renamed(
@@ -436,12 +437,16 @@ class RunConfig(Section):
         return "ratings" if self.data.source in ("polis", "table", "labels", "pairs", "prism") else "histories"
 
 
-def load_config(path: str | Path) -> RunConfig:
+def load_config(path: str | Path, changes: Sequence[str] = ()) -> RunConfig:
     """Read and check a run's TOML file.
 
+    Args:
+        path: the file.
+        changes: keys that are set to something else, each as :func:`bestfor.runs.changes.changed` reads it.
+
     Raises:
-        InputError: no such file, not TOML, an unknown key (names the nearest), a value of the wrong kind, or a table
-            that the data source has no use for.
+        InputError: no such file, not TOML, an unknown key (names the nearest), a value of the wrong kind, a change that
+            fits nowhere, or a table that the data source has no use for.
     """
     path = Path(path)
     if not path.is_file():
@@ -450,7 +455,7 @@ def load_config(path: str | Path) -> RunConfig:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(str(path), f"what is not TOML ({error})", "a TOML file that describes a run") from error
-    return parse_config(raw, str(path))
+    return parse_config(changed(raw, changes), str(path))
 
 
 def parse_config(raw: Mapping[str, Any], where: str) -> RunConfig:

@@ -28,14 +28,16 @@ from bestfor.runs.folder import write_run
 from bestfor.runs.joins import Predicted, forget_unanswered_rewards, predict_test, read_rewards, write_rewards
 from bestfor.runs.shots import unit_of, users_of_fold, with_shots
 from bestfor.runs.sources import load_dataset, read_ratings, with_split
-from bestfor.runs.steps import digest
+from bestfor.runs.steps import OWED, ForeseenStep, Steps, digest
 from bestfor.runs.usage import MeteredModel, record_usage
 from bestfor.runs.workspace import Tell, Workspace
 from bestfor.types import IntArray
 from bestfor.version import __version__
 
 
-def folds(config: RunConfig, out: str | Path, tell: Tell, ratings: Ratings | None = None) -> Iterator[Stages]:
+def folds(
+    config: RunConfig, out: str | Path, tell: Tell, ratings: Ratings | None = None, *, foresee: bool = False
+) -> Iterator[Stages]:
     """Open the stages of each fold of a run; one where there is one fold. A source of ratings is read once.
 
     Args:
@@ -43,6 +45,7 @@ def folds(config: RunConfig, out: str | Path, tell: Tell, ratings: Ratings | Non
         out: its folder.
         tell: called with one line a step.
         ratings: the run's, where they are read already.
+        foresee: do and write nothing, see :mod:`bestfor.runs.foreseen`.
 
     Raises:
         InputError: bad data, an option without sense here, or a folder that holds another run's pool.
@@ -54,19 +57,20 @@ def folds(config: RunConfig, out: str | Path, tell: Tell, ratings: Ratings | Non
         ratings = read_ratings(config) if ratings is None else ratings
         config = with_split(config, ratings)
     if config.split.fold != "all":
-        yield Stages(config, folder, folder, tell, ratings)
+        yield Stages(config, folder, folder, tell, ratings, foresee=foresee)
         return
     if ratings is None:
         raise InputError("[split] fold", "'all'", "0 for histories: their test queries are given, not split")
     for fold in (0, 1, 2):
         tell(f"fold {fold}")
         # Nothing here holds on to a fold that is done: memory holds one.
-        yield _open_fold(config, fold, folder, tell, ratings)
+        yield _open_fold(config, fold, folder, tell, ratings, foresee)
 
 
-def _open_fold(config: RunConfig, fold: int, folder: Path, tell: Tell, ratings: Ratings) -> Stages:
-    stages = Stages(of_fold(config, fold), folder / f"fold-{fold}", folder, tell, ratings)
-    write_run(config, folder)
+def _open_fold(config: RunConfig, fold: int, folder: Path, tell: Tell, ratings: Ratings, foresee: bool) -> Stages:
+    stages = Stages(of_fold(config, fold), folder / f"fold-{fold}", folder, tell, ratings, foresee=foresee)
+    if not foresee:
+        write_run(config, folder)
     return stages
 
 
@@ -87,27 +91,46 @@ class Stages:
         shared: where the folds of a run keep what they share.
         tell: called with one line a step.
         ratings: the run's, where they are read already.
+        foresee: do and write nothing; stages but :meth:`sample` note in their steps what they would do.
 
     Raises:
         InputError: bad data, an N that no pool can answer, or a folder that holds the results of other data.
     """
 
     def __init__(
-        self, config: RunConfig, folder: Path, shared: Path, tell: Tell, ratings: Ratings | None = None
+        self,
+        config: RunConfig,
+        folder: Path,
+        shared: Path,
+        tell: Tell,
+        ratings: Ratings | None = None,
+        *,
+        foresee: bool = False,
     ) -> None:
         self.config, self.folder = config, folder
         self.data = load_dataset(config, ratings)
         _check_n(config, self.data)
-        self.workspace = Workspace(self.data, folder, tell)
+        self.workspace = Workspace(self.data, folder, tell, foresee=foresee)
         self._steps = self.workspace.steps
         self._shared, self._cache = shared, shared / "embeddings"
         self._hashes: dict[str, str] = {}
         self._fitted: tuple[str, RewardModel] | None = None
-        sweep(folder)
-        write_run(config, folder)
+        if not foresee:
+            sweep(folder)
+            write_run(config, folder)
         tell(f"data: {self.data.name}, {len(self.data.queries)} queries")
         for note in self.data.notes:
             tell(f"data: {note}")
+
+    @property
+    def steps(self) -> Steps:
+        """Steps that are done here, or foreseen."""
+        return self._steps
+
+    def owe(self, stage: str, name: str, why: str) -> None:
+        """Note a step as owed whose inputs cannot be known yet, so that later stages follow it."""
+        self._steps.foreseen.append(ForeseenStep(name, True, why))
+        self._hashes[stage] = OWED + name
 
     def check_ready(self) -> None:
         """Look for what reward models that are not fitted yet will need, before anything is sampled or fitted.
@@ -195,7 +218,8 @@ class Stages:
         name = f"predict {table.label}"
 
         def once() -> str:
-            forget_unanswered_rewards(self.folder / "rewards" / f"{table.label}.parquet")
+            if not self._steps.foresee:
+                forget_unanswered_rewards(self.folder / "rewards" / f"{table.label}.parquet")
             return self._steps.run(name, inputs, [f"rewards/{table.label}.parquet"], work)
 
         found = self._once(name, once)

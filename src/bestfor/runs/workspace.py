@@ -45,6 +45,8 @@ from bestfor.version import __version__
 
 Tell = Callable[[str], None]
 """Called with one line of progress."""
+SAMPLING = "sample"
+"""Name of the record of what decided a run's candidates."""
 
 
 @dataclass(frozen=True)
@@ -63,16 +65,17 @@ class Workspace:
         data: histories and queries, and candidates with utilities where people rated texts.
         folder: holds ``pool``, ``queries.parquet``, ``utilities``, ``models``, ``rewards`` and ``diagnosis.json``.
         tell: called with one line a step; None says nothing but how far long work is.
+        foresee: do and write nothing, note in ``steps.foreseen`` what would be done.
 
     Raises:
         InputError: the folder holds the results of other data.
     """
 
-    def __init__(self, data: Dataset, folder: Path, tell: Tell | None = None) -> None:
+    def __init__(self, data: Dataset, folder: Path, tell: Tell | None = None, *, foresee: bool = False) -> None:
         check_same_data(folder, data)
         self.data, self.folder = data, folder
         self._tell = tell
-        self.steps = Steps(folder, tell or _say_nothing)
+        self.steps = Steps(folder, tell or _say_nothing, foresee)
         self._coded: _Coded | None = None
         self._history: tuple[History | None] | None = None
         self._predicted: dict[str, Predicted] = {}
@@ -138,6 +141,7 @@ class Workspace:
             BestforError: a server did not give all candidates; what came is kept.
         """
         data, pool, tell = self.data, self.pool, self.steps.tell
+        self.steps.explain(SAMPLING, sampling_inputs(data, policy, settings))
         with record_usage(self.folder, "policy", policy, tell):
             tables = data.histories, data.queries
             how = {"progress": progress, "tell": self._tell, "backend": backend}
@@ -182,7 +186,8 @@ class Workspace:
                 measure_pool(pool, queries, metrics, self.folder / "utilities", **how)
 
         outputs = [f"utilities/{metric.name}.parquet" for metric in metrics]
-        forget_unanswered(self.folder / "utilities", [metric.name for metric in metrics])
+        if not self.steps.foresee:
+            forget_unanswered(self.folder / "utilities", [metric.name for metric in metrics])
         return self.steps.run("measure", inputs, outputs, work)
 
     def parts(self, metric: str, measured: str) -> CandidateParts:
@@ -259,6 +264,16 @@ class Workspace:
         found = diagnose_parts(parts, predicted, settings, shared_texts=self.data.candidates is not None)
         seen = notes_of(self.folder)
         return found.with_notes({name: (*one.notes, *self.data.notes, *seen) for name, one in predicted.items()})
+
+
+def sampling_inputs(data: Dataset, policy: Policy, settings: SamplingSettings) -> dict[str, Any]:
+    """List what decides the candidates of a run, by name, so that changes can be told; parts of the pool have keys."""
+    prompting = settings.prompting
+    shown = {"instruction": prompting.instruction, "items": prompting.items, "retriever": prompting.retriever}
+    shown |= {"published": prompting.published, "tokens": prompting.tokens, "too_long": prompting.too_long}
+    shown["encoder"] = None if prompting.encoder is None else prompting.encoder.name
+    counts = {name: getattr(settings, name) for name in ("n", "fit_n", "fit_items", "fit_share", "seed")}
+    return {"data": data.signature, "policy": policy.signature, "prompts": shown, **counts}
 
 
 def _say_nothing(line: str) -> None:
