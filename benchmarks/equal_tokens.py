@@ -21,7 +21,7 @@ import typer
 
 from bestfor.data.world import World
 from bestfor.diagnostics import Panel
-from bestfor.diagnostics.intervals.influence import Column, user_influences
+from bestfor.diagnostics.intervals.influence import user_influences
 from bestfor.lm.location import EMBEDDED
 from bestfor.policies.feedback import FeedbackPolicy, Trace
 from bestfor.policies.transformers import TransformersPolicy
@@ -84,7 +84,7 @@ def main(
 def print_tables(setting: Setting, curves: Curves, budget: FloatArray) -> None:
     """Mean utility and captured share, a row a method and a column a budget; intervals over users."""
     count = len(setting.utility)
-    values: dict[Column, FloatArray] = {("one", 0): np.ones(count), ("mean", 0): setting.utility.mean(axis=1)}
+    values: dict[tuple[str, int], FloatArray] = {("one", 0): np.ones(count), ("mean", 0): setting.utility.mean(axis=1)}
     for name, curve in curves.items():
         values |= {(name, int(n)): curve[:, column] for column, n in enumerate(N)}
     users = setting.test.users

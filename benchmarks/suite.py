@@ -1,0 +1,112 @@
+"""Real authors, a real language model: the cells of docs/results/suite.md.
+
+    python benchmarks/suite.py --cell title-plain [--server http://127.0.0.1:8080/v1] [--runs runs/suite]
+    python benchmarks/suite.py --abstracts                 # what the cells abstract-* read
+    python benchmarks/suite.py --table > tables.md
+
+A cell is a policy and a task: a run's file ``examples/suite/NAME.toml``. The run's folder lies under ``--runs``; what
+is there is kept, a cell that was killed goes on. Its figures go to docs/results/suite/NAME.json, from which alone the
+tables are printed: runs are large, figures are small. ``--server`` and ``--model`` ask another server or model; figures
+then go to ``--figures``, since they are of another experiment.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bestfor.data.sources.lamp import load_lamp
+from bestfor.runs.config import RunConfig, parse_config
+from bestfor.runs.run import run
+from bestfor.runs.stages import folds
+from suite_figures import figures_of
+from suite_tables import print_tables
+
+ROOT = Path(__file__).resolve().parents[1]
+CELLS = ROOT / "examples" / "suite"
+DATA = ROOT.parent / "shared" / "data" / "acl_titles"
+FIGURES = ROOT / "docs" / "results" / "suite"
+
+
+def main(
+    cell: Annotated[list[str], typer.Option(help="Cells to run: names of files in examples/suite.")] = [],  # noqa: B006 - typer copies it
+    table: Annotated[bool, typer.Option(help="Print the tables of all cells that have figures.")] = False,
+    runs: Annotated[Path, typer.Option(help="Where the runs' folders lie.")] = Path("runs/suite"),
+    figures: Annotated[Path, typer.Option(help="Where figures are kept.")] = FIGURES,
+    abstracts: Annotated[bool, typer.Option(help="Write the papers the other way round: title -> abstract.")] = False,
+    server: Annotated[str, typer.Option(help="Address of another server, up to /v1.")] = "",
+    model: Annotated[str, typer.Option(help="Name of another model there.")] = "",
+) -> None:
+    """Run cells, keep their figures, print the tables."""
+    if abstracts:
+        turn_round(runs / "abstracts")
+    for name in cell:
+        config = parse_config(elsewhere(read(name), server, model), f"{name}.toml")
+        found = figured(config, runs / name, name)
+        figures.mkdir(parents=True, exist_ok=True)
+        (figures / f"{name}.json").write_text(json.dumps(found, indent=None, sort_keys=True) + "\n", encoding="utf-8")
+    if table:
+        cells = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(figures.glob("*.json"))}
+        print_tables(cells)
+
+
+def turn_round(out: Path) -> None:
+    """Write the authors' papers as questions for their abstracts: a paper's title is what is asked."""
+    papers = load_lamp(DATA / "dev_questions.json", DATA / "dev_outputs.json")
+    out.mkdir(parents=True, exist_ok=True)
+    turned = {
+        "histories": [row | {"input": row["output"], "output": row["input"]} for row in papers.histories.to_pylist()],
+        "queries": [row | {"input": row["reference"], "reference": row["input"]} for row in papers.queries.to_pylist()],
+    }
+    for name, rows in turned.items():
+        lines = [json.dumps({key: value for key, value in row.items() if value is not None}) for row in rows]
+        (out / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def read(name: str) -> dict[str, Any]:
+    """Read a cell's file."""
+    path = CELLS / f"{name}.toml"
+    if not path.is_file():
+        known = ", ".join(sorted(one.stem for one in CELLS.glob("*.toml")))
+        raise typer.BadParameter(f"no cell '{name}'; there are {known}")
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+def elsewhere(raw: Mapping[str, Any], server: str, model: str) -> dict[str, Any]:
+    """Send a cell's requests to another server; a model by another name is another experiment."""
+
+    def changed(table: Mapping[str, Any]) -> dict[str, Any]:
+        found = dict(table)
+        if "endpoint" in found:
+            found["endpoint"] = dict(found["endpoint"]) | ({"base_url": server} if server else {})
+            if model:
+                found["model"] = model
+                found["endpoint"]["identity"] = model
+        return found
+
+    policy = changed(raw.get("policy", {}))
+    if "base" in policy:
+        policy["base"] = changed(policy["base"])
+    return {**raw, "policy": policy, "reward": [changed(one) for one in raw["reward"]]}
+
+
+def figured(config: RunConfig, folder: Path, name: str) -> dict[str, Any]:
+    """Do a cell's run, or what is left of it, and take its figures."""
+
+    def tell(line: str) -> None:
+        print(f"{name}: {line}", file=sys.stderr, flush=True)
+
+    diagnosis = run(config, folder, tell=tell).diagnosis.to_dict()
+    (stages,) = folds(config, folder, tell)
+    stages.sample()
+    return figures_of(config, stages, folder, diagnosis)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,252 @@
+"""The tables of docs/results/suite.md, printed as Markdown from the figures of the cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bestfor.diagnostics import Panel
+from bestfor.diagnostics.intervals.influence import user_influences
+from suite_figures import ends
+
+Cells = Mapping[str, Mapping[str, Any]]
+"""Cells' figures by name."""
+
+CHOICES = ("pooled", "hierarchical", "auto", "gaussian", "feedback", "oracle")
+"""Ways to choose that the table of policies shows."""
+SHOWN = (1, 2, 4, 8, 16, 30)
+ABLATION = {
+    "point": "no variance",
+    "gaussian": "variance, beta-NLL .5, warm-up, both levels",
+    "gaussian-nll": "plain likelihood",
+    "gaussian-cold": "no warm-up",
+    "gaussian-global": "global level alone",
+    "gaussian-personal": "personal level alone",
+    "ensemble": "several point models",
+}
+"""Variants of the probabilistic model, with what differs."""
+SPENT = ("logprob", "mbr, ROUGE-L", "mbr, cosine", "feedback", "pooled", "hierarchical", "lora", "auto", "oracle")
+"""Rows of the comparison at equal tokens."""
+PLAIN = "title-plain"
+
+
+def print_tables(cells: Cells) -> None:
+    """Print all tables for which there are figures."""
+    for title, told in (
+        ("Sizes", table_sizes),
+        ("Best of N by policy and task", table_policies),
+        ("Personal policy, personal choice, both, at equal tokens", table_worth),
+        ("Reward models", table_rewards),
+        ("Four quantities", table_quantities),
+        ("Law against curve", table_laws),
+        ("Ablation of the probabilistic model", table_ablation),
+        ("Equal tokens", table_tokens),
+        ("Three random subsets, as in the paper, beside the exact curve", table_protocol),
+        ("Time that scoring takes", table_scoring),
+    ):
+        print(f"### {title}\n")
+        told(cells)
+
+
+def table_sizes(cells: Cells) -> None:
+    """What was sampled in each cell."""
+    keys = ("authors", "questions", "candidates", "labelled_queries", "labelled", "distinct", "words")
+    rows = [[name, *(str(one["sizes"][key]) for key in keys)] for name, one in cells.items()]
+    table(
+        ["cell", "authors", "questions", "candidates", "labelled papers", "labels", "distinct", "words a candidate"],
+        rows,
+    )
+
+
+def table_policies(cells: Cells) -> None:
+    """Mean utility of every choice at every N."""
+    rows = []
+    for name, one in cells.items():
+        rows.append([name, "single sample", *at(one, "oracle", lambda one, k: one["utility"][0] if k == 0 else None)])
+        for choice in CHOICES:
+            if choice in one["curves"]:
+                rows.append([name, choice, *at(one, choice, lambda one, k: None if k == 0 else one["utility"][k])])
+    table(["cell", "choice", *(f"N = {n}" for n in SHOWN)], rows)
+
+
+def at(one: Mapping[str, Any], name: str, told: Callable[[Mapping[str, Any], int], Sequence[Any] | None]) -> list[str]:
+    """A row of a curve at the N that are shown."""
+    place = {n: k for k, n in enumerate(one["n"])}
+    cells = [told(one["curves"][name], place[n]) if n in place else None for n in SHOWN]
+    return [spanned(cell) if cell else "" for cell in cells]
+
+
+def table_rewards(cells: Cells) -> None:
+    """Every reward model at the largest N: primary metric, share of the headroom, other metrics."""
+    for name, one in cells.items():
+        others = sorted(one["other"])
+        print(f"**{name}**, N = {one['n'][-1]}\n")
+        rows = [
+            [
+                label,
+                spanned(curve["utility"][-1]),
+                spanned(curve["captured"][-1]),
+                *(spanned(one["other"][metric].get(label, [[]])[-1]) for metric in others),
+            ]
+            for label, curve in one["curves"].items()
+        ]
+        table(["reward", one["primary"], "captured", *others], rows)
+
+
+def table_quantities(cells: Cells) -> None:
+    """Naive and corrected quantities."""
+    for name, one in cells.items():
+        print(f"**{name}**\n")
+        rows = []
+        for label, model in one["models"].items():
+            row = [label, spanned(model["naive"]["alpha"])]
+            for key in ("beta", "rho_plus", "rho_minus"):
+                row += [spanned(model["naive"][key]), spanned(model["corrected"].get(key))]
+            rows.append(row)
+        heads = [f"{key}{end}" for key in ("beta", "rho+", "rho-") for end in ("", ", corrected")]
+        table(["reward", "alpha", *heads], rows)
+
+
+def table_laws(cells: Cells) -> None:
+    """Gain at the largest N by the exact curve, by the laws, and where they part."""
+    for name, one in cells.items():
+        print(f"**{name}**, gain at N = {one['n'][-1]}\n")
+        terms = [key for key in next(iter(one["models"].values()))["ledger"] if key not in ("n", "law", "observed")]
+        rows = [
+            [
+                label,
+                spanned(model["gain"][-1]),
+                *(number(model["law"][key][-1]) for key in ("bound", "normal", "reward", "pool")),
+                *(number(model["ledger"][key]) for key in terms),
+            ]
+            for label, model in one["models"].items()
+        ]
+        table(["reward", "exact", "bound", "normal", "reward law", "pool", *terms], rows)
+
+
+def table_ablation(cells: Cells) -> None:
+    """Variants of the probabilistic model."""
+    for name, one in cells.items():
+        rows = [
+            [
+                label,
+                what,
+                spanned(one["curves"][label]["captured"][-1]),
+                spanned(one["models"][label]["naive"]["alpha"]),
+                spanned(one["models"][label]["naive"]["beta"]),
+                number(one["models"][label]["corrected"].get("beta", [None])[0]),
+            ]
+            for label, what in ABLATION.items()
+            if label in one["models"]
+        ]
+        if len(rows) > 2:
+            print(f"**{name}**, N = {one['n'][-1]}\n")
+            table(["model", "what it is", "captured", "alpha", "beta", "beta, corrected"], rows)
+
+
+def table_tokens(cells: Cells) -> None:
+    """Utility by budget of generated tokens, of one policy's rules and of textual feedback on the same authors."""
+    for name, one in cells.items():
+        each = 1.35 * one["sizes"]["words"]
+        print(f"**{name}**: about {each:.0f} tokens a candidate\n")
+        rows = [["single sample", *[spanned(one["curves"]["oracle"]["utility"][0])] * len(one["n"])]]
+        rows += [
+            [label, *(spanned(cell) for cell in one["curves"][label]["utility"])]
+            for label in SPENT
+            if label in one["curves"]
+        ]
+        table(["rule", *(f"{each * n:.0f} (N = {n})" for n in one["n"])], rows)
+
+
+def table_worth(cells: Cells) -> None:
+    """What a personal policy, a personal choice, and both buy against one plain sample; paired by author."""
+    for task in sorted({name.split("-")[0] for name in cells}):
+        base = cells.get(f"{task}-plain")
+        if base is None:
+            continue
+        rows = []
+        for name, one in cells.items():
+            if not name.startswith(f"{task}-"):
+                continue
+            for choice in ("single sample", "pooled", "hierarchical", "auto", "oracle"):
+                if choice != "single sample" and choice not in one["curves"]:
+                    continue
+                rows.append([name, choice, *gained(base, one, choice)])
+        print(f"**{task}**: gain over one plain sample, by the authors that both cells have\n")
+        table(["policy", "choice", "authors", "N", "utility", "gain"], rows)
+
+
+def gained(base: Mapping[str, Any], one: Mapping[str, Any], choice: str) -> list[str]:
+    """A choice's utility at the largest N that both have, and its gain over one plain sample, paired by author."""
+    last = max(n for n in one["n"] if n in base["n"])
+    column = 0 if choice == "single sample" else one["n"].index(last)
+    first = dict(zip(base["names"], base["users"]["oracle"], strict=True))
+    curve = dict(zip(one["names"], one["users"]["oracle" if choice == "single sample" else choice], strict=True))
+    both = sorted(set(first) & set(curve))
+    utility = np.array([curve[user][column] for user in both])
+    gain = utility - np.array([first[user][0] for user in both])
+    shown = "1" if choice == "single sample" else str(last)
+    return [str(len(both)), shown, mean_of(utility), mean_of(gain)]
+
+
+def mean_of(values: np.ndarray) -> str:
+    """Mean over authors with its interval."""
+    count = len(values)
+    columns: dict[tuple[str, int], np.ndarray] = {("one", 0): np.ones(count), ("value", 0): values}
+    names = tuple(map(str, range(count)))
+    panel = Panel([user_influences(columns, np.full(count, 1 / count), np.arange(count), names)])
+    return spanned(ends(panel.interval({("value", 0): 1.0}, {("one", 0): 1.0})))
+
+
+def table_protocol(cells: Cells) -> None:
+    """Means of three random subsets a query beside the exact means."""
+    for name, one in cells.items():
+        print(f"**{name}**\n")
+        rows = [
+            [
+                label,
+                *(
+                    f"{drawn:.3f} / {exact[0]:.3f}"
+                    for drawn, exact in zip(found, one["curves"][label]["utility"], strict=True)
+                ),
+            ]
+            for label, found in one["protocol"].items()
+        ]
+        table(["reward", *(f"N = {n}" for n in one["n"])], rows)
+
+
+def table_scoring(cells: Cells) -> None:
+    """Milliseconds of processor time a scored candidate."""
+    labels = list(dict.fromkeys(label for one in cells.values() for label in one["scoring"]))
+    table(
+        ["cell", *labels],
+        [
+            [name, *(f"{one['scoring'][label]:.1f}" if label in one["scoring"] else "" for label in labels)]
+            for name, one in cells.items()
+            if one["scoring"]
+        ],
+    )
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """One Markdown table."""
+    print("| " + " | ".join(header) + " |\n|" + "---|" * len(header))
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+    print()
+
+
+def number(value: float | None) -> str:
+    """A number, or a dash where there is none."""
+    return "-" if value is None else f"{round(value, 3) + 0.0:.3f}"
+
+
+def spanned(value: Sequence[float | None] | None) -> str:
+    """A value with its interval."""
+    if not value or value[0] is None:
+        return "-"
+    told = number(value[0])
+    low, high = (*value, None, None)[1:3]
+    return told if low is None or high is None else f"{told} ({number(low)} to {number(high)})"
