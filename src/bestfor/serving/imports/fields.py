@@ -112,8 +112,8 @@ def time_or_none(value: object, where: str) -> float | None:
     """
     if value is None or value == "":
         return None
-    if isinstance(value, float) and YEARS <= value < MILLISECONDS:
-        return value
+    if isinstance(value, float | int) and YEARS <= value < MILLISECONDS:
+        return float(value)
     found = moment(str(value))
     if found is None:
         raise InputError(where, f"'{str(value)[:40]}'", "a moment in time")

@@ -22,7 +22,7 @@ PROMPTS = ("prompt", "input", "question")
 USERS = ("user", "user_id")
 SCORES = ("rating", "thumb", "score")
 SIGNALS = ("kept", "dismissed")
-SAID = (*SCORES, *SIGNALS, "over", "edit", "comment")
+SAID = frozenset((*SCORES, *SIGNALS, "over", "edit", "comment"))
 
 
 def answer(where: str, row: Row) -> ShownAnswer | None:
@@ -37,12 +37,11 @@ def answer(where: str, row: Row) -> ShownAnswer | None:
 
 def scores(where: str, row: Row) -> Iterator[GivenScore]:
     """Read what a row says."""
-    given = {
-        name: row[name] for name in (*SCORES, *SIGNALS, "over", "edit", "comment") if not is_missing(row.get(name))
-    }
-    if not given or _first(row, TEXTS) is None:
+    given = {name: value for name, value in row.items() if name in SAID and not is_missing(value)}
+    text = _first(row, TEXTS) if given else None
+    if text is None:
         return
-    id, text = _id(row), _first(row, TEXTS) or ""
+    id = _id(row)
     signal = next((name for name in SIGNALS if name in given and yes_or_no(given[name])), "")
     values = [given[name] for name in SCORES if name in given]
     yield GivenScore(

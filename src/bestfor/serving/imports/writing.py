@@ -28,8 +28,8 @@ from bestfor.serving.imports.rows import export_rows
 if TYPE_CHECKING:
     from bestfor.serving.journal import Journal
 
-PORTION = 5_000
-"""Labels that are stored at a time."""
+PORTION = 20_000
+"""Labels that one transaction stores: in large ones a page of the database is written once for many labels."""
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ class _LabelWriter:
         self._left["of a person who was forgotten"] += len(labels) - len(kept)
         wanted = [one for one in answers if one.user not in gone]
         self._stored += self._journal.add_answers(self._tenant, wanted)
-        for label, done in zip(kept, self._journal.add_labels(self._tenant, kept), strict=True):
+        for label, done in zip(kept, self._journal.add_labels(self._tenant, kept, portion=PORTION), strict=True):
             self._status[done.status] += 1
             if done.status == "new":
                 self._new[label.kind] += 1

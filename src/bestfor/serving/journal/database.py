@@ -24,6 +24,8 @@ WAIT = 30.0
 """Seconds that a writer waits for another process that is writing."""
 CACHE = 8
 """Megabytes of pages that a connection of SQLite keeps, so that the upper levels of large tables stay in memory."""
+WRITER_CACHE = 64
+"""Megabytes of pages that the writer's connection keeps at most: one that does not fit is written again and again."""
 LOCK = 0x62657374666F72
 """Advisory lock of PostgreSQL under which schemas are changed."""
 
@@ -81,7 +83,7 @@ def make_engine(url: URL, *, writes: bool, pooled: bool = True) -> Engine:
     def connected(connection: Any, record: object) -> None:  # noqa: ANN401 - a connection of the driver
         connection.isolation_level = None  # the driver begins nothing by itself
         pragmas = ("journal_mode = WAL", f"synchronous = {SYNCHRONOUS}", "secure_delete = ON")
-        for pragma in (*pragmas, f"cache_size = {-1000 * CACHE}"):
+        for pragma in (*pragmas, f"cache_size = {-1000 * (WRITER_CACHE if writes else CACHE)}"):
             connection.execute(f"PRAGMA {pragma}").close()
 
     def begun(connection: Connection) -> None:

@@ -11,15 +11,14 @@ import os
 import sqlite3
 import threading
 import time
-from typing import Any
 
-from sqlalchemy import Engine, Insert, insert
-from sqlalchemy.dialects import sqlite
+from sqlalchemy import Engine, insert
 
 from bestfor.serving.journal import database
-from bestfor.serving.journal.records import LoggedAnswer, digest
-from bestfor.serving.journal.rows import answer_row
-from bestfor.serving.journal.tables import answers, people
+from bestfor.serving.journal.many import compile_for_sqlite
+from bestfor.serving.journal.records import LoggedAnswer
+from bestfor.serving.journal.rows import answer_row, touching
+from bestfor.serving.journal.tables import answers
 
 TURN = 64
 """Each answer of so many is left to the writer, whose commits bring a long log into the database."""
@@ -38,9 +37,8 @@ class DirectWrites:
         self._process = os.getpid()
         self._connection: sqlite3.Connection | None = None
         self._count = 0
-        self._answer, self._answer_columns = _compiled(insert(answers))
-        known = sqlite.insert(people).on_conflict_do_nothing(index_elements=["person"])
-        self._person, self._person_columns = _compiled(known)
+        self._answer, self._answer_columns = compile_for_sqlite(insert(answers))
+        self._person, self._person_columns = compile_for_sqlite(touching("sqlite", learned=False))
 
     def add(self, tenant: str, answer: LoggedAnswer) -> bool:
         """Add an answer if that takes no waiting.
@@ -63,7 +61,7 @@ class DirectWrites:
 
     def _write(self, tenant: str, answer: LoggedAnswer) -> bool:
         row = answer_row(tenant, answer)
-        person = {"person": digest(tenant, answer.user), "tenant": tenant, "user": answer.user}
+        person = {"person": row["person"], "tenant": tenant, "user": answer.user, "answers": 1, "labels": 0}
         person["revision"] = time.time_ns() // 1000
         try:
             connection = self._connect()
@@ -97,9 +95,3 @@ class DirectWrites:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
-
-
-def _compiled(statement: Insert) -> tuple[str, tuple[str, ...]]:
-    """Write a statement as SQLite's driver takes it, and name its parameters in their order."""
-    made: Any = statement.compile(dialect=sqlite.dialect(paramstyle="qmark"))
-    return str(made), tuple(made.positiontup)

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from bestfor.labels.records import LoggedAnswer
 from bestfor.serving.journal import rows
 from bestfor.serving.journal.records import digest
-from bestfor.serving.journal.tables import answers, labels, people
+from bestfor.serving.journal.tables import answers, people
 
 if TYPE_CHECKING:
     from bestfor.serving.journal.store import Journal
@@ -35,13 +35,9 @@ def recent_people(journal: Journal, tenant: str, count: int, like: str = "") -> 
 
 
 def totals(journal: Journal, tenant: str) -> tuple[int, int, int]:
-    """Count a tenant's people, answers and labels that hold."""
-    theirs = select(people.c.person).where(people.c.tenant == tenant)
-    counted = [
-        select(func.count()).select_from(people).where(people.c.tenant == tenant),
-        select(func.count()).select_from(answers).where(answers.c.person.in_(theirs)),
-        select(func.count()).select_from(labels).where(labels.c.person.in_(theirs), labels.c.withdrawn.is_(None)),
-    ]
+    """Sum up a tenant's people, answers and labels that hold, of what is counted by person."""
+    sums = [func.coalesce(func.sum(people.c[name]), 0) for name in ("answers", "labels")]
     with journal.read() as connection:
-        found = [int(connection.scalar(one) or 0) for one in counted]
-    return found[0], found[1], found[2]
+        found = connection.execute(select(func.count(), *sums).where(people.c.tenant == tenant)).one()
+    known, given, said = (int(number) for number in found)
+    return known, given, said

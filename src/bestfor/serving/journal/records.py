@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Literal
 
 from bestfor.errors import BestforError, InputError
-from bestfor.files import hash_parts
 from bestfor.labels.records import Label as Label
 from bestfor.labels.records import LoggedAnswer as LoggedAnswer
 
@@ -16,6 +17,8 @@ Status = Literal["new", "same", "changed", "withdrawn"]
 
 SEPARATOR = "\x1f"
 """Stands between a tenant and a user in the name under which a model knows a person; no id may hold it."""
+
+_UNFIT = re.compile("[\0\x1f\ud800-\udfff]")
 
 
 class JournalError(BestforError):
@@ -75,8 +78,11 @@ class Standing:
 
 def digest(*parts: str) -> bytes:
     """Hash names to the 16 bytes under which a row is found; ids of any length fit an index so."""
-    encoded = [part.encode() for part in parts]
-    return bytes.fromhex(hash_parts(piece for one in encoded for piece in (len(one).to_bytes(8, "big"), one)))[:16]
+    named = b""
+    for part in parts:
+        encoded = part.encode()
+        named += len(encoded).to_bytes(8, "big") + encoded
+    return sha256(named).digest()[:16]
 
 
 def check_id(where: str, value: object) -> str:
@@ -87,16 +93,21 @@ def check_id(where: str, value: object) -> str:
     """
     if not isinstance(value, str):
         raise InputError(where, f"a value of type {type(value).__name__}", "text")
-    bad = next((sign for sign in value if sign in ("\0", SEPARATOR) or "\ud800" <= sign <= "\udfff"), None)
+    bad = _UNFIT.search(value)
     if bad is not None:
         expected = "text without U+0000, U+001F and lone surrogates"
-        raise InputError(where, f"the character U+{ord(bad):04X}", expected)
+        raise InputError(where, f"the character U+{ord(bad[0]):04X}", expected)
     return value
 
 
 def pack(value: object) -> str:
     """Write texts or numbers as JSON that any database can hold, lone surrogates too."""
-    text = _PLAIN.encode(value)
+    if isinstance(value, tuple) and len(value) == 1 and isinstance(value[0], str):
+        text = f"[{_PLAIN.encode(value[0])}]"  # one text, as most labels have: without making an encoder of lists
+    else:
+        text = _PLAIN.encode(value)
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:

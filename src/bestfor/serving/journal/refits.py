@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from bestfor.serving.journal.recent import totals
 from bestfor.serving.journal.records import JournalError, digest, pack
-from bestfor.serving.journal.tables import labels, people, refits, tombstones
+from bestfor.serving.journal.tables import refits, tombstones
 
 if TYPE_CHECKING:
     from bestfor.serving.journal.store import Journal
@@ -94,11 +95,7 @@ def refits_of(journal: Journal, base: str | None = None, tenant: str | None = No
 
 def count_labels(journal: Journal, tenant: str) -> int:
     """Count a tenant's labels that hold."""
-    theirs = select(people.c.person).where(people.c.tenant == tenant)
-    counted = select(func.count()).select_from(labels)
-    counted = counted.where(labels.c.withdrawn.is_(None), labels.c.person.in_(theirs))
-    with journal.read() as connection:
-        return int(connection.scalar(counted) or 0)
+    return totals(journal, tenant)[2]
 
 
 def last_forgotten(journal: Journal) -> float:

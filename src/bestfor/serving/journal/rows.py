@@ -4,19 +4,37 @@ from __future__ import annotations
 
 import json
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Executable,
+    Table,
+    bindparam,
+    delete,
+    insert,
+    literal_column,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from bestfor.errors import BestforError, InputError
+from bestfor.serving.journal.many import execute_many
 from bestfor.serving.journal.records import Label, Learned, LoggedAnswer, digest, pack
 from bestfor.serving.journal.tables import answers, counters, folders, labels, people, tombstones
 
 _SAID = ("person", "answer", "kind", "value", "low", "high", "texts", "prompt", "weight", "hashed")
 """Columns of a label in which two labels of one key differ where the later one changes the earlier."""
+
+_ONE: ColumnElement[int] = literal_column("1")  # no parameter, which each row would have to give
+LOOKED_UP = 500
+"""Rows that one statement looks up: databases have a limit of parameters."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +60,14 @@ class Withdraw:
 
     tenant: str
     key: str
+
+
+@dataclass
+class Change:
+    """Change of a person's counts: of their answers, and of their labels that hold."""
+
+    answers: int = 0
+    labels: int = 0
 
 
 @dataclass(frozen=True)
@@ -88,11 +114,18 @@ def label_row(tenant: str, label: Label) -> dict[str, Any]:
         "row": digest(tenant, label.key),
         "person": digest(tenant, label.user),
         "answer": None if label.answer is None else digest(tenant, label.answer),
+        "key": label.key,
+        "kind": label.kind,
+        "value": label.value,
+        "low": label.low,
+        "high": label.high,
         "texts": pack(label.texts),
         "prompt": pack(label.prompt),
-        **{name: getattr(label, name) for name in ("key", "kind", "value", "low", "high", "weight", "time", "hashed")},
+        "weight": label.weight,
+        "time": label.time,
         "changed": label.changed,
         "withdrawn": label.withdrawn,
+        "hashed": label.hashed,
     }
 
 
@@ -106,19 +139,20 @@ def read_label(row: Mapping[Any, Any], user: str, answer: str | None) -> Label:
 def add_answers(connection: Connection, calls: Sequence[AddAnswer]) -> list[BestforError | None]:
     """Add answers; an id that is there already is an error of its own call."""
     rows = [answer_row(call.tenant, call.answer) for call in calls]
-    taken = set(connection.scalars(select(answers.c.row).where(answers.c.row.in_([row["row"] for row in rows]))))
+    taken = set(_by_row(connection, answers, ("row",), [row["row"] for row in rows]))
     results: list[BestforError | None] = []
     fresh = []
+    named: dict[tuple[str, str], Change] = defaultdict(Change)
     for call, row in zip(calls, rows, strict=True):
         if row["row"] in taken:
             results.append(InputError("answer", f"the id '{call.answer.id[:60]}' again", "an id of its own"))
             continue
         taken.add(row["row"])
         fresh.append(row)
+        named[call.tenant, call.answer.user].answers += 1
         results.append(None)
-    if fresh:
-        connection.execute(insert(answers), fresh)
-        _touch(connection, {(call.tenant, call.answer.user) for call in calls}, learned=False)
+    execute_many(connection, insert(answers), fresh)
+    _touch(connection, named, learned=False)
     return results
 
 
@@ -132,11 +166,11 @@ def add_labels(connection: Connection, calls: Sequence[AddLabels]) -> list[Any]:
     rows = [[label_row(call.tenant, label) for label in call.labels] for call in calls]
     every = [row for each in rows for row in each]
     columns = ("row", "withdrawn", *_SAID)
-    known = _by_row(connection, labels, columns, [row["row"] for row in every])
+    known = _by_row(connection, labels, columns, [row["row"] for row in every], lock=True)
     owners = _by_row(connection, answers, ("row", "person"), [row["answer"] for row in every if row["answer"]])
     before, results = set(known), []
     written: dict[bytes, dict[str, Any]] = {}
-    named: set[tuple[str, str]] = set()
+    named: dict[tuple[str, str], Change] = defaultdict(Change)
     for call, each in zip(calls, rows, strict=True):
         refused = (_refuse(label, row, known, owners) for label, row in zip(call.labels, each, strict=True))
         wrong = next((found for found in refused if found is not None), None)
@@ -145,10 +179,11 @@ def add_labels(connection: Connection, calls: Sequence[AddLabels]) -> list[Any]:
             continue
         learned = []
         for label, row in zip(call.labels, each, strict=True):
+            held = _holds(known.get(row["row"]))
             status = _enter(row, known, written, revive=call.revive)
             learned.append(Learned(label.key, status))
             if status in ("new", "changed"):
-                named.add((call.tenant, label.user))
+                named[call.tenant, label.user].labels += _holds(known[row["row"]]) - held
         results.append(learned)
     _store(connection, written, before)
     _touch(connection, named, learned=True)
@@ -167,7 +202,7 @@ def withdraw(connection: Connection, calls: Sequence[Withdraw]) -> list[bool]:
             .returning(labels.c.person)
         ).scalar()
         if found is not None:
-            connection.execute(update(people).where(people.c.person == found).values(revision=people.c.revision + 1))
+            lose(connection, [{"who": found, "lost": 1}], "labels")
         results.append(found is not None)
     return results
 
@@ -177,8 +212,9 @@ def forget(connection: Connection, calls: Sequence[Named]) -> list[tuple[int, in
     results = []
     for call in calls:
         person = digest(call.tenant, call.name)
-        gone = [connection.execute(delete(table).where(table.c.person == person)) for table in (answers, labels)]
+        # First, so that whoever is adding something of theirs has ended before, or finds them unknown.
         connection.execute(delete(people).where(people.c.person == person))
+        gone = [connection.execute(delete(table).where(table.c.person == person)) for table in (answers, labels)]
         _upsert(connection, tombstones, [{"person": person, "time": time.time()}], "person")
         results.append((gone[0].rowcount, gone[1].rowcount))
     counted = update(counters).where(counters.c.name == "forgets")
@@ -194,13 +230,23 @@ def note_folders(connection: Connection, calls: Sequence[Named]) -> list[None]:
     return [None] * len(calls)
 
 
-def _by_row(connection: Connection, table: Table, columns: Sequence[str], rows: list[bytes]) -> dict[bytes, Any]:
-    """Read columns of rows by their digests."""
-    if not rows:
-        return {}
-    chosen = [table.c[name] for name in columns]
-    found = connection.execute(select(*chosen).where(table.c.row.in_(rows))).mappings()
-    return {row["row"]: dict(row) for row in found}
+def _by_row(
+    connection: Connection, table: Table, columns: Sequence[str], rows: list[bytes], *, lock: bool = False
+) -> dict[bytes, Any]:
+    """Read columns of rows by their digests; ``lock``: nobody else changes them until the transaction ends."""
+    chosen = select(*[table.c[name] for name in columns])
+    if lock:
+        chosen = chosen.order_by(table.c.row).with_for_update()  # SQLite knows no locks of rows and needs none
+    wanted = sorted(set(rows))
+    found: dict[bytes, Any] = {}
+    for start in range(0, len(wanted), LOOKED_UP):
+        those = chosen.where(table.c.row.in_(wanted[start : start + LOOKED_UP]))
+        found |= {row["row"]: dict(row) for row in connection.execute(those).mappings()}
+    return found
+
+
+def _holds(row: Mapping[str, Any] | None) -> bool:
+    return row is not None and row["withdrawn"] is None
 
 
 def _refuse(
@@ -239,44 +285,67 @@ def _enter(row: dict[str, Any], known: dict[bytes, Any], written: dict[bytes, An
 def _store(connection: Connection, written: Mapping[bytes, dict[str, Any]], before: set[bytes]) -> None:
     """Insert the labels that are new and update those that are not."""
     fresh = [row for digest_, row in written.items() if digest_ not in before]
+    fresh.sort(key=itemgetter("person", "row"))  # as they lie in the file
     changed = [row for digest_, row in written.items() if digest_ in before]
-    if fresh:
-        connection.execute(insert(labels), fresh)
+    execute_many(connection, insert(labels), fresh)
     if changed:
         columns = (*_SAID[1:], "changed", "withdrawn")  # whose it is never changes
         statement = update(labels).where(labels.c.row == bindparam("at"))
         statement = statement.values({name: bindparam(f"new_{name}") for name in columns})
         values = [{"at": row["row"], **{f"new_{name}": row[name] for name in columns}} for row in changed]
-        connection.execute(statement, values)
+        execute_many(connection, statement, values)
 
 
-def _touch(connection: Connection, named: set[tuple[str, str]], *, learned: bool) -> None:
-    """Make people known, and count up the revision of those of whom something was learned.
+def touching(dialect: str, *, learned: bool) -> Executable:
+    """Build the statement that makes a person known and counts what was added of theirs.
+
+    Args:
+        dialect: of the database, by SQLAlchemy's name.
+        learned: whether their revision counts up, since something was learned of them.
+
+    Returns:
+        A statement whose parameters are the columns of ``people``; ``answers`` and ``labels`` are what was added.
+    """
+    statement = _maker(dialect)(people)
+    counts = {name: people.c[name] + statement.excluded[name] for name in ("answers", "labels")}
+    revision = {"revision": people.c.revision + _ONE} if learned else {}
+    return statement.on_conflict_do_update(index_elements=["person"], set_={**counts, **revision})
+
+
+def lose(connection: Connection, losses: Sequence[Mapping[str, Any]], what: str) -> None:
+    """Count down people's ``answers`` or ``labels``; where labels go, their revision counts up.
+
+    Args:
+        connection: within the transaction that removes them.
+        losses: ``who``, digest of a person, and ``lost``, how many; each person once.
+        what: the column.
+    """
+    change = {what: people.c[what] - bindparam("lost")}
+    if what == "labels":
+        change["revision"] = people.c.revision + _ONE
+    ordered = sorted(losses, key=itemgetter("who"))
+    execute_many(connection, update(people).where(people.c.person == bindparam("who")).values(change), ordered)
+
+
+def _touch(connection: Connection, named: Mapping[tuple[str, str], Change], *, learned: bool) -> None:
+    """Make people known, count what was added, and count up the revision of those of whom something was learned.
 
     A new person's revision is the time in microseconds, so that it is never one that a forgotten namesake had.
     """
     now = time.time_ns() // 1000
-    rows = sorted(
-        ({"person": digest(*name), "tenant": name[0], "user": name[1], "revision": now} for name in named),
-        key=lambda row: row["person"],
-    )
-    _upsert(connection, people, rows, "person", {"revision": people.c.revision + 1} if learned else None)
+    rows = [
+        {"person": digest(*name), "tenant": name[0], "user": name[1], "revision": now, **vars(change)}
+        for name, change in named.items()
+    ]
+    rows.sort(key=itemgetter("person"))
+    execute_many(connection, touching(connection.dialect.name, learned=learned), rows)
 
 
-def _upsert(
-    connection: Connection,
-    table: Table,
-    rows: list[dict[str, Any]],
-    key: str,
-    change: Mapping[str, Any] | None = None,
-) -> None:
-    """Insert rows; those that are there are changed, or left as they are."""
-    if not rows:
-        return
-    maker = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    statement = maker(table)
-    if change is None:
-        statement = statement.on_conflict_do_nothing(index_elements=[key])
-    else:
-        statement = statement.on_conflict_do_update(index_elements=[key], set_=dict(change))
-    connection.execute(statement, rows)
+def _upsert(connection: Connection, table: Table, rows: list[dict[str, Any]], key: str) -> None:
+    """Insert rows; those that are there are left as they are."""
+    statement = _maker(connection.dialect.name)(table).on_conflict_do_nothing(index_elements=[key])
+    execute_many(connection, statement, rows)
+
+
+def _maker(dialect: str) -> Any:  # noqa: ANN401 - ``insert`` of a dialect
+    return postgresql.insert if dialect == "postgresql" else sqlite.insert

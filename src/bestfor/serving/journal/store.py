@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import Connection, delete, exists, func, select, text, update
+from sqlalchemy import Connection, delete, exists, func, null, select, text
+from sqlalchemy.sql.dml import ReturningDelete
 
 from bestfor.errors import InputError
 from bestfor.serving.journal import buckets, rows
@@ -117,22 +119,25 @@ class Journal:
         sent = [self._writer.send(rows.keep_answers, one) for one in portions]
         return sum(one.result() for one in sent)
 
-    def add_labels(self, tenant: str, given: Sequence[Label], *, revive: bool = False) -> list[Learned]:
+    def add_labels(
+        self, tenant: str, given: Sequence[Label], *, revive: bool = False, portion: int = PORTION
+    ) -> list[Learned]:
         """Add labels, each once: those whose key is there change it or do nothing; all are on the disk afterwards.
 
         Args:
             tenant: whose journal it is.
-            given: labels; more than 500 are stored by 500.
+            given: labels.
             revive: whether a key that was withdrawn holds again; else it stays withdrawn.
+            portion: how many are stored by one transaction; others who write wait meanwhile.
 
         Raises:
-            InputError: an answer that is not there, or somebody else's answer or key; of 500 none is stored then.
+            InputError: an answer that is not there, or somebody else's answer or key; of a portion none is stored then.
             JournalError: they could not be stored.
         """
         for label in given:
             check_id("key", label.key)
             _check_person(tenant, label.user)
-        portions = [tuple(given[start : start + PORTION]) for start in range(0, len(given), PORTION)]
+        portions = [tuple(given[start : start + portion]) for start in range(0, len(given), portion)]
         # Sent before the first is waited for: what lies in the queue shares a commit.
         sent = [self._writer.send(rows.add_labels, rows.AddLabels(tenant, one, revive)) for one in portions]
         return [one for each in sent for one in each.result()]
@@ -318,15 +323,31 @@ def _prune(connection: Connection, calls: Sequence[tuple[float, bool]]) -> list[
         count = 0
         if with_labels:
             old = func.coalesce(labels.c.changed, labels.c.time) < before
-            changed = people.c.person.in_(select(labels.c.person).where(old))
-            connection.execute(update(people).where(changed).values(revision=people.c.revision + 1))
-            count = connection.execute(delete(labels).where(old)).rowcount
+            removed = delete(labels).where(old).returning(labels.c.person, labels.c.withdrawn)
+            count = _remove(connection, removed, "labels")
         about = exists().where(labels.c.answer == answers.c.row)
-        gone = connection.execute(delete(answers).where(answers.c.time < before, ~about)).rowcount
+        removed = (
+            delete(answers)
+            .where(answers.c.time < before, ~about)
+            .returning(answers.c.person, null().label("withdrawn"))
+        )
+        gone = _remove(connection, removed, "answers")
         left = [exists().where(table.c.person == people.c.person) for table in (answers, labels)]
         connection.execute(delete(people).where(~left[0], ~left[1]))
         results.append((gone, count))
     return results
+
+
+def _remove(connection: Connection, statement: ReturningDelete[Any, Any], what: str) -> int:
+    """Remove rows, count them down of their people where they counted, and say how many they were."""
+    lost: Counter[bytes] = Counter()
+    removed = 0
+    # The moment itself, not whether it is NULL: SQLite 3.40 says of removed rows that it never is.
+    for person, withdrawn in connection.execute(statement):
+        lost[person] += withdrawn is None
+        removed += 1
+    rows.lose(connection, [{"who": person, "lost": count} for person, count in lost.items()], what)
+    return removed
 
 
 def _check_person(tenant: str, user: str) -> None:

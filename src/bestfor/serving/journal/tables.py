@@ -26,7 +26,7 @@ from sqlalchemy import (
     column,
 )
 
-HEAD = "003"
+HEAD = "004"
 """Version of the schema that this release reads and writes: the last file in ``migrations/versions``."""
 
 metadata = MetaData()
@@ -41,7 +41,10 @@ people = Table(
     Column("tenant", Text, nullable=False),
     Column("user", Text, nullable=False),
     Column("revision", BigInteger, nullable=False),
+    Column("answers", BigInteger, nullable=False, server_default="0"),
+    Column("labels", BigInteger, nullable=False, server_default="0"),
 )
+"""``answers`` and ``labels`` count a person's answers and labels that hold, and change with them in one commit."""
 
 answers = Table(
     "answers",
