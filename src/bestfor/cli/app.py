@@ -21,6 +21,7 @@ from bestfor.cli import (
     kinds,
     measure,
     models,
+    plan,
     pool,
     predict,
     refit,
@@ -59,6 +60,7 @@ def _options(
 
 app.command("demo")(demo.demo)
 app.command("run")(run.run)
+app.command("plan")(plan.plan)
 app.command("generate")(generate.generate)
 app.command("measure")(measure.measure)
 app.command("fit")(fit.fit)

@@ -64,6 +64,11 @@ class CachedEncoder:
             return np.zeros((0, self.dim), dtype=np.float32)
         return np.stack([known[key] for key in keys])
 
+    def missing(self, texts: Sequence[str]) -> list[str]:
+        """List texts, each once, whose embeddings are not kept: those that :meth:`encode` would encode."""
+        known = self._memory()
+        return [text for text in dict.fromkeys(texts) if text_key(text) not in known]
+
     def _check(self, texts: list[str], vectors: npt.NDArray[np.float32]) -> None:
         """Refuse vectors that are not finite: they would be kept, and break whatever is computed of them."""
         bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
