@@ -1,3 +1,5 @@
+import json
+
 import pyarrow as pa
 import pytest
 
@@ -130,6 +132,31 @@ def test_a_run_trains_its_adapters_once_and_samples_with_them(tmp_path, monkeypa
     assert other.diagnosis.to_dict()["pool_mean"] != first.diagnosis.to_dict()["pool_mean"]
 
 
+@pytest.mark.slow
+def test_a_run_mixes_the_adapters_of_users_who_write_alike(tmp_path):
+    mixing = {"rank": 2, "steps": 1, "shared_steps": 1, "groups": 2, "soup": 2}
+    config = parse_config({**RAW, "policy": {**RAW["policy"], "adapters": mixing}}, "test")
+    told = []
+    run(config, tmp_path, tell=told.append)
+    assert told.index("adapters") < told.index("soups")
+    groups, soups = (
+        json.loads((tmp_path / name / "adapters.json").read_text(encoding="utf-8")) for name in ("adapters", "soups")
+    )
+    assert len(set(groups["groups"].values())) == 2
+    assert all(len(one["mixed"]) == 2 and user in one["mixed"] for user, one in soups["users"].items())
+    pool = sum(len(list((tmp_path / name).glob("*.safetensors"))) for name in ("adapters", "soups"))
+    assert pool == 2 * len(soups["users"])
+    written = (tmp_path / "run.toml").read_text(encoding="utf-8")
+    assert "groups = 2" in written
+    assert "soup = 2" in written
+
+
+def test_a_run_without_mixing_is_written_as_before():
+    written = parse_config(RAW, "test").model_dump(mode="json")["policy"]["adapters"]
+    assert "groups" not in written
+    assert "soup" not in written
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -137,6 +164,7 @@ def test_a_run_trains_its_adapters_once_and_samples_with_them(tmp_path, monkeypa
         ({"kind": "replay", "model": "x"}, "a policy of kind 'replay'; expected kind 'transformers'"),
         ({"adapters": {"rnak": 3}}, "unknown key 'rnak'; expected 'rank'"),
         ({"adapters": {"rank": 0}}, "rank"),
+        ({"adapters": {"rank": 2, "groups": 2}}, "shared_steps above 0"),
     ],
 )
 def test_what_makes_no_sense_is_named(change, message):

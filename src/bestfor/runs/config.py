@@ -92,22 +92,6 @@ class RewardTable(Section):
         return hidden(handler(self))
 
 
-class AdaptersTable(Section):
-    """Per-user LoRA on the policy's checkpoint, trained within the run.
-
-    Keys as in :class:`bestfor.policies.adapters.LoraSettings`.
-    """
-
-    rank: int = Field(default=8, ge=1)
-    alpha: float = Field(default=16.0, gt=0)
-    targets: tuple[str, ...] = Field(default=("q_proj", "k_proj", "v_proj", "o_proj"), min_length=1)
-    steps: int = Field(default=20, ge=1)
-    shared_steps: int = Field(default=0, ge=0)
-    rate: float = Field(default=1e-3, gt=0)
-    tokens: int = Field(default=2048, ge=1)
-    limit: int = Field(default=2048, ge=1)
-
-
 class _Brief(Section):
     """Table whose later keys are written only where they differ from their defaults: older runs keep their bytes."""
 
@@ -122,8 +106,40 @@ LATER: dict[str, tuple[object, ...]] = {
     "duplicates": ("error",),
     "signals": ({},),
     "shots": ((), []),
+    "groups": (0,),
+    "soup": (0,),
 }
 """Keys that came later, with their defaults."""
+
+
+class AdaptersTable(_Brief):
+    """Per-user LoRA on the policy's checkpoint, trained within the run.
+
+    Keys as in :class:`bestfor.policies.adapters.LoraSettings`.
+
+    Attributes:
+        groups: how many groups of users who write alike have an adapter of their own below their members' (PROPER);
+            ``shared_steps`` are then those of a group's. 0 for none.
+        soup: how many adapters of users who write alike are mixed for each (personalized soups), the user's own among
+            them. 0 for the user's own alone.
+    """
+
+    rank: int = Field(default=8, ge=1)
+    alpha: float = Field(default=16.0, gt=0)
+    targets: tuple[str, ...] = Field(default=("q_proj", "k_proj", "v_proj", "o_proj"), min_length=1)
+    steps: int = Field(default=20, ge=1)
+    shared_steps: int = Field(default=0, ge=0)
+    rate: float = Field(default=1e-3, gt=0)
+    tokens: int = Field(default=2048, ge=1)
+    limit: int = Field(default=2048, ge=1)
+    groups: int = Field(default=0, ge=0)
+    soup: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _groups_have_steps(self) -> AdaptersTable:
+        if self.groups and not self.shared_steps:
+            raise ValueError("shared_steps above 0 for the groups' adapters")
+        return self
 
 
 class PolisTable(_Brief):
