@@ -28,6 +28,7 @@ from bestfor.encoders import load_encoder
 from bestfor.rewards import build
 from bestfor.serving import LabelScale, Service
 from bestfor.serving.journal import Journal, Label, database
+from bestfor.serving.journal.recent import recent_people, totals
 from bestfor.serving.journal.records import digest, pack
 
 TEXT = "a candidate of sixty characters or so, as headlines often are"
@@ -116,8 +117,9 @@ def fill(path: Path, rows: int, texts: list[str], *, answers: bool = False) -> N
     begin = time.perf_counter()
     connection.execute("BEGIN")
     people = [digest("", f"u{user}") for user in range(users)]
-    named = ((person, f"u{user}", user + 1) for user, person in enumerate(people))
-    connection.executemany("INSERT INTO people VALUES (?, '', ?, ?)", named)
+    counts = (EACH if answers else 0, EACH)
+    named = ((person, f"u{user}", user + 1, *counts) for user, person in enumerate(people))
+    connection.executemany("INSERT INTO people VALUES (?, '', ?, ?, ?, ?)", named)
     packed, prompt = [pack([text]) for text in texts], pack("")
 
     def said() -> Iterator[tuple[object, ...]]:
@@ -195,6 +197,7 @@ def report_large(path: Path, rows: int, asked: argparse.Namespace, *, answers: b
     if not path.is_file():
         fill(path, rows, [TEXT], answers=answers)
     report_reading(path, rows // EACH, asked.rounds)
+    report_page(path, rows)
     if not answers:
         for _ in range(3):
             into = learn(path, threads, 100 * threads, "FULL", rows // EACH)
@@ -202,6 +205,25 @@ def report_large(path: Path, rows: int, asked: argparse.Namespace, *, answers: b
                 f"learned into it: {into.rate:,.0f} a second, {into.shared:.1f} a commit, commits take "
                 f"{into.waited:.0%} of the time"
             )
+
+
+def report_page(path: Path, rows: int) -> None:
+    """Time what the page asks of a large journal: totals, and who said something last."""
+    with Journal(path) as journal:
+        for name, ask in {
+            "totals": lambda: totals(journal, ""),
+            "people": lambda: recent_people(journal, "", 50),
+        }.items():
+            took = []
+            for _ in range(5):
+                begin = time.thread_time()
+                found = ask()
+                took.append(time.thread_time() - begin)
+            print(f"the page's {name}: {np.median(took) * 1e3:.0f} ms of processor time")
+            assert name != "totals" or found[2] >= rows
+        begin = time.thread_time()
+        counted = sum(journal.counts()["labels"].values())
+        print(f"counting {counted:,} labels instead: {time.thread_time() - begin:.1f} s of processor time")
 
 
 def report_persons(folder: Path, count: int, kinds: list[str]) -> None:

@@ -1,12 +1,12 @@
-"""Real votes through a running gateway: python benchmarks/replay.py [--people 40] [--out FILE] [--picture FILE.svg].
+"""Real votes through a running gateway: python benchmarks/replay.py [polis headlines] [--out FILE] [--pictures FOLDER].
 
-A run is fitted on early people of a Polis conversation (their votes on two statements in three); the
-gateway serves it as a process of its own. Then later people vote through `POST /v1/feedback`, one vote each in turn,
-each in the order in which the statements came up; people of the run go on voting likewise (half of their votes were
-held back). After 0, 1, 2, 4, 8, 16 and 32 votes each person's held-out statements, on which nobody here votes, are
-ordered by `POST /v1/rerank`. Captured is what the best of N = 8 of them gains over a random one, as a share of what
-their own votes would gain. In a second replay newcomers are asked by `POST /v1/ask`, which chooses the pair, and prefer
-what they voted for. After 8 and 32 votes `bestfor refit` fits the model again, and the gateway takes it over.
+A run is fitted on some people; the gateway serves it as a process of its own. Then newcomers vote through
+`POST /v1/feedback`, one vote each in turn, each in the order in which they voted; people of the run go on voting
+likewise (half of their votes were held back). After 0, 1, 2, 4, 8, 16 and 32 votes each person's held-out texts, on
+which nobody here votes, are ordered by `POST /v1/rerank`. Captured is what the best of N of them gains over a random
+one, as a share of what their own votes would gain. In a second replay newcomers are asked by `POST /v1/ask`, which
+chooses the pair, and prefer what they voted for. After 8 and 32 votes `bestfor refit` fits the model again, and the
+gateway takes it over. Who votes on what: replay_people.py.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,71 +28,28 @@ import httpx2
 import numpy as np
 
 import bestfor as bf
-from bestfor.data.sources.polis import load_polis
 from bestfor.diagnostics import best_of_n
-from bestfor.files import hash_text
 from bestfor.rng import derive
-from bestfor.serving.base import open_model
-from bestfor.serving.journal import Journal
-from bestfor.serving.refit_schedule import newest
 from figures import table
+from replay_people import SOURCES, Fold, Vote, Voter
 
-DATA = Path("../shared/data/polis/american-assembly.bowling-green")
 AFTER = (0, 1, 2, 4, 8, 16, 32)
 REFITS = (8, 32)
-N = 8
-FITTED = 150
-"""People whom the run is fitted on: the earliest with 40 votes or more."""
+WINDOW = 8
+"""Texts of which a question may choose two."""
 RUN = """
 [data]
 source = "table"
 path = "{path}"
 [split]
-by = "text"
+by = "{by}"
 min_fit = 10
 min_test = 4
 [[reward]]
 kind = "{kind}"
 """
-
-
-@dataclass(frozen=True)
-class Voter:
-    """A person: votes to be given in turn, and held-out statements with their votes."""
-
-    user: str
-    votes: list[tuple[str, float]]
-    texts: list[str]
-    utility: np.ndarray
-
-
-def voters(people: int) -> tuple[list[Voter], list[Voter], list[tuple[str, str, float]]]:
-    """Choose newcomers and people of the run; and the rows that the run is fitted on."""
-    votes_of = load_polis(DATA)
-    order = {text: place for place, text in enumerate(votes_of.texts)}
-    said: dict[str, list[tuple[str, float]]] = {}
-    for user, text, value in zip(votes_of.user, votes_of.text, votes_of.rating.tolist(), strict=True):
-        said.setdefault(votes_of.users[user], []).append((votes_of.texts[text], value))
-    held = {text: int(hash_text(text)[:8], 16) % 3 == 0 for text in order}
-    users = sorted(said, key=lambda user: (len(user), user))
-    half = len(users) // 2
-    early, late = [user for user in users[:half] if len(said[user]) >= 40][:FITTED], users[half:]
-    fitted: list[tuple[str, str, float]] = []
-    known, new = [], []
-    for group, chosen in ((early, known), (late, new)):
-        for user in group:
-            votes = sorted(((t, v) for t, v in said[user] if not held[t]), key=lambda one: order[one[0]])
-            tests = [(t, v) for t, v in said[user] if held[t]]
-            mine = len(votes) if group is early and len(chosen) >= people else len(votes) // 2 if group is early else 0
-            later = [one for one in votes[mine:] if one[1]]
-            varied = len(tests) >= N and np.ptp([v for _, v in tests]) > 0
-            if len(chosen) < people and len(later) >= max(AFTER) and varied:
-                texts = [t for t, _ in tests]
-                chosen.append(Voter(user, later, texts, np.array([v for _, v in tests])))
-            elif group is early:
-                mine = len(votes)
-            fitted += [(user, t, v) for t, v in votes[:mine]]
-    return new, known, fitted
+Gains = dict[str, tuple[float, float]]
+"""Gain of the gateway's order and of a person's own votes, by person."""
 
 
 class Gateway:
@@ -137,73 +93,126 @@ class Gateway:
         self.process.wait()
 
 
-def gain(gateway: Gateway, one: Voter) -> tuple[float, float]:
-    """Gain of the best of N by the gateway's order, and by the person's own votes, over a random statement."""
-    found = gateway.post("/v1/rerank", {"query": "", "documents": one.texts, "user": one.user})
-    reward = np.full(len(one.texts), -np.inf)
-    for row in found["results"]:
-        reward[row["index"]] = row["relevance_score"]
-    size, n = np.array([len(one.texts)]), np.array([N])
-    mine, best = (float(best_of_n(by[None], one.utility[None], size, n)[0, 0]) for by in (reward, one.utility))
-    return mine - one.utility.mean(), best - one.utility.mean()
+def gain(gateway: Gateway, one: Voter, n: int) -> tuple[float, float]:
+    """Gain of the best of N by the gateway's order, and by the person's own votes, over a random text: pools' means."""
+    gains = []
+    for pool in one.pools:
+        found = gateway.post("/v1/rerank", {"query": pool.prompt, "documents": pool.texts, "user": one.user})
+        reward = np.full(len(pool.texts), -np.inf)
+        for row in found["results"]:
+            reward[row["index"]] = row["relevance_score"]
+        size, most = np.array([len(pool.texts)]), np.array([n])
+        picks = (best_of_n(by[None], pool.utility[None], size, most)[0, 0] for by in (reward, pool.utility))
+        gains.append([float(pick) - pool.utility.mean() for pick in picks])
+    mine, best = np.mean(gains, axis=0)
+    return float(mine), float(best)
 
 
 def vote(gateway: Gateway, one: Voter, step: int) -> None:
     """Give the next vote as a thumb."""
-    text, value = one.votes[step]
-    body = {"user": one.user, "text": text, "kind": "thumb", "value": value > 0, "key": f"{one.user}/{step}"}
-    gateway.post("/v1/feedback", body)
+    said = one.votes[step]
+    body = {"user": one.user, "text": said.text, "kind": "thumb", "value": said.value > 0, "prompt": said.prompt}
+    gateway.post("/v1/feedback", {**body, "key": f"{one.user}/{step}"})
 
 
-def asked(gateway: Gateway, one: Voter, step: int, left: dict[str, list[tuple[str, float]]]) -> None:
-    """Let the gateway choose which two of the next eight statements to show, and prefer by the votes."""
-    pool = left.setdefault(one.user, list(one.votes))[:8]
+def asked(gateway: Gateway, one: Voter, step: int, left: dict[str, list[list[Vote]]]) -> None:
+    """Let the gateway choose which two of the next texts to show, and prefer by the votes; each text is shown once."""
+    sets = left.setdefault(one.user, [list(votes) for votes in one.sets])
+    mine = sets[step % len(sets)]
+    pool = {vote.text: vote for vote in mine[:WINDOW]}
     if len(pool) < 2:
         return
-    pair = gateway.post("/v1/ask", {"user": one.user, "texts": [text for text, _ in pool]})["pair"]
+    prompt = mine[0].prompt
+    pair = gateway.post("/v1/ask", {"user": one.user, "prompt": prompt, "texts": list(pool)})["pair"]
     texts = [each["text"] for each in pair]
-    left[one.user] = [each for each in left[one.user] if each[0] not in texts]
-    value = dict(pool)
-    if value[texts[0]] != value[texts[1]]:
-        better, worse = sorted(texts, key=lambda text: -value[text])
-        body = {"user": one.user, "kind": "preference", "value": better, "over": worse, "key": f"{one.user}/{step}"}
-        gateway.post("/v1/feedback", body)
+    mine[:] = [each for each in mine if each.text not in texts]
+    if pool[texts[0]].value != pool[texts[1]].value:
+        better, worse = sorted(texts, key=lambda text: -pool[text].value)
+        body = {"user": one.user, "kind": "preference", "value": better, "over": worse, "prompt": prompt}
+        gateway.post("/v1/feedback", {**body, "key": f"{one.user}/{step}"})
 
 
-def replay(run: Path, groups: Mapping[str, Sequence[Voter]], *, by_asking: bool) -> dict[str, Any]:
+def replay(run: Path, groups: Mapping[str, Sequence[Voter]], n: int, *, by_asking: bool) -> dict[str, Any]:
     """Feed one journal from its beginning; gains of each group after each number of votes, before and after refits."""
     with tempfile.TemporaryDirectory() as folder:
         gateway = Gateway(run, Path(folder))
-        left: dict[str, list[tuple[str, float]]] = {}
+        left: dict[str, list[list[Vote]]] = {}
         found: dict[str, Any] = {name: {} for name in groups} | {"refits": {}}
         try:
             for step in range(max(AFTER) + 1):
                 if step in AFTER:
-                    for name, people in groups.items():
-                        found[name][str(step)] = [gain(gateway, one) for one in people]
+                    measure(gateway, groups, n, step, found)
                 if step in REFITS:
-                    found["refits"][str(step)] = gateway.refit(run)
-                    for name, people in groups.items():
-                        found[name][f"{step} refitted"] = [gain(gateway, one) for one in people]
-                if step == max(AFTER):
-                    break
-                for people in groups.values():
-                    for one in people:
-                        if by_asking:
-                            asked(gateway, one, step, left)
-                        else:
-                            vote(gateway, one, step)
+                    found["refits"][str(step)] = [gateway.refit(run)]
+                    measure(gateway, groups, n, step, found, " refitted")
+                for one in (one for people in groups.values() for one in people if step < max(AFTER)):
+                    if by_asking:
+                        asked(gateway, one, step, left)
+                    else:
+                        vote(gateway, one, step)
         finally:
             gateway.close()
-        with Journal(Path(folder) / "feedback.db") as journal:
-            taken = newest(journal, "", open_model(run))
-        found["serves"] = None if taken is None else taken.name
     return found
 
 
-def captured(gains: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
+def measure(
+    gateway: Gateway, groups: Mapping[str, Sequence[Voter]], n: int, step: int, found: dict[str, Any], after: str = ""
+) -> None:
+    """Note everybody's gains after some votes."""
+    for name, people in groups.items():
+        found[name][f"{step}{after}"] = {one.user: gain(gateway, one, n) for one in people}
+
+
+def replay_fold(fold: Fold, kind: str, n: int) -> dict[str, Any]:
+    """Fit a run on the people of a fold, and replay the others' votes: as they came, and as they are asked."""
+    print(f"{len(fold.new)} newcomers, {len(fold.known)} people of the run, {len(fold.rows)} votes in the run, {kind}")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        (path / "ratings.jsonl").write_text("\n".join(map(json.dumps, fold.rows)))
+        by = "query" if "query" in fold.rows[0] else "text"
+        (path / "run.toml").write_text(RUN.format(path=path / "ratings.jsonl", kind=kind, by=by))
+        bf.run(bf.load_config(path / "run.toml"), path / "run")
+        both = {"newcomers": fold.new, "people of the run": fold.known}
+        return {
+            "in turn": replay(path / "run", both, n, by_asking=False),
+            "asked": replay(path / "run", {"newcomers": fold.new}, n, by_asking=True),
+        }
+
+
+def replay_folds(name: str, kind: str | None, people: int, out: Path | None) -> list[dict[str, Any]]:
+    """Replay every fold of a source, or read those that a folder holds already."""
+    source, found = SOURCES[name], []
+    for number, fold in enumerate(source.folds(people)):
+        path = None if out is None else out / f"{name}-{number}.json"
+        if path is not None and path.is_file():
+            found.append(json.loads(path.read_text()))
+            continue
+        found.append(replay_fold(fold, kind or source.kind, source.n))
+        if path is not None:
+            path.write_text(json.dumps(found[-1]))
+    return found
+
+
+def joined(folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Join folds: a person of several has the mean of their gains."""
+    found: dict[str, Any] = {way: {name: {} for name in folds[0][way]} for way in folds[0]}
+    for way, groups in found.items():
+        groups["refits"] = {
+            step: [done for fold in folds for done in fold[way]["refits"][step]] for step in folds[0][way]["refits"]
+        }
+        for name in set(groups) - {"refits"}:
+            for step in folds[0][way][name]:
+                mine: dict[str, list[tuple[float, float]]] = {}
+                for fold in folds:
+                    for user, pair in fold[way][name][step].items():
+                        mine.setdefault(user, []).append(pair)
+                groups[name][step] = {user: tuple(np.mean(pairs, axis=0).tolist()) for user, pairs in mine.items()}
+    return found
+
+
+def captured(gains: Gains) -> tuple[float, float, float]:
     """Share of the gain of one's own votes, with a 95 % interval by bootstrap of people."""
-    values = np.array(gains)
+    values = np.array(list(gains.values()))
     draw = derive(0, "replay").integers(len(values), size=(2000, len(values)))
     shares = values[draw][:, :, 0].sum(axis=1) / values[draw][:, :, 1].sum(axis=1)
     low, high = np.quantile(shares, [0.025, 0.975])
@@ -222,11 +231,13 @@ def show(results: Mapping[str, Mapping[str, Any]]) -> None:
     table(["after", *(f"{name}, {way}" for way, name in columns)], rows)
     for way, found in results.items():
         for step, done in found["refits"].items():
-            report = done["report"]
-            print(f"{way}, refit after {step}: {done['state']}, loss {report['loss_before']} -> {report['loss_after']}")
+            said = [
+                f"{one['state']} (loss {one['report']['loss_before']} -> {one['report']['loss_after']})" for one in done
+            ]
+            print(f"{way}, refit after {step}: {', '.join(said)}")
 
 
-def draw(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+def draw(results: Mapping[str, Mapping[str, Any]], n: int, path: Path) -> None:
     """Draw captured against the number of votes."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -255,38 +266,30 @@ def draw(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
             )
         axes.set_xticks(list(at.values()), [str(step) for step in AFTER])
         axes.set_xlabel("votes, or questions, of a person")
-        axes.set_ylabel(f"captured at N = {N}, unseen statements")
+        axes.set_ylabel(f"captured at N = {n}, texts nobody voted on")
         axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, 0.62))
         figure.savefig(path, metadata={"Date": None})
 
 
 def main() -> None:
     """Replay, print and draw."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--people", type=int, default=40)
-    parser.add_argument("--kind", default="tastes")
-    parser.add_argument("--out", type=Path, help="JSON of all gains")
-    parser.add_argument("--picture", type=Path)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="*", help="polis, headlines; both without")
+    parser.add_argument("--people", type=int, default=40, help="of each group, of Polis")
+    parser.add_argument("--kind", help="of the reward model; else the one that learns best there")
+    parser.add_argument(
+        "--out", type=Path, help="folder for the gains of all people by fold; those there are not replayed again"
+    )
+    parser.add_argument("--pictures", type=Path, help="folder")
     given = parser.parse_args()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    new, known, fitted = voters(given.people)
-    print(f"{len(new)} newcomers, {len(known)} people of the run, {len(fitted)} votes in the run, kind {given.kind}")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder)
-        lines = [json.dumps({"user": user, "text": text, "rating": value}) for user, text, value in fitted]
-        (path / "ratings.jsonl").write_text("\n".join(lines))
-        (path / "run.toml").write_text(RUN.format(path=path / "ratings.jsonl", kind=given.kind))
-        bf.run(bf.load_config(path / "run.toml"), path / "run")
-        both = {"newcomers": new, "people of the run": known}
-        results = {
-            "in turn": replay(path / "run", both, by_asking=False),
-            "asked": replay(path / "run", {"newcomers": new}, by_asking=True),
-        }
-    show(results)
-    if given.out is not None:
-        given.out.write_text(json.dumps(results))
-    if given.picture is not None:
-        draw(results, given.picture)
+    for name in given.data or ["polis", "headlines"]:
+        folds = replay_folds(name, given.kind, given.people, given.out)
+        results = joined(folds)
+        show(results)
+        if given.pictures is not None:
+            suffix = "" if name == "polis" else f"-{name}"
+            draw(results, SOURCES[name].n, given.pictures / f"replay{suffix}.svg")
 
 
 if __name__ == "__main__":
