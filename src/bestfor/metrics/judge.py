@@ -14,8 +14,9 @@ from typing import Any, Self
 import numpy as np
 
 from bestfor.data.states import WITHOUT_TEXT, cause
-from bestfor.endpoint import Address, Chat, EndpointConfig, Usage
+from bestfor.endpoint import Chat, EndpointConfig, Usage
 from bestfor.endpoint.chat import Answer, Request, quoted
+from bestfor.endpoint.local import identity_of
 from bestfor.errors import InputError
 from bestfor.metrics.base import Query, RunSetting
 from bestfor.metrics.score_tokens import Score, score_reading
@@ -138,7 +139,7 @@ class JudgeMetric:
         return {
             "metric": self.name,
             "model": config.model,
-            "server": config.identity or Address.parse(config.server.base_url).shown,
+            "server": config.identity or identity_of(config.server.base_url),
             "rubric": config.rubric,
             "low": config.low,
             "high": config.high,

@@ -10,6 +10,7 @@ from bestfor.data import schema
 from bestfor.data.split import Ratings
 from bestfor.diagnostics import Diagnosis, combine_folds
 from bestfor.diagnostics.diagnose import choose_n
+from bestfor.endpoint.local import keeping_servers
 from bestfor.files import write_json
 from bestfor.runs.answers import answers_of
 from bestfor.runs.build import primary_metric
@@ -73,6 +74,11 @@ def run(config: RunConfig, out: str | Path, *, tell: Tell = lambda line: None) -
     Raises:
         InputError: bad data, an option without sense here, or a folder that holds another run's pool.
     """
+    with keeping_servers():
+        return _run(config, out, tell)
+
+
+def _run(config: RunConfig, out: str | Path, tell: Tell) -> RunResult:
     made: list[FoldResult] = []
     judged = HeldOutFolds()
     check_shots(config)

@@ -23,6 +23,7 @@ from bestfor.endpoint import (
     RefusedError,
     Usage,
 )
+from bestfor.endpoint.local import identity_of
 from bestfor.errors import InputError
 from bestfor.lm.chat import Message
 from bestfor.policies.base import Prompt, Sampled, UnfinishedError
@@ -129,7 +130,7 @@ class OpenAIPolicy:
         return {
             "kind": "openai",
             "model": self.model,
-            "server": self.identity or Address.parse(self._config.base_url).shown,
+            "server": self.identity or identity_of(self._config.base_url),
             "api": self.api,
             "temperature": self.temperature,
             "top_p": self.top_p,

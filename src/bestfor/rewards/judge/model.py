@@ -36,7 +36,8 @@ from bestfor import artifacts
 from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Candidates
 from bestfor.encoders import Encoder
-from bestfor.endpoint import Address, Chat, Endpoint, EndpointTable, Usage
+from bestfor.endpoint import Chat, Endpoint, EndpointTable, Usage
+from bestfor.endpoint.local import identity_of
 from bestfor.rewards.judge.author import MaterialLimits, PersonaWriter, material, of_history
 from bestfor.rewards.judge.neighbours import nearest_users, user_vectors
 from bestfor.rewards.judge.personas import (
@@ -287,7 +288,7 @@ class Judge(RewardModel):
 
     def _request_settings(self) -> RequestSettings:
         config = self.config
-        identity = config.identity or Address.parse(config.endpoint.base_url).shown
+        identity = config.identity or identity_of(config.endpoint.base_url)
         rounds = 0 if config.mode == "pointwise" else config.rounds
         return RequestSettings(
             config.model,

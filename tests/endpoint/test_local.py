@@ -1,0 +1,157 @@
+"""Servers of models on this machine: settings, who shares one, and llama.cpp's own with the shipped model."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from bestfor.endpoint import Address, EndpointConfig, local
+from bestfor.endpoint.local import LlamaServer, LlamaSettings, identity_of, keeping_servers, local_settings
+from bestfor.endpoint.tables import EndpointTable
+from bestfor.errors import InputError, MissingExtraError
+from bestfor.lm.location import locate
+from bestfor.policies.base import Prompt
+from bestfor.policies.openai import OpenAIPolicy
+from support.gguf_of import convert
+
+PROMPTS = [Prompt(name, ({"role": "user", "content": f"The {name} was wet."},)) for name in ("fair", "mayor")]
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("local") / "policy.gguf"
+    convert(locate("embedded"), path)
+    return path
+
+
+@pytest.fixture
+def empty(tmp_path):
+    path = tmp_path / "empty.gguf"
+    path.write_bytes(b"GGUF")
+    return path
+
+
+class Counted:
+    """A server that only counts."""
+
+    running = 0
+
+    def __init__(self, settings):
+        self.settings, self.alive, self.url = settings, True, "http://127.0.0.1:9/v1"
+        Counted.running += 1
+
+    def close(self):
+        Counted.running -= 1
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    monkeypatch.setattr(local, "LlamaServer", Counted)
+    monkeypatch.setattr(Counted, "running", 0)
+    return Counted
+
+
+def test_an_address_says_how_its_server_runs(empty):
+    found = local_settings(f"local:{empty}?slots=4&context=2048&threads=3")
+    assert found == LlamaSettings(str(empty.resolve()), 4, 2048, 3)
+    assert local_settings(f"local:{empty}") == LlamaSettings(str(empty.resolve()))
+    for said, message in (
+        ("?slot=4", "found 'slot'; expected 'slots'"),
+        ("?slots=many", "found 'many'; expected a whole number"),
+        ("?slots=0", "found 0; expected 1 or more"),
+    ):
+        with pytest.raises(InputError, match=message):
+            local_settings(f"local:{empty}{said}")
+    with pytest.raises(InputError, match="expected a model's name, as in 'local:smollm2'"):
+        Address.parse("local:")
+    with pytest.raises(InputError, match="expected"):
+        local_settings("local:no-such-model")
+
+
+def test_what_is_written_down_is_the_name_and_what_keys_pools_the_file(empty, tmp_path):
+    said = f"local:{empty}?slots=4"
+    assert EndpointTable(base_url=said).model_dump()["base_url"] == said
+    assert EndpointConfig(said).base_url == said
+    moved = tmp_path / "moved.gguf"
+    moved.write_bytes(empty.read_bytes())
+    assert identity_of(said) == identity_of(f"local:{moved}")
+    moved.write_bytes(b"GGUF, another")
+    assert identity_of(said) != identity_of(f"local:{moved}")
+    assert identity_of("http://127.0.0.1:8000/v1") == "http://127.0.0.1:8000/v1"
+
+
+def test_those_who_ask_for_the_same_share_one_and_the_last_stops_it(empty, counted):
+    settings = LlamaSettings(str(empty))
+    first, second, other = (local.Lease(one) for one in (settings, settings, LlamaSettings(str(empty), 2)))
+    assert counted.running == 2
+    assert first.server is second.server is not other.server
+    first.release()
+    first.release()
+    assert counted.running == 2
+    second.release()
+    other.release()
+    assert counted.running == 0
+    with keeping_servers():
+        local.Lease(settings).release()
+        assert counted.running == 1
+        again = local.Lease(settings)
+        again.server.alive = False
+        assert local.Lease(settings).server.alive
+    assert counted.running == 1
+    local._servers.clear()
+
+
+def test_without_the_extra_it_says_what_to_install(empty, monkeypatch):
+    monkeypatch.setattr(local.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'bestfor\[local\]'"):
+        LlamaServer(LlamaSettings(str(empty)))
+
+
+@pytest.mark.slow
+def test_a_file_that_is_no_model_is_one_line(empty):
+    with pytest.raises(InputError, match=r"empty\.gguf: found no server \(.+\); expected a model that llama"):
+        LlamaServer(LlamaSettings(str(empty)))
+
+
+@pytest.mark.slow
+def test_a_policy_starts_it_and_closing_stops_it(file):
+    policy = OpenAIPolicy("any", base_url=f"local:{file}?slots=4&context=2048&threads=1", max_new_tokens=8)
+    rows = policy.sample(PROMPTS, 4, seed=0)
+    assert [len(row) for row in rows] == [4, 4]
+    assert all(one.logprob is not None for row in rows for one in row)
+    (server, uses) = next(iter(local._servers.values()))
+    assert uses == 1
+    server.process.kill()
+    server.process.wait()
+    assert len(policy.sample(PROMPTS, 2, seed=1)) == 2, "another one is started where it has died"
+    policy.close()
+    assert not local._servers
+
+
+@pytest.mark.slow
+def test_it_ends_with_the_process_that_started_it_however_that_ends(file):
+    code = (
+        "from bestfor.endpoint.local import LlamaServer, LlamaSettings\n"
+        f"server = LlamaServer(LlamaSettings({str(file)!r}, 2, 1024, 1))\n"
+        "print(server.url, server.process.pid, flush=True)\n"
+        "import time; time.sleep(600)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    url, child = parent.stdout.readline().split()
+    assert urllib.request.urlopen(f"{url}/models").status == 200
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    until = time.monotonic() + 30
+    while Path(f"/proc/{child}").exists() and time.monotonic() < until:
+        if Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
+            break
+        os.sched_yield()
+    else:
+        assert not Path(f"/proc/{child}").exists()
