@@ -92,7 +92,7 @@ def identity_of(base_url: str) -> str:
 
 
 class LlamaServer:
-    """llama.cpp's server in a process of its own, which ends with this object, this process, or :meth:`close`.
+    """Server of llama.cpp in a process of its own, which ends with this object, this process, or :meth:`close`.
 
     Args:
         settings: how it runs.
