@@ -1,8 +1,12 @@
 """How much memory, processor time and reading shards take: fits in blocks, one user's model, diagnoses of folders.
 
     python benchmarks/bench_shards.py diagnose [--rows 1000000 10000000] [--candidates 32] [--part 1000000]
+    python benchmarks/bench_shards.py fit [--users 10000 100000] [--labels 30] [--features 64] [--kinds pooled ridge]
+    python benchmarks/bench_shards.py read [--users 100000] [--kinds ridge hierarchical] [--asked 200]
 
-``diagnose`` writes folders of Parquet parts with generated candidates and runs ``bestfor diagnose FOLDER --out PAGE``.
+``fit`` generates labels of people with tastes of their own, deals them out to blocks and fits kinds to them block by
+block. ``read`` reads single users of a model of so many generated users, whose files the system has been asked to drop
+from its memory, or has them there. ``diagnose`` writes folders of Parquet parts with generated candidates and runs ``bestfor diagnose FOLDER --out PAGE``.
 What is measured runs in a process of its own, and every figure is of that process alone: peak resident memory,
 processor time (what other processes disturb least) and bytes that it asked the system for.
 """
@@ -17,6 +21,9 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +32,35 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 QUERIES_PER_USER = 10
+LABELS_PER_QUERY = 5
+FEATURES = 64
+CHUNK = 20_000
+"""Users whose labels are generated at a time."""
+
+
+class Generated:
+    """An encoder of texts that are numbers: their features are hashes, uniform with variance 1."""
+
+    name, dim = "generated", FEATURES
+
+    def __init__(self, dim: int = FEATURES) -> None:
+        self.dim, self.signature = dim, f"generated-{dim}"
+
+    def encode(self, texts: list[str] | tuple[str, ...]) -> np.ndarray:
+        """Vectors of shape (n, dim)."""
+        return hashed(np.array(texts, dtype=np.uint64), self.dim)
+
+
+def hashed(numbers: np.ndarray, dim: int) -> np.ndarray:
+    """Uniform numbers of variance 1 by the finaliser of SplitMix64 (Steele, Lea & Flood 2014), shape (n, dim)."""
+    with np.errstate(over="ignore"):
+        x = (numbers.astype(np.uint64)[:, None] * np.uint64(dim) + np.arange(dim, dtype=np.uint64)) * np.uint64(
+            0x9E3779B97F4A7C15
+        )
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        x ^= x >> np.uint64(31)
+    return ((x >> np.uint64(40)).astype(np.float32) / np.float32(1 << 24) - np.float32(0.5)) * np.float32(12**0.5)
 
 
 def used() -> dict[str, float]:
@@ -103,7 +139,170 @@ def diagnose(options: argparse.Namespace) -> None:
         print(f"\nline: {line} of processor time; no folder is more than {away:.0%} away from it")
 
 
-INSIDE = {"run_diagnosis": run_diagnosis}
+def write_labels(folder: Path, users: int, labels: int, features: int) -> None:
+    """Parts with labels of users whose tastes are shared by a half; rows of one user follow one another."""
+    folder.mkdir(parents=True, exist_ok=True)
+    everybody = hashed(np.array([1 << 50]), features)[0] / np.sqrt(features)
+    for number, low in enumerate(range(0, users, CHUNK)):
+        user = np.repeat(np.arange(low, min(low + CHUNK, users)), labels)
+        row = np.arange(low * labels, low * labels + len(user))
+        query = row // LABELS_PER_QUERY
+        rng = np.random.default_rng([1, number])
+        own = hashed(user[::labels] + (1 << 51), features) / np.sqrt(features)
+        utility = np.empty(len(row))
+        for start in range(0, len(row), 1 << 17):
+            part = slice(start, start + (1 << 17))
+            taste = everybody + own[user[part] - low]
+            utility[part] = np.sum(hashed(row[part], features) * taste, axis=1)
+        level = 0.5 * rng.standard_normal(len(row) // LABELS_PER_QUERY + 1)
+        utility += level[query - query[0]] + rng.standard_normal(len(row))
+        texts = {name: pa.array(values).cast(pa.string()) for name, values in (("query", query), ("text", row))}
+        names = pa.array([f"user-{code:08}" for code in user[::labels].tolist()]).take(pa.array(user - low))
+        table = pa.table({"user": names, **texts, "utility": utility})
+        pq.write_table(table, folder / f"part-{number:05}.parquet")
+
+
+def run_deal(source: str, folder: str, users: int) -> dict[str, Any]:
+    """Deal labels out to blocks."""
+    from bestfor.data.blocks import write_blocks
+    from bestfor.shards import shard_count
+
+    return {"blocks": write_blocks(Path(source), Path(folder), shard_count(users)).count}
+
+
+def run_fit(kind: str, labels: str, folder: str, features: int) -> dict[str, Any]:
+    """Fit a kind to blocks."""
+    from bestfor.data.blocks import LabelBlocks
+    from bestfor.rewards import kind_class
+    from bestfor.rewards.blocks import fit_blocks
+
+    options = {"components": features, "whiten": False, "style": False, "answer": False}
+    model = kind_class(kind)(None, encoder=Generated(features), **options)
+    fit_blocks(model, LabelBlocks.open(Path(labels)), Path(folder), rng=0)
+    return {"size": sum(path.stat().st_size for path in Path(folder).iterdir()) / 1e6}
+
+
+def run_read(folder: str, features: int, asked: int, cold: bool) -> dict[str, Any]:
+    """Read single users of a model: milliseconds and bytes of each, the median and the largest."""
+    from bestfor.rewards import load
+
+    encoder = Generated(features)
+    load(Path(folder), encoder=encoder, user="nobody")  # modules are imported before the clock runs
+    rng = np.random.default_rng(2)
+    users = int(json.loads((Path(folder).parent / "users.json").read_text()))
+    spent, wall, asked_for, disk = [], [], [], []
+    for code in rng.integers(0, users, asked).tolist():
+        if cold:
+            for path in Path(folder).iterdir():
+                with path.open("rb") as handle:
+                    os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        before, clock, start = io(), time.process_time(), time.perf_counter()
+        model = load(Path(folder), encoder=encoder, user=f"user-{code:08}")
+        wall.append(1000 * (time.perf_counter() - start))
+        spent.append(1000 * (time.process_time() - clock))
+        after = io()
+        asked_for.append(after[0] - before[0])
+        disk.append(after[1] - before[1])
+        assert model.served(f"user-{code:08}") in ("own", "abstained")
+    both = {"cpu_ms": spent, "wall_ms": wall, "rchar": asked_for, "disk": disk}
+    return {name: [float(np.median(values)), float(np.max(values))] for name, values in both.items()}
+
+
+def run_serve(folder: str, features: int, asked: int) -> dict[str, Any]:
+    """Open a model for everybody, and score a request of each of some users, each for the first time."""
+    from bestfor.rewards import load
+
+    start = time.process_time()
+    model = load(Path(folder), encoder=Generated(features))
+    opened = 1000 * (time.process_time() - start)
+    users = int(json.loads((Path(folder).parent / "users.json").read_text()))
+    spent = []
+    for code in np.random.default_rng(3).integers(0, users, asked).tolist():
+        start = time.process_time()
+        model.score(f"user-{code:08}", "", ["1", "2", "3"])
+        spent.append(1000 * (time.process_time() - start))
+    return {"opened": opened, "score": [float(np.median(spent)), float(np.max(spent))]}
+
+
+def io() -> tuple[int, int]:
+    """Bytes that this process has asked for by reading, and that came from the disk (pages of mapped files too)."""
+    words = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(words["rchar"]), int(words["read_bytes"])
+
+
+def prepare_labels(place: Path, users: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Generate labels and deal them out, unless that was done; what dealing took."""
+    place.mkdir(parents=True, exist_ok=True)
+    if (place / "users.json").exists():
+        return {}
+    write_labels(place / "labels", users, options.labels, options.features)
+    found = alone("run_deal", source=str(place / "labels"), folder=str(place / "blocks"), users=users)
+    for path in (place / "labels").iterdir():
+        path.unlink()
+    (place / "users.json").write_text(str(users))
+    return found
+
+
+def line_of(users: int, name: str, blocks: Any, found: dict[str, Any]) -> str:  # noqa: ANN401 - a number or nothing
+    """A row of the table of fits."""
+    size = f"{found['size']:.0f}" if "size" in found else ""
+    return f"| {users:,} | {name} | {blocks} | {found['cpu']:.1f} | {found['mb']:.0f} | {found['read']:.0f} | {size} |"
+
+
+def fit(options: argparse.Namespace) -> None:
+    """Print what dealing out and fits take."""
+    print("| users | step | blocks | processor s | MB at most | MB read | MB of the model |")
+    print("|---:|---|---:|---:|---:|---:|---:|")
+    with places(options) as root:
+        for users in options.users:
+            place = root / f"users-{users}"
+            found = prepare_labels(place, users, options)
+            if found:
+                print(line_of(users, "deal out", found["blocks"], found), flush=True)
+            blocks = len(list((place / "blocks").glob("block-*")))
+            for kind in options.kinds:
+                given = {"labels": str(place / "blocks"), "folder": str(place / kind), "features": options.features}
+                print(line_of(users, kind, blocks, alone("run_fit", kind=kind, **given)), flush=True)
+
+
+def read(options: argparse.Namespace) -> None:
+    """Print what reading one user takes, of models that ``fit`` left or that are fitted here."""
+    print("| users | kind | files in memory | ms | ms at most | processor ms | kB asked for | kB from disk, at most |")
+    print("|---:|---|---|---:|---:|---:|---:|---:|")
+    with places(options) as root:
+        for users in options.users:
+            place = root / f"users-{users}"
+            prepare_labels(place, users, options)
+            for kind in options.kinds:
+                given = {"folder": str(place / kind), "features": options.features}
+                if not (place / kind / "config.json").exists():
+                    alone("run_fit", kind=kind, labels=str(place / "blocks"), **given)
+                for cold in (False, True):
+                    found = alone("run_read", asked=options.asked, cold=cold, **given)
+                    where = "no" if cold else "yes"
+                    sizes = f"{found['rchar'][1] / 1000:.0f} | {found['disk'][1] / 1000:.0f}"
+                    wall = f"{found['wall_ms'][0]:.2f} | {found['wall_ms'][1]:.2f}"
+                    print(f"| {users:,} | {kind} | {where} | {wall} | {found['cpu_ms'][0]:.2f} | {sizes} |", flush=True)
+                found = alone("run_serve", asked=options.asked, **given)
+                score = f"{found['score'][0]:.2f} ms, {found['score'][1]:.2f} at most"
+                print(
+                    f"{kind}, loaded for everybody: {found['opened']:.0f} ms and {found['mb']:.0f} MB; a first score of "
+                    f"each of {options.asked} users takes {score} (processor time)",
+                    file=sys.stderr,
+                )
+
+
+@contextmanager
+def places(options: argparse.Namespace) -> Iterator[Path]:
+    """Folder of the benchmark, which stays where it is named."""
+    if options.folder is not None:
+        yield options.folder
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+INSIDE = {one.__name__: one for one in (run_diagnosis, run_deal, run_fit, run_read, run_serve)}
 
 
 def main() -> None:
@@ -120,6 +319,15 @@ def main() -> None:
     verb.add_argument("--part", type=int, default=1_000_000, help="rows of a part")
     verb.add_argument("--folder", type=Path, default=None, help="where the folders are made, for a while")
     verb.set_defaults(run=diagnose)
+    for name, run, users in (("fit", fit, [10_000, 100_000]), ("read", read, [100_000])):
+        verb = verbs.add_parser(name, help="generated users")
+        verb.add_argument("--users", type=int, nargs="+", default=users)
+        verb.add_argument("--labels", type=int, default=30)
+        verb.add_argument("--features", type=int, default=FEATURES)
+        verb.add_argument("--kinds", nargs="+", default=["pooled", "ridge"] if name == "fit" else ["ridge"])
+        verb.add_argument("--asked", type=int, default=200, help="users that are read")
+        verb.add_argument("--folder", type=Path, default=None, help="where labels and models are left for another run")
+        verb.set_defaults(run=run)
     options = parser.parse_args()
     print(f"command: python benchmarks/bench_shards.py {' '.join(sys.argv[1:])}".rstrip())
     print(f"machine: {os.cpu_count()} cores, {platform.machine()}, {platform.system()}, {platform.python_version()}")

@@ -38,7 +38,8 @@ NAMES = {
     "logprob": ("logprob",),
 }
 """Names that a column may have by its role, the usual one first."""
-_NUMBERS = frozenset({"candidate", "utility", "logprob"})
+NUMBERS = frozenset({"candidate", "utility", "logprob"})
+"""Roles of numbers."""
 _NEEDED = frozenset({"user", "text"})
 
 
@@ -82,7 +83,7 @@ class Roles:
 
 def code_rows(rows: object, columns: Mapping[str, str] | None = None) -> CandidateRows:
     """Code the rows of a table in their order; see :meth:`bestfor.data.candidates.Candidates.of_rows`."""
-    table, where = Roles(NAMES, _NUMBERS, _NEEDED).find(rows, columns)
+    table, where = Roles(NAMES, NUMBERS, _NEEDED).find(rows, columns)
     users, user = encode(table["user"])
     texts, text = encode(table["text"])
     prompts, prompt = encode(table["prompt"]) if "prompt" in table.schema.names else (("",), np.zeros_like(user))

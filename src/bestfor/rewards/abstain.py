@@ -22,6 +22,9 @@ instead would turn down many models that help.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
 from bestfor.types import BoolArray, FloatArray, IntArray
@@ -47,10 +50,59 @@ def abstaining(user: IntArray, personal: FloatArray, shared: FloatArray) -> Bool
     gain, error, counted = _gains(user, _differences(user, personal, shared, users), users)
     if not counted.any():
         return np.zeros(users, dtype=np.bool_)
+    return _hopeless(gain, error, counted)
+
+
+def _hopeless(gain: FloatArray, error: FloatArray, counted: BoolArray) -> BoolArray:
+    """Users whose gain is not positive even one posterior standard deviation above its posterior mean."""
     centre, spread = _population(gain[counted], error[counted])
     trust = spread / np.maximum(spread + error, _TINY)
     hoped = centre + trust * (gain - centre) + np.sqrt(trust * error)
     return np.asarray(counted & (hoped <= 0), dtype=np.bool_)
+
+
+@dataclass(frozen=True)
+class AbstainSums:
+    """Sums over some users' rows, from which everybody's answer follows when those of all users are put together.
+
+    Attributes:
+        count: shape (users,), rows with both errors.
+        shared: shape (users,), sum of shared^2.
+        gain: shape (users,), mean of w_i = shared_i^2 - personal_i^2.
+        spread: shape (users,), sum of (w_i - mean w)^2.
+    """
+
+    count: FloatArray
+    shared: FloatArray
+    gain: FloatArray
+    spread: FloatArray
+
+
+def abstain_sums(user: IntArray, personal: FloatArray, shared: FloatArray) -> AbstainSums:
+    """Sum what :func:`abstaining` needs of each user; arguments as there."""
+    users = int(user.max()) + 1
+    usable = np.isfinite(personal) & np.isfinite(shared)
+    owner, squares = user[usable], shared[usable] ** 2
+    won = squares - personal[usable] ** 2
+    count = np.bincount(owner, minlength=users).astype(np.float64)
+    gain = np.bincount(owner, won, minlength=users) / np.maximum(count, 1)
+    spread = np.bincount(owner, (won - gain[owner]) ** 2, minlength=users)
+    return AbstainSums(count, np.bincount(owner, squares, minlength=users), gain, spread)
+
+
+def abstaining_of(parts: Sequence[AbstainSums]) -> BoolArray:
+    """Users who abstain, those of all parts one after the other: as :func:`abstaining` of all rows, to rounding."""
+    count, shared, gain, spread = (
+        np.concatenate([getattr(one, name) for one in parts]) for name in ("count", "shared", "gain", "spread")
+    )
+    counted = count > 0
+    if not counted.any():
+        return np.zeros(len(count), dtype=np.bool_)
+    common = float(shared.sum()) / max(int(count.sum()), 1)
+    unit = np.maximum((shared / np.maximum(count, 1) + common) / 2, _TINY)
+    gain, spread, rest = gain / unit, spread / unit**2, np.maximum(count - 1, 0)
+    error = _errors(spread, rest, count)
+    return _hopeless(gain, error, counted)
 
 
 def left_out_levels(error: FloatArray, query: IntArray) -> FloatArray:
@@ -84,10 +136,14 @@ def _gains(user: IntArray, difference: FloatArray, users: int) -> tuple[FloatArr
     count = np.bincount(owner, minlength=users).astype(np.float64)
     gain = np.bincount(owner, values, minlength=users) / np.maximum(count, 1)
     squares = np.bincount(owner, (values - gain[owner]) ** 2, minlength=users)
-    common = float(squares.sum()) / max(float(np.maximum(count - 1, 0).sum()), 1.0)
+    return gain, _errors(squares, np.maximum(count - 1, 0), count), count > 0
+
+
+def _errors(squares: FloatArray, rest: FloatArray, count: FloatArray) -> FloatArray:
+    """Squared standard errors of users' mean differences, from their squares about it and rows less one."""
+    common = float(squares.sum()) / max(float(rest.sum()), 1.0)
     # few rows say little about their own spread: everybody's is worth PRIOR_ROWS of them
-    spread = (squares + PRIOR_ROWS * common) / (np.maximum(count - 1, 0) + PRIOR_ROWS)
-    return gain, spread / np.maximum(count, 1), count > 0
+    return (squares + PRIOR_ROWS * common) / (rest + PRIOR_ROWS) / np.maximum(count, 1)
 
 
 def _population(gain: FloatArray, error: FloatArray) -> tuple[float, float]:

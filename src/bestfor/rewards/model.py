@@ -185,6 +185,14 @@ class RewardModel(ABC):
             if len(candidates) == 0:
                 raise InputError(f"fit of '{self.kind}'", "weak labels only", "some that weigh more")
         ordered = canonical(candidates)
+        self.prepare(ordered)
+        self._fit(ordered, rng)
+        self._fit_notes += abstain_note(len(self.abstained), len(self._users))
+        self._fitted = True
+        return self
+
+    def prepare(self, ordered: Candidates) -> None:
+        """Forget another fit, and learn what the rows' texts look like."""
         self._fit_notes = []
         self._users, self._codes, self._loaded_for, self._abstained = ordered.users, None, None, None
         if self.uses_features():
@@ -192,13 +200,6 @@ class RewardModel(ABC):
             encoder = self._load_encoder()
             self._space = fit_space(config, ordered, encoder)
             self._fit_notes += reading_notes(encoder, (*ordered.texts, *ordered.inputs))
-        self._fit(ordered, rng)
-        if self.abstained:
-            users = f"{len(self.abstained)} of {len(self._users)} users"
-            served = "were served without a part of their own: their labels say no more than everybody's"
-            self._fit_notes.append(f"{users} {served}")
-        self._fitted = True
-        return self
 
     def ready(self) -> None:  # noqa: B027 - most kinds need nothing
         """Check that what a fit needs is present: a checkpoint, a device, a key; loads no weights.
@@ -581,6 +582,12 @@ class _FittedRows:
 def _without(candidates: Candidates, queries: Collection[int]) -> Candidates:
     """Leave out the rows of some queries."""
     return candidates.take(~np.isin(candidates.query, list(queries))) if queries else candidates
+
+
+def abstain_note(abstained: int, users: int) -> list[str]:
+    """Say how many users abstain; nothing where nobody does."""
+    served = "were served without a part of their own: their labels say no more than everybody's"
+    return [f"{abstained} of {users} users {served}"] if abstained else []
 
 
 def is_kind(cls: type[RewardModel], stored: str) -> bool:

@@ -108,6 +108,35 @@ def fit_rows(
         structure: None takes that of the options, or chooses.
     """
     levels, some = has_query_levels(rows), _sample_users(rows, rng)
+    prior, head, structure, data = learn_prior(some, groups, options, rng=rng, structure=structure, levels=levels)
+    sizes = noise_sizes(rows.z, head)
+    head[-1] += np.log(prior.noise)
+    if some is rows:
+        data = round_single(data)
+    else:
+        data = compress_rows_in_chunks(rows, sizes, levels=levels, slopes=structure.slopes)
+    return HierarchicalFit(fit_posteriors(data, prior), head, *scale, structure)
+
+
+def learn_prior(
+    some: FeatureRows,
+    groups: IntArray,
+    options: HierarchicalOptions,
+    *,
+    rng: int,
+    structure: Structure | None,
+    levels: bool,
+) -> tuple[Prior, FloatArray, Structure, CompactRows]:
+    """Learn variances, the noise head (relative to s2) and the structure; also gives the rows under this noise.
+
+    Args:
+        some: rows of users to learn from, as :func:`fit_rows` takes them, and so are the others.
+        groups: group of each feature.
+        options: shape of S and the variance head.
+        rng: seed of the groups of users that structures are compared on.
+        structure: None takes that of the options, or chooses.
+        levels: whether queries have effects of their own.
+    """
     prior, structure, option = _start_structure(some, groups, options, structure, levels=levels)
     first = option if option in ("full", "low_rank") else "isotropic"
     learning = LearningOptions(groups, first, options.rank, options.shrinkage, options.rounds)
@@ -118,13 +147,7 @@ def fit_rows(
         shape = {"covariance": structure.covariance, "shrinkage": structure.shrinkage}
         learning = replace(learning, **shape, rounds=min(options.rounds, ROUNDS))
         prior = learn_variances(data, learning, prior)
-    sizes = noise_sizes(rows.z, head)
-    head[-1] += np.log(prior.noise)
-    if some is rows:
-        data = round_single(data)
-    else:
-        data = compress_rows_in_chunks(rows, sizes, levels=levels, slopes=structure.slopes)
-    return HierarchicalFit(fit_posteriors(data, prior), head, *scale, structure)
+    return prior, head, structure, data
 
 
 def _start_structure(
@@ -244,6 +267,19 @@ def judge_users(rows: FeatureRows, fitted: HierarchicalFit) -> tuple[LeftOutUser
     return summary, abstaining(rows.user, own / root, shared / root)
 
 
+def abstain_errors(rows: FeatureRows, fitted: HierarchicalFit) -> tuple[FloatArray, FloatArray]:
+    """Leave-one-out errors under each user's own model and under everybody's, over the root of the noise; each (n,)."""
+    posteriors, slopes = fitted.posteriors, fitted.structure.slopes
+    size = noise_sizes(rows.z, fitted.head) / posteriors.prior.noise
+    plain = means(posteriors.shared[None], rows.z, np.zeros(len(rows.y), dtype=np.int64))
+    shared = left_out_levels(rows.y - plain, rows.query)
+    if slopes:
+        own = left_out_levels(left_out_queries(rows, size, posteriors, slopes), rows.query)
+    else:
+        own = left_out_rows(rows, size, posteriors, slopes).error
+    return own / np.sqrt(size), shared / np.sqrt(size)
+
+
 def has_query_levels(rows: FeatureRows) -> bool:
     """Say whether a query's effect differs from its user's: somebody has two queries."""
     return len(np.unique(rows.query)) > len(np.unique(rows.user))
@@ -251,8 +287,20 @@ def has_query_levels(rows: FeatureRows) -> bool:
 
 def _sample_users(rows: FeatureRows, rng: int) -> FeatureRows:
     """Rows of all users, or of as many as may be learned from at acceptable cost."""
-    offsets, p = rows.segments(), rows.z.shape[1]
-    users, work = len(offsets) - 1, np.minimum(np.diff(offsets), p) * float(p) ** 2
+    offsets = rows.segments()
+    chosen = sampled_users(np.diff(offsets), rows.z.shape[1], rng)
+    return rows if chosen is None else take_users(rows, chosen, offsets)
+
+
+def sampled_users(labels: IntArray, p: int, rng: int) -> IntArray | None:
+    """Users to learn variances from, as many as may be at acceptable cost; None where all may.
+
+    Args:
+        labels: shape (users,), labels of each.
+        p: number of features.
+        rng: seed of the choice.
+    """
+    users, work = len(labels), np.minimum(labels, p) * float(p) ** 2
     order = random.derive(rng, "users").permutation(users)
     count = max(int(np.searchsorted(np.cumsum(work[order]), WORK)), FEWEST)
-    return rows if count >= users else take_users(rows, np.sort(order[:count]), offsets)
+    return None if count >= users else np.sort(order[:count])

@@ -101,6 +101,7 @@ class Hierarchical(LinearLearner):
     sliced = True
     shardable = True
     _left_out: LeftOutUsers | None = None
+    _kernel: TextKernel | None = None
 
     @property
     def structure(self) -> Structure | None:
@@ -186,7 +187,7 @@ class Hierarchical(LinearLearner):
         rows = FeatureRows(
             with_intercept(values), (candidates.utility - centre) / unit, candidates.user, candidates.query
         )
-        groups, config = self._groups(), self.config
+        groups, config = self.groups(), self.config
         with for_size(rows.z.shape[1]):
             self._fitted_values = fit_rows(rows, groups, config, rng=rng, scale=(centre, unit))
             structure = self._fitted_values.structure
@@ -199,6 +200,12 @@ class Hierarchical(LinearLearner):
             self._left_out, abstained = judge_users(rows, self._fitted_values)
         self._abstained = abstained if self.config.abstain else None
 
+    def take_fit(self, fitted: HierarchicalFit) -> None:
+        """Take over what was fitted elsewhere, without a kernel or a temperature."""
+        self._fitted_values, self._kernel, self._signature, self._temperature = fitted, None, "", 1.0
+        self._fit_notes += fitted.structure.notes
+        self._left_out = self._abstained = None
+
     def _predict(self, candidates: Candidates) -> RewardEstimate:
         codes = self._user_codes(candidates)
         z = with_intercept(self.features(candidates))
@@ -207,7 +214,7 @@ class Hierarchical(LinearLearner):
         notes = self._new_user_notes(candidates, codes, "the mean of all users")
         return RewardEstimate(mean, np.sqrt(self._temperature * whole), np.sqrt(self._temperature * own), notes)
 
-    def _groups(self) -> IntArray:
+    def groups(self) -> IntArray:
         """Group of each column of z: features of one sort (by the word before the dot), kernel, intercept."""
         assert self._space is not None
         kernel = 0 if self._kernel is None else self._kernel.basis.shape[1]
@@ -217,19 +224,11 @@ class Hierarchical(LinearLearner):
 
     def _state(self) -> tuple[dict[str, Any], Arrays]:
         fitted, posteriors = self._fitted_values, self._fitted_values.posteriors
-        prior, data = posteriors.prior, posteriors.data
+        prior = posteriors.prior
         state = {"noise": prior.noise, "ratio": prior.ratio, "centre": fitted.centre, "unit": fitted.unit}
         state["temperature"] = self._temperature
         state |= fitted.structure.state()
-        labels = np.column_stack([data.rows, data.target.astype(np.float32), data.level.astype(np.float32)])
-        arrays = {
-            "deviation": prior.deviation,
-            "slopes": prior.shared,
-            "head": fitted.head,
-            "user.weights": posteriors.weights,
-            "user.labels": labels,
-            "user.labels.ends": data.ends,
-        }
+        arrays = {"deviation": prior.deviation, "slopes": prior.shared, "head": fitted.head, **user_arrays(posteriors)}
         if self._kernel is not None:
             state |= {"signature": self._signature}
             arrays |= {f"kernel.{name}": getattr(self._kernel, name) for name in ("landmarks", "basis", "centre")}
@@ -251,11 +250,18 @@ class Hierarchical(LinearLearner):
         expected = [arrays["deviation"].shape[:1] * (1 + (arrays["deviation"].ndim > 1)), (p, p), (p,), (p,), (p, p)]
         shapes.append(arrays["head"].shape)
         expected += [(users, p), (users + 1,), (noise_features(self.config, p) + 1,)]
-        if shapes != expected or len(self._groups()) != p or labels.shape != (int(ends[-1]), p + 2):
-            raise ValueError(f"arrays of shapes {shapes} and {labels.shape} for {len(self._groups())} features")
+        if shapes != expected or len(self.groups()) != p or labels.shape != (int(ends[-1]), p + 2):
+            raise ValueError(f"arrays of shapes {shapes} and {labels.shape} for {len(self.groups())} features")
         target, level = labels[:, p].astype(np.float64), labels[:, p + 1].astype(np.float64)
         data = CompactRows(np.ascontiguousarray(labels[:, :p]), target, level, ends, 0.0, len(labels), 0.0)
         prior = Prior(arrays["deviation"], arrays["slopes"], float(state["noise"]), float(state["ratio"]))
         posteriors = UserPosteriors(prior, data, **{name: arrays[name] for name in SHARED}, weights=weights)
         scale = float(state["centre"]), float(state["unit"])
         self._fitted_values = HierarchicalFit(posteriors, arrays["head"], *scale, restore_structure(state))
+
+
+def user_arrays(posteriors: UserPosteriors) -> Arrays:
+    """Arrays with rows of users, as a model stores them."""
+    data = posteriors.data
+    labels = np.column_stack([data.rows, data.target.astype(np.float32), data.level.astype(np.float32)])
+    return {"user.weights": posteriors.weights, "user.labels": labels, "user.labels.ends": data.ends}

@@ -93,10 +93,26 @@ class UserPosteriors:
 def fit_posteriors(data: CompactRows, prior: Prior) -> UserPosteriors:
     """Compute the exact posterior of shared and personal weights for given variances."""
     normal, right = np.diag(1 / prior.shared), np.zeros(len(prior.shared))
+    _add_information(data, prior, normal, right)
+    return posteriors_of(data, prior, normal, right)
+
+
+def information(data: CompactRows, prior: Prior) -> tuple[FloatArray, FloatArray]:
+    """Sum J'V^-1 J, shape (p, p), and J'V^-1 y, shape (p,), over users: those of several sets of users add up."""
+    normal, right = np.zeros((len(prior.shared), len(prior.shared))), np.zeros(len(prior.shared))
+    _add_information(data, prior, normal, right)
+    return normal, right
+
+
+def _add_information(data: CompactRows, prior: Prior, normal: FloatArray, right: FloatArray) -> None:
     for batch in pad_batches(data):
         gained = _information(batch, prior)
         normal += gained[0]
         right += gained[1]
+
+
+def posteriors_of(data: CompactRows, prior: Prior, normal: FloatArray, right: FloatArray) -> UserPosteriors:
+    """Compute the posterior of some users' weights where A and its right side are known of all users."""
     covariance = _symmetric_inverse(normal)
     shared = covariance @ right
     weights = np.empty((len(data.ends) - 1, len(shared)))

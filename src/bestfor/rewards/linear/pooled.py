@@ -18,7 +18,7 @@ and a normal prior on each log ratio keeps it off the boundary (Rasmussen & Will
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from scipy import linalg, optimize, sparse
@@ -86,6 +86,36 @@ class RidgeSums:
     query_y: FloatArray
     query_count: FloatArray
 
+    @property
+    def has_query_effect(self) -> bool:
+        """True where a query's effect can be told from noise and from the intercept."""
+        return bool(self.query_count.max() > 1 and len(self.query_count) > 1)
+
+    def without_queries(self, ratio: float) -> tuple[FloatArray, FloatArray, float, float]:
+        """Gram, moment, square and log-determinant once queries of this ratio of variances are summed out."""
+        shrink = ratio / (1 + ratio * self.query_count)
+        gram = self.gram - weighted_gram(self.query_sum, shrink)
+        moment = self.moment - self.query_sum.T @ (shrink * self.query_y)
+        square = self.square - float(np.sum(shrink * self.query_y**2))
+        return gram, moment, square, float(np.sum(np.log1p(ratio * self.query_count)))
+
+
+class PoolSums(Protocol):
+    """Sums over rows from which the pooled ridge follows, of :class:`RidgeSums` or added up over blocks of users."""
+
+    features: int
+    rows: int
+    moment: FloatArray
+
+    @property
+    def has_query_effect(self) -> bool:
+        """True where a query's effect can be told from noise and from the intercept."""
+        ...
+
+    def without_queries(self, ratio: float) -> tuple[FloatArray, FloatArray, float, float]:
+        """Gram, moment, square and log-determinant once queries of this ratio of variances are summed out."""
+        ...
+
 
 def solve_ridge(rows: FeatureRows, text: IntArray) -> RidgeSolution:
     """Fit weights and variances.
@@ -94,9 +124,13 @@ def solve_ridge(rows: FeatureRows, text: IntArray) -> RidgeSolution:
         rows: n labelled rows; the last column of ``z`` is the intercept.
         text: shape (n,), code of each row's text.
     """
-    sums = build_sums(rows, text)
+    return solve_sums(build_sums(rows, text))
+
+
+def solve_sums(sums: PoolSums) -> RidgeSolution:
+    """Fit weights and variances from sums over rows."""
     names = ["slope"]
-    if sums.query_count.max() > 1 and len(sums.query_count) > 1:
+    if sums.has_query_effect:
         names.append("query")
     if len(sums.moment) > sums.features:
         names.append("text")
@@ -119,9 +153,19 @@ def solve_ridge(rows: FeatureRows, text: IntArray) -> RidgeSolution:
 def build_sums(rows: FeatureRows, text: IntArray) -> RidgeSums:
     """Normal equations before the queries are summed out."""
     columns = _text_columns(rows.query, text)
+    return sums_of_columns(rows, columns, int(columns.max()) + 1)
+
+
+def sums_of_columns(rows: FeatureRows, columns: IntArray, texts: int) -> RidgeSums:
+    """Sum rows whose texts' columns are known.
+
+    Args:
+        rows: n labelled rows.
+        columns: shape (n,), the column of each row's text, -1 where it has none.
+        texts: how many columns there are.
+    """
     n, p, queries = len(rows.y), rows.z.shape[1], int(rows.query.max()) + 1
     member = np.flatnonzero(columns >= 0)
-    texts = int(columns.max()) + 1 if len(member) else 0
     by_text = sparse.csr_array((np.ones(len(member)), (member, columns[member])), shape=(n, texts))
     by_query = sparse.csr_array((np.ones(n), (np.arange(n), rows.query)), shape=(n, queries))
     cross = np.asarray(by_text.T @ rows.z)
@@ -137,29 +181,26 @@ def build_sums(rows: FeatureRows, text: IntArray) -> RidgeSums:
 
 
 def posterior(
-    sums: RidgeSums, *, slope: float, query: float = 0.0, text: float = 0.0, complete: bool = True
+    sums: PoolSums, *, slope: float, query: float = 0.0, text: float = 0.0, complete: bool = True
 ) -> RidgeSolution:
     """Weights for given ratios of variances to the noise variance, which is profiled out.
 
     Args:
-        sums: from :func:`build_sums`.
+        sums: from :func:`build_sums`, or of blocks.
         slope: ratio of a weight's prior variance.
         query: ratio k of the query effect.
         text: ratio m of the text effect; must be positive where texts have columns.
         complete: whether the weights' covariance is wanted (else it is empty).
     """
     p, size = sums.features, len(sums.moment)
-    shrink = query / (1 + query * sums.query_count)
-    gram = sums.gram - _weighted_gram(sums.query_sum, shrink)
-    moment = sums.moment - sums.query_sum.T @ (shrink * sums.query_y)
-    square = sums.square - float(np.sum(shrink * sums.query_y**2))
+    gram, moment, square, widened = sums.without_queries(query)
     precision = np.full(size, 1 / max(text, 1e-12))
     precision[: p - 1], precision[p - 1] = 1 / slope, 1 / INTERCEPT_VARIANCE
     factor = linalg.cho_factor(gram + np.diag(precision), lower=True)
     weights = linalg.cho_solve(factor, moment)
     noise = max((square - float(weights @ moment)) / sums.rows, 1e-12)
     log_det = 2 * float(np.sum(np.log(np.diag(factor[0])))) - float(np.sum(np.log(precision)))
-    log_det += float(np.sum(np.log1p(query * sums.query_count)))
+    log_det += widened
     evidence = -0.5 * (sums.rows * (np.log(2 * np.pi * noise) + 1) + log_det)
     covariance = np.zeros((0, 0))
     if complete:
@@ -169,7 +210,7 @@ def posterior(
     return RidgeSolution(weights[:p], covariance, slope * noise, noise, query * noise, text * noise, evidence)
 
 
-def _weighted_gram(query_sum: sparse.csr_array, weight: FloatArray) -> FloatArray:
+def weighted_gram(query_sum: sparse.csr_array, weight: FloatArray) -> FloatArray:
     """Sum ``query_sum' diag(weight) query_sum``: by dense products in slices where much is filled, else sparse."""
     queries, size = query_sum.shape
     if query_sum.nnz < DENSE_SHARE * queries * size:
@@ -258,7 +299,11 @@ class Pooled(LinearLearner):
     Config = Config
 
     def _fit(self, candidates: Candidates, rng: int) -> None:
-        self._pool = fit_pool(self._design(candidates).rows(), candidates)
+        self.take_fit(fit_pool(self._design(candidates).rows(), candidates))
+
+    def take_fit(self, pool: PooledRidge) -> None:
+        """Take over what was fitted."""
+        self._pool = pool
 
     def _predict(self, candidates: Candidates) -> RewardEstimate:
         design = self._design(candidates)

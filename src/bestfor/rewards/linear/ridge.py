@@ -269,6 +269,10 @@ class Ridge(LinearLearner):
             shared = left_out_levels(rows.y - apply_rows(rows.z, ridge), candidates.query)
             self._abstained = abstaining(candidates.user, left_out_errors(rows, sums, slope, query), shared)
 
+    def take_fit(self, pool: PooledRidge, ratios: dict[str, float], weights: FloatArray, base: BaseRows) -> None:
+        """Take over what was fitted: the pooled ridge, g and k, weights of users (n, p), and their labels."""
+        self._pool, self._ratios, self._weights, self._base = pool, ratios, weights, base
+
     def _predict(self, candidates: Candidates) -> RewardEstimate:
         design, codes = self._design(candidates), self._user_codes(candidates)
         mean = predict_users(self._weights, self._pool, design.rows(), codes)
