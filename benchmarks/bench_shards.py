@@ -6,9 +6,9 @@
 
 ``fit`` generates labels of people with tastes of their own, deals them out to blocks and fits kinds to them block by
 block. ``read`` reads single users of a model of so many generated users, whose files the system has been asked to drop
-from its memory, or has them there. ``diagnose`` writes folders of Parquet parts with generated candidates and runs ``bestfor diagnose FOLDER --out PAGE``.
-What is measured runs in a process of its own, and every figure is of that process alone: peak resident memory,
-processor time (what other processes disturb least) and bytes that it asked the system for.
+from its memory, or has them there. ``diagnose`` writes folders of Parquet parts with generated candidates and runs
+``bestfor diagnose FOLDER --out PAGE``. What is measured runs in a process of its own, and every figure is of that
+process alone: peak resident memory, processor time (what other processes disturb least) and bytes that it asked for.
 """
 
 from __future__ import annotations
@@ -286,8 +286,8 @@ def read(options: argparse.Namespace) -> None:
                 found = alone("run_serve", asked=options.asked, **given)
                 score = f"{found['score'][0]:.2f} ms, {found['score'][1]:.2f} at most"
                 print(
-                    f"{kind}, loaded for everybody: {found['opened']:.0f} ms and {found['mb']:.0f} MB; a first score of "
-                    f"each of {options.asked} users takes {score} (processor time)",
+                    f"{kind}, loaded for everybody: {found['opened']:.0f} ms and {found['mb']:.0f} MB at most; "
+                    f"the first score of each of {options.asked} users: {score} (processor time)",
                     file=sys.stderr,
                 )
 

@@ -31,8 +31,8 @@ def fit_blocks(
     """Fit a model to labels in blocks and store it, its users in shards of the same numbers.
 
     It is the model that ``model.fit`` makes of the same labels at once, to rounding (docs/machines.md says how near),
-    as long as features are learned from the same texts and ratios from the same users: above 200,000 labels, and above
-    4,096 users of kind ``ridge``, those of the first blocks stand for all.
+    as long as features are learned from the same texts and ratios of ``ridge`` from the same users: above 200,000
+    labels for features, and 30,000 for ratios, those of the first blocks stand for all.
 
     Args:
         model: an unfitted model of kind ``pooled``, ``ridge`` or ``hierarchical``.

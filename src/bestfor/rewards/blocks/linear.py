@@ -14,7 +14,7 @@ Rounds of ``pooled`` (:mod:`bestfor.rewards.linear.pooled` has the model):
 
 ``ridge`` goes on (:mod:`bestfor.rewards.linear.ridge`):
 
-4. the ratios g and k by the evidence of the users of the first blocks, about 4,096 of them or all.
+4. the ratios g and k by the evidence of the users of the first blocks, 30,000 labels or all.
 5. map: each user's weights, and the shard with them. Where users may abstain, a round before it gives sums of their
    leave-one-out errors, and the reduction decides who does.
 """
@@ -58,7 +58,7 @@ from bestfor.shards import ShardEntry, write_shard
 from bestfor.threads import for_size
 from bestfor.types import BoolArray, FloatArray, IntArray
 
-RATIO_ROWS = 4096 * 30
+RATIO_ROWS = 30_000
 """Labels of the first blocks from whose users the two ratios are learned."""
 
 

@@ -103,9 +103,20 @@ class RidgeSums:
 class PoolSums(Protocol):
     """Sums over rows from which the pooled ridge follows, of :class:`RidgeSums` or added up over blocks of users."""
 
-    features: int
-    rows: int
-    moment: FloatArray
+    @property
+    def features(self) -> int:
+        """Number of features and the intercept."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        ...
+
+    @property
+    def moment(self) -> FloatArray:
+        """Sums of the utilities over every column, of features and texts."""
+        ...
 
     @property
     def has_query_effect(self) -> bool:
