@@ -50,7 +50,7 @@ def main(
         config = parse_config(elsewhere(read(name), server, model), f"{name}.toml")
         found = figured(config, runs / name, name)
         figures.mkdir(parents=True, exist_ok=True)
-        (figures / f"{name}.json").write_text(json.dumps(found, indent=None, sort_keys=True) + "\n", encoding="utf-8")
+        (figures / f"{name}.json").write_text(json.dumps(found) + "\n", encoding="utf-8")
     if table:
         cells = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(figures.glob("*.json"))}
         print_tables(cells)

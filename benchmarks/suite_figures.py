@@ -18,7 +18,7 @@ from bestfor.diagnostics.intervals.influence import user_influences
 from bestfor.encoders import load_encoder
 from bestfor.rewards import load_model
 from bestfor.rewards.mbr import cosine_matrix, rouge_matrix
-from bestfor.runs.config import RunConfig
+from bestfor.runs.config import FeedbackTable, RunConfig
 from bestfor.runs.joins import build_parts
 from bestfor.runs.stages import Stages
 from bestfor.types import Estimate, FloatArray, IntArray
@@ -27,6 +27,8 @@ PROTOCOL_DRAWS = 3
 """The paper averages so many random subsets of the pool at each N."""
 QUANTITIES = ("alpha", "beta", "rho_plus", "rho_minus")
 LAWS = ("bound", "normal", "reward", "pool")
+WORD = 1.35
+"""Tokens of a word, about."""
 TIMED = 24
 """Test queries on which scoring is timed."""
 
@@ -41,15 +43,15 @@ def figures_of(config: RunConfig, stages: Stages, folder: Path, diagnosis: Mappi
     curves["oracle"] = best_of_n(pools.utility, pools.utility, pools.size, n)
     texts = pools.texts(parts)
     curves |= consensus(texts, pools, n, folder) if config.policy.feedback is None else {}
-    if config.policy.feedback is not None:
-        curves |= {"feedback": followed(pools, pools.square(rewards[config.policy.feedback.reward]), n)}
+    facts, feedback = sizes(parts, texts), config.policy.feedback
+    if feedback is not None:
+        guide = pools.square(rewards[feedback.reward])
+        curves |= {"feedback": followed(pools, guide, n, WORD * facts["words"], feedback)}
     return {
         "name": config.name,
-        "sizes": sizes(parts, texts),
+        "sizes": facts,
         "n": n.tolist(),
-        "policy": config.policy.model_dump(
-            mode="json", include={"retriever", "items", "temperature", "max_new_tokens"}
-        ),
+        "policy": policy(config),
         "primary": config.utility.primary,
         "curves": {name: pools.spans(curve, curves["oracle"]) for name, curve in curves.items()},
         "users": {name: pools.by_user(curve) for name, curve in curves.items()},
@@ -60,6 +62,15 @@ def figures_of(config: RunConfig, stages: Stages, folder: Path, diagnosis: Mappi
         "usage": usage(folder),
         "scoring": scoring(folder, parts, [*rewards]),
     }
+
+
+def policy(config: RunConfig) -> dict[str, Any]:
+    """What of the policy the tables speak of."""
+    table = config.policy
+    found: dict[str, Any] = {"retriever": table.retriever, "items": table.items, "max_new_tokens": table.max_new_tokens}
+    if table.feedback is not None:
+        found |= {"width": table.feedback.width, "critique_tokens": table.feedback.critique_tokens}
+    return found
 
 
 class Pools:
@@ -140,10 +151,11 @@ def consensus(texts: list[list[str]], pools: Pools, n: IntArray, folder: Path) -
     return {name: mbr_curve(found, pools.utility, n, size=pools.size).utility for name, found in alike.items()}
 
 
-def followed(pools: Pools, reward: FloatArray, n: IntArray) -> FloatArray:
-    """Utility of the best scored of the first N candidates in the order written: textual feedback's own curve."""
-    spent = np.tile(np.arange(1.0, reward.shape[1] + 1), (len(reward), 1))
-    return best_by_tokens(reward, pools.utility, spent, n.astype(float)).utility
+def followed(pools: Pools, reward: FloatArray, n: IntArray, each: float, feedback: FeedbackTable) -> FloatArray:
+    """Utility of textual feedback within the tokens of N plain candidates; critiques count as long as they may be."""
+    order = np.arange(reward.shape[1])
+    spent = each * (order + 1.0) + 2.0 * feedback.critique_tokens * (order // feedback.width)
+    return best_by_tokens(reward, pools.utility, np.tile(spent, (len(reward), 1)), each * n).utility
 
 
 def protocol(pools: Pools, reward: FloatArray, n: IntArray, seed: int) -> list[float]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from bestfor.diagnostics import Panel
 from bestfor.diagnostics.intervals.influence import user_influences
-from suite_figures import ends
+from suite_figures import WORD, ends
 
 Cells = Mapping[str, Mapping[str, Any]]
 """Cells' figures by name."""
@@ -29,25 +29,29 @@ ABLATION = {
 """Variants of the probabilistic model, with what differs."""
 SPENT = ("logprob", "mbr, ROUGE-L", "mbr, cosine", "feedback", "pooled", "hierarchical", "lora", "auto", "oracle")
 """Rows of the comparison at equal tokens."""
-PLAIN = "title-plain"
+ENOUGH = 6
+"""Authors that a cell needs for the detailed tables."""
+BEST = "hierarchical"
+"""What others are compared with."""
 
 
 def print_tables(cells: Cells) -> None:
-    """Print all tables for which there are figures."""
-    for title, told in (
-        ("Sizes", table_sizes),
-        ("Best of N by policy and task", table_policies),
-        ("Personal policy, personal choice, both, at equal tokens", table_worth),
-        ("Reward models", table_rewards),
-        ("Four quantities", table_quantities),
-        ("Law against curve", table_laws),
-        ("Ablation of the probabilistic model", table_ablation),
-        ("Equal tokens", table_tokens),
-        ("Three random subsets, as in the paper, beside the exact curve", table_protocol),
-        ("Time that scoring takes", table_scoring),
+    """Print all tables for which there are figures; the detailed ones of cells with enough authors to tell anything."""
+    large = {name: one for name, one in cells.items() if one["sizes"]["authors"] >= ENOUGH}
+    for title, told, shown in (
+        ("Sizes", table_sizes, cells),
+        ("Best of N by policy and task", table_policies, cells),
+        ("Personal policy, personal choice, both, at equal tokens", table_worth, cells),
+        ("Reward models", table_rewards, large),
+        ("Ablation of the probabilistic model", table_ablation, large),
+        ("Equal tokens", table_tokens, cells),
+        ("Four quantities", table_quantities, large),
+        ("Law against curve", table_laws, large),
+        ("Three random subsets, as in the paper, beside the exact curve", table_protocol, large),
+        ("Time that scoring takes", table_scoring, large),
     ):
-        print(f"### {title}\n")
-        told(cells)
+        print(f"## {title}\n")
+        told(shown)
 
 
 def table_sizes(cells: Cells) -> None:
@@ -88,11 +92,20 @@ def table_rewards(cells: Cells) -> None:
                 label,
                 spanned(curve["utility"][-1]),
                 spanned(curve["captured"][-1]),
+                less(one, label),
                 *(spanned(one["other"][metric].get(label, [[]])[-1]) for metric in others),
             ]
             for label, curve in one["curves"].items()
         ]
-        table(["reward", one["primary"], "captured", *others], rows)
+        table(["reward", one["primary"], "captured", f"less {BEST}", *others], rows)
+
+
+def less(one: Mapping[str, Any], label: str) -> str:
+    """A rule's utility less that of the best kind of model, paired by author."""
+    if BEST not in one["users"] or label == BEST:
+        return ""
+    here, best = (np.array([curve[-1] for curve in one["users"][name]]) for name in (label, BEST))
+    return mean_of(here - best)
 
 
 def table_quantities(cells: Cells) -> None:
@@ -147,17 +160,30 @@ def table_ablation(cells: Cells) -> None:
 
 
 def table_tokens(cells: Cells) -> None:
-    """Utility by budget of generated tokens, of one policy's rules and of textual feedback on the same authors."""
+    """Utility by budget: the rules of a policy beside textual feedback, whose critiques count."""
     for name, one in cells.items():
-        each = 1.35 * one["sizes"]["words"]
-        print(f"**{name}**: about {each:.0f} tokens a candidate\n")
-        rows = [["single sample", *[spanned(one["curves"]["oracle"]["utility"][0])] * len(one["n"])]]
-        rows += [
-            [label, *(spanned(cell) for cell in one["curves"][label]["utility"])]
-            for label in SPENT
-            if label in one["curves"]
-        ]
-        table(["rule", *(f"{each * n:.0f} (N = {n})" for n in one["n"])], rows)
+        if name.endswith("-plain") or "feedback" in one["curves"]:
+            each, extra = tokens(one), 0.0
+            if "feedback" in one["curves"]:
+                extra = critiques(one)
+            print(f"**{name}**: about {each:.0f} tokens a candidate, critiques and advice {extra:.0f} a step\n")
+            rows = [["single sample", *[spanned(one["curves"]["oracle"]["utility"][0])] * len(one["n"])]]
+            rows += [
+                [label, *(spanned(cell) for cell in one["curves"][label]["utility"])]
+                for label in SPENT
+                if label in one["curves"]
+            ]
+            table(["rule", *(f"N = {n}, {each * n:.0f} tokens" for n in one["n"])], rows)
+
+
+def tokens(one: Mapping[str, Any]) -> float:
+    """Tokens of a candidate, by its words."""
+    return float(WORD * one["sizes"]["words"])
+
+
+def critiques(one: Mapping[str, Any]) -> float:
+    """Tokens of critique and advice of a step of textual feedback, at most."""
+    return 2.0 * one["policy"].get("critique_tokens", 0)
 
 
 def table_worth(cells: Cells) -> None:
@@ -218,16 +244,14 @@ def table_protocol(cells: Cells) -> None:
 
 
 def table_scoring(cells: Cells) -> None:
-    """Milliseconds of processor time a scored candidate."""
-    labels = list(dict.fromkeys(label for one in cells.values() for label in one["scoring"]))
-    table(
-        ["cell", *labels],
-        [
-            [name, *(f"{one['scoring'][label]:.1f}" if label in one["scoring"] else "" for label in labels)]
-            for name, one in cells.items()
-            if one["scoring"]
-        ],
-    )
+    """Milliseconds of processor time a scored candidate: the first model embeds the texts, later ones find them."""
+    rows = []
+    for name, one in cells.items():
+        spent = dict(one["scoring"])
+        cells_of_row = [f"{spent.pop(label):.1f}" if label in spent else "" for label in ("pooled", "similarity")]
+        if spent:
+            rows.append([name, *cells_of_row, f"{max(spent.values()):.1f}"])
+    table(["cell", "`pooled`, embeddings included", "`similarity`, histories included", "others at most"], rows)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
