@@ -119,7 +119,7 @@ class JudgingPlan:
 
 @dataclass(frozen=True)
 class FoldPlan:
-    """What one fold of a run owes.
+    """Work of one fold of a run that is owed.
 
     Attributes:
         folder: the fold's.
@@ -138,7 +138,7 @@ class FoldPlan:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What a run will take.
+    """Work, time, cost and size of a run before it is done.
 
     Attributes:
         folds: one a fold.
