@@ -5,6 +5,7 @@ from bestfor.endpoint.budget import Budget, Usage
 from bestfor.endpoint.chat import Chat
 from bestfor.endpoint.client import Endpoint, EndpointConfig
 from bestfor.endpoint.failures import BudgetSpentError, EndpointError, RefusedError
+from bestfor.endpoint.group import EndpointGroup, connect
 from bestfor.endpoint.tables import EndpointTable
 
 __all__ = [
@@ -16,7 +17,9 @@ __all__ = [
     "Endpoint",
     "EndpointConfig",
     "EndpointError",
+    "EndpointGroup",
     "EndpointTable",
     "RefusedError",
     "Usage",
+    "connect",
 ]

@@ -17,6 +17,7 @@ from bestfor.endpoint.budget import Usage
 from bestfor.endpoint.choices import Spent, read_choice
 from bestfor.endpoint.client import Endpoint, EndpointConfig, used_tokens
 from bestfor.endpoint.failures import EndpointError, RefusedError
+from bestfor.endpoint.group import connect
 from bestfor.endpoint.refusals import SystemTurns, names
 from bestfor.errors import BestforError
 from bestfor.files import hash_json
@@ -246,7 +247,7 @@ class Chat:
 
     @cached_property
     def _endpoint(self) -> Endpoint:
-        return Endpoint(self.server, self._earlier)
+        return connect(self.server, self._earlier)
 
 
 def quoted(tag: str, text: str, tags: Sequence[str] = ()) -> str:

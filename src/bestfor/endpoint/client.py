@@ -56,6 +56,8 @@ class EndpointConfig:
             to a half. ``Retry-After`` goes before it, and holds back every other request too.
         budget: what may be spent.
         adapters: files that a local server loads (:class:`bestfor.endpoint.local.LlamaSettings`).
+        also: addresses of further servers of the same model, asked with the same key; see
+            :class:`bestfor.endpoint.group.EndpointGroup`.
 
     Raises:
         InputError: no address, or a value out of range.
@@ -70,9 +72,12 @@ class EndpointConfig:
     backoff: float = 0.5
     budget: Budget = field(default_factory=Budget)
     adapters: tuple[str, ...] = ()
+    also: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
-        Address.parse(self.base_url)
+        for url in (self.base_url, *self.also):
+            if Address.parse(url).local and self.also:
+                raise InputError("endpoint, also", f"'{url}' among several", "servers that run already")
         for name, least in (("concurrency", 1), ("retries", 0), ("backoff", 0)):
             if not getattr(self, name) >= least:
                 raise InputError(f"endpoint, {name}", repr(getattr(self, name)), f"{least} or more")
@@ -89,18 +94,19 @@ class Endpoint:
     Args:
         config: the server.
         earlier: what has been spent of the budget before.
+        account: of several connections that share a budget, in the place of one of its own.
 
     Raises:
         InputError: the key's variable is named and not set.
         MissingExtraError: openai is not installed.
     """
 
-    def __init__(self, config: EndpointConfig, earlier: Usage | None = None) -> None:
+    def __init__(self, config: EndpointConfig, earlier: Usage | None = None, *, account: Account | None = None) -> None:
         self.config = config
         self.address = Address.parse(config.base_url)
         self._openai: ModuleType = require("openai", "endpoint")
         self._secrets = Secrets(config.key_env, self.address)
-        self._account = Account(config.budget, earlier)
+        self._account = account or Account(config.budget, earlier)
         self._opening = threading.Lock()
         self._not_before = 0.0
         self._lost = 0
@@ -167,17 +173,40 @@ class Endpoint:
     def _url(self) -> str:
         return self._lease.server.url if self.address.local else self.address.url
 
+    @property
+    def held_until(self) -> float:
+        """Time of the loop until which the server asked everybody to wait."""
+        return self._not_before
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes on the server for a reader of the results."""
+        return ()
+
+    def join(self, thread: LoopThread) -> None:
+        """Work on another connection's thread, within which :meth:`post` is then called."""
+        if self.__dict__.get("_thread") is not thread:
+            self.__dict__.pop("_client", None)
+            self._slots = asyncio.Semaphore(self.config.concurrency)
+            self.__dict__["_thread"] = thread
+
+    def leave(self) -> None:
+        """Leave the other connection's thread, which its owner ends."""
+        self.__dict__.pop("_client", None)
+        self.__dict__.pop("_thread", None)
+
     def scrub(self, text: str) -> str:
         """Remove every spelling of the key from a text, whoever has repeated it."""
         return self._secrets.scrub(text)
 
-    async def post(self, path: str, body: Mapping[str, Any], *, most: int) -> dict[str, Any]:
+    async def post(self, path: str, body: Mapping[str, Any], *, most: int, near: str = "") -> dict[str, Any]:
         """Send one request, with retries where they may help.
 
         Args:
             path: ``"/chat/completions"`` or ``"/completions"``.
             body: what is asked, JSON.
             most: tokens that all its answers together may have.
+            near: for groups of servers: requests of one name go to one of them; here nothing.
 
         Returns:
             The answer: ``choices`` is a list of at least one object.
@@ -187,6 +216,7 @@ class Endpoint:
             BudgetSpentError: the budget does not allow it.
             EndpointError: no answer.
         """
+        del near
         text = json.dumps(body.get("messages", body.get("prompt", "")), ensure_ascii=False)
         bound = Bound(len(text.encode(errors="replace")) + _TURN, most)
         clock = asyncio.get_running_loop().time

@@ -33,10 +33,15 @@ class EndpointTable(BaseModel):
     input_price: float | None = Field(default=None, ge=0)
     output_price: float | None = Field(default=None, ge=0)
     extra_body: dict[str, Any] = Field(default_factory=dict)
+    also: tuple[str, ...] | None = Field(default=None, repr=False)
 
     @field_serializer("base_url")
     def _without_secrets(self, value: str) -> str:
         return redact(value)
+
+    @field_serializer("also")
+    def _also_without_secrets(self, value: tuple[str, ...] | None) -> list[str] | None:
+        return None if value is None else [redact(one) for one in value]
 
     def config(self, where: str) -> EndpointConfig:
         """Convert the table to the client's settings.
@@ -48,7 +53,7 @@ class EndpointTable(BaseModel):
         plain = ("base_url", "key_env", "concurrency", "timeout", "patience", "retries")
         try:
             limits = Budget(**{name: getattr(self, name) for name in budget})
-            return EndpointConfig(**{name: getattr(self, name) for name in plain}, budget=limits)
+            return EndpointConfig(**{name: getattr(self, name) for name in plain}, budget=limits, also=self.also or ())
         except InputError as error:
             raise InputError(f"{where} {error.where}", error.found, error.expected) from None
 
@@ -61,4 +66,6 @@ def hidden(values: Mapping[str, Any]) -> dict[str, Any]:
             shown[name] = hidden(value)
         else:
             shown[name] = redact(value) if name == "base_url" and isinstance(value, str) else value
+            if name == "also" and isinstance(value, list | tuple):
+                shown[name] = [redact(str(one)) for one in value]
     return shown

@@ -22,6 +22,7 @@ from bestfor.endpoint import (
     EndpointError,
     RefusedError,
     Usage,
+    connect,
 )
 from bestfor.endpoint.local import identity_of
 from bestfor.errors import InputError
@@ -158,7 +159,8 @@ class OpenAIPolicy:
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes on the server for a reader of the results."""
-        return (*self._oddities.notes(self.model), *self._traits.notes(self.model))
+        servers = self.endpoint.notes if "endpoint" in self.__dict__ else ()
+        return (*self._oddities.notes(self.model), *self._traits.notes(self.model), *servers)
 
     @property
     def parallel(self) -> int:
@@ -183,7 +185,7 @@ class OpenAIPolicy:
             InputError: the key's variable is named and not set.
             MissingExtraError: openai is not installed.
         """
-        return Endpoint(self._config, self.__dict__.get("_earlier"))
+        return connect(self._config, self.__dict__.get("_earlier"))
 
     def charge(self, earlier: Usage) -> None:
         """Count what earlier calls have spent against the budget; before the first request."""
@@ -280,7 +282,8 @@ class OpenAIPolicy:
         traits = self._traits
         body = self._body(prompt, len(group), key(seed, "candidate", prompt.query_id, group[0]) % 2**31)
         try:
-            answer = await self.endpoint.post(_PATHS[self.api], body, most=len(group) * self.max_new_tokens)
+            most = len(group) * self.max_new_tokens
+            answer = await self.endpoint.post(_PATHS[self.api], body, most=most, near=prompt.user_id)
         except EndpointError as error:
             if error.status == 404 and body["model"] != self.model:
                 traits.without_model.add(prompt.user_id)
