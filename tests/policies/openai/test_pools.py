@@ -71,7 +71,7 @@ def test_several_chunks_keep_the_connections_busy(policy, tmp_path):
 
 
 def test_an_interrupt_keeps_what_came(policy, tmp_path, monkeypatch):
-    from bestfor.runs import sampling as filling
+    from bestfor.backends import processes
 
     came = threading.Event()
 
@@ -88,7 +88,7 @@ def test_an_interrupt_keeps_what_came(policy, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     made, _ = policy(answer, chunk=2)
-    monkeypatch.setattr(filling, "wait", interrupted)
+    monkeypatch.setattr(processes, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fill(made, tmp_path, "a", "b")
     assert CandidatePool(tmp_path).scan(partial=True)["query_id"].to_pylist() == ["a"] * 3
