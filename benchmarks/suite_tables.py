@@ -188,33 +188,33 @@ def critiques(one: Mapping[str, Any]) -> float:
 
 def table_worth(cells: Cells) -> None:
     """What a personal policy, a personal choice, and both buy against one plain sample; paired by author."""
-    for task in sorted({name.split("-")[0] for name in cells}):
-        base = cells.get(f"{task}-plain")
-        if base is None:
+    rows = []
+    for name, one in cells.items():
+        base = cells.get(f"{name.split('-')[0]}-plain")
+        if base is None or base is one:
             continue
-        rows = []
-        for name, one in cells.items():
-            if not name.startswith(f"{task}-"):
-                continue
-            for choice in ("single sample", "pooled", "hierarchical", "auto", "oracle"):
-                if choice != "single sample" and choice not in one["curves"]:
-                    continue
-                rows.append([name, choice, *gained(base, one, choice)])
-        print(f"**{task}**: gain over one plain sample, by the authors that both cells have\n")
-        table(["policy", "choice", "authors", "N", "utility", "gain"], rows)
+        size = max(n for n in one["n"] if n in base["n"])
+        both = sorted(set(one["names"]) & set(base["names"]))
+        start = utility_of(base, "oracle", 1, both)
+        for what, cell, rule, n in (
+            ("one plain sample", base, "oracle", 1),
+            ("policy", one, "oracle", 1),
+            *(("choice", base, rule, size) for rule in ("pooled", BEST, "oracle")),
+            *(("both", one, rule, size) for rule in ("pooled", BEST, "feedback", "oracle")),
+        ):
+            if rule in cell["users"]:
+                reached = utility_of(cell, rule, n, both)
+                rule_shown = "-" if n == 1 else rule
+                rows.append(
+                    [name, str(len(both)), what, rule_shown, str(n), mean_of(reached), mean_of(reached - start)]
+                )
+    table(["policy", "authors", "what is personal", "rule", "N", "utility", "gain"], rows)
 
 
-def gained(base: Mapping[str, Any], one: Mapping[str, Any], choice: str) -> list[str]:
-    """A choice's utility at the largest N that both have, and its gain over one plain sample, paired by author."""
-    last = max(n for n in one["n"] if n in base["n"])
-    column = 0 if choice == "single sample" else one["n"].index(last)
-    first = dict(zip(base["names"], base["users"]["oracle"], strict=True))
-    curve = dict(zip(one["names"], one["users"]["oracle" if choice == "single sample" else choice], strict=True))
-    both = sorted(set(first) & set(curve))
-    utility = np.array([curve[user][column] for user in both])
-    gain = utility - np.array([first[user][0] for user in both])
-    shown = "1" if choice == "single sample" else str(last)
-    return [str(len(both)), shown, mean_of(utility), mean_of(gain)]
+def utility_of(one: Mapping[str, Any], rule: str, n: int, users: Sequence[str]) -> np.ndarray:
+    """Mean utility of each of some authors by a rule at an N."""
+    known = dict(zip(one["names"], one["users"][rule], strict=True))
+    return np.array([known[user][one["n"].index(n)] for user in users])
 
 
 def mean_of(values: np.ndarray) -> str:
