@@ -31,7 +31,7 @@ import bestfor as bf
 from bestfor.diagnostics import best_of_n
 from bestfor.rng import derive
 from figures import table
-from replay_people import SOURCES, Fold, Vote, Voter
+from replay_people import SOURCES, Fold, Source, Vote, Voter
 
 AFTER = (0, 1, 2, 4, 8, 16, 32)
 REFITS = (8, 32)
@@ -47,6 +47,7 @@ min_fit = 10
 min_test = 4
 [[reward]]
 kind = "{kind}"
+encoder = "{encoder}"
 """
 Gains = dict[str, tuple[float, float]]
 """Gain of the gateway's order and of a person's own votes, by person."""
@@ -70,7 +71,7 @@ class Gateway:
                 raise SystemExit(f"the gateway did not start: {said}")
             said += line
         threading.Thread(target=lambda: list(self.process.stderr or ()), daemon=True).start()
-        self.http = httpx2.Client(base_url=found[1], timeout=60.0, trust_env=False)
+        self.http = httpx2.Client(base_url=found[1], timeout=600.0, trust_env=False)
 
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Send a request that has to succeed."""
@@ -163,19 +164,21 @@ def measure(
         found[name][f"{step}{after}"] = {one.user: gain(gateway, one, n) for one in people}
 
 
-def replay_fold(fold: Fold, kind: str, n: int) -> dict[str, Any]:
+def replay_fold(fold: Fold, source: Source, kind: str) -> dict[str, Any]:
     """Fit a run on the people of a fold, and replay the others' votes: as they came, and as they are asked."""
     print(f"{len(fold.new)} newcomers, {len(fold.known)} people of the run, {len(fold.rows)} votes in the run, {kind}")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         (path / "ratings.jsonl").write_text("\n".join(map(json.dumps, fold.rows)))
         by = "query" if "query" in fold.rows[0] else "text"
-        (path / "run.toml").write_text(RUN.format(path=path / "ratings.jsonl", kind=kind, by=by))
+        (path / "run.toml").write_text(
+            RUN.format(path=path / "ratings.jsonl", kind=kind, by=by, encoder=source.encoder)
+        )
         bf.run(bf.load_config(path / "run.toml"), path / "run")
         both = {"newcomers": fold.new, "people of the run": fold.known}
         return {
-            "in turn": replay(path / "run", both, n, by_asking=False),
-            "asked": replay(path / "run", {"newcomers": fold.new}, n, by_asking=True),
+            "in turn": replay(path / "run", both, source.n, by_asking=False),
+            "asked": replay(path / "run", {"newcomers": fold.new}, source.n, by_asking=True),
         }
 
 
@@ -187,7 +190,7 @@ def replay_folds(name: str, kind: str | None, people: int, out: Path | None) -> 
         if path is not None and path.is_file():
             found.append(json.loads(path.read_text()))
             continue
-        found.append(replay_fold(fold, kind or source.kind, source.n))
+        found.append(replay_fold(fold, source, kind or source.kind))
         if path is not None:
             path.write_text(json.dumps(found[-1]))
     return found

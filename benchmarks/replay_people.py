@@ -62,11 +62,12 @@ class Fold:
 
 @dataclass(frozen=True)
 class Source:
-    """Votes of real people: how they are divided, at which N picks are measured, and which kind learns best there."""
+    """Votes of real people: how they are divided, at which N picks are measured, which kind and encoder learn there."""
 
     folds: Callable[[int], Iterator[Fold]]
     n: int
     kind: str
+    encoder: str
 
 
 def polis_folds(people: int) -> Iterator[Fold]:
@@ -149,4 +150,7 @@ def _held(name: str) -> bool:
     return int(hash_text(name)[:8], 16) % 3 == 0
 
 
-SOURCES = {"polis": Source(polis_folds, 8, "tastes"), "headlines": Source(headline_folds, 3, "ridge")}
+SOURCES = {
+    "polis": Source(polis_folds, 8, "tastes", "all-MiniLM-L6-v2"),
+    "headlines": Source(headline_folds, 3, "ridge", "static:all-MiniLM-L6-v2"),
+}

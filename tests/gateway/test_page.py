@@ -248,7 +248,9 @@ def test_who_was_removed_is_on_no_page_in_no_export_and_in_no_file(serve, tmp_pa
     with Journal(gateway.journal) as journal:
         for to in FORMATS:
             export_file(journal, tmp_path / f"out.{to}", to)
-    for path in (path for path in tmp_path.rglob("*") if path.is_file()):
+    kept = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"feedback.db", "feedback.db-wal", "out.csv", "out.vw"} <= {path.name for path in kept}
+    for path in kept:
         held = path.read_bytes()
         assert name.encode() not in held, path
         assert words.encode() not in held, path

@@ -1,8 +1,10 @@
 """Refits are begun once, when a journal has grown or somebody was forgotten, and all gateways find the newest."""
 
 import json
+import re
 import sys
 import threading
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -15,7 +17,7 @@ from bestfor.errors import InputError
 from bestfor.serving.base import open_model
 from bestfor.serving.journal import Journal
 from bestfor.serving.journal.refits import LEASE, claim_refit, end_refit, refits_of
-from bestfor.serving.refit_schedule import KEPT, RefitPolicy, growth, keep_fresh, newest
+from bestfor.serving.refit_schedule import KEPT, RefitPolicy, growth, keep_fresh, newest, remove_old
 from support.grown import noise_run, rate_lengths
 
 
@@ -106,6 +108,28 @@ def test_whoever_was_forgotten_is_in_no_model_after_the_next_refit(journal, mode
     second = keep_fresh(journal, model, "", policy)
     names = artifacts.read(tmp_path / "new" / second.folder.rsplit("/")[-1]).users
     assert not any(name.startswith("n3") for name in names)
+    # The one that knows them stays while a gateway may still serve it, and no longer.
+    assert Path(first.folder).is_dir()
+    remove_old(journal, "", model, served_after=0.0)
+    assert [one.name for one in (tmp_path / "new").iterdir()] == [Path(second.folder).name]
+    assert not growth(journal, "", model, policy).due
+
+
+@pytest.mark.slow
+def test_a_model_that_holds_somebody_who_was_forgotten_goes_whatever_the_losses_say(journal, model, tmp_path):
+    rate_lengths(journal)
+    policy = RefitPolicy(folder=str(tmp_path / "new"))
+    first = keep_fresh(journal, model, "", policy)
+    for _, user in list(journal.people(""))[2:]:
+        journal.forget("", user)
+    second = keep_fresh(journal, model, "", policy)
+    assert second.state == "swapped"
+    assert re.match(
+        "somebody was forgotten since the last refit; . people have held-out labels", second.report["reason"]
+    )
+    remove_old(journal, "", model, served_after=0.0)
+    assert not Path(first.folder).exists()
+    assert not growth(journal, "", model, policy).due
 
 
 def test_a_refit_that_fails_says_why(journal, model, monkeypatch):

@@ -36,7 +36,7 @@ def refit(
     from bestfor.cli.journal import opened_journal
     from bestfor.labels.scale import LabelScale
     from bestfor.serving.base import open_model
-    from bestfor.serving.refit_schedule import RefitPolicy, growth, keep_fresh
+    from bestfor.serving.refit_schedule import RefitPolicy, growth, keep_fresh, remove_old
 
     if nice and hasattr(os, "nice"):
         os.nice(nice)
@@ -45,6 +45,7 @@ def refit(
     with opened_journal(journal) as opened:
         found = growth(opened, tenant, model, policy)
         if not (found.due or now):
+            remove_old(opened, tenant, model)
             print_json({"state": "not due", **asdict(found)}) if as_json else typer.echo(str(found))
             return
         tell(str(found))

@@ -18,7 +18,7 @@ from bestfor.errors import BestforError
 from bestfor.gateway.config import GatewayConfig, RefitTable
 from bestfor.gateway.tenants import Services
 from bestfor.serving.journal.refits import refits_of
-from bestfor.serving.refit_schedule import RefitPolicy, growth
+from bestfor.serving.refit_schedule import RefitPolicy, growth, remove_old
 
 log = logging.getLogger("bestfor.gateway")
 
@@ -62,6 +62,7 @@ class BackgroundRefits:
             if taken is not None:
                 log.info("serving %s", taken)
             self._tell(tenant)
+            remove_old(self._services.journal, tenant, self._services.model)
         if self._child is not None and self._child.poll() is None:
             return
         if self._child is not None and self._child.returncode:

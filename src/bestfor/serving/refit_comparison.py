@@ -74,13 +74,21 @@ class Renewal:
         return asdict(self)
 
 
-def renew(present: ServedModel, out: Path, source: Source, **options: Any) -> Renewal:  # noqa: ANN401 - of the kind
+def renew(
+    present: ServedModel,
+    out: Path,
+    source: Source,
+    *,
+    replaces: bool = False,
+    **options: Any,  # noqa: ANN401 - of the kind
+) -> Renewal:
     """Fit a model again, compare it with the present one, and keep it unless it is shown to be worse.
 
     Args:
         present: the model that is served.
         out: folder of the new model, which is there afterwards only where it is taken.
         source: the journal, and how its labels are read.
+        replaces: whether it is taken whatever the losses say, since the present one holds somebody who was forgotten.
         **options: ``encoder`` and ``cache``, as the kind takes them.
 
     Returns:
@@ -98,6 +106,10 @@ def renew(present: ServedModel, out: Path, source: Source, **options: Any) -> Re
     finally:
         remove_unheld(trial)
     found = _decide(losses, count)
+    if replaces:
+        found = replace(
+            found, decision="swapped", reason=f"somebody was forgotten since the last refit; {found.reason}"
+        )
     if found.decision == "kept":
         return found
     done: Refitted = refit(present, out, source, **options)

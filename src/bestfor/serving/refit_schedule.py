@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 KEPT = 2
 """Folders of refits that are kept: the newest, and the one before, which another gateway may be opening."""
+SERVED_AFTER = 600.0
+"""Seconds after the end of a refit from which every gateway of the journal serves it."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def growth(journal: Journal, tenant: str, model: ServedModel, policy: RefitPolic
     before = ended[-1].labels if ended else 0
     needed = max(policy.least, int(policy.share * (_rows(model.run) + before)))
     swapped = [one for one in ended if one.state == "swapped"]
-    gone = bool(swapped) and last_forgotten(journal) > swapped[-1].begun
+    gone = bool(swapped) and last_forgotten(journal) >= swapped[-1].begun
     # Labels that were withdrawn since may leave fewer than there were.
     return Due(max(0, count_labels(journal, tenant) - before), needed, gone)
 
@@ -127,7 +129,7 @@ def keep_fresh(
     Raises:
         InputError: nobody knows the run of the model, or there are no labels.
     """
-    from bestfor.serving.journal.refits import claim_refit, end_refit, refits_of
+    from bestfor.serving.journal.refits import claim_refit, end_refit, last_forgotten, refits_of
 
     policy, options = policy or RefitPolicy(), dict(options or {})
     if model.run is None or model.folder is None:
@@ -139,10 +141,12 @@ def keep_fresh(
     began = time.monotonic()
     try:
         present = newest(journal, tenant, model)
+        taken = [one for one in refits_of(journal, model.digest, tenant) if one.state == "swapped"]
+        holds = present is not None and last_forgotten(journal) >= taken[-1].begun
         served = model if present is None else open_model(present, **options)
         read = scale if scale is not None else scale_of(model.run)
         out.parent.mkdir(parents=True, exist_ok=True)
-        done = renew(served, out, Source(journal, tenant, read, lambda known: None), **options)
+        done = renew(served, out, Source(journal, tenant, read, lambda known: None), replaces=holds, **options)
     except BaseException as error:
         reason = str(error) if isinstance(error, BestforError) else type(error).__name__
         end_refit(journal, tenant, model.digest, number, "failed", "", {"reason": reason})
@@ -151,16 +155,29 @@ def keep_fresh(
     if done.folder is not None:
         journal.note_folder(out)
     end_refit(journal, tenant, model.digest, number, done.decision, done.folder or "", report)
-    _remove_old(journal, tenant, model)
+    remove_old(journal, tenant, model)
     return next(one for one in refits_of(journal, model.digest, tenant) if one.number == number)
 
 
-def _remove_old(journal: Journal, tenant: str, model: ServedModel) -> None:
-    """Remove folders of refits that nobody serves any more: they may hold somebody who was forgotten since."""
-    from bestfor.serving.journal.refits import refits_of
+def remove_old(journal: Journal, tenant: str, model: ServedModel, served_after: float = SERVED_AFTER) -> None:
+    """Remove folders of refits that nobody serves any more.
+
+    That is all but the two newest; and the one before the newest, too, where somebody was forgotten since it was begun.
+
+    Args:
+        journal: an open one.
+        model: the one that gateways were started with.
+        tenant: whose refits.
+        served_after: seconds after the end of the newest from which nobody serves the one before.
+    """
+    from bestfor.serving.journal.refits import last_forgotten, refits_of
 
     taken = [one for one in refits_of(journal, model.digest, tenant) if one.state == "swapped"]
-    for one in taken[:-KEPT]:
+    old = taken[:-KEPT]
+    if taken and (taken[-1].ended or 0.0) + served_after <= time.time():
+        gone = last_forgotten(journal)
+        old += [one for one in taken[-KEPT:-1] if one.begun <= gone]
+    for one in old:
         if Path(one.folder).is_dir():
             remove_unheld(Path(one.folder))
 
