@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -265,31 +266,69 @@ def fit(options: argparse.Namespace) -> None:
                 print(line_of(users, kind, blocks, alone("run_fit", kind=kind, **given)), flush=True)
 
 
+def run_states(small: str, folder: str, users: int) -> dict[str, Any]:
+    """Make a model of so many users from the rows of a small one's, each of them in many users' place."""
+    from bestfor import artifacts
+    from bestfor.shards import shard_count, shard_of, take_rows, write_shard
+    from bestfor.weights import is_personal
+
+    whole = artifacts.read(Path(small))
+    rows = {name: values for name, values in whole.arrays.items() if is_personal(name)}
+    count = shard_count(users)
+    number = np.array([shard_of(f"user-{code:08}", count) for code in range(users)])
+    order = np.argsort(number, kind="stable")
+    bounds = np.searchsorted(number[order], np.arange(count + 1))
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    entries = []
+    for low, high in pairwise(bounds):
+        codes = order[low:high]
+        names = [f"user-{code:08}" for code in codes.tolist()]
+        entries.append(write_shard(Path(folder), take_rows(rows, codes % len(whole.users)), names))
+    shared = {name: values for name, values in whole.arrays.items() if not is_personal(name)}
+    artifacts.finish_shards(Path(folder), whole.config, shared, entries)
+    (Path(folder).parent / "users.json").write_text(str(users))
+    return {"size": sum(path.stat().st_size for path in Path(folder).iterdir()) / 1e6}
+
+
+SMALL = 2000
+"""Users who are fitted for ``read``; their states stand in the place of all others."""
+
+
 def read(options: argparse.Namespace) -> None:
-    """Print what reading one user takes, of models that ``fit`` left or that are fitted here."""
-    print("| users | kind | files in memory | ms | ms at most | processor ms | kB asked for | kB from disk, at most |")
-    print("|---:|---|---|---:|---:|---:|---:|---:|")
+    """Print what reading one user of a model on disk takes; states are those of 2,000 fitted users."""
+    print("| users | kind | MB | files in memory | ms | ms at most | processor ms | kB asked for | kB from disk |")
+    print("|---:|---|---:|---|---:|---:|---:|---:|---:|")
     with places(options) as root:
-        for users in options.users:
-            place = root / f"users-{users}"
-            prepare_labels(place, users, options)
-            for kind in options.kinds:
-                given = {"folder": str(place / kind), "features": options.features}
-                if not (place / kind / "config.json").exists():
-                    alone("run_fit", kind=kind, labels=str(place / "blocks"), **given)
-                for cold in (False, True):
-                    found = alone("run_read", asked=options.asked, cold=cold, **given)
-                    where = "no" if cold else "yes"
-                    sizes = f"{found['rchar'][1] / 1000:.0f} | {found['disk'][1] / 1000:.0f}"
-                    wall = f"{found['wall_ms'][0]:.2f} | {found['wall_ms'][1]:.2f}"
-                    print(f"| {users:,} | {kind} | {where} | {wall} | {found['cpu_ms'][0]:.2f} | {sizes} |", flush=True)
-                found = alone("run_serve", asked=options.asked, **given)
-                score = f"{found['score'][0]:.2f} ms, {found['score'][1]:.2f} at most"
-                print(
-                    f"{kind}, loaded for everybody: {found['opened']:.0f} ms and {found['mb']:.0f} MB at most; "
-                    f"the first score of each of {options.asked} users: {score} (processor time)",
-                    file=sys.stderr,
-                )
+        small = root / f"users-{SMALL}"
+        prepare_labels(small, SMALL, options)
+        for kind in options.kinds:
+            if not (small / kind / "config.json").exists():
+                given = {"labels": str(small / "blocks"), "folder": str(small / kind), "features": options.features}
+                alone("run_fit", kind=kind, **given)
+            for users in options.users:
+                folder = root / f"states-{users}" / kind
+                if not (folder / "config.json").exists():
+                    alone("run_states", small=str(small / kind), folder=str(folder), users=users)
+                read_states(folder, kind, users, options)
+
+
+def read_states(folder: Path, kind: str, users: int, options: argparse.Namespace) -> None:
+    """Print the lines of one model."""
+    size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
+    given = {"folder": str(folder), "features": options.features, "asked": options.asked}
+    for cold in (True, False):
+        found = alone("run_read", cold=cold, **given)
+        wall = f"{found['wall_ms'][0]:.2f} | {found['wall_ms'][1]:.2f} | {found['cpu_ms'][0]:.2f}"
+        sizes = f"{found['rchar'][1] / 1000:.0f} | {found['disk'][1] / 1000:.0f}"
+        where = "no" if cold else "yes"
+        print(f"| {users:,} | {kind} | {size:.0f} | {where} | {wall} | {sizes} |", flush=True)
+    found = alone("run_serve", **given)
+    score = f"{found['score'][0]:.2f} ms, {found['score'][1]:.2f} at most"
+    print(
+        f"\n{kind}, loaded for everybody: {found['opened']:.0f} ms and {found['mb']:.0f} MB at most; "
+        f"the first score of each of {options.asked} users: {score} (processor time)\n",
+        flush=True,
+    )
 
 
 @contextmanager
@@ -302,7 +341,7 @@ def places(options: argparse.Namespace) -> Iterator[Path]:
         yield Path(folder)
 
 
-INSIDE = {one.__name__: one for one in (run_diagnosis, run_deal, run_fit, run_read, run_serve)}
+INSIDE = {one.__name__: one for one in (run_diagnosis, run_deal, run_fit, run_states, run_read, run_serve)}
 
 
 def main() -> None:

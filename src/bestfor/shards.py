@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from bestfor.errors import InputError
@@ -29,6 +29,7 @@ from bestfor.files import hash_file, writing
 from bestfor.weights import (
     ENDS,
     INDEX,
+    ArrayFile,
     Arrays,
     ReplacedError,
     all_users,
@@ -237,19 +238,22 @@ class _Opened:
 
     def __enter__(self) -> tuple[Any, Arrays]:
         try:
-            self._handle = safe_open(self._path, framework="np").__enter__()
+            self._handle = ArrayFile(self._path)
             index = {name: self._handle.get_tensor(name) for name in ("index.names", "index.ends", "index.checks")}
             if _index_check(index) != self._shards.entries[self._number].index:
                 raise ValueError("another index than the model lists")
         except FileNotFoundError as error:
             raise self._shards.lost(self._number) from error
-        except (SafetensorError, OSError, ValueError, KeyError) as error:
+        except (AttributeError, OSError, TypeError, ValueError, KeyError) as error:
+            self.__exit__(None, None, None)
             raise self._damaged(error) from error
         return self._handle, index
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self._handle.__exit__(kind, error, trace)
-        if isinstance(error, SafetensorError | ValueError | KeyError | UnicodeDecodeError):
+        if self._handle is not None:
+            self._handle.__exit__(kind, error, trace)
+            self._handle = None
+        if isinstance(error, OSError | ValueError | KeyError):
             raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> InputError:

@@ -13,9 +13,13 @@ UTF-8 keeps the order of code points, so ids that ascend as strings ascend as by
 
 from __future__ import annotations
 
+import json
+import math
+import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +34,103 @@ Read = Callable[[str, int, int], npt.NDArray[Any]]
 PERSONAL = "user."
 INDEX = "index."
 ENDS = ".ends"
+
+
+TYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U64": "<u8",
+    "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?",
+}  # fmt: skip
+"""Types of a safetensors file -> NumPy's."""
+LONGEST_HEADER = 1 << 24
+
+
+class ArrayFile:
+    """A safetensors file of which bytes are read as they are asked for, and no others.
+
+    A memory map would do, but what a system reads ahead of a touched page may be megabytes: read by position, with the
+    hint that places are random, a user's rows cost their own bytes. A context manager; methods are those of
+    ``safetensors.safe_open``.
+
+    Raises:
+        FileNotFoundError: no file.
+        ValueError: a header that is none, or a file that is shorter or longer than it says.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_RDONLY)
+        try:
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_RANDOM)
+            length = int.from_bytes(self._bytes(0, 8), "little")
+            if length > LONGEST_HEADER:
+                raise ValueError(f"a header of {length} bytes")
+            header = json.loads(self._bytes(8, length))
+            self._start = 8 + length
+            self._arrays = {name: SlicedArray(self, one) for name, one in header.items() if name != "__metadata__"}
+            end = max((one.end for one in self._arrays.values()), default=0)
+            if os.fstat(self._file).st_size != self._start + end:
+                raise ValueError(f"{os.fstat(self._file).st_size} bytes where {self._start + end} are told")
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def __enter__(self) -> ArrayFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        os.close(self._file)
+
+    def keys(self) -> list[str]:
+        """List the names of the arrays."""
+        return list(self._arrays)
+
+    def get_slice(self, name: str) -> SlicedArray:
+        """Give an array whose rows are read when they are taken."""
+        return self._arrays[name]
+
+    def get_tensor(self, name: str) -> npt.NDArray[Any]:
+        """Read a whole array."""
+        one = self._arrays[name]
+        return one.read(0, one.end - one.begin).reshape(one.shape)
+
+    def data(self, begin: int, end: int) -> bytes:
+        """Read bytes of the arrays' part of the file."""
+        return self._bytes(self._start + begin, end - begin)
+
+    def _bytes(self, at: int, count: int) -> bytes:
+        parts: list[bytes] = []
+        while count:
+            part = os.pread(self._file, count, at)
+            if not part:
+                raise ValueError("a file that ends too early")
+            parts.append(part)
+            at, count = at + len(part), count - len(part)
+        return b"".join(parts)
+
+
+class SlicedArray:
+    """Array of a file, as its header describes it."""
+
+    def __init__(self, file: ArrayFile, told: Mapping[str, Any]) -> None:
+        self._file = file
+        self.kind = np.dtype(TYPES[str(told["dtype"])])
+        self.shape = tuple(int(size) for size in told["shape"])
+        self.begin, self.end = (int(place) for place in told["data_offsets"])
+        self._row = self.kind.itemsize * math.prod(self.shape[1:])
+        if self.end - self.begin != self.kind.itemsize * math.prod(self.shape) or self.begin < 0:
+            raise ValueError(f"{self.end - self.begin} bytes for an array of shape {self.shape}")
+
+    def get_shape(self) -> list[int]:
+        """Give the shape."""
+        return list(self.shape)
+
+    def __getitem__(self, rows: slice) -> npt.NDArray[Any]:
+        low, high, _ = rows.indices(self.shape[0])
+        return self.read(low * self._row, high * self._row).reshape(-1 if self._row else 0, *self.shape[1:])
+
+    def read(self, low: int, high: int) -> npt.NDArray[Any]:
+        """Read the numbers between two places, in bytes from the array's first."""
+        return np.frombuffer(self._file.data(self.begin + low, self.begin + high), dtype=self.kind).copy()
 
 
 class ReplacedError(InputError):

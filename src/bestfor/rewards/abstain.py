@@ -27,6 +27,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bestfor.rewards.rows import sum_by
 from bestfor.types import BoolArray, FloatArray, IntArray
 
 PRIOR_ROWS = 10.0
@@ -85,9 +86,9 @@ def abstain_sums(user: IntArray, personal: FloatArray, shared: FloatArray) -> Ab
     owner, squares = user[usable], shared[usable] ** 2
     won = squares - personal[usable] ** 2
     count = np.bincount(owner, minlength=users).astype(np.float64)
-    gain = np.bincount(owner, won, minlength=users) / np.maximum(count, 1)
-    spread = np.bincount(owner, (won - gain[owner]) ** 2, minlength=users)
-    return AbstainSums(count, np.bincount(owner, squares, minlength=users), gain, spread)
+    gain = sum_by(owner, won, users) / np.maximum(count, 1)
+    spread, total = (sum_by(owner, values, users) for values in ((won - gain[owner]) ** 2, squares))
+    return AbstainSums(count, total, gain, spread)
 
 
 def abstaining_of(parts: Sequence[AbstainSums]) -> BoolArray:
@@ -135,7 +136,7 @@ def _gains(user: IntArray, difference: FloatArray, users: int) -> tuple[FloatArr
     owner, values = user[usable], difference[usable]
     count = np.bincount(owner, minlength=users).astype(np.float64)
     gain = np.bincount(owner, values, minlength=users) / np.maximum(count, 1)
-    squares = np.bincount(owner, (values - gain[owner]) ** 2, minlength=users)
+    squares = sum_by(owner, (values - gain[owner]) ** 2, users)
     return gain, _errors(squares, np.maximum(count - 1, 0), count), count > 0
 
 
