@@ -1,4 +1,4 @@
-"""Fits in blocks of users are fits in one process, to the digits that docs/machines.md states."""
+"""Fits in blocks of users are fits in one process, to the digits that docs/shards.md states."""
 
 import numpy as np
 import pytest
@@ -107,3 +107,23 @@ def test_other_kinds_and_options_are_refused(labels, tmp_path):
         fit_blocks(kind_class("length")(), blocks, tmp_path, rng=0)
     with pytest.raises(InputError, match="temper = True"):
         fit_blocks(build("hierarchical", temper=True), blocks, tmp_path, rng=0)
+
+
+def test_a_label_without_a_utility_names_its_block(labels, tmp_path):
+    examples, _ = labels
+    table = examples.to_arrow()
+    holes = [None if place == 7 else value for place, value in enumerate(table["utility"].to_pylist())]
+    table = table.set_column(table.schema.get_field_index("utility"), "utility", [holes])
+    with pytest.raises(InputError, match=r"block . of .*no utility"):
+        fit_blocks(build("pooled"), write_blocks(table, tmp_path / "blocks", 2), tmp_path / "model", rng=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ridge", "hierarchical"])
+def test_other_processes_write_the_same_bytes(labels, tmp_path, kind):
+    from bestfor.backends import Local
+
+    _, blocks = labels
+    found = [fit_blocks(build(kind), blocks, tmp_path / "one", rng=0)]
+    found.append(fit_blocks(build(kind), blocks, tmp_path / "two", rng=0, backend=Local(workers=2)))
+    assert found[0] == found[1]

@@ -30,7 +30,7 @@ def fit_blocks(
 ) -> str:
     """Fit a model to labels in blocks and store it, its users in shards of the same numbers.
 
-    It is the model that ``model.fit`` makes of the same labels at once, to rounding (docs/machines.md says how near),
+    It is the model that ``model.fit`` makes of the same labels at once, to rounding (docs/shards.md says how near),
     as long as features are learned from the same texts and ratios of ``ridge`` from the same users: above 200,000
     labels for features, and 30,000 for ratios, those of the first blocks stand for all.
 
