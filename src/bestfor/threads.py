@@ -64,8 +64,9 @@ class _ProcessLimit:
         with self._lock:
             if not self._inside:
                 found = [one for one in _libraries("blas") if getattr(one, "threading_layer", "") != "openmp"]
-                self._before = [(one, one.num_threads) for one in found]
-                for library in found:
+                # one that is at one thread already has nothing to be changed: a request's products take less time
+                self._before = [(one, count) for one in found if (count := one.num_threads) != 1]
+                for library, _ in self._before:
                     _set_for_all(library, 1)
             self._inside += 1
 

@@ -116,6 +116,11 @@ class LinearLearner(RewardModel):
     def belief(self, code: int) -> Belief:
         """Posterior of a fitted user's weights, abstaining ones' too; -1 for somebody without fit labels."""
 
+    def _known_belief(self, code: int) -> Belief:
+        """Posterior of a fitted user's weights, kept of recent users."""
+        found: Belief = self._recent.get(code, lambda: self.belief(code))
+        return found
+
     @abstractmethod
     def units(self) -> Units:
         """Give the scales."""
@@ -145,16 +150,16 @@ class LinearLearner(RewardModel):
         with for_size(rated.x.shape[1]):
             if self.served(user) == "abstained" and not (base and supports_own(base, rated, preferred)):
                 return ModelPerson(user, "abstained", len(labels), (ABSTAINS,), self, history)
-            belief = learn(self.belief(code), rated, preferred)
+            belief = learn(self._known_belief(code), rated, preferred)
             root = pack_root(belief.covariance)
         return LinearPerson(user, "own", len(labels), self._base_notes(code), self, history, code, belief.mean, root)
 
     def _covariances(self, candidates: Candidates) -> list[FloatArray] | None:
         units, features, codes = self.units(), self.features(candidates), self._user_codes(candidates)
-        _, starts = np.unique(candidates.query, return_index=True)
+        starts = np.flatnonzero(np.diff(candidates.query, prepend=-1))
         scale, found = units.temperature * units.unit**2, []
         with for_size(len(features)):
-            beliefs = {code: self.belief(code).covariance for code in np.unique(codes).tolist()}
+            beliefs = {code: self._known_belief(code).covariance for code in np.unique(codes).tolist()}
         for start, end in pairwise([*starts.tolist(), len(codes)]):
             code = int(codes[start])
             part = self.columns(features[start:end], code)

@@ -26,6 +26,7 @@ from bestfor.errors import BestforError, InputError
 from bestfor.rewards.check import check_class, check_estimate
 from bestfor.rewards.features import Design, FeatureConfig, Space, check_signature, fit_space, restore_space
 from bestfor.rewards.kinds import KINDS
+from bestfor.rewards.memory import Recent, held, once, same_rows
 from bestfor.rewards.options import parse_options
 from bestfor.rewards.person import ModelPerson, Person, check_said, sort_labels, split_estimate
 from bestfor.rewards.rows import canonical, rounded
@@ -139,6 +140,7 @@ class RewardModel(ABC):
         self._fitted = False
         self._fit_notes: list[str] = []
         self._said: dict[str, Labels] = {}
+        self._recent: Recent[Any] = Recent(held)
 
     @classmethod
     def uses_features(cls) -> bool:
@@ -179,7 +181,7 @@ class RewardModel(ABC):
         if len(candidates) == 0:
             raise InputError(f"fit of '{self.kind}'", "no candidates", "labelled candidates")
         self._check_labels(candidates, "fit")
-        self._said = {}
+        self._said, self._recent = {}, Recent(held)
         if candidates.said:
             candidates, self._said = split_said(candidates, personal=self.learns and self.personal)
             if len(candidates) == 0:
@@ -240,9 +242,11 @@ class RewardModel(ABC):
     def _finished(self, estimate: RewardEstimate, count: int) -> RewardEstimate:
         """Check and round what was predicted."""
         check_estimate(self, estimate, count)
-        std = None if estimate.std is None else rounded(estimate.std)
-        std_mean = None if estimate.std_mean is None else rounded(estimate.std_mean)
-        return RewardEstimate(rounded(estimate.mean), std, std_mean, tuple(estimate.notes))
+        known = [values for values in (estimate.mean, estimate.std, estimate.std_mean) if values is not None]
+        found = iter(rounded(np.array(known)))
+        std, std_mean = estimate.std, estimate.std_mean
+        mean, std, std_mean = next(found), None if std is None else next(found), None if std_mean is None else next(found)
+        return RewardEstimate(mean, std, std_mean, tuple(estimate.notes))
 
     def score(
         self, user: str, prompt: str, texts: Sequence[str], history: History | Sequence[str] | None = None
@@ -344,12 +348,14 @@ class RewardModel(ABC):
         """Score each query's candidates by the fit's rows alone; rows of one query lie together."""
         if not len(candidates):
             return []
-        self._check_loaded_for(self._asking(candidates))
-        _, starts = np.unique(candidates.query, return_index=True)
-        estimate = self._finished(self._predict(candidates), len(candidates))
+        self._check_rows(candidates)
+        starts = np.flatnonzero(np.diff(candidates.query, prepend=-1))
+        with same_rows():
+            estimate = self._finished(self._predict(candidates), len(candidates))
+            covariances = self._covariances(candidates)
         served = [self.served(user) for user in candidates.users]
         users, ends = candidates.user[starts], np.append(starts, len(candidates))
-        return split_estimate(estimate, ends, [served[code] for code in users], self._covariances(candidates))
+        return split_estimate(estimate, ends, [served[code] for code in users], covariances)
 
     def _told(self, user: str, history: Sequence[str] | None) -> Person:
         """Make the person of what somebody said at the fit, without what they said since."""
@@ -513,7 +519,10 @@ class RewardModel(ABC):
     def _design(self, candidates: Candidates) -> Design:
         if self._space is None:
             raise BestforError(f"'{self.kind}' has no features before fit")
-        return self._space.design(candidates, self._load_encoder())
+        space, encoder = self._space, self._load_encoder()
+        if space.history:
+            return space.design(candidates, encoder)
+        return once("design", space, candidates, lambda: space.design(candidates, encoder))
 
     def _user_codes(self, candidates: Candidates) -> IntArray:
         """Index into the fitted users for each row, -1 for those without fit labels and those who abstain."""
@@ -544,6 +553,11 @@ class RewardModel(ABC):
         """Refuse to save what was not fitted, or was loaded for one user."""
         if not self._fitted or self._loaded_for is not None or self._shards is not None:
             raise BestforError(f"'{self.kind}' is saved whole, after fit")
+
+    def _check_rows(self, candidates: Candidates) -> None:
+        """Refuse rows of users whom a model that was loaded for one user does not know."""
+        if self._loaded_for is not None:
+            self._check_loaded_for(tuple(candidates.users[code] for code in np.unique(candidates.user)))
 
     def _check_loaded_for(self, users: tuple[str, ...]) -> None:
         """Refuse users whom a model that was loaded for one user does not know."""

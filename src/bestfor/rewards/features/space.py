@@ -161,7 +161,8 @@ class Space:
         if self.axes.shape[1]:
             parts.append(self._components(_texts(candidates, pairs), encoder))
         surface = np.clip((self.surface(candidates, pairs, encoder) - self.shift) / self.width, -CLIP, CLIP)
-        parts.append(np.nan_to_num(surface))
+        surface[np.isnan(surface)] = 0.0
+        parts.append(surface)
         return Design(np.ascontiguousarray(np.hstack(parts)), pairs.row)
 
     def of_embeddings(
@@ -277,7 +278,7 @@ def restore_space(described: dict[str, Any], arrays: Arrays) -> Space:
 def _pairs(candidates: Candidates, *, answers: bool, history: bool) -> Pairs:
     """Distinct texts, texts under an input, or, where users' histories count, texts under a query."""
     if not (answers or history):
-        text, row = np.unique(candidates.text, return_inverse=True)
+        text, row = distinct_texts(candidates)
         return Pairs(text, np.zeros_like(text), row)
     query = candidates.query
     if not history:
@@ -285,6 +286,15 @@ def _pairs(candidates: Candidates, *, answers: bool, history: bool) -> Pairs:
         query = np.array([codes[given] for given in candidates.inputs], dtype=np.int64)[query]
     distinct, row = np.unique(query * len(candidates.texts) + candidates.text, return_inverse=True)
     return Pairs(distinct % len(candidates.texts), distinct // len(candidates.texts), row)
+
+
+def distinct_texts(candidates: Candidates) -> tuple[IntArray, IntArray]:
+    """Codes of the texts that occur, ascending, and the place of each row's among them."""
+    every = np.arange(len(candidates.texts))
+    if len(candidates.text) == len(every) and np.array_equal(candidates.text, every):
+        return every, every
+    text, row = np.unique(candidates.text, return_inverse=True)
+    return text, row
 
 
 def _texts(candidates: Candidates, pairs: Pairs) -> list[str]:

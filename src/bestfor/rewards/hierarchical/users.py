@@ -34,6 +34,7 @@ from bestfor.rewards.hierarchical.labels import (
     round_single,
 )
 from bestfor.rewards.hierarchical.variances import Prior, inverse_cholesky, times_covariance
+from bestfor.rewards.memory import Recent
 from bestfor.rewards.posterior import Belief, RatedRows
 from bestfor.rewards.rows import FeatureRows, rounded
 from bestfor.types import FloatArray, IntArray
@@ -60,6 +61,11 @@ class UserPosteriors:
     shared: FloatArray
     shared_covariance: FloatArray
     weights: FloatArray
+
+    @cached_property
+    def recent(self) -> Recent[FloatArray]:
+        """Whitened rows of recent users."""
+        return Recent(lambda rows: rows.nbytes)
 
     @cached_property
     def newcomer(self) -> Belief:
@@ -164,6 +170,9 @@ def deviation_factors(posteriors: UserPosteriors, z: FloatArray, code: int) -> t
 
 def by_user(codes: IntArray) -> Iterator[tuple[int, IntArray]]:
     """Yield each code with its rows."""
+    if len(codes) and np.all(codes == codes[0]):
+        yield int(codes[0]), np.arange(len(codes))
+        return
     order = np.argsort(codes, kind="stable")
     found, starts = np.unique(codes[order], return_index=True)
     for code, rows in zip(found, np.split(order, starts[1:]), strict=True):
@@ -210,9 +219,13 @@ def _weights(batch: PaddedRows, prior: Prior, shared: FloatArray) -> FloatArray:
 
 
 def _whitened_rows(posteriors: UserPosteriors, code: int) -> FloatArray:
-    """Whitened rows L^-1 J of one user, V = LL'."""
-    batch = next(pad_batches(_one_user(posteriors.data, code)))
-    return (inverse_cholesky(batch, posteriors.prior)[0] @ batch.rows)[0]
+    """Whitened rows L^-1 J of one user, V = LL', kept of recent users."""
+
+    def whiten() -> FloatArray:
+        batch = next(pad_batches(_one_user(posteriors.data, code)))
+        return (inverse_cholesky(batch, posteriors.prior)[0] @ batch.rows)[0]
+
+    return posteriors.recent.get(code, whiten)
 
 
 def _one_user(data: CompactRows, code: int) -> CompactRows:

@@ -257,11 +257,12 @@ class PooledRidge:
     def __init__(self, ridge: RidgeSolution, centre: float, unit: float) -> None:
         self.ridge, self.centre, self.unit = ridge, centre, unit
 
-    def predict(self, values: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Mean and predictive variance, each (n,), of feature rows (n, p - 1)."""
+    def predict(self, values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Mean, predictive variance and variance of the mean, each (n,), of feature rows (n, p - 1)."""
         noise = self.ridge.noise + self.ridge.query + self.ridge.text
         mean = self.centre + self.unit * apply_rows(with_intercept(values), self.ridge.weights)
-        return mean, self.mean_variance(values) + self.unit**2 * noise
+        own = self.mean_variance(values)
+        return mean, own + self.unit**2 * noise, own
 
     def mean_variance(self, values: FloatArray) -> FloatArray:
         """Posterior variance of the mean alone, shape (n,)."""
@@ -318,9 +319,8 @@ class Pooled(LinearLearner):
 
     def _predict(self, candidates: Candidates) -> RewardEstimate:
         design = self._design(candidates)
-        mean, variance = self._pool.predict(design.values)
-        own = np.sqrt(self._pool.mean_variance(design.values))
-        return RewardEstimate(mean[design.row], np.sqrt(variance)[design.row], own[design.row])
+        mean, variance, own = self._pool.predict(design.values)
+        return RewardEstimate(mean[design.row], np.sqrt(variance)[design.row], np.sqrt(own)[design.row])
 
     def belief(self, code: int) -> Belief:
         """Posterior of a user's weights."""

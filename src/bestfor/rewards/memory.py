@@ -1,0 +1,90 @@
+"""Keep what requests ask for again: the parts of one request while it is scored, and those of recent users.
+
+Both hold values that depend on nothing but their keys, so what is kept changes no result.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from threading import Lock
+from typing import Any, Generic, TypeVar
+
+from bestfor.data.candidates import Candidates
+
+BYTES = 64 * 2**20
+"""Bytes that a model keeps of recent users."""
+T = TypeVar("T")
+
+_rows: ContextVar[dict[Hashable, Any] | None] = ContextVar("rows", default=None)
+
+
+@contextmanager
+def same_rows() -> Iterator[None]:
+    """Keep what :func:`once` makes until the end of the outermost of these contexts of this Python thread."""
+    if _rows.get() is not None:
+        yield
+        return
+    token = _rows.set({})
+    try:
+        yield
+    finally:
+        _rows.reset(token)
+
+
+def once(what: str, owner: object, candidates: Candidates, make: Callable[[], T]) -> T:
+    """Make something of rows once within :func:`same_rows`, and anew at each call elsewhere.
+
+    Args:
+        what: names it.
+        owner: of what it is besides the rows.
+        candidates: the rows; who their users are must not matter, which other rows of the same texts share.
+        make: makes it.
+    """
+    kept = _rows.get()
+    if kept is None:
+        return make()
+    parts = (candidates.texts, candidates.text, candidates.inputs, candidates.query)
+    key = (what, id(owner), *map(id, parts))
+    if key not in kept:
+        # what is named by its id has to stay
+        kept[key] = (owner, parts, make())
+    found: T = kept[key][2]
+    return found
+
+
+def held(value: object) -> int:
+    """Bytes of the arrays that are a value's fields."""
+    return sum(getattr(part, "nbytes", 0) for part in vars(value).values())
+
+
+class Recent(Generic[T]):
+    """Values of the keys that were asked for last, as many as some bytes hold.
+
+    Args:
+        size: bytes of a value.
+        limit: bytes of all.
+    """
+
+    def __init__(self, size: Callable[[T], int], limit: int = BYTES) -> None:
+        self._size, self._limit, self._held = size, limit, 0
+        self._values: OrderedDict[Hashable, T] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Give the value of a key, made where it is not kept."""
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+                return self._values[key]
+        value = make()
+        size = self._size(value)
+        with self._lock:
+            if key not in self._values and size <= self._limit:
+                self._values[key] = value
+                self._held += size
+                while self._held > self._limit:
+                    self._held -= self._size(self._values.popitem(last=False)[1])
+        return value
