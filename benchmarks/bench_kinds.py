@@ -126,10 +126,14 @@ def main() -> None:
         return
     print(f"NumPy {np.__version__}, Python {platform.python_version()}, {os.environ['OMP_NUM_THREADS']} thread(s)\n")
     if options.what == "texts":
-        print("| kind | texts | processor s | processor ms a text | MB at most | MB before |\n|---|---:|---:|---:|---:|---:|")
+        print(
+            "| kind | texts | processor s | processor ms a text | MB at most | MB before |\n|---|---:|---:|---:|---:|---:|"
+        )
         sizes = options.sizes or TEXTS
     elif options.what == "scores":
-        print("| kind | score, known texts | new texts | person of 50 | its score, known | new |\n|---|---:|---:|---:|---:|---:|")
+        print(
+            "| kind | score, known texts | new texts | person of 50 | its score, known | new |\n|---|---:|---:|---:|---:|---:|"
+        )
         sizes = [0]
     else:
         print("| kind | processor s | s | MB at most | MB before |\n|---|---:|---:|---:|---:|")

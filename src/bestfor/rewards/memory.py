@@ -56,8 +56,9 @@ def once(what: str, owner: object, candidates: Candidates, make: Callable[[], T]
 
 
 def held(value: object) -> int:
-    """Bytes of the arrays that are a value's fields."""
-    return sum(getattr(part, "nbytes", 0) for part in vars(value).values())
+    """Bytes of a value, or of the arrays that are its fields."""
+    own = getattr(value, "nbytes", None)
+    return int(own) if own is not None else sum(getattr(part, "nbytes", 0) for part in vars(value).values())
 
 
 class Recent(Generic[T]):

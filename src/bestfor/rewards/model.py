@@ -242,10 +242,10 @@ class RewardModel(ABC):
     def _finished(self, estimate: RewardEstimate, count: int) -> RewardEstimate:
         """Check and round what was predicted."""
         check_estimate(self, estimate, count)
-        known = [values for values in (estimate.mean, estimate.std, estimate.std_mean) if values is not None]
-        found = iter(rounded(np.array(known)))
-        std, std_mean = estimate.std, estimate.std_mean
-        mean, std, std_mean = next(found), None if std is None else next(found), None if std_mean is None else next(found)
+        given = (estimate.mean, estimate.std, estimate.std_mean)
+        found = iter(rounded(np.array([values for values in given if values is not None])))
+        mean, std, std_mean = (None if values is None else next(found) for values in given)
+        assert mean is not None
         return RewardEstimate(mean, std, std_mean, tuple(estimate.notes))
 
     def score(

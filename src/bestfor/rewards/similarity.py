@@ -132,7 +132,8 @@ class Similarity(RewardModel):
     def _sum_up(self) -> None:
         """Sum everybody's texts to one vector, for users who have none."""
         self._known = unit_rows(self._vectors.astype(np.float64))
-        self._total = self._weights @ self._known[self._items] if len(self._items) else np.zeros(self._vectors.shape[1])
+        # by distinct texts: one row for each label would take a gigabyte for some hundred thousand
+        self._total = np.bincount(self._items, self._weights, minlength=len(self._known)) @ self._known
 
     def _predict(self, candidates: Candidates) -> RewardEstimate:
         encoder, codes = self._require_encoder(), self._user_codes(candidates)

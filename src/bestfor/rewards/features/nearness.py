@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from bestfor.extras import require
+from bestfor.rewards.features.spelling import BUCKETS, count_grams
 from bestfor.types import FloatArray, IntArray
 
-GRAMS = (3, 5)
-BUCKETS = 2**15
+NARROW = 64
+"""Rows up to which one side of a product is laid out densely."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,15 @@ class ItemVectors:
     vectors: FloatArray
     spelled: sparse.csr_array
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        return self.vectors.nbytes + self.spelled.data.nbytes + self.spelled.indices.nbytes
+
     def take(self, codes: IntArray) -> ItemVectors:
         """Some of the items."""
+        if len(codes) == len(self.vectors) and np.array_equal(codes, np.arange(len(codes))):
+            return self
         return ItemVectors(self.vectors[codes], sparse.csr_array(self.spelled[codes]))
 
     def join(self, other: ItemVectors) -> ItemVectors:
@@ -63,7 +70,7 @@ class Nearness:
         """Learn the weights of grams from the fit texts: rare ones say more."""
         if not weight:
             return cls(length, weight, np.zeros(0))
-        counts = _count(texts)
+        counts = count_grams(texts)
         seen = np.bincount(counts.indices, minlength=BUCKETS)
         return cls(length, weight, np.log((1 + len(texts)) / (1 + seen)) + 1)
 
@@ -71,17 +78,19 @@ class Nearness:
         """Vectors of items from their texts and unit embeddings (n, dim)."""
         if not self.weight:
             return ItemVectors(vectors, sparse.csr_array((len(texts), 1)))
-        counts = _count(texts)
+        counts = count_grams(texts)
         counts.data = (1 + np.log(counts.data)) * self.rarity[counts.indices]
-        norm = np.sqrt(np.asarray(counts.multiply(counts).sum(axis=1)).ravel())
-        return ItemVectors(vectors, sparse.csr_array(sparse.diags_array(1 / np.maximum(norm, 1e-12)) @ counts))
+        size = np.diff(counts.indptr)
+        norm = np.sqrt(np.bincount(np.repeat(np.arange(len(size)), size), counts.data**2, minlength=len(size)))
+        counts.data *= np.repeat(1 / np.maximum(norm, 1e-12), size)
+        return ItemVectors(vectors, counts)
 
     def between(self, left: ItemVectors, right: ItemVectors) -> FloatArray:
         """K of every pair, shape (n, m)."""
         meaning = unit_kernel(left.vectors, right.vectors, self.length)
         if not self.weight:
             return meaning
-        spelled = (left.spelled @ right.spelled.T).toarray()
+        spelled = spelled_products(left.spelled, right.spelled)
         return (meaning + self.weight * spelled) / (1 + self.weight)
 
 
@@ -91,9 +100,19 @@ def unit_kernel(left: FloatArray, right: FloatArray, length: float) -> FloatArra
     return 1.0 / (1.0 + distance / (2.0 * length**2))
 
 
-def _count(texts: Sequence[str]) -> sparse.csr_array:
-    text = require("sklearn.feature_extraction.text", "models")
-    hashing = text.HashingVectorizer(
-        analyzer="char_wb", ngram_range=GRAMS, n_features=BUCKETS, alternate_sign=False, norm=None
-    )
-    return sparse.csr_array(hashing.transform(texts))
+def spelled_products(left: sparse.csr_array, right: sparse.csr_array) -> FloatArray:
+    """Inner products of every pair of sparse rows, shape (n, m), to the same bits whichever way is taken.
+
+    Few rows are laid out densely over the columns that they use: half of a sparse product's time goes into finding how
+    many numbers it has.
+    """
+    if left.shape[0] > NARROW:
+        return spelled_products(right, left).T if right.shape[0] <= NARROW else (left @ right.T).toarray()
+    known = np.zeros(left.shape[1], dtype=np.bool_)
+    known[left.indices] = True
+    used, place = np.flatnonzero(known), np.zeros(left.shape[1], dtype=np.int32)
+    place[used] = np.arange(1, len(used) + 1)
+    dense = np.zeros((len(used) + 1, left.shape[0]))
+    dense[place[left.indices], np.repeat(np.arange(left.shape[0]), np.diff(left.indptr))] = left.data
+    mapped = sparse.csr_array((right.data, place[right.indices], right.indptr), shape=(right.shape[0], len(dense)))
+    return (mapped @ dense).T

@@ -7,7 +7,7 @@ keep their ratios and have variance 1 on average.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -27,6 +27,8 @@ from bestfor.threads import for_size
 from bestfor.types import FloatArray, IntArray
 
 CLIP = 5.0
+CHUNK = 2**14
+"""Texts whose embeddings are held in double precision at once; of more, axes come from sums of products."""
 _TINY = 1e-9
 
 
@@ -218,10 +220,10 @@ class Space:
 
     def _components(self, texts: Sequence[str], encoder: Encoder | None) -> FloatArray:
         self.check(encoder)
-        limit = CLIP * self.spread
-        vectors = _embed(encoder, texts)
+        limit, vectors = CLIP * self.spread, _encode(encoder, texts)
         with for_size(len(self.axes)):
-            return np.clip((vectors - self.centre) @ self.axes, -limit, limit)
+            found = [(part - self.centre) @ self.axes for part in _doubles(vectors)]
+        return np.clip(found[0] if len(found) == 1 else np.vstack(found), -limit, limit)
 
     def check(self, encoder: Encoder | None) -> None:
         """Refuse another encoder than the one that the space was fitted with."""
@@ -238,7 +240,7 @@ def fit_space(config: FeatureConfig, candidates: Candidates, encoder: Encoder | 
     if config.components:
         if encoder is None:
             raise InputError("encoder", "none", f"'{config.encoder}', or components = 0")
-        vectors = _embed(encoder, sorted(set(_texts(candidates, pairs))))
+        vectors = _encode(encoder, sorted(set(_texts(candidates, pairs))))
         centre, axes, spread = _principal(vectors, config.components, whiten=config.whiten)
         signature = encoder.signature
     space = Space(config, signature, centre, axes, spread, np.zeros(0), np.zeros(0), answers, history)
@@ -302,16 +304,27 @@ def _texts(candidates: Candidates, pairs: Pairs) -> list[str]:
 
 
 def _embed(encoder: Encoder | None, texts: Sequence[str]) -> FloatArray:
+    return _encode(encoder, texts).astype(np.float64)
+
+
+def _encode(encoder: Encoder | None, texts: Sequence[str]) -> npt.NDArray[np.float32]:
     if encoder is None:
         raise InputError("encoder", "none", "an encoder, or components = 0")
-    return encoder.encode(texts).astype(np.float64)
+    return encoder.encode(texts)
 
 
-def _principal(vectors: FloatArray, components: int, *, whiten: bool) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _doubles(vectors: npt.NDArray[np.float32]) -> Iterator[FloatArray]:
+    """Vectors in double precision, some at a time: all of many texts would take twice what they take."""
+    for start in range(0, max(len(vectors), 1), CHUNK):
+        yield vectors[start : start + CHUNK].astype(np.float64)
+
+
+def _principal(
+    vectors: npt.NDArray[np.float32], components: int, *, whiten: bool
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Centre, principal directions over their scales, and their spread then; none where there is no variance."""
-    centre = vectors.mean(axis=0)
     with for_size(vectors.shape[1]):
-        _, singular, rotation = np.linalg.svd(vectors - centre, full_matrices=False)
+        centre, singular, rotation = _singular(vectors) if len(vectors) <= CHUNK else _singular_of_many(vectors)
     spread = singular / np.sqrt(max(len(vectors), 1))
     kept = int(min(components, np.sum(spread > 1e-6)))
     spread = spread[:kept]
@@ -320,3 +333,19 @@ def _principal(vectors: FloatArray, components: int, *, whiten: bool) -> tuple[F
     largest = np.argmax(np.abs(axes), axis=0)
     signs = np.sign(axes[largest, np.arange(kept)])
     return centre, np.ascontiguousarray(axes * np.where(signs == 0, 1.0, signs)), spread / scale
+
+
+def _singular(vectors: npt.NDArray[np.float32]) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Mean, singular values and right singular vectors of the centred rows."""
+    whole = vectors.astype(np.float64)
+    centre = whole.mean(axis=0)
+    _, singular, rotation = np.linalg.svd(whole - centre, full_matrices=False)
+    return centre, singular, rotation
+
+
+def _singular_of_many(vectors: npt.NDArray[np.float32]) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """The same from sums of products, in one pass and without a copy of all rows; small singular values lose digits."""
+    centre = sum((part.sum(axis=0) for part in _doubles(vectors)), np.zeros(vectors.shape[1])) / len(vectors)
+    gram = sum(((part - centre).T @ (part - centre) for part in _doubles(vectors)), np.zeros((len(centre),) * 2))
+    values, axes = np.linalg.eigh(gram)
+    return centre, np.sqrt(np.maximum(values[::-1], 0.0)), axes[:, ::-1].T

@@ -150,7 +150,9 @@ class Ensemble(RewardModel):
                 base = layers[0].base_labels(code)
                 if not (base and supports_own(base, *layers[0].rows(labels, texts, code))):
                     return ModelPerson(user, "abstained", len(labels), (ABSTAINS,), self, history)
-            beliefs = [self._recent.get((place, code), lambda one=one: one.belief(code)) for place, one in enumerate(layers)]
+            beliefs = [
+                self._recent.get((place, code), lambda one=one: one.belief(code)) for place, one in enumerate(layers)
+            ]
             weights = [
                 learn(belief, *one.rows(labels, texts, code)).mean for one, belief in zip(layers, beliefs, strict=True)
             ]

@@ -25,6 +25,31 @@ _TOLD = 1e-8
 _JITTER = 1e-10
 
 
+class LandmarkPrior(LowRankPrior):
+    """A prior covariance from landmarks, whose posterior multiplies by an inverse factor instead of solving with it.
+
+    The same numbers but for the rounding of single precision: OpenBLAS multiplies by a triangle half as fast again as
+    it solves with one, and this is where the time of many texts goes.
+    """
+
+    def posterior(self, scale: float, precision: FloatArray, pull: FloatArray) -> tuple[FloatArray, FloatArray, float]:
+        """Mean and variance of h at every item, and tr[P^-1 cov]."""
+        own = scale * self.remains
+        width = own + 1 / precision
+        share, target = own / width, pull / precision
+        scaled = self._single / np.sqrt(width).astype(np.float32)[:, None]
+        gram = (scaled.T @ scaled).astype(np.float64)
+        gram[np.diag_indices(len(gram))] += 1 / scale
+        lower, _ = linalg.lapack.dpotrf(gram, lower=True, overwrite_a=True)
+        inverse, _ = linalg.lapack.dtrtri(lower, lower=True)
+        told = self.features @ (inverse.T @ (inverse @ (self.features.T @ (target / width))))
+        half: Any = linalg.blas.strmm(1.0, inverse.astype(np.float32), self._single.T, lower=True)
+        reach = np.einsum("ri,ri->i", half, half, dtype=np.float64)
+        mean = told + share * (target - told)
+        spread = np.maximum(1 / width - reach / width**2, 0.0) / precision
+        return mean, (1 - share) ** 2 * reach + share / precision, scale * float(spread.sum())
+
+
 @dataclass(frozen=True)
 class Landmarks:
     """Landmarks and what they say of the fitted items.
@@ -52,10 +77,10 @@ class Landmarks:
         root = np.asarray(np.linalg.cholesky(between), dtype=np.float64)
         return cls(codes, marks, root, _features(root, nearness.between(items, marks)), nearness)
 
-    def priors(self, noises: tuple[float, float]) -> list[LowRankPrior]:
+    def priors(self, noises: tuple[float, float]) -> list[LandmarkPrior]:
         """Priors of h_0 and of the tastes at the fitted items."""
         left = np.maximum(1 - np.sum(self.features**2, axis=1), 0.0)
-        return [LowRankPrior(self.features, left + max(noise, JITTER)) for noise in noises]
+        return [LandmarkPrior(self.features, left + max(noise, JITTER)) for noise in noises]
 
     def features_of(self, items: ItemVectors) -> FloatArray:
         """Map further items, shape (m, r)."""

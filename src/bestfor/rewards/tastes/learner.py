@@ -59,12 +59,14 @@ class BaseRatings:
     Attributes:
         mean: shape (m, k + 1), h at the rated items.
         vectors: of these items.
+        near: shape (m, m), kernel between them.
         y: shape (m,), on the standard scale.
         query: shape (m,), codes.
     """
 
     mean: FloatArray
     vectors: ItemVectors
+    near: FloatArray
     y: FloatArray
     query: IntArray
 
@@ -145,8 +147,9 @@ def make_person(model: TextTastes, user: str, labels: Labels, history: TextHisto
     named = [(prompt, text) for prompt, each in zip(prompts, listed, strict=True) for text in each]
     place = {key: len(base.y) + int(row) for key, row in zip(named, items.row, strict=True)}
     mean, _, vectors = model.items(items)
+    cross = model.nearness.between(vectors, base.vectors)
+    near = np.block([[base.near, cross.T], [cross, model.nearness.between(vectors, vectors)]])
     mean, vectors = np.vstack([base.mean, mean]), base.vectors.join(vectors)
-    near = model.nearness.between(vectors, vectors)
     belief = Belief(mean[:, 0], mean[:, 1:] @ mean[:, 1:].T + variances.own * near)
     utility = np.array([one.utility for one in labels.rated])
     rated = _ratings(labels, prompts, place, base, (utility - centre) / unit, variances)

@@ -14,6 +14,7 @@ so do those whose labels say no more than it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,8 @@ from bestfor.data.labels import Labels
 from bestfor.errors import InputError
 from bestfor.rewards.abstain import abstaining, left_out_levels
 from bestfor.rewards.features import check_signature, check_width
-from bestfor.rewards.features.nearness import ItemVectors, Nearness
+from bestfor.rewards.features.nearness import NARROW, ItemVectors, Nearness
+from bestfor.rewards.memory import held, once
 from bestfor.rewards.model import RewardModel
 from bestfor.rewards.person import Person
 from bestfor.rewards.tastes.carriers import Carrier, ExactCarrier, LandmarkCarrier
@@ -41,8 +43,47 @@ from bestfor.types import FloatArray, IntArray, RewardEstimate
 
 MANY = 32
 """Users of one prediction from which the kernel between all items is computed once."""
+FEW = 4
+"""Users of one prediction up to which each has a kernel of their own to the candidates."""
+MOST_KEPT = 1024
+"""Fitted items up to which their kernel is kept for small requests."""
 MOST_PAIRS = 2**22
 """Pairs of items whose kernel is held at once."""
+
+
+@dataclass(frozen=True)
+class KeptUser:
+    """A user's part, the vectors of the items that it rests on, and the kernel between these."""
+
+    part: OwnPart
+    vectors: ItemVectors
+    near: FloatArray
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return held(self.part) + self.vectors.nbytes + self.near.nbytes
+
+
+@dataclass(frozen=True)
+class KnownItems:
+    """What is known of the items of n rows.
+
+    Attributes:
+        row: shape (n,), item of each row.
+        code: shape (items,), place among the fitted items, -1 where there is none.
+        mean: shape (items, k + 1), of h.
+        variance: shape (items, k + 1).
+        vectors: of the items.
+        near: shape (items, fitted items), kernel to those, where it is at hand.
+    """
+
+    row: IntArray
+    code: IntArray
+    mean: FloatArray
+    variance: FloatArray
+    vectors: ItemVectors
+    near: FloatArray | None
 
 
 class Config(BaseModel):
@@ -114,6 +155,7 @@ class Tastes(RewardModel):
     def _carry(self, fitted: int, landmarks: IntArray | None) -> Sequence[ItemPrior]:
         """Make what carries h from the fitted items, by landmarks where there are codes of some; gives h's priors."""
         noises = (self.config.general_noise, self.config.taste_noise)
+        self._place = {key: code for code, key in enumerate(self._keys)}
         if landmarks is not None:
             found = Landmarks.of(self.nearness, self._vectors, landmarks)
             self._carrier: Carrier = LandmarkCarrier.of(found, noises)
@@ -146,13 +188,24 @@ class Tastes(RewardModel):
 
     def _part(self, user: int, known: FloatArray | None) -> OwnPart:
         """Posterior of a user's part; ``known`` is the kernel between all items, where it is at hand."""
-        if user < 0:
-            return person_without_ratings(self._shared.mean.shape[1] - 1)
+        if known is None or user < 0:
+            return self._kept_user(user).part
         rated = self._ratings.item[self._ratings.of(user)]
-        if known is not None:
-            return self._fit_part(user, known[np.ix_(rated, rated)])
-        vectors = self._vectors.take(rated)
-        return self._fit_part(user, self.nearness.between(vectors, vectors))
+        return self._fit_part(user, known[np.ix_(rated, rated)])
+
+    def _kept_user(self, user: int) -> KeptUser:
+        """A user's part with the vectors that it rests on, -1 for somebody without ratings; kept of recent users."""
+
+        def make() -> KeptUser:
+            if user < 0:
+                none = person_without_ratings(self._shared.mean.shape[1] - 1)
+                return KeptUser(none, self._vectors.take(none.item), none.inverse)
+            vectors = self._vectors.take(self._ratings.item[self._ratings.of(user)])
+            near = self.nearness.between(vectors, vectors)
+            return KeptUser(self._fit_part(user, near), vectors, near)
+
+        found: KeptUser = self._recent.get(user, make)
+        return found
 
     def _person(self, user: str, labels: Labels, history: Sequence[str] | None) -> Person:
         code = int(self._known_codes((user,), abstaining=True)[0])
@@ -161,46 +214,43 @@ class Tastes(RewardModel):
 
     def _base(self, code: int) -> BaseRatings:
         """A user's ratings of the fit, none of a new user."""
-        part = self._ratings.of(code) if code >= 0 else slice(0, 0)
-        item = self._ratings.item[part]
+        kept, part = self._kept_user(code), self._ratings.of(code) if code >= 0 else slice(0, 0)
         labels = (self._ratings.y[part], self._ratings.query[part])
-        return BaseRatings(self._shared.mean[item], self._vectors.take(item), *labels)
+        return BaseRatings(self._shared.mean[self._ratings.item[part]], kept.vectors, kept.near, *labels)
 
     def units(self) -> tuple[float, float]:
         """Mean and standard deviation of the fit's utilities."""
         return self._centre, self._unit
 
     def _covariances(self, candidates: Candidates) -> list[FloatArray] | None:
-        items, codes = list_items(candidates), self._user_codes(candidates)
-        mean, variance, vectors = self.items(items)
-        _, starts = np.unique(candidates.query, return_index=True)
+        rated, codes = self._rated(candidates), self._user_codes(candidates)
+        starts = np.flatnonzero(np.diff(candidates.query, prepend=-1))
         found, own = [], self.config.own_share * self._shared.noise
         for rows in np.split(np.arange(len(codes)), starts[1:]):
-            part, item = self._part(int(codes[rows[0]]), None), items.row[rows]
-            near = self.nearness.between(vectors.take(item), self._vectors.take(part.item))
-            between = self.nearness.between(vectors.take(item), vectors.take(item))
-            cover = part.covariance(mean[item, 1:], near, between, own)
-            found.append(self._unit**2 * (cover + shared_doubt(part, variance[item], item)))
+            user, item = self._kept_user(int(codes[rows[0]])), rated.row[rows]
+            near, between = self._near(candidates, rated, user, rows), self._between(rated, item)
+            cover = user.part.covariance(rated.mean[item, 1:], near, between, own)
+            found.append(self._unit**2 * (cover + shared_doubt(user.part, rated.variance[item], item)))
         return found
 
     def _predict(self, candidates: Candidates) -> RewardEstimate:
-        items, codes = list_items(candidates), self._user_codes(candidates)
-        mean, variance, vectors = self.items(items)
+        rated, codes = self._rated(candidates), self._user_codes(candidates)
         shared, own = self._shared, self.config.own_share * self._shared.noise
         reward, wide = np.zeros(len(codes)), np.zeros(len(codes))
         order = np.argsort(codes, kind="stable")
         present, starts = np.unique(codes[order], return_index=True)
         known = self._known_kernel(len(present))
-        whole = len(mean) * len(self._keys) <= MOST_PAIRS
-        every = self.nearness.between(vectors, self._vectors) if whole else None
+        whole = len(present) > FEW and len(rated.mean) * len(self._keys) <= MOST_PAIRS
+        every = self.nearness.between(rated.vectors, self._vectors) if whole else None
         with for_size(min(len(self._keys), self.config.landmarks)):
-            for user, rows in zip(present, np.split(order, starts[1:]), strict=True):
-                own_part, item = self._part(int(user), known), items.row[rows]
-                h, unsure = mean[item], variance[item]
+            for user, rows in zip(present.tolist(), np.split(order, starts[1:]), strict=True):
+                h, unsure = rated.mean[rated.row[rows]], rated.variance[rated.row[rows]]
                 if every is None:
-                    near = self.nearness.between(vectors.take(item), self._vectors.take(own_part.item))
+                    kept = self._kept_user(user)
+                    own_part, near = kept.part, self._near(candidates, rated, kept, rows)
                 else:
-                    near = every[np.ix_(item, own_part.item)]
+                    own_part = self._part(user, known)
+                    near = every[np.ix_(rated.row[rows], own_part.item)]
                 part, left = own_part.predict(h[:, 1:], near, own)
                 reward[rows] = h[:, 0] + part
                 wide[rows] = left + unsure[:, 0] + np.sum(unsure[:, 1:] * (own_part.taste**2 + own_part.spread), axis=1)
@@ -208,27 +258,66 @@ class Tastes(RewardModel):
         std = self._unit * np.sqrt(wide + shared.noise - own + shared.level_scale)
         return RewardEstimate(self._centre + self._unit * reward, std, self._unit * np.sqrt(wide), notes)
 
+    def _rated(self, candidates: Candidates) -> KnownItems:
+        """What is known of the items of some rows."""
+        return once("items", self, candidates, lambda: self._known_items(list_items(candidates)))
+
+    def _near(self, candidates: Candidates, rated: KnownItems, user: KeptUser, rows: IntArray) -> FloatArray:
+        """Kernel of some rows' items to those that a user rated."""
+        if rated.near is not None:
+            return rated.near[np.ix_(rated.row[rows], user.part.item)]
+
+        def make() -> FloatArray:
+            return self.nearness.between(rated.vectors.take(rated.row[rows]), user.vectors)
+
+        return make() if len(rows) < len(candidates) else once("near", user, candidates, make)
+
+    def _between(self, rated: KnownItems, item: IntArray) -> FloatArray:
+        """Kernel between some items."""
+        if rated.near is not None and np.all(rated.code[item] >= 0):
+            return rated.near[np.ix_(item, rated.code[item])]
+        vectors = rated.vectors.take(item)
+        return self.nearness.between(vectors, vectors)
+
     def predict_shared(self, candidates: Candidates) -> FloatArray:
         """Rewards of somebody without labels, shape (n,): h_0."""
-        items = list_items(candidates)
-        mean, _, _ = self.items(items)
-        return np.asarray(self._centre + self._unit * mean[items.row, 0], dtype=np.float64)
+        rated = self._rated(candidates)
+        return np.asarray(self._centre + self._unit * rated.mean[rated.row, 0], dtype=np.float64)
 
     def items(self, items: RatedItems) -> tuple[FloatArray, FloatArray, ItemVectors]:
         """Mean and variance of h at each item, and its vectors.
 
         Items that are known have the posterior, others what their vectors predict.
         """
-        place = {key: code for code, key in enumerate(self._keys)}
-        known = np.array([place.get(key, -1) for key in items.keys], dtype=np.int64)
-        vectors, fresh = self._vectors.take(np.maximum(known, 0)), np.flatnonzero(known < 0)
-        if len(fresh):
-            order = np.argsort(np.concatenate([np.flatnonzero(known >= 0), fresh]), kind="stable")
-            vectors = self._vectors.take(known[known >= 0]).join(self._represent(items.take(fresh))).take(order)
-        mean, variance = self._shared.mean[known], self._shared.variance[known]
-        if len(fresh):
-            mean[fresh], variance[fresh] = self._carrier.predict(self._shared, vectors.take(fresh))
-        return mean, variance, vectors
+        found = self._known_items(items)
+        return found.mean, found.variance, found.vectors
+
+    def _known_items(self, items: RatedItems) -> KnownItems:
+        code = np.array([self._place.get(key, -1) for key in items.keys], dtype=np.int64)
+        fresh, old = np.flatnonzero(code < 0), np.flatnonzero(code >= 0)
+        mean, variance = self._shared.mean[code], self._shared.variance[code]
+        kernel = self._kernel(items)
+        near = None if kernel is None else kernel[code]
+        if not len(fresh):
+            return KnownItems(items.row, code, mean, variance, self._vectors.take(code), near)
+        vectors = self._represent(items.take(fresh))
+        if near is not None and isinstance(self._carrier, ExactCarrier):
+            near[fresh] = self.nearness.between(vectors, self._vectors)
+            mean[fresh], variance[fresh] = self._carrier.carry(self._shared, near[fresh])
+        else:
+            mean[fresh], variance[fresh] = self._carrier.predict(self._shared, vectors)
+        if len(old):
+            order = np.argsort(np.concatenate([old, fresh]), kind="stable")
+            vectors = self._vectors.take(code[old]).join(vectors).take(order)
+        return KnownItems(items.row, code, mean, variance, vectors, near)
+
+    def _kernel(self, items: RatedItems) -> FloatArray | None:
+        """Kernel between all items, kept where they are few and the request is small."""
+        few = self._shared.fitted == len(self._keys) <= MOST_KEPT and len(items.keys) <= NARROW
+        if not few or not isinstance(self._carrier, ExactCarrier):
+            return None
+        found: FloatArray = self._recent.get("kernel", lambda: self.nearness.between(self._vectors, self._vectors))
+        return found
 
     def _represent(self, items: RatedItems) -> ItemVectors:
         encoder = self._require_encoder()
