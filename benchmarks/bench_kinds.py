@@ -25,8 +25,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 import numpy as np
 
@@ -53,6 +54,13 @@ TEXTS = (500, 1_000, 2_500, 5_000, 10_000)
 SHAPES = {"table": (5_000, 72, 100), "shared": (10_000, 30, 500), "own": (10_000, 30, 0)}
 CANDIDATES, SAID, REPEATS = 30, 50, 201
 SPREADS = {"shared": 0.5, "tastes": 0.7, "text": 0.3, "level": 0.3, "noise": 0.6}
+
+
+HEADS = {
+    "table": ("kind", "processor s", "s", "MB at most", "MB before"),
+    "texts": ("kind", "texts", "processor s", "ms a text", "MB at most", "MB before"),
+    "scores": ("kind", "known texts, ms", "new texts", "person of 50", "its score, known", "its score, new"),
+}
 
 
 class Vectors:
@@ -125,19 +133,9 @@ def main() -> None:
         print(ONE[options.what](options.one, options.size), flush=True)
         return
     print(f"NumPy {np.__version__}, Python {platform.python_version()}, {os.environ['OMP_NUM_THREADS']} thread(s)\n")
-    if options.what == "texts":
-        print(
-            "| kind | texts | processor s | processor ms a text | MB at most | MB before |\n|---|---:|---:|---:|---:|---:|"
-        )
-        sizes = options.sizes or TEXTS
-    elif options.what == "scores":
-        print(
-            "| kind | score, known texts | new texts | person of 50 | its score, known | new |\n|---|---:|---:|---:|---:|---:|"
-        )
-        sizes = [0]
-    else:
-        print("| kind | processor s | s | MB at most | MB before |\n|---|---:|---:|---:|---:|")
-        sizes = [0]
+    heads = HEADS.get(options.what, HEADS["table"])
+    print(f"| {' | '.join(heads)} |\n|---{'|---:' * (len(heads) - 1)}|")
+    sizes = (options.sizes or TEXTS) if options.what == "texts" else [0]
     for kind in options.kinds or (["tastes"] if options.what == "texts" else KINDS):
         for size in sizes:
             command = [sys.executable, __file__, options.what, "--one", kind, "--size", str(size)]

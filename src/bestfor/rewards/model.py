@@ -477,7 +477,7 @@ class RewardModel(ABC):
             check_signature(encoder, self.config.encoder, self._signature)
 
     def _take_users(self, arrays: Arrays, users: tuple[str, ...]) -> None:
-        self._users, self._codes = users, None
+        self._users, self._codes, self._recent = users, None, Recent(held)
         if "user.abstained" in arrays:
             self._abstained = arrays["user.abstained"].astype(np.bool_)
             if self._abstained.shape != (len(users),):

@@ -1,5 +1,6 @@
 """Auto passes what every reward model has to, and weighs its members by what they tell."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -39,6 +40,20 @@ def test_rewards_are_the_weighted_parts_of_the_members(fitted):
     stranger = model.predict(as_nobody(examples)).mean
     np.testing.assert_allclose(stranger, weights.centre + shared, rtol=1e-8)
     assert any(note.startswith("members: ") and "%" in note for note in model.notes)
+
+
+def test_bytes_are_the_same_again_in_another_order_and_side_by_side(fitted):
+    examples, model = fitted
+    backwards = examples.take(np.arange(len(examples))[::-1])
+    with ThreadPoolExecutor(2) as pool:
+        others = list(pool.map(lambda rows: Auto(encoder=LetterEncoder(), **SMALL).fit(rows, rng=0), [backwards] * 2))
+    config, arrays = model.stored()
+    for other in others:
+        found, values = other.stored()
+        assert found == config
+        assert {name: value.tobytes() for name, value in values.items()} == {
+            name: value.tobytes() for name, value in arrays.items()
+        }
 
 
 def test_members_are_fitted_as_they_would_be_alone(fitted):

@@ -30,6 +30,17 @@ def test_the_fit_part_does_not_see_the_test_part():
     )
 
 
+def test_axes_of_many_texts_are_those_of_a_decomposition_of_all(monkeypatch):
+    examples = taste_examples(shared=True, queries=1, candidates=50)
+    whole = fit_space(config(), examples, LetterEncoder())
+    rows = whole.design(examples, LetterEncoder()).rows()
+    monkeypatch.setattr("bestfor.rewards.features.space.CHUNK", 16)
+    parts = fit_space(config(), examples, LetterEncoder())
+    for name, values in whole.arrays().items():
+        np.testing.assert_allclose(parts.arrays()[name], values, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(parts.design(examples, LetterEncoder()).rows(), rows, rtol=1e-6, atol=1e-7)
+
+
 def test_columns_are_standard_over_distinct_texts():
     examples = taste_examples(shared=True, queries=1, candidates=200)
     design = fit_space(config(), examples, LetterEncoder()).design(examples, LetterEncoder())

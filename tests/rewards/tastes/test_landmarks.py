@@ -10,7 +10,7 @@ from bestfor.rewards.features.nearness import Nearness
 from bestfor.rewards.tastes import Tastes
 from bestfor.rewards.tastes.carriers import ExactCarrier, LandmarkCarrier
 from bestfor.rewards.tastes.factors import ItemTastes
-from bestfor.rewards.tastes.landmarks import Landmarks, choose_landmarks
+from bestfor.rewards.tastes.landmarks import LandmarkPrior, Landmarks, choose_landmarks
 from bestfor.rewards.tastes.priors import DensePrior, LowRankPrior
 from bestfor.testing.rewards import LetterEncoder, RewardModelTests, assert_same, taste_examples
 
@@ -42,6 +42,17 @@ def test_low_rank_is_the_matrix_it_stands_for():
     assert trace == pytest.approx(np.trace(np.linalg.solve(dense.matrix, covariance)), rel=1e-5)
     weights = np.linalg.solve(np.eye(4) + features.T @ (features / remains[:, None]), features.T / remains)
     np.testing.assert_allclose(low.project(values[:, None])[:, 0], weights @ values, atol=1e-10)
+
+
+def test_multiplying_by_the_inverse_factor_is_solving():
+    draw = rng.derive(2, "prior")
+    features, remains = draw.normal(size=(40, 7)), 0.2 + draw.random(40)
+    given = (0.4, 0.1 + 3 * draw.random(40), draw.normal(size=40))
+    found = LandmarkPrior(features, remains).posterior(*given)
+    dense = DensePrior(features @ features.T + np.diag(remains)).posterior(*given)
+    for one, solved, exact in zip(found, LowRankPrior(features, remains).posterior(*given), dense, strict=True):
+        np.testing.assert_allclose(one, solved, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(one, exact, rtol=1e-5, atol=1e-6)
 
 
 def test_all_items_as_landmarks_are_the_kernel():

@@ -62,6 +62,26 @@ def test_ratings_of_others_on_the_very_text_count():
     assert np.mean(known.std) < np.mean(unknown.std)
 
 
+@pytest.mark.parametrize("options", [{}, {"landmarks": 20}])
+def test_one_request_is_scored_as_the_rows_of_everybody(options, monkeypatch):
+    """Kept users and kernels change no result: against the way of many users, which keeps none."""
+    examples, _, _ = rated(users=9, texts=40, seed=4)
+    model = Tastes(encoder=LetterEncoder(), tastes=3, rounds=4, **options).fit(examples.take(examples.text < 30), rng=0)
+    texts = (*examples.texts[25:35], "a text that nobody rated", examples.texts[2])
+    users = ["u3", "u4", "somebody", "u3"]
+    found = [model.score(user, "", texts) for user in users]
+    monkeypatch.setattr("bestfor.rewards.tastes.model.FEW", -1)
+    monkeypatch.setattr("bestfor.rewards.tastes.model.MANY", -1)
+    monkeypatch.setattr("bestfor.rewards.tastes.model.NARROW", -1)
+    every = model.predict(Candidates.of(users, [""] * 4, [texts] * 4))
+    for place, one in enumerate(found):
+        part = slice(place * len(texts), (place + 1) * len(texts))
+        np.testing.assert_allclose(one.mean, every.mean[part], rtol=1e-7, atol=1e-9)
+        np.testing.assert_allclose(one.std, every.std[part], rtol=1e-7)
+        np.testing.assert_allclose(np.sqrt(np.diag(one.cov_mean)), every.std_mean[part], rtol=1e-6)
+    np.testing.assert_allclose(found[0].cov_mean, model.score("u3", "", texts).cov_mean, rtol=1e-6, atol=1e-9)
+
+
 def test_too_many_texts_name_the_alternative():
     with pytest.raises(InputError, match="at most 5; kind 'hierarchical'"):
         Tastes(encoder=LetterEncoder(), max_items=5).fit(taste_examples(), rng=0)

@@ -23,8 +23,9 @@ from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Candidates
 from bestfor.data.labels import Labels
 from bestfor.encoders import CachedEncoder, Encoder
+from bestfor.progress import Progress
 from bestfor.rewards.auto.combination import Combination, restore_combination
-from bestfor.rewards.auto.learning import LearnedMembers, cross_fit, learn, without_learning
+from bestfor.rewards.auto.learning import PATIENCE, LearnedMembers, cross_fit, learn, without_learning
 from bestfor.rewards.auto.members import (
     as_nobody,
     predict_parts,
@@ -34,6 +35,7 @@ from bestfor.rewards.auto.members import (
 )
 from bestfor.rewards.auto.person import AutoPerson
 from bestfor.rewards.kinds import KINDS
+from bestfor.rewards.memory import same_rows
 from bestfor.rewards.model import RewardModel
 from bestfor.rewards.person import ModelPerson, Person
 from bestfor.rewards.rows import share_texts
@@ -93,7 +95,12 @@ class Auto(RewardModel):
         if not isinstance(self._encoder, CachedEncoder):
             self._encoder = CachedEncoder(self._require_encoder())
         kinds = self._sensible(candidates)
-        fitted = {kind: self._make(kind).fit(candidates, rng=rng) for kind in kinds}
+        fitted: dict[str, RewardModel] = {}
+        with Progress("members of auto", len(kinds), after=PATIENCE) as progress:
+            for kind in kinds:
+                progress.describe(f"members of auto, {kind}")
+                fitted[kind] = self._make(kind).fit(candidates, rng=rng)
+                progress.advance()
 
         def make(kind: str) -> RewardModel:
             """Make a member whose costly choices are those of the fit to all labels."""
@@ -168,8 +175,9 @@ class Auto(RewardModel):
 
     def _predict(self, candidates: Candidates) -> RewardEstimate:
         asked, factor = self._asked(candidates)
-        weights = self._combination.own
-        parts = [predict_parts(model, asked, own=bool(w > 0)) for model, w in zip(self._models, weights, strict=True)]
+        members = list(zip(self._models, self._combination.own, strict=True))
+        with same_rows():
+            parts = [predict_parts(model, asked, own=bool(weight > 0)) for model, weight in members]
         notes = self._new_user_notes(candidates, self._user_codes(candidates), "what all users share")
         return self._combination.estimate(parts, factor, notes)
 

@@ -38,11 +38,11 @@ from bestfor.rewards.hierarchical.fit import (
 )
 from bestfor.rewards.hierarchical.labels import CompactRows
 from bestfor.rewards.hierarchical.structure import Structure, restore_structure
-from bestfor.rewards.hierarchical.users import Scorer, UserPosteriors
+from bestfor.rewards.hierarchical.users import Scorer, UserPosteriors, means
 from bestfor.rewards.hierarchical.variances import CovarianceOption, Prior
 from bestfor.rewards.learner import BaseLabels, LinearLearner, Units
 from bestfor.rewards.posterior import Belief, no_preferences
-from bestfor.rewards.rows import FeatureRows, with_intercept
+from bestfor.rewards.rows import FeatureRows, rounded, with_intercept
 from bestfor.threads import for_size
 from bestfor.types import FloatArray, IntArray, RewardEstimate
 
@@ -213,6 +213,12 @@ class Hierarchical(LinearLearner):
             mean, own, whole = predict_rows(self._fitted_values, z, codes)
         notes = self._new_user_notes(candidates, codes, "the mean of all users")
         return RewardEstimate(mean, np.sqrt(self._temperature * whole), np.sqrt(self._temperature * own), notes)
+
+    def predict_shared(self, candidates: Candidates) -> FloatArray:
+        """Rewards of somebody without labels, shape (n,): theta_0."""
+        fitted, z = self._fitted_values, with_intercept(self.features(candidates))
+        mean = means(fitted.posteriors.shared[None], z, np.zeros(len(z), dtype=np.int64))
+        return rounded(fitted.centre + fitted.unit * mean)
 
     def groups(self) -> IntArray:
         """Group of each column of z: features of one sort (by the word before the dot), kernel, intercept."""

@@ -9,10 +9,10 @@ import numpy as np
 from scipy import linalg
 
 from bestfor.rewards.features.nearness import ItemVectors, Nearness
-from bestfor.rewards.tastes.factors import ItemTastes, dense_priors
+from bestfor.rewards.tastes.factors import JITTER, ItemTastes, dense_priors
 from bestfor.rewards.tastes.landmarks import LandmarkPrior, Landmarks
 from bestfor.rewards.tastes.priors import DensePrior
-from bestfor.types import FloatArray
+from bestfor.types import FloatArray, IntArray
 
 SLICE = 256
 """Items that are predicted at once by landmarks."""
@@ -53,6 +53,12 @@ class ExactCarrier:
     def predict(self, shared: ItemTastes, items: ItemVectors) -> tuple[FloatArray, FloatArray]:
         """Mean and variance of h at m new items, each (m, k + 1)."""
         return self.carry(shared, self.nearness.between(items, self.fitted))
+
+    def rows(self, code: IntArray) -> FloatArray:
+        """Kernel of fitted items to all fitted ones, shape (m, n)."""
+        near, noise = self.priors[0].matrix[code], max(self.noises[0], JITTER)
+        near[np.arange(len(code)), code] -= noise
+        return near
 
     def carry(self, shared: ItemTastes, near: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Do the same by the items' kernel to the fitted ones, shape (m, n)."""

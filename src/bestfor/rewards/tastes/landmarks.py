@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from scipy import linalg
 
+from bestfor.progress import Progress
 from bestfor.rewards.features.nearness import ItemVectors, Nearness
-from bestfor.rewards.tastes.factors import JITTER
+from bestfor.rewards.tastes.factors import JITTER, PATIENCE
 from bestfor.rewards.tastes.priors import LowRankPrior
 from bestfor.types import FloatArray, IntArray
 
@@ -98,15 +99,17 @@ def choose_landmarks(nearness: Nearness, items: ItemVectors, most: int) -> IntAr
     count = items.vectors.shape[0]
     rows = np.zeros((min(most, count), count))
     left, chosen = np.ones(count), []
-    for place in range(len(rows)):
-        pivot = int(np.argmax(left))
-        if left[pivot] <= _TOLD:
-            break
-        chosen.append(pivot)
-        column = nearness.between(items, items.take(np.array([pivot])))[:, 0]
-        rows[place] = (column - rows[:place, pivot] @ rows[:place]) / np.sqrt(left[pivot])
-        left = np.maximum(left - rows[place] ** 2, 0.0)
-        left[pivot] = 0.0
+    with Progress(f"landmarks among {count} texts", len(rows), after=PATIENCE) as progress:
+        for place in range(len(rows)):
+            pivot = int(np.argmax(left))
+            if left[pivot] <= _TOLD:
+                break
+            chosen.append(pivot)
+            column = nearness.between(items, items.take(np.array([pivot])))[:, 0]
+            rows[place] = (column - rows[:place, pivot] @ rows[:place]) / np.sqrt(left[pivot])
+            left = np.maximum(left - rows[place] ** 2, 0.0)
+            left[pivot] = 0.0
+            progress.advance()
     return np.array(chosen, dtype=np.int64)
 
 

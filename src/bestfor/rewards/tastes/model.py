@@ -45,8 +45,6 @@ MANY = 32
 """Users of one prediction from which the kernel between all items is computed once."""
 FEW = 4
 """Users of one prediction up to which each has a kernel of their own to the candidates."""
-MOST_KEPT = 1024
-"""Fitted items up to which their kernel is kept for small requests."""
 MOST_PAIRS = 2**22
 """Pairs of items whose kernel is held at once."""
 
@@ -296,8 +294,7 @@ class Tastes(RewardModel):
         code = np.array([self._place.get(key, -1) for key in items.keys], dtype=np.int64)
         fresh, old = np.flatnonzero(code < 0), np.flatnonzero(code >= 0)
         mean, variance = self._shared.mean[code], self._shared.variance[code]
-        kernel = self._kernel(items)
-        near = None if kernel is None else kernel[code]
+        near = self._kernel(items, code)
         if not len(fresh):
             return KnownItems(items.row, code, mean, variance, self._vectors.take(code), near)
         vectors = self._represent(items.take(fresh))
@@ -311,13 +308,11 @@ class Tastes(RewardModel):
             vectors = self._vectors.take(code[old]).join(vectors).take(order)
         return KnownItems(items.row, code, mean, variance, vectors, near)
 
-    def _kernel(self, items: RatedItems) -> FloatArray | None:
-        """Kernel between all items, kept where they are few and the request is small."""
-        few = self._shared.fitted == len(self._keys) <= MOST_KEPT and len(items.keys) <= NARROW
-        if not few or not isinstance(self._carrier, ExactCarrier):
+    def _kernel(self, items: RatedItems, code: IntArray) -> FloatArray | None:
+        """Kernel of items to all fitted ones, rows of unknown ones not filled; None where the request is large."""
+        if len(items.keys) > NARROW or self._shared.fitted < len(self._keys):
             return None
-        found: FloatArray = self._recent.get("kernel", lambda: self.nearness.between(self._vectors, self._vectors))
-        return found
+        return self._carrier.rows(code) if isinstance(self._carrier, ExactCarrier) else None
 
     def _represent(self, items: RatedItems) -> ItemVectors:
         encoder = self._require_encoder()
