@@ -5,30 +5,28 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from bestfor.rewards.auto.members import as_nobody
-from bestfor.rewards.memory import Recent, held, once, same_rows
+from bestfor.rewards.memory import Recent, held, once, same_rows, texts_of
 from bestfor.testing.rewards import taste_examples
 
 
 def test_the_same_rows_are_made_once_within_the_outermost_context():
     rows, made = taste_examples(users=2, queries=1, candidates=3), []
 
-    def make():
-        made.append(len(made))
-        return made[-1]
+    def make(what="a", owner=None, candidates=rows):
+        return once(what, (owner, *texts_of(candidates)), lambda: made.append(0) or len(made))
 
-    owner = object()
-    assert [once("a", owner, rows, make) for _ in range(2)] == [0, 1]
+    assert [make(), make()] == [1, 2]
     with same_rows():
-        assert once("a", owner, rows, make) == 2
+        assert make() == 3
         with same_rows():
-            assert once("a", owner, as_nobody(rows), make) == 2
-        assert once("a", owner, rows, make) == 2
-        assert once("b", owner, rows, make) == 3
-        assert once("a", object(), rows, make) == 4
-        assert once("a", owner, rows.take(np.arange(len(rows))), make) == 5
+            assert make(candidates=as_nobody(rows)) == 3
+        assert make() == 3
+        assert make("b") == 4
+        assert make(owner=object()) == 5
+        assert make(candidates=rows.take(np.arange(len(rows)))) == 6
         with ThreadPoolExecutor(1) as pool:
-            assert pool.submit(once, "a", owner, rows, make).result() == 6
-    assert once("a", owner, rows, make) == 7
+            assert pool.submit(make).result() == 7
+    assert make() == 8
 
 
 def test_recent_values_are_kept_up_to_their_bytes():

@@ -6,7 +6,7 @@ Both hold values that depend on nothing but their keys, so what is kept changes 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Lock
@@ -34,25 +34,29 @@ def same_rows() -> Iterator[None]:
         _rows.reset(token)
 
 
-def once(what: str, owner: object, candidates: Candidates, make: Callable[[], T]) -> T:
-    """Make something of rows once within :func:`same_rows`, and anew at each call elsewhere.
+def once(what: str, of: Iterable[object], make: Callable[[], T]) -> T:
+    """Make something once within :func:`same_rows`, and anew at each call elsewhere.
 
     Args:
         what: names it.
-        owner: of what it is besides the rows.
-        candidates: the rows; who their users are must not matter, which other rows of the same texts share.
+        of: the objects that it depends on, known by their identity.
         make: makes it.
     """
     kept = _rows.get()
     if kept is None:
         return make()
-    parts = (candidates.texts, candidates.text, candidates.inputs, candidates.query)
-    key = (what, id(owner), *map(id, parts))
+    parts = tuple(of)
+    key = (what, *map(id, parts))
     if key not in kept:
         # what is named by its id has to stay
-        kept[key] = (owner, parts, make())
-    found: T = kept[key][2]
+        kept[key] = (parts, make())
+    found: T = kept[key][1]
     return found
+
+
+def texts_of(candidates: Candidates) -> tuple[object, ...]:
+    """What rows are but for who their users are, which the same rows of other people share."""
+    return candidates.texts, candidates.text, candidates.inputs, candidates.query
 
 
 def held(value: object) -> int:

@@ -26,7 +26,7 @@ from bestfor.errors import BestforError, InputError
 from bestfor.rewards.check import check_class, check_estimate
 from bestfor.rewards.features import Design, FeatureConfig, Space, check_signature, fit_space, restore_space
 from bestfor.rewards.kinds import KINDS
-from bestfor.rewards.memory import Recent, held, once, same_rows
+from bestfor.rewards.memory import Recent, held, once, same_rows, texts_of
 from bestfor.rewards.options import parse_options
 from bestfor.rewards.person import ModelPerson, Person, check_said, sort_labels, split_estimate
 from bestfor.rewards.rows import canonical, rounded
@@ -522,7 +522,7 @@ class RewardModel(ABC):
         space, encoder = self._space, self._load_encoder()
         if space.history:
             return space.design(candidates, encoder)
-        return once("design", space, candidates, lambda: space.design(candidates, encoder))
+        return once("design", (space, *texts_of(candidates)), lambda: space.design(candidates, encoder))
 
     def _user_codes(self, candidates: Candidates) -> IntArray:
         """Index into the fitted users for each row, -1 for those without fit labels and those who abstain."""

@@ -19,6 +19,7 @@ import numpy as np
 from bestfor.data.candidates import Candidates, History
 from bestfor.data.labels import Labels
 from bestfor.errors import InputError
+from bestfor.rewards.memory import once
 from bestfor.rewards.rows import rounded
 from bestfor.types import FloatArray, IntArray, RewardEstimate, Scores, Served
 
@@ -110,7 +111,11 @@ def one_users(user: str, prompts: Sequence[str], texts: Sequence[Sequence[str]],
     empty = next((place for place, each in enumerate(texts) if not len(each)), None)
     if empty is not None:
         raise InputError(f"score, request {empty}", "no texts", "at least one")
-    return Candidates.of([user] * len(prompts), list(prompts), texts, history=history_of(user, history))
+
+    def code() -> Candidates:
+        return Candidates.of([user] * len(prompts), list(prompts), texts, history=history_of(user, history))
+
+    return once("requests", (user, prompts, texts, history), code)
 
 
 def check_said(labels: Labels, kind: str) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from bestfor.data.candidates import Candidates
 from bestfor.rewards.auto.combination import Combination
 from bestfor.rewards.auto.members import MemberParts, variances
+from bestfor.rewards.memory import same_rows
 from bestfor.rewards.person import Person, TextHistory, one_users, split_estimate
 from bestfor.rewards.rows import rounded
 from bestfor.types import FloatArray, RewardEstimate, Scores, Served
@@ -47,9 +48,10 @@ class AutoPerson(Person):
     ) -> list[Scores]:
         """Rewards of the candidates of many requests."""
         wrote = self.history if history is None else history
-        candidates = one_users(self.user, prompts, texts, wrote)
-        found = [person.score_many(prompts, texts, wrote) for person in self.persons]
-        shared = self.model.shared_means(candidates)
+        with same_rows():
+            candidates = one_users(self.user, prompts, texts, wrote)
+            found = [person.score_many(prompts, texts, wrote) for person in self.persons]
+            shared = self.model.shared_means(candidates)
         parts = [_parts(scores, mean) for scores, mean in zip(found, shared, strict=True)]
         factor = np.tile(self.factor, (len(candidates), 1))
         estimate = self.combination.estimate(parts, factor)

@@ -115,4 +115,4 @@ def spelled_products(left: sparse.csr_array, right: sparse.csr_array) -> FloatAr
     dense = np.zeros((len(used) + 1, left.shape[0]))
     dense[place[left.indices], np.repeat(np.arange(left.shape[0]), np.diff(left.indptr))] = left.data
     mapped = sparse.csr_array((right.data, place[right.indices], right.indptr), shape=(right.shape[0], len(dense)))
-    return (mapped @ dense).T
+    return np.asarray(mapped @ dense, dtype=np.float64).T

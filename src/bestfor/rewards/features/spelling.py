@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 from scipy import sparse
 
 from bestfor.extras import require
-from bestfor.types import IntArray
+from bestfor.types import FloatArray
 
 GRAMS = (3, 5)
 BUCKETS = 2**15
@@ -34,7 +35,7 @@ def count_grams(texts: Sequence[str]) -> sparse.csr_array:
 
 
 @lru_cache(maxsize=TEXTS)
-def _text(text: str) -> tuple[IntArray, IntArray]:
+def _text(text: str) -> tuple[npt.NDArray[np.int32], FloatArray]:
     """Buckets of a text, ascending, and how often each is hit."""
     hit = [bucket for word in text.lower().split() for bucket in _word(word)]
     buckets, counts = np.unique(np.array(hit, dtype=np.int32), return_counts=True)

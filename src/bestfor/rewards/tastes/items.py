@@ -10,6 +10,7 @@ from bestfor.data.candidates import Candidates
 from bestfor.encoders import Encoder
 from bestfor.files import hash_bytes
 from bestfor.rewards.features import unit_rows
+from bestfor.rewards.memory import once, texts_of
 from bestfor.types import FloatArray, IntArray
 
 
@@ -53,6 +54,11 @@ def list_items(candidates: Candidates) -> RatedItems:
     rank[order] = np.arange(len(order))
     unsorted = RatedItems(tuple(keys), tuple(texts), tuple(inputs), row)
     return replace(unsorted.take(np.array(order)), row=rank[row])
+
+
+def items_once(candidates: Candidates) -> RatedItems:
+    """List the items of some rows, once for the same ones."""
+    return once("items", texts_of(candidates), lambda: list_items(candidates))
 
 
 def embed_items(items: RatedItems, encoder: Encoder, with_inputs: bool) -> FloatArray:

@@ -22,7 +22,7 @@ from bestfor.rewards.features.nearness import ItemVectors, Nearness
 from bestfor.rewards.person import ModelPerson, Person, RequestScorer, TextHistory, one_users, split_estimate
 from bestfor.rewards.posterior import Belief, PreferredRows, RatedRows, as_ratings, condition, left_out_log_densities
 from bestfor.rewards.rows import rounded
-from bestfor.rewards.tastes.items import RatedItems, list_items
+from bestfor.rewards.tastes.items import RatedItems, items_once, list_items
 from bestfor.rewards.tastes.person import OwnPart, PersonVariances
 from bestfor.types import FloatArray, IntArray, RewardEstimate, Scores, Served
 
@@ -93,7 +93,7 @@ class TastesPerson(Person):
         """Rewards of the candidates of many requests."""
         candidates = one_users(self.user, prompts, texts, None)
         ends = np.searchsorted(candidates.query, np.arange(len(prompts) + 1))
-        items, variances = list_items(candidates), self.model.variances()
+        items, variances = items_once(candidates), self.model.variances()
         mean, variance, vectors = self.model.items(items)
         near = self.model.nearness.between(vectors, self.vectors)
         between = self.model.nearness.between(vectors, vectors)

@@ -33,7 +33,7 @@ from bestfor.rewards.model import RewardModel
 from bestfor.rewards.person import Person
 from bestfor.rewards.tastes.carriers import Carrier, ExactCarrier, LandmarkCarrier
 from bestfor.rewards.tastes.factors import ItemTastes, learn_item_tastes
-from bestfor.rewards.tastes.items import RatedItems, embed_items, list_items
+from bestfor.rewards.tastes.items import RatedItems, embed_items, items_once, list_items
 from bestfor.rewards.tastes.landmarks import Landmarks, choose_landmarks
 from bestfor.rewards.tastes.learner import BaseRatings, make_person, shared_doubt
 from bestfor.rewards.tastes.person import OwnPart, PersonVariances, UserRatings, fit_person, person_without_ratings
@@ -258,7 +258,7 @@ class Tastes(RewardModel):
 
     def _rated(self, candidates: Candidates) -> KnownItems:
         """What is known of the items of some rows."""
-        return once("items", self, candidates, lambda: self._known_items(list_items(candidates)))
+        return self._known_items(items_once(candidates))
 
     def _near(self, candidates: Candidates, rated: KnownItems, user: KeptUser, rows: IntArray) -> FloatArray:
         """Kernel of some rows' items to those that a user rated."""
@@ -268,7 +268,7 @@ class Tastes(RewardModel):
         def make() -> FloatArray:
             return self.nearness.between(rated.vectors.take(rated.row[rows]), user.vectors)
 
-        return make() if len(rows) < len(candidates) else once("near", user, candidates, make)
+        return make() if len(rows) < len(candidates) else once("near", (user, rated), make)
 
     def _between(self, rated: KnownItems, item: IntArray) -> FloatArray:
         """Kernel between some items."""
@@ -291,6 +291,9 @@ class Tastes(RewardModel):
         return found.mean, found.variance, found.vectors
 
     def _known_items(self, items: RatedItems) -> KnownItems:
+        return once("known items", (self, items), lambda: self._find_items(items))
+
+    def _find_items(self, items: RatedItems) -> KnownItems:
         code = np.array([self._place.get(key, -1) for key in items.keys], dtype=np.int64)
         fresh, old = np.flatnonzero(code < 0), np.flatnonzero(code >= 0)
         mean, variance = self._shared.mean[code], self._shared.variance[code]
@@ -380,7 +383,7 @@ class Tastes(RewardModel):
         known = not len(rows[0]) or 0 <= rows[0].min() <= rows[0].max() < count
         if {len(values) for values in rows} != {int(ends[-1])} or len(ends) != len(self._users) + 1 or not known:
             raise ValueError(f"ratings of shapes {[values.shape for values in rows]} for {len(self._users)} users")
-        self._ratings = UserRatings(*rows, ends)
+        self._ratings = UserRatings(rows[0], rows[1], rows[2], ends)
 
     def _stored_landmarks(self, state: dict[str, Any], arrays: Arrays) -> IntArray | None:
         """Codes of the landmarks of a stored model, None of one that is exact."""
