@@ -25,7 +25,7 @@ from bestfor.errors import BestforError
 from bestfor.rewards.model import RewardModel
 from bestfor.rewards.person import ModelPerson, Person, TextHistory, one_users, split_estimate
 from bestfor.rewards.posterior import Belief, PreferredRows, RatedRows, learn, left_out_log_densities
-from bestfor.rewards.rows import rounded
+from bestfor.rewards.rows import rounded, starts_of
 from bestfor.threads import for_size
 from bestfor.types import FloatArray, IntArray, RewardEstimate, Scores, Served
 
@@ -156,7 +156,7 @@ class LinearLearner(RewardModel):
 
     def _covariances(self, candidates: Candidates) -> list[FloatArray] | None:
         units, features, codes = self.units(), self.features(candidates), self._user_codes(candidates)
-        starts = np.flatnonzero(np.diff(candidates.query, prepend=-1))
+        starts = starts_of(candidates.query)
         scale, found = units.temperature * units.unit**2, []
         with for_size(len(features)):
             beliefs = {code: self._known_belief(code).covariance for code in np.unique(codes).tolist()}

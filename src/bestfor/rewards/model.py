@@ -29,7 +29,7 @@ from bestfor.rewards.kinds import KINDS
 from bestfor.rewards.memory import Recent, held, once, same_rows, texts_of
 from bestfor.rewards.options import parse_options
 from bestfor.rewards.person import ModelPerson, Person, check_said, sort_labels, split_estimate
-from bestfor.rewards.rows import canonical, rounded
+from bestfor.rewards.rows import canonical, rounded, starts_of
 from bestfor.rewards.said import pack_said, scores_of_people, split_said, unpack_said
 from bestfor.rewards.sharded import UserShards
 from bestfor.types import BoolArray, FloatArray, IntArray, RewardEstimate, Scale, Scores, Served
@@ -349,7 +349,7 @@ class RewardModel(ABC):
         if not len(candidates):
             return []
         self._check_rows(candidates)
-        starts = np.flatnonzero(np.diff(candidates.query, prepend=-1))
+        starts = starts_of(candidates.query)
         with same_rows():
             estimate = self._finished(self._predict(candidates), len(candidates))
             covariances = self._covariances(candidates)

@@ -90,6 +90,13 @@ def apply_rows(values: FloatArray, weights: FloatArray) -> FloatArray:
     return np.sum(values * weights, axis=1)
 
 
+def starts_of(codes: IntArray) -> IntArray:
+    """First rows of the runs of equal codes."""
+    first = np.ones(len(codes), dtype=np.bool_)
+    np.not_equal(codes[1:], codes[:-1], out=first[1:])
+    return np.flatnonzero(first)
+
+
 def share_texts(text: IntArray) -> bool:
     """Say whether most texts are rated by several people, from the code of each row's text, shape (n,)."""
     return len(text) >= LABELS_PER_TEXT * len(np.unique(text))

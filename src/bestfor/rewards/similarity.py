@@ -178,6 +178,11 @@ class Similarity(RewardModel):
         others = self._total - weights @ self._known[items]
         return np.sum(vectors * others, axis=1) / max(np.linalg.norm(others), 1e-12)
 
+    def predict_shared(self, candidates: Candidates) -> FloatArray:
+        """Rewards of somebody without labels, shape (n,): nearness to everybody's texts."""
+        vectors = self.unit_vectors(candidates)
+        return rounded(np.sum(vectors * self._total, axis=1) / max(np.linalg.norm(self._total), 1e-12))
+
     def served(self, user: str) -> Served:
         """Say whether a user has texts of their own."""
         code = int(self._known_codes((user,))[0])

@@ -13,8 +13,9 @@ so do those whose labels say no more than it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from bestfor.rewards.features.nearness import NARROW, ItemVectors, Nearness
 from bestfor.rewards.memory import held, once
 from bestfor.rewards.model import RewardModel
 from bestfor.rewards.person import Person
+from bestfor.rewards.rows import starts_of
 from bestfor.rewards.tastes.carriers import Carrier, ExactCarrier, LandmarkCarrier
 from bestfor.rewards.tastes.factors import ItemTastes, learn_item_tastes
 from bestfor.rewards.tastes.items import RatedItems, embed_items, items_once, list_items
@@ -72,7 +74,7 @@ class KnownItems:
         code: shape (items,), place among the fitted items, -1 where there is none.
         mean: shape (items, k + 1), of h.
         variance: shape (items, k + 1).
-        vectors: of the items.
+        find: makes the items' vectors.
         near: shape (items, fitted items), kernel to those, where it is at hand.
     """
 
@@ -80,8 +82,13 @@ class KnownItems:
     code: IntArray
     mean: FloatArray
     variance: FloatArray
-    vectors: ItemVectors
+    find: Callable[[], ItemVectors]
     near: FloatArray | None
+
+    @cached_property
+    def vectors(self) -> ItemVectors:
+        """Vectors of the items."""
+        return self.find()
 
 
 class Config(BaseModel):
@@ -222,7 +229,7 @@ class Tastes(RewardModel):
 
     def _covariances(self, candidates: Candidates) -> list[FloatArray] | None:
         rated, codes = self._rated(candidates), self._user_codes(candidates)
-        starts = np.flatnonzero(np.diff(candidates.query, prepend=-1))
+        starts = starts_of(candidates.query)
         found, own = [], self.config.own_share * self._shared.noise
         for rows in np.split(np.arange(len(codes)), starts[1:]):
             user, item = self._kept_user(int(codes[rows[0]])), rated.row[rows]
@@ -299,17 +306,19 @@ class Tastes(RewardModel):
         mean, variance = self._shared.mean[code], self._shared.variance[code]
         near = self._kernel(items, code)
         if not len(fresh):
-            return KnownItems(items.row, code, mean, variance, self._vectors.take(code), near)
+            return KnownItems(items.row, code, mean, variance, lambda: self._vectors.take(code), near)
         vectors = self._represent(items.take(fresh))
         if near is not None and isinstance(self._carrier, ExactCarrier):
             near[fresh] = self.nearness.between(vectors, self._vectors)
             mean[fresh], variance[fresh] = self._carrier.carry(self._shared, near[fresh])
         else:
             mean[fresh], variance[fresh] = self._carrier.predict(self._shared, vectors)
-        if len(old):
-            order = np.argsort(np.concatenate([old, fresh]), kind="stable")
-            vectors = self._vectors.take(code[old]).join(vectors).take(order)
-        return KnownItems(items.row, code, mean, variance, vectors, near)
+        order = np.argsort(np.concatenate([old, fresh]), kind="stable")
+
+        def join() -> ItemVectors:
+            return self._vectors.take(code[old]).join(vectors).take(order) if len(old) else vectors
+
+        return KnownItems(items.row, code, mean, variance, join, near)
 
     def _kernel(self, items: RatedItems, code: IntArray) -> FloatArray | None:
         """Kernel of items to all fitted ones, rows of unknown ones not filled; None where the request is large."""
