@@ -30,7 +30,7 @@ from bestfor.rewards.memory import Recent, held, once, same_rows, texts_of
 from bestfor.rewards.options import parse_options
 from bestfor.rewards.person import ModelPerson, Person, check_said, sort_labels, split_estimate
 from bestfor.rewards.rows import canonical, rounded, starts_of
-from bestfor.rewards.said import pack_said, scores_of_people, split_said, unpack_said
+from bestfor.rewards.said import FittedRows, pack_said, scores_of_people, split_said, unpack_said
 from bestfor.rewards.sharded import UserShards
 from bestfor.types import BoolArray, FloatArray, IntArray, RewardEstimate, Scale, Scores, Served
 
@@ -361,7 +361,7 @@ class RewardModel(ABC):
         """Make the person of what somebody said at the fit, without what they said since."""
         self._check_loaded_for((user,))
         person = self._person(user, self._said[user], history)
-        return replace(person, model=_FittedRows(self)) if isinstance(person, ModelPerson) else person
+        return replace(person, model=FittedRows(self.fitted_scores)) if isinstance(person, ModelPerson) else person
 
     def _predict_people(self, candidates: Candidates) -> RewardEstimate:
         """Predict, rows of people who said something at the fit by their persons."""
@@ -574,23 +574,6 @@ class RewardModel(ABC):
             return ()
         subject = "1 user without fit labels was" if count == 1 else f"{count} users without fit labels were"
         return (f"{subject} served by {served}",)
-
-
-class _FittedRows:
-    """A model by the fit's rows alone, for persons of whom what they said tells nothing more."""
-
-    def __init__(self, model: RewardModel) -> None:
-        self._model = model
-
-    def score_many(
-        self,
-        users: Sequence[str],
-        prompts: Sequence[str],
-        texts: Sequence[Sequence[str]],
-        history: History | None = None,
-    ) -> list[Scores]:
-        """Rewards of the candidates of many requests."""
-        return self._model.fitted_scores(Candidates.of(users, prompts, texts, history=history))
 
 
 def _without(candidates: Candidates, queries: Collection[int]) -> Candidates:

@@ -162,3 +162,20 @@ def _weights(said: Mapping[str, Labels]) -> dict[Key, float]:
             for text in (two.better, two.worse):
                 found[user, two.prompt, text] = found.get((user, two.prompt, text), 0.0) + two.weight
     return found
+
+
+class FittedRows:
+    """Scores by the fit's rows alone, for persons of whom what they said tells nothing more."""
+
+    def __init__(self, scores: Callable[[Candidates], list[Scores]]) -> None:
+        self._scores = scores
+
+    def score_many(
+        self,
+        users: Sequence[str],
+        prompts: Sequence[str],
+        texts: Sequence[Sequence[str]],
+        history: History | None = None,
+    ) -> list[Scores]:
+        """Rewards of the candidates of many requests."""
+        return self._scores(Candidates.of(users, prompts, texts, history=history))
