@@ -55,7 +55,7 @@ def once(what: str, of: Iterable[object], make: Callable[[], T]) -> T:
 
 
 def texts_of(candidates: Candidates) -> tuple[object, ...]:
-    """What rows are but for who their users are, which the same rows of other people share."""
+    """Parts of rows but for who their users are: the same rows of other people share them."""
     return candidates.texts, candidates.text, candidates.inputs, candidates.query
 
 

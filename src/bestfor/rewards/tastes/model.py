@@ -67,7 +67,7 @@ class KeptUser:
 
 @dataclass(frozen=True)
 class KnownItems:
-    """What is known of the items of n rows.
+    """Known parts of the items of n rows.
 
     Attributes:
         row: shape (n,), item of each row.
@@ -264,7 +264,7 @@ class Tastes(RewardModel):
         return RewardEstimate(self._centre + self._unit * reward, std, self._unit * np.sqrt(wide), notes)
 
     def _rated(self, candidates: Candidates) -> KnownItems:
-        """What is known of the items of some rows."""
+        """Known parts of the items of some rows."""
         return self._known_items(items_once(candidates))
 
     def _near(self, candidates: Candidates, rated: KnownItems, user: KeptUser, rows: IntArray) -> FloatArray:
