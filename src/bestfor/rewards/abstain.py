@@ -106,6 +106,12 @@ def abstaining_of(parts: Sequence[AbstainSums]) -> BoolArray:
     return _hopeless(gain, error, counted)
 
 
+def abstain_note(abstained: int, users: int) -> list[str]:
+    """Say how many users abstain; nothing where nobody does."""
+    served = "were served without a part of their own: their labels say no more than everybody's"
+    return [f"{abstained} of {users} users {served}"] if abstained else []
+
+
 def left_out_levels(error: FloatArray, query: IntArray) -> FloatArray:
     """Errors after the mean error of the query's other rows is taken away; NaN where a query has one row.
 

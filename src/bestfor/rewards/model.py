@@ -23,6 +23,7 @@ from bestfor.data.labels import Labels
 from bestfor.encoders import Encoder, load_encoder
 from bestfor.encoders.reading import reading_notes
 from bestfor.errors import BestforError, InputError
+from bestfor.rewards.abstain import abstain_note
 from bestfor.rewards.check import check_class, check_estimate
 from bestfor.rewards.features import Design, FeatureConfig, Space, check_signature, fit_space, restore_space
 from bestfor.rewards.kinds import KINDS
@@ -579,12 +580,6 @@ class RewardModel(ABC):
 def _without(candidates: Candidates, queries: Collection[int]) -> Candidates:
     """Leave out the rows of some queries."""
     return candidates.take(~np.isin(candidates.query, list(queries))) if queries else candidates
-
-
-def abstain_note(abstained: int, users: int) -> list[str]:
-    """Say how many users abstain; nothing where nobody does."""
-    served = "were served without a part of their own: their labels say no more than everybody's"
-    return [f"{abstained} of {users} users {served}"] if abstained else []
 
 
 def is_kind(cls: type[RewardModel], stored: str) -> bool:

@@ -11,13 +11,14 @@ from bestfor.artifacts import finish_shards, write
 from bestfor.backends import Backend, Local
 from bestfor.data.blocks import LabelBlocks
 from bestfor.errors import InputError
+from bestfor.rewards.abstain import abstain_note
 from bestfor.rewards.blocks.hierarchical import fit_hierarchical_blocks
 from bestfor.rewards.blocks.linear import fit_pool_blocks, fit_ridge_blocks
 from bestfor.rewards.blocks.rounds import SPACE_ROWS, Round, first_rows
 from bestfor.rewards.hierarchical.model import Hierarchical
 from bestfor.rewards.linear.pooled import Pooled
 from bestfor.rewards.linear.ridge import Ridge
-from bestfor.rewards.model import RewardModel, abstain_note
+from bestfor.rewards.model import RewardModel
 from bestfor.shards import ShardEntry
 from bestfor.types import IntArray
 from bestfor.weights import is_personal

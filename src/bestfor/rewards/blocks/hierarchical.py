@@ -58,7 +58,7 @@ class BlockUsers:
 
 @dataclass(frozen=True)
 class HierarchicalKnown:
-    """What the rounds of users' posteriors know.
+    """Inputs of the rounds over users' posteriors.
 
     Attributes:
         scale: centre and unit of the utilities.

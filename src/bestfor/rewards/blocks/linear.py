@@ -198,7 +198,7 @@ def fit_pool_blocks(work: Round) -> tuple[PooledRidge, LabelSums]:
 
 @dataclass(frozen=True)
 class RidgeKnown:
-    """What the rounds of users' ridges know.
+    """Inputs of the rounds over users' ridges.
 
     Attributes:
         scale: centre and unit of the utilities.

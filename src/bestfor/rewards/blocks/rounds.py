@@ -28,7 +28,7 @@ CONSOLIDATE = 1 << 22
 
 @dataclass(frozen=True)
 class Round:
-    """What the tasks of a round share: the labels, the model as far as it is known, and what earlier rounds gave.
+    """Inputs that the tasks of a round share: labels, the model as far as it is known, and what earlier rounds gave.
 
     Attributes:
         labels: in blocks.
