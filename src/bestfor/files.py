@@ -1,6 +1,6 @@
 """Write files and folders in one step, hash them, and sweep away what writers that were killed have left.
 
-A file is written under a name of its own beside its place, ``.NAME.PROCESS.partial``, and renamed when it is complete:
+A file is written under a name of its own beside its place, ``.NAME.HOST.PROCESS.partial``, and then renamed:
 whoever reads the place finds the file as it was or as it is, never half of it. The process id in the name tells
 :func:`sweep` whether the writer still runs.
 
@@ -14,6 +14,8 @@ import json
 import os
 import re
 import shutil
+import socket
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +31,13 @@ except ImportError:  # no such locks on this system: whoever asks for one does w
 Place = Callable[[Path, Path], None]
 """Gives a complete file its name: takes the partial path and the final one."""
 
-_LEFT = re.compile(r"\.(?:.+\.(?P<process>\d+)\.partial(?:\.\w+)?|part-[0-9A-Za-z_-]+\.(?P<old>\d+))")
+HOST = f"h{hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]}"
+"""Names this machine in partial files: a process id says nothing on another one that shares the folder."""
+ABANDONED = 86400.0
+"""Seconds after which a partial file of another machine is left over."""
+_LEFT = re.compile(
+    r"\.(?:.+?(?:\.(?P<host>h[0-9a-f]{8}))?\.(?P<process>\d+)\.partial(?:\.\w+)?|part-[0-9A-Za-z_-]+\.(?P<old>\d+))"
+)
 _LEFT_UNSIGNED = re.compile(r"\..+\.safetensors\.partial|\.adapters\.json\.partial|resume\.partial")
 """Names of left-overs without a process id, by versions that had one writer a folder."""
 
@@ -124,12 +132,26 @@ def sweep(folder: Path) -> None:
         signed = _LEFT.fullmatch(path.name)
         if signed is None and _LEFT_UNSIGNED.fullmatch(path.name) is None:
             continue
-        if signed is not None and alive(int(signed["process"] or signed["old"])):
+        if signed is not None and _writes_still(path, signed["host"], int(signed["process"] or signed["old"])):
             continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def unfinished(name: str) -> bool:
+    """Tell whether a file of this name is one that is being written, or was left by a writer that was killed."""
+    return _LEFT.fullmatch(name) is not None or _LEFT_UNSIGNED.fullmatch(name) is not None
+
+
+def _writes_still(path: Path, host: str | None, process: int) -> bool:
+    if host in (None, HOST):
+        return alive(process)
+    try:
+        return time.time() - path.stat().st_mtime < ABANDONED
+    except FileNotFoundError:
+        return False
 
 
 def alive(process: int) -> bool:
@@ -294,4 +316,4 @@ def labelled(digest: str) -> str:
 
 
 def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+    return path.with_name(f".{path.name}.{HOST}.{os.getpid()}.partial")

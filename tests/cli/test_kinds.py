@@ -39,7 +39,7 @@ def test_every_kind_is_listed_with_its_options(bestfor):
     for family, listed in found.items():
         for one in listed:
             assert one["description"], (family, one["kind"])
-            assert set(one["extras"]) <= {"models", "metrics", "endpoint", "onnx", "demo", "static"}
+            assert set(one["extras"]) <= {"models", "metrics", "endpoint", "onnx", "demo", "static", "ray"}
     options = {one["kind"]: {option["name"]: option for option in one["options"]} for one in found["reward models"]}
     assert options["gaussian"]["loss"]["choices"] == ["nll", "beta_nll", "natural"]
     assert options["gaussian"]["hidden"]["default"] == 32

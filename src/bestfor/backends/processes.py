@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
+import threading
 from collections.abc import Callable, Collection
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.connection import wait as wait_for
 from typing import Any
 
 from bestfor.backends.base import LostWorkerError, Plan, PlanTask, opened
@@ -130,7 +133,16 @@ _held: Any = None
 
 def _receive(held: object) -> None:
     global _held
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _held = opened(held)
+
+
+def _end_with_parent() -> None:
+    """End this process with the one that asked: killed, that one cannot say so."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait_for([parent.sentinel])
+        os._exit(1)
 
 
 def attempted(work: Callable[..., Any], inputs: tuple[Any, ...]) -> Any:  # noqa: ANN401 - what the function returns

@@ -10,6 +10,7 @@ import typer
 from bestfor.errors import InputError
 
 if TYPE_CHECKING:
+    from bestfor.backends.parts import WorkPart
     from bestfor.runs.config import RunConfig
 
 File = Annotated[
@@ -28,7 +29,26 @@ Set = Annotated[
         show_default=False,
     ),
 ]
+PartOf = Annotated[
+    str,
+    typer.Option(
+        "--part",
+        help="Do the i-th of n parts (0/4 to 3/4), for an array of jobs; the same command without it joins them.",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def part_of(said: str) -> WorkPart | None:
+    """Read ``--part``; None where all is to be done.
+
+    Raises:
+        InputError: it is not written ``i/n``.
+    """
+    from bestfor.backends.parts import WorkPart
+
+    return WorkPart.parse(said) if said else None
 
 
 def resolve(file: Path, out: Path | None, changes: list[str] | None = None) -> tuple[RunConfig, Path]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import sys
 from typing import Annotated
@@ -13,6 +15,7 @@ from bestfor.cli import (
     demo,
     diagnose,
     doctor,
+    encode,
     encoders,
     fit,
     generate,
@@ -63,6 +66,7 @@ app.command("run")(run.run)
 app.command("plan")(plan.plan)
 app.command("generate")(generate.generate)
 app.command("measure")(measure.measure)
+app.command("encode")(encode.encode)
 app.command("fit")(fit.fit)
 app.command("predict")(predict.predict)
 app.command("score")(score.score)
@@ -100,13 +104,37 @@ def main() -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
-    except OSError as error:
+    except Exception as error:
         return _fail_io(error)
 
 
-def _fail_io(error: OSError) -> int:
-    where = f"{error.filename}: " if error.filename else ""
-    return _fail(f"{where}{error.strerror or error}", 1)
+_PLACE_IS_GONE = {
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO", "ESTALE", "ENOTCONN", "ENODEV", "ENXIO", "ESHUTDOWN")
+    if hasattr(errno, name)
+}
+"""A full disk, a quota, a mount that is lost: nothing that is saved is lost by it."""
+
+
+def _fail_io(error: Exception) -> int:
+    """Say what the operating system refused; libraries in other languages put its number into their own words.
+
+    Raises:
+        Exception: it was nothing of the kind.
+    """
+    number, reason = getattr(error, "errno", None), str(error)
+    if not isinstance(error, OSError):
+        said = re.search(r"\(os error (\d+)\)|(database or disk is full)", reason)
+        if said is None:
+            raise error
+        number = int(said[1]) if said[1] else errno.ENOSPC
+    # Messages of arrow repeat themselves, and name no file.
+    reason = os.strerror(number) if number and number in _PLACE_IS_GONE else getattr(error, "strerror", None) or reason
+    where = getattr(error, "filename", None)
+    if number not in _PLACE_IS_GONE:
+        return _fail(f"{where}: {reason}" if where else reason, 1)
+    expected = "a disk with room that can be written; what was done is kept, and the same command goes on"
+    return _fail(str(InputError(str(where or "writing"), reason.lower(), expected)), 2)
 
 
 def _usage(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Run ``bestfor kinds``: list reward models, metrics, policies, retrievers and encoders with their options."""
+"""Run ``bestfor kinds``: list reward models, metrics, policies, retrievers, encoders and backends with options."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def kinds(
     kind: Annotated[str, typer.Argument(help="One kind, shown in full.", show_default=False)] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List what a run's file can name: reward models, metrics, policies, retrievers and encoders.
+    """List what a run's file can name: reward models, metrics, policies, retrievers, encoders and backends.
 
     For example: bestfor kinds hierarchical
     """
@@ -146,12 +146,25 @@ def encoders() -> list[Kind]:
     return [Kind(name, said[0].upper() + said[1:] + ".", extras) for name, (said, extras) in FORMS.items()]
 
 
+def backends() -> list[Kind]:
+    """List who does the work of a run; what each takes stands in ``[backend]``."""
+    from bestfor.backends import BACKENDS
+    from bestfor.runs.backend import BackendTable
+
+    def describe(kind: str, cls: type[Any]) -> Kind:
+        options = tuple(options_of(BackendTable, (*inspect.signature(cls).parameters, "place"), (cls,)))
+        return Kind(kind, _first_line(cls), cls.extras, _place(cls), options)
+
+    return _listed(BACKENDS, describe)
+
+
 FAMILIES: dict[str, Family] = {
     "reward models": reward_models,
     "metrics": metrics,
     "policies": policies,
     "retrievers": retrievers,
     "encoders": encoders,
+    "backends": backends,
 }
 
 

@@ -69,6 +69,22 @@ class CachedEncoder:
         known = self._memory()
         return [text for text in dict.fromkeys(texts) if text_key(text) not in known]
 
+    def put(self, texts: Sequence[str], vectors: npt.NDArray[np.float32]) -> None:
+        """Keep vectors that were made elsewhere.
+
+        Args:
+            texts: whose they are, none of them here yet.
+            vectors: shape (n, dim).
+
+        Raises:
+            InputError: vectors that are not finite.
+        """
+        fresh, known = np.ascontiguousarray(vectors, dtype=np.float32), self._memory()
+        self._check(list(texts), fresh)
+        keys = [text_key(text) for text in texts]
+        self._keep(keys, fresh)
+        known.update(zip(keys, fresh, strict=True))
+
     def _check(self, texts: list[str], vectors: npt.NDArray[np.float32]) -> None:
         """Refuse vectors that are not finite: they would be kept, and break whatever is computed of them."""
         bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))

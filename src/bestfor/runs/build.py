@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bestfor.backends import Backend, Local, make_backend
 from bestfor.data.sources.benchmarks import TASKS
 from bestfor.data.split import Dataset
 from bestfor.data.world import INSTRUCTIONS
@@ -96,6 +97,20 @@ def metrics_of(config: RunConfig, names: tuple[str, ...], folder: Path | None = 
         None if table.judge is None else judge_config(table.judge),
     )
     return [make_metric(name, run, where="[utility] metrics") for name in names]
+
+
+def backend_of(config: RunConfig, workers: int = 1) -> Backend:
+    """Make the backend of a run.
+
+    Args:
+        config: the run.
+        workers: processes where the table ``[backend]`` says nothing of them.
+    """
+    table = config.backend
+    given = table.given()
+    if table.kind == Local.kind:
+        given.setdefault("workers", workers)
+    return make_backend(table.kind, **given)
 
 
 def judge_config(table: JudgeTable) -> JudgeConfig:

@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from bestfor import moved
+from bestfor.backends import make_backend
 from bestfor.data.sources.signals import Signal
 from bestfor.endpoint.tables import EndpointTable, hidden
 from bestfor.errors import InputError, nearest
@@ -30,6 +31,7 @@ from bestfor.policies import POLICIES, WRITER_KEYS, policy_class
 from bestfor.policies.openai.table import PolicyEndpoint
 from bestfor.rewards import kind_class
 from bestfor.rewards.check import check_class
+from bestfor.runs.backend import BackendTable
 from bestfor.runs.changes import changed
 from bestfor.validation import WrongKey, validated
 
@@ -446,6 +448,7 @@ class RunConfig(Section):
     utility: UtilityTable = UtilityTable()
     reward: tuple[RewardTable, ...] = Field(min_length=1)
     diagnosis: DiagnosisTable = DiagnosisTable()
+    backend: BackendTable = Field(default=BackendTable(), exclude=True)
 
     @property
     def door(self) -> Literal["ratings", "histories"]:
@@ -484,6 +487,7 @@ def parse_config(raw: Mapping[str, Any], where: str) -> RunConfig:
             raise InputError(where, found, f"none: data source '{config.data.source}' brings its own candidates")
     if config.door == "histories":
         _check_policy(config.policy, where)
+    make_backend(config.backend.kind, f"{where}, [backend]", **config.backend.given())
     _check_judge(config, where)
     _check_rules(config, where)
     largest = max(config.diagnosis.n, default=1)

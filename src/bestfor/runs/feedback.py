@@ -28,7 +28,7 @@ from bestfor.policies import make_policy
 from bestfor.policies.feedback import FeedbackPolicy
 from bestfor.pool import CandidatePool, content_hash
 from bestfor.rewards import RewardModel, kind_class, load
-from bestfor.runs.build import metric_names, metrics_of, prompting_of, sampling_of
+from bestfor.runs.build import backend_of, metric_names, metrics_of, prompting_of, sampling_of
 from bestfor.runs.config import FeedbackTable, PolicyTable, RewardTable, RunConfig
 from bestfor.runs.joins import align, build_history, build_parts, scorer
 from bestfor.runs.measuring import Measuring, measure
@@ -67,7 +67,7 @@ def sample_with_feedback(config: RunConfig, data: Dataset, steps: Steps) -> str:
         pool.plan(keys, prompted.counts)
     with ExitStack() as stack:
         stack.enter_context(record_usage(folder, "policy", base, tell))
-        sample_owed(base, fit, pool, settings, tell=tell)
+        sample_owed(base, fit, pool, settings, tell=tell, backend=backend_of(config))
         schema.write(prompted.queries, folder / "queries.parquet")
         model, identity = _fit(config, data, prompted.queries, fit, spec, steps)
         stack.enter_context(record_usage(folder, f"reward {spec.label}", model, tell, remember=False))

@@ -240,7 +240,12 @@ class Predicted:
 
 def predict_test(parts: CandidateParts, model: RewardModel) -> Predicted:
     """Predict the rewards of the test part, whose utilities the model does not see."""
-    estimate = model.predict(parts.test)
+    return predict_rows(parts.test, model)
+
+
+def predict_rows(test: Candidates, model: RewardModel) -> Predicted:
+    """Predict the rewards of some rows."""
+    estimate = model.predict(test)
     return Predicted(
         Reward(estimate.mean, model.scale, estimate.std),
         (*model.notes, *estimate.notes),

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bestfor.backends import Backend, Local
+from bestfor.backends.parts import WorkPart
 from bestfor.data.chunks import chunks_of
 from bestfor.data.schema import UTILITIES, write
 from bestfor.errors import BestforError, InputError
@@ -41,6 +42,7 @@ class Measuring:
         workers: processes, for metrics that can be sent to them.
         progress: whether to draw a bar on standard error; None where that is a terminal.
         backend: who measures; None takes processes of this machine.
+        part: measures that part of the queries alone; the other candidates have no value.
         partial: file that keeps what is done of a long measurement; None keeps nothing.
         inputs: hash of what decides the values; a partial file of other inputs is not read.
     """
@@ -50,6 +52,7 @@ class Measuring:
     partial: Path | None = None
     inputs: str = ""
     backend: Backend | None = None
+    part: WorkPart | None = None
 
     def __post_init__(self) -> None:
         if self.workers < 1:
@@ -95,6 +98,7 @@ def measure_pool(
     workers: int = 1,
     progress: bool | None = None,
     backend: Backend | None = None,
+    part: WorkPart | None = None,
 ) -> list[Path]:
     """Measure a pool and write ``<metric>.parquet`` for each metric, unless it is there for just these inputs.
 
@@ -109,6 +113,7 @@ def measure_pool(
         workers: processes, for metrics that can be sent to them; values do not depend on it.
         progress: whether to draw a bar on standard error; by default where that is a terminal.
         backend: who measures; None takes ``workers`` processes of this machine.
+        part: measures that part alone and writes no table: what it found lies beside it until a call for all.
 
     Returns:
         The files, in the order of the metrics.
@@ -128,11 +133,15 @@ def measure_pool(
         inputs = _inputs(candidates, queries, metric)
         if _written_for(path) != inputs:
             partial = path.with_name(f".{metric.name}.partial")
-            how = Measuring(workers, progress, partial, inputs, backend)
+            how = Measuring(workers, progress, partial, inputs, backend, part)
+            if part is not None:
+                _values(_groups(candidates, queries), metric, how, candidates.num_rows)
+                continue
             table = measure(candidates, queries, metric, how)
             owed = getattr(metric, "unanswered", 0)
             write(table, path, {"bestfor.inputs": inputs} | ({_OWED: str(owed)} if owed else {}))
-            partial.unlink(missing_ok=True)
+            for left in _partials(partial):
+                left.unlink(missing_ok=True)
         paths.append(path)
     return paths
 
@@ -175,6 +184,9 @@ def _groups(candidates: pa.Table, queries: pa.Table) -> list[_Group]:
 
 def _values(groups: Sequence[_Group], metric: Metric, how: Measuring, count: int) -> FloatArray:
     utility, done = _read_partial(how, count)
+    if how.part is not None:
+        blocks = chunks_of(groups, lambda group: len(group.rows), CHUNK)
+        groups = [group for number, block in enumerate(blocks) if how.part.has(number) for group in block]
     chunks = chunks_of([group for group in groups if not done[group.rows].all()], lambda group: len(group.rows), CHUNK)
     backend = Local(how.workers) if how.backend is None else how.backend
     work = measured(metric, [[(group.query, group.texts) for group in chunk] for chunk in chunks], backend)
@@ -193,29 +205,42 @@ def _values(groups: Sequence[_Group], metric: Metric, how: Measuring, count: int
         except BaseException:
             _write_partial(how, utility, done)
             raise
+    if how.part is not None:
+        _write_partial(how, utility, done)
     return utility
 
 
 def _write_partial(how: Measuring, utility: FloatArray, done: np.ndarray) -> None:
     if how.partial is None or not done.any():
         return
+    path = how.partial
+    if how.part is not None:
+        path = path.with_name(f"{path.name}-{how.part.index}-{how.part.count}")
     table = pa.table({"utility": utility, _DONE: done}).replace_schema_metadata({"bestfor.inputs": how.inputs})
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
-    write_bytes(how.partial, sink.getvalue().to_pybytes())
+    write_bytes(path, sink.getvalue().to_pybytes())
 
 
 def _read_partial(how: Measuring, count: int) -> tuple[FloatArray, np.ndarray]:
-    """Read what an earlier, killed call had done, if its inputs were the same."""
+    """Read what earlier calls that were killed, or that did a part, had done, if their inputs were the same."""
     utility, done = np.full(count, np.nan), np.zeros(count, dtype=np.bool_)
-    if how.partial is None or _written_for(how.partial) != how.inputs:
-        return utility, done
-    try:
-        table = pq.read_table(how.partial)
-    except (OSError, pa.ArrowException):
-        return utility, done
-    # Copies: what arrow hands out may not be written to.
-    return table["utility"].to_numpy().copy(), table[_DONE].to_numpy().copy()
+    for path in () if how.partial is None else _partials(how.partial):
+        if _written_for(path) != how.inputs:
+            continue
+        try:
+            table = pq.read_table(path)
+        except (OSError, pa.ArrowException):
+            continue
+        there = table[_DONE].to_numpy()
+        utility[there] = table["utility"].to_numpy()[there]
+        done |= there
+    return utility, done
+
+
+def _partials(partial: Path) -> list[Path]:
+    """List the files of unfinished work: of a call for all, and of parts."""
+    return [path for path in (partial, *sorted(partial.parent.glob(f"{partial.name}-*"))) if path.is_file()]
 
 
 def _query(row: dict[str, str | None]) -> Query:

@@ -21,6 +21,7 @@ from bestfor.runs.picks import best_model, load_of_run, merged_picks, run_picks
 from bestfor.runs.sources import load_dataset, read_ratings, with_split
 from bestfor.runs.stages import folds, of_fold, pool_sizes
 from bestfor.runs.steps import Steps
+from bestfor.runs.turns import working
 from bestfor.version import __version__
 
 Tell = Callable[[str], None]
@@ -74,7 +75,7 @@ def run(config: RunConfig, out: str | Path, *, tell: Tell = lambda line: None) -
     Raises:
         InputError: bad data, an option without sense here, or a folder that holds another run's pool.
     """
-    with keeping_servers():
+    with working(config, Path(out), tell), keeping_servers():
         return _run(config, out, tell)
 
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from bestfor import moved
 from bestfor.backends import Backend, Local, Plan, PlanTask
+from bestfor.backends.parts import WorkPart
 from bestfor.data.ratings import text_id
 from bestfor.data.schema import CANDIDATES
 from bestfor.data.states import NO_CANDIDATES
@@ -266,6 +267,7 @@ def generate(
     progress: bool | None = None,
     tell: Callable[[str], None] | None = None,
     backend: Backend | None = None,
+    part: WorkPart | None = None,
 ) -> pa.Table:
     """Sample the candidates of all fit and test queries into a pool, or what is left of them.
 
@@ -283,6 +285,7 @@ def generate(
         tell: called with a line that says what is owed and, where there is no bar, every now and then with one that
             says how far it is.
         backend: as for :func:`sample_chunks`.
+        part: samples that part of the chunks alone.
 
     Returns:
         Table of schema ``QUERIES``: the given queries and a fit query for each chosen item, sorted by id. The
@@ -298,10 +301,14 @@ def generate(
     chunks = plan(policy, prompted, sampling)
     keys = [chunk.key for chunk in chunks]
     pool.plan(keys, prompted.counts)
+    if part is not None:
+        chunks = [chunk for number, chunk in enumerate(chunks) if part.has(number)]
+        keys = [chunk.key for chunk in chunks]
     sample_owed(policy, chunks, pool, sampling, progress=progress, tell=tell, backend=backend)
     # What asks a server says its notes with what it costs.
     own = () if isinstance(policy, Metered) else getattr(policy, "notes", ())
-    check_pool(policy, pool, keys, (*prompted.notes, *own), tell)
+    if part is None:
+        check_pool(policy, pool, keys, (*prompted.notes, *own), tell)
     return prompted.queries
 
 

@@ -7,11 +7,15 @@ all; the verbs ``generate``, ``measure``, ``fit`` and ``predict`` do them one at
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from bestfor.backends import Local
+from bestfor.backends.parts import WorkPart
 from bestfor.data.parts import CandidateParts
 from bestfor.data.split import Dataset, Ratings
 from bestfor.diagnostics import Diagnosis, Settings
@@ -21,14 +25,16 @@ from bestfor.metrics import metric_class
 from bestfor.policies import make_policy
 from bestfor.rewards import RewardModel, kind_class, load_model
 from bestfor.runs.adapters import attach_adapters
-from bestfor.runs.build import metric_names, metrics_of, primary_metric, prompting_of, sampling_of
+from bestfor.runs.build import backend_of, metric_names, metrics_of, primary_metric, prompting_of, sampling_of
 from bestfor.runs.config import RewardTable, RunConfig
 from bestfor.runs.feedback import sample_with_feedback, take_fitted
 from bestfor.runs.folder import write_run
 from bestfor.runs.joins import Predicted, forget_unanswered_rewards, predict_test, read_rewards, write_rewards
 from bestfor.runs.shots import unit_of, users_of_fold, with_shots
 from bestfor.runs.sources import load_dataset, read_ratings, with_split
+from bestfor.runs.spread import ModelTask, encode_for, fit_models, predict_models, write_files
 from bestfor.runs.steps import OWED, ForeseenStep, Steps, digest
+from bestfor.runs.turns import locked_step
 from bestfor.runs.usage import MeteredModel, record_usage
 from bestfor.runs.workspace import Tell, Workspace
 from bestfor.types import IntArray
@@ -36,7 +42,13 @@ from bestfor.version import __version__
 
 
 def folds(
-    config: RunConfig, out: str | Path, tell: Tell, ratings: Ratings | None = None, *, foresee: bool = False
+    config: RunConfig,
+    out: str | Path,
+    tell: Tell,
+    ratings: Ratings | None = None,
+    *,
+    foresee: bool = False,
+    part: WorkPart | None = None,
 ) -> Iterator[Stages]:
     """Open the stages of each fold of a run; one where there is one fold. A source of ratings is read once.
 
@@ -46,6 +58,7 @@ def folds(
         tell: called with one line a step.
         ratings: the run's, where they are read already.
         foresee: do and write nothing, see :mod:`bestfor.runs.foreseen`.
+        part: does that part of the work alone; None does all.
 
     Raises:
         InputError: bad data, an option without sense here, or a folder that holds another run's pool.
@@ -57,14 +70,17 @@ def folds(
         ratings = read_ratings(config) if ratings is None else ratings
         config = with_split(config, ratings)
     if config.split.fold != "all":
-        yield Stages(config, folder, folder, tell, ratings, foresee=foresee)
+        yield Stages(config, folder, folder, tell, ratings, foresee=foresee, part=part)
         return
     if ratings is None:
         raise InputError("[split] fold", "'all'", "0 for histories: their test queries are given, not split")
     for fold in (0, 1, 2):
         tell(f"fold {fold}")
         # Nothing here holds on to a fold that is done: memory holds one.
-        yield _open_fold(config, fold, folder, tell, ratings, foresee)
+        stages = _open_fold(config, fold, folder, tell, ratings, foresee)
+        stages.part = part
+        yield stages
+        del stages
 
 
 def _open_fold(config: RunConfig, fold: int, folder: Path, tell: Tell, ratings: Ratings, foresee: bool) -> Stages:
@@ -92,6 +108,7 @@ class Stages:
         tell: called with one line a step.
         ratings: the run's, where they are read already.
         foresee: do and write nothing; stages but :meth:`sample` note in their steps what they would do.
+        part: does that part of the work alone; None does all.
 
     Raises:
         InputError: bad data, an N that no pool can answer, or a folder that holds the results of other data.
@@ -106,8 +123,10 @@ class Stages:
         ratings: Ratings | None = None,
         *,
         foresee: bool = False,
+        part: WorkPart | None = None,
     ) -> None:
-        self.config, self.folder = config, folder
+        self.config, self.folder, self.part = config, folder, part
+        self.backend = backend_of(config)
         self.data = load_dataset(config, ratings)
         _check_n(config, self.data)
         self.workspace = Workspace(self.data, folder, tell, foresee=foresee)
@@ -161,10 +180,15 @@ class Stages:
         config, data = self.config, self.data
         _check_references(data, metric_names(config, data))
         if config.policy.feedback is not None:
+            if self.part is not None:
+                found = "a policy of kind 'feedback', whose test candidates wait for all of the fit part"
+                raise InputError("--part", found, "bestfor generate without --part")
             return sample_with_feedback(config, data, self._steps)
         prompting = prompting_of(config, data, self.folder)
-        policy = attach_adapters(make_policy(config.policy), config, data, prompting, self._steps)
-        return self.workspace.sample(policy, sampling_of(config, prompting))
+        with nullcontext() if self.part is None else locked_step(self.folder, "adapters"):
+            policy = attach_adapters(make_policy(config.policy), config, data, prompting, self._steps)
+        settings = sampling_of(config, prompting)
+        return self.workspace.sample(policy, settings, backend=self.backend, part=self.part)
 
     def measure(self) -> str:
         """Measure what is not measured yet, or write the data's ratings; returns the hash of candidates and utilities.
@@ -178,9 +202,18 @@ class Stages:
 
         def work() -> str:
             metrics = metrics_of(self.config, metric_names(self.config, self.data), self.folder)
-            return self.workspace.measure(start, metrics, self.config.utility.workers)
+            backend = backend_of(self.config, self.config.utility.workers)
+            return self.workspace.measure(start, metrics, backend=backend)
 
         return self._once("measured", work)
+
+    def measure_part(self) -> None:
+        """Measure this part of the candidates, and keep what was found for the call that measures all."""
+        start = self.write_data()
+        if self.data.candidates is None:
+            metrics = metrics_of(self.config, metric_names(self.config, self.data), self.folder)
+            backend = backend_of(self.config, self.config.utility.workers)
+            self.workspace.measure(start, metrics, backend=backend, part=self.part or WorkPart())
 
     def parts(self) -> CandidateParts:
         """Code the run's candidates, measured."""
@@ -201,10 +234,13 @@ class Stages:
                 self.workspace.save(table.label, model.fit(part, rng=self.config.seed))
             self._fitted = table.label, model
 
+        name, inputs, outputs = self._fit_step(table)
+        return self._once(name, lambda: self._steps.run(name, inputs, outputs, work))
+
+    def _fit_step(self, table: RewardTable) -> tuple[str, dict[str, Any], list[str]]:
         inputs = {"measured": self.measure(), "kind": table.kind, "options": table.options, "seed": self.config.seed}
         inputs["version"] = __version__
-        name = f"fit {table.label}"
-        return self._once(name, lambda: self._steps.run(name, inputs, [f"models/{table.label}"], work))
+        return f"fit {table.label}", inputs, [f"models/{table.label}"]
 
     def predict(self, table: RewardTable) -> str:
         """Predict the rewards of the test candidates without their utilities; returns the hash of their table."""
@@ -214,21 +250,94 @@ class Stages:
             with self._record_usage(table, model):
                 self.workspace.predict(self.parts(), table.label, model)
 
-        inputs = {"model": self.fit(table), "measured": self.measure()}
-        name = f"predict {table.label}"
+        name, inputs, outputs = self._predict_step(table)
 
         def once() -> str:
             if not self._steps.foresee:
                 forget_unanswered_rewards(self.folder / "rewards" / f"{table.label}.parquet")
-            return self._steps.run(name, inputs, [f"rewards/{table.label}.parquet"], work)
+            return self._steps.run(name, inputs, outputs, work)
 
         found = self._once(name, once)
         self._fitted = None
         return found
 
+    def _predict_step(self, table: RewardTable) -> tuple[str, dict[str, Any], list[str]]:
+        inputs = {"model": self.fit(table), "measured": self.measure()}
+        return f"predict {table.label}", inputs, [f"rewards/{table.label}.parquet"]
+
+    def encode(self) -> dict[str, int]:
+        """Encode what the run's reward models will read and the cache lacks; of a part, the texts that fall to it.
+
+        Returns:
+            How many texts were encoded, by encoder.
+
+        Raises:
+            InputError: a part before the candidates are measured.
+        """
+        if self.part is not None:
+            self._check_measured()
+        return encode_for(self.config.reward, self.parts(), self._cache, self.backend, self._steps.tell, self.part)
+
+    def fit_together(self, tables: Sequence[RewardTable]) -> None:
+        """Fit what is owed of some models by the backend, where it has several workers; :meth:`fit` finds it done."""
+        if not self._spreads():
+            return
+        steps = {one.label: self._fit_step(one) for one in tables}
+        owed = [one for one in tables if not self.asks_server(one) and not self._steps.left(*steps[one.label])]
+        if len(owed) < self._least() or self.config.policy.feedback is not None:
+            return
+        part = self.workspace.fit_part(self.parts())
+        encode_for(owed, self.parts(), self._cache, self.backend, self._steps.tell)
+        models = [ModelTask(one.label, one.kind, one.options) for one in owed]
+        for label, files in fit_models(self.backend, models, part, self.config.seed, self._cache):
+            folder = self.folder / "models" / label
+            self._steps.run(*steps[label], partial(write_files, files, folder))
+
+    def predict_together(self, tables: Sequence[RewardTable]) -> None:
+        """Predict what is owed of some models by the backend, where it has several workers; see :meth:`predict`."""
+        if not self._spreads():
+            return
+        self.fit_together(tables)
+        steps = {one.label: self._predict_step(one) for one in tables}
+        owed = [one for one in tables if not self.asks_server(one) and not self._steps.left(*steps[one.label])]
+        if len(owed) < self._least():
+            return
+        parts, models = self.parts(), [ModelTask(one.label, one.kind, one.options) for one in owed]
+        for label, found in predict_models(self.backend, models, self.folder / "models", parts.test, self._cache):
+            self._steps.run(*steps[label], partial(self._keep, parts, label, found))
+
+    def _keep(self, parts: CandidateParts, label: str, found: Predicted) -> None:
+        self.workspace.keep_predicted(parts, label, found)
+
+    def own_models(self) -> list[RewardTable]:
+        """List the models that this part fits and asks, by their place among those of all folds; all without a part.
+
+        Raises:
+            InputError: a part before the candidates are measured: each would measure all of them.
+        """
+        if self.part is None:
+            return list(self.config.reward)
+        self._check_measured()
+        fold = int(self.config.split.fold) if self.folder != self._shared else 0
+        before = fold * len(self.config.reward)
+        return [one for number, one in enumerate(self.config.reward) if self.part.has(before + number)]
+
+    def _check_measured(self) -> None:
+        if self.data.candidates is None and not (self.folder / ".steps" / "measure.json").is_file():
+            raise InputError("--part", "candidates that are not measured", "bestfor measure before it, for all parts")
+
+    def _spreads(self) -> bool:
+        alone = isinstance(self.backend, Local) and self.backend.workers < 2
+        return not alone and not self._steps.foresee
+
+    def _least(self) -> int:
+        """Count the models from which other processes are worth it: here one is fitted as well by this process."""
+        return 2 if isinstance(self.backend, Local) else 1
+
     def diagnose(self) -> Diagnosis:
         """Diagnose the run's reward models, which are fitted and asked where they are not yet."""
         config = self.config
+        self.predict_together(config.reward)
         rewards = {table.label: self.predict(table) for table in config.reward}
         signature = {
             "policy": "human" if config.door == "ratings" else config.policy.model_dump(),

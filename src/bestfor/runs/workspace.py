@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bestfor.backends import Backend
+from bestfor.backends.parts import WorkPart
 from bestfor.data import schema
 from bestfor.data.candidates import Candidates, History
 from bestfor.data.parts import CandidateParts
@@ -131,8 +132,9 @@ class Workspace:
         *,
         progress: bool | None = None,
         backend: Backend | None = None,
+        part: WorkPart | None = None,
     ) -> str:
-        """Sample what is owed into the pool, and write the table of queries; returns the pool's hash.
+        """Sample what is owed into the pool, and write the table of queries; returns the pool's hash, "" for a part.
 
         Sampling keeps its own record (parts of the pool), so that a call killed within it goes on where it was.
 
@@ -144,9 +146,11 @@ class Workspace:
         self.steps.explain(SAMPLING, sampling_inputs(data, policy, settings))
         with record_usage(self.folder, "policy", policy, tell):
             tables = data.histories, data.queries
-            how = {"progress": progress, "tell": self._tell, "backend": backend}
+            how = {"progress": progress, "tell": self._tell, "backend": backend, "part": part}
             queries = generate(policy, *tables, pool, settings, **how)
         schema.write(queries, self.folder / "queries.parquet")
+        if part is not None:
+            return ""
         dropped = pool.prompts.get("items_dropped", 0)
         if dropped:
             prompts = pool.prompts["prompts_with_dropped_items"]
@@ -154,7 +158,13 @@ class Workspace:
         return pool.digest
 
     def measure(
-        self, start: str, metrics: Sequence[Metric], workers: int = 1, *, backend: Backend | None = None
+        self,
+        start: str,
+        metrics: Sequence[Metric],
+        workers: int = 1,
+        *,
+        backend: Backend | None = None,
+        part: WorkPart | None = None,
     ) -> str:
         """Measure a sampled pool.
 
@@ -163,9 +173,10 @@ class Workspace:
             metrics: what is measured.
             workers: processes, for metrics that can be sent to them.
             backend: who measures; None takes ``workers`` processes of this machine.
+            part: measures that part alone, and keeps what it found for the call that measures all.
 
         Returns:
-            The hash of candidates and utilities.
+            The hash of candidates and utilities, "" for a part.
 
         Raises:
             InputError: the pool is not there, or not finished.
@@ -182,10 +193,14 @@ class Workspace:
             with ExitStack() as stack:
                 for metric in metrics:
                     stack.enter_context(record_usage(self.folder, metric.name, metric, self.steps.tell))
-                how = {"workers": workers, "backend": backend}
+                how = {"workers": workers, "backend": backend, "part": part}
                 measure_pool(pool, queries, metrics, self.folder / "utilities", **how)
 
         outputs = [f"utilities/{metric.name}.parquet" for metric in metrics]
+        if part is not None:
+            if not self.steps.left("measure", inputs, outputs):
+                work()
+            return ""
         if not self.steps.foresee:
             forget_unanswered(self.folder / "utilities", [metric.name for metric in metrics])
         return self.steps.run("measure", inputs, outputs, work)
@@ -233,7 +248,10 @@ class Workspace:
 
     def predict(self, parts: CandidateParts, label: str, model: RewardModel) -> Predicted:
         """Predict the rewards of the test part, keep them and write them under a name."""
-        predicted = predict_test(parts, model)
+        return self.keep_predicted(parts, label, predict_test(parts, model))
+
+    def keep_predicted(self, parts: CandidateParts, label: str, predicted: Predicted) -> Predicted:
+        """Keep rewards of the test part and write them under a name."""
         write_rewards(self.folder / "rewards" / f"{label}.parquet", parts.test, label, predicted)
         self._predicted[label] = predicted
         return predicted
