@@ -34,6 +34,7 @@ from bestfor.errors import InputError
 from bestfor.files import hash_text
 from bestfor.rewards import kind_class
 from bestfor.rewards.auto import Auto
+from bestfor.rng import derive
 from bestfor.runs.config import RunConfig
 from bestfor.runs.sources import read_ratings
 from bestfor.threads import one_thread
@@ -85,12 +86,14 @@ class Suite:
         out: folder of what is kept.
         encoder: name of the sentence encoder.
         inner: outer fold within whose fit part everything happens; None looks at the test folds.
+        labels: fit labels of each user, drawn at random; 0 keeps all.
     """
 
     data: Path
     out: Path
     encoder: str = "all-MiniLM-L6-v2"
     inner: int | None = None
+    labels: int = 0
 
     def read(self, name: str) -> Ratings:
         """Ratings of a case, without the test texts of the outer fold where only the inner ones are asked for."""
@@ -105,7 +108,8 @@ class Suite:
     def folder(self, name: str, fold: int) -> Path:
         """Where one fold's predictions are kept."""
         part = "test" if self.inner is None else f"inner-{self.inner}"
-        return self.out / self.encoder.replace("/", "_") / name / f"{part}-{fold}"
+        few = f"-of-{self.labels}" if self.labels else ""
+        return self.out / self.encoder.replace("/", "_") / name / f"{part}-{fold}{few}"
 
 
 def inner_ratings(ratings: Ratings, case: Case, outer: int) -> Ratings:
@@ -131,7 +135,19 @@ def parts_of(suite: Suite, name: str) -> Iterator[tuple[int, CandidateParts]]:
         except InputError:
             continue
         if parts is not None:
-            yield fold, parts
+            yield fold, few_labels(parts, suite.labels) if suite.labels else parts
+
+
+def few_labels(parts: CandidateParts, labels: int) -> CandidateParts:
+    """Keep so many labels of each user in the fit part, drawn at random; the test part stays whole."""
+    whole = parts.whole
+    tested, user = parts.tested[whole.query], parts.owner[whole.query]
+    order = derive(0, "few labels").permutation(len(user))
+    order = order[np.argsort(user[order], kind="stable")]
+    order = order[~tested[order]]
+    starts = np.flatnonzero(np.diff(user[order], prepend=-1))
+    place = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
+    return parts.keep(np.sort(np.concatenate([np.flatnonzero(tested), order[place < labels]])))
 
 
 def model_id(kind: str) -> tuple[str, dict[str, Any]]:

@@ -13,7 +13,7 @@ from bestfor.testing.rewards import LetterEncoder, taste_examples
 OPTIONS = {
     "pooled": {"components": 4},
     "ridge": {"components": 4, "abstain": True},
-    "hierarchical": {"components": 4},
+    "hierarchical": {"components": 4, "text_effects": False},
 }
 
 

@@ -7,7 +7,9 @@
 4. where users may abstain, map: sums of their leave-one-out errors. Reduce: who does.
 5. map: theta_u and the compact rows of every user, stored as the shard of the block's number.
 
-Held by the reduction are the ids of all users (some 100 bytes each) and the rows of those in round 2.
+What everybody makes of a shared text stays in its labels (``text_effects = false``): users and texts would have to
+be solved together. Held by the reduction are the ids of all users (some 100 bytes each) and the rows of those in round
+2.
 """
 
 from __future__ import annotations

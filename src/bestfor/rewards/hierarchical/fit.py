@@ -17,6 +17,8 @@ from bestfor.rewards.hierarchical.left_out import left_out_queries, left_out_row
 from bestfor.rewards.hierarchical.noise import fit_noise_head, noise_sizes, relative_noise
 from bestfor.rewards.hierarchical.query_slopes import slope_variances
 from bestfor.rewards.hierarchical.structure import ROUNDS, Structure, choose_slopes, choose_structure
+from bestfor.rewards.hierarchical.texts import TextEffects, without_text_effects
+from bestfor.rewards.hierarchical.unseen_texts import LearnNoise, UnseenTexts, choose_by_texts, noise_head_tells
 from bestfor.rewards.hierarchical.users import (
     UserPosteriors,
     compress_rows_in_chunks,
@@ -49,6 +51,7 @@ class HierarchicalOptions(Protocol):
     variance_head: bool
     variance_components: int
     variance_ridge: float
+    text_effects: bool
     abstain: bool
 
 
@@ -62,6 +65,7 @@ class HierarchicalFit:
         centre: mean utility of the fit rows.
         unit: their standard deviation.
         structure: in what users and queries differ.
+        text: variance of what everybody makes of a text beyond its features, on the standardised scale.
     """
 
     posteriors: UserPosteriors
@@ -69,6 +73,7 @@ class HierarchicalFit:
     centre: float
     unit: float
     structure: Structure
+    text: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,7 @@ def fit_rows(
     rng: int,
     scale: tuple[float, float] = (0.0, 1.0),
     structure: Structure | None = None,
+    effects: TextEffects | None = None,
 ) -> HierarchicalFit:
     """Learn variances and weights from standardised rows.
 
@@ -106,16 +112,25 @@ def fit_rows(
         rng: seed of the choice of users to learn variances from, where they are too many.
         scale: centre and unit, stored for predictions on the utility's scale.
         structure: None takes that of the options, or chooses.
+        effects: what was taken off the rows' labels, where people share texts.
     """
     levels, some = has_query_levels(rows), _sample_users(rows, rng)
-    prior, head, structure, data = learn_prior(some, groups, options, rng=rng, structure=structure, levels=levels)
+    labels = None
+    if effects is not None and effects.variance:
+        labels = effects if some is rows else effects.take(some, _is_sampled(rows, rng))
+    prior, head, structure, data = learn_prior(
+        some, groups, options, rng=rng, structure=structure, levels=levels, labels=labels
+    )
     sizes = noise_sizes(rows.z, head)
     head[-1] += np.log(prior.noise)
     if some is rows:
         data = round_single(data)
     else:
         data = compress_rows_in_chunks(rows, sizes, levels=levels, slopes=structure.slopes)
-    return HierarchicalFit(fit_posteriors(data, prior), head, *scale, structure)
+    posteriors, text = fit_posteriors(data, prior), 0.0
+    if effects is not None:
+        posteriors, text = effects.correct(posteriors), effects.variance
+    return HierarchicalFit(posteriors, head, *scale, structure, text)
 
 
 def learn_prior(
@@ -126,6 +141,7 @@ def learn_prior(
     rng: int,
     structure: Structure | None,
     levels: bool,
+    labels: TextEffects | None = None,
 ) -> tuple[Prior, FloatArray, Structure, CompactRows]:
     """Learn variances, the noise head (relative to s2) and the structure; also gives the rows under this noise.
 
@@ -136,18 +152,50 @@ def learn_prior(
         rng: seed of the groups of users that structures are compared on.
         structure: None takes that of the options, or chooses.
         levels: whether queries have effects of their own.
+        labels: these rows and their texts, where unseen texts are to judge; None where held-out users are.
     """
-    prior, structure, option = _start_structure(some, groups, options, structure, levels=levels)
-    first = option if option in ("full", "low_rank") else "isotropic"
+    begin, structure, option = _start_structure(some, groups, options, structure, levels=levels)
+    first, slopes = option if option in ("full", "low_rank") else "isotropic", structure.slopes
     learning = LearningOptions(groups, first, options.rank, options.shrinkage, options.rounds)
-    prior, head, data = _learn_noise(some, learning, options, structure.slopes, prior, levels=levels)
+
+    def learn(known: FeatureRows, with_head: bool) -> tuple[Prior, FloatArray, CompactRows]:
+        start = begin if known is some else None
+        return _learn_noise(known, learning, options, (slopes, levels), start, with_head=with_head)
+
+    with_head, structure = _judge_head(options.variance_head, labels, learn, structure, rng=rng)
+    prior, head, data = learn(some, with_head)
     if option == "auto":
-        structure = choose_structure(data, prior, structure, groups, rng=rng)
+        judged = None if labels is None else UnseenTexts(labels, noise_sizes(some.z, head), groups, levels)
+        structure = _choose(judged, data, prior, structure, groups, rng=rng)
     if structure.covariance != first:
-        shape = {"covariance": structure.covariance, "shrinkage": structure.shrinkage}
-        learning = replace(learning, **shape, rounds=min(options.rounds, ROUNDS))
-        prior = learn_variances(data, learning, prior)
+        prior = learn_variances(data, _shaped(learning, structure), prior)
     return prior, head, structure, data
+
+
+def _shaped(learning: LearningOptions, structure: Structure) -> LearningOptions:
+    """Options that learn S in the shape that was chosen."""
+    shape = {"covariance": structure.covariance, "shrinkage": structure.shrinkage}
+    return replace(learning, **shape, rounds=min(learning.rounds, ROUNDS))
+
+
+def _judge_head(
+    asked: bool, labels: TextEffects | None, learn: LearnNoise, structure: Structure, *, rng: int
+) -> tuple[bool, Structure]:
+    """Decide whether noise depends on features, as asked for or as unseen texts say, and note it on the structure."""
+    if not asked or labels is None:
+        return asked, structure
+    tells = noise_head_tells(labels, learn, structure.slopes, rng=rng)
+    sentence = f"noise {'depends' if tells else 'does not depend'} on features: so unseen texts say"
+    return tells, replace(structure, notes=(*structure.notes, sentence))
+
+
+def _choose(
+    judged: UnseenTexts | None, data: CompactRows, prior: Prior, structure: Structure, groups: IntArray, *, rng: int
+) -> Structure:
+    """Choose the structure by unseen texts where people share them, else by held-out users."""
+    if judged is None:
+        return choose_structure(data, prior, structure, groups, rng=rng)
+    return choose_by_texts(judged, prior, structure, rng=rng)
 
 
 def _start_structure(
@@ -169,17 +217,26 @@ def _learn_noise(
     some: FeatureRows,
     learning: LearningOptions,
     options: HierarchicalOptions,
-    slopes: float,
+    queries: tuple[float, bool],
     prior: Prior | None,
     *,
-    levels: bool,
+    with_head: bool,
 ) -> tuple[Prior, FloatArray, CompactRows]:
-    """Learn variances and the noise head in turns; also gives the rows under this noise."""
-    k = noise_features(options, some.z.shape[1])
+    """Learn variances and the noise head in turns; also gives the rows under this noise.
+
+    Args:
+        some: rows to learn from.
+        learning: shape of S.
+        options: of the head.
+        queries: variance of queries' own weights, and whether queries have levels.
+        prior: where to begin.
+        with_head: False leaves the head's weights at 0.
+    """
+    (slopes, levels), k = queries, noise_features(options, some.z.shape[1])
     columns, size = with_intercept(some.z[:, :k]), np.ones(len(some.y))
     data = compress_rows(some, size, levels=levels, slopes=slopes)
     prior, head = learn_variances(data, learning, prior), np.zeros(k + 1)
-    for _ in range(2 if k else 0):
+    for _ in range(2 if k and with_head else 0):
         left = left_out_rows(some, size, fit_posteriors(data, prior), slopes)
         epistemic = np.maximum(left.variance - prior.noise * size, 0.0)
         head = fit_noise_head(columns, left, epistemic, options.variance_ridge)
@@ -216,7 +273,9 @@ def held_out_temperature(
     users, user = np.unique(rows.user[~held], return_inverse=True)
     query = np.unique(rows.query[~held], return_inverse=True)[1]
     kept = FeatureRows(rows.z[~held], rows.y[~held], user, query)
-    fitted = fit_rows(kept, groups, options, rng=rng, structure=structure)
+    known = np.unique(text[~held], return_inverse=True)[1]
+    effects = without_text_effects(kept, known) if options.text_effects else TextEffects(kept)
+    fitted = fit_rows(effects.rows, groups, options, rng=rng, structure=structure, effects=effects)
     place = np.full(int(rows.user.max()) + 1, -1, dtype=np.int64)
     place[users] = np.arange(len(users))
     mean, _, whole = predict_rows(fitted, rows.z[held], place[rows.user[held]])
@@ -237,7 +296,7 @@ def predict_rows(fitted: HierarchicalFit, z: FloatArray, codes: IntArray) -> tup
     own = variances(posteriors, z, codes)
     level = posteriors.prior.ratio * posteriors.prior.noise
     level += posteriors.prior.noise * slope_variances(z, fitted.structure.slopes)
-    whole = np.maximum(own + noise_sizes(z, fitted.head) + level, 1e-12)
+    whole = np.maximum(own + noise_sizes(z, fitted.head) + level + fitted.text, 1e-12)
     return fitted.centre + unit * mean, unit**2 * own, unit**2 * whole
 
 
@@ -290,6 +349,12 @@ def _sample_users(rows: FeatureRows, rng: int) -> FeatureRows:
     offsets = rows.segments()
     chosen = sampled_users(np.diff(offsets), rows.z.shape[1], rng)
     return rows if chosen is None else take_users(rows, chosen, offsets)
+
+
+def _is_sampled(rows: FeatureRows, rng: int) -> BoolArray:
+    """Mark the rows that :func:`_sample_users` takes, shape (n,)."""
+    chosen = sampled_users(np.diff(rows.segments()), rows.z.shape[1], rng)
+    return np.ones(len(rows.y), dtype=np.bool_) if chosen is None else np.isin(rows.user, chosen)
 
 
 def sampled_users(labels: IntArray, p: int, rng: int) -> IntArray | None:

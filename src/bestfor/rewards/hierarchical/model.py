@@ -9,7 +9,9 @@ e_q ~ N(0, s2 t/p I) is what one query alone asks for: without it that would be 
 
 With ``kernel = "rational_quadratic"`` z also holds features of a nonlinear kernel on texts: a Gaussian process with
 covariance (users) x (texts). Everything is closed-form empirical Bayes (Lindley & Smith 1972; Laird & Ware 1982); the
-optional variance head v weighs labels down where leave-one-out errors are large for everybody. A person's further
+optional variance head v weighs labels down where leave-one-out errors are large for everybody. Where people share
+texts, what everybody makes of one beyond z is taken out of its labels first (:mod:`.texts`), and the shape of S and v
+are judged by unseen texts (:mod:`.unseen_texts`). A person's further
 labels update theta_0 + d_u exactly, as if they had been there at the fit, and nobody else's.
 """
 
@@ -38,6 +40,7 @@ from bestfor.rewards.hierarchical.fit import (
 )
 from bestfor.rewards.hierarchical.labels import CompactRows
 from bestfor.rewards.hierarchical.structure import Structure, restore_structure
+from bestfor.rewards.hierarchical.texts import TextEffects, without_text_effects
 from bestfor.rewards.hierarchical.users import Scorer, UserPosteriors, means
 from bestfor.rewards.hierarchical.variances import CovarianceOption, Prior
 from bestfor.rewards.learner import BaseLabels, LinearLearner, Units
@@ -60,16 +63,18 @@ class Config(FeatureConfig):
         landmarks: texts of the fit part that stand for all in the kernel, at most.
         covariance: shape of S: none (users differ in their level alone), isotropic (a variance for each group of
             features), low_rank, inverse_wishart (any, with an inverse-Wishart prior around the isotropic one) or full
-            (the same, but the prior's scales move with S); auto takes what best predicts held-out users of isotropic
-            and two inverse-Wishart priors, or none where that is as good within a standard error.
+            (the same, but the prior's scales move with S); auto takes what best predicts held-out users (where people
+            share texts: unseen texts) of isotropic and two inverse-Wishart priors, or none where that is as good within
+            a standard error.
         rank: directions of a low-rank S.
         shrinkage: how many users' worth of evidence pulls an inverse-Wishart or full S towards its isotropic fit.
         query_slopes: variance of weights that every query has of its own, summed over the features and over the
             noise's; None stands for 0, or, where the covariance is auto, for what the evidence asks for.
         rounds: EM steps at most (12 under an inverse-Wishart prior, whose later steps fit noise).
-        variance_head: whether noise depends on the features.
+        variance_head: whether noise may depend on the features; where people share texts, only if unseen texts say so.
         variance_components: features that the variance head sees, from the first.
         variance_ridge: penalty on the head's weights.
+        text_effects: whether what everybody makes of a text is taken out of its labels, where people share texts.
         temper: whether all predicted variances are multiplied by what a fifth of the labels asks for that a fit to the
             others did not see (of shared texts: a fifth of the texts); it costs another fit and changes no mean.
         abstain: whether users whose leave-one-out errors are not expected to be below theta_0's are served by it.
@@ -88,6 +93,7 @@ class Config(FeatureConfig):
     variance_head: bool = True
     variance_components: int = Field(default=48, ge=1, le=512)
     variance_ridge: float = Field(default=3.0, gt=0)
+    text_effects: bool = True
     temper: bool = False
     abstain: bool = True
 
@@ -114,8 +120,9 @@ class Hierarchical(LinearLearner):
         return self._left_out
 
     def settled(self) -> dict[str, Any]:
-        """Structure of tastes, as configured or as chosen."""
-        return self._fitted_values.structure.state()
+        """Structure of tastes, as configured or as chosen, and whether noise depends on features."""
+        head = self._fitted_values.head
+        return {**self._fitted_values.structure.state(), "variance_head": bool(np.any(head[:-1]))}
 
     def features(self, candidates: Candidates) -> FloatArray:
         """Features of every row, (n, features): components, surface, kernel."""
@@ -165,7 +172,7 @@ class Hierarchical(LinearLearner):
 
     def noise(self, columns: FloatArray, code: int) -> FloatArray:
         """Variance of a label's noise, shape (n,)."""
-        return noise_sizes(columns, self._fitted_values.head)
+        return noise_sizes(columns, self._fitted_values.head) + self._fitted_values.text
 
     def _base_labels(self, code: int) -> BaseLabels | None:
         posteriors = self._fitted_values.posteriors
@@ -189,7 +196,8 @@ class Hierarchical(LinearLearner):
         )
         groups, config = self.groups(), self.config
         with for_size(rows.z.shape[1]):
-            self._fitted_values = fit_rows(rows, groups, config, rng=rng, scale=(centre, unit))
+            effects = without_text_effects(rows, candidates.text) if config.text_effects else TextEffects(rows)
+            self._fitted_values = fit_rows(effects.rows, groups, config, rng=rng, scale=(centre, unit), effects=effects)
             structure = self._fitted_values.structure
             self._fit_notes += structure.notes
             self._temperature = 1.0
@@ -197,7 +205,7 @@ class Hierarchical(LinearLearner):
                 self._temperature = held_out_temperature(
                     rows, candidates.text, groups, config, rng=rng, structure=structure
                 )
-            self._left_out, abstained = judge_users(rows, self._fitted_values)
+            self._left_out, abstained = judge_users(effects.rows, self._fitted_values)
         self._abstained = abstained if self.config.abstain else None
 
     def take_fit(self, fitted: HierarchicalFit) -> None:
@@ -234,6 +242,8 @@ class Hierarchical(LinearLearner):
         state = {"noise": prior.noise, "ratio": prior.ratio, "centre": fitted.centre, "unit": fitted.unit}
         state["temperature"] = self._temperature
         state |= fitted.structure.state()
+        if fitted.text:
+            state["text"] = fitted.text
         arrays = {"deviation": prior.deviation, "slopes": prior.shared, "head": fitted.head, **user_arrays(posteriors)}
         if self._kernel is not None:
             state |= {"signature": self._signature}
@@ -263,7 +273,8 @@ class Hierarchical(LinearLearner):
         prior = Prior(arrays["deviation"], arrays["slopes"], float(state["noise"]), float(state["ratio"]))
         posteriors = UserPosteriors(prior, data, **{name: arrays[name] for name in SHARED}, weights=weights)
         scale = float(state["centre"]), float(state["unit"])
-        self._fitted_values = HierarchicalFit(posteriors, arrays["head"], *scale, restore_structure(state))
+        text = float(state.get("text", 0.0))
+        self._fitted_values = HierarchicalFit(posteriors, arrays["head"], *scale, restore_structure(state), text)
 
 
 def user_arrays(posteriors: UserPosteriors) -> Arrays:

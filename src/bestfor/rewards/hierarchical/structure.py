@@ -7,7 +7,8 @@ judged by their log density, theta_0 integrated out,
 
 (Vehtari & Ojanen 2012). The best mean over the users is taken, but no tastes at all where that is within a standard
 error of it (of the paired differences; Breiman et al. 1984, section 3.4.3). The variance of queries' own weights, one
-number, is where the marginal likelihood is largest.
+number, is where the marginal likelihood is largest. Where people share texts,
+:mod:`bestfor.rewards.hierarchical.unseen_texts` judges by texts instead.
 """
 
 from __future__ import annotations
@@ -127,9 +128,7 @@ def choose_structure(data: CompactRows, start: Prior, structure: Structure, grou
         return replace(structure, covariance="isotropic")
     order, work = draw.permutation(users), np.diff(data.ends) * float(p) ** 2
     count = min(max(int(np.searchsorted(np.cumsum(work[order]), WORK)), ENOUGH), users)
-    structures = [replace(structure, covariance=name) for name in DIAGONAL]
-    if float(work[order[:count]].sum()) < 10 * WORK:
-        structures += [replace(structure, covariance="inverse_wishart", shrinkage=strength) for strength in STRENGTHS]
+    structures = candidate_structures(structure, full=float(work[order[:count]].sum()) < 10 * WORK)
     if count < users:
         data = select_users(data, np.sort(order[:count]))
     evidence, group = np.empty((len(structures), count)), draw.permutation(np.arange(count) % GROUPS)
@@ -138,7 +137,15 @@ def choose_structure(data: CompactRows, start: Prior, structure: Structure, grou
         evidence[:, held] = held_out_evidence(
             data, np.flatnonzero(~held), np.flatnonzero(held), groups, start, structures
         )
-    return _best_structure(structures, evidence)
+    return best_structure(structures, evidence, "held-out user")
+
+
+def candidate_structures(structure: Structure, *, full: bool) -> list[Structure]:
+    """List structures from the simplest to the freest; ``full`` says whether full covariances are among them."""
+    found = [replace(structure, covariance=name) for name in DIAGONAL]
+    if full:
+        found += [replace(structure, covariance="inverse_wishart", shrinkage=strength) for strength in STRENGTHS]
+    return found
 
 
 def held_out_evidence(
@@ -184,14 +191,20 @@ def user_evidence(data: CompactRows, prior: Prior, shared: FloatArray, covarianc
     return out - 0.5 * left * count / max(len(data.target), 1)
 
 
-def _best_structure(structures: list[Structure], evidence: FloatArray) -> Structure:
-    """Take the best, or none where that is within a standard error of it."""
+def best_structure(structures: list[Structure], evidence: FloatArray, what: str) -> Structure:
+    """Take the best, or none where that is within a standard error of it.
+
+    Args:
+        structures: none first, isotropic second.
+        evidence: shape (structures, n), log density of each held-out unit.
+        what: the name of a unit.
+    """
     best = int(np.argmax(evidence[1:].mean(axis=1))) + 1
     gain, error = _mean_and_error(evidence[best] - evidence[0])
     taken = 0 if gain <= error else best
     other = 0 if taken == 1 else 1
     gain, error = _mean_and_error(evidence[taken] - evidence[other])
-    margin = f"{gain:+.3f} nats a held-out user against {_describe(structures[other])} (standard error {error:.3f})"
+    margin = f"{gain:+.3f} nats a {what} against {_describe(structures[other])} (standard error {error:.3f})"
     return replace(
         structures[taken],
         notes=(*structures[taken].notes, f"covariance of tastes: {_describe(structures[taken])}, {margin}"),

@@ -17,7 +17,7 @@ and a normal prior on each log ratio keeps it off the boundary (Rasmussen & Will
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -62,6 +62,7 @@ class RidgeSolution:
         query: variance of c_q, 0 where it cannot be told from noise.
         text: variance of v_t, 0 where no text is shared.
         evidence: log marginal likelihood at these values, without the prior on them.
+        texts: posterior means of the v_t that there are; not stored.
     """
 
     weights: FloatArray
@@ -71,6 +72,7 @@ class RidgeSolution:
     query: float
     text: float
     evidence: float
+    texts: FloatArray = field(default_factory=lambda: np.zeros(0))
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,14 @@ def posterior(
         corner = np.zeros((size, p))
         corner[:p] = np.eye(p)
         covariance = noise * linalg.cho_solve(factor, corner)[:p]
-    return RidgeSolution(weights[:p], covariance, slope * noise, noise, query * noise, text * noise, evidence)
+    ratios = (slope * noise, noise, query * noise, text * noise)
+    return RidgeSolution(weights[:p], covariance, *ratios, evidence, weights[p:])
+
+
+def text_means(ridge: RidgeSolution, query: IntArray, text: IntArray) -> FloatArray:
+    """Posterior mean of v_t of each fitted row, shape (n,), 0 for texts without one; codes as in the fit."""
+    column = _text_columns(query, text)
+    return np.where(column >= 0, np.append(ridge.texts, 0.0)[column], 0.0)
 
 
 def weighted_gram(query_sum: sparse.csr_array, weight: FloatArray) -> FloatArray:
@@ -298,7 +307,8 @@ def restore_pool(state: dict[str, Any], arrays: Arrays) -> PooledRidge:
     if weights.ndim != 1 or covariance.shape != (len(weights), len(weights)):
         raise InputError("saved model", f"weights {weights.shape}, covariance {covariance.shape}", "p and (p, p)")
     names = ("slope", "noise", "query", "text", "evidence")
-    ridge = RidgeSolution(weights, covariance, **{name: float(state[name]) for name in names})
+    slope, noise, query, text, evidence = (float(state[name]) for name in names)
+    ridge = RidgeSolution(weights, covariance, slope, noise, query, text, evidence)
     return PooledRidge(ridge, float(state["centre"]), float(state["unit"]))
 
 
