@@ -8,16 +8,21 @@ from typing import Annotated, Any
 import typer
 
 from bestfor.cli._output import Stopwatch, Verbose, print_diagnosis, print_json, tell
+from bestfor.lm.location import EMBEDDED, locate
 
+OUT = Path("runs/demo")
 ENCODER = "static:all-MiniLM-L6-v2"
 """A table of token vectors: the gateway scores in a millisecond, without torch, and these people lose nothing by it."""
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="The run's folder.")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option(help="The run's folder.")] = OUT,
     users: Annotated[int, typer.Option(min=1, help="How many people to simulate.")] = 60,
     n: Annotated[int, typer.Option(min=2, help="Candidates for every test query.")] = 30,
     seed: Annotated[int, typer.Option(help="Everything is derived from it.")] = 0,
+    model: Annotated[
+        str, typer.Option(help="Writes the candidates: a model that is here, such as smollm2 once it was fetched.")
+    ] = EMBEDDED,
     as_json: Annotated[bool, typer.Option("--json", help="Print the diagnosis as JSON.")] = False,
     verbose: Verbose = False,
 ) -> None:
@@ -26,7 +31,10 @@ def demo(
     from bestfor.runs.run import run as run_pipeline
 
     watch = Stopwatch()
-    result = run_pipeline(parse_config(demo_run(users, n, seed), "the demo"), out, tell=tell)
+    locate(model)
+    if model != EMBEDDED and out == OUT:
+        out = out.with_name(f"{OUT.name}-{Path(model).name}")
+    result = run_pipeline(parse_config(demo_run(users, n, seed, model), "the demo"), out, tell=tell)
     if as_json:
         print_json(result.diagnosis.to_dict())
     else:
@@ -35,14 +43,19 @@ def demo(
     tell(f"report: {result.report}")
 
 
-def demo_run(users: int, n: int, seed: int) -> dict[str, Any]:
+def demo_run(users: int, n: int, seed: int, model: str = EMBEDDED) -> dict[str, Any]:
     """Describe the demo as the mapping that a TOML file would hold.
 
     Args:
         users: simulated people.
         n: candidates of each test query.
         seed: of everything that is drawn.
+        model: writes the candidates; another one than the shipped, which was made for this, writes one line at a lower
+            temperature.
     """
+    writer = {"kind": "transformers", "model": model, "n": n, "max_new_tokens": 40}
+    if model != EMBEDDED:
+        writer |= {"temperature": 0.7, "stop": ["\n"]}
     steps = [1, 2, 4, 8, 16, 32, 64, 128]
     return {
         "name": "demo",
@@ -56,7 +69,7 @@ def demo_run(users: int, n: int, seed: int) -> dict[str, Any]:
             "seed": seed,
         },
         "split": {"min_fit": 0, "min_test": 2},
-        "policy": {"kind": "transformers", "model": "embedded", "n": n, "max_new_tokens": 40},
+        "policy": writer,
         "utility": {"metrics": ["taste", "rougeL"], "primary": "taste"},
         "reward": [
             {"kind": "length"},

@@ -1,4 +1,4 @@
-"""Run ``bestfor models list|fetch|convert|serve``: language models on this machine."""
+"""Run ``bestfor models list|fetch|convert|serve|export-adapters``: language models on this machine."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 from bestfor.cli._output import print_json, print_rows, tell
 from bestfor.cli._stages import Json
 from bestfor.errors import BestforError
+from bestfor.extras import require
 
 app = typer.Typer(help="Language models on this machine.", no_args_is_help=True)
 
@@ -70,6 +71,9 @@ def serve(
     slots: Annotated[int, typer.Option(min=1, help="Candidates that are written at once.")] = 32,
     context: Annotated[int, typer.Option(min=64, help="Tokens of all that is under way together.")] = 16384,
     threads: Annotated[int, typer.Option(min=0, help="Processor threads.", show_default="all cores")] = 0,
+    adapters: Annotated[
+        Path | None, typer.Option("--adapters", help="Folder that 'export-adapters' wrote: loaded, applied by request.")
+    ] = None,
 ) -> None:
     """Start llama.cpp's server, an OpenAI-compatible one, for a model on this machine, until Ctrl+C.
 
@@ -77,15 +81,36 @@ def serve(
     """
     from bestfor.endpoint.local import LlamaServer, LlamaSettings
     from bestfor.local_models import gguf_file
+    from bestfor.policies.openai.adapters import ServedAdapters
 
     file = str(gguf_file(name).resolve())
-    server = LlamaServer(LlamaSettings(file, slots, context, threads, port))
+    loaded = () if adapters is None else ServedAdapters.read(adapters).paths
+    server = LlamaServer(LlamaSettings(file, slots, context, threads, port, loaded))
     try:
         tell(f"{server.url} (stop with Ctrl+C)")
         code = server.process.wait()
     finally:
         server.close()
     raise BestforError(f"the server of '{name}' ended by itself, with code {code}")
+
+
+@app.command("export-adapters")
+def export_adapters(
+    adapters: Annotated[Path, typer.Argument(help="Folder of users' adapters, as a run trains them.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the files.")],
+    base: Annotated[str, typer.Option("--base", help="The model that they belong to.")],
+    user: Annotated[list[str] | None, typer.Option("--user", help="Whose; by default, everybody's.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write users' LoRA adapters as GGUF files, which llama.cpp's server loads (--lora) and applies by request."""
+    require("peft", "models")
+    from bestfor.policies.adapters import export_gguf
+
+    files = export_gguf(adapters, out, base=base, users=user)
+    if as_json:
+        print_json({"folder": str(out), "files": files})
+        return
+    tell(f'adapters of {len(files)} users in {out}; [policy.endpoint] adapters = "{out}" uses them')
 
 
 def _say(name: str, folder: Path, as_json: bool) -> None:

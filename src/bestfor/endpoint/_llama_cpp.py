@@ -39,8 +39,9 @@ def _parameters(xllamacpp: Any, wanted: dict[str, Any]) -> Any:  # noqa: ANN401 
     params.warmup, params.ui, params.verbosity = False, False, 1
     # Requests that do not say otherwise sample from the model itself, nothing cut off.
     params.sampling.top_k, params.sampling.top_p, params.sampling.min_p, params.sampling.temp = 0, 1.0, 0.0, 1.0
-    # Prompts of different queries have little in common: no gigabytes of their states.
-    params.cache_ram_mib = 256
+    # Prompts of different queries have little in common: no gigabytes of their states. Kept states do not say which
+    # adapter they were computed with.
+    params.cache_ram_mib = 0 if wanted["adapters"] else 256
     if wanted["adapters"]:
         params.lora_init_without_apply = True
         params.lora_adapters = [_adapter(xllamacpp, path) for path in wanted["adapters"]]

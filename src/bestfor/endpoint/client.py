@@ -19,7 +19,7 @@ from bestfor.endpoint.address import OPENAI, Address, Secrets
 from bestfor.endpoint.budget import Account, Bound, Budget, Usage
 from bestfor.endpoint.choices import FAILED, FILTERS, Spent, read_choice
 from bestfor.endpoint.failures import ErrorWords, Failure, of_status, said_of
-from bestfor.endpoint.local import Lease, local_settings
+from bestfor.endpoint.local import Lease, loaded_adapters, local_settings
 from bestfor.errors import InputError
 from bestfor.extras import require
 
@@ -133,11 +133,16 @@ class Endpoint:
             thread = self._thread
         return thread.run(work)
 
-    def address_of(self, path: str) -> str:
-        """Give the whole address of a path beside ``/v1``, such as ``"/lora-adapters"``; starts a local server."""
+    def loaded_adapters(self) -> dict[str, int]:
+        """List the adapters that llama.cpp's server has loaded: the number of each, by its file's name.
+
+        Raises:
+            InputError: it does not list them.
+        """
         with self._opening:
             self._serve()
-        return self._url.removesuffix("/v1") + path
+        key = {"Authorization": f"Bearer {self._secrets.key}", **self._secrets.headers}
+        return loaded_adapters(self._url.removesuffix("/v1"), key, self.address.shown)
 
     def interrupt(self) -> None:
         """Cancel all work under way; its callers see it cancelled."""

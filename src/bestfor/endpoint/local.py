@@ -19,7 +19,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -242,6 +242,26 @@ def _healthy(address: str) -> bool:
             return answer.status == 200
     except (urllib.error.URLError, OSError):
         return False
+
+
+def loaded_adapters(server: str, headers: Mapping[str, str], shown: str) -> dict[str, int]:
+    """List the adapters that llama.cpp's server has loaded: the number of each, by its file's name.
+
+    Args:
+        server: its address, without ``/v1``.
+        headers: with the key.
+        shown: the address in errors.
+
+    Raises:
+        InputError: it does not list them.
+    """
+    request = urllib.request.Request(f"{server}/lora-adapters", headers=dict(headers))
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return {Path(one["path"]).name: int(one["id"]) for one in json.load(answer)}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = f"no list of adapters ({type(error).__name__})"
+        raise InputError(shown, found, "llama.cpp's server, started with the adapters (--lora FILE)") from error
 
 
 def _threads() -> int:

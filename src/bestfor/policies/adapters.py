@@ -28,18 +28,20 @@ from safetensors.torch import load_file, save_file
 
 from bestfor import rng
 from bestfor.errors import InputError
-from bestfor.files import hash_parts, sweep, write_text, writing
+from bestfor.files import hash_parts, sweep, write_json, write_text, writing
 from bestfor.lm.adapter_files import DOWN, INDEX, NOTES, PREFIX, SHARED, UP, AdapterFolder, file_of, notes_of
 from bestfor.lm.chat import Message
 from bestfor.lm.checkpoint import Checkpoint
 from bestfor.lm.location import fingerprint, locate
+from bestfor.local_models import GGUF_SUFFIX
 from bestfor.moved import renamed
 from bestfor.policies.finetune.corpus import Encoded
 from bestfor.policies.finetune.settings import LoraSettings
 from bestfor.policies.finetune.training import rate_at, schedule, weighted_loss
+from bestfor.policies.openai.adapters import USERS
 from bestfor.progress import Progress
 
-__all__ = ["Example", "LoraSettings", "Trainer", "encode_examples", "export", "train_adapters"]
+__all__ = ["Example", "LoraSettings", "Trainer", "encode_examples", "export", "export_gguf", "train_adapters"]
 __getattr__ = renamed(__name__, {"Lora": "LoraSettings"})
 
 _OWN, _ALL = "own", "shared"
@@ -139,6 +141,39 @@ def export(folder: Path, user: str, out: Path, *, base: str | Path) -> None:
     tensors = {f"{PREFIX}{layer}{DOWN}": down.contiguous() for layer, (down, _) in pairs.items()}
     tensors |= {f"{PREFIX}{layer}{UP}": up.contiguous() for layer, (_, up) in pairs.items()}
     save_file(tensors, out / "adapter_model.safetensors")
+
+
+def export_gguf(folder: Path, out: Path, *, base: str | Path, users: Sequence[str] | None = None) -> dict[str, str]:
+    """Write users' adapters, that for all included, as llama.cpp's server loads them: a GGUF file for each user.
+
+    ``users.json`` beside them says whose each file is.
+
+    Args:
+        folder: adapters as :func:`train_adapters` leaves them.
+        out: the folder of the files.
+        base: the checkpoint that they belong to.
+        users: whose; None for all that have one.
+
+    Returns:
+        The file of each user.
+
+    Raises:
+        InputError: no adapters, those of another base, none of one of these users, or an architecture for which this is
+            not written.
+    """
+    from bestfor.lm.gguf_adapters import write_gguf_adapter
+
+    place = locate(base)
+    adapters = AdapterFolder(folder, fingerprint(place))
+    known: Mapping[str, Any] = adapters.index["users"]
+    files: dict[str, str] = {}
+    for user in sorted(known) if users is None else users:
+        if user not in known:
+            raise InputError(str(folder), f"no adapter of user '{user}'", "one")
+        files[user] = Path(known[user]["file"]).stem + GGUF_SUFFIX
+        write_gguf_adapter(adapters.of(user), out / files[user], place)
+    write_json(out / USERS, {"base": adapters.index["base"], "adapters": adapters.digest, "files": files})
+    return files
 
 
 def encode_examples(checkpoint: Checkpoint, examples: Sequence[Example], limit: int) -> list[Encoded]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 from urllib.parse import quote
 
@@ -28,6 +29,7 @@ from bestfor.endpoint.local import identity_of
 from bestfor.errors import InputError
 from bestfor.lm.chat import Message
 from bestfor.policies.base import Prompt, Sampled, UnfinishedError
+from bestfor.policies.openai.adapters import ServedAdapters
 from bestfor.policies.openai.replies import OddityCounts, ServerTraits, completion_prompt, read
 from bestfor.policies.openai.table import PolicyEndpoint
 from bestfor.rng import key
@@ -60,6 +62,8 @@ class OpenAIPolicy:
             ``{"chat_template_kwargs": {"enable_thinking": False}}``.
         user_model: the name under which the server knows a user's own adapter (vLLM serves adapters as models), with
             ``{user}`` for the user's id in percent-encoding; users whom it does not know get the model itself.
+        adapters: a folder of users' adapters in GGUF (:func:`bestfor.policies.adapters.export_gguf`) that llama.cpp's
+            server has loaded: each request applies its user's. A server of our own (``local:NAME``) loads them.
         identity: names what is served, for the pool's keys, so that a server may move; its address by default.
         server: how the server is treated: key, concurrency, timeouts, retries, budget.
     """
@@ -80,6 +84,7 @@ class OpenAIPolicy:
     context: int | None = field(default=None, kw_only=True)
     extra_body: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     user_model: str = field(default="", kw_only=True)
+    adapters: str | Path | None = field(default=None, kw_only=True)
     identity: str = field(default="", kw_only=True)
     server: EndpointConfig = field(default_factory=EndpointConfig, kw_only=True)
 
@@ -117,6 +122,7 @@ class OpenAIPolicy:
             extra_body=server.extra_body,
             identity=server.identity,
             user_model=server.user_model,
+            adapters=server.adapters or None,
             server=server.config("[policy.endpoint]"),
         )
 
@@ -140,6 +146,7 @@ class OpenAIPolicy:
             "extra_body": _json(self.extra_body),
             "chunk": self.chunk,
             **({"user_model": self.user_model} if self.user_model else {}),
+            **({"adapters": self._served.digest} if self._served is not None else {}),
         }
 
     @property
@@ -223,6 +230,8 @@ class OpenAIPolicy:
         name, count = Counter(prompt.query_id for prompt in prompts).most_common(1)[0] if prompts else ("", 0)
         if count > 1:
             raise InputError("prompts", f"query '{name}' twice", "distinct query ids")
+        if self._served is not None:
+            self.__dict__["_loaded"] = self.endpoint.loaded_adapters()
         written = [dict(got) for got in have]
         failures: list[tuple[str, EndpointError]] = []
         try:
@@ -319,7 +328,16 @@ class OpenAIPolicy:
         fields |= {"logprobs": True if chat else 1} if self.logprobs else {}
         own = self.user_model and prompt.user_id not in self._traits.without_model
         model = self.user_model.replace("{user}", quote(prompt.user_id, safe="")) if own else self.model
-        return {"model": model, **request, **self._traits.adapt(fields), **self.extra_body}
+        lora = {} if self._served is None else {"lora": self._served.field(prompt.user_id, self._numbers)}
+        return {"model": model, **request, **self._traits.adapt(fields), **lora, **self.extra_body}
+
+    @cached_property
+    def _served(self) -> ServedAdapters | None:
+        return None if self.adapters is None else ServedAdapters.read(Path(self.adapters))
+
+    @property
+    def _numbers(self) -> Mapping[str, int]:
+        return self.__dict__.get("_loaded", {})
 
     @cached_property
     def _traits(self) -> ServerTraits:
@@ -331,7 +349,8 @@ class OpenAIPolicy:
 
     @cached_property
     def _config(self) -> EndpointConfig:
-        return replace(self.server, base_url=self.base_url) if self.base_url else self.server
+        config = replace(self.server, base_url=self.base_url) if self.base_url else self.server
+        return config if self._served is None else replace(config, adapters=self._served.paths)
 
 
 def _json(value: Mapping[str, Any]) -> str:

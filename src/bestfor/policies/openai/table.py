@@ -17,3 +17,4 @@ class PolicyEndpoint(EndpointTable):
     context: int | None = Field(default=None, ge=1)
     identity: str = ""
     user_model: str = ""
+    adapters: str = ""
