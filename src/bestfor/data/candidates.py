@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from bestfor.data.coded import CandidateRows
 from bestfor.data.labels import Labels
+from bestfor.data.others import OtherRatings
 from bestfor.errors import InputError
 from bestfor.moved import renamed
 from bestfor.types import FloatArray, IntArray
@@ -63,11 +64,13 @@ class Candidates(CandidateRows):
         history: what the users wrote, None where nobody knows.
         comments: (query id, candidate) -> what the user said of a labelled candidate, None where nobody said anything.
         said: all that each user said, by user, where utilities sum up labels of several kinds; None where they are all.
+        others: what other people said of the very candidates, for predictions alone: no fit looks at it.
     """
 
     history: History | None = None
     comments: Mapping[tuple[str, int], str] | None = None
     said: Mapping[str, Labels] | None = None
+    others: OtherRatings | None = None
 
     @classmethod
     def of(
@@ -194,6 +197,7 @@ class Candidates(CandidateRows):
             self.history,
             self.comments,
             self.said,
+            None if self.others is None else self.others.take(rows),
         )
 
 

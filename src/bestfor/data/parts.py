@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from bestfor.data.candidates import Candidates
+from bestfor.data.others import others_of
 from bestfor.types import BoolArray, FloatArray, IntArray
 
 Split = Literal["fit", "test"]
@@ -62,6 +63,7 @@ class CandidateParts:
             history=whole.history,
             comments=whole.comments,
             said=whole.said if split == "fit" else None,
+            others=None if split == "fit" or whole.others is None else whole.others.take(rows),
         )
 
     @cached_property
@@ -105,6 +107,14 @@ class CandidateParts:
             replace(self.whole, utility=utility), self.owner, self.tested, self.text_ids, self.text_id
         )
 
+    def with_others(self, table: pa.Table | None) -> CandidateParts:
+        """Add what others said of the test candidates, from the run's table of it; None adds nothing."""
+        if table is None:
+            return self
+        query = [self.whole.queries[code] for code in self.whole.query.tolist()]
+        others = others_of(table, query, self.whole.candidate)
+        return replace(self, whole=replace(self.whole, others=others))
+
     def keep(self, rows: IntArray) -> CandidateParts:
         """Keep some rows, with only the queries, users and texts that these have.
 
@@ -128,6 +138,7 @@ class CandidateParts:
             logprob=whole.logprob[rows],
             history=whole.history,
             comments=whole.comments,
+            others=None if whole.others is None else whole.others.take(rows),
         )
         return CandidateParts(kept, owner.astype(np.int64), self.tested[queries], self.text_ids, self.text_id[rows])
 

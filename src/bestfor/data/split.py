@@ -6,7 +6,7 @@ What is unseen at fitting is a text, or a whole prompt with all its answers wher
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from bestfor.data.candidates import Candidates, History
 from bestfor.data.labels import Labels
+from bestfor.data.others import OtherRatings, others_table, reveal
 from bestfor.data.parts import CandidateParts
 from bestfor.data.ratings import FOLDS, Ratings
 from bestfor.data.said import said_table
@@ -25,7 +26,9 @@ from bestfor.types import BoolArray, IntArray
 
 __getattr__ = renamed(__name__, {"text_id": "data.ratings:text_id", "fold_of": "data.ratings:fold_of"})
 
-By = Literal["text", "query", "time", "user"]
+By = Literal["text", "query", "time", "user", "rating"]
+OTHERS_TOLD = 10
+"""Ratings by others of each test candidate, where a split by rating does not say how many."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Dataset:
         task: the benchmark's task (a name of :data:`bestfor.data.sources.benchmarks.TASKS`), empty where there is none.
         coded: the candidates as codes, where they are in the data, else None.
         said: what people said of the fit part, as a table, where the data hold more than ratings; else None.
+        others: what others said of the test candidates, as a table, by a split by rating; else None.
     """
 
     name: str
@@ -55,6 +59,7 @@ class Dataset:
     task: str = ""
     coded: CandidateParts | None = None
     said: pa.Table | None = None
+    others: pa.Table | None = None
 
 
 @dataclass(frozen=True)
@@ -63,17 +68,22 @@ class SplitConfig:
 
     Attributes:
         by: text (texts of the fold are unseen), query (prompts of the fold, with all their answers), time (the latest
-            third of the texts), user (users and texts unseen). By time and by user, prompts take the place of texts
-            where answers belong to one prompt each.
+            third of the texts), user (users and texts unseen), rating (texts as by text, but of each test candidate
+            some other people's ratings are told). By time, user and rating, prompts take the place of texts where
+            answers belong to one prompt each.
         fold: which third, 0 to 2.
         min_fit: fit ratings that a test user must have (ignored by ``user``, whose test users have none).
         min_test: candidates that a test pool must have.
+        others: by rating: other people's ratings of each test candidate that predictions may look at, at most.
+        seed: of the choice of these.
     """
 
     by: By = "text"
     fold: int = 0
     min_fit: int = 20
     min_test: int = 16
+    others: int = OTHERS_TOLD
+    seed: int = 0
 
 
 def split_ratings(ratings: Ratings, config: SplitConfig) -> Dataset:
@@ -85,7 +95,7 @@ def split_ratings(ratings: Ratings, config: SplitConfig) -> Dataset:
     Raises:
         InputError: no user has enough of both, or what the split is by is not in the data.
     """
-    by_query = config.by == "query" or (config.by in ("time", "user") and ratings.owned)
+    by_query = config.by == "query" or (config.by in ("time", "user", "rating") and ratings.owned)
     in_test = _test_queries(ratings, config)[ratings.query] if by_query else _test_texts(ratings, config)[ratings.text]
     in_fit = ~in_test
     if config.by == "user":
@@ -167,14 +177,31 @@ def _dataset(
         f"{tested} of {len(ratings.users)} users are tested: they have at least {config.min_fit} fit ratings and a "
         f"test pool of at least {config.min_test}"
     )
-    split = f"{config.by}:{config.fold}:{config.min_fit}:{config.min_test}"
-    signature = labelled(hash_text(f"{ratings.signature}|{split}"))
+    signature = labelled(hash_text(f"{ratings.signature}|{_signature(config)}"))
     notes, coded = (*ratings.notes, *notes, note), _code(ratings, *parts)
+    told = None
+    if config.by == "rating":
+        coded, told, heard = _with_others(ratings, config, coded, parts[1])
+        notes = (*notes, heard)
     said = None if coded.whole.said is None else said_table(coded.whole.said, ratings.remarks)
     notes = (*notes, *_unheard(ratings, coded.whole.said or {}))
     return Dataset(
-        ratings.name, signature, _histories(ratings), queries, candidates, utilities, notes, coded=coded, said=said
+        ratings.name,
+        signature,
+        _histories(ratings),
+        queries,
+        candidates,
+        utilities,
+        notes,
+        coded=coded,
+        said=said,
+        others=told,
     )
+
+
+def _signature(config: SplitConfig) -> str:
+    split = f"{config.by}:{config.fold}:{config.min_fit}:{config.min_test}"
+    return f"{split}:{config.others}:{config.seed}" if config.by == "rating" else split
 
 
 def _histories(ratings: Ratings) -> pa.Table:
@@ -247,6 +274,36 @@ def _code(ratings: Ratings, fit: _Part, test: _Part) -> CandidateParts:
         said=_said(ratings, fit, test),
     )
     return CandidateParts(whole, owner, np.arange(len(owner)) >= len(fit.pools), ratings.text_ids, ratings.text[rows])
+
+
+def _with_others(
+    ratings: Ratings, config: SplitConfig, coded: CandidateParts, test: _Part
+) -> tuple[CandidateParts, pa.Table, str]:
+    """Tell some other people's ratings of each test candidate: for predictions alone, never for a fit."""
+    # one text under one prompt; anybody's rating may be told, that of somebody who is not tested too
+    prompt = np.unique(np.array(ratings.queries, dtype=object), return_inverse=True)[1][ratings.query]
+    pair = prompt * (int(ratings.spelled.max()) + 1) + ratings.spelled
+    item = np.unique(pair, return_inverse=True)[1].astype(np.int64)
+    first = np.unique(item, return_index=True)[1]
+    names = [f"{ratings.queries[ratings.query[row]]}\0{ratings.texts[ratings.text[row]]}" for row in first.tolist()]
+    every = (ratings.user, item)
+    ends, drawn = reveal(every, (ratings.users, names), config.others, config.seed, test.rows)
+    before = len(coded.whole) - len(test.rows)
+    whole = OtherRatings(
+        ratings.users,
+        np.concatenate([np.zeros(before, dtype=np.int64), ends]),
+        ratings.user[drawn],
+        np.asarray(ratings.rating[drawn], dtype=np.float64),
+        np.ones(len(drawn)),
+    )
+    found = replace(coded, whole=replace(coded.whole, others=whole))
+    query = [test.ids[code] for code in test.query.tolist()]
+    count = np.diff(ends)
+    note = (
+        f"predictions may look at {config.others} other people's ratings of each test candidate at most: "
+        f"{count.mean():.1f} on average, none for {int(np.sum(count == 0))} of {len(count)} candidates"
+    )
+    return found, others_table(whole.take(np.arange(before, len(coded.whole))), query, test.candidate), note
 
 
 def _comments(ratings: Ratings, fit: _Part) -> dict[tuple[str, int], str] | None:

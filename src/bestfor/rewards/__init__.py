@@ -188,7 +188,7 @@ def _load(
 
 def _class_of(kind: str, folder: Path, kinds: Sequence[type[RewardModel]]) -> type[RewardModel]:
     """Find the class of a saved model: one of those that were given, or one that is installed."""
-    from bestfor.rewards.model import is_kind
+    from bestfor.rewards.kinds import is_kind
 
     found = next((one for one in kinds if is_kind(one, kind)), None)
     if found is None and ":" in kind:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
+from bestfor.artifacts import Arrays
 from bestfor.errors import InputError
 from bestfor.types import FloatArray, RewardEstimate
 
@@ -67,3 +68,10 @@ def _check_mean(where: str, mean: FloatArray, *, partial: bool) -> None:
         found = f"{mean[wrong][0]} for {int(wrong.sum())} of {len(mean)} candidates"
         expected = "numbers, NaN where there is no reward" if partial else "finite numbers (or partial = True)"
         raise InputError(f"{where}, mean", found, expected)
+
+
+def refuse_nan(arrays: Arrays) -> None:
+    """Raise ValueError where an array holds NaN."""
+    for name, values in arrays.items():
+        if values.dtype.kind == "f" and np.isnan(values).any():
+            raise ValueError(f"array '{name}' holds NaN")

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from bestfor.data.candidates import Candidates
 from bestfor.data.labels import Labels, Preferred, Rated
+from bestfor.data.others import OtherRatings
 from bestfor.errors import BestforError
 from bestfor.rewards.model import RewardModel
 from bestfor.rewards.person import ModelPerson, Person, TextHistory, one_users, split_estimate
@@ -230,6 +231,10 @@ class LinearPerson(Person):
     code: int
     weights: FloatArray
     root: npt.NDArray[np.float32]
+
+    def heard(self, scores: Scores, candidates: Candidates, others: OtherRatings) -> Scores:
+        """Condition the scores of one request on what others said, where the kind hears it."""
+        return self.model.heard_scores([scores], candidates, others, np.ones(1))[0]
 
     def score_many(
         self, prompts: Sequence[str], texts: Sequence[Sequence[str]], history: TextHistory = None

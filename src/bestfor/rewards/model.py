@@ -8,30 +8,32 @@ immutable: a kind that learns from further labels implements ``_person``, which 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from bestfor import artifacts
 from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Candidates, History
 from bestfor.data.labels import Labels
+from bestfor.data.others import code_others
 from bestfor.encoders import Encoder, load_encoder
 from bestfor.encoders.reading import reading_notes
 from bestfor.errors import BestforError, InputError
 from bestfor.rewards.abstain import abstain_note
-from bestfor.rewards.check import check_class, check_estimate
+from bestfor.rewards.check import check_class, check_estimate, refuse_nan
 from bestfor.rewards.features import Design, FeatureConfig, Space, check_signature, fit_space, restore_space
-from bestfor.rewards.kinds import KINDS
+from bestfor.rewards.hearing import Hearing
+from bestfor.rewards.kinds import KINDS, is_kind
 from bestfor.rewards.memory import Recent, held, once, same_rows, texts_of
-from bestfor.rewards.options import parse_options
+from bestfor.rewards.options import NoOptions, parse_options
 from bestfor.rewards.person import ModelPerson, Person, check_said, sort_labels, split_estimate
 from bestfor.rewards.rows import canonical, rounded, starts_of
-from bestfor.rewards.said import FittedRows, pack_said, scores_of_people, split_said, unpack_said
+from bestfor.rewards.said import FittedRows, pack_said, scores_of_people, split_said, unpack_said, without_queries
 from bestfor.rewards.sharded import UserShards
 from bestfor.types import BoolArray, FloatArray, IntArray, RewardEstimate, Scale, Scores, Served
 
@@ -39,13 +41,7 @@ MANY_USERS = 100_000
 """Users from whom on a saved model's lie in shards."""
 
 
-class NoOptions(BaseModel):
-    """The configuration of a kind that has nothing to choose."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class RewardModel(ABC):
+class RewardModel(Hearing, ABC):
     """A model that learns from measured utilities and predicts rewards.
 
     Args:
@@ -204,7 +200,7 @@ class RewardModel(ABC):
             self._space = fit_space(config, ordered, encoder)
             self._fit_notes += reading_notes(encoder, (*ordered.texts, *ordered.inputs))
 
-    def ready(self) -> None:  # noqa: B027 - most kinds need nothing
+    def ready(self) -> None:
         """Check that what a fit needs is present: a checkpoint, a device, a key; loads no weights.
 
         A run calls it before hours of sampling.
@@ -217,7 +213,8 @@ class RewardModel(ABC):
     def predict(self, candidates: Candidates) -> RewardEstimate:
         """Rewards of n rows, rounded to 9 significant digits; utilities in the rows are not looked at.
 
-        Finite, but for kinds that are ``partial``: their mean is NaN where there is no reward.
+        Finite, but for kinds that are ``partial``: their mean is NaN where there is no reward. Where the rows say what
+        others said of them (``others``), kinds that hear it condition on it.
 
         Raises:
             InputError: the kind gives something else than it promises.
@@ -229,9 +226,14 @@ class RewardModel(ABC):
             return RewardEstimate(np.zeros(0), None)
         users = self._asking(candidates)
         self._check_loaded_for(users)
-        model = self._among(users)
-        estimate = model._predict_people(candidates) if self._said else model._predict(candidates)
-        return self._finished(estimate, len(candidates))
+        model = self._among(users if candidates.others is None else (*users, *candidates.others.users))
+        return self._finished(model._heard(candidates, model.fitted_rewards(candidates)), len(candidates))
+
+    def fitted_rewards(self, candidates: Candidates) -> RewardEstimate:
+        """Rewards of n rows by what the fit learned alone, as they are before rounding."""
+        # members of a model must not hear what the model itself hears
+        candidates = candidates if candidates.others is None else replace(candidates, others=None)
+        return self._predict_people(candidates) if self._said else self._predict(candidates)
 
     def _asking(self, candidates: Candidates) -> tuple[str, ...]:
         return tuple(candidates.users[code] for code in np.unique(candidates.user))
@@ -250,7 +252,12 @@ class RewardModel(ABC):
         return RewardEstimate(mean, std, std_mean, tuple(estimate.notes))
 
     def score(
-        self, user: str, prompt: str, texts: Sequence[str], history: History | Sequence[str] | None = None
+        self,
+        user: str,
+        prompt: str,
+        texts: Sequence[str],
+        history: History | Sequence[str] | None = None,
+        others: Mapping[str, Labels] | None = None,
     ) -> Scores:
         """Rewards of the candidates of one request.
 
@@ -259,11 +266,16 @@ class RewardModel(ABC):
             prompt: what is asked; empty where people rate bare texts.
             texts: n candidates, at least one.
             history: what the user wrote before, oldest first, where the model looks at it.
+            others: what other people said of these very candidates, by who said it, in the units of the fit; kinds
+                that hear it (``hears``) condition on the ratings for this answer alone.
 
         Raises:
-            InputError: no texts, or the model was loaded for somebody else.
+            InputError: no texts, the model was loaded for somebody else, or labels of the user among the others.
         """
-        return self._scores(Candidates.of(user, prompt, texts, history=history), 1)[0]
+        candidates = Candidates.of(user, prompt, texts, history=history)
+        if others:
+            candidates = replace(candidates, others=code_others([(user, prompt, texts)], [others]))
+        return self._scores(candidates, 1)[0]
 
     def score_many(
         self,
@@ -271,6 +283,7 @@ class RewardModel(ABC):
         prompts: Sequence[str],
         texts: Sequence[Sequence[str]],
         history: History | None = None,
+        others: Sequence[Mapping[str, Labels] | None] | None = None,
     ) -> list[Scores]:
         """Rewards of the candidates of many requests, as :meth:`score` gives them one by one.
 
@@ -279,8 +292,13 @@ class RewardModel(ABC):
             prompts: what is asked, likewise.
             texts: the candidates of each request.
             history: what the users wrote before.
+            others: what other people said of each request's candidates.
         """
-        return self._scores(Candidates.of(users, prompts, texts, history=history), len(users))
+        candidates = Candidates.of(users, prompts, texts, history=history)
+        if others is not None:
+            told = code_others(list(zip(users, prompts, texts, strict=True)), others)
+            candidates = replace(candidates, others=told)
+        return self._scores(candidates, len(users))
 
     def person(self, user: str, labels: Labels, history: Sequence[str] | None = None) -> Person:
         """Make the user's reward from this model and everything that the user said since the fit.
@@ -339,11 +357,15 @@ class RewardModel(ABC):
         self._check_made()
         if not self._fitted:
             raise BestforError(f"'{self.kind}' predicts after fit or load")
+        heard = candidates.others
+        alone = candidates if heard is None else replace(candidates, others=None)
         if self._shards is not None:
-            return self._among(self._asking(candidates))._scores(candidates, requests)
-        people = scores_of_people(candidates, self._said, self._told)
-        others = self.fitted_scores(_without(candidates, people))
-        return [people[query][1] if query in people else others.pop(0) for query in range(requests)]
+            users = (*self._asking(candidates), *(() if heard is None else heard.users))
+            return self._among(users)._scores(candidates, requests)
+        people = scores_of_people(alone, self._said, self._told)
+        others = self.fitted_scores(without_queries(alone, people))
+        found = [people[query][1] if query in people else others.pop(0) for query in range(requests)]
+        return found if heard is None else self.heard_scores(found, candidates, heard)
 
     def fitted_scores(self, candidates: Candidates) -> list[Scores]:
         """Score each query's candidates by the fit's rows alone; rows of one query lie together."""
@@ -362,7 +384,8 @@ class RewardModel(ABC):
         """Make the person of what somebody said at the fit, without what they said since."""
         self._check_loaded_for((user,))
         person = self._person(user, self._said[user], history)
-        return replace(person, model=FittedRows(self.fitted_scores)) if isinstance(person, ModelPerson) else person
+        fitted = FittedRows(self.fitted_scores, self.heard_scores)
+        return replace(person, model=fitted) if isinstance(person, ModelPerson) else person
 
     def _predict_people(self, candidates: Candidates) -> RewardEstimate:
         """Predict, rows of people who said something at the fit by their persons."""
@@ -460,7 +483,7 @@ class RewardModel(ABC):
 
     def _restore_stored(self, stored: artifacts.Artifact, encoder: Encoder | None) -> None:
         """Take over what was stored, or raise what :meth:`load` makes one line of."""
-        _refuse_nan(stored.arrays)
+        refuse_nan(stored.arrays)
         self._take_users(stored.arrays, stored.users)
         self._fit_notes = [str(note) for note in stored.config["notes"]]
         if stored.config.get("said"):
@@ -486,7 +509,7 @@ class RewardModel(ABC):
 
     def _take_rows(self, stored: artifacts.Artifact, rows: Arrays, users: tuple[str, ...]) -> None:
         """Take the rows of some users in the place of the present ones; what all share stays."""
-        _refuse_nan(rows)
+        refuse_nan(rows)
         self._shards = None
         self._take_users(rows, users)
         self._restore_users(stored.config["state"], {**stored.arrays, **rows})
@@ -575,21 +598,3 @@ class RewardModel(ABC):
             return ()
         subject = "1 user without fit labels was" if count == 1 else f"{count} users without fit labels were"
         return (f"{subject} served by {served}",)
-
-
-def _without(candidates: Candidates, queries: Collection[int]) -> Candidates:
-    """Leave out the rows of some queries."""
-    return candidates.take(~np.isin(candidates.query, list(queries))) if queries else candidates
-
-
-def is_kind(cls: type[RewardModel], stored: str) -> bool:
-    """True where a saved model's kind is this class; one at a dotted path may have moved to another module since."""
-    known = KINDS.name_of(cls)
-    dotted = ":" in stored and ":" in known
-    return stored == known or (dotted and stored.partition(":")[2] == known.partition(":")[2])
-
-
-def _refuse_nan(arrays: Arrays) -> None:
-    for name, values in arrays.items():
-        if values.dtype.kind == "f" and np.isnan(values).any():
-            raise ValueError(f"array '{name}' holds NaN")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from bestfor.errors import InputError
 from bestfor.validation import WrongKey, validated
@@ -23,3 +23,9 @@ def parse_options(config: type[BaseModel], where: str, options: dict[str, Any]) 
         return InputError(f"reward '{where}'{place}", wrong.found, wrong.expected)
 
     return validated(config, options, worded)
+
+
+class NoOptions(BaseModel):
+    """The configuration of a kind that has nothing to choose."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)

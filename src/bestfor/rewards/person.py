@@ -9,7 +9,7 @@ so that a service makes them when they are needed.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
@@ -18,6 +18,7 @@ import numpy as np
 
 from bestfor.data.candidates import Candidates, History
 from bestfor.data.labels import Labels
+from bestfor.data.others import OtherRatings, code_others
 from bestfor.errors import InputError
 from bestfor.rewards.memory import once
 from bestfor.rewards.rows import rounded
@@ -43,18 +44,35 @@ class Person(ABC):
     labels_count: int
     notes: tuple[str, ...]
 
-    def score(self, prompt: str, texts: Sequence[str], history: TextHistory = None) -> Scores:
+    def score(
+        self,
+        prompt: str,
+        texts: Sequence[str],
+        history: TextHistory = None,
+        others: Mapping[str, Labels] | None = None,
+    ) -> Scores:
         """Rewards of the candidates of one request.
 
         Args:
             prompt: what is asked; empty where people rate bare texts.
             texts: n candidates, at least one.
             history: what the user wrote before, where the model looks at it; None takes what the person was made with.
+            others: what other people said of these very candidates, by who said it; see
+                :meth:`bestfor.rewards.model.RewardModel.score`.
 
         Raises:
-            InputError: no texts.
+            InputError: no texts, or labels of the user among the others.
         """
-        return self.score_many([prompt], [texts], history)[0]
+        found = self.score_many([prompt], [texts], history)[0]
+        if not others:
+            return found
+        told = code_others([(self.user, prompt, texts)], [others])
+        return self.heard(found, Candidates.of(self.user, prompt, texts), told)
+
+    def heard(self, scores: Scores, candidates: Candidates, others: OtherRatings) -> Scores:
+        """Condition the scores of one request on what others said; kinds that do not hear it leave them as they are."""
+        del candidates, others
+        return scores
 
     @abstractmethod
     def score_many(
@@ -76,6 +94,16 @@ class RequestScorer(Protocol):
         """Rewards of the candidates of many requests."""
         ...
 
+    def heard_scores(
+        self,
+        scores: Sequence[Scores],
+        candidates: Candidates,
+        others: OtherRatings,
+        loading: FloatArray | None = None,
+    ) -> list[Scores]:
+        """Condition the scores of some requests on what others said of their candidates."""
+        ...
+
 
 @dataclass(frozen=True)
 class ModelPerson(Person):
@@ -88,6 +116,10 @@ class ModelPerson(Person):
 
     model: RequestScorer
     history: TextHistory
+
+    def heard(self, scores: Scores, candidates: Candidates, others: OtherRatings) -> Scores:
+        """Condition the scores of one request on what others said."""
+        return self.model.heard_scores([scores], candidates, others)[0]
 
     def score_many(
         self, prompts: Sequence[str], texts: Sequence[Sequence[str]], history: TextHistory = None

@@ -102,6 +102,20 @@ def share_texts(text: IntArray) -> bool:
     return len(text) >= LABELS_PER_TEXT * len(np.unique(text))
 
 
+def pair_moment(error: FloatArray, text: IntArray) -> float:
+    """Mean product of two errors of one text, not below 0; a text of k errors weighs k.
+
+    Args:
+        error: shape (n,).
+        text: shape (n,), codes.
+    """
+    count = np.bincount(text)
+    pairs = np.bincount(text, error) ** 2 - np.bincount(text, error**2)
+    weight = 1 / np.maximum(count - 1.0, 1.0)
+    total = float(np.sum(count * (count - 1.0) * weight))
+    return max(float(np.sum(weight * pairs)) / total, 0.0) if total > 0 else 0.0
+
+
 def rounded(values: FloatArray) -> FloatArray:
     """Round to nine significant digits: equal candidates tie although matrix products differ in their last bits."""
     values = np.asarray(values, dtype=np.float64)

@@ -9,7 +9,7 @@ user's. Kinds that learn at fit alone, or nobody's own part, take the rows under
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from bestfor.data.candidates import Candidates, History
 from bestfor.data.labels import JOURNAL, Labels, Preferred, Rated
+from bestfor.data.others import OtherRatings
 from bestfor.rewards.person import Person, sort_labels
 from bestfor.types import FloatArray, IntArray, Scores
 
@@ -167,8 +168,8 @@ def _weights(said: Mapping[str, Labels]) -> dict[Key, float]:
 class FittedRows:
     """Scores by the fit's rows alone, for persons of whom what they said tells nothing more."""
 
-    def __init__(self, scores: Callable[[Candidates], list[Scores]]) -> None:
-        self._scores = scores
+    def __init__(self, scores: Callable[[Candidates], list[Scores]], heard: Callable[..., list[Scores]]) -> None:
+        self._scores, self._heard = scores, heard
 
     def score_many(
         self,
@@ -179,3 +180,18 @@ class FittedRows:
     ) -> list[Scores]:
         """Rewards of the candidates of many requests."""
         return self._scores(Candidates.of(users, prompts, texts, history=history))
+
+    def heard_scores(
+        self,
+        scores: Sequence[Scores],
+        candidates: Candidates,
+        others: OtherRatings,
+        loading: FloatArray | None = None,
+    ) -> list[Scores]:
+        """Condition the scores of some requests on what others said of their candidates."""
+        return self._heard(scores, candidates, others, loading)
+
+
+def without_queries(candidates: Candidates, queries: Collection[int]) -> Candidates:
+    """Leave out the rows of some queries."""
+    return candidates.take(~np.isin(candidates.query, list(queries))) if queries else candidates

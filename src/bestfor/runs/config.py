@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -313,13 +313,23 @@ class SplitTable(Section):
     """Texts, prompts and users that are unseen at fitting.
 
     Attributes:
-        by: what is unseen; where nothing is said, prompts if answers belong to one prompt each, else texts.
+        by: what is unseen; where nothing is said, prompts if answers belong to one prompt each, else texts. By rating
+            texts are unseen at fitting, but predictions may look at other people's ratings of them.
+        others: by rating: how many of these at most; 10 where nothing is said.
     """
 
-    by: Literal["text", "query", "time", "user"] = "text"
+    by: Literal["text", "query", "time", "user", "rating"] = "text"
     fold: Literal[0, 1, 2, "all"] = 0
     min_fit: int = Field(default=20, ge=0)
     min_test: int = Field(default=16, ge=1)
+    others: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _told(self) -> Self:
+        """Others' ratings are told by a split by rating alone."""
+        if self.others is not None and self.by != "rating":
+            raise ValueError(f'others = {self.others} goes with by = "rating", not with by = "{self.by}"')
+        return self
 
 
 class FeedbackTable(Section):

@@ -15,6 +15,8 @@ import pyarrow as pa
 from bestfor.data import schema
 from bestfor.data.candidates import Candidates
 from bestfor.data.frames import Roles, to_pandas
+from bestfor.data.others import FILE as OTHERS_FILE
+from bestfor.data.others import read_others
 from bestfor.data.parts import CandidateParts, Split
 from bestfor.diagnostics import Diagnosis, Reward, Settings, combine_folds
 from bestfor.errors import InputError, nearest
@@ -328,7 +330,8 @@ class Run:
             metric = self._metric()
             place = fold / "utilities" / f"{metric}.parquet"
             utilities = None if metric is None else schema.read(place, schema.UTILITIES)
-            self._parts[fold] = build_parts(queries, CandidatePool(fold / "pool").scan(), utilities, history)
+            parts = build_parts(queries, CandidatePool(fold / "pool").scan(), utilities, history)
+            self._parts[fold] = parts.with_others(read_others(fold / OTHERS_FILE))
         return self._parts[fold]
 
     @cached_property

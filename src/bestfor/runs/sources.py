@@ -19,7 +19,7 @@ from bestfor.data.sources.own import load_ratings
 from bestfor.data.sources.pairs import load_pairs
 from bestfor.data.sources.polis import load_polis
 from bestfor.data.sources.prism import load_prism
-from bestfor.data.split import Dataset, SplitConfig, split_ratings
+from bestfor.data.split import OTHERS_TOLD, Dataset, SplitConfig, split_ratings
 from bestfor.data.world import World, build
 from bestfor.errors import InputError
 from bestfor.labels.table import load_labels
@@ -59,7 +59,9 @@ def load_dataset(config: RunConfig, ratings: Ratings | None = None) -> Dataset:
     if split.fold == "all":
         raise InputError("[split] fold", "'all'", "one fold at this point")
     ratings = read_ratings(config) if ratings is None else ratings
-    return split_ratings(ratings, SplitConfig(split.by, split.fold, split.min_fit, split.min_test))
+    others = OTHERS_TOLD if split.others is None else split.others
+    chosen = SplitConfig(split.by, split.fold, split.min_fit, split.min_test, others, config.seed)
+    return split_ratings(ratings, chosen)
 
 
 def read_ratings(config: RunConfig) -> Ratings:

@@ -344,7 +344,7 @@ class Stages:
             "metric": primary_metric(config, self.data),
             "reward": digest({name: rewards[name] for name in sorted(rewards)}),
             "rule": "argmax",
-            "split": config.split.model_dump(),
+            "split": config.split.model_dump(exclude_none=True),
             "seed": config.seed,
         }
         return self.workspace.diagnose(self.parts(), list(rewards), settings_of(config, self.data.name), signature)

@@ -16,6 +16,7 @@ from bestfor.backends import Backend
 from bestfor.backends.parts import WorkPart
 from bestfor.data import schema
 from bestfor.data.candidates import Candidates, History
+from bestfor.data.others import FILE as OTHERS_FILE
 from bestfor.data.parts import CandidateParts
 from bestfor.data.said import FILE as SAID_FILE
 from bestfor.data.split import Dataset
@@ -120,9 +121,12 @@ class Workspace:
             schema.write(utilities, self.folder / "utilities" / f"{RATING}.parquet")
             if self.data.said is not None:
                 schema.write(self.data.said, self.folder / SAID_FILE)
+            if self.data.others is not None:
+                schema.write(self.data.others, self.folder / OTHERS_FILE)
 
         outputs = ["pool", "queries.parquet", f"utilities/{RATING}.parquet"]
         outputs += [SAID_FILE] if self.data.said is not None else []
+        outputs += [OTHERS_FILE] if self.data.others is not None else []
         return self.steps.run("pool", {"data": start}, outputs, work)
 
     def sample(

@@ -12,12 +12,13 @@ from bestfor import rng as randomness
 from bestfor.data.candidates import Candidates
 from bestfor.progress import Progress
 from bestfor.rewards.auto.combination import Combination, describe
+from bestfor.rewards.auto.crowd import Crowd, learn_crowd, no_crowd, scaled_tastes
 from bestfor.rewards.auto.folds import deal, unseen_units
 from bestfor.rewards.auto.members import MemberParts, predict_parts
 from bestfor.rewards.auto.slopes import UserSlopes, learn_slopes
 from bestfor.rewards.auto.stack import LEAST_FACTOR, StackRows, StackWeights, centre, member_spreads, stack
 from bestfor.rewards.model import RewardModel
-from bestfor.types import BoolArray, IntArray
+from bestfor.types import BoolArray, FloatArray, IntArray
 
 MIN_UNITS = 6
 """Texts or prompts from which on weights are learned; fewer leave the average."""
@@ -40,6 +41,7 @@ class CrossFit:
         parts: of each member.
         fold: shape (n,), in which fold a row was held out.
         told: what was held out, in words.
+        tastes: shape (n, k), see :func:`bestfor.rewards.auto.crowd.scaled_tastes`; None where no member has any.
     """
 
     rows: Candidates
@@ -48,6 +50,7 @@ class CrossFit:
     parts: tuple[MemberParts, ...]
     fold: IntArray
     told: str
+    tastes: FloatArray | None = None
 
     def take(self, kept: BoolArray) -> CrossFit:
         """Some of the members."""
@@ -93,11 +96,13 @@ class LearnedMembers:
         combination: of the members that count.
         slopes: of the users of the whole fit.
         notes: plain sentences.
+        crowd: what people who share a text err alike.
     """
 
     combination: Combination
     slopes: UserSlopes
     notes: tuple[str, ...]
+    crowd: Crowd
 
 
 def cross_fit(candidates: Candidates, kinds: Sequence[str], make: Make, folds: int, rng: int) -> CrossFit | None:
@@ -106,18 +111,33 @@ def cross_fit(candidates: Candidates, kinds: Sequence[str], make: Make, folds: i
     if len(np.unique(unit)) < MIN_UNITS or float(np.ptp(candidates.utility)) <= _TINY:
         return None
     fold = deal(candidates, folds, rng)
-    count = int(fold.max()) + 1
+    count, tastes = int(fold.max()) + 1, None
     parts, models = np.zeros((len(kinds), 4, len(candidates))), tuple(type(make(kind)) for kind in kinds)
     with Progress("members of auto, held out", count * len(kinds), after=PATIENCE) as progress:
         for place in range(count):
             seen, held = candidates.take(fold != place), fold == place
             for code, kind in enumerate(kinds):
                 model = make(kind).fit(seen, rng=randomness.key(rng, "member", kind))
-                found = predict_parts(model, candidates.take(held))
+                asked = candidates.take(held)
+                found = predict_parts(model, asked)
                 parts[code][:, held] = [found.shared, found.own, found.doubt, found.noise]
+                tastes = _joined(tastes, held, scaled_tastes(model, asked))
                 progress.advance()
     told = f"{len(np.unique(unit))} {what}s in {count} parts, each predicted by members that had not seen it"
-    return CrossFit(candidates, tuple(kinds), models, tuple(MemberParts(*part) for part in parts), fold, told)
+    every = tuple(MemberParts(*part) for part in parts)
+    return CrossFit(candidates, tuple(kinds), models, every, fold, told, tastes)
+
+
+def _joined(every: FloatArray | None, held: BoolArray, part: FloatArray | None) -> FloatArray | None:
+    """Put the rows of one fold beside those of others, which may have fewer columns."""
+    if part is None:
+        return every
+    width = max(part.shape[1], 0 if every is None else every.shape[1])
+    found = np.zeros((len(held), width))
+    if every is not None:
+        found[:, : every.shape[1]] = every
+    found[held, : part.shape[1]] = part
+    return found
 
 
 def learn(crossed: CrossFit, users: Sequence[str]) -> LearnedMembers:
@@ -137,7 +157,8 @@ def learn(crossed: CrossFit, users: Sequence[str]) -> LearnedMembers:
     slopes = _slopes(crossed, combination, weights, users)
     combination = replace(combination, temperature=_temperature(crossed, combination))
     out = [kind for kind in every if kind not in crossed.kinds]
-    return LearnedMembers(combination, slopes, _notes(crossed, combination, weights, slopes, out))
+    notes = _notes(crossed, combination, weights, slopes, out)
+    return LearnedMembers(combination, slopes, notes, _crowd(crossed, combination, users))
 
 
 def without_learning(models: Mapping[str, RewardModel], candidates: Candidates, users: int) -> LearnedMembers:
@@ -162,7 +183,8 @@ def without_learning(models: Mapping[str, RewardModel], candidates: Candidates, 
     combination = Combination(tuple(models), weight, own, middle, share, told / max(int(told.sum()), 1), centre_of, 1.0)
     why = "too few texts or prompts to learn weights from, or labels that are all alike"
     note = f"members: {describe(tuple(models), share)} ({why})"
-    return LearnedMembers(combination, UserSlopes(np.ones((users, 2)), (0.0, 0.0), 0.0), (note,))
+    slopes = UserSlopes(np.ones((users, 2)), (0.0, 0.0), 0.0)
+    return LearnedMembers(combination, slopes, (note,), no_crowd(users))
 
 
 def _combination(crossed: CrossFit, weights: StackWeights, rows: StackRows) -> Combination:
@@ -183,6 +205,16 @@ def _slopes(crossed: CrossFit, found: Combination, weights: StackWeights, users:
     noise = weights.noise * (1 + weights.text_ratio)
     y = centre(rows.utility, crossed.group) / crossed.scale
     return learn_slopes(parts, y, (code, crossed.unit), len(users), noise)
+
+
+def _crowd(crossed: CrossFit, found: Combination, users: Sequence[str]) -> Crowd:
+    """Learn from the errors what others' ratings of a text can tell."""
+    rows, place = crossed.rows, {user: code for code, user in enumerate(users)}
+    code = np.array([place[user] for user in rows.users], dtype=np.int64)[rows.user]
+    shared, own = found.means(crossed.parts)
+    tastes = None if "tastes" not in crossed.kinds else crossed.tastes
+    error = rows.utility - found.centre - shared - own
+    return learn_crowd(error, (code, rows.text, crossed.fold), tastes, len(users))
 
 
 def _temperature(crossed: CrossFit, found: Combination) -> float:

@@ -25,6 +25,7 @@ from bestfor.data.labels import Labels
 from bestfor.encoders import CachedEncoder, Encoder
 from bestfor.progress import Progress
 from bestfor.rewards.auto.combination import Combination, restore_combination
+from bestfor.rewards.auto.crowd import restore_crowd
 from bestfor.rewards.auto.learning import PATIENCE, LearnedMembers, cross_fit, learn, without_learning
 from bestfor.rewards.auto.members import (
     as_nobody,
@@ -37,6 +38,7 @@ from bestfor.rewards.auto.person import AutoPerson
 from bestfor.rewards.kinds import KINDS
 from bestfor.rewards.memory import same_rows
 from bestfor.rewards.model import RewardModel
+from bestfor.rewards.others import Raters
 from bestfor.rewards.person import ModelPerson, Person
 from bestfor.rewards.rows import share_texts
 from bestfor.types import BoolArray, FloatArray, RewardEstimate, Served
@@ -77,6 +79,7 @@ class Auto(RewardModel):
     kind = "auto"
     has_std = True
     learns = True
+    hears = True
     Config = Config
 
     @property
@@ -122,7 +125,7 @@ class Auto(RewardModel):
 
     def _take(self, learned: LearnedMembers, fitted: dict[str, RewardModel]) -> None:
         """Keep what was learned, and the members that count; those abstain whose own part gets no weight."""
-        self._combination, slopes = learned.combination, learned.slopes
+        self._combination, slopes, self._crowd = learned.combination, learned.slopes, learned.crowd
         self._models = [fitted[kind] for kind in learned.combination.kinds]
         self._fit_notes += learned.notes
         abstained = slopes.factor[:, 1] <= 0
@@ -155,6 +158,40 @@ class Auto(RewardModel):
         if kind not in self.config.members:
             raise ValueError(f"a member '{kind}' that is not configured")
         return self._make(kind, **{name: value for name, value in config.items() if name != "encoder"})
+
+    def text_effects(self, candidates: Candidates) -> FloatArray:
+        """Variances of what each row's text has beyond its words: for all, and along tastes where they are a member."""
+        text = np.full((len(candidates), 1), self._crowd.text)
+        member = self._tastes
+        if member is None:
+            return text
+        return np.hstack([text, self._crowd.tastes * member.text_effects(candidates)[:, 1:]])
+
+    def raters(self, users: Sequence[str]) -> Raters:
+        """Say how people move with a text's effects: by 1 and by their tastes."""
+        codes, member = self._rater_codes(users), self._tastes
+        level, known = np.zeros(len(codes)), np.zeros(len(codes))
+        level[codes >= 0], known[codes >= 0] = (
+            part[codes[codes >= 0]] for part in (self._crowd.level, self._crowd.known)
+        )
+        loading = np.ones((len(codes), 1)) if member is None else member.raters(users).loading
+        return Raters(loading, level, known)
+
+    @property
+    def effects(self) -> int:
+        """Number of a text's effects that others' ratings tell of."""
+        member = self._tastes
+        return 1 if member is None else member.raters(()).loading.shape[1]
+
+    @property
+    def rating_noise(self) -> float:
+        """Variance of what is left of a rating."""
+        return self._crowd.noise
+
+    @property
+    def _tastes(self) -> RewardModel | None:
+        """The member with tastes, where others' ratings tell something along these."""
+        return self.members.get("tastes") if self._crowd.tastes > 0 else None
 
     def shared_means(self, candidates: Candidates) -> list[FloatArray]:
         """Predict by each member for somebody without labels, each (n,)."""
@@ -222,7 +259,9 @@ class Auto(RewardModel):
     def _state(self) -> tuple[dict[str, Any], Arrays]:
         members, arrays = store_members(self._models)
         state = {"members": members, "combination": self._combination.state(), "signature": self._signature}
-        return state, {**arrays, "weights": self._combination.array(), "factor": self._factor}
+        state["crowd"] = self._crowd.state()
+        own = {"weights": self._combination.array(), "factor": self._factor, "levels": self._crowd.array()}
+        return state, {**arrays, **own}
 
     def _restore(self, state: dict[str, Any], arrays: Arrays) -> None:
         self._signature = str(state["signature"])
@@ -230,6 +269,7 @@ class Auto(RewardModel):
         self._factor = arrays["factor"]
         if self._factor.shape != (len(self._users), 2):
             raise ValueError(f"factors of shape {self._factor.shape} of {len(self._users)} users")
+        self._crowd = restore_crowd(state.get("crowd"), arrays.get("levels"), len(self._users))
         encoder: Encoder | None = self._encoder
         self._models = restore_members(state["members"], arrays, self._users, encoder, self._restored_member)
         if tuple(model.kind for model in self._models) != self._combination.kinds:

@@ -9,11 +9,13 @@ from typing import Protocol
 import numpy as np
 
 from bestfor.data.candidates import Candidates
+from bestfor.data.others import OtherRatings
 from bestfor.rewards.auto.combination import Combination
 from bestfor.rewards.auto.members import MemberParts, variances
 from bestfor.rewards.memory import same_rows
 from bestfor.rewards.person import Person, TextHistory, one_users, split_estimate
 from bestfor.rewards.rows import rounded
+from bestfor.rewards.tastes.learner import TastesPerson
 from bestfor.types import FloatArray, RewardEstimate, Scores, Served
 
 
@@ -22,6 +24,21 @@ class MemberModel(Protocol):
 
     def shared_means(self, candidates: Candidates) -> list[FloatArray]:
         """Predict by each member for somebody without labels, each (n,)."""
+        ...
+
+    @property
+    def effects(self) -> int:
+        """Number of a text's effects that others' ratings tell of."""
+        ...
+
+    def heard_scores(
+        self,
+        scores: Sequence[Scores],
+        candidates: Candidates,
+        others: OtherRatings,
+        loading: FloatArray | None = None,
+    ) -> list[Scores]:
+        """Condition the scores of some requests on what others said of their candidates."""
         ...
 
 
@@ -42,6 +59,13 @@ class AutoPerson(Person):
     combination: Combination
     persons: tuple[Person, ...]
     factor: FloatArray
+
+    def heard(self, scores: Scores, candidates: Candidates, others: OtherRatings) -> Scores:
+        """Condition the scores of one request on what others said: along the tastes of the member that has some."""
+        tastes = next((one.loading for one in self.persons if isinstance(one, TastesPerson)), None)
+        effects = self.model.effects
+        loading = tastes if tastes is not None and len(tastes) == effects else None
+        return self.model.heard_scores([scores], candidates, others, np.ones(1) if effects == 1 else loading)[0]
 
     def score_many(
         self, prompts: Sequence[str], texts: Sequence[Sequence[str]], history: TextHistory = None

@@ -103,6 +103,7 @@ class Hierarchical(LinearLearner):
 
     kind = "hierarchical"
     has_std = True
+    hears = True
     Config = Config
     sliced = True
     shardable = True
@@ -159,6 +160,17 @@ class Hierarchical(LinearLearner):
         if self._kernel is None:
             return found
         return np.hstack([found, self._kernel.features(embeddings.astype(np.float64))])
+
+    def text_effects(self, candidates: Candidates) -> FloatArray:
+        """Variance of z'theta_0 and of what people who share a text err alike, shape (n, 1)."""
+        fitted, z = self._fitted_values, with_intercept(self.features(candidates))
+        shared = np.sum((z @ fitted.posteriors.shared_covariance) * z, axis=1)
+        return (self._temperature * fitted.unit**2 * (shared + fitted.text))[:, None]
+
+    @property
+    def hidden_variance(self) -> float:
+        """Variance of what people make alike of a text beyond its features."""
+        return float(self._temperature * self._fitted_values.unit**2 * self._fitted_values.text)
 
     def belief(self, code: int) -> Belief:
         """Posterior of a user's weights."""

@@ -318,6 +318,7 @@ class Pooled(LinearLearner):
     kind = "pooled"
     has_std = True
     personal = False
+    hears = True
     Config = Config
 
     def _fit(self, candidates: Candidates, rng: int) -> None:
@@ -331,6 +332,17 @@ class Pooled(LinearLearner):
         design = self._design(candidates)
         mean, variance, own = self._pool.predict(design.values)
         return RewardEstimate(mean[design.row], np.sqrt(variance)[design.row], np.sqrt(own)[design.row])
+
+    def text_effects(self, candidates: Candidates) -> FloatArray:
+        """Variance of z'w + v_t at each row's text, shape (n, 1)."""
+        design, pool = self._design(candidates), self._pool
+        variance = pool.mean_variance(design.values) + pool.unit**2 * pool.ridge.text
+        return variance[design.row][:, None]
+
+    @property
+    def hidden_variance(self) -> float:
+        """Variance of what people make alike of a text beyond its features."""
+        return float(self._pool.unit**2 * self._pool.ridge.text)
 
     def belief(self, code: int) -> Belief:
         """Posterior of a user's weights."""

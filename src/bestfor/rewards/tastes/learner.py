@@ -17,7 +17,9 @@ from typing import Protocol
 import numpy as np
 from scipy import linalg
 
+from bestfor.data.candidates import Candidates
 from bestfor.data.labels import Labels
+from bestfor.data.others import OtherRatings
 from bestfor.rewards.features.nearness import ItemVectors, Nearness
 from bestfor.rewards.person import ModelPerson, Person, RequestScorer, TextHistory, one_users, split_estimate
 from bestfor.rewards.posterior import Belief, PreferredRows, RatedRows, as_ratings, condition, left_out_log_densities
@@ -86,6 +88,15 @@ class TastesPerson(Person):
     history: TextHistory
     part: OwnPart
     vectors: ItemVectors
+
+    @property
+    def loading(self) -> FloatArray:
+        """Loadings of the user on what a text has beyond its vector, shape (k + 1,)."""
+        return np.concatenate([[1.0], self.part.taste])
+
+    def heard(self, scores: Scores, candidates: Candidates, others: OtherRatings) -> Scores:
+        """Condition the scores of one request on what others said."""
+        return self.model.heard_scores([scores], candidates, others, self.loading)[0]
 
     def score_many(
         self, prompts: Sequence[str], texts: Sequence[Sequence[str]], history: TextHistory = None

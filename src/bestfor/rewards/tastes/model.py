@@ -31,6 +31,7 @@ from bestfor.rewards.features import check_signature, check_width
 from bestfor.rewards.features.nearness import NARROW, ItemVectors, Nearness
 from bestfor.rewards.memory import held, once
 from bestfor.rewards.model import RewardModel
+from bestfor.rewards.others import Raters
 from bestfor.rewards.person import Person
 from bestfor.rewards.rows import starts_of
 from bestfor.rewards.tastes.carriers import Carrier, ExactCarrier, LandmarkCarrier
@@ -130,6 +131,7 @@ class Tastes(RewardModel):
     kind = "tastes"
     has_std = True
     learns = True
+    hears = True
     Config = Config
     sliced = True
     shardable = True
@@ -283,6 +285,27 @@ class Tastes(RewardModel):
             return rated.near[np.ix_(item, rated.code[item])]
         vectors = rated.vectors.take(item)
         return self.nearness.between(vectors, vectors)
+
+    def text_effects(self, candidates: Candidates) -> FloatArray:
+        """Posterior variances of h at each row's text, shape (n, k + 1)."""
+        items = list_items(candidates)
+        return self._unit**2 * self.items(items)[1][items.row]
+
+    def raters(self, users: Sequence[str]) -> Raters:
+        """Say how people move with h: by 1 and their tastes; the level is known of who was asked once."""
+        codes, k = self._rater_codes(users), self._shared.mean.shape[1] - 1
+        loading, level, known = np.zeros((len(codes), k + 1)), np.zeros(len(codes)), np.zeros(len(codes))
+        loading[:, 0] = 1.0
+        kernel = self._known_kernel(len(codes))
+        for row, code in enumerate(codes.tolist()):
+            if code < 0:
+                continue
+            part, rated = self._part(code, kernel), self._ratings.of(code)
+            loading[row, 1:] = part.taste
+            if len(np.unique(self._ratings.query[rated])) == 1:
+                level[row], left = part.level(self._shared.level_scale)
+                known[row] = self._shared.level_scale - left
+        return Raters(loading, self._unit * level, self._unit**2 * known)
 
     def predict_shared(self, candidates: Candidates) -> FloatArray:
         """Rewards of somebody without labels, shape (n,): h_0."""

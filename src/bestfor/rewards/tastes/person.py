@@ -95,6 +95,10 @@ class OwnPart:
         reach = h @ self.seen.T + own * near
         return h @ h.T + own * between - reach @ self.inverse @ reach.T
 
+    def level(self, scale: float) -> tuple[float, float]:
+        """Mean and variance of b_q of somebody with one query, from its prior variance."""
+        return scale * float(self.left_out @ np.diag(self.inverse)), scale - scale**2 * float(np.sum(self.inverse))
+
     def predict(self, h: FloatArray, near: FloatArray, own: float) -> tuple[FloatArray, FloatArray]:
         """Mean and variance of a_u'h(x) + g_u(x) at n items.
 
