@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import fsspec
@@ -9,10 +10,15 @@ from bestfor.errors import InputError
 from bestfor.files import HOST
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "memory", pytest.param("s3", marks=pytest.mark.slow)])
 def url(request, tmp_path):
     if request.param == "file":
         yield f"file://{tmp_path}/shared/run"
+        return
+    if request.param == "s3":
+        # Such as s3://bucket, with AWS_ENDPOINT_URL and keys of a server at hand (moto's, for one) and s3fs installed.
+        bucket = os.environ.get("BESTFOR_TEST_S3") or pytest.skip("BESTFOR_TEST_S3 names no bucket of a server at hand")
+        yield f"{bucket}/{tmp_path.name}"
         return
     files = fsspec.filesystem("memory")
     yield "memory://shared/run"
