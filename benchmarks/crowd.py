@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -176,18 +176,19 @@ def print_case(
         cells = [difference(one, kind, "shrunk") for _, one in diagnoses.values()]
         rows.append([kind, *(f"{number(v)} ({number(low)} to {number(high)})" for v, low, high in cells)])
     table(["minus the shrunken mean", *heads], rows)
+    utility = {fold: parts.test_utility for fold, parts in told_parts(suite, name, folds)}
     rows = []
     for kind in (kind for kind in kinds if kind not in PLAIN):
-        rows.append([kind, *(calibration(suite, name, kind, count, folds) for count in COUNTS)])
+        rows.append([kind, *(calibration(suite, name, kind, count, utility) for count in COUNTS)])
     table(["squared error over variance; 90 % interval holds", *map(str, COUNTS)], rows)
 
 
-def calibration(suite: Suite, name: str, kind: str, count: int, folds: Sequence[int]) -> str:
+def calibration(suite: Suite, name: str, kind: str, count: int, utility: Mapping[int, FloatArray]) -> str:
     """Mean squared error over predicted variance of the test ratings, and the share within the 90 % interval."""
     ratios = []
-    for fold, parts in told_parts(suite, name, folds):
+    for fold, test in utility.items():
         found = np.load(suite.folder(name, fold) / f"{kind}-{count}.npz")
-        ratios.append((parts.test_utility - found["mean"]) / found["std"])
+        ratios.append((test - found["mean"]) / found["std"])
     z = np.concatenate(ratios)
     return f"{np.mean(z**2):.2f}; {np.mean(np.abs(z) < 1.645):.2f}"
 
