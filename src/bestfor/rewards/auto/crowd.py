@@ -60,8 +60,10 @@ def no_crowd(users: int) -> Crowd:
 
 def restore_crowd(state: dict[str, Any] | None, levels: FloatArray | None, users: int) -> Crowd:
     """Restore what ``state`` and ``array`` gave; of a model that was stored before there was any, nothing."""
-    if state is None or levels is None:
+    if state is None and levels is None:
         return no_crowd(users)
+    if state is None or levels is None:
+        raise ValueError("half of what was learned of people who share a text")
     if levels.shape != (users, 2):
         raise ValueError(f"levels of shape {levels.shape} of {users} users")
     return Crowd(

@@ -230,7 +230,9 @@ def _notes(
 ) -> tuple[str, ...]:
     """Say what was chosen and why."""
     gain = (
-        f"+{weights.gain:.1f} nats over equal weights"
+        f"{weights.gain:.0%} less squared error than equal weights, {weights.sure:.1f} standard errors".replace(
+            "%", " %"
+        )
         if weights.gain
         else "no other weights tell held-out labels better"
     )
