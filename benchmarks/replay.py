@@ -270,7 +270,9 @@ def draw(results: Mapping[str, Mapping[str, Any]], n: int, path: Path) -> None:
         axes.set_xticks(list(at.values()), [str(step) for step in AFTER])
         axes.set_xlabel("votes, or questions, of a person")
         axes.set_ylabel(f"captured at N = {n}, texts nobody voted on")
-        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, 0.62))
+        axes.axhline(0, color=INK, linewidth=0.8)
+        axes.margins(x=0.08)
+        figure.legend(frameon=False, loc="outside upper left", ncols=2, fontsize=9)
         figure.savefig(path, metadata={"Date": None})
 
 
