@@ -231,7 +231,7 @@ def picture(pieces: Pieces, options: argparse.Namespace) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    figure = Figure(figsize=(8.5, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     users = np.geomspace(min(options.users), max(options.users), 50)
@@ -240,7 +240,7 @@ def picture(pieces: Pieces, options: argparse.Namespace) -> None:
     axes.set_xlabel("users, one request of 30 candidates a day")
     axes.set_ylabel("cost of a day (assumed prices)")
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize=8)
+    figure.legend(frameon=False, fontsize=8, loc="outside right upper")
     axes.set_title("Sampling is nearly all of the cost, at any number of users", loc="left")
     figure.savefig(options.picture)
 
