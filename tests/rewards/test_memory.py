@@ -1,5 +1,6 @@
 """What requests ask for again: made once, kept as long as it may be, and never another's."""
 
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -42,3 +43,11 @@ def test_recent_values_are_kept_up_to_their_bytes():
     assert get(9, size=4) == 9
     assert [get(2), get(9, size=4)] == [2, 9]
     assert made == [1, 2, 3, 4, 2, 9, 9]
+
+
+def test_a_copy_in_another_process_begins_empty():
+    recent = Recent(held, limit=100)
+    assert recent.get("a", lambda: np.zeros(4)).sum() == 0
+    copy = pickle.loads(pickle.dumps(recent))
+    assert copy.get("a", lambda: np.ones(4)).sum() == 4
+    assert recent.get("a", lambda: np.ones(4)).sum() == 0

@@ -96,7 +96,7 @@ def test_files_that_are_lost_or_edited_are_owed(done, tmp_path):
     assert steps(tmp_path) == {}
     (tmp_path / "out" / "rewards" / "length.parquet").write_bytes(b"torn")
     assert steps(tmp_path)["predict length"] == "rewards/length.parquet was changed since"
-    stamp = tmp_path / "out" / ".steps" / "fit.length.json"
+    stamp = tmp_path / "out" / ".steps" / "fit length.json"
     held = json.loads(stamp.read_text())
     stamp.write_text(json.dumps({"inputs": "another", "outputs": held["outputs"]}))
     assert steps(tmp_path)["fit length"] == "an input is another one"

@@ -78,6 +78,14 @@ class Recent(Generic[T]):
         self._values: OrderedDict[Hashable, T] = OrderedDict()
         self._lock = Lock()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave values and lock behind: a copy in another process keeps values of its own."""
+        return {"size": self._size, "limit": self._limit}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Begin empty."""
+        Recent.__init__(self, **state)
+
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
         """Give the value of a key, made where it is not kept."""
         with self._lock:

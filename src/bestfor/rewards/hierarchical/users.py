@@ -34,7 +34,7 @@ from bestfor.rewards.hierarchical.labels import (
     round_single,
 )
 from bestfor.rewards.hierarchical.variances import Prior, inverse_cholesky, times_covariance
-from bestfor.rewards.memory import Recent
+from bestfor.rewards.memory import Recent, held
 from bestfor.rewards.posterior import Belief, RatedRows
 from bestfor.rewards.rows import FeatureRows, rounded
 from bestfor.types import FloatArray, IntArray
@@ -65,7 +65,7 @@ class UserPosteriors:
     @cached_property
     def recent(self) -> Recent[FloatArray]:
         """Whitened rows of recent users."""
-        return Recent(lambda rows: rows.nbytes)
+        return Recent(held)
 
     @cached_property
     def newcomer(self) -> Belief:
