@@ -31,6 +31,9 @@ MOST = 512
 TRIES = 8
 """How often a transaction is tried that another process has made impossible."""
 
+WRITERS = 7_215_083
+"""PostgreSQL's advisory lock of those who write to a journal."""
+
 Apply = Callable[[Connection, Sequence[Any]], list[Any]]
 """Applies the rows of several calls: their values in, a result or a :class:`BestforError` for each out."""
 
@@ -169,8 +172,11 @@ class Writer:
         on_disk = any(call.on_disk for call in calls)
         self._set_waiting(connection, on_disk=on_disk)
         with connection.begin():
-            if not on_disk and connection.dialect.name == "postgresql":
-                connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+            if connection.dialect.name == "postgresql":
+                # One after another, as with SQLite: counts by person and rows change together in every process.
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS})")
+                if not on_disk:
+                    connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
             for apply in dict.fromkeys(call.apply for call in calls):
                 places = [place for place, call in enumerate(calls) if call.apply == apply]
                 found = apply(connection, [calls[place].value for place in places])
