@@ -204,7 +204,7 @@ def text_variances(error: FloatArray, text: IntArray, weight: FloatArray, group:
     Copies of a text within one query have one utility, so they are one row: else they would say that there is no noise.
     """
     _, first, code = np.unique(group * (int(text.max(initial=0)) + 1) + text, return_index=True, return_inverse=True)
-    heavy = np.bincount(code, weight)
+    heavy: FloatArray = np.asarray(np.bincount(code, weight), dtype=np.float64)
     error, text, weight = np.bincount(code, weight * error) / heavy, text[first], heavy
     count = sum_by(text, weight, int(text.max()) + 1)
     total, seen = sum_by(text, weight * error, len(count)), count > 0
