@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from bestfor.endpoint.address import is_loopback
 from bestfor.endpoint.choices import Spent, read_choice
 from bestfor.errors import InputError
 from bestfor.gateway import load_gateway_config
-from bestfor.gateway.config import is_loopback
 from bestfor.gateway.errors import of_error
 from bestfor.gateway.tenants import Services
 from bestfor.gateway.upstream import breaker as breaking

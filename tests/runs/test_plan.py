@@ -12,7 +12,7 @@ from bestfor.files import hash_tree
 from bestfor.policies.base import Prompt, Sampled
 from bestfor.pool import CandidatePool
 from bestfor.runs.config import parse_config
-from bestfor.runs.plan import plan_run
+from bestfor.runs.plan import _is_here, plan_run
 from bestfor.runs.probe import probe_encoder, probe_policy
 from bestfor.runs.run import run
 from support.servers import chat
@@ -148,6 +148,24 @@ def test_judges_are_counted(tmp_path, scripted):
     assert one.cost == pytest.approx((one.prompt_tokens + one.most_new_tokens) / 1e6)
     assert found.cost == one.cost
     assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("servers", "here"),
+    [
+        (["http://127.0.0.1:1/v1"], True),
+        (["http://localhost:1/v1", "http://[::1]:2/v1"], True),
+        (["local:smollm2"], True),
+        (["https://example.org/v1"], False),
+        (["http://127.0.0.1:1/v1", "http://10.0.0.1:1/v1"], False),
+    ],
+)
+def test_a_policy_is_here_where_all_its_servers_are(servers, here):
+    first, *also = servers
+    policy = {**RUN["policy"], "kind": "openai", "model": "m", "endpoint": {"base_url": first}}
+    if also:
+        policy["endpoint"]["also"] = also
+    assert _is_here(config(policy=policy)) is here
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -39,6 +40,11 @@ class Address:
         """True where it stands for a server that is started here."""
         return self.url.startswith(LOCAL)
 
+    @property
+    def here(self) -> bool:
+        """True where the server is this machine: asking it costs nothing but time."""
+        return self.local or is_loopback(urlsplit(self.url).hostname or "")
+
     @classmethod
     def parse(cls, base_url: str) -> Address:
         """Parse an address.
@@ -64,6 +70,16 @@ class Address:
         login = ":".join((unquote(parts.username or ""), unquote(parts.password or ""))) if "@" in parts.netloc else ""
         url = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
         return cls(url, redact(base_url), dict(parse_qsl(parts.query)), login)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine, by name or number."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def redact(base_url: str) -> str:

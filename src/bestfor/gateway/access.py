@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from bestfor.gateway.config import GatewayConfig, is_loopback
+from bestfor.endpoint.address import is_loopback
+from bestfor.gateway.config import GatewayConfig
 from bestfor.gateway.errors import ApiError
 from bestfor.gateway.keys import KeyFile, KeyRing
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bestfor.endpoint.address import is_loopback
 from bestfor.errors import InputError
 from bestfor.validation import WrongKey, validated
 
@@ -208,16 +208,6 @@ class GatewayConfig(GatewayTable):
     def loopback(self) -> bool:
         """True where only this machine reaches it."""
         return is_loopback(self.host)
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine, by name or number."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def load_gateway_config(path: Path | None, given: Mapping[str, Any]) -> GatewayConfig:

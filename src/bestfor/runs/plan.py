@@ -6,18 +6,16 @@ stopped only what it still owes is counted. Speeds are measured here (:mod:`best
 
 from __future__ import annotations
 
-import ipaddress
 import resource
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from bestfor.data import schema
 from bestfor.encoders import load_encoder
-from bestfor.endpoint import Budget, EndpointTable
+from bestfor.endpoint import Address, Budget, EndpointTable
 from bestfor.policies.base import Budgeted, Policy, Prompt, Resumable
 from bestfor.policies.prompts import estimate
 from bestfor.pool import CandidatePool
@@ -341,17 +339,9 @@ def _budget(table: EndpointTable | None, where: str) -> Budget | None:
 
 
 def _is_here(config: RunConfig) -> bool:
-    """Tell whether the policy writes on this machine: asking it costs nothing but time."""
+    """Tell whether the policy writes on this machine, all its servers included."""
     table = (config.policy.base or config.policy).endpoint
-    if table is None:
-        return True
-    if table.base_url.startswith("local:"):
-        return True
-    host = urlsplit(table.base_url).hostname or ""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return table is None or all(Address.parse(url).here for url in (table.base_url, *(table.also or ())))
 
 
 def _notes(config: RunConfig, folds: Sequence[FoldPlan]) -> Iterable[str]:
