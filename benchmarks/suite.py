@@ -25,6 +25,7 @@ from bestfor.data.sources.lamp import load_lamp
 from bestfor.runs.config import RunConfig, parse_config
 from bestfor.runs.run import run
 from bestfor.runs.stages import folds
+from suite_extend import more_of
 from suite_figures import figures_of
 from suite_tables import print_tables
 
@@ -42,12 +43,15 @@ def main(
     abstracts: Annotated[bool, typer.Option(help="Write the papers the other way round: title -> abstract.")] = False,
     server: Annotated[str, typer.Option(help="Address of another server, up to /v1.")] = "",
     model: Annotated[str, typer.Option(help="Name of another model there.")] = "",
+    extend: Annotated[str, typer.Option(help="Begin with the candidates of this cell, which asks for fewer.")] = "",
 ) -> None:
     """Run cells, keep their figures, print the tables."""
     if abstracts:
         turn_round(runs / "abstracts")
     for name in cell:
         config = parse_config(elsewhere(read(name), server, model), f"{name}.toml")
+        if extend:
+            print(f"{name}: {more_of(config, runs / name, runs / extend)} candidates of {extend}", file=sys.stderr)
         found = figured(config, runs / name, name)
         figures.mkdir(parents=True, exist_ok=True)
         (figures / f"{name}.json").write_text(json.dumps(found) + "\n", encoding="utf-8")
