@@ -1,6 +1,6 @@
 """Every reward model in the embedded world, per noise regime and number of labels per user.
 
-python benchmarks/world_table.py [--users 100] [--out runs/world-table]
+python benchmarks/world_table.py [--users 100] [--out runs/world-table] [--models NAME ...]
 
 One pool is sampled (5 fit items x 12 candidates and 4 test queries x 30 candidates per user) and shared by all cells;
 5, 20 and 60 labels are the first 1, 4 and 12 candidates of the 5 items. Fit labels carry the regime's noise, test
@@ -49,6 +49,7 @@ MODELS: dict[str, Model] = {
     "gaussian": ("gaussian", {}),
     "ensemble": ("ensemble", {}),
     "hierarchical": ("hierarchical", {}),
+    "auto": ("auto", {}),
 }
 N = (1, 2, 4, 8, 16, 30)
 
@@ -59,14 +60,17 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/world-table"))
+    parser.add_argument("--models", nargs="*", choices=[*MODELS], default=[*MODELS], help="all by default")
     options = parser.parse_args()
+    models = {name: MODELS[name] for name in options.models}
     tables = sampled(options.users, options.seed, options.out)
     results = {}
     for labels, kept in LABELS.items():
         for regime in REGIMES:
-            diagnosis = cell(tables[regime], kept, options.out)
+            diagnosis = cell(tables[regime], kept, options.out, models)
             results[f"{regime}/{labels}"] = diagnosis.to_dict()
             print_cell(regime, labels, diagnosis)
+            print_paired(diagnosis)
             # what is done outlives a run that is cut short
             (options.out / "results.json").write_text(json.dumps(results) + "\n", encoding="utf-8")
 
@@ -123,6 +127,18 @@ def print_cell(regime: str, labels: int, diagnosis: Diagnosis) -> None:
         cells += [*bounded[:2], "-" if corrected is None else f"{corrected:.3f}", bounded[2]]
         print(f"| {name} | " + " | ".join(cells) + " |")
     print(flush=True)
+
+
+def print_paired(diagnosis: Diagnosis, model: str = "auto", size: int = 8) -> None:
+    """One line: captured of a model minus that of each other; intervals hold for all pairs of the cell together."""
+    told = []
+    for row in diagnosis.to_dict()["comparisons"]:
+        if model in (row["model"], row["against"]) and row["n"] == size:
+            sign, other = (1, row["against"]) if row["model"] == model else (-1, row["model"])
+            ends = [None, None] if row["low"] is None else sorted((sign * row["low"], sign * row["high"]))
+            told.append(f"{other} {spanned(sign * row['captured_difference'], *ends)}")
+    if told:
+        print(f"`{model}` minus, N = {size}: " + ", ".join(told) + "\n", flush=True)
 
 
 def spanned(value: float | None, low: float | None, high: float | None) -> str:

@@ -10,7 +10,7 @@ from bestfor.data.labels import Labels, Rated
 from bestfor.errors import InputError
 from bestfor.rewards import KINDS
 from bestfor.rewards.auto import Auto
-from bestfor.rewards.auto.folds import deal, unseen_units
+from bestfor.rewards.auto.folds import compared, deal, unseen_units
 from bestfor.rewards.auto.members import as_nobody, predict_parts
 from bestfor.testing.rewards import LetterEncoder, RewardModelTests, assert_same, taste_examples
 
@@ -90,6 +90,29 @@ def test_few_texts_give_the_average_and_say_so():
     model = Auto(encoder=LetterEncoder(), **SMALL).fit(few, rng=0)
     assert any("too few texts or prompts" in note for note in model.notes)
     assert np.all(np.isfinite(model.predict(few).std))
+
+
+def test_one_rated_answer_to_each_prompt_tells_who_knows():
+    examples = taste_examples(users=8, queries=8, candidates=6)
+    first = np.unique(examples.query, return_index=True)[1]
+    single, rest = examples.take(first), examples.take(np.setdiff1d(np.arange(len(examples)), first))
+    model = Auto(encoder=LetterEncoder(), **SMALL).fit(single, rng=0)
+    asked = model.predict(rest).mean
+    assert np.corrcoef(asked, rest.utility)[0, 1] > 0.5
+    few = Auto(encoder=LetterEncoder(), **SMALL).fit(single.take(np.arange(4)), rng=0)
+    assert any("too few texts or prompts" in note for note in few.notes)
+    assert few.predict(rest).mean.std() > 0
+
+
+def test_rows_are_compared_within_queries_then_users_then_folds():
+    fold = np.array([0, 0, 1, 1])
+    rows = taste_examples(users=1, queries=2, candidates=2)
+    assert compared(rows, fold).tolist() == [0, 0, 1, 1]
+    alone = taste_examples(users=2, queries=2, candidates=1)
+    assert compared(alone, np.zeros(4, dtype=np.int64)).tolist() == [0, 0, 1, 1]
+    strangers = taste_examples(users=4, queries=1, candidates=1)
+    assert compared(strangers, fold).tolist() == [0, 0, 1, 1]
+    assert compared(strangers, np.zeros(4, dtype=np.int64)).tolist() == [0, 0, 0, 0]
 
 
 def test_some_users_are_enough_to_weigh_members():

@@ -50,3 +50,21 @@ def deal(candidates: Candidates, folds: int, seed: int) -> IntArray:
     place = np.empty(len(order), dtype=np.int64)
     place[order] = np.arange(len(order))
     return place[code] % min(folds, len(distinct))
+
+
+def compared(candidates: Candidates, fold: IntArray) -> IntArray:
+    """Code rows whose utilities are compared with each other, shape (n,): those of one query and one fold.
+
+    Where most rows are alone in that (one rated answer to each prompt), those of one user and fold; where most are
+    alone in that too, those of one fold.
+
+    Args:
+        candidates: n rows.
+        fold: shape (n,).
+    """
+    folds = int(fold.max(initial=0)) + 1
+    for code in (candidates.query, candidates.user):
+        pair = np.unique(code * folds + fold, return_inverse=True)[1].astype(np.int64)
+        if 2 * np.count_nonzero(np.bincount(pair)[pair] > 1) >= len(pair):
+            return pair
+    return np.unique(fold, return_inverse=True)[1].astype(np.int64)

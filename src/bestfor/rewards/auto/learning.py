@@ -13,7 +13,7 @@ from bestfor.data.candidates import Candidates
 from bestfor.progress import Progress
 from bestfor.rewards.auto.combination import Combination, describe
 from bestfor.rewards.auto.crowd import Crowd, learn_crowd, no_crowd, scaled_tastes
-from bestfor.rewards.auto.folds import deal, unseen_units
+from bestfor.rewards.auto.folds import compared, deal, unseen_units
 from bestfor.rewards.auto.members import MemberParts, predict_parts
 from bestfor.rewards.auto.slopes import UserSlopes, learn_slopes
 from bestfor.rewards.auto.stack import LEAST_FACTOR, StackRows, StackWeights, centre, member_spreads, stack
@@ -74,9 +74,8 @@ class CrossFit:
 
     @cached_property
     def group(self) -> IntArray:
-        """Codes of query and fold, shape (n,)."""
-        pair = self.rows.query * (int(self.fold.max()) + 1) + self.fold
-        return np.unique(pair, return_inverse=True)[1].astype(np.int64)
+        """Codes of what is compared, shape (n,); mostly query and fold."""
+        return compared(self.rows, self.fold)
 
     def columns(self) -> StackRows:
         """Columns of the stack: every member's shared part, then the own parts that there are."""
@@ -171,7 +170,8 @@ def without_learning(models: Mapping[str, RewardModel], candidates: Candidates, 
     """
     parts = [predict_parts(model, candidates) for model in models.values()]
     whole = np.column_stack([part.shared + part.own for part in parts])
-    spread = member_spreads(centre(whole, candidates.query), np.arange(len(parts)))
+    group = compared(candidates, np.zeros(len(candidates), dtype=np.int64))
+    spread = member_spreads(centre(whole, group), np.arange(len(parts)))
     used = spread > _TINY
     unit = LEAST_FACTOR * (float(np.std(candidates.utility)) or 1.0)
     weight = np.where(used, unit / np.maximum(spread, _TINY), 0.0) / max(int(used.sum()), 1)

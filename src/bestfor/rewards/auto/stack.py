@@ -3,12 +3,12 @@
     y_i = sum_j w_j x_ij + v_t + e_i,   v_t ~ N(0, r s2),  e ~ N(0, s2),   w >= 0,  w_j ~ N(c / M, (s c / M)^2)
 
 Columns x_j are the shared and the own part of each of M members, over the spread of the member's whole prediction, so
-that equal weights are the average of standardised predictions. All are centred within what one query asks of one fold:
-a level moves no pick, and a model that did not see popular texts predicts lower for them, which would make every member
-look worse than nothing. v_t is what everybody makes of a text beyond all members, r by moments, 0 where hardly a text
-was rated for several queries. Rows of one text err together in more ways (what tastes make of it is wrong for all who
-share a taste), so the curvature of the likelihood is what the spread of the held-out units' scores says. c is the
-average's own regression. A row weighs 1 / (rows of its query)^1/2.
+that equal weights are the average of standardised predictions. All are centred within what one query asks of one fold
+(see folds.compared): a level moves no pick, and a model that did not see popular texts predicts lower for them, which
+would make every member look worse than nothing. v_t is what everybody makes of a text beyond all members, r by moments,
+0 where hardly a text was rated for several queries. Rows of one text err together in more ways (what tastes make of it
+is wrong for all who share a taste), so the curvature of the likelihood is what the spread of the held-out units' scores
+says. c is the average's own regression. A row weighs 1 / (rows of its query)^1/2.
 
 s is chosen by what weights from the other units (texts or prompts) leave of a unit's squared error: the best s, where
 it beats equal weights by 2.33 standard errors over units (one in a hundred by chance), else equal weights. The marginal
@@ -51,7 +51,7 @@ class StackRows:
     Attributes:
         x: shape (n, p), predictions of members held out.
         y: shape (n,), utilities, with a variance of about 1.
-        group: shape (n,), codes of the query and the fold: what is compared.
+        group: shape (n,), codes of what is compared, mostly rows of one query and one fold.
         text: shape (n,), codes.
         unit: shape (n,), codes of what was held out together.
         member: shape (p,), whose column it is, from 0.
