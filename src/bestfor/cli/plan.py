@@ -10,7 +10,7 @@ from bestfor.cli._output import print_json, print_rows, tell
 from bestfor.cli._stages import File, Json, Out, Set, resolve
 
 if TYPE_CHECKING:
-    from bestfor.runs.plan import FoldPlan, RunPlan
+    from bestfor.runs.plan import FoldPlan, RunPlan, SamplingPlan
 
 Probe = Annotated[
     float | None,
@@ -53,23 +53,31 @@ def _rows(found: RunPlan) -> list[tuple[str, str, str, str]]:
 
 def _fold_rows(fold: FoldPlan) -> list[tuple[str, str, str, str]]:
     rows = [(f"steps of {fold.folder}", str(len(fold.steps)), "", ", ".join(fold.steps) or "nothing is owed")]
-    one = fold.sampling
-    if one is not None:
-        kind = "estimated" if one.estimated else "counted"
-        rows.append((f"prompts for {one.policy}", f"{one.owed_prompts:,}", f"{one.prompts:,}", ""))
-        rows.append(("  prompt tokens", f"{one.prompt_tokens:,}", "", kind))
-        rows.append(("  candidates", f"{one.owed_candidates:,}", f"{one.candidates:,}", ""))
-        expected = "" if one.new_tokens is None else f"about {one.new_tokens:,} at the probe's mean"
-        rows.append(("  new tokens, at most", f"{one.most_new_tokens:,}", "", expected))
-        speed = "" if one.speed is None else f"{one.speed.candidates_per_second:,.1f} candidates a second"
-        rows.append(("  hours", _hours(one.hours), "", speed))
-        if one.cost is not None:
-            rows.append(("  cost", f"{one.cost:,.2f}", "", f"at most {one.most_cost:,.2f}"))
+    if fold.profiles is not None:
+        rows += _sampling_rows(fold.profiles, "profiles")
+    if fold.sampling is not None:
+        rows += _sampling_rows(fold.sampling, "candidates")
     for judge in fold.judging:
         tokens = "" if judge.prompt_tokens is None else f"about {judge.prompt_tokens:,} prompt tokens"
         rows.append((f"requests to {judge.judge}", f"{judge.requests:,}", "", tokens))
         if judge.cost is not None:
             rows.append(("  cost", f"{judge.cost:,.2f}", "", ""))
+    return rows
+
+
+def _sampling_rows(one: SamplingPlan, what: str) -> list[tuple[str, str, str, str]]:
+    kind = "estimated" if one.estimated else "counted"
+    expected = "" if one.new_tokens is None else f"about {one.new_tokens:,} at the probe's mean"
+    speed = "" if one.speed is None else f"{one.speed.candidates_per_second:,.1f} {what} a second"
+    rows = [
+        (f"prompts for {one.policy}", f"{one.owed_prompts:,}", f"{one.prompts:,}", ""),
+        ("  prompt tokens", f"{one.prompt_tokens:,}", "", kind),
+        (f"  {what}", f"{one.owed_candidates:,}", f"{one.candidates:,}", ""),
+        ("  new tokens, at most", f"{one.most_new_tokens:,}", "", expected),
+        ("  hours", _hours(one.hours), "", speed),
+    ]
+    if one.cost is not None:
+        rows.append(("  cost", f"{one.cost:,.2f}", "", f"at most {one.most_cost:,.2f}"))
     return rows
 
 

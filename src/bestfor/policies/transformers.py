@@ -51,7 +51,7 @@ class TransformersPolicy:
     """
 
     kind: ClassVar[str] = "transformers"
-    tables: ClassVar[tuple[str, ...]] = ("adapters",)
+    tables: ClassVar[tuple[str, ...]] = ("adapters", "profile")
     extras: ClassVar[tuple[str, ...]] = ("models",)
     processes: ClassVar[bool] = True
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
@@ -33,6 +32,7 @@ from bestfor.rewards import kind_class
 from bestfor.rewards.check import check_class
 from bestfor.runs.backend import BackendTable
 from bestfor.runs.changes import changed
+from bestfor.runs.sections import AdaptersTable, BriefSection, ProfileTable, Section
 from bestfor.validation import WrongKey, validated
 
 __getattr__ = moved.renamed(
@@ -51,12 +51,6 @@ __getattr__ = moved.renamed(
         "WorldData": "WorldTable",
     },
 )
-
-
-class Section(BaseModel):
-    """Table of a run's file: unknown keys are errors, values are frozen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class JudgeTable(Section):
@@ -94,57 +88,7 @@ class RewardTable(Section):
         return hidden(handler(self))
 
 
-class _Brief(Section):
-    """Table whose later keys are written only where they differ from their defaults: older runs keep their bytes."""
-
-    @model_serializer(mode="wrap")
-    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        written = handler(self)
-        return {name: value for name, value in written.items() if name not in LATER or value not in LATER[name]}
-
-
-LATER: dict[str, tuple[object, ...]] = {
-    "moderation": ("shown",),
-    "duplicates": ("error",),
-    "signals": ({},),
-    "shots": ((), []),
-    "groups": (0,),
-    "soup": (0,),
-}
-"""Keys that came later, with their defaults."""
-
-
-class AdaptersTable(_Brief):
-    """Per-user LoRA on the policy's checkpoint, trained within the run.
-
-    Keys as in :class:`bestfor.policies.adapters.LoraSettings`.
-
-    Attributes:
-        groups: how many groups of users who write alike have an adapter of their own below their members' (PROPER);
-            ``shared_steps`` are then those of a group's. 0 for none.
-        soup: how many adapters of users who write alike are mixed for each (personalized soups), the user's own among
-            them. 0 for the user's own alone.
-    """
-
-    rank: int = Field(default=8, ge=1)
-    alpha: float = Field(default=16.0, gt=0)
-    targets: tuple[str, ...] = Field(default=("q_proj", "k_proj", "v_proj", "o_proj"), min_length=1)
-    steps: int = Field(default=20, ge=1)
-    shared_steps: int = Field(default=0, ge=0)
-    rate: float = Field(default=1e-3, gt=0)
-    tokens: int = Field(default=2048, ge=1)
-    limit: int = Field(default=2048, ge=1)
-    groups: int = Field(default=0, ge=0)
-    soup: int = Field(default=0, ge=0)
-
-    @model_validator(mode="after")
-    def _groups_have_steps(self) -> AdaptersTable:
-        if self.groups and not self.shared_steps:
-            raise ValueError("shared_steps above 0 for the groups' adapters")
-        return self
-
-
-class PolisTable(_Brief):
+class PolisTable(BriefSection):
     """A folder in the Polis export format.
 
     Attributes:
@@ -170,7 +114,7 @@ class SignalTable(Section):
         return self
 
 
-class RatingsTable(_Brief):
+class RatingsTable(BriefSection):
     """A table of user, text, rating (and query, text_id, timestamp), with other column names where they differ.
 
     Attributes:
@@ -387,6 +331,7 @@ class PolicyTable(Section):
     device: str = "auto"
     endpoint: PolicyEndpoint | None = None
     adapters: AdaptersTable | None = None
+    profile: ProfileTable | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     base: PolicyTable | None = None
     feedback: FeedbackTable | None = None
@@ -396,7 +341,7 @@ class PolicyTable(Section):
         """Leave out tables that are not there, and keys that another table says."""
         written = handler(self)
         written["options"] = hidden(self.options)
-        for name in ("options", "base", "feedback"):
+        for name in ("options", "base", "feedback", "profile"):
             if not written.get(name):
                 written.pop(name, None)
         for name in ("too_long", "refused"):
@@ -426,7 +371,7 @@ class UtilityTable(Section):
         return self
 
 
-class DiagnosisTable(_Brief):
+class DiagnosisTable(BriefSection):
     """Settings of a diagnosis: where curves are drawn, of which other rules, at which price, how noisy ratings are.
 
     Attributes:
@@ -517,7 +462,7 @@ def parse_config(raw: Mapping[str, Any], where: str) -> RunConfig:
 def _check_policy(policy: PolicyTable, where: str, name: str = "policy") -> None:
     """Check that the tables within ``[policy]`` are those that its kind takes."""
     takes = getattr(policy_class(policy.kind, f"{where}, [{name}]"), "tables", ())
-    for table in ("endpoint", "adapters", "base", "feedback"):
+    for table in ("endpoint", "adapters", "base", "feedback", "profile"):
         given = getattr(policy, table) is not None
         if given and table not in takes:
             kinds = [f"'{kind}'" for kind in POLICIES if table in getattr(POLICIES[kind], "tables", ())]
@@ -530,6 +475,9 @@ def _check_policy(policy: PolicyTable, where: str, name: str = "policy") -> None
     if policy.adapters is not None and policy.fit_share == 1.0:
         found = "1.0, which leaves adapters no items to train on"
         raise InputError(f"{where}, [policy] fit_share", found, "less, such as 0.5: items that train do not label")
+    if policy.adapters is not None and policy.profile is not None:
+        found = "a profile beside adapters, whose examples would be described by themselves"
+        raise InputError(f"{where}, [{name}.profile]", found, "one of [policy.profile] and [policy.adapters]")
 
 
 def _check_feedback(config: RunConfig, where: str) -> None:
@@ -538,6 +486,8 @@ def _check_feedback(config: RunConfig, where: str) -> None:
     if policy.base is None or feedback is None:
         return
     _check_policy(policy.base, where, "policy.base")
+    if policy.profile is not None and "profile" not in getattr(policy_class(policy.base.kind), "tables", ()):
+        raise InputError(f"{where}, [policy.profile]", f"a policy of kind '{policy.base.kind}'", "one that takes it")
     writer = {*WRITER_KEYS, "kind", "endpoint", "options"}
     for key in sorted(policy.model_fields_set & set(WRITER_KEYS)):
         raise InputError(f"{where}, [policy]", f"key '{key}'", "it in [policy.base], which says who writes")

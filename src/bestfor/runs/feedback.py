@@ -33,6 +33,7 @@ from bestfor.runs.config import FeedbackTable, PolicyTable, RewardTable, RunConf
 from bestfor.runs.joins import align, build_history, build_parts, scorer
 from bestfor.runs.measuring import Measuring, measure
 from bestfor.runs.outcomes import check_pool
+from bestfor.runs.profiles import attach_profiles
 from bestfor.runs.prompts import build_prompts
 from bestfor.runs.sampling import Chunk, plan, sample_owed
 from bestfor.runs.steps import Steps, digest
@@ -56,6 +57,7 @@ def sample_with_feedback(config: RunConfig, data: Dataset, steps: Steps) -> str:
     folder, tell = steps.folder, steps.tell
     spec = next(reward for reward in config.reward if reward.label == feedback.reward)
     base, prompting = make_policy(table, "[policy.base]"), prompting_of(config, data, steps.folder)
+    prompting = attach_profiles(base, config, data, prompting, steps, backend=backend_of(config))
     settings = sampling_of(config, prompting)
     items, share = settings.fit_items, settings.fit_share
     prompted = build_prompts(base, data.histories, data.queries, items, prompting, fit_share=share)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from bestfor.runs.adapters import attach_adapters
 from bestfor.runs.build import prompting_of, sampling_of
 from bestfor.runs.config import RunConfig
 from bestfor.runs.picks import best_model
+from bestfor.runs.profiles import FOLDER as PROFILES
+from bestfor.runs.profiles import ProfileWork, plan_profiles
 from bestfor.runs.prompts import PromptedQueries, build_prompts
 from bestfor.runs.sampling import Chunk, SamplingSettings, plan
 from bestfor.runs.stages import Stages, folds
@@ -34,6 +36,7 @@ class ForeseenSampling:
         chunks: all parts of the pool, in order.
         owed: names of the parts that are not there.
         why: why they are owed; empty where none is.
+        profiles: summaries of users that stand in the prompts; None where there are none.
     """
 
     policy: Policy
@@ -42,6 +45,7 @@ class ForeseenSampling:
     chunks: tuple[Chunk, ...]
     owed: frozenset[str]
     why: str
+    profiles: ForeseenSampling | None = None
 
     @property
     def owed_chunks(self) -> list[Chunk]:
@@ -120,10 +124,19 @@ def foresee_sampling(stages: Stages) -> ForeseenSampling:
     config, data, steps = stages.config, stages.data, stages.steps
     # Embeddings are kept where the run keeps some; a folder that is not there is not made.
     prompting = prompting_of(config, data, stages.folder if (stages.folder / "embeddings").is_dir() else None)
-    settings = sampling_of(config, prompting)
     base = config.policy.base or config.policy
     policy = make_policy(base, "[policy.base]" if config.policy.base else "[policy]")
-    pool, follows = CandidatePool(stages.folder / "pool"), ""
+    pool, profiles = (
+        CandidatePool(stages.folder / "pool"),
+        plan_profiles(policy, config, data, prompting, stages.folder),
+    )
+    follows, described = "", None
+    if profiles is not None:
+        described = _foreseen_profiles(profiles)
+        steps.foreseen.append(ForeseenStep(PROFILES, bool(described.owed), described.why))
+        follows = _last_owed(steps)
+        prompting = replace(prompting, profiles=profiles.read())
+    settings = sampling_of(config, prompting)
     if config.policy.adapters is not None:
         adapted = attach_adapters(policy, config, data, prompting, steps)
         follows = _last_owed(steps)
@@ -136,7 +149,12 @@ def foresee_sampling(stages: Stages) -> ForeseenSampling:
     if config.policy.feedback is not None:
         owed = _owed_with_feedback(pool, chunks, owed)
     why = f"after {follows}" if follows else _reason(steps, pool, sampling_inputs(data, policy, settings))
-    return ForeseenSampling(policy, settings, prompted, chunks, frozenset(owed), why if owed else "")
+    return ForeseenSampling(policy, settings, prompted, chunks, frozenset(owed), why if owed else "", described)
+
+
+def _foreseen_profiles(work: ProfileWork) -> ForeseenSampling:
+    owed, why = work.owed, "never written" if not work.pool.folder.is_dir() else "not there yet"
+    return ForeseenSampling(work.policy, work.settings, work.prompted, work.chunks, owed, why if owed else "")
 
 
 def _last_owed(steps: Steps) -> str:

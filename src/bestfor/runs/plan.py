@@ -125,6 +125,7 @@ class FoldPlan:
         steps: names of the steps that are owed, in order.
         sampling: None where the data bring the candidates.
         judging: metric and reward models that ask a server.
+        profiles: summaries of users that stand in prompts; None where there are none.
     """
 
     folder: str
@@ -132,6 +133,7 @@ class FoldPlan:
     steps: tuple[str, ...]
     sampling: SamplingPlan | None
     judging: tuple[JudgingPlan, ...]
+    profiles: SamplingPlan | None = None
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,7 @@ def plan_run(
     ask = probe is not None or _is_here(config)
     made = tuple(_fold(fold, config, seconds if ask else 0.0, tell) for fold in folds)
     encoding = tuple(_encoding(config, folds, Path(out), seconds, tell))
-    parts = [one.sampling for one in made if one.sampling is not None]
+    parts = [one for fold in made for one in (fold.profiles, fold.sampling) if one is not None]
     speeds = [one.hours for one in parts if one.owed_candidates] + [one.hours for one in encoding]
     known = [hours for hours in speeds if hours is not None]
     costs = [one.cost for one in [*parts, *(judge for fold in made for judge in fold.judging)] if one.cost is not None]
@@ -204,9 +206,11 @@ def plan_run(
 
 def _fold(fold: ForeseenFold, config: RunConfig, seconds: float, tell: Callable[[str], None]) -> FoldPlan:
     sampling = None if fold.sampling is None else _sampling(fold.sampling, config, seconds, tell)
+    described = None if fold.sampling is None else fold.sampling.profiles
+    profiles = None if described is None else _sampling(described, config, seconds, tell)
     steps = tuple(one.name for one in fold.steps if one.owed)
     judging = tuple(_judging(fold, config, sampling, steps))
-    return FoldPlan(str(fold.folder), len(fold.stages.data.queries), steps, sampling, judging)
+    return FoldPlan(str(fold.folder), len(fold.stages.data.queries), steps, sampling, judging, profiles)
 
 
 def _sampling(found: ForeseenSampling, config: RunConfig, seconds: float, tell: Callable[[str], None]) -> SamplingPlan:
@@ -214,9 +218,10 @@ def _sampling(found: ForeseenSampling, config: RunConfig, seconds: float, tell: 
     prompts = [prompt for chunk in owed for prompt in chunk.prompts]
     candidates = sum(chunk.size for chunk in owed)
     tokens, estimated = _count(found.policy, prompts)
-    most = candidates * config.policy.max_new_tokens
-    if config.policy.base is not None:
-        most = candidates * config.policy.base.max_new_tokens
+    if found.profiles is not None and found.profiles.owed:
+        # Summaries that are not written yet are counted as long as they may be.
+        tokens, estimated = tokens + len(prompts) * _longest(found.profiles, config), True
+    most = candidates * _longest(found, config)
     speed = None
     if seconds > 0 and prompts:
         tell(f"probe: '{found.policy.name}' writes for at most about {seconds:g} s; that is not kept")
@@ -244,6 +249,11 @@ def _sampling(found: ForeseenSampling, config: RunConfig, seconds: float, tell: 
         cost=None if budget is None else budget.cost(tokens, most if new is None else new),
         most_cost=None if budget is None else budget.cost(tokens, most),
     )
+
+
+def _longest(found: ForeseenSampling, config: RunConfig) -> int:
+    """Give the most tokens of a text."""
+    return getattr(found.policy, "max_new_tokens", (config.policy.base or config.policy).max_new_tokens)
 
 
 def _count(policy: Policy, prompts: Sequence[Prompt]) -> tuple[int, bool]:
@@ -347,7 +357,8 @@ def _is_here(config: RunConfig) -> bool:
 def _notes(config: RunConfig, folds: Sequence[FoldPlan]) -> Iterable[str]:
     if any(one.sampling and one.sampling.owed_candidates and one.sampling.speed is None for one in folds):
         yield "how fast the policy writes was not measured (--probe SECONDS asks it)"
-    asked = sum(one.sampling.speed.candidates for one in folds if one.sampling and one.sampling.speed)
+    parts = [one for fold in folds for one in (fold.profiles, fold.sampling) if one is not None]
+    asked = sum(one.speed.candidates for one in parts if one.speed)
     if asked and config.policy.endpoint is not None:
         yield f"the probe asked the server for {asked} candidates, which are not kept and not in the cost"
     if config.policy.feedback is not None:

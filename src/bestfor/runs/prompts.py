@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from bestfor.data.text import collapse_spaces
 from bestfor.encoders.base import Encoder
 from bestfor.errors import InputError
 from bestfor.policies.base import Budgeted, Policy, Prompt
+from bestfor.policies.profiles import Profiles, with_profile
 from bestfor.policies.prompts import FittedChat, Template, estimate, fit, published, turns
 from bestfor.policies.retrieval import Item, Retriever, passage
 
@@ -35,6 +36,7 @@ class Prompting:
         encoder: what compares them, for the retriever ``dense``.
         too_long: what becomes of a query that is too long by itself: ``"error"``, ``"drop"`` leaves it out, and
             ``"truncate"`` cuts its end.
+        profiles: summaries of users, each of which stands in all prompts of its user; None for none.
     """
 
     instruction: str = ""
@@ -44,6 +46,7 @@ class Prompting:
     tokens: int | None = None
     encoder: Encoder | None = None
     too_long: Literal["error", "drop", "truncate"] = "error"
+    profiles: Profiles | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class PromptedQueries:
         cut: whether each query was cut.
         left_out: ids of queries that were too long, and left out.
         limit: the most tokens of a prompt, None where there is no limit.
+        told: notes on what stands in the prompts.
     """
 
     queries: pa.Table
@@ -67,14 +71,15 @@ class PromptedQueries:
     cut: tuple[bool, ...] = ()
     left_out: tuple[str, ...] = ()
     limit: int | None = None
+    told: tuple[str, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Notes on queries that were too long, for a reader of the results."""
+        """Notes on prompts, and on queries that were too long, for a reader of the results."""
         cut, out = sum(self.cut), len(self.left_out)
         whole = len(self.prompts) + out
         longer = f"of {whole} queries are longer than prompts may be ({self.limit} tokens)"
-        said = [f"{cut} {longer}: cut at their end"] if cut else []
+        said = [*self.told, *([f"{cut} {longer}: cut at their end"] if cut else [])]
         if out:
             named = ", ".join(self.left_out[:_NAMED]) + (f" and {out - _NAMED} more" if out > _NAMED else "")
             said.append(f"{out} {longer}: left out ({named})")
@@ -157,8 +162,7 @@ def build_prompts(
         retriever = prompter.retriever(items, rows)
         for row in rows:
             questions += prompter.prompts(row, retriever, _not_after(items, row["timestamp"]))
-        askable = [index for index, item in enumerate(items) if item.input.strip()]
-        for index in askable[len(askable) - count_labelled(len(askable), fit_items, fit_share) :]:
+        for index in _labelled(items, fit_items, fit_share):
             row, earlier = _fit_question(user, items, index)
             questions += prompter.prompts(row, retriever, earlier)
     nothing = prompter.retriever((), ())
@@ -168,7 +172,30 @@ def build_prompts(
     table = pa.Table.from_pylist([question.row for question in questions], schema=QUERIES)
     columns = [(question.prompt, question.shown, question.dropped, question.cut) for question in questions]
     prompts, shown, dropped, cut = zip(*columns, strict=True) if columns else ((), (), (), ())
-    return PromptedQueries(table, prompts, shown, dropped, cut, tuple(sorted(prompter.left_out)), prompter.budget)
+    told = prompting.profiles.notes if prompting.profiles is not None else ()
+    return PromptedQueries(table, prompts, shown, dropped, cut, tuple(sorted(prompter.left_out)), prompter.budget, told)
+
+
+def seen_by_all(
+    items: Sequence[Item], rows: Sequence[Mapping[str, Any]], fit_items: int, fit_share: float = 1.0
+) -> int:
+    """Count a user's items that all of the user's queries may see, those that label included.
+
+    Args:
+        items: the user's, oldest first, as :func:`items_by_user` lists them.
+        rows: the user's given queries.
+        fit_items: as for :func:`build_prompts`.
+        fit_share: likewise.
+    """
+    counts = [_not_after(items, row["timestamp"]) for row in rows]
+    counts += [_fit_question("", items, index)[1] for index in _labelled(items, fit_items, fit_share)]
+    return min(counts, default=len(items))
+
+
+def _labelled(items: Sequence[Item], fit_items: int, fit_share: float) -> list[int]:
+    """List the places of a user's items that become fit queries."""
+    askable = [index for index, item in enumerate(items) if item.input.strip()]
+    return askable[len(askable) - count_labelled(len(askable), fit_items, fit_share) :]
 
 
 def items_by_user(histories: pa.Table, queries: pa.Table) -> Iterator[tuple[str, tuple[Item, ...]]]:
@@ -275,10 +302,14 @@ class _Prompter:
         return [_PromptedQuery(row, prompt, len(best) - fitted.dropped, fitted.dropped, fitted.cut)]
 
     def _fit(self, pairs: list[tuple[str, str]], row: dict[str, Any]) -> FittedChat:
+        profiles = self._prompting.profiles
+        template = self._template
+        if profiles is not None:
+            template = with_profile(template, profiles.texts.get(row["user_id"], ""))
         if self.budget is None:
-            return FittedChat(self._template(pairs, row["input"]), 0)
+            return FittedChat(template(pairs, row["input"]), 0)
         truncate = self._prompting.too_long == "truncate"
-        return fit(self._template, pairs, row["input"], budget=self.budget, count=self._count, truncate=truncate)
+        return fit(template, pairs, row["input"], budget=self.budget, count=self._count, truncate=truncate)
 
 
 def _check_distinct(names: Sequence[str], what: str) -> None:

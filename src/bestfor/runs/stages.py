@@ -30,6 +30,7 @@ from bestfor.runs.config import RewardTable, RunConfig
 from bestfor.runs.feedback import sample_with_feedback, take_fitted
 from bestfor.runs.folder import write_run
 from bestfor.runs.joins import Predicted, forget_unanswered_rewards, predict_test, read_rewards, write_rewards
+from bestfor.runs.profiles import attach_profiles
 from bestfor.runs.shots import unit_of, users_of_fold, with_shots
 from bestfor.runs.sources import load_dataset, read_ratings, with_split
 from bestfor.runs.spread import ModelTask, encode_for, fit_models, predict_models, write_files
@@ -184,9 +185,10 @@ class Stages:
                 found = "a policy of kind 'feedback', whose test candidates wait for all of the fit part"
                 raise InputError("--part", found, "bestfor generate without --part")
             return sample_with_feedback(config, data, self._steps)
-        prompting = prompting_of(config, data, self.folder)
+        prompting, policy = prompting_of(config, data, self.folder), make_policy(config.policy)
         with nullcontext() if self.part is None else locked_step(self.folder, "adapters"):
-            policy = attach_adapters(make_policy(config.policy), config, data, prompting, self._steps)
+            prompting = attach_profiles(policy, config, data, prompting, self._steps, backend=self.backend)
+            policy = attach_adapters(policy, config, data, prompting, self._steps)
         settings = sampling_of(config, prompting)
         return self.workspace.sample(policy, settings, backend=self.backend, part=self.part)
 

@@ -41,7 +41,7 @@ from bestfor.runs.joins import (
 )
 from bestfor.runs.measuring import forget_unanswered, measure_pool
 from bestfor.runs.sampling import SamplingSettings, generate
-from bestfor.runs.steps import Steps
+from bestfor.runs.steps import Steps, digest
 from bestfor.runs.usage import notes_of, record_usage
 from bestfor.version import __version__
 
@@ -294,6 +294,8 @@ def sampling_inputs(data: Dataset, policy: Policy, settings: SamplingSettings) -
     shown = {"instruction": prompting.instruction, "items": prompting.items, "retriever": prompting.retriever}
     shown |= {"published": prompting.published, "tokens": prompting.tokens, "too_long": prompting.too_long}
     shown["encoder"] = None if prompting.encoder is None else prompting.encoder.name
+    if prompting.profiles is not None:
+        shown["profiles"] = digest(prompting.profiles.texts)
     counts = {name: getattr(settings, name) for name in ("n", "fit_n", "fit_items", "fit_share", "seed")}
     return {"data": data.signature, "policy": policy.signature, "prompts": shown, **counts}
 

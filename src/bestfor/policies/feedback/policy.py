@@ -59,7 +59,7 @@ class FeedbackPolicy:
 
     kind: ClassVar[str] = "feedback"
     keys: ClassVar[tuple[str, ...]] = ()
-    tables: ClassVar[tuple[str, ...]] = ("base", "feedback")
+    tables: ClassVar[tuple[str, ...]] = ("base", "feedback", "profile")
 
     policy: Policy
     score: Score = field(repr=False)

@@ -69,7 +69,7 @@ class OpenAIPolicy:
     """
 
     kind: ClassVar[str] = "openai"
-    tables: ClassVar[tuple[str, ...]] = ("endpoint",)
+    tables: ClassVar[tuple[str, ...]] = ("endpoint", "profile")
     extras: ClassVar[tuple[str, ...]] = ("endpoint",)
 
     model: str
