@@ -31,15 +31,18 @@ def more_of(config: RunConfig, folder: Path, other: Path) -> int:
         other: the run that asked for fewer.
 
     Returns:
-        Candidates that were taken.
+        Candidates that were taken for parts that ask for more; those of equal parts are there without being asked for.
     """
     pool = folder / "pool"
     if not pool.is_dir():
         shutil.copytree(other / "pool", pool)
+    fewer = load_config(other / "run.toml").policy.n
+    if fewer == config.policy.n:
+        return 0
     (fold,) = foresee(config, folder)
     if fold.sampling is None:
         raise typer.BadParameter("a cell whose candidates are given cannot be extended")
-    signature, seed, fewer = fold.sampling.policy.signature, config.seed, load_config(other / "run.toml").policy.n
+    signature, seed = fold.sampling.policy.signature, config.seed
     asked: dict[str, dict[str, str]] = json.loads((other / "pool" / "asked.json").read_text(encoding="utf-8"))
     known = {mark for own in asked.values() for mark in own.values()}
     rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
