@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import shutil
+import tempfile
 from pathlib import Path
 
 import hypothesis
@@ -91,6 +92,36 @@ def postgres_server():
         if address is None:
             absent("postgres", "no PostgreSQL: set BESTFOR_TEST_POSTGRES to an address, or install Debian's postgresql")
         yield address
+
+
+@pytest.fixture(scope="session")
+def s3():
+    """A Python with s3fs, and the variables by which it finds a server on loopback and its bucket."""
+    from support.s3 import CannotInstallError, environment, server
+
+    try:
+        python = environment()
+    except CannotInstallError as error:
+        absent("s3", f"packages of S3 cannot be installed: {error}")
+    with server(python) as given:
+        yield python, given
+
+
+@pytest.fixture
+def ray():
+    """Ray, which keeps its files in a folder of its own until the test ends."""
+    try:
+        import ray
+    except ImportError:
+        absent("ray", "Ray is not installed: pip install 'bestfor[ray]'")
+    # Short: paths of sockets lie in it.
+    with (
+        tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder,
+        pytest.MonkeyPatch.context() as changed,
+    ):
+        changed.setenv("RAY_TMPDIR", folder)
+        yield ray
+        ray.shutdown()
 
 
 @pytest.fixture

@@ -9,16 +9,17 @@ from bestfor.backends.place import Place, kept_in
 from bestfor.errors import InputError
 from bestfor.files import HOST
 
+BUCKET = os.environ.get("BESTFOR_TEST_S3", "")
+"""Such as s3://bucket, with AWS_ENDPOINT_URL and keys of a server and s3fs installed; test_place_s3.py sees to that."""
 
-@pytest.fixture(params=["file", "memory", pytest.param("s3", marks=pytest.mark.slow)])
+
+@pytest.fixture(params=["file", "memory", *(["s3"] if BUCKET else [])])
 def url(request, tmp_path):
     if request.param == "file":
         yield f"file://{tmp_path}/shared/run"
         return
     if request.param == "s3":
-        # Such as s3://bucket, with AWS_ENDPOINT_URL and keys of a server at hand (moto's, for one) and s3fs installed.
-        bucket = os.environ.get("BESTFOR_TEST_S3") or pytest.skip("BESTFOR_TEST_S3 names no bucket of a server at hand")
-        yield f"{bucket}/{tmp_path.name}"
+        yield f"{BUCKET}/{tmp_path.name}"
         return
     files = fsspec.filesystem("memory")
     yield "memory://shared/run"

@@ -1,7 +1,7 @@
 """The backend of a Ray cluster: actors that hold what a plan works with, a bounded number of tasks under way.
 
-Ray Core alone is used: a plan that holds something gets actors, one that holds nothing gets plain tasks. Whatever asks
-a server, or works in threads, stays in the asking process: the server is elsewhere already.
+Ray Core alone is used. Actors start once and go from plan to plan, as a run has many. Whatever asks a server, or works
+in threads, stays in the asking process: the server is elsewhere already.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ class Ray(Backend):
     def close(self) -> None:
         """Leave the cluster; one that was started here ends."""
         ray = require("ray", "ray")
+        _kept.clear()
         if ray.is_initialized():
             ray.shutdown()
 
@@ -78,6 +79,7 @@ def _connected(backend: Ray) -> Any:  # noqa: ANN401 - an optional library
     ray = require("ray", "ray")
     if ray.is_initialized():
         return ray
+    _kept.clear()  # of a cluster that was left
     how: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "bestfor"}
     # Said, not left to the cluster: an actor of one processor would get one thread, and other bits.
     threads = os.environ.get("OMP_NUM_THREADS") or str(len(os.sched_getaffinity(0)))
@@ -124,34 +126,39 @@ def _room(ray: Any, backend: Ray) -> int:  # noqa: ANN401 - an optional library
     return min(room, backend.workers) if backend.workers else room
 
 
+_kept: dict[float, list[Any]] = {}
+"""Actors that wait for the next plan, by the processors that each takes: starting one takes seconds."""
+
+
 class _RayCrew(Crew):
-    """Actors of a cluster, or plain tasks where a plan holds nothing."""
+    """Actors of a cluster."""
 
     def __init__(self, ray: Any, plan: Plan, backend: Ray, room: int) -> None:  # noqa: ANN401 - an optional library
         in_flight = backend.in_flight or 2 * room
-        self._ray, self._plan = ray, plan
-        self._needs = {"num_cpus": backend.cpus, "num_gpus": backend.gpus}
-        self._held = None if plan.held is None else ray.put(plan.held)
-        self.most = min(room, in_flight) if plan.held is not None else 1
+        self._ray, self._plan, self._backend = ray, plan, backend
+        self._held = ray.put(plan.held)
+        self.most = min(room, in_flight)
         self.ahead = -(-in_flight // self.most)
-        # Plain functions and classes until here, so that this file can be read without ray.
-        self._actor = ray.remote(max_restarts=0, max_task_retries=0, **self._needs)(_Holder)
-        self._task = ray.remote(max_retries=0, **self._needs)(_alone)
+        # A plain class until here, so that this file can be read without ray.
+        needs = {"num_cpus": backend.cpus, "num_gpus": backend.gpus}
+        self._actor = ray.remote(max_restarts=0, max_task_retries=0, **needs)(_Holder)
         self._open: set[Any] = set()
+        self._busy: set[Any] = set()
+        _end_kept(ray, but=backend.cpus)
 
     def open(self) -> Any:  # noqa: ANN401 - an actor
-        """Start an actor; plain tasks count as one worker with room for all that may be under way."""
-        if self._held is None:
-            return "tasks"
-        actor = self._actor.remote(self._held)
+        """Start an actor, or take one that waits."""
+        waiting = [] if self._backend.gpus else _kept.get(self._backend.cpus, [])
+        actor = waiting.pop() if waiting else self._actor.remote()
+        actor.hold.remote([self._held])
         self._open.add(actor)
         return actor
 
     def send(self, worker: Any, task: PlanTask) -> Any:  # noqa: ANN401 - an actor, and a reference
-        """Give a task to an actor, or to whoever is free."""
-        if self._held is None:
-            return self._task.remote(self._plan.work, task.inputs)
-        return worker.do.remote(self._plan.work, task.inputs)
+        """Give a task to an actor."""
+        handle = worker.do.remote(self._plan.work, task.inputs)
+        self._busy.add(handle)
+        return handle
 
     def wait(self, handles: Collection[Any], *, block: bool) -> Collection[Any]:
         """Tell which tasks are done."""
@@ -162,6 +169,7 @@ class _RayCrew(Crew):
     def take(self, handle: Any) -> Any:  # noqa: ANN401 - a reference, and what the function returns
         """Give what a task has made."""
         errors = self._ray.exceptions
+        self._busy.discard(handle)
         try:
             return unpacked(self._ray.get(handle))
         except (errors.RayActorError, errors.WorkerCrashedError, errors.ObjectLostError, errors.NodeDiedError) as error:
@@ -176,25 +184,49 @@ class _RayCrew(Crew):
         self._open.discard(worker)
 
     def close(self) -> None:
-        """End the actors."""
+        """Keep the actors for the next plan; end them where they still work, or could keep a GPU's memory."""
         for actor in self._open:
-            self._ray.kill(actor)
+            if self._busy or self._backend.gpus:
+                self._ray.kill(actor)
+            else:
+                actor.hold.remote([])
+                _kept.setdefault(self._backend.cpus, []).append(actor)
         self._open.clear()
+
+
+def _end_kept(ray: Any, *, but: float | None = None) -> None:  # noqa: ANN401 - an optional library
+    """End the actors that wait, but for those that take so many processors: others would hold them for nothing."""
+    for cpus in [cpus for cpus in _kept if cpus != but]:
+        for actor in _kept.pop(cpus):
+            ray.kill(actor)
 
 
 class _Holder:
     """Holder of what a plan works with, in a worker; an actor of the cluster."""
 
-    def __init__(self, held: object) -> None:
-        self._held = opened(held)
+    def __init__(self) -> None:
+        self._given: list[Any] = []
+        self._held: list[Any] = []
+
+    def hold(self, given: list[Any]) -> None:
+        """Let go what is held for something else, which the next task opens: its errors are that task's."""
+        self._given, self._held = given, []
 
     def do(self, work: Any, inputs: tuple[Any, ...]) -> Any:  # noqa: ANN401 - the plan's
         """Do a task."""
-        return attempted_with(self._held, work, inputs)
+        return attempted_with(self, _done_with, (work, inputs))
+
+    def opened(self) -> Any:  # noqa: ANN401 - the plan's
+        """Give what is held."""
+        if not self._held:
+            import ray
+
+            self._held = [opened(ray.get(self._given[0]))]
+        return self._held[0]
 
 
-def _alone(work: Any, inputs: tuple[Any, ...]) -> Any:  # noqa: ANN401 - the plan's
-    return attempted_with(None, work, inputs)
+def _done_with(holder: _Holder, work: Any, inputs: tuple[Any, ...]) -> Any:  # noqa: ANN401 - the plan's
+    return work(holder.opened(), *inputs)
 
 
 def _last_line(error: Exception) -> str:
