@@ -2,13 +2,15 @@
 
     python benchmarks/bench_shards.py diagnose [--rows 1000000 10000000] [--candidates 32] [--part 1000000]
     python benchmarks/bench_shards.py fit [--users 10000 100000] [--labels 30] [--features 64] [--kinds pooled ridge]
+        [--texts 1000]
     python benchmarks/bench_shards.py read [--users 100000] [--kinds ridge hierarchical] [--asked 200]
 
 ``fit`` generates labels of people with tastes of their own, deals them out to blocks and fits kinds to them block by
-block. ``read`` reads single users of a model of so many generated users, whose files the system has been asked to drop
-from its memory, or has them there. ``diagnose`` writes folders of Parquet parts with generated candidates and runs
-``bestfor diagnose FOLDER --out PAGE``. What is measured runs in a process of its own, and every figure is of that
-process alone: peak resident memory, processor time (what other processes disturb least) and bytes that it asked for.
+block; with ``--texts`` all rate so many texts (for ``tastes``), else everybody has texts of their own. ``read`` reads
+single users of a model of so many generated users, whose files the system has been asked to drop from its memory, or
+has them there. ``diagnose`` writes folders of Parquet parts with generated candidates and runs ``bestfor diagnose
+FOLDER --out PAGE``. What is measured runs in a process of its own, and every figure is of that process alone: peak
+resident memory, processor time (what other processes disturb least) and bytes that it asked for.
 """
 
 from __future__ import annotations
@@ -140,8 +142,16 @@ def diagnose(options: argparse.Namespace) -> None:
         print(f"\nline: {line} of processor time; no folder is more than {away:.0%} away from it")
 
 
-def write_labels(folder: Path, users: int, labels: int, features: int) -> None:
-    """Parts with labels of users whose tastes are shared by a half; rows of one user follow one another."""
+def write_labels(folder: Path, users: int, labels: int, features: int, texts: int | None) -> None:
+    """Parts with labels of users whose tastes are shared by a half; rows of one user follow one another.
+
+    Args:
+        folder: of the parts.
+        users: how many.
+        labels: of each.
+        features: of a text.
+        texts: how many all users rate together, drawn again for each; None gives every label a text of its own.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     everybody = hashed(np.array([1 << 50]), features)[0] / np.sqrt(features)
     for number, low in enumerate(range(0, users, CHUNK)):
@@ -149,17 +159,20 @@ def write_labels(folder: Path, users: int, labels: int, features: int) -> None:
         row = np.arange(low * labels, low * labels + len(user))
         query = row // LABELS_PER_QUERY
         rng = np.random.default_rng([1, number])
+        text = row
+        if texts is not None:
+            text = np.concatenate([rng.choice(texts, labels, replace=False) for _ in range(len(row) // labels)])
         own = hashed(user[::labels] + (1 << 51), features) / np.sqrt(features)
         utility = np.empty(len(row))
         for start in range(0, len(row), 1 << 17):
             part = slice(start, start + (1 << 17))
             taste = everybody + own[user[part] - low]
-            utility[part] = np.sum(hashed(row[part], features) * taste, axis=1)
+            utility[part] = np.sum(hashed(text[part], features) * taste, axis=1)
         level = 0.5 * rng.standard_normal(len(row) // LABELS_PER_QUERY + 1)
         utility += level[query - query[0]] + rng.standard_normal(len(row))
-        texts = {name: pa.array(values).cast(pa.string()) for name, values in (("query", query), ("text", row))}
+        named = {name: pa.array(values).cast(pa.string()) for name, values in (("query", query), ("text", text))}
         names = pa.array([f"user-{code:08}" for code in user[::labels].tolist()]).take(pa.array(user - low))
-        table = pa.table({"user": names, **texts, "utility": utility})
+        table = pa.table({"user": names, **named, "utility": utility})
         pq.write_table(table, folder / f"part-{number:05}.parquet")
 
 
@@ -177,8 +190,8 @@ def run_fit(kind: str, labels: str, folder: str, features: int) -> dict[str, Any
     from bestfor.rewards import kind_class
     from bestfor.rewards.blocks import fit_blocks
 
-    options = {"components": features, "whiten": False, "style": False, "answer": False}
-    model = kind_class(kind)(None, encoder=Generated(features), **options)
+    linear = {"components": features, "whiten": False, "style": False, "answer": False}
+    model = kind_class(kind)(None, encoder=Generated(features), **({} if kind == "tastes" else linear))
     fit_blocks(model, LabelBlocks.open(Path(labels)), Path(folder), rng=0)
     return {"size": sum(path.stat().st_size for path in Path(folder).iterdir()) / 1e6}
 
@@ -236,7 +249,7 @@ def prepare_labels(place: Path, users: int, options: argparse.Namespace) -> dict
     place.mkdir(parents=True, exist_ok=True)
     if (place / "users.json").exists():
         return {}
-    write_labels(place / "labels", users, options.labels, options.features)
+    write_labels(place / "labels", users, options.labels, options.features, getattr(options, "texts", None))
     found = alone("run_deal", source=str(place / "labels"), folder=str(place / "blocks"), users=users)
     for path in (place / "labels").iterdir():
         path.unlink()
@@ -256,7 +269,7 @@ def fit(options: argparse.Namespace) -> None:
     print("|---:|---|---:|---:|---:|---:|---:|")
     with places(options) as root:
         for users in options.users:
-            place = root / f"users-{users}"
+            place = root / (f"users-{users}" if options.texts is None else f"users-{users}-texts-{options.texts}")
             found = prepare_labels(place, users, options)
             if found:
                 print(line_of(users, "deal out", found["blocks"], found), flush=True)
@@ -363,6 +376,7 @@ def main() -> None:
         verb.add_argument("--users", type=int, nargs="+", default=users)
         verb.add_argument("--labels", type=int, default=30)
         verb.add_argument("--features", type=int, default=FEATURES)
+        verb.add_argument("--texts", type=int, default=None, help="texts that all users rate; else each their own")
         verb.add_argument("--kinds", nargs="+", default=["pooled", "ridge"] if name == "fit" else ["ridge"])
         verb.add_argument("--asked", type=int, default=200, help="users that are read")
         verb.add_argument("--folder", type=Path, default=None, help="where labels and models are left for another run")

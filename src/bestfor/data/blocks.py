@@ -20,7 +20,7 @@ from bestfor.data.candidates import Candidates
 from bestfor.data.frames import NAMES, NUMBERS
 from bestfor.data.read.tables import UNREADABLE, Batches, Columns, columns_of, unreadable
 from bestfor.errors import InputError
-from bestfor.files import read_object, write_json, writing_folder
+from bestfor.files import hash_file, hash_parts, read_object, write_json, writing_folder
 from bestfor.shards import shard_of
 
 LIST = "blocks.json"
@@ -54,15 +54,21 @@ class LabelBlocks:
             raise InputError(str(folder / LIST), f"{count} blocks", "a power of two")
         return cls(folder, count)
 
+    def digest(self) -> str:
+        """Hash all blocks.
+
+        Raises:
+            InputError: one is lost.
+        """
+        return hash_parts(hash_file(self._file(number)).encode() for number in range(self.count))
+
     def read(self, number: int) -> Candidates | None:
         """Read the labels of one block; None where it has no users.
 
         Raises:
             InputError: the block is lost, torn, or holds another one's users.
         """
-        path = self.folder / name_of(number)
-        if not path.is_file():
-            raise InputError(str(path), "no file", f"block {number} of {self.count}")
+        path = self._file(number)
         try:
             table = pq.read_table(path)
         except UNREADABLE as error:
@@ -74,6 +80,12 @@ class LabelBlocks:
         if other is not None:
             raise InputError(str(path), f"user '{other}'", f"users of block {number} of {self.count}")
         return found
+
+    def _file(self, number: int) -> Path:
+        path = self.folder / name_of(number)
+        if not path.is_file():
+            raise InputError(str(path), "no file", f"block {number} of {self.count}")
+        return path
 
 
 def name_of(number: int) -> str:

@@ -103,7 +103,7 @@ def test_the_number_of_blocks_changes_nothing_but_where_users_lie(labels, tmp_pa
 
 def test_other_kinds_and_options_are_refused(labels, tmp_path):
     _, blocks = labels
-    with pytest.raises(InputError, match="kind 'length'; expected one of 'pooled', 'ridge'"):
+    with pytest.raises(InputError, match="kind 'length'; expected one of 'pooled', 'ridge', 'hierarchical', 'tastes'"):
         fit_blocks(kind_class("length")(), blocks, tmp_path, rng=0)
     with pytest.raises(InputError, match="temper = True"):
         fit_blocks(build("hierarchical", temper=True), blocks, tmp_path, rng=0)

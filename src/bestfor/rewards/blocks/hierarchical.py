@@ -207,7 +207,7 @@ def fit_hierarchical_blocks(
         if known.structure.covariance != "none":
             marks = abstained_by_block(work.run("users' errors", judge_block, known))
         known = replace(known, abstained=marks)
-    entries = list(work.run("users' posteriors", write_users, known))
+    entries = list(work.run("users' posteriors", write_users, known, valid=work.kept.has_shard))
     p = len(right)
     nobody = compress_rows_in_chunks(
         FeatureRows(np.zeros((1, p)), np.zeros(1), np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64)),

@@ -253,7 +253,7 @@ def fit_ridge_blocks(work: Round, model: Ridge, folder: Path) -> tuple[list[Shar
     if model.config.abstain:
         parts = list(work.run("users' errors", judge_ridges, known))
         known = RidgeKnown(sums.scale, ratios, pool.ridge.weights, folder, abstained_by_block(parts))
-    entries = list(work.run("users' weights", write_ridges, known))
+    entries = list(work.run("users' weights", write_ridges, known, valid=work.kept.has_shard))
     p = len(pool.ridge.weights)
     nobody = BaseRows(np.zeros((0, p + 1), dtype=np.float32), np.zeros(1, dtype=np.int64))
     model.take_fit(pool, {"slope": ratios[0], "query": ratios[1]}, np.zeros((0, p)), nobody)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,6 +15,8 @@ from bestfor.data.blocks import LabelBlocks
 from bestfor.data.candidates import Candidates
 from bestfor.data.text import Hashes, hash_strings
 from bestfor.errors import InputError
+from bestfor.progress import Progress
+from bestfor.rewards.blocks.kept import KeptRounds, read_value, write_value
 from bestfor.rewards.learner import LinearLearner
 from bestfor.rewards.model import RewardModel
 from bestfor.rewards.rows import FeatureRows, canonical, with_intercept
@@ -22,6 +25,8 @@ from bestfor.types import FloatArray, IntArray
 Value = TypeVar("Value")
 SPACE_ROWS = 200_000
 """Labels from whose texts features are learned: those of the first blocks."""
+PATIENCE = 5.0
+"""Seconds of a round before a bar is drawn."""
 CONSOLIDATE = 1 << 22
 """Counts of texts that are held before those of equal texts are added up."""
 
@@ -34,26 +39,69 @@ class Round:
         labels: in blocks.
         model: its features; for the linear kinds.
         backend: does the tasks.
-        known: what the round's function takes, beside the block.
+        kept: where what they made is kept until the model is made.
     """
 
     labels: LabelBlocks
     model: Any
     backend: Backend
-    known: Any = None
+    kept: KeptRounds
 
-    def run(self, name: str, work: Callable[[Any, int], Value], known: Any = None) -> Iterator[Value]:  # noqa: ANN401
+    def run(
+        self,
+        name: str,
+        work: Callable[[Any, int], Value],
+        known: Any = None,  # noqa: ANN401 - of the round
+        *,
+        keep: bool = True,
+        valid: Callable[[int, Value], bool] | None = None,
+    ) -> Iterator[Value]:
         """Do one task for every block, and give what they made in the order of the blocks.
 
         Args:
-            name: of the round, for errors.
+            name: of the round, for errors; no other round of the fit has it.
             work: at the top of a module; called with ``(labels, model, known)`` and a block's number.
             known: what it takes beside labels and model.
+            keep: whether a fit that goes on does without what was done.
+            valid: whether what was kept of a block still holds.
         """
-        tasks = [PlanTask(f"block {number}", (number,)) for number in range(self.labels.count)]
-        plan = Plan(name, work, tasks, held=(self.labels, self.model, known), portable=True)
-        for _, value in self.backend.run(plan):
-            yield value
+        found = {
+            number: one
+            for number in range(self.labels.count)
+            if keep and (one := self._stored(name, number, work, valid))
+        }
+        held = (self.labels, self.model, known)
+        tasks = [PlanTask(f"block {number}", (number,)) for number in range(self.labels.count) if number not in found]
+        made = self.backend.run(Plan(name, work, tasks, held=held, portable=True)) if tasks else None
+        with Progress(f"{name}, blocks", self.labels.count, len(found), after=PATIENCE) as progress:
+            try:
+                for number in range(self.labels.count):
+                    if number in found:
+                        yield read_value(found[number], work)
+                        continue
+                    assert made is not None, "there are tasks"
+                    _, value = next(made)
+                    if keep:
+                        write_value(self._file(name, number), value)
+                    progress.advance()
+                    yield value
+            finally:
+                if made is not None:
+                    made.close()
+
+    def _stored(
+        self, name: str, number: int, work: Callable[..., Any], valid: Callable[[int, Any], bool] | None
+    ) -> Path | None:
+        """Find what was kept of a block and can be read, None where there is nothing."""
+        path = self._file(name, number)
+        try:
+            value = read_value(path, work)
+        except (FileNotFoundError, ValueError):
+            return None
+        return path if valid is None or valid(number, value) else None
+
+    def _file(self, name: str, number: int) -> Path:
+        return self.kept.file(name, f"block-{number:06}")
 
 
 def read_block(labels: LabelBlocks, number: int) -> Candidates | None:

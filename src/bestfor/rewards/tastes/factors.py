@@ -32,7 +32,7 @@ POWER_STEPS = 6
 JITTER = 1e-6
 PATIENCE = 5.0
 """Seconds of rounds before a bar is drawn."""
-_FLOOR = 1e-6
+FLOOR = 1e-6
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,12 @@ class TasteFactors:
     noise: float
     level_scale: float
 
+    def shared(self) -> ItemTastes:
+        """Give what users share."""
+        return ItemTastes(
+            self.item, self.item_variance, self.scale, self.noise, self.level_scale, fitted=len(self.item)
+        )
+
 
 @dataclass(frozen=True)
 class ItemTastes:
@@ -123,8 +129,7 @@ def learn_item_tastes(
         sizes: number of tastes and of rounds.
         rng: seed of the start.
     """
-    state = fit_tastes(build_votes(*votes), priors, *sizes, rng=rng)
-    return ItemTastes(state.item, state.item_variance, state.scale, state.noise, state.level_scale, priors[0].items)
+    return fit_tastes(build_votes(*votes), priors, *sizes, rng=rng).shared()
 
 
 def dense_priors(near: FloatArray, noises: tuple[float, float]) -> list[DensePrior]:
@@ -167,29 +172,57 @@ def spectral_start(votes: Votes, tastes: int, seed: int) -> TasteFactors:
     """Start with h_0 from text means, tastes from singular vectors of the rest (randomised subspace iteration)."""
     users, queries = int(votes.owner.max()) + 1, len(votes.owner)
     counts = np.asarray(votes.present.sum(axis=0))
-    items = len(counts)
     general = np.asarray(votes.total.sum(axis=0)) / (counts + 1)
-    remains = sparse.csr_array(votes.by_user @ (votes.total - votes.present @ sparse.diags_array(general)))
-    basis = random.derive(seed, "tastes").normal(size=(items, tastes))
+    remains = left_over(votes, general)
+    basis = first_basis(len(counts), tastes, seed)
     for _ in range(POWER_STEPS):
         basis = np.linalg.qr(remains.T @ (remains @ basis))[0] if tastes else basis
-    strength = np.linalg.norm(remains @ basis, axis=0) / np.sqrt(users)
-    filled = np.sqrt(max(float(counts.sum()) / (users * items), _FLOOR))
-    item = np.column_stack([general, np.zeros((items, tastes))])
-    item[:, 1 : 1 + basis.shape[1]] = basis * strength / filled
-    size = max(votes.square / max(float(counts.sum()), 1.0), _FLOOR)
+    strength = np.linalg.norm(remains @ basis, axis=0)
+    shared = start_of(general, basis, strength, tastes, (users, float(counts.sum()), votes.square))
     return TasteFactors(
         taste=np.zeros((users, tastes)),
         spread=np.zeros((users, tastes, tastes)),
         level=np.zeros(queries),
         level_variance=np.zeros(queries),
         cross=np.zeros((queries, tastes)),
-        item=item,
-        item_variance=np.full(item.shape, 0.01 * size),
-        scale=np.full(tastes + 1, 0.05 * size),
-        noise=0.5 * size,
-        level_scale=0.05 * size,
+        item=shared.mean,
+        item_variance=shared.variance,
+        scale=shared.scale,
+        noise=shared.noise,
+        level_scale=shared.level_scale,
     )
+
+
+def left_over(votes: Votes, general: FloatArray) -> sparse.csr_array:
+    """Sum each user's labels of each item beyond what everybody makes of it, shape (users, items)."""
+    return sparse.csr_array(votes.by_user @ (votes.total - votes.present @ sparse.diags_array(general)))
+
+
+def first_basis(items: int, tastes: int, seed: int) -> FloatArray:
+    """Draw the directions from which the start is sought, shape (items, k)."""
+    return random.derive(seed, "tastes").normal(size=(items, tastes))
+
+
+def start_of(
+    general: FloatArray, basis: FloatArray, norms: FloatArray, tastes: int, labels: tuple[int, float, float]
+) -> ItemTastes:
+    """Make the start of what the spectrum of the labels says.
+
+    Args:
+        general: shape (items,), mean of every item.
+        basis: shape (items, at most k), directions of the rest.
+        norms: of the rest in these directions.
+        tastes: k.
+        labels: number of users and of labels, and the labels' sum of squares.
+    """
+    users, count, square = labels
+    strength = norms / np.sqrt(users)
+    filled = np.sqrt(max(count / (users * len(general)), FLOOR))
+    item = np.column_stack([general, np.zeros((len(general), tastes))])
+    item[:, 1 : 1 + basis.shape[1]] = basis * strength / filled
+    size = max(square / max(count, 1.0), FLOOR)
+    variance, scale = np.full(item.shape, 0.01 * size), np.full(tastes + 1, 0.05 * size)
+    return ItemTastes(item, variance, scale, 0.5 * size, 0.05 * size, len(general))
 
 
 def update_users(votes: Votes, state: TasteFactors) -> TasteFactors:
@@ -222,25 +255,59 @@ def standardise(votes: Votes, state: TasteFactors) -> TasteFactors:
     """Move means into h_0 and give tastes unit covariance: the same fit, a faster climb."""
     voters = sum_by(votes.owner, np.asarray(votes.present.sum(axis=1), dtype=np.float64), len(state.taste)) > 0
     centre = state.taste[voters].mean(axis=0)
-    item, k = state.item.copy(), len(centre)
+    item = state.item.copy()
     item[:, 0] += item[:, 1:] @ centre + state.level.mean()
     taste, level = state.taste - centre, state.level - state.level.mean()
-    level_scale = max(float(np.mean(level**2 + state.level_variance)), _FLOOR)
-    if k:
+    level_scale = max(float(np.mean(level**2 + state.level_variance)), FLOOR)
+    if len(centre):
         moment = taste[voters].T @ taste[voters] / voters.sum() + state.spread[voters].mean(axis=0)
-        root = np.linalg.cholesky(moment + _FLOOR * np.eye(k))
-        scaled = item[:, 1:] @ root
-        _, turn = np.linalg.eigh(scaled.T @ scaled)
-        turn = turn[:, ::-1]
-        change = np.linalg.solve(root, np.eye(k)).T @ turn
-        item[:, 1:] = scaled @ turn
+        item[:, 1:], change = unit_tastes(item[:, 1:], moment)
         taste, cross = taste @ change, state.cross @ change
         state = replace(state, spread=change.T @ state.spread @ change, cross=cross)
     return replace(state, taste=taste, level=level, item=item, level_scale=level_scale)
 
 
-def _update_items(votes: Votes, state: TasteFactors, priors: Sequence[ItemPrior]) -> TasteFactors:
-    """Update q(h_j) column by column given q(a, b), then every variance."""
+def unit_tastes(item: FloatArray, moment: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Turn tastes so that their second moment is 1 and what they make of items is orthogonal, the widest first.
+
+    Args:
+        item: shape (items, k), mean of h without h_0.
+        moment: shape (k, k), mean of a_u a_u' over users.
+
+    Returns:
+        The items' new means, and the matrix C by which a_u becomes C'a_u, shape (k, k).
+    """
+    root = np.linalg.cholesky(moment + FLOOR * np.eye(len(moment)))
+    scaled = item @ root
+    _, turn = np.linalg.eigh(scaled.T @ scaled)
+    turn = turn[:, ::-1]
+    change = np.linalg.solve(root, np.eye(len(moment))).T @ turn
+    return scaled @ turn, change
+
+
+@dataclass(frozen=True)
+class ItemSums:
+    """Sums over users' labels that q(h_j) and the noise need, w_u = (1, a_u).
+
+    Attributes:
+        gram: shape (items, k + 1, k + 1), sum of E[w w'] over an item's labels.
+        linear: shape (items, k + 1), sum of E[w (y - b_q)].
+        answered: sum of y E[b_q] over labels.
+        levels: sum of E[b_q^2] over labels.
+        square: sum of y^2.
+        labels: how many.
+    """
+
+    gram: FloatArray
+    linear: FloatArray
+    answered: float
+    levels: float
+    square: float
+    labels: float
+
+
+def sum_items(votes: Votes, state: TasteFactors) -> ItemSums:
+    """Sum up what users' labels say of items, given q(a, b)."""
     weights = np.column_stack([np.ones(len(state.taste)), state.taste])
     columns = weights.shape[1]
     second = _outer(weights)
@@ -250,27 +317,37 @@ def _update_items(votes: Votes, state: TasteFactors, priors: Sequence[ItemPrior]
     with_level = weights[votes.owner] * state.level[:, None]
     with_level[:, 1:] += state.cross
     linear = (votes.by_user @ votes.total).T @ weights - votes.present.T @ with_level
-    item, variance, scale = state.item.copy(), state.item_variance.copy(), state.scale.copy()
-    for j in range(columns):
-        prior = priors[min(j, 1)]
-        precision = np.maximum(gram[:, j, j], _FLOOR) / state.noise
-        others = np.sum(gram[:, j] * item, axis=1) - gram[:, j, j] * item[:, j]
-        pull = (linear[:, j] - others) / state.noise
-        item[:, j], variance[:, j], trace = prior.posterior(float(scale[j]), precision, pull)
-        scale[j] = max((prior.energy(item[:, j]) + trace) / len(item), _FLOOR)
-    noise = _noise_variance(votes, state, gram, linear, item, variance)
-    return replace(state, item=item, item_variance=variance, scale=scale, noise=noise)
-
-
-def _noise_variance(
-    votes: Votes, state: TasteFactors, gram: FloatArray, linear: FloatArray, item: FloatArray, variance: FloatArray
-) -> float:
     counts = votes.present.sum(axis=1)
-    total = votes.square - 2 * float(votes.total.sum(axis=1) @ state.level)
-    total += float(counts @ (state.level**2 + state.level_variance)) - 2 * float(np.sum(linear * item))
-    total += float(np.einsum("ti,tij,tj->", item, gram, item))
-    total += float(np.sum(np.diagonal(gram, axis1=1, axis2=2) * variance))
-    return max(total / float(counts.sum()), _FLOOR)
+    answered = float(votes.total.sum(axis=1) @ state.level)
+    levels = float(counts @ (state.level**2 + state.level_variance))
+    return ItemSums(gram, linear, answered, levels, votes.square, float(counts.sum()))
+
+
+def update_items(shared: ItemTastes, sums: ItemSums, priors: Sequence[ItemPrior]) -> ItemTastes:
+    """Update q(h_j) column by column given the users' sums, then every variance."""
+    gram, linear = sums.gram, sums.linear
+    item, variance, scale = shared.mean.copy(), shared.variance.copy(), shared.scale.copy()
+    for j in range(item.shape[1]):
+        prior = priors[min(j, 1)]
+        precision = np.maximum(gram[:, j, j], FLOOR) / shared.noise
+        others = np.sum(gram[:, j] * item, axis=1) - gram[:, j, j] * item[:, j]
+        pull = (linear[:, j] - others) / shared.noise
+        item[:, j], variance[:, j], trace = prior.posterior(float(scale[j]), precision, pull)
+        scale[j] = max((prior.energy(item[:, j]) + trace) / len(item), FLOOR)
+    return replace(shared, mean=item, variance=variance, scale=scale, noise=_noise_variance(sums, item, variance))
+
+
+def _update_items(votes: Votes, state: TasteFactors, priors: Sequence[ItemPrior]) -> TasteFactors:
+    found = update_items(state.shared(), sum_items(votes, state), priors)
+    return replace(state, item=found.mean, item_variance=found.variance, scale=found.scale, noise=found.noise)
+
+
+def _noise_variance(sums: ItemSums, item: FloatArray, variance: FloatArray) -> float:
+    total = sums.square - 2 * sums.answered
+    total += sums.levels - 2 * float(np.sum(sums.linear * item))
+    total += float(np.einsum("ti,tij,tj->", item, sums.gram, item))
+    total += float(np.sum(np.diagonal(sums.gram, axis1=1, axis2=2) * variance))
+    return max(total / sums.labels, FLOOR)
 
 
 def _outer(values: FloatArray) -> FloatArray:

@@ -29,7 +29,7 @@ from bestfor.errors import InputError
 from bestfor.rewards.abstain import abstaining, left_out_levels
 from bestfor.rewards.features import check_signature, check_width
 from bestfor.rewards.features.nearness import NARROW, ItemVectors, Nearness
-from bestfor.rewards.memory import held, once
+from bestfor.rewards.memory import Recent, held, once
 from bestfor.rewards.model import RewardModel
 from bestfor.rewards.others import Raters
 from bestfor.rewards.person import Person
@@ -138,26 +138,65 @@ class Tastes(RewardModel):
 
     def _fit(self, candidates: Candidates, rng: int) -> None:
         items = list_items(candidates)
-        if len(items.keys) > self.config.max_items:
-            found = f"{len(items.keys)} distinct texts"
+        scale = (float(np.mean(candidates.utility)), float(np.std(candidates.utility)) or 1.0)
+        priors = self.take_items(items, scale)
+        target = (candidates.utility - self._centre) / self._unit
+        votes = (target, candidates.user, candidates.query, items.row)
+        with for_size(len(items.keys)):
+            shared = learn_item_tastes(votes, priors, self.sizes(len(self._users)), rng=rng)
+            ratings = UserRatings.build(len(self._users), candidates.user, items.row, candidates.query, target)
+            self.take_fit(shared, ratings)
+            if self.config.abstain:
+                self._abstained = abstaining(ratings.owner, *self.left_out_errors())
+
+    def check_items(self, count: int) -> None:
+        """Refuse more distinct texts than can be fitted.
+
+        Raises:
+            InputError: there are more.
+        """
+        if count > self.config.max_items:
             expected = f"at most {self.config.max_items}; kind 'hierarchical' takes any number"
-            raise InputError("reward 'tastes'", found, expected)
-        self._centre = float(np.mean(candidates.utility))
-        self._unit = float(np.std(candidates.utility)) or 1.0
+            raise InputError("reward 'tastes'", f"{count} distinct texts", expected)
+
+    def take_items(self, items: RatedItems, scale: tuple[float, float]) -> Sequence[ItemPrior]:
+        """Take over what is rated, and give the priors of h there.
+
+        Args:
+            items: distinct.
+            scale: mean and standard deviation of the utilities.
+
+        Raises:
+            InputError: too many.
+        """
+        self.check_items(len(items.keys))
+        self._centre, self._unit = scale
         self._keys, self._with_inputs = items.keys, items.with_inputs
         self._signature = self._require_encoder().signature
         self.nearness = Nearness.fit(items.texts, self.config.length, self.config.spelling)
         self._vectors = self._represent(items)
-        target = (candidates.utility - self._centre) / self._unit
-        tastes = max(min(self.config.tastes, len(items.keys) - 1, len(self._users) - 1), 0)
-        votes = (target, candidates.user, candidates.query, items.row)
         with for_size(len(items.keys)):
             few, most = len(items.keys) <= self.config.landmarks, self.config.landmarks
             codes = None if few else choose_landmarks(self.nearness, self._vectors, most)
-            priors = self._carry(len(items.keys), codes)
-            self._shared = learn_item_tastes(votes, priors, (tastes, self.config.rounds), rng=rng)
-            self._ratings = UserRatings.build(len(self._users), candidates.user, items.row, candidates.query, target)
-            self._judge_users()
+            return self._carry(len(items.keys), codes)
+
+    def take_fit(self, shared: ItemTastes, ratings: UserRatings) -> None:
+        """Take over what users share, and ratings of some."""
+        self._shared, self._ratings, self._recent = shared, ratings, Recent(held)
+
+    @property
+    def shared(self) -> ItemTastes:
+        """Give what users share."""
+        return self._shared
+
+    @property
+    def vectors(self) -> FloatArray:
+        """Unit vectors of the fitted items, shape (items, dim)."""
+        return self._vectors.vectors
+
+    def sizes(self, users: int) -> tuple[int, int]:
+        """Choose the number of tastes of so many users, and of rounds."""
+        return max(min(self.config.tastes, len(self._keys) - 1, users - 1), 0), self.config.rounds
 
     def _carry(self, fitted: int, landmarks: IntArray | None) -> Sequence[ItemPrior]:
         """Make what carries h from the fitted items, by landmarks where there are codes of some; gives h's priors."""
@@ -175,14 +214,13 @@ class Tastes(RewardModel):
         wide = len(self._keys) ** 2 > MOST_PAIRS
         return None if wide or users <= MANY else self.nearness.between(self._vectors, self._vectors)
 
-    def _judge_users(self) -> None:
-        """Leave-one-out errors of every user with and without a part of their own."""
-        ratings, users = self._ratings, len(self._users)
+    def left_out_errors(self) -> tuple[FloatArray, FloatArray]:
+        """Leave-one-out errors of the users' ratings with and without a part of their own, each of shape (n,)."""
+        ratings, users = self._ratings, len(self._ratings.ends) - 1
         known = self._known_kernel(MANY + 1)
         people = (self._part(user, known) for user in range(users))
         personal = np.concatenate([person.left_out for person in people])
-        shared = left_out_levels(ratings.y - self._shared.mean[ratings.item, 0], ratings.query)
-        self._abstained = abstaining(ratings.owner, personal, shared) if self.config.abstain else None
+        return personal, left_out_levels(ratings.y - self._shared.mean[ratings.item, 0], ratings.query)
 
     def variances(self) -> PersonVariances:
         """Variances of noise, level and own part, on the standard scale."""
@@ -355,7 +393,7 @@ class Tastes(RewardModel):
         return self.nearness.represent(items.texts, embed_items(items, encoder, self._with_inputs))
 
     def _state(self) -> tuple[dict[str, Any], Arrays]:
-        shared, spelled, ratings = self._shared, self._vectors.spelled, self._ratings
+        shared, spelled = self._shared, self._vectors.spelled
         state = {
             "centre": self._centre,
             "unit": self._unit,
@@ -375,12 +413,7 @@ class Tastes(RewardModel):
             "item": shared.mean,
             "item_variance": shared.variance,
             "scale": shared.scale,
-            "user.item": ratings.item,
-            "user.item.ends": ratings.ends,
-            "user.query": ratings.query,
-            "user.query.ends": ratings.ends,
-            "user.y": ratings.y,
-            "user.y.ends": ratings.ends,
+            **self._ratings.arrays(),
         }
         if isinstance(self._carrier, LandmarkCarrier):
             codes = self._carrier.landmarks.codes

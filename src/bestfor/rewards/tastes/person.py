@@ -13,10 +13,12 @@ Together with the shared tastes this is one Gaussian process whose covariance be
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from scipy import linalg
 
+from bestfor.artifacts import ENDS, PERSONAL, Arrays
 from bestfor.types import FloatArray, IntArray
 
 
@@ -37,16 +39,28 @@ class UserRatings:
     ends: IntArray
 
     @classmethod
-    def build(cls, users: int, user: IntArray, item: IntArray, query: IntArray, y: FloatArray) -> UserRatings:
+    def build(cls, users: int, user: IntArray, item: IntArray, query: IntArray, y: FloatArray) -> Self:
         """Sort rows in any order into segments; a user without rows has an empty one."""
         order = np.argsort(user, kind="stable")
         ends = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=users))])
         return cls(item[order], query[order], y[order], ends.astype(np.int64))
 
+    @classmethod
+    def none(cls) -> Self:
+        """Ratings of no user."""
+        rows = np.zeros(0, dtype=np.int64)
+        return cls(rows, rows, np.zeros(0), np.zeros(1, dtype=np.int64))
+
     @property
     def owner(self) -> IntArray:
         """Shape (n,), user of each row."""
         return np.repeat(np.arange(len(self.ends) - 1), np.diff(self.ends))
+
+    def arrays(self) -> Arrays:
+        """Name the arrays as they are stored."""
+        named = {"item": self.item, "query": self.query, "y": self.y}
+        rows: Arrays = {f"{PERSONAL}{name}": values for name, values in named.items()}
+        return rows | {name + ENDS: self.ends for name in rows}
 
     def of(self, user: int) -> slice:
         """Rows of a user."""
