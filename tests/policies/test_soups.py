@@ -112,3 +112,15 @@ def test_a_groups_adapter_stands_below_its_members(checkpoint, tmp_path):
     for layer, update in dense(alone.of("ann")).items():
         np.testing.assert_allclose(dense(whole.of("ann"))[layer], update, atol=1e-6)
     assert record["groups"] == groups
+
+
+@pytest.mark.parametrize(("count", "steps"), [(1, 3), (2, 1), (2, 4), (3, 2), (3, 5)])
+def test_weights_are_tried_in_even_steps(count, steps):
+    found = soups.weight_grid(count, steps)
+    brute = {one for one in np.ndindex(*(steps + 1,) * count) if sum(one) == steps}
+    assert len(found) == len(brute)
+    assert {tuple(round(weight * steps) for weight in one) for one in found} == brute
+    assert found[0] == (1.0, *(0.0,) * (count - 1))
+    np.testing.assert_allclose(np.sum(found, axis=1), 1.0)
+    with pytest.raises(InputError, match="weights of a soup"):
+        soups.weight_grid(0, 1)

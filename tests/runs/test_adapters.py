@@ -155,6 +155,7 @@ def test_a_run_without_mixing_is_written_as_before():
     written = parse_config(RAW, "test").model_dump(mode="json")["policy"]["adapters"]
     assert "groups" not in written
     assert "soup" not in written
+    assert "rewarded" not in written
 
 
 @pytest.mark.parametrize(
@@ -165,6 +166,11 @@ def test_a_run_without_mixing_is_written_as_before():
         ({"adapters": {"rnak": 3}}, "unknown key 'rnak'; expected 'rank'"),
         ({"adapters": {"rank": 0}}, "rank"),
         ({"adapters": {"rank": 2, "groups": 2}}, "shared_steps above 0"),
+        ({"adapters": {"soup": 2, "rewarded": {"metrics": ["rougeL"]}}}, "rewarded, or groups, soup"),
+        ({"adapters": {"rewarded": {"metrics": ["rougeL", "rougeL"]}}}, "distinct metrics"),
+        ({"adapters": {"rewarded": {"metrics": ["rougeL"], "keep": 8}}}, "keep below n, not 8 of 8"),
+        ({"adapters": {"rewarded": {"metrics": ["rougeL"], "weights": [0.5]}}}, "for each metric, which sum to 1"),
+        ({"adapters": {"rewarded": {"metrics": []}}}, "metrics"),
     ],
 )
 def test_what_makes_no_sense_is_named(change, message):

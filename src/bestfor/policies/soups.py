@@ -6,7 +6,8 @@ Personalized soups (Jang et al. 2023) interpolate adapters that were tuned apart
 like u, u among them, in proportion to exp(cosine / temperature) of mean embeddings. The sum is exact: ranks lie side by
 side, nothing is trained. PROPER (Zhang et al. 2025) adapts a model to a group of similar users before it adapts to one
 of them: :func:`train_in_groups` clusters users by the same vectors, trains an adapter for each group on all that its
-members wrote, and each member's own on top of it.
+members wrote, and each member's own on top of it. Rewarded soups (Rame et al. 2023) interpolate adapters that were
+tuned for different rewards: :func:`weight_grid` has the weights that are tried.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,19 @@ def soup_weights(
         weight = np.exp((alike[place, kept] - 1.0) / temperature)
         found[name] = {names[other]: float(one) for other, one in zip(kept, weight / weight.sum(), strict=True)}
     return found
+
+
+def weight_grid(count: int, steps: int) -> list[tuple[float, ...]]:
+    """List the weights of so many adapters, which sum to 1, in steps of 1 / steps, those of the first falling.
+
+    Raises:
+        InputError: fewer than 1 adapter or step.
+    """
+    if count < 1 or steps < 1:
+        raise InputError("weights of a soup", f"{count} adapters in {steps} steps", "at least 1 of each")
+    bars = combinations(range(steps + count - 1), count - 1)
+    parts = [np.diff((-1, *places, steps + count - 1)) - 1 for places in bars]
+    return sorted((tuple((part / steps).tolist()) for part in parts), reverse=True)
 
 
 def group_users(vectors: Mapping[str, FloatArray], groups: int, seed: int = 0) -> dict[str, int]:

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
-from bestfor.data.schema import HISTORIES, QUERIES
 from bestfor.encoders import load_encoder
 from bestfor.errors import InputError
 from bestfor.policies.base import Policy
 from bestfor.runs.config import RunConfig
-from bestfor.runs.prompts import Prompting, build_prompts, count_unlabelled, items_by_user
+from bestfor.runs.prompts import Prompting, early_prompts
+from bestfor.runs.rewarded import attach_rewarded
 from bestfor.runs.steps import Steps, digest
 from bestfor.types import FloatArray
 
@@ -43,9 +42,11 @@ def attach_adapters(policy: Policy, config: RunConfig, data: Dataset, prompting:
 
     if not isinstance(policy, TransformersPolicy):
         raise InputError("[policy.adapters]", f"a policy of kind '{config.policy.kind}'", "kind 'transformers'")
-    examples = training_examples(policy, data, config.policy.fit_share, prompting)
-    keys = table.model_dump(exclude={"groups", "soup"})
+    keys = table.model_dump(exclude={"groups", "soup", "rewarded"})
     settings = LoraSettings(**keys, seed=config.seed, dtype=policy.dtype, device=policy.device)
+    if table.rewarded is not None:
+        return attach_rewarded(policy, config, data, prompting, steps, settings)
+    examples = training_examples(policy, data, config.policy.fit_share, prompting)
     rows = [[user, [[list(one.messages), one.output] for one in examples[user]]] for user in sorted(examples)]
     # The class was once called Lora: what keys the adapters of earlier runs stays.
     written = "Lora" + repr(settings).removeprefix(type(settings).__name__)
@@ -133,14 +134,7 @@ def training_examples(
     """
     from bestfor.policies.adapters import Example
 
-    rows: list[tuple[str, str, str, str, int | None]] = []
-    for user, items in items_by_user(data.histories, data.queries):
-        askable = [item for item in items if item.input.strip()]
-        for item in askable[: count_unlabelled(len(askable), fit_share)]:
-            rows.append((user, item.item_id, item.input, item.output, item.timestamp))
-    columns = zip(*rows, strict=True) if rows else [()] * len(HISTORIES)
-    arrays = [pa.array(list(column), field.type) for column, field in zip(columns, HISTORIES, strict=True)]
-    asked = build_prompts(policy, pa.table(arrays, schema=HISTORIES), QUERIES.empty_table(), len(rows), prompting)
+    asked = early_prompts(policy, data.histories, data.queries, fit_share, prompting)
     found: dict[str, list[Example]] = {}
     for row, prompt in zip(asked.queries.to_pylist(), asked.prompts, strict=True):
         found.setdefault(row["user_id"], []).append(Example(prompt.messages, row["reference"]))

@@ -365,6 +365,8 @@ def _notes(config: RunConfig, folds: Sequence[FoldPlan]) -> Iterable[str]:
         yield "critiques and revisions of the policy 'feedback' are not counted: each step asks for about twice as much"
     if config.policy.adapters is not None:
         yield "training adapters is not in the hours"
+        if config.policy.adapters.rewarded is not None:
+            yield "candidates on which adapters for metrics are trained and chosen are not counted"
     if any(judge.requests for fold in folds for judge in fold.judging):
         yield "the time of judges is not in the hours"
     yield "fits, predictions and the diagnosis are not in the hours: seconds to minutes on a CPU"

@@ -176,6 +176,28 @@ def build_prompts(
     return PromptedQueries(table, prompts, shown, dropped, cut, tuple(sorted(prompter.left_out)), prompter.budget, told)
 
 
+def early_prompts(
+    policy: Policy, histories: pa.Table, queries: pa.Table, fit_share: float, prompting: Prompting
+) -> PromptedQueries:
+    """Make queries of the items that are too early to be labelled, and may train; each prompt shows earlier ones alone.
+
+    Args:
+        policy: as for :func:`build_prompts`; likewise the tables.
+        histories: likewise.
+        queries: no item that is one of them is asked.
+        fit_share: share of a user's items, the latest, that are kept for labels.
+        prompting: what stands in a prompt.
+    """
+    rows: list[tuple[str, str, str, str, int | None]] = []
+    for user, items in items_by_user(histories, queries):
+        askable = [item for item in items if item.input.strip()]
+        for item in askable[: count_unlabelled(len(askable), fit_share)]:
+            rows.append((user, item.item_id, item.input, item.output, item.timestamp))
+    columns = zip(*rows, strict=True) if rows else [()] * len(HISTORIES)
+    arrays = [pa.array(list(column), field.type) for column, field in zip(columns, HISTORIES, strict=True)]
+    return build_prompts(policy, pa.table(arrays, schema=HISTORIES), QUERIES.empty_table(), len(rows), prompting)
+
+
 def seen_by_all(
     items: Sequence[Item], rows: Sequence[Mapping[str, Any]], fit_items: int, fit_share: float = 1.0
 ) -> int:

@@ -29,8 +29,42 @@ LATER: dict[str, tuple[object, ...]] = {
     "shots": ((), []),
     "groups": (0,),
     "soup": (0,),
+    "rewarded": (None,),
 }
 """Keys that came later, with their defaults."""
+
+
+class RewardedTable(Section):
+    """Adapters tuned for different metrics, and how they are mixed (rewarded soups).
+
+    Attributes:
+        metrics: an adapter is trained for each, on the policy's own candidates that this metric likes best.
+        n: candidates of each item that trains.
+        keep: how many of them, the best, train.
+        weights: of the adapters, which sum to 1; chosen on held-out items by the primary metric where none are given.
+        grid: weights are tried in steps of 1 / grid.
+        held_out: share of the items that train adapters which choose the weights instead.
+        held_out_n: candidates of each of these, at each weighting.
+    """
+
+    metrics: tuple[str, ...] = Field(min_length=1)
+    n: int = Field(default=8, ge=2)
+    keep: int = Field(default=1, ge=1)
+    weights: tuple[float, ...] = ()
+    grid: int = Field(default=4, ge=1)
+    held_out: float = Field(default=0.25, gt=0, lt=1)
+    held_out_n: int = Field(default=4, ge=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> RewardedTable:
+        if len(set(self.metrics)) < len(self.metrics):
+            raise ValueError("distinct metrics")
+        if self.keep >= self.n:
+            raise ValueError(f"keep below n, not {self.keep} of {self.n}")
+        fine = min(self.weights, default=0.0) >= 0 and abs(sum(self.weights) - 1.0) < 1e-6
+        if self.weights and (len(self.weights) != len(self.metrics) or not fine):
+            raise ValueError("a weight of 0 or more for each metric, which sum to 1")
+        return self
 
 
 class AdaptersTable(BriefSection):
@@ -43,6 +77,7 @@ class AdaptersTable(BriefSection):
             ``shared_steps`` are then those of a group's. 0 for none.
         soup: how many adapters of users who write alike are mixed for each (personalized soups), the user's own among
             them. 0 for the user's own alone.
+        rewarded: adapters for metrics in the place of users' (rewarded soups).
     """
 
     rank: int = Field(default=8, ge=1)
@@ -55,9 +90,12 @@ class AdaptersTable(BriefSection):
     limit: int = Field(default=2048, ge=1)
     groups: int = Field(default=0, ge=0)
     soup: int = Field(default=0, ge=0)
+    rewarded: RewardedTable | None = None
 
     @model_validator(mode="after")
     def _groups_have_steps(self) -> AdaptersTable:
+        if self.rewarded is not None and (self.groups or self.soup or self.shared_steps):
+            raise ValueError("rewarded, or groups, soup and shared_steps: its adapters are of metrics, not of users")
         if self.groups and not self.shared_steps:
             raise ValueError("shared_steps above 0 for the groups' adapters")
         return self
