@@ -2,6 +2,7 @@
 
     python benchmarks/suite.py --cell title-plain [--server http://127.0.0.1:8080/v1] [--runs runs/suite]
     python benchmarks/suite.py --abstracts                 # what the cells abstract-* read
+    python benchmarks/suite.py --strangers                 # what the cell title-strangers reads
     python benchmarks/suite.py --table > tables.md
 
 A cell is a policy and a task: a run's file ``examples/suite/NAME.toml``. The run's folder lies under ``--runs``; what
@@ -15,6 +16,7 @@ from __future__ import annotations
 import json
 import sys
 import tomllib
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,6 +35,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CELLS = ROOT / "examples" / "suite"
 DATA = ROOT.parent / "shared" / "data" / "acl_titles"
 FIGURES = ROOT / "docs" / "results" / "suite"
+UNTAUGHT = ("length", "logprob", "similarity")
+"""Rewards that need no labels."""
 
 
 def main(
@@ -41,15 +45,21 @@ def main(
     runs: Annotated[Path, typer.Option(help="Where the runs' folders lie.")] = Path("runs/suite"),
     figures: Annotated[Path, typer.Option(help="Where figures are kept.")] = FIGURES,
     abstracts: Annotated[bool, typer.Option(help="Write the papers the other way round: title -> abstract.")] = False,
+    strangers: Annotated[bool, typer.Option(help="Give every author another one's earlier papers.")] = False,
     server: Annotated[str, typer.Option(help="Address of another server, up to /v1.")] = "",
     model: Annotated[str, typer.Option(help="Name of another model there.")] = "",
     extend: Annotated[str, typer.Option(help="Begin with the candidates of this cell, which asks for fewer.")] = "",
+    alone: Annotated[int, typer.Option(help="Only the policy: so many candidates a question, no labels.")] = 0,
+    users: Annotated[int, typer.Option(help="So many authors instead of the cell's.")] = 0,
 ) -> None:
     """Run cells, keep their figures, print the tables."""
     if abstracts:
         turn_round(runs / "abstracts")
+    if strangers:
+        mix_up(runs / "strangers")
     for name in cell:
-        config = parse_config(elsewhere(read(name), server, model), f"{name}.toml")
+        raw = smaller(elsewhere(read(name), server, model), alone, users)
+        config = parse_config(raw, f"{name}.toml")
         if extend:
             print(f"{name}: {more_of(config, runs / name, runs / extend)} candidates of {extend}", file=sys.stderr)
         found = figured(config, runs / name, name)
@@ -63,12 +73,31 @@ def main(
 def turn_round(out: Path) -> None:
     """Write the authors' papers as questions for their abstracts: a paper's title is what is asked."""
     papers = load_lamp(DATA / "dev_questions.json", DATA / "dev_outputs.json")
+    write(
+        out,
+        [row | {"input": row["output"], "output": row["input"]} for row in papers.histories.to_pylist()],
+        [row | {"input": row["reference"], "reference": row["input"]} for row in papers.queries.to_pylist()],
+    )
+
+
+def mix_up(out: Path) -> None:
+    """Write the questions with the earlier papers of the next author who has as many (or as nearly as many)."""
+    papers = load_lamp(DATA / "dev_questions.json", DATA / "dev_outputs.json")
+    items: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in papers.histories.to_pylist():
+        items[row["user_id"]].append(row)
+    users, rows = sorted(items), list[dict[str, Any]]()
+    for place, user in enumerate(users):
+        following = users[place + 1 :] + users[:place]
+        other = min(following, key=lambda one: abs(len(items[one]) - len(items[user])))
+        rows += [row | {"user_id": user} for row in items[other]]
+    write(out, rows, papers.queries.to_pylist())
+
+
+def write(out: Path, histories: list[dict[str, Any]], queries: list[dict[str, Any]]) -> None:
+    """Write histories and queries as a run reads them."""
     out.mkdir(parents=True, exist_ok=True)
-    turned = {
-        "histories": [row | {"input": row["output"], "output": row["input"]} for row in papers.histories.to_pylist()],
-        "queries": [row | {"input": row["reference"], "reference": row["input"]} for row in papers.queries.to_pylist()],
-    }
-    for name, rows in turned.items():
+    for name, rows in (("histories", histories), ("queries", queries)):
         lines = [json.dumps({key: value for key, value in row.items() if value is not None}) for row in rows]
         (out / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -98,6 +127,19 @@ def elsewhere(raw: Mapping[str, Any], server: str, model: str) -> dict[str, Any]
     if "base" in policy:
         policy["base"] = changed(policy["base"])
     return {**raw, "policy": policy, "reward": [changed(one) for one in raw["reward"]]}
+
+
+def smaller(raw: dict[str, Any], alone: int, users: int) -> dict[str, Any]:
+    """Take fewer authors, and of a cell its policy alone: the rewards that learn nothing stay."""
+    found = raw | {"data": raw["data"] | ({"users": users} if users else {})}
+    if not alone:
+        return found
+    return found | {
+        "split": raw["split"] | {"min_fit": 0, "min_test": alone},
+        "policy": raw["policy"] | {"n": alone, "fit_items": 0},
+        "reward": [one for one in raw["reward"] if one["kind"] in UNTAUGHT],
+        "diagnosis": raw["diagnosis"] | {"n": [n for n in raw["diagnosis"]["n"] if n <= alone]},
+    }
 
 
 def figured(config: RunConfig, folder: Path, name: str) -> dict[str, Any]:

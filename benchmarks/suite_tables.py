@@ -31,6 +31,16 @@ SPENT = ("logprob", "mbr, ROUGE-L", "mbr, cosine", "feedback", "pooled", "hierar
 """Rows of the comparison at equal tokens."""
 ENOUGH = 6
 """Authors that a cell needs for the detailed tables."""
+PLAIN, STRANGERS = "title-plain", "title-strangers"
+IN_PROMPT = {
+    PLAIN: "nothing",
+    STRANGERS: "two papers of another author, BM25",
+    "title-bm25": "two of the author's own, BM25",
+    "title-dense": "two of the author's own, nearest in meaning",
+    "title-recency": "the author's two latest",
+    "title-profile": "a summary of the author's titles",
+}
+"""Cells of titles by what is in the prompt."""
 BEST = "hierarchical"
 """What others are compared with."""
 
@@ -42,6 +52,7 @@ def print_tables(cells: Cells) -> None:
         ("Sizes", table_sizes, cells),
         ("Best of N by policy and task", table_policies, cells),
         ("Personal policy, personal choice, both, at equal tokens", table_worth, cells),
+        ("What of the prompt is personal", table_personal, cells),
         ("Reward models", table_rewards, large),
         ("Ablation of the probabilistic model", table_ablation, large),
         ("Equal tokens", table_tokens, cells),
@@ -209,6 +220,24 @@ def table_worth(cells: Cells) -> None:
                     [name, str(len(both)), what, rule_shown, str(n), mean_of(reached), mean_of(reached - start)]
                 )
     table(["policy", "authors", "what is personal", "rule", "N", "utility", "gain"], rows)
+
+
+def table_personal(cells: Cells) -> None:
+    """One sample by what stands in the prompt: nothing, papers of another author, the author's own, a summary."""
+    base, control = cells.get(PLAIN), cells.get(STRANGERS)
+    rows: list[list[str]] = []
+    for name, what in IN_PROMPT.items():
+        one = cells.get(name)
+        if one is None or base is None or control is None:
+            continue
+        both = sorted(set(one["names"]) & set(base["names"]))
+        reached, start = (utility_of(cell, "oracle", 1, both) for cell in (one, base))
+        known = sorted(set(both) & set(control["names"]))
+        beyond = utility_of(one, "oracle", 1, known) - utility_of(control, "oracle", 1, known)
+        against = "" if name in (PLAIN, STRANGERS) else mean_of(beyond)
+        gain = "" if name == PLAIN else mean_of(reached - start)
+        rows.append([what, str(len(both)), mean_of(reached), gain, against])
+    table(["in the prompt", "authors", "one sample", "more than nothing", "more than another author's papers"], rows)
 
 
 def utility_of(one: Mapping[str, Any], rule: str, n: int, users: Sequence[str]) -> np.ndarray:
