@@ -66,8 +66,13 @@ def main(
         figures.mkdir(parents=True, exist_ok=True)
         (figures / f"{name}.json").write_text(json.dumps(found) + "\n", encoding="utf-8")
     if table:
-        cells = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(figures.glob("*.json"))}
-        print_tables(cells)
+        others = {folder.name: kept(folder) for folder in sorted(figures.iterdir()) if folder.is_dir()}
+        print_tables(kept(figures), others)
+
+
+def kept(folder: Path) -> dict[str, Any]:
+    """Figures of a folder by cell."""
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
 
 
 def turn_round(out: Path) -> None:

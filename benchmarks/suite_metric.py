@@ -1,10 +1,9 @@
 """A cell of the suite by another metric: the same candidates, models that learn it, and those that learned the first.
 
     python benchmarks/suite_metric.py --cell title-plain --metric meteor [--runs runs/suite]
-    python benchmarks/suite_metric.py --table
 
-Figures go to docs/results/suite/METRIC/CELL.json. The cell's own run is read and not changed; the one that learns the
-other metric lies beside it, in CELL-METRIC, with the same candidates.
+Figures go to docs/results/suite/METRIC/CELL.json, of which `suite.py --table` makes a table. The cell's own run is read
+and not changed; the one that learns the other metric lies beside it, in CELL-METRIC, with the same candidates.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ from bestfor.types import FloatArray
 from suite import FIGURES, read
 from suite_extend import more_of
 from suite_figures import Pools
-from suite_tables import mean_of, spanned, table
 
 RULES = ("logprob", "similarity", "pooled", "gaussian", "hierarchical", "auto")
 """Rewards that are compared; the first two learn nothing."""
@@ -38,16 +36,13 @@ def main(
     metric: Annotated[str, typer.Option(help="The other metric.")] = "meteor",
     runs: Annotated[Path, typer.Option(help="Where the runs' folders lie.")] = Path("runs/suite"),
     figures: Annotated[Path, typer.Option(help="Where figures are kept.")] = FIGURES,
-    printed: Annotated[bool, typer.Option("--table", help="Print the table.")] = False,
 ) -> None:
-    """Measure cells by another metric, keep the figures, print the table."""
+    """Measure cells by another metric and keep the figures."""
     kept = figures / metric
     for name in cell:
         found = compared(name, metric, runs)
         kept.mkdir(parents=True, exist_ok=True)
         (kept / f"{name}.json").write_text(json.dumps(found) + "\n", encoding="utf-8")
-    if printed:
-        print_table({path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(kept.glob("*.json"))})
 
 
 def compared(name: str, metric: str, runs: Path) -> dict[str, Any]:
@@ -115,38 +110,6 @@ def of_rules(rewards: Mapping[str, FloatArray], pools: Pools, firsts: Pools, n: 
             "users": pools.by_user(curve),
         }
     return found
-
-
-def print_table(cells: Mapping[str, Mapping[str, Any]]) -> None:
-    """Print every cell's rules: what they learned from, the other metric, and the cell's own of the same picks."""
-    rows: list[list[str]] = []
-    for name, one in cells.items():
-        single = spanned(one["oracle"]["utility"][0])
-        rows.append([name, "single sample", "", "1", single, "", spanned(one["oracle"]["beside"][0]), ""])
-        for learned, rules in one["rules"].items():
-            for label, told in rules.items():
-                rows.append([*row_of(name, label, learned, told, one["n"][-1]), paired(one, label, learned)])
-        rows.append([*row_of(name, "oracle", "", one["oracle"], one["n"][-1]), ""])
-    known = next(iter(cells.values()))
-    metric, first = known["metric"], known["primary"]
-    heads = ["cell", "choice", "learned from", "N", metric, "captured", f"{first} of the same picks"]
-    table([*heads, f"{metric}: learned from it less from {first}"], rows)
-
-
-def row_of(name: str, label: str, learned: str, told: Mapping[str, Any], n: int) -> list[str]:
-    """One rule at the largest N."""
-    reached, share, beside = (spanned(told[key][-1]) for key in ("utility", "captured", "beside"))
-    return [name, label, learned, str(n), reached, share, beside]
-
-
-def paired(one: Mapping[str, Any], label: str, learned: str) -> str:
-    """What learning from the metric itself buys, paired by author."""
-    if learned != one["metric"]:
-        return ""
-    here, there = (
-        np.array([curve[-1] for curve in one["rules"][key][label]["users"]]) for key in (learned, one["primary"])
-    )
-    return mean_of(here - there)
 
 
 if __name__ == "__main__":
