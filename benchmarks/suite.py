@@ -141,7 +141,7 @@ def smaller(raw: dict[str, Any], alone: int, users: int) -> dict[str, Any]:
         return found
     return found | {
         "split": raw["split"] | {"min_fit": 0, "min_test": alone},
-        "policy": raw["policy"] | {"n": alone, "fit_items": 0},
+        "policy": raw["policy"] | {"n": alone, "fit_n": 1, "fit_items": 1, "fit_share": 0.01},
         "reward": [one for one in raw["reward"] if one["kind"] in UNTAUGHT],
         "diagnosis": raw["diagnosis"] | {"n": [n for n in raw["diagnosis"]["n"] if n <= alone]},
     }
