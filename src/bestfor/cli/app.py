@@ -12,6 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from bestfor.cli import (
+    blocks,
     demo,
     diagnose,
     doctor,
@@ -75,6 +76,7 @@ app.command("diagnose")(diagnose.diagnose)
 app.command("report")(report.report)
 app.add_typer(pool.app, name="pool")
 app.add_typer(journal.app, name="journal")
+app.add_typer(blocks.app, name="blocks")
 app.command("serve")(serve.serve)
 app.command("refit")(refit.refit)
 app.add_typer(keys.app, name="keys")

@@ -14,11 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bestfor.data.candidates import Candidates
 from bestfor.data.frames import NAMES, NUMBERS
 from bestfor.data.read.tables import UNREADABLE, Batches, Columns, columns_of, unreadable
+from bestfor.data.text import hash_strings
 from bestfor.errors import InputError
 from bestfor.files import hash_file, hash_parts, read_object, write_json, writing_folder
 from bestfor.shards import shard_of
@@ -91,6 +93,27 @@ class LabelBlocks:
 def name_of(number: int) -> str:
     """Name the file of a block."""
     return f"block-{number:06}.parquet"
+
+
+def count_users(source: Path | pa.Table, columns: Mapping[str, str] | None = None) -> int:
+    """Count the users of a table, holding 8 bytes of each (two users with one 64-bit hash count once).
+
+    Args:
+        source: as for :func:`write_blocks`.
+        columns: likewise.
+
+    Raises:
+        InputError: the table is bad.
+    """
+    where = str(source) if isinstance(source, Path) else "the table"
+    names = columns_of(source) if isinstance(source, Path) else source.schema.names
+    wanted = _wanted(names, columns or {})
+    user = Columns(text={"user": wanted.text["user"]}, number={}, ids=wanted.ids)
+    known = np.zeros(0, dtype=np.uint64)
+    for _, table in Batches(source, user, where):
+        some = pc.unique(table["user"])  # pyright: ignore[reportAttributeAccessIssue]
+        known = np.union1d(known, hash_strings(some))
+    return len(known)
 
 
 def write_blocks(

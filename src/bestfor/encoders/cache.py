@@ -7,9 +7,9 @@ its bytes, so a torn or altered one is recognised and left aside: its texts are 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,11 @@ class CachedEncoder:
         self._folder = None if folder is None else folder / encoder.signature[:32]
         self._known: dict[bytes, npt.NDArray[np.float32]] | None = None
         self._written: list[Path] = []
+        self.found_by: tuple[Callable[..., CachedEncoder], tuple[Any, ...]] | None = None
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:  # noqa: ANN401 - as the protocol of copies has it
+        """Go to another process as the call by which it was found, where there is one: it loads its own weights."""
+        return super().__reduce_ex__(protocol) if self.found_by is None else self.found_by
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Encode texts, shape (n, dim); only texts never seen before reach the encoder, each once.

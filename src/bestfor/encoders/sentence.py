@@ -152,7 +152,10 @@ def load_encoder(
         MissingExtraError: the extra ``models``, or ``onnx`` where it is asked for, is not installed.
     """
     wanted = signature if name.startswith(f"{STATIC}:") else ""
-    return _load(name, None if cache is None else str(cache), device, wanted)
+    given = (name, None if cache is None else str(cache), device, wanted)
+    found = _load(*given)
+    found.found_by = (_load, given)
+    return found
 
 
 @lru_cache(maxsize=8)
