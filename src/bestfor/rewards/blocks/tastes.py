@@ -33,6 +33,7 @@ from bestfor.rewards.abstain import AbstainSums, abstain_sums
 from bestfor.rewards.blocks.kept import KeptRounds, read_value, write_value
 from bestfor.rewards.blocks.linear import abstained_by_block, abstainers
 from bestfor.rewards.blocks.rounds import LabelSums, Round, join_label_sums, read_block, sum_labels
+from bestfor.rewards.rows import sum_by
 from bestfor.rewards.tastes.factors import (
     FLOOR,
     POWER_STEPS,
@@ -208,7 +209,8 @@ def code_block(held: tuple[LabelBlocks, Any, CodesKnown], number: int) -> ItemCo
     item = np.array([place[key] for key in items.keys], dtype=np.int64)
     y = (candidates.utility - known.scale[0]) / known.scale[1]
     write_value(coded_file(known.kept, number), CodedLabels(item, items.row, candidates.user, candidates.query, y))
-    count, total = (np.bincount(items.row, weights, minlength=len(item)) for weights in (np.ones(len(y)), y))
+    count = np.bincount(items.row, minlength=len(item)).astype(np.float64)
+    total = sum_by(items.row, y, len(item))
     return ItemCounts(item, count, total, float(y @ y))
 
 

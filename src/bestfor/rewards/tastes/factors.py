@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -281,7 +282,7 @@ def unit_tastes(item: FloatArray, moment: FloatArray) -> tuple[FloatArray, Float
     scaled = item @ root
     _, turn = np.linalg.eigh(scaled.T @ scaled)
     turn = turn[:, ::-1]
-    change = np.linalg.solve(root, np.eye(len(moment))).T @ turn
+    change: Any = np.linalg.solve(root, np.eye(len(moment))).T @ turn
     return scaled @ turn, change
 
 
