@@ -10,6 +10,7 @@ import re
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import date, time
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -26,6 +27,7 @@ _ADDRESS = re.compile(r"\S*://\S*")
 _CHOICE = re.compile(r"[a-z]{1,16}")
 _OWN = ("value_error", "assertion_error")
 _TABLE = ("model_type", "model_attributes_type", "dict_type", "mapping_type")
+_LIST = ("tuple_type", "list_type", "set_type")
 _TAG = ("union_tag_invalid", "union_tag_not_found")
 
 
@@ -107,6 +109,8 @@ def shown(value: Any) -> str:  # noqa: ANN401 - whatever was found
     if isinstance(value, list | tuple | set | frozenset):
         plain = all(isinstance(one, bool | int | float | str) and shown(one) != HIDDEN for one in value)
         return repr(value) if plain else "a list"
+    if isinstance(value, date | time):
+        return value.isoformat()
     return repr(value) if value is None or isinstance(value, bool | int | float) else HIDDEN
 
 
@@ -139,6 +143,10 @@ def _expected(problem: str, message: str) -> str:
     if problem in _OWN:
         own = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
         return " ".join(_ADDRESS.sub("an address", own).split()) or "another value"
+    if problem in _LIST:
+        return "a list"
+    if problem == "too_short" and message.startswith("Tuple should have "):
+        message = message.removeprefix("Tuple should have ").partition(" after")[0]
     message = message.removeprefix("Input should be ")
     return message[:1].lower() + message[1:]
 

@@ -160,9 +160,10 @@ def test_addresses_are_checked_and_kept_without_secrets():
     assert table.config("x").also == ("http://ann:hushed@b/v1",)
     assert "hushed" not in str(table.model_dump()) + repr(table)
     assert "also" not in EndpointTable().model_dump(exclude_none=True)
-    with pytest.raises(InputError, match="one of them twice"):
-        connect(EndpointConfig("http://a/v1", also=("http://a/v1",)))
-    with pytest.raises(InputError, match="base_url"):
+    for twice in ("http://a/v1", "http://a/v1/", "HTTP://A:80/v1"):
+        with pytest.raises(InputError, match=r"also: found '.*' twice"):
+            EndpointConfig("http://a/v1", also=("http://b/v1", twice))
+    with pytest.raises(InputError, match="also: found 'nonsense'; expected addresses"):
         EndpointConfig("http://a/v1", also=("nonsense",))
     with pytest.raises(InputError, match="servers that run already"):
         EndpointConfig("http://a/v1", also=("local:smollm2",))

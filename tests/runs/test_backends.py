@@ -2,16 +2,20 @@
 
 import hashlib
 import os
+import re
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
 
 from bestfor.backends.parts import WorkPart
 from bestfor.errors import InputError
+from bestfor.runs import in_parts
 from bestfor.runs.config import parse_config
+from bestfor.runs.in_parts import run_part
 from bestfor.runs.run import run
 from bestfor.runs.stages import folds
 from bestfor.runs.turns import working
@@ -88,6 +92,22 @@ def test_two_parts_and_a_call_for_all_leave_the_bytes_of_one_run(tmp_path, expec
     assert tree(tmp_path / "2" / "run") == expected
     if not bucket:
         assert tree(tmp_path / "shared") == expected
+    for done in ("pool", "measure", "fit pooled", "fit hierarchical", "predict pooled"):
+        assert f"{done}: already there" in told
+
+
+@pytest.mark.slow
+def test_parts_of_a_whole_run_wait_for_each_other_and_leave_the_bytes_of_one_run(tmp_path, expected, monkeypatch):
+    monkeypatch.setattr(in_parts, "LOOK_EVERY", 0.1)
+    folder, told = tmp_path / "run", []
+    first = run_part(config(), folder, WorkPart(0, 2), tell=ignore)
+    assert re.fullmatch(r"candidates: \d+ of \d+ parts of .*/pool are not there", first)
+    with ThreadPoolExecutor(2) as pool:
+        work = [pool.submit(run_part, config(), folder, WorkPart(i, 2), wait=300, tell=told.append) for i in (0, 1)]
+        assert [one.result() for one in work] == ["", ""]
+    assert any(re.fullmatch("part ./2 waits for .*", line) for line in told)
+    run(config(), folder, tell=told.append)
+    assert tree(folder) == expected
     for done in ("pool", "measure", "fit pooled", "fit hierarchical", "predict pooled"):
         assert f"{done}: already there" in told
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -9,6 +10,10 @@ from typing import Any, ClassVar
 from bestfor.backends.base import Backend, Plan, PlanTask, at_least, opened
 from bestfor.backends.processes import ProcessCrew, ThreadCrew
 from bestfor.backends.scheduling import done_here, scheduled
+from bestfor.errors import InputError
+
+MOST = 16
+"""Processes for each of the machine's processors, at most: more take its memory and gain nothing."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,12 @@ class Local(Backend):
 
     def __post_init__(self) -> None:
         at_least("workers", self.workers, 1)
+        most = MOST * (os.cpu_count() or 1)
+        if self.workers > most:
+            found = f"{self.workers} processes"
+            raise InputError(
+                "[backend] workers", found, f"{most} at most, {MOST} for each of this machine's processors"
+            )
 
     def run(self, plan: Plan) -> Generator[tuple[PlanTask, Any]]:
         """Do the tasks of a plan: in threads where it asks for them, in processes where it can go there, else here."""

@@ -27,7 +27,7 @@ class WorkPart:
         Raises:
             InputError: it is not written so, or i is not below n.
         """
-        found = re.fullmatch(r"(\d+)/(\d+)", said.strip())
+        found = re.fullmatch(r"([0-9]{1,18})/([0-9]{1,18})", said.strip())
         if found is None or not int(found[1]) < int(found[2]):
             raise InputError("--part", f"'{said}'", "i/n with i from 0 to n - 1, such as 0/4")
         return cls(int(found[1]), int(found[2]))

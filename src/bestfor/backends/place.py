@@ -8,6 +8,8 @@ copy of a file wins is a sound one. There is no lock in such a place: two machin
 from __future__ import annotations
 
 import json
+import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,10 +18,11 @@ from typing import Any
 
 from bestfor.errors import BestforError, InputError
 from bestfor.extras import require
-from bestfor.files import unfinished, write_json, writing
+from bestfor.files import HOST, unfinished, write_json, writing
 
 RECORD = Path(".steps") / "place.json"
 """What is known to be in the place, by file: its mark there, and size and time of the copy here."""
+_NAMED = re.compile(r"[A-Za-z][\w+.-]*://.*[^/:].*|/.+")
 EVERY = 30.0
 """Seconds between two puts while work goes on."""
 
@@ -39,12 +42,27 @@ class Place:
     def __init__(self, url: str, folder: Path) -> None:
         fsspec = require("fsspec", "place")
         self.url, self.folder = url.rstrip("/"), folder
+        if not _NAMED.fullmatch(self.url):
+            raise InputError("[backend] place", f"'{url}'", "a URL of fsspec, such as s3://bucket/run, or /a/path")
         try:
             self._files, self._root = fsspec.core.url_to_fs(self.url)
         except (ValueError, ImportError) as error:
             expected = "a URL of fsspec, such as s3://bucket/run, with its package installed (s3fs, gcsfs)"
             raise InputError("[backend] place", f"'{url}' ({error})", expected) from error
         self._lock = threading.Lock()
+
+    def check(self) -> None:
+        """Write a file into the place and remove it, so that work begins only where its results can be put.
+
+        Raises:
+            BestforError: the place does not take it.
+        """
+        with self._lock, self._worded("written"):
+            target = f"{self._root}/.check.{HOST}.{os.getpid()}.partial"
+            if getattr(self._files, "local_file", False):
+                self._files.makedirs(self._root, exist_ok=True)
+            self._files.pipe_file(target, b"bestfor")
+            self._files.rm_file(target)
 
     def fetch(self) -> int:
         """Fetch what the place has and this folder lacks, or has in an older copy; returns how many files.
@@ -150,6 +168,7 @@ def kept_in(place: Place | None) -> Iterator[None]:
     if place is None:
         yield
         return
+    place.check()
     place.fetch()
     ended = threading.Event()
 

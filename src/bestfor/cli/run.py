@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bestfor.cli._output import Stopwatch, Verbose, print_diagnosis, print_json, print_rows, tell
-from bestfor.cli._stages import File, Out, Set, resolve
+from bestfor.cli._stages import File, Out, PartOf, Set, part_of, resolve
+from bestfor.errors import InputError
 
 if TYPE_CHECKING:
+    from bestfor.backends.parts import WorkPart
     from bestfor.runs.config import RunConfig
 
 
@@ -18,6 +20,11 @@ def run(
     file: File,
     out: Out = None,
     changes: Set = None,
+    part: PartOf = "",
+    wait: Annotated[
+        float,
+        typer.Option(min=0, help="With --part: seconds to wait for other parts where a stage needs all that they do."),
+    ] = 0.0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say which steps would be done and why; do and write nothing.")
     ] = False,
@@ -28,9 +35,18 @@ def run(
     from bestfor.runs.run import run as run_pipeline
 
     watch = Stopwatch()
+    share = part_of(part)
+    if wait and share is None:
+        raise InputError("--wait", "no --part beside it", "a part of a run, which may wait for others")
+    if dry_run and share is not None:
+        raise InputError("--part", "--dry-run beside it", "one of them: a dry run is of the whole")
     config, folder = resolve(file, out, changes)
     if dry_run:
         _foresee(config, folder, as_json)
+        return
+    if share is not None:
+        _do_part(config, folder, share, wait, as_json)
+        tell(watch.line())
         return
     result = run_pipeline(config, folder, tell=tell)
     if as_json:
@@ -39,6 +55,18 @@ def run(
         print_diagnosis(result.diagnosis, result.folder, verbose=verbose)
     tell(watch.line())
     tell(f"report: {result.report}")
+
+
+def _do_part(config: RunConfig, folder: Path, part: WorkPart, wait: float, as_json: bool) -> None:
+    from bestfor.runs.in_parts import run_part
+
+    awaited = run_part(config, folder, part, wait=wait, tell=tell)
+    if as_json:
+        print_json({"part": str(part), "done": not awaited, "awaits": awaited})
+    elif awaited:
+        tell(f"part {part} awaits {awaited}; the same command goes on when that is there")
+    else:
+        tell(f"part {part} is done; bestfor run without --part ends the run when all parts are")
 
 
 def _foresee(config: RunConfig, folder: Path, as_json: bool) -> None:

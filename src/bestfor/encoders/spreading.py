@@ -41,8 +41,16 @@ def encode_absent(
     Raises:
         InputError: as :func:`load_encoder`; or a worker has another encoder of this name.
     """
-    names = [name] if Path(name).exists() else [one.strip() for one in name.split(JOIN)]
-    return sum(_encode_absent(backend, one, cache, texts, tell) for one in names)
+    return sum(_encode_absent(backend, one, cache, texts, tell) for one in _names(name))
+
+
+def count_absent(name: str, cache: Path | None, texts: Sequence[str]) -> int:
+    """Count the texts that a cache lacks, each once for every part of a joined encoder; arguments as above."""
+    return sum(len(load_encoder(one, cache=cache).missing(texts)) for one in _names(name))
+
+
+def _names(name: str) -> list[str]:
+    return [name] if Path(name).exists() else [one.strip() for one in name.split(JOIN)]
 
 
 def _encode_absent(

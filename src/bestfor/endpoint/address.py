@@ -45,6 +45,13 @@ class Address:
         """True where the server is this machine: asking it costs nothing but time."""
         return self.local or is_loopback(urlsplit(self.url).hostname or "")
 
+    @property
+    def server(self) -> tuple[object, ...]:
+        """What tells servers apart: two ways to write one address, or a name in capitals, are one server."""
+        parts = urlsplit(self.url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+        return parts.scheme, parts.hostname, port, parts.path, tuple(sorted(self.query.items())), self.login
+
     @classmethod
     def parse(cls, base_url: str) -> Address:
         """Parse an address.

@@ -8,7 +8,7 @@ import random
 import re
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import ModuleType
@@ -75,15 +75,33 @@ class EndpointConfig:
     also: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
-        for url in (self.base_url, *self.also):
-            if Address.parse(url).local and self.also:
-                raise InputError("endpoint, also", f"'{url}' among several", "servers that run already")
+        _check_servers(self.base_url, self.also)
         for name, least in (("concurrency", 1), ("retries", 0), ("backoff", 0)):
             if not getattr(self, name) >= least:
                 raise InputError(f"endpoint, {name}", repr(getattr(self, name)), f"{least} or more")
         for name in ("timeout", "patience"):
             if not getattr(self, name) > 0:
                 raise InputError(f"endpoint, {name}", repr(getattr(self, name)), "a number above 0")
+
+
+def _check_servers(base_url: str, also: Sequence[str]) -> None:
+    """Check the addresses of one server or several.
+
+    Raises:
+        InputError: what is no address, or among several one that is started here or stands twice.
+    """
+    seen = {(first := Address.parse(base_url)).server}
+    for url in also:
+        try:
+            address = Address.parse(url)
+        except InputError as error:
+            raise InputError("also", error.found, "addresses such as 'http://127.0.0.1:8001/v1'") from None
+        started = next((one.shown for one in (first, address) if one.local), "")
+        if started:
+            raise InputError("also", f"'{started}' among several", "servers that run already")
+        if address.server in seen:
+            raise InputError("also", f"'{address.shown}' twice, base_url counted", "each server once")
+        seen.add(address.server)
 
 
 class Endpoint:

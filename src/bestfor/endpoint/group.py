@@ -79,15 +79,15 @@ class EndpointGroup(Endpoint):
         earlier: what has been spent of the budget before.
 
     Raises:
-        InputError: one server alone, one of them twice, or the key's variable is named and not set.
+        InputError: one server alone, or the key's variable is named and not set.
         MissingExtraError: openai is not installed.
     """
 
     def __init__(self, config: EndpointConfig, earlier: Usage | None = None) -> None:
         super().__init__(config, earlier)
         urls = [config.base_url, *config.also]
-        if len(set(urls)) < max(len(urls), 2):
-            raise InputError("endpoint, also", "one server alone, or one of them twice", "addresses of other servers")
+        if len(urls) < 2:
+            raise InputError("endpoint, also", "one server alone", "addresses of other servers")
         single = replace(config, also=(), retries=0)
         self.servers = [Server(Endpoint(replace(single, base_url=url), account=self._account)) for url in urls]
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from bestfor.runs.sections import Section
 
 
-class BackendTable(BaseModel):
+class BackendTable(Section):
     """Table that says who does the work of a run; it changes no byte of what is left and is not in ``run.toml``.
 
     Keys as in the backends' own classes; those that are not given are left to them.
@@ -18,8 +20,6 @@ class BackendTable(BaseModel):
             folder in common: what others left there is fetched first, what is made here is put there.
         options: what a class from outside takes, ``kind = "package.module:Class"``.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: str = "local"
     workers: int | None = Field(default=None, ge=0)

@@ -42,12 +42,37 @@ def _parsed(change: str, where: str) -> dict[str, Any]:
     key, equals, value = change.partition("=")
     if not equals or not key.strip():
         raise InputError(where, "no key and value", _FORM)
-    for written in (value, json.dumps(value.strip(), ensure_ascii=False)):
-        try:
-            return tomllib.loads(f"{key}={written}")
-        except tomllib.TOMLDecodeError:
-            continue
-    raise InputError(where, "a key that cannot be read", _FORM)
+    path = _key(key)
+    if not path:
+        raise InputError(where, "a key that cannot be read", _FORM)
+    found: Any = _value(value)
+    for name in reversed(path):
+        found = {name: found}
+    return found
+
+
+def _key(key: str) -> list[str]:
+    """Read a dotted key of TOML; empty where it is none."""
+    try:
+        table = tomllib.loads(f"{key}=0")
+    except tomllib.TOMLDecodeError:
+        return []
+    path: list[str] = []
+    while isinstance(table, dict):
+        if len(table) != 1:  # a comment, or several lines
+            return []
+        ((name, table),) = table.items()
+        path.append(name)
+    return path
+
+
+def _value(written: str) -> Any:  # noqa: ANN401 - whatever TOML holds
+    """Read a value of TOML; what is none is text."""
+    try:
+        table = tomllib.loads(f"value={written}")
+    except tomllib.TOMLDecodeError:
+        return written.strip()
+    return table["value"] if len(table) == 1 else written.strip()
 
 
 def _merge(into: dict[str, Any], given: Mapping[str, Any], where: str) -> None:

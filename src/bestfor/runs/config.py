@@ -192,7 +192,7 @@ class WorldTable(Section):
     task: Literal["headline", "review", "mixed"] = "headline"
     noise: Literal["differing", "equal", "outliers"] = "differing"
     queries: int = Field(default=2, ge=1)
-    seed: int = 0
+    seed: int = Field(default=0, ge=-(2**63), lt=2**63)
 
 
 class LampTable(Section):
@@ -396,7 +396,7 @@ class RunConfig(Section):
     """Run as its file describes it."""
 
     name: str = ""
-    seed: int = 0
+    seed: int = Field(default=0, ge=-(2**63), lt=2**63)
     data: Data
     split: SplitTable = SplitTable()
     policy: PolicyTable = PolicyTable()

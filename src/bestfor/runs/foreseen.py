@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bestfor.backends.place import Place
 from bestfor.policies import make_policy
 from bestfor.policies.base import Policy
 from bestfor.pool import CandidatePool
@@ -97,6 +98,8 @@ def foresee(config: RunConfig, out: str | Path, tell: Callable[[str], None] = la
     Raises:
         InputError: bad data, or a folder that holds the results of other data.
     """
+    if config.backend.place:
+        Place(config.backend.place, Path(out))  # known to be one, and not asked: this folder alone is looked at
     return [_foresee_fold(stages, Path(out)) for stages in folds(config, out, tell, foresee=True)]
 
 

@@ -32,6 +32,7 @@ SHOW_AFTER = 2.0
 """Seconds before a bar is drawn."""
 _DONE = "done"
 _OWED = "bestfor.owed"
+_ENDED = "bestfor.ended"
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,36 @@ def measure_pool(
     return paths
 
 
+def awaited_parts(
+    pool: CandidatePool, queries: pa.Table, metrics: Sequence[Metric], folder: Path, count: int
+) -> set[int]:
+    """Find those of n parts that were not measured to their end, though a value of theirs is missing.
+
+    Args:
+        pool: as for :func:`measure_pool`, likewise the other arguments.
+        queries: likewise.
+        metrics: likewise.
+        folder: likewise.
+        count: n.
+    """
+    candidates, found = pool.scan(), set[int]()
+    groups = _groups(candidates, queries)
+    for metric in metrics:
+        path = folder / f"{metric.name}.parquet"
+        inputs = _inputs(candidates, queries, metric)
+        if _written_for(path) == inputs:
+            continue
+        partial = path.with_name(f".{metric.name}.partial")
+        _, done = _read_partial(Measuring(partial=partial, inputs=inputs), candidates.num_rows)
+        ended = {
+            index for index in range(count) if _stored(_of_part(partial, WorkPart(index, count)), _ENDED) == inputs
+        }
+        for number, block in enumerate(_blocks(groups)):
+            if number % count not in ended and not all(done[group.rows].all() for group in block):
+                found.add(number % count)
+    return found
+
+
 def forget_unanswered(folder: Path, names: Sequence[str]) -> None:
     """Remove utilities of which some are owed, since a judge did not answer: the next measurement asks for these alone.
 
@@ -185,9 +216,8 @@ def _groups(candidates: pa.Table, queries: pa.Table) -> list[_Group]:
 def _values(groups: Sequence[_Group], metric: Metric, how: Measuring, count: int) -> FloatArray:
     utility, done = _read_partial(how, count)
     if how.part is not None:
-        blocks = chunks_of(groups, lambda group: len(group.rows), CHUNK)
-        groups = [group for number, block in enumerate(blocks) if how.part.has(number) for group in block]
-    chunks = chunks_of([group for group in groups if not done[group.rows].all()], lambda group: len(group.rows), CHUNK)
+        groups = [group for number, block in enumerate(_blocks(groups)) if how.part.has(number) for group in block]
+    chunks = _blocks([group for group in groups if not done[group.rows].all()])
     backend = Local(how.workers) if how.backend is None else how.backend
     work = measured(metric, [[(group.query, group.texts) for group in chunk] for chunk in chunks], backend)
     kept = time.monotonic()
@@ -206,17 +236,24 @@ def _values(groups: Sequence[_Group], metric: Metric, how: Measuring, count: int
             _write_partial(how, utility, done)
             raise
     if how.part is not None:
-        _write_partial(how, utility, done)
+        _write_partial(how, utility, done, ended=True)
     return utility
 
 
-def _write_partial(how: Measuring, utility: FloatArray, done: np.ndarray) -> None:
-    if how.partial is None or not done.any():
+def _blocks(groups: Sequence[_Group]) -> list[list[_Group]]:
+    return chunks_of(groups, lambda group: len(group.rows), CHUNK)
+
+
+def _of_part(partial: Path, part: WorkPart) -> Path:
+    return partial.with_name(f"{partial.name}-{part.index}-{part.count}")
+
+
+def _write_partial(how: Measuring, utility: FloatArray, done: np.ndarray, *, ended: bool = False) -> None:
+    if how.partial is None or not (done.any() or ended):
         return
-    path = how.partial
-    if how.part is not None:
-        path = path.with_name(f"{path.name}-{how.part.index}-{how.part.count}")
-    table = pa.table({"utility": utility, _DONE: done}).replace_schema_metadata({"bestfor.inputs": how.inputs})
+    path = how.partial if how.part is None else _of_part(how.partial, how.part)
+    said = {"bestfor.inputs": how.inputs} | ({_ENDED: how.inputs} if ended else {})
+    table = pa.table({"utility": utility, _DONE: done}).replace_schema_metadata(said)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
     write_bytes(path, sink.getvalue().to_pybytes())

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic.fields import FieldInfo
 
 
 class Section(BaseModel):
     """Table of a run's file: unknown keys are errors, values are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, data: object) -> object:
+        """Hand on ``n = true`` as text, which no number is; as a truth value it would count as 1."""
+        if not isinstance(data, Mapping):
+            return data
+        return {
+            name: str(value).lower() if isinstance(value, bool) and _is_number(cls.model_fields.get(name)) else value
+            for name, value in data.items()
+        }
+
+
+def _is_number(field: FieldInfo | None) -> bool:
+    kinds = () if field is None else (get_args(field.annotation) or (field.annotation,))
+    return bool(kinds) and all(kind in (int, float, type(None)) for kind in kinds)
 
 
 class BriefSection(Section):

@@ -13,7 +13,7 @@ from bestfor.backends.parts import WorkPart
 from bestfor.data.candidates import Candidates
 from bestfor.data.parts import CandidateParts
 from bestfor.encoders.cache import text_key
-from bestfor.encoders.spreading import encode_absent
+from bestfor.encoders.spreading import count_absent, encode_absent
 from bestfor.files import writing_folder
 from bestfor.rewards import kind_class, load_model
 from bestfor.rewards.model import RewardModel
@@ -72,16 +72,26 @@ def encode_for(
     Returns:
         How many texts were encoded, by encoder.
     """
+    found: dict[str, int] = {}
+    for name, texts in _wanted(tables, parts).items():
+        own = sorted(text for text in texts if part is None or part.has_key(text_key(text)))
+        found[name] = encode_absent(backend, name, cache, own, tell=tell)
+    return found
+
+
+def count_unencoded(tables: Sequence[RewardTable], parts: CandidateParts, cache: Path) -> int:
+    """Count what :func:`encode_for` would encode."""
+    return sum(count_absent(name, cache, sorted(texts)) for name, texts in _wanted(tables, parts).items())
+
+
+def _wanted(tables: Sequence[RewardTable], parts: CandidateParts) -> dict[str, set[str]]:
+    """List the texts that models read, by encoder."""
     wanted: dict[str, set[str]] = {}
     for table in tables:
         name, history = _reads(table)
         if name:
             wanted.setdefault(name, set()).update(_texts(parts, history=history))
-    found: dict[str, int] = {}
-    for name, texts in wanted.items():
-        own = sorted(text for text in texts if part is None or part.has_key(text_key(text)))
-        found[name] = encode_absent(backend, name, cache, own, tell=tell)
-    return found
+    return wanted
 
 
 def _reads(table: RewardTable) -> tuple[str, bool]:

@@ -33,7 +33,7 @@ from bestfor.runs.joins import Predicted, forget_unanswered_rewards, predict_tes
 from bestfor.runs.profiles import attach_profiles
 from bestfor.runs.shots import unit_of, users_of_fold, with_shots
 from bestfor.runs.sources import load_dataset, read_ratings, with_split
-from bestfor.runs.spread import ModelTask, encode_for, fit_models, predict_models, write_files
+from bestfor.runs.spread import ModelTask, count_unencoded, encode_for, fit_models, predict_models, write_files
 from bestfor.runs.steps import OWED, ForeseenStep, Steps, digest
 from bestfor.runs.turns import locked_step
 from bestfor.runs.usage import MeteredModel, record_usage
@@ -209,13 +209,19 @@ class Stages:
 
         return self._once("measured", work)
 
-    def measure_part(self) -> None:
-        """Measure this part of the candidates, and keep what was found for the call that measures all."""
-        start = self.write_data()
-        if self.data.candidates is None:
-            metrics = metrics_of(self.config, metric_names(self.config, self.data), self.folder)
-            backend = backend_of(self.config, self.config.utility.workers)
-            self.workspace.measure(start, metrics, backend=backend, part=self.part or WorkPart())
+    def measure_part(self) -> set[int]:
+        """Measure this part of the candidates, and keep what was found for the call that measures all.
+
+        Returns:
+            The parts that are not measured yet.
+        """
+        start, part = self.write_data(), self.part or WorkPart()
+        if self.data.candidates is not None:
+            return set()
+        metrics = metrics_of(self.config, metric_names(self.config, self.data), self.folder)
+        backend = backend_of(self.config, self.config.utility.workers)
+        self.workspace.measure(start, metrics, backend=backend, part=part)
+        return self.workspace.awaited(metrics, part.count)
 
     def parts(self) -> CandidateParts:
         """Code the run's candidates, measured."""
@@ -279,6 +285,10 @@ class Stages:
         if self.part is not None:
             self._check_measured()
         return encode_for(self.config.reward, self.parts(), self._cache, self.backend, self._steps.tell, self.part)
+
+    def unencoded(self) -> int:
+        """Count the texts that :meth:`encode` would encode without a part."""
+        return count_unencoded(self.config.reward, self.parts(), self._cache)
 
     def fit_together(self, tables: Sequence[RewardTable]) -> None:
         """Fit what is owed of some models by the backend, where it has several workers; :meth:`fit` finds it done."""

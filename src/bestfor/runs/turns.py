@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -9,11 +10,14 @@ from pathlib import Path
 
 from bestfor.backends.parts import WorkPart
 from bestfor.backends.place import Place, kept_in
+from bestfor.errors import InputError
 from bestfor.files import hold, locked
 from bestfor.runs.config import RunConfig
 
 PLACE = ".steps"
 """Folder within the run's that is locked."""
+
+_NO_PATH = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EINVAL}
 
 
 @contextmanager
@@ -71,7 +75,7 @@ def locked_step(folder: Path, step: str) -> Iterator[None]:
 def _held(folder: Path, tell: Callable[[str], None], shared: bool) -> int | None:
     place, told = folder / PLACE, False
     while True:
-        place.mkdir(parents=True, exist_ok=True)
+        _make(place)
         with suppress(FileNotFoundError):
             handle = hold(place, alone=not shared)
             if handle is not None:
@@ -80,3 +84,18 @@ def _held(folder: Path, tell: Callable[[str], None], shared: bool) -> int | None
                 tell(f"{folder}: another process works there, waiting until it is done")
                 told = True
             return hold(place, alone=not shared, wait=True)
+
+
+def _make(place: Path) -> None:
+    """Make a folder.
+
+    Raises:
+        InputError: its path cannot be one; a full disk stays the operating system's error.
+    """
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno not in _NO_PATH:
+            raise
+        found = f"a folder that cannot be made ({error.strerror})"
+        raise InputError(str(place.parent), found, "a folder that can be written (--out)") from error

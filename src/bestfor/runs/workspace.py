@@ -39,7 +39,7 @@ from bestfor.runs.joins import (
     read_rewards,
     write_rewards,
 )
-from bestfor.runs.measuring import forget_unanswered, measure_pool
+from bestfor.runs.measuring import awaited_parts, forget_unanswered, measure_pool
 from bestfor.runs.sampling import SamplingSettings, generate
 from bestfor.runs.steps import Steps, digest
 from bestfor.runs.usage import notes_of, record_usage
@@ -208,6 +208,11 @@ class Workspace:
         if not self.steps.foresee:
             forget_unanswered(self.folder / "utilities", [metric.name for metric in metrics])
         return self.steps.run("measure", inputs, outputs, work)
+
+    def awaited(self, metrics: Sequence[Metric], count: int) -> set[int]:
+        """Find those of n parts of a sampled pool that were not measured to their end."""
+        queries = schema.read(self.folder / "queries.parquet", schema.QUERIES)
+        return awaited_parts(self.pool, queries, metrics, self.folder / "utilities", count)
 
     def parts(self, metric: str, measured: str) -> CandidateParts:
         """Code the candidates, once for as long as they and their utilities are the same.
