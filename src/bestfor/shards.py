@@ -214,9 +214,21 @@ class Shards:
         return arrays, tuple(found)
 
     def _none(self) -> Arrays:
-        """Arrays with the rows of nobody."""
-        number = next((number for number, one in enumerate(self.entries) if one.users), None)
-        return {} if number is None else self._some(number, [])[0]
+        """Arrays with the rows of nobody, by the first shard that can be read: a lost one is missed by its users alone.
+
+        Raises:
+            InputError: none of those with users can be read.
+        """
+        first: InputError | None = None
+        for number, one in enumerate(self.entries):
+            if one.users:
+                try:
+                    return self._some(number, [])[0]
+                except InputError as error:
+                    first = first or error
+        if first is not None:
+            raise first
+        return {}
 
     def _opened(self, number: int) -> _Opened:
         return _Opened(self, number)

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 import numpy as np
 
 from bestfor import rng
+from bestfor.artifacts import CONFIG_FILE, ReplacedError
 from bestfor.data.labels import Labels
 from bestfor.errors import InputError
+from bestfor.files import hash_file
 from bestfor.rewards import RewardModel
 from bestfor.rewards.person import Person
 from bestfor.selection import PairRule, Pick, Rule, named_rule, select
@@ -225,10 +227,9 @@ class Service:
         texts = _checked_texts("texts", texts)
         _check_text("prompt", prompt)
         history = None if history is None else _checked_texts("history", history, least=0)
-        served = self._served
         rule, id, everybody = options.get("rule"), options.get("id"), options.get("everybody", False)
         asked = self._rule if rule is None else named_rule(rule)
-        scores = self._score(served, check_id("user", user), prompt, texts, history, everybody=everybody)
+        served, scores = self._scored(check_id("user", user), prompt, texts, history, everybody=everybody)
         id = new_id() if id is None else id
         pick = self._pick(scores, texts, id, asked)
         record = LoggedAnswer(
@@ -290,7 +291,7 @@ class Service:
         _check_text("prompt", prompt)
         history = None if history is None else _checked_texts("history", history, least=0)
         user, kept = check_id("user", user), distinct(given)
-        scores = self._score(self._served, user, prompt, kept, history)
+        _, scores = self._scored(user, prompt, kept, history)
         draw = rng.derive(self._seed if seed is None else seed, "ask", self.tenant, user, prompt)
         return question_of((user, prompt, given), kept, scores, rule, draw)
 
@@ -418,6 +419,24 @@ class Service:
     def _given(self, *names: str) -> dict[str, Any]:
         """Options of these names that were given."""
         return {name: value for name, value in self._options.items() if name in names and value is not None}
+
+    def _scored(
+        self, user: str, prompt: str, texts: Sequence[str], history: Sequence[str] | None, *, everybody: bool = False
+    ) -> tuple[ServedModel, Scores]:
+        """Score a request, by the folder's new model where that has replaced the one that was opened.
+
+        Raises:
+            InputError: a part of the model is lost.
+        """
+        served = self._served
+        try:
+            return served, self._score(served, user, prompt, texts, history, everybody=everybody)
+        except ReplacedError:
+            if served.folder is None or hash_file(served.folder / CONFIG_FILE) == served.digest:
+                raise
+        self.reload(served.folder)
+        served = self._served
+        return served, self._score(served, user, prompt, texts, history, everybody=everybody)
 
     def _score(
         self,
