@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Loss = Literal["gaussian", "point", "bradley_terry"]
+LATER = {"members": 1, "caution": 0.0}
+"""Settings that came later, with their defaults: models that do without them keep their bytes."""
 
 
 class Config(BaseModel):
@@ -64,6 +66,10 @@ class Config(BaseModel):
         abstain: whether users whose own part errs no less than the shared one on held-out labels do without it.
         save_every: steps after which the state is written from which a killed training goes on.
         memory: megabytes of users' adapters that are kept in memory when they are served.
+        members: how many sets of adapters and heads are trained, each from a seed of its own, on one backbone; what
+            held-out labels say to the first holds for all.
+        caution: lambda, by how many standard deviations between members a reward is lowered (``penalty`` of
+            ``ensemble`` is of their variance).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -110,3 +116,5 @@ class Config(BaseModel):
     abstain: bool = True
     save_every: int = Field(default=100, ge=1)
     memory: int = Field(default=256, ge=1)
+    members: int = Field(default=1, ge=1, le=32)
+    caution: float = Field(default=0.0, ge=0)

@@ -44,7 +44,7 @@ Note = Callable[[str], None]
 
 FORMAT = 1
 """Another number, other states on disk: what an older version of this code left is not gone on from."""
-BESIDE = ("memory", "save_every")
+BESIDE = ("memory", "save_every", "members", "caution")
 """Settings that change no bit of the result."""
 LEAST_HELD_OUT = 20
 UNSTOPPED = 2
@@ -66,6 +66,7 @@ class FittedLora:
         abstained: shape (users,), who does without a part of their own; None where nobody was judged.
         store: where the adapters are.
         state: where the fit was kept; to be removed when the model is saved.
+        verdict: what held-out labels said, None where none were held out.
     """
 
     weights: Weights
@@ -76,6 +77,24 @@ class FittedLora:
     abstained: BoolArray | None
     store: AdapterStore
     state: FitFiles
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True)
+class Decided:
+    """Decisions of an ensemble's first member, which hold for a further one.
+
+    Attributes:
+        member: the further one's number.
+        seed: of the first, which drew the held-out labels.
+        passes: how long each part is trained.
+        verdict: what held-out labels said.
+    """
+
+    member: int
+    seed: int
+    passes: Passes
+    verdict: Verdict | None
 
 
 def open_backbone(config: Config) -> Backbone:
@@ -94,7 +113,39 @@ def open_backbone(config: Config) -> Backbone:
     )
 
 
-def fit(candidates: Candidates, config: Config, backbone: Backbone, root: Path, seed: int, note: Note) -> FittedLora:
+def fit_members(
+    candidates: Candidates, config: Config, backbone: Backbone, root: Path, seed: int, note: Note
+) -> list[FittedLora]:
+    """Train the members of an ensemble one after another on one backbone; arguments as for :func:`fit`.
+
+    The first one finds how long to train and who abstains; the others, of seeds of their own, are trained on the same
+    labels for as long.
+    """
+    first = fit(candidates, config, backbone, root, seed, note)
+    others = [
+        fit(
+            candidates,
+            config,
+            backbone,
+            root,
+            rng.key(seed, "member", member),
+            note,
+            Decided(member, seed, first.passes, first.verdict),
+        )
+        for member in range(1, config.members)
+    ]
+    return [first, *others]
+
+
+def fit(
+    candidates: Candidates,
+    config: Config,
+    backbone: Backbone,
+    root: Path,
+    seed: int,
+    note: Note,
+    decided: Decided | None = None,
+) -> FittedLora:
     """Train heads and adapters on labelled rows in canonical order.
 
     Args:
@@ -104,6 +155,7 @@ def fit(candidates: Candidates, config: Config, backbone: Backbone, root: Path, 
         root: folder of fits' states.
         seed: of everything random.
         note: takes sentences about the fit.
+        decided: what an ensemble's first member found; None finds it here.
 
     Raises:
         InputError: a text that is too long, or layers that are not there.
@@ -112,7 +164,7 @@ def fit(candidates: Candidates, config: Config, backbone: Backbone, root: Path, 
     centre, unit = float(np.mean(candidates.utility)), float(np.std(candidates.utility)) or 1.0
     pairwise = config.loss == "bradley_terry"
     rows = encode_rows(candidates, backbone, items=config.items, pairwise=pairwise, centre=centre, unit=unit)
-    state = FitFiles(root, identity(rows, candidates, config, backbone, seed))
+    state = FitFiles(root, identity(rows, candidates, config, backbone, seed, decided))
     states = states_of(backbone, rows.packs, [{}] * len(rows.packs), tokens=config.tokens, note=note)
     base = _by_number(rows, states)
     device = DeviceLimits(config.tokens, backbone.packs, note)
@@ -120,20 +172,28 @@ def fit(candidates: Candidates, config: Config, backbone: Backbone, root: Path, 
     store = AdapterStore(state.adapters, base=backbone.fingerprint, most=config.memory << 20)
     with attach_adapters(backbone, config) as adapted:
         work = LoraFit(rows, candidates.users, adapted, context, state, torch.from_numpy(base).to(backbone.device))
-        parts = work.run(store)
+        parts = work.run(store, decided)
     verdict = parts.verdict
     abstained = verdict.abstained if verdict is not None and config.abstain else None
     weights = _weights(parts, context.standard, config, len(candidates.users))
     noise = 1.0 if verdict is None else verdict.noise
-    return FittedLora(weights, centre, unit, noise, parts.passes, abstained, store, state)
+    return FittedLora(weights, centre, unit, noise, parts.passes, abstained, store, state, verdict)
 
 
-def identity(rows: TokenRows, candidates: Candidates, config: Config, backbone: Backbone, seed: int) -> dict[str, Any]:
+def identity(
+    rows: TokenRows,
+    candidates: Candidates,
+    config: Config,
+    backbone: Backbone,
+    seed: int,
+    decided: Decided | None = None,
+) -> dict[str, Any]:
     """Collect all that decides the result of a fit, as plain values."""
     names = [repr((candidates.users, rows.queries)), *(repr((pack.prompt, pack.texts)) for pack in rows.packs)]
     numbers = (rows.text, rows.user, rows.bundle, rows.target)
     data = hash_parts(chain((name.encode() for name in names), (values.tobytes() for values in numbers)))
-    return {
+    member = {} if decided is None else {"member": decided.member, "first": decided.seed}
+    return member | {
         "format": FORMAT,
         "settings": config.model_dump(mode="json", exclude=set(BESIDE)),
         "data": data,
@@ -258,12 +318,17 @@ class LoraFit:
         counts = np.bincount(rows.user, minlength=len(users))
         self._eligible = (counts >= self.config.min_rows) & has_adapter(self.config, OWN)
 
-    def run(self, store: AdapterStore) -> TrainedParts:
+    def run(self, store: AdapterStore, decided: Decided | None = None) -> TrainedParts:
         """Do all of the fit; finished parts that are on disk are read."""
         config = self.config
-        held = hold_out(self.rows, config.held_out, rng.derive(self.context.seed, "held out"))
+        first = self.context.seed if decided is None else decided.seed
+        held = hold_out(self.rows, config.held_out, rng.derive(first, "held out"))
         with self._progress:
-            if config.held_out == 0 or held.sum() < LEAST_HELD_OUT or held.all():
+            if decided is not None:
+                passes, verdict = decided.passes, decided.verdict
+                rows = self.rows if config.refit or verdict is None else self.rows.take(~held)
+                heads, _ = self.train_shared("final", rows, None, passes)
+            elif config.held_out == 0 or held.sum() < LEAST_HELD_OUT or held.all():
                 passes, verdict, rows = self._unjudged(), None, self.rows
                 heads, _ = self.train_shared("final", rows, None, passes)
             else:

@@ -12,6 +12,11 @@ leaves open is set to what the field would expect.
 Strangers, and users who abstain, are served by the adapter and the heads for everybody; with ``level = "user"``, where
 there is no such adapter, by the shared heads on the backbone as it is. ``std`` is predictive, on the scale of held-out
 errors; only the mean selects. The backbone is not stored: a model names it and refuses another by its hash.
+
+``members`` above 1 is the reward-LoRA ensemble of the field (Zhai et al. 2023; Coste et al. 2024), adapters and heads
+of several seeds on one backbone that is loaded once:
+
+    R = mean_k m_k - caution sd_k m_k,   std^2 = mean_k s_k^2 + var_k m_k,   std_mean^2 = var_k m_k
 """
 
 from __future__ import annotations
@@ -20,7 +25,8 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,10 +41,11 @@ from bestfor.encoders import Encoder
 from bestfor.errors import BestforError, InputError
 from bestfor.extras import require
 from bestfor.files import hold, remove_unheld, write_bytes
-from bestfor.rewards.lora.config import Config
-from bestfor.rewards.lora.weights import Weights
+from bestfor.rewards.heads.ensemble import combine
+from bestfor.rewards.lora.config import LATER, Config
+from bestfor.rewards.lora.weights import Weights, stack, unstack
 from bestfor.rewards.model import RewardModel
-from bestfor.types import RewardEstimate
+from bestfor.types import FloatArray, RewardEstimate
 
 if TYPE_CHECKING:
     from bestfor.lm.adapter_files import AdapterStore
@@ -74,10 +81,10 @@ class Lora(RewardModel):
         super().__init__(config, encoder=encoder, cache=cache, **options)
         if self.config.loss == "bradley_terry":
             self.scale = "arbitrary"
-        self._store: AdapterStore | None = None
-        self._work: FitFiles | None = None
+        self._stores: list[AdapterStore] = []
+        self._work: list[FitFiles] = []
         self._temporary: Path | None = None
-        self._release: Callable[[], object] = lambda: None
+        self._release: list[Callable[[], object]] = []
 
     @cached_property
     def backbone(self) -> Backbone:
@@ -104,11 +111,14 @@ class Lora(RewardModel):
 
     def _fit(self, candidates: Candidates, rng: int) -> None:
         base = self.backbone
-        from bestfor.rewards.lora.fit import fit
+        from bestfor.rewards.lora.fit import fit_members
 
         base.shortened.clear()
-        learned = fit(candidates, self.config, base, self._root(), rng, self._fit_notes.append)
-        self._weights, self._store, self._work = learned.weights, learned.store, learned.state
+        members = fit_members(candidates, self.config, base, self._root(), rng, self._fit_notes.append)
+        learned = members[0]
+        self._weights, self._stores = [one.weights for one in members], [one.store for one in members]
+        self._work = [one.state for one in members]
+        self._fit_notes = list(dict.fromkeys(self._fit_notes))  # each member says what it finds too long
         self._abstained = learned.abstained
         passes = learned.passes
         self._values = {"centre": learned.centre, "unit": learned.unit, "noise": learned.noise}
@@ -123,33 +133,52 @@ class Lora(RewardModel):
 
     def _predict(self, candidates: Candidates) -> RewardEstimate:
         base = self.backbone
-        from bestfor.rewards.lora.fit import read_states
-
-        if self._store is None:
+        if not self._stores:
             raise BestforError(f"'{self.kind}' predicts after fit or load")
-        known = self._known_codes(candidates.users)
-        codes = known[candidates.user]
-        adapted = {
-            user: int(code)
-            for user, code in zip(candidates.users, known, strict=True)
-            if code >= 0 and self._weights.digest(int(code))
-        }
-        model = (self.config, base, self._store)
+        codes = self._known_codes(candidates.users)[candidates.user]
         notes: list[str] = []
         with base.lock:  # what was shortened is kept with the base, which threads share
             base.shortened.clear()
-            states, state = read_states(candidates, adapted, model, notes.append)
+            found = [
+                self._moments(candidates, weights, store, notes.append)
+                for weights, store in zip(self._weights, self._stores, strict=True)
+            ]
             shortened = len(base.shortened)
-        mean, variance = self._weights.predict(states, state, codes)
         served = "the heads that all users share" if self.config.level == "user" else "what all users share"
-        notes += self._new_user_notes(candidates, codes, served)
+        notes = [*dict.fromkeys(notes), *self._new_user_notes(candidates, codes, served)]
         if shortened:
             notes.append(_cut(shortened, base.limit))
+        means, variances = (np.array(values) for values in zip(*found, strict=True))
+        return replace(self._combined(means, variances), notes=tuple(notes))
+
+    def _moments(
+        self, candidates: Candidates, weights: Weights, store: AdapterStore, note: Callable[[str], None]
+    ) -> tuple[FloatArray, FloatArray]:
+        """Predict mean and variance of rows on the standard scale by one member, each (n,)."""
+        from bestfor.rewards.lora.fit import read_states
+
+        known = self._known_codes(candidates.users)
+        adapted = {
+            user: int(code)
+            for user, code in zip(candidates.users, known, strict=True)
+            if code >= 0 and weights.digest(int(code))
+        }
+        states, state = read_states(candidates, adapted, (self.config, self.backbone, store), note)
+        return weights.predict(states, state, known[candidates.user])
+
+    def _combined(self, means: FloatArray, variances: FloatArray) -> RewardEstimate:
+        """Combine the members' moments, (members, n), on the utility's scale where there is one."""
+        centre, unit, noise = self._values["centre"], self._values["unit"], self._values["noise"]
         if self.scale == "arbitrary":
-            return RewardEstimate(mean, notes=tuple(notes))
-        unit, noise = self._values["unit"], self._values["noise"]
-        std = unit * np.sqrt(noise * variance) if self._weights.spread.size else None
-        return RewardEstimate(self._values["centre"] + unit * mean, std, notes=tuple(notes))
+            centre, unit = 0.0, 1.0
+        known = bool(self._weights[0].spread.size)
+        if len(means) == 1:
+            mean = means[0] if self.scale == "arbitrary" else centre + unit * means[0]
+            return RewardEstimate(mean, unit * np.sqrt(noise * variances[0]) if known else None)
+        found = combine(means, noise * variances, (centre, unit))
+        assert found.std_mean is not None
+        mean = found.mean - self.config.caution * found.std_mean
+        return RewardEstimate(mean, found.std if known else None, found.std_mean)
 
     def save(self, folder: Path) -> str:
         """Store the fitted model, its adapters in a folder beside the weights; returns its content hash.
@@ -157,28 +186,36 @@ class Lora(RewardModel):
         The fit's state in the cache goes: what was learned is in this folder now, and the model reads it there.
         """
         self._check_whole()
-        folder, name = Path(folder), self._weights.folder
-        if name and self._store is not None:
-            self._copy(self._store.folder, folder / name)
+        folder, names = Path(folder), [one.folder for one in self._weights]
+        for name, store, weights in zip(names, self._stores, self._weights, strict=True):
+            if name:
+                self._copy(store.folder, folder / name, weights)
         digest = super().save(folder)
-        if name:
-            self._open_store(folder / name)
+        if any(names):
+            self._open_stores([folder / (name or "adapters") for name in names])
         for stale in folder.glob("adapters-*"):
-            if stale.name != name:
+            if stale.name not in names:
                 remove_unheld(stale)  # what a model that is loaded elsewhere still reads goes with a later save
-        if self._work is not None:
-            self._work.remove()
-            self._work = None
+        for work in self._work:
+            work.remove()
+        self._work = []
         return digest
 
-    def _copy(self, source: Path, target: Path) -> None:
+    def stored(self) -> tuple[dict[str, Any], Arrays]:
+        """JSON values and arrays of the fitted model; settings that came later are named where they are in use."""
+        config, arrays = super().stored()
+        known = config["config"]
+        config["config"] = {name: value for name, value in known.items() if name not in LATER or value != LATER[name]}
+        return config, arrays
+
+    def _copy(self, source: Path, target: Path, weights: Weights) -> None:
         """Copy the adapters to where they belong; the folder's name is that of their content."""
         from bestfor.lm.adapter_files import SHARED, file_of
 
         if target.is_dir() and target.samefile(source):
             return
-        files = [SHARED] if self._weights.digest(None) else []
-        files += [file_of(user) for code, user in enumerate(self._users) if self._weights.digest(code)]
+        files = [SHARED] if weights.digest(None) else []
+        files += [file_of(user) for code, user in enumerate(self._users) if weights.digest(code)]
         target.mkdir(parents=True, exist_ok=True)
         for file in files:
             try:
@@ -187,33 +224,39 @@ class Lora(RewardModel):
                 raise InputError(str(source / file), f"no adapter ({error.strerror})", "the file") from error
             write_bytes(target / file, content)
 
-    def _open_store(self, folder: Path) -> None:
+    def _open_stores(self, folders: Sequence[Path]) -> None:
+        """Open each member's adapters."""
         require("torch", "models")
         from bestfor.lm.adapter_files import AdapterStore
 
-        self._store = AdapterStore(folder, base=self._base, most=self.config.memory << 20)
-        self._hold(folder)
-        for code, user in [(None, None), *enumerate(self._users)]:
-            digest = self._weights.digest(code)
-            if digest:
-                self._store.expect(user, digest)
+        self._hold(folders)
+        most = (self.config.memory << 20) // len(folders)
+        self._stores = [AdapterStore(folder, base=self._base, most=most) for folder in folders]
+        for weights, store in zip(self._weights, self._stores, strict=True):
+            for code, user in [(None, None), *enumerate(self._users)]:
+                digest = weights.digest(code)
+                if digest:
+                    store.expect(user, digest)
 
-    def _hold(self, folder: Path) -> None:
+    def _hold(self, folders: Sequence[Path]) -> None:
         """Keep writers from removing the adapters while this model reads them.
 
         Raises:
             ReplacedError: a writer has removed them already.
         """
-        self._release()
-        try:
-            handle = hold(folder)
-        except (FileNotFoundError, NotADirectoryError):
-            named = artifacts.read_config(folder.parent)["state"].get("adapters")
-            if named and named != folder.name:
-                raise artifacts.ReplacedError(str(folder), "no adapters", "those that config.json names") from None
-            return
-        if handle is not None:
-            self._release = weakref.finalize(self, os.close, handle)
+        for release in self._release:
+            release()
+        self._release = []
+        for folder in folders:
+            try:
+                handle = hold(folder)
+            except (FileNotFoundError, NotADirectoryError):
+                named = _listed(artifacts.read_config(folder.parent)["state"].get("adapters"))
+                if any(named) and folder.name not in named:
+                    raise artifacts.ReplacedError(str(folder), "no adapters", "those that config.json names") from None
+                continue
+            if handle is not None:
+                self._release.append(weakref.finalize(self, os.close, handle))
 
     def _root(self) -> Path:
         """Find where fits keep their state; a folder that goes with the model where no cache was named."""
@@ -225,23 +268,34 @@ class Lora(RewardModel):
         return self._temporary
 
     def _state(self) -> tuple[dict[str, Any], Arrays]:
-        state = {**self._values, "passes": self._passes, "base": self._base, "adapters": self._weights.folder}
-        return state, self._weights.arrays()
+        names = [one.folder for one in self._weights]
+        adapters = names[0] if len(names) == 1 else names
+        state = {**self._values, "passes": self._passes, "base": self._base, "adapters": adapters}
+        return state, stack(self._weights)
 
     def _restore(self, state: dict[str, Any], arrays: Arrays) -> None:
         self._values = {name: float(state[name]) for name in ("centre", "unit", "noise")}
         self._passes = {name: int(state["passes"][name]) for name in ("heads", "shared", "own")}
-        self._weights = Weights.restore(arrays, len(self._users))
-        self._base, name = str(state["base"]), state["adapters"]
-        if not isinstance(name, str) or (self._loaded_for is None and name != self._weights.folder):
-            raise ValueError(f"adapters in {name}")
+        self._weights = unstack(arrays, len(self._users), self.config.members)
+        self._base, names = str(state["base"]), _listed(state["adapters"])
+        known = [one.folder for one in self._weights]
+        if len(names) != len(known) or (self._loaded_for is None and names != known):
+            raise ValueError(f"adapters in {state['adapters']}")
         if self.backbone.fingerprint != self._base:
             found = f"adapters for another base ({self._base[:12]}...)"
             where = f"backbone '{self.config.backbone}'"
             raise InputError(where, found, f"those of this checkpoint ({self.backbone.fingerprint[:12]}...)")
-        if len(self._weights.centre) != self.backbone.hidden:
-            raise ValueError(f"heads on states of {len(self._weights.centre)} coordinates")
-        self._open_store((self._folder or Path()) / (Path(name).name or "adapters"))
+        if len(self._weights[0].centre) != self.backbone.hidden:
+            raise ValueError(f"heads on states of {len(self._weights[0].centre)} coordinates")
+        self._open_stores([(self._folder or Path()) / (Path(name).name or "adapters") for name in names])
+
+
+def _listed(adapters: object) -> list[str]:
+    """Names of the members' folders, as a model's config holds them: one, or a list of several."""
+    names = adapters if isinstance(adapters, list) else [adapters]
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(f"adapters in {adapters}")
+    return [str(name) for name in names]
 
 
 def _cut(count: int, limit: int) -> str:

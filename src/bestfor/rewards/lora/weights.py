@@ -5,7 +5,7 @@ Plain arrays: neither torch nor the backbone is needed to read or check them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
@@ -100,6 +100,36 @@ class Weights:
             if self.spread.size:
                 log_variance[part] = _applied(columns, self.spread, self.own_spread, codes[part])
         return mean, np.exp(np.clip(log_variance, *LOG_LIMITS))
+
+
+def stack(members: Sequence[Weights]) -> Arrays:
+    """Return what is stored of several members, a further axis of each array; of one alone, its own arrays."""
+    if len(members) == 1:
+        return members[0].arrays()
+    arrays = [one.arrays() for one in members]
+    # Users come first, so that one user's rows can be read alone.
+    return {
+        name: np.stack([one[name] for one in arrays], axis=1 if name.startswith("user.") else 0) for name in arrays[0]
+    }
+
+
+def unstack(arrays: Mapping[str, npt.NDArray[Any]], users: int, members: int) -> list[Weights]:
+    """Restore what :func:`stack` gave.
+
+    Raises:
+        ValueError: shapes that do not belong together.
+    """
+    if members == 1:
+        return [Weights.restore(arrays, users)]
+    names = [_stored(field.name) for field in fields(Weights)]
+    for name in names:
+        axis = 1 if name.startswith("user.") else 0
+        if arrays[name].ndim <= axis or arrays[name].shape[axis] != members:
+            raise ValueError(f"{name} of shape {arrays[name].shape} for {members} members")
+    return [
+        Weights.restore({name: arrays[name].take(k, axis=int(name.startswith("user."))) for name in names}, users)
+        for k in range(members)
+    ]
 
 
 def digest_row(digest: str) -> npt.NDArray[np.uint8]:
