@@ -62,7 +62,7 @@ def table(rows, schema):
 
 @given(
     worlds(),
-    st.sampled_from(["bm25", "recency", "none"]),
+    st.sampled_from(["bm25", "recency", "random", "none"]),
     st.integers(0, 9),
     st.integers(0, 7),
     st.sampled_from(["", "LaMP_4", "LaMP_5", "LaMP_7"]),
@@ -94,7 +94,7 @@ def test_nothing_that_must_not_be_seen_is_in_a_prompt(world, retriever, shown, f
     assert all((query["user_id"], query["input"]) not in twins for query in fits)
 
 
-@given(worlds(), st.sampled_from(["bm25", "recency"]))
+@given(worlds(), st.sampled_from(["bm25", "recency", "random"]))
 def test_later_items_change_no_prompt(world, retriever):
     """Whatever is written afterwards, a fit query's prompt is the same: not even a word's frequency leaks."""
     rows, _ = world
@@ -137,3 +137,21 @@ def test_what_finds_no_room_is_counted():
         Roomy(), table(rows, HISTORIES), table([], QUERIES), 9, Prompting("do", 4, "recency", tokens=22)
     )
     assert sum(limited.dropped) > 0, "without a policy's own count tokens are estimated"
+
+
+def test_as_a_control_others_items_show_and_never_the_users_own_works():
+    rows = [(user, f"{at}", f"{user} asks {at}", f"{user} wrote {at}", at) for user in "ab" for at in range(4)]
+    rows.append(("b", "joint", "A asks  3", "their joint work", 0))
+    given_rows = [("q", "a", "a new", "b wrote 1", "test", 9), ("p", "c", "nobody's", "r", "test", None)]
+    prompting = Prompting("do", 9, "recency", items_from="others")
+    asked = build_prompts(Roomy(), table(rows, HISTORIES), table(given_rows, QUERIES), 2, prompting)
+    shown = {
+        prompt.query_id: [turn["content"] for turn in prompt.messages if turn["role"] == "assistant"]
+        for prompt in asked.prompts
+    }
+    # The joint work is a's third item under another name, and one of b's texts is what a wrote for the query.
+    assert shown["q"] == ["b wrote 0", "b wrote 2", "b wrote 3"]
+    assert shown["a/2"] == ["b wrote 0"]
+    assert shown["a/3"] == ["b wrote 0", "b wrote 2"]
+    assert shown["b/3"] == ["a wrote 0", "a wrote 1", "a wrote 2"]
+    assert len(shown["p"]) == 9

@@ -1,4 +1,4 @@
-"""Choose a user's earlier items for a prompt: the nearest in words or in meaning, the latest, or none."""
+"""Choose a user's earlier items for a prompt: the nearest in words or in meaning, the latest, any, or none."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import numpy as np
 from bestfor.encoders.base import Encoder
 from bestfor.errors import InputError, nearest
 from bestfor.policies.bm25 import Bm25
-from bestfor.types import FloatArray
+from bestfor.rng import derive
+from bestfor.types import FloatArray, IntArray
 
 RETRIEVERS = {
     "bm25": "the items that share most words with the query",
     "dense": "the items nearest to the query in meaning, by a sentence encoder",
     "recency": "the latest items",
+    "random": "items drawn at random, by the run's seed and the query's words",
     "none": "no items",
 }
 """Which of a user's items go into a prompt, by name."""
@@ -54,19 +56,27 @@ class Retriever:
         items: the user's history, oldest first where times are unknown.
         method: one of ``METHODS``.
         encoder: for ``dense``; best one that remembers (:class:`~bestfor.encoders.CachedEncoder`).
+        seed: for ``random``.
 
     Raises:
         InputError: an unknown method, or ``dense`` without an encoder.
     """
 
-    def __init__(self, items: Sequence[Item], method: str = "bm25", encoder: Encoder | None = None) -> None:
+    def __init__(
+        self, items: Sequence[Item], method: str = "bm25", encoder: Encoder | None = None, seed: int = 0
+    ) -> None:
         if method not in METHODS:
             raise InputError("retriever", f"'{method}'", nearest(method, METHODS))
         if method == "dense" and encoder is None:
             raise InputError("retriever", "'dense' without an encoder", "one, such as load_encoder()")
         # Stable sorting keeps the history's order among equal times; later in the history is more recent.
         self._items = sorted(items, key=_time)
-        self._method, self._encoder = method, encoder
+        self._method, self._encoder, self._seed = method, encoder, seed
+
+    @property
+    def items(self) -> Sequence[Item]:
+        """The items, oldest first."""
+        return self._items
 
     def best(self, query_input: str, k: int, *, seen: int | None = None) -> list[Item]:
         """Find the k items that serve a query most, best first.
@@ -84,14 +94,22 @@ class Retriever:
         """
         if k < 0:
             raise InputError("items in a prompt", str(k), "0 or more")
+        return [self._items[index] for index in self.ranked(query_input, seen)[:k].tolist()] if k else []
+
+    def ranked(self, query_input: str, seen: int | None = None) -> IntArray:
+        """Rank the items that a query may see, the one that serves it most first; arguments as for :meth:`best`.
+
+        Returns:
+            Places among the items, oldest first; shape (seen,), or (0,) by the method ``none``.
+        """
         count = len(self._items) if seen is None else seen
-        if self._method == "none" or k == 0 or count == 0:
-            return []
+        if self._method == "none" or count == 0:
+            return np.empty(0, dtype=np.int64)
         if self._method == "recency":
-            return self._items[:count][: -k - 1 : -1]
-        scores = self._scores(query_input, count)
-        order = count - 1 - np.argsort(-np.round(scores, DIGITS)[::-1], kind="stable")
-        return [self._items[index] for index in order[:k].tolist()]
+            return np.arange(count)[::-1]
+        if self._method == "random":
+            return derive(self._seed, "items", query_input).permutation(count)
+        return count - 1 - np.argsort(-np.round(self._scores(query_input, count), DIGITS)[::-1], kind="stable")
 
     def _scores(self, query_input: str, count: int) -> FloatArray:
         if self._method == "bm25":
@@ -156,5 +174,6 @@ def _earlier(item: Item, before: int) -> bool:
     return item.timestamp < before
 
 
-def _time(item: Item) -> int:
-    return 0 if item.timestamp is None else item.timestamp
+def _time(item: Item) -> float:
+    """Time by which items are sorted; those without one are the oldest."""
+    return -np.inf if item.timestamp is None else item.timestamp

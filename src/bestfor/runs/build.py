@@ -54,6 +54,8 @@ def prompting_of(config: RunConfig, data: Dataset, folder: Path | None = None) -
         table.prompt_tokens,
         _retrieval_encoder(table, folder),
         table.too_long or ("truncate" if table.prompt == "published" else "error"),
+        items_from=table.items_from,
+        seed=config.seed,
     )
 
 

@@ -299,6 +299,7 @@ class PolicyTable(Section):
 
     Attributes:
         retriever: how the user's earlier items of a prompt are chosen.
+        items_from: whose items these are: the user's ``"own"``, or, as a control, those of ``"others"``.
         prompt: our own prompt, or the published one of a benchmark's task.
         prompt_tokens: the most tokens of a prompt; by default the policy's own limit counts.
         too_long: what becomes of a query longer than that by itself: ``"error"``, ``"drop"`` or ``"truncate"``, which
@@ -318,7 +319,8 @@ class PolicyTable(Section):
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_new_tokens: int = Field(default=32, ge=1)
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    retriever: Literal["bm25", "dense", "recency", "none"] = "recency"
+    retriever: Literal["bm25", "dense", "recency", "random", "none"] = "recency"
+    items_from: Literal["own", "others"] = "own"
     encoder: str = "all-MiniLM-L6-v2"
     items: int = Field(default=4, ge=0)
     prompt: Literal["own", "published"] = "own"
@@ -344,7 +346,7 @@ class PolicyTable(Section):
         for name in ("options", "base", "feedback", "profile"):
             if not written.get(name):
                 written.pop(name, None)
-        for name in ("too_long", "refused"):
+        for name in ("too_long", "refused", "items_from"):
             # Runs of before these keys keep their bytes.
             if name not in self.model_fields_set:
                 written.pop(name, None)

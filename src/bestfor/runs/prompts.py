@@ -16,6 +16,7 @@ from bestfor.data.text import collapse_spaces
 from bestfor.encoders.base import Encoder
 from bestfor.errors import InputError
 from bestfor.policies.base import Budgeted, Policy, Prompt
+from bestfor.policies.others import OthersRetriever
 from bestfor.policies.profiles import Profiles, with_profile
 from bestfor.policies.prompts import FittedChat, Template, estimate, fit, published, turns
 from bestfor.policies.retrieval import Item, Retriever, passage
@@ -37,6 +38,9 @@ class Prompting:
         too_long: what becomes of a query that is too long by itself: ``"error"``, ``"drop"`` leaves it out, and
             ``"truncate"`` cuts its end.
         profiles: summaries of users, each of which stands in all prompts of its user; None for none.
+        items_from: whose items stand in a prompt: the user's ``"own"``, or, as a control, those of ``"others"``
+            (:class:`bestfor.policies.others.OthersRetriever`).
+        seed: of the retriever ``random``.
     """
 
     instruction: str = ""
@@ -47,6 +51,8 @@ class Prompting:
     encoder: Encoder | None = None
     too_long: Literal["error", "drop", "truncate"] = "error"
     profiles: Profiles | None = None
+    items_from: Literal["own", "others"] = "own"
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -156,6 +162,8 @@ def build_prompts(
     for row in queries.select(QUERIES.names).to_pylist():
         given.setdefault(row["user_id"], []).append(row)
     prompter = _Prompter(policy, prompting)
+    if prompting.items_from == "others":
+        prompter.index_others(dict(items_by_user(histories, queries)), given)
     questions: list[_PromptedQuery] = []
     for user, items in items_by_user(histories, queries):
         rows = given.pop(user, [])
@@ -299,19 +307,42 @@ class _Prompter:
         self.budget = min(limits) if limits else None
         self.left_out: list[str] = []
         self._count = policy.count if isinstance(policy, Budgeted) else estimate
+        self._others: OthersRetriever | None = None
+
+    def index_others(
+        self, items: Mapping[str, Sequence[Item]], given: Mapping[str, Sequence[Mapping[str, Any]]]
+    ) -> None:
+        """Index everybody's items, for prompts that show those of others.
+
+        Args:
+            items: each user's.
+            given: each user's given queries, whose texts are the user's own.
+        """
+        prompting = self._prompting
+        own = {
+            user: [text for row in rows for text in (row["input"], row["reference"]) if text]
+            for user, rows in given.items()
+        }
+        self._others = OthersRetriever(items, own, prompting.retriever, prompting.encoder, prompting.seed)
 
     def retriever(self, items: Sequence[Item], rows: Sequence[dict[str, Any]]) -> Retriever:
         """Index a user's items, for all of the user's queries."""
         prompting = self._prompting
+        if self._others is not None:
+            return Retriever((), "none")
         if items and prompting.encoder is not None and prompting.retriever == "dense":
             # What will be compared is encoded in one call; an embedding depends on its own text alone.
             asked = [*(item.input for item in items), *(row["input"] for row in rows)]
             prompting.encoder.encode([*map(passage, items), *asked])
-        return Retriever(items, prompting.retriever, prompting.encoder)
+        return Retriever(items, prompting.retriever, prompting.encoder, prompting.seed)
 
     def prompts(self, row: dict[str, Any], retriever: Retriever, seen: int) -> list[_PromptedQuery]:
         """Make the prompt of a query that may see the user's first so many items; none where it is left out."""
-        best = retriever.best(row["input"], self._prompting.items, seen=seen)
+        count = self._prompting.items
+        if self._others is not None:
+            best = self._others.best(row["user_id"], row["input"], count, before=row["timestamp"])
+        else:
+            best = retriever.best(row["input"], count, seen=seen)
         try:
             fitted = self._fit([(item.input, item.output) for item in best], row)
         except InputError as error:

@@ -299,6 +299,8 @@ def sampling_inputs(data: Dataset, policy: Policy, settings: SamplingSettings) -
     shown = {"instruction": prompting.instruction, "items": prompting.items, "retriever": prompting.retriever}
     shown |= {"published": prompting.published, "tokens": prompting.tokens, "too_long": prompting.too_long}
     shown["encoder"] = None if prompting.encoder is None else prompting.encoder.name
+    if prompting.items_from != "own":
+        shown["items_from"] = prompting.items_from
     if prompting.profiles is not None:
         shown["profiles"] = digest(prompting.profiles.texts)
     counts = {name: getattr(settings, name) for name in ("n", "fit_n", "fit_items", "fit_share", "seed")}
