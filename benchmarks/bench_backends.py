@@ -69,7 +69,9 @@ def main() -> None:
         backends["ray, 2 workers"] = make_backend("ray", workers=2)
     empty = [PlanTask(str(number), (number,)) for number in range(2000)]
     for name, backend in backends.items():
-        list(backend.run(Plan("warm", nothing, empty[:8], 1, portable=True)))
+        for when in ("first", "next"):
+            _, wall, _ = timed(backend, Plan("start", nothing, empty[:8], 1, portable=True))
+            print(f"{name}: {wall:.2f} s for the {when} plan, of eight tasks that do nothing")
         few, many = (timed(backend, Plan("empty", nothing, empty[:size], 1, portable=True)) for size in (200, 2000))
         wall, used = (1e3 * (many[place] - few[place]) / 1800 for place in (1, 2))
         print(f"{name}: {wall:.2f} ms a task, {used:.2f} ms of the asking process's processor time")

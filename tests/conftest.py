@@ -120,6 +120,7 @@ def ray():
         pytest.MonkeyPatch.context() as changed,
     ):
         changed.setenv("RAY_TMPDIR", folder)
+        changed.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "30")
         yield ray
         ray.shutdown()
 

@@ -3,13 +3,15 @@
 import hashlib
 import os
 import re
-import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
+import tomli_w
 
 from bestfor.backends.parts import WorkPart
 from bestfor.errors import InputError
@@ -23,18 +25,20 @@ from bestfor.runs.turns import working
 ENCODER = "static:all-MiniLM-L6-v2"
 
 
+RAW = {
+    "data": {"source": "world", "users": 4, "queries": 2},
+    "split": {"min_fit": 0, "min_test": 2},
+    "policy": {"n": 4, "fit_n": 2, "fit_items": 4, "chunk": 4, "max_new_tokens": 12},
+    "utility": {"metrics": ["taste", "rougeL"], "primary": "taste"},
+    "reward": [
+        {"kind": "pooled", "encoder": ENCODER, "components": 4},
+        {"kind": "hierarchical", "encoder": ENCODER, "components": 4},
+    ],
+}
+
+
 def config(**backend):
-    raw = {
-        "data": {"source": "world", "users": 4, "queries": 2},
-        "split": {"min_fit": 0, "min_test": 2},
-        "policy": {"n": 4, "fit_n": 2, "fit_items": 4, "chunk": 4, "max_new_tokens": 12},
-        "utility": {"metrics": ["taste", "rougeL"], "primary": "taste"},
-        "reward": [
-            {"kind": "pooled", "encoder": ENCODER, "components": 4},
-            {"kind": "hierarchical", "encoder": ENCODER, "components": 4},
-        ],
-    }
-    return parse_config(raw | ({"backend": backend} if backend else {}), "test")
+    return parse_config(RAW | ({"backend": backend} if backend else {}), "test")
 
 
 def tree(folder):
@@ -118,38 +122,78 @@ def test_a_part_of_fits_waits_for_what_is_measured(tmp_path):
         do_part(fit, tmp_path / "run", WorkPart(0, 2))
 
 
+def busy_worker(process, seconds):
+    """Find a process that has worked so long for another one."""
+    for child in process.children(recursive=True):
+        try:
+            line, used = " ".join(child.cmdline()), child.cpu_times().user
+        except psutil.Error:
+            continue
+        if ("spawn_main" in line or "ray::_Holder" in line) and used > seconds:
+            return child
+    return None
+
+
 def kill_one(stop, killed):
     """Kill a worker process that has worked for a while, once."""
     while not stop.is_set() and not killed:
-        for child in psutil.Process().children(recursive=True):
-            if is_worker(child) and child.cpu_times().user > 2.0:
-                os.kill(child.pid, signal.SIGKILL)
-                killed.append(child.pid)
-                return
-        time.sleep(0.05)
+        worker = busy_worker(psutil.Process(), 2.0)
+        if worker is not None:
+            worker.kill()
+            killed.append(worker.pid)
+        time.sleep(0.2)
 
 
-def is_worker(process):
-    try:
-        line = " ".join(process.cmdline())
-    except psutil.Error:
-        return False
-    return "spawn_main" in line or "ray::_Holder" in line
+@pytest.fixture(params=["local", "ray"])
+def kind(request):
+    if request.param == "ray":
+        request.getfixturevalue("ray")
+    return request.param
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["local", "ray"])
-def test_two_workers_leave_the_same_bytes_though_one_is_killed(kind, tmp_path, expected, request):
-    if kind == "ray":
-        request.getfixturevalue("ray")
+def test_two_workers_leave_the_same_bytes_though_one_is_killed(kind, tmp_path, expected):
     stop, killed = threading.Event(), []
     killer = threading.Thread(target=kill_one, args=(stop, killed))
     killer.start()
-    settings = config(kind=kind, workers=2)
     try:
-        run(settings, tmp_path / "run")
+        run(config(kind=kind, workers=2), tmp_path / "run")
     finally:
         stop.set()
         killer.join()
     assert tree(tmp_path / "run") == expected
     assert len(killed) == 1
+
+
+def command(kind, file, folder, log):
+    words = [sys.executable, "-m", "bestfor", "run", file, "--out", folder]
+    words += ["--set", f"backend.kind={kind}", "--set", "backend.workers=2"]
+    with log.open("w") as said:
+        return psutil.Popen([str(word) for word in words], stdout=subprocess.DEVNULL, stderr=said)
+
+
+def wait_for(found, process):
+    while not found():
+        assert process.is_running(), "it ended before"
+        assert process.status() != psutil.STATUS_ZOMBIE, "it ended before"
+        time.sleep(0.2)  # to look at all processes takes a while itself
+
+
+@pytest.mark.slow
+def test_a_command_killed_in_the_middle_leaves_no_process_and_one_that_waits_goes_on(kind, tmp_path, expected):
+    file, folder = tmp_path / "run.toml", tmp_path / "run"
+    file.write_text(tomli_w.dumps(RAW))
+    first = command(kind, file, folder, tmp_path / "first.log")
+    wait_for(lambda: busy_worker(first, 1.0), first)
+    first.suspend()  # it stays in the middle until the second has said that it waits
+    second = command(kind, file, folder, tmp_path / "second.log")
+    wait_for(lambda: "another process works there" in (tmp_path / "second.log").read_text(), second)
+    workers = first.children(recursive=True)
+    left = tree(folder)
+    first.kill()
+    first.wait()
+    assert second.wait() == 0, (tmp_path / "second.log").read_text()
+    _, alive = psutil.wait_procs(workers, timeout=120)  # Ray's helpers look for their cluster for a while
+    assert not alive
+    assert tree(folder) == expected
+    assert set(left) < set(expected), "it was in the middle"

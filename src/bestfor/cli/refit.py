@@ -16,6 +16,18 @@ Given = Annotated[str, typer.Argument(help="The run's folder, or the model's, th
 Place = Annotated[str, typer.Option("--journal", envvar="BESTFOR_JOURNAL", help="Journal of what people said.")]
 
 
+def _refuse_part(part: str) -> str:
+    if part:
+        expected = (
+            "no part: a refit is one fit of one model, held against the served one (of several tenants, one each)"
+        )
+        raise InputError("--part", f"'{part}'", expected)
+    return part
+
+
+Part = Annotated[str, typer.Option("--part", hidden=True, callback=_refuse_part)]
+
+
 def refit(
     source: Given,
     journal: Place = "feedback.db",
@@ -27,7 +39,7 @@ def refit(
     worst: Annotated[float | None, typer.Option(help="Utility of the lowest rating.", show_default="the run's")] = None,
     best: Annotated[float | None, typer.Option(help="Utility of the highest.", show_default="the run's")] = None,
     nice: Annotated[int, typer.Option(help="Give way to other processes by so much.", min=0, max=19)] = 0,
-    part: Annotated[str, typer.Option("--part", hidden=True)] = "",
+    part: Part = "",
     as_json: Json = False,
 ) -> None:
     """Fit the served model again on its run's labels and the journal's, where the journal has grown enough.
@@ -40,11 +52,6 @@ def refit(
     from bestfor.serving.base import open_model
     from bestfor.serving.refit_schedule import RefitPolicy, growth, keep_fresh, remove_old
 
-    if part:
-        expected = (
-            "no part: a refit is one fit of one model, held against the served one (of several tenants, one each)"
-        )
-        raise InputError("--part", f"'{part}'", expected)
     if nice and hasattr(os, "nice"):
         os.nice(nice)
     policy, model = RefitPolicy(share, least, out), open_model(source)

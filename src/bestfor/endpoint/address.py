@@ -47,7 +47,7 @@ class Address:
 
     @property
     def server(self) -> tuple[object, ...]:
-        """What tells servers apart: two ways to write one address, or a name in capitals, are one server."""
+        """Parts of the address that tell servers apart: two ways to write one address are one server."""
         parts = urlsplit(self.url)
         port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
         return parts.scheme, parts.hostname, port, parts.path, tuple(sorted(self.query.items())), self.login
