@@ -17,6 +17,7 @@ from bestfor.cli._output import Verbose, print_diagnosis, print_json, tell, writ
 from bestfor.errors import InputError
 
 if TYPE_CHECKING:
+    from bestfor.backends import Backend
     from bestfor.diagnostics import Settings
     from bestfor.types import Estimate
 
@@ -155,6 +156,18 @@ Silence = Annotated[
     ),
 ]
 Tenant = Annotated[str | None, typer.Option(help="Whose users of a journal; all where none is named.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Processes that work on the parts of a folder at once, where each query lies in one part; not with "
+        "--text-id or --std.",
+        show_default="1",
+    ),
+]
+BackendKind = Annotated[
+    str | None, typer.Option("--backend", help="Who works on the parts: local, ray.", show_default="local")
+]
 Out = Annotated[Path | None, typer.Option(help="Write a report page here.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the diagnosis as JSON.")]
 
@@ -190,6 +203,8 @@ def diagnose(
     signal: Signal = None,
     silence: Silence = None,
     tenant: Tenant = None,
+    workers: Workers = None,
+    backend: BackendKind = None,
     out: Out = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -226,7 +241,7 @@ def _settings(given: SimpleNamespace) -> Settings:
 
 def _about_tables(given: SimpleNamespace) -> dict[str, object]:
     names = ("text", "response", "text_id", "prompt", "candidate", "std", "rule", "price", "noise")
-    names = (*names, "chosen", "rejected")
+    names = (*names, "chosen", "rejected", "workers", "backend")
     return {f"--{name.replace('_', '-')}": getattr(given, name) for name in names}
 
 
@@ -280,7 +295,10 @@ def _diagnose_table(given: SimpleNamespace) -> None:
     columns = TableColumns(given.user, given.query, rewards, given.utility, given.text_id, given.candidate, stds)
     columns, said = recognised_columns(table, columns)
     shown = shown_columns(table, columns, given)
-    diagnosis = diagnose_table(table, columns, _settings(given), scale=given.scale)
+    worker = _backend(given)
+    diagnosis = diagnose_table(table, columns, _settings(given), scale=given.scale, backend=worker)
+    if worker is not None:
+        worker.close()
     if out is not None:
         write_page(out, table, columns, diagnosis, shown)
         said = (*said, *shown.said)
@@ -292,13 +310,23 @@ def _diagnose_table(given: SimpleNamespace) -> None:
         tell(line)
 
 
+def _backend(given: SimpleNamespace) -> Backend | None:
+    """Make who works on parts; None where nobody was asked for."""
+    if given.workers is None and given.backend is None:
+        return None
+    from bestfor.backends import make_backend
+
+    workers = {} if given.workers is None else {"workers": given.workers}
+    return make_backend(given.backend or "local", "--backend", **workers)
+
+
 def _diagnose_pairs(given: SimpleNamespace) -> None:
     from bestfor.report import write_html
     from bestfor.runs.scored_pairs import PairColumns, read_scored_pairs
     from bestfor.runs.table import TableColumns, diagnose_table
 
     table = _table_of(given)
-    names = ("text", "response", "text_id", "prompt", "candidate", "std", "reward")
+    names = ("text", "response", "text_id", "prompt", "candidate", "std", "reward", "workers", "backend")
     given_too = {f"--{name.replace('_', '-')}": getattr(given, name) for name in names}
     refuse(given_too, "pairs (--chosen, --rejected)", "a table with one row a candidate")
     pairs = PairColumns.of(given.user, given.chosen or [], given.rejected or [])

@@ -10,9 +10,10 @@ statistics of all queries (16 bytes, and 9 a model), sums by user, and 8 bytes a
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,51 @@ __getattr__ = renamed(__name__, {"Sharing": "SharedTextFinder", "Study": "Measur
 
 Blocks = Callable[[], Iterable[Pools]]
 """Starts a pass over all pools, block by block, the same in every pass. Every query stands in one block."""
+Found = TypeVar("Found")
+BlockKey = tuple[int, int]
+"""Place of a block in a pass: a part, and the number within it."""
+
+
+class BlockTasks(ABC):
+    """Passes over all pools whose work on blocks may be done elsewhere; every pass has the same blocks."""
+
+    @abstractmethod
+    def here(self) -> Iterator[Pools]:
+        """Start a pass over all blocks in this process."""
+
+    @abstractmethod
+    def each(
+        self,
+        work: Callable[[Any, BlockKey, Pools], Found],
+        held: Any,  # noqa: ANN401 - what the work takes
+    ) -> Iterator[tuple[BlockKey, Found]]:
+        """Do some work on every block.
+
+        Args:
+            work: at the top of a module; takes ``held``, a block's place and the block.
+            held: what all blocks share.
+
+        Yields:
+            Each block's place and what was made of it, in the order of the pass.
+        """
+
+
+class _Here(BlockTasks):
+    """Blocks of this process."""
+
+    def __init__(self, blocks: Blocks) -> None:
+        self._blocks = blocks
+
+    def here(self) -> Iterator[Pools]:
+        yield from self._blocks()
+
+    def each(
+        self,
+        work: Callable[[Any, BlockKey, Pools], Found],
+        held: Any,  # noqa: ANN401 - as above
+    ) -> Iterator[tuple[BlockKey, Found]]:
+        for number, pools in enumerate(self._blocks()):
+            yield (0, number), work(held, (0, number), pools)
 
 
 @dataclass(frozen=True)
@@ -42,16 +88,18 @@ class MeasuredBlocks:
         queries: those with at least the largest N candidates, in the order of the blocks.
         too_few_candidates: how many others there are.
         shared: whether users share texts.
-        blocks: starts another pass.
+        blocks: does other passes.
         fewest: candidates that a query needs to count.
+        first: place of a block -> place of its first query in ``queries``; blocks without any are not there.
         offset: what was subtracted from every utility; 0 where nothing had to be.
     """
 
     queries: Queries
     too_few_candidates: int
     shared: bool
-    blocks: Blocks
+    blocks: BlockTasks
     fewest: int
+    first: Mapping[BlockKey, int]
     offset: float = 0.0
 
     def texts(self, effects: BlockEffects) -> tuple[Texts, ...] | None:
@@ -78,29 +126,76 @@ class MeasuredBlocks:
         """
         orders = [np.argsort(rows) for rows, _ in wanted]
         ranked = [rows[order] for (rows, _), order in zip(wanted, orders, strict=True)]
+        most = [limit for _, limit in wanted]
+        asked = _Asked(self.fewest, self.offset, self.first, ranked, most, self.shared)
         parts: list[list[Pools]] = [[] for _ in wanted]
-        for low, pools in self._pass():
-            for k, (_, most) in enumerate(wanted):
-                first, last = np.searchsorted(ranked[k], [low, low + len(pools)]).tolist()
-                if first < last:
-                    found = pools.take(ranked[k][first:last] - low)
-                    if not self.shared:
-                        found = replace(found, text=None, text_ids=())
-                    parts[k].append(found if most is None else cut_pools(found, most))
+        for _, found in self.blocks.each(_fetch, asked):
+            for part, pools in zip(parts, found, strict=True):
+                if pools is not None:
+                    part.append(pools)
         return [join_pools(part, order) for part, order in zip(parts, orders, strict=True)]
 
     def _pass(self) -> Iterator[tuple[int, Pools]]:
         """Iterate over blocks, utilities centred, small queries left out, with the place of each one's first query."""
         done = 0
-        for pools in self.blocks():
+        for pools in self.blocks.here():
             kept = pools.with_at_least(self.fewest)
             if len(kept):
                 yield done, kept.moved(-self.offset)
                 done += len(kept)
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """Pools that are wanted: what :meth:`MeasuredBlocks.pools_at` sends to the blocks."""
+
+    fewest: int
+    offset: float
+    first: Mapping[BlockKey, int]
+    ranked: list[IntArray]
+    most: list[int | None]
+    texts: bool
+
+
+def _fetch(asked: _Asked, key: BlockKey, pools: Pools) -> list[Pools | None]:
+    """Take the wanted pools of one block, None where it has none of a list."""
+    if key not in asked.first:
+        return [None] * len(asked.ranked)
+    low, parts = asked.first[key], list[Pools | None]()
+    kept = pools.with_at_least(asked.fewest).moved(-asked.offset)
+    for ranked, most in zip(asked.ranked, asked.most, strict=True):
+        first, last = np.searchsorted(ranked, [low, low + len(kept)]).tolist()
+        if first == last:
+            parts.append(None)
+            continue
+        found = kept.take(ranked[first:last] - low)
+        if not asked.texts:
+            found = replace(found, text=None, text_ids=())
+        parts.append(found if most is None else cut_pools(found, most))
+    return parts
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Queries of one block: how many are too small, and the others measured; with texts, their pools."""
+
+    few: int
+    queries: Queries | None
+    texts: Pools | None
+
+
+def _measure(held: tuple[IntArray, Sequence[Rule], float], key: BlockKey, pools: Pools) -> _Measured:
+    n, rules, offset = held
+    enough = pools.size >= int(n[-1])
+    few = int((~enough).sum())
+    if not enough.any():
+        return _Measured(few, None, None)
+    kept = pools.with_at_least(int(n[-1])).moved(-offset)
+    return _Measured(few, measure_queries(kept, n, rules), None if kept.text is None else kept)
+
+
 def measure_blocks(
-    blocks: Blocks, n: IntArray, rules: Sequence[Rule] = (), users: Sequence[str] | None = None
+    blocks: Blocks | BlockTasks, n: IntArray, rules: Sequence[Rule] = (), users: Sequence[str] | None = None
 ) -> MeasuredBlocks:
     """Measure all queries with at least the largest N candidates.
 
@@ -110,30 +205,25 @@ def measure_blocks(
         rules: other rules whose curves are wanted.
         users: all users in the order in which they are reported; sorted where None.
     """
-    fewest, few = int(n[-1]), 0
-    offset: float | None = None
+    tasks = blocks if isinstance(blocks, BlockTasks) else _Here(blocks)
+    fewest, few, done = int(n[-1]), 0, 0
+    offset = next((kept.offset() for one in tasks.here() if len(kept := one.with_at_least(fewest))), 0.0)
     codes: dict[str, int] = {}
+    first: dict[BlockKey, int] = {}
     builder = _QueryBuilder()
     shared = SharedTextFinder()
-    for pools in blocks():
-        enough = pools.size >= fewest
-        few += int((~enough).sum())
-        if not enough.any():
+    for key, found in tasks.each(_measure, (n, rules, offset)):
+        few += found.few
+        if found.queries is None:
             continue
-        kept = pools.with_at_least(fewest)
-        offset = kept.offset() if offset is None else offset
-        kept = kept.moved(-offset)
-        code = np.array([codes.setdefault(user, len(codes)) for user in kept.user_ids], dtype=np.int64)
-        shared.add(kept, code)
-        builder.add(measure_queries(kept, n, rules), code)
-    return MeasuredBlocks(
-        builder.joined(codes, sorted(codes) if users is None else users),
-        few,
-        shared.found(),
-        blocks,
-        fewest,
-        offset or 0.0,
-    )
+        first[key] = done
+        done += len(found.queries)
+        code = np.array([codes.setdefault(user, len(codes)) for user in found.queries.user_ids], dtype=np.int64)
+        if found.texts is not None:
+            shared.add(found.texts, code)
+        builder.add(found.queries, code)
+    queries = builder.joined(codes, sorted(codes) if users is None else users)
+    return MeasuredBlocks(queries, few, shared.found(), tasks, fewest, first, offset)
 
 
 class _QueryBuilder:

@@ -30,7 +30,7 @@ from bestfor.diagnostics.beyond.outlook import (
     share_needed,
 )
 from bestfor.diagnostics.beyond.sample import sample_pools, sample_queries
-from bestfor.diagnostics.blocks import Blocks, measure_blocks
+from bestfor.diagnostics.blocks import Blocks, BlockTasks, measure_blocks
 from bestfor.diagnostics.calibration import calibrations
 from bestfor.diagnostics.cautions import copies, lowered_n, repeated_rows
 from bestfor.diagnostics.compare import QuantityPanels, comparisons, headroom_at
@@ -248,7 +248,11 @@ def notes_for(found: DiagnosisResult, said: Iterable[str | None]) -> dict[str, t
 
 
 def diagnose_blocks(
-    blocks: Blocks, n: IntArray, not_finite: int, settings: Settings, users: Sequence[str] | None = None
+    blocks: Blocks | BlockTasks,
+    n: IntArray,
+    not_finite: int,
+    settings: Settings,
+    users: Sequence[str] | None = None,
 ) -> Diagnosis:
     """Diagnose pools that come in blocks, so that only one block is in memory at a time.
 

@@ -8,33 +8,38 @@ these do. A few blocks of 131,072 rows are held at a time, and what docs/diagnos
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from bestfor import moved
+from bestfor.backends import Backend
 from bestfor.data.read.stream import QueryBlock, QueryBlocks
 from bestfor.data.read.tables import Batches, Columns, arrow_table, file_signature, read_table, roles_of
 from bestfor.diagnostics import Diagnosis, Reward, diagnose_arrays
-from bestfor.diagnostics.calibration import (
-    Binning,
-    BinningPass,
-    Calibration,
-    Predictions,
-    SummingPass,
-    calibration_from_sums,
-    check_std,
-)
+from bestfor.diagnostics.blocks import Blocks, BlockTasks
+from bestfor.diagnostics.calibration import Binning, Calibration, SummingPass, calibration_from_sums, check_std
 from bestfor.diagnostics.cautions import lowered_n, repeated_rows
 from bestfor.diagnostics.diagnose import Settings, choose_n, diagnose_blocks, notes_for, under_ceiling
-from bestfor.diagnostics.table.copies import may_repeat, merge_repeats, rating_noise
-from bestfor.diagnostics.table.pools import Pools, pools_of
-from bestfor.diagnostics.table.rows import IN_RANGE, SortedRows, encode, largest_size, out_of_range, sort_rows
+from bestfor.diagnostics.table.copies import rating_noise
+from bestfor.diagnostics.table.pools import Pools
+from bestfor.diagnostics.table.rows import IN_RANGE, encode, largest_size, out_of_range
 from bestfor.errors import InputError, nearest
-from bestfor.types import BoolArray, FloatArray, IntArray, Scale
+from bestfor.runs.table_parts import PartTables, PartTasks
+from bestfor.runs.table_passes import (
+    FirstPass,
+    TableColumns,
+    block_pools,
+    candidates,
+    count_blocks,
+    floats,
+    once,
+    predictions,
+)
+from bestfor.types import FloatArray, Scale
 from bestfor.version import __version__
 
 __getattr__ = moved.renamed(__name__, {"Scores": "TableColumns"})
@@ -43,37 +48,13 @@ LARGE = 1 << 19
 """Rows beyond which a table is read in blocks."""
 
 
-@dataclass(frozen=True)
-class TableColumns:
-    """Names of a table's columns; one row is a candidate.
-
-    Attributes:
-        user: user ids.
-        query: query ids.
-        rewards: one column for each reward model.
-        utility: true utilities.
-        text: text ids where users share texts, else None.
-        candidate: whole numbers that tell a query's candidates apart, so that no row counts twice; None where every row
-            is a candidate of its own.
-        stds: reward column -> the column of its predicted standard deviations, where it has any; they are judged
-            (``models.NAME.calibration``) and select nothing.
-    """
-
-    user: str = "user"
-    query: str = "query"
-    rewards: tuple[str, ...] = ("reward",)
-    utility: str = "utility"
-    text: str | None = None
-    candidate: str | None = None
-    stds: Mapping[str, str] = field(default_factory=dict)
-
-
 def diagnose_table(
     source: str | Path | object,
     columns: TableColumns | None = None,
     settings: Settings | None = None,
     *,
     scale: Scale = "arbitrary",
+    backend: Backend | None = None,
 ) -> Diagnosis:
     """Diagnose a CSV, TSV, JSONL or Parquet table, or a DataFrame.
 
@@ -83,6 +64,8 @@ def diagnose_table(
         columns: its columns, where they are not user, query, reward, utility.
         settings: where curves are drawn, how means and intervals are taken, other rules.
         scale: ``"utility"`` where rewards predict the utility in its own units, ``"arbitrary"`` where they only order.
+        backend: does the parts of a long folder whose queries lie in one part each, without texts that users share or
+            standard deviations; one process does anything else, and all where None. Figures are the same.
 
     Raises:
         InputError: bad table (names file, row and column), a candidate that stands twice, numbers too large or too
@@ -109,6 +92,11 @@ def diagnose_table(
     settings = settings or Settings()
     name = settings.name or (Path(where).stem if is_file else "table")
     settings = replace(settings, signature=signature | dict(settings.signature), name=name)
+    tables = PartTables.of(batches, columns, scale) if large and backend is not None else None
+    if tables is not None and backend is not None:
+        found = diagnose_in_parts(PartTasks(tables, backend), where, settings)
+        if found is not None:
+            return found
     if large:
         return diagnose_stream(batches, columns, scale=scale, settings=settings)
     return _diagnose(batches, columns, scale, settings)
@@ -213,131 +201,58 @@ def diagnose_stream(batches: Batches, columns: TableColumns, *, scale: Scale, se
         InputError: as :func:`~bestfor.runs.table.diagnose_table`; or no room for temporary files.
     """
     with QueryBlocks(batches) as source:
-        first = source.first_pass(lambda blocks: _check_blocks(blocks, columns, batches.where))
-        drawn = choose_n(settings.n, first.sizes(merged=True))
-        without = choose_n(settings.n, first.sizes())
-        offered = choose_n(settings.n, np.concatenate(first.offered))
-        said = (
-            lowered_n(int(without[-1]), int(offered[-1]), first.rows - first.finite),
-            repeated_rows(first.merged, first.finite),
-        )
-        first.counts.clear()
-        first.once.clear()
-        first.offered.clear()
+        first = source.first_pass(lambda blocks: count_blocks(blocks, columns, batches.where))
 
         def pools() -> Iterator[Pools]:
             for block in source:
-                yield from _pools(block, columns, scale)
+                yield from block_pools(block, columns, scale)
 
-        found = diagnose_blocks(pools, drawn, first.rows - first.finite, settings)
-        found = found.with_notes(notes_for(found, said))
-        binnings = {name: look.binning() for name, look in first.looks.items()}
-        found = found.with_calibration(_calibrate(source, binnings, columns, settings.level) if binnings else {})
-        return under_ceiling(found, settings.noise, rating_noise(first.rated.tolist()))
+        def calibrate(binnings: Mapping[str, Binning]) -> dict[str, Calibration | None]:
+            return _calibrate(source, binnings, columns, settings.level)
+
+        return _measured(first, pools, settings, batches.where, calibrate)
 
 
-@dataclass
-class _FirstPass:
-    """Counts and checks of the first pass.
+def diagnose_in_parts(tasks: PartTasks, where: str, settings: Settings) -> Diagnosis | None:
+    """Diagnose a folder by tasks of its parts, as :func:`diagnose_stream` does in one process.
 
-    Attributes:
-        rows: how many.
-        finite: with finite numbers.
-        counts: finite rows of each query, block by block.
-        once: the same where repeated rows count once.
-        merged: rows that repeated another one.
-        rated: of ratings that were averaged, as of sorted rows.
-        offered: all rows of each query, block by block.
-        largest: a column's name -> the largest size of its finite numbers, the number itself, and its row.
-        looks: a model's name -> what is known of its predicted standard deviations.
+    Args:
+        tasks: passes over the parts.
+        where: names the folder.
+        settings: how.
+
+    Returns:
+        The diagnosis; None where rows of a query lie in several parts or apart, or something in them is bad: one
+        process finds out what.
     """
-
-    rows: int = 0
-    finite: int = 0
-    counts: list[IntArray] = field(default_factory=list)
-    once: list[IntArray] = field(default_factory=list)
-    merged: int = 0
-    rated: FloatArray = field(default_factory=lambda: np.zeros(4))
-    offered: list[IntArray] = field(default_factory=list)
-    largest: dict[str, tuple[float, float, int]] = field(default_factory=dict)
-    looks: dict[str, BinningPass] = field(default_factory=dict)
-
-    def sizes(self, *, merged: bool = False) -> IntArray:
-        """Count the candidates of every query that has any; merged: repeated rows once."""
-        counts = np.concatenate(self.once if merged else self.counts)
-        return counts[counts > 0]
+    first = tasks.first_pass()
+    return None if first is None else _measured(first, tasks, settings, where)
 
 
-def _check_blocks(blocks: Iterable[QueryBlock], columns: TableColumns, where: str) -> _FirstPass:
-    found = _FirstPass()
-    roles = {"utility": columns.utility} | {f"reward {name}": name for name in columns.rewards}
-    for block in blocks:
-        if columns.candidate is not None:
-            candidates(block.table, (where, columns.candidate), block.number)
-        finite = np.ones(len(block.number), dtype=np.int64)
-        for role, name in roles.items():
-            values = floats(block.table, role)
-            finite &= np.isfinite(values)
-            size, row = largest_size(values)
-            if size > found.largest.get(name, (0.0, 0.0, 0))[0]:
-                found.largest[name] = size, float(values[row]), int(block.number[row])
-        found.rows += len(finite)
-        found.finite += int(finite.sum())
-        found.counts.append(np.add.reduceat(finite, block.start))
-        found.offered.append(np.diff(np.r_[block.start, len(finite)]))
-        keep, rated = _once(block, columns, finite > 0)
-        found.rated += rated
-        found.merged += int(finite.sum()) - int(keep.sum())
-        found.once.append(np.add.reduceat(keep.astype(np.int64), block.start))
-        _look_at_stds(block, columns, where, keep, found.looks)
-    if not found.rows:
-        raise InputError(where, "no rows", "one row a candidate")
-    for name, (size, value, row) in found.largest.items():
-        if out_of_range(size):
-            raise InputError(f"{where}, row {row}, column '{name}'", f"{value:g}", IN_RANGE)
-    if not found.finite:
-        raise InputError(where, "no row with a finite utility and finite rewards", "at least one")
-    return found
-
-
-def _once(block: QueryBlock, columns: TableColumns, finite: BoolArray) -> tuple[BoolArray, FloatArray]:
-    """Mark the finite rows of a block that repeat no other one, shape (rows,); and what repeated ratings say, (4,)."""
-    query = np.repeat(np.arange(len(block.start)), np.diff(np.r_[block.start, len(finite)]))[finite]
-    code = np.unique(query, return_inverse=True)[1].astype(np.int64)
-    if not may_repeat(code, floats(block.table, f"reward {columns.rewards[0]}")[finite]):
-        return finite, np.zeros(4)
-    keep = np.zeros(len(finite), dtype=np.bool_)
-    rows = _rows(block, columns, "arbitrary")
-    keep[rows.order] = True
-    return keep, np.array(rows.rated)
-
-
-def _rows(block: QueryBlock, columns: TableColumns, scale: Scale) -> SortedRows:
-    table = block.table
-    rows = sort_rows(
-        table["user"],
-        table["query"],
-        floats(table, "utility"),
-        {name: Reward(floats(table, f"reward {name}"), scale) for name in columns.rewards},
-        text=table["text"] if columns.text is not None else None,
-        candidate=floats(table, "candidate").astype(np.int64) if columns.candidate is not None else None,
-        number=block.number,
+def _measured(
+    first: FirstPass,
+    pools: Blocks | BlockTasks,
+    settings: Settings,
+    where: str,
+    calibrate: Callable[[Mapping[str, Binning]], dict[str, Calibration | None]] | None = None,
+) -> Diagnosis:
+    """Measure pools of which the first pass is done."""
+    first.check(where)
+    drawn = choose_n(settings.n, first.sizes(merged=True))
+    without = choose_n(settings.n, first.sizes())
+    offered = choose_n(settings.n, np.concatenate(first.offered))
+    said = (
+        lowered_n(int(without[-1]), int(offered[-1]), first.rows - first.finite),
+        repeated_rows(first.merged, first.finite),
     )
-    return merge_repeats(rows, renumber=columns.candidate is None)
-
-
-def _pools(block: QueryBlock, columns: TableColumns, scale: Scale) -> Iterator[Pools]:
-    rows = _rows(block, columns, scale)
-    for queries in rows.blocks():
-        yield pools_of(rows, queries)
-
-
-def _look_at_stds(
-    block: QueryBlock, columns: TableColumns, where: str, finite: BoolArray, looks: dict[str, BinningPass]
-) -> None:
-    for name, column in columns.stds.items():
-        check_std(f"{where}, column '{column}'", floats(block.table, f"std {name}"), block.number)
-        looks.setdefault(name, BinningPass()).add(_predictions(block.table, name).take(finite))
+    first.counts.clear()
+    first.once.clear()
+    first.offered.clear()
+    found = diagnose_blocks(pools, drawn, first.rows - first.finite, settings)
+    found = found.with_notes(notes_for(found, said))
+    binnings = {name: look.binning() for name, look in first.looks.items()}
+    found = found.with_calibration({} if calibrate is None or not binnings else calibrate(binnings))
+    return under_ceiling(found, settings.noise, rating_noise(first.rated.tolist()))
 
 
 def _calibrate(
@@ -349,33 +264,7 @@ def _calibrate(
         codes, names = encode("user", block.table["user"])
         roles = ("utility", *(f"reward {name}" for name in columns.rewards))
         finite = np.logical_and.reduce([np.isfinite(floats(block.table, role)) for role in roles])
-        keep, _ = _once(block, columns, finite)
+        keep, _ = once(block, columns, finite)
         for name, one in passes.items():
-            one.add(names, codes[keep], _predictions(block.table, name).take(keep))
+            one.add(names, codes[keep], predictions(block.table, name).take(keep))
     return {name: calibration_from_sums(one.sums(), level) for name, one in passes.items()}
-
-
-def _predictions(table: pa.Table, name: str) -> Predictions:
-    return Predictions(*(floats(table, role) for role in ("utility", f"reward {name}", f"std {name}")))
-
-
-def floats(table: pa.Table, role: str) -> FloatArray:
-    """Read a column of numbers, NaN where there is none."""
-    return table[role].to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
-
-
-def candidates(table: pa.Table, place: tuple[str, str], number: IntArray | None = None) -> IntArray:
-    """Read the column of candidates' numbers.
-
-    Args:
-        table: by role.
-        place: names of the table and the column, for errors.
-        number: shape (rows,), the rows' numbers; from 1 where None.
-    """
-    values = floats(table, "candidate")
-    whole = np.isfinite(values) & (np.floor(values) == values) & (np.abs(values) < 2**53)
-    if not whole.all():
-        row = int(np.flatnonzero(~whole)[0])
-        at = row + 1 if number is None else number[row]
-        raise InputError(f"{place[0]}, row {at}, column '{place[1]}'", f"{values[row]:g}", "a whole number")
-    return values.astype(np.int64)

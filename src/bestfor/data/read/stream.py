@@ -51,7 +51,7 @@ class QueryBlock:
     start: IntArray
 
 
-class _Scattered(Exception):
+class ScatteredError(Exception):
     """Signal that the rows of some query do not follow one another."""
 
 
@@ -97,7 +97,7 @@ class QueryBlocks:
         """
         try:
             return look(_grouped(self._batches, _Seen()))
-        except _Scattered:
+        except ScatteredError:
             self._partition()
             return look(self)
 
@@ -122,6 +122,25 @@ class QueryBlocks:
         self._files = [file for file in files if file.exists()]
 
 
+def query_blocks(batches: Batches) -> Iterator[QueryBlock]:
+    """Give the blocks of a table in which the rows of each query are known to follow one another."""
+    return _grouped(batches, None)
+
+
+def look_at_part(batches: Batches, look: Callable[[Iterable[QueryBlock]], Found]) -> tuple[Found, Hashes]:
+    """Look at all blocks of a table once.
+
+    Returns:
+        What was found, and the hashes of its queries, ascending.
+
+    Raises:
+        ScatteredError: the rows of some query do not follow one another.
+        InputError: as reading the table does.
+    """
+    seen = _Seen()
+    return look(_grouped(batches, seen)), seen.keys()
+
+
 class _Seen:
     """Hashes of the queries so far; two queries with the same hash only cost time."""
 
@@ -136,15 +155,20 @@ class _Seen:
         if self._count >= 2 * self._checked:
             self.check()
 
+    def keys(self) -> Hashes:
+        """Give all hashes, ascending."""
+        self.check()
+        return self._new[0]
+
     def check(self) -> None:
         keys = np.sort(np.concatenate(self._new)) if self._new else np.zeros(0, dtype=np.uint64)
         if (keys[1:] == keys[:-1]).any():
-            raise _Scattered
+            raise ScatteredError
         self._new, self._checked = [keys], self._count
 
 
 def _grouped(batches: Batches, seen: _Seen | None) -> Iterator[QueryBlock]:
-    """Cut the table into blocks of whole queries; raise :class:`_Scattered` as soon as that cannot be."""
+    """Cut the table into blocks of whole queries; raise :class:`ScatteredError` as soon as that cannot be."""
     held: list[tuple[int, pa.Table]] = []
     for first, table in batches:
         start = _starts(table)
