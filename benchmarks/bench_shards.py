@@ -3,14 +3,15 @@
     python benchmarks/bench_shards.py diagnose [--rows 1000000 10000000] [--candidates 32] [--part 1000000]
     python benchmarks/bench_shards.py fit [--users 10000 100000] [--labels 30] [--features 64] [--kinds pooled ridge]
         [--texts 1000]
-    python benchmarks/bench_shards.py read [--users 100000] [--kinds ridge hierarchical] [--asked 200]
+    python benchmarks/bench_shards.py read [--users 100000] [--kinds ridge hierarchical] [--asked 200] [--sampled 64]
 
 ``fit`` generates labels of people with tastes of their own, deals them out to blocks and fits kinds to them block by
 block; with ``--texts`` all rate so many texts (for ``tastes``), else everybody has texts of their own. ``read`` reads
 single users of a model of so many generated users, whose files the system has been asked to drop from its memory, or
-has them there. ``diagnose`` writes folders of Parquet parts with generated candidates and runs ``bestfor diagnose
-FOLDER --out PAGE``. What is measured runs in a process of its own, and every figure is of that process alone: peak
-resident memory, processor time (what other processes disturb least) and bytes that it asked for.
+has them there; with ``--sampled`` only so many of its shards are on the disk, evenly spaced, and users of these are
+read (the table of shards is of all users). ``diagnose`` writes folders of Parquet parts with generated candidates and
+runs ``bestfor diagnose FOLDER --out PAGE``. What is measured runs in a process of its own, and every figure is of that
+process alone: peak resident memory, processor time (what other processes disturb least) and bytes that it asked for.
 """
 
 from __future__ import annotations
@@ -202,24 +203,31 @@ def run_read(folder: str, features: int, asked: int, cold: bool) -> dict[str, An
 
     encoder = Generated(features)
     load(Path(folder), encoder=encoder, user="nobody")  # modules are imported before the clock runs
-    rng = np.random.default_rng(2)
-    users = int(json.loads((Path(folder).parent / "users.json").read_text()))
     spent, wall, asked_for, disk = [], [], [], []
-    for code in rng.integers(0, users, asked).tolist():
+    for user in asked_users(folder, asked, 2):
         if cold:
             for path in Path(folder).iterdir():
                 with path.open("rb") as handle:
                     os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         before, clock, start = io(), time.process_time(), time.perf_counter()
-        model = load(Path(folder), encoder=encoder, user=f"user-{code:08}")
+        model = load(Path(folder), encoder=encoder, user=user)
         wall.append(1000 * (time.perf_counter() - start))
         spent.append(1000 * (time.process_time() - clock))
         after = io()
         asked_for.append(after[0] - before[0])
         disk.append(after[1] - before[1])
-        assert model.served(f"user-{code:08}") in ("own", "abstained")
+        assert model.served(user) in ("own", "abstained")
     both = {"cpu_ms": spent, "wall_ms": wall, "rchar": asked_for, "disk": disk}
     return {name: [float(np.median(values)), float(np.max(values))] for name, values in both.items()}
+
+
+def asked_users(folder: str, asked: int, seed: int) -> list[str]:
+    """Draw users of a model, of those whose shards are on the disk."""
+    rng, listed = np.random.default_rng(seed), Path(folder).parent / "asked.json"
+    if listed.exists():
+        return rng.choice(json.loads(listed.read_text()), asked).tolist()
+    users = int(json.loads((Path(folder).parent / "users.json").read_text()))
+    return [f"user-{code:08}" for code in rng.integers(0, users, asked).tolist()]
 
 
 def run_serve(folder: str, features: int, asked: int) -> dict[str, Any]:
@@ -229,11 +237,10 @@ def run_serve(folder: str, features: int, asked: int) -> dict[str, Any]:
     start = time.process_time()
     model = load(Path(folder), encoder=Generated(features))
     opened = 1000 * (time.process_time() - start)
-    users = int(json.loads((Path(folder).parent / "users.json").read_text()))
     spent = []
-    for code in np.random.default_rng(3).integers(0, users, asked).tolist():
+    for user in asked_users(folder, asked, 3):
         start = time.process_time()
-        model.score(f"user-{code:08}", "", ["1", "2", "3"])
+        model.score(user, "", ["1", "2", "3"])
         spent.append(1000 * (time.process_time() - start))
     return {"opened": opened, "score": [float(np.median(spent)), float(np.max(spent))]}
 
@@ -279,27 +286,45 @@ def fit(options: argparse.Namespace) -> None:
                 print(line_of(users, kind, blocks, alone("run_fit", kind=kind, **given)), flush=True)
 
 
-def run_states(small: str, folder: str, users: int) -> dict[str, Any]:
-    """Make a model of so many users from the rows of a small one's, each of them in many users' place."""
+def run_states(small: str, folder: str, users: int, sampled: int | None) -> dict[str, Any]:
+    """Make a model of so many users from the rows of a small one's, each of them in many users' place.
+
+    Args:
+        small: the small model's folder.
+        folder: of the model.
+        users: how many.
+        sampled: shards that are written, evenly spaced; the table lists all. None writes all.
+    """
+    import hashlib
+
     from bestfor import artifacts
-    from bestfor.shards import shard_count, shard_of, take_rows, write_shard
+    from bestfor.shards import ShardEntry, file_of, shard_count, shard_of, table_of, take_rows, write_shard
     from bestfor.weights import is_personal
 
     whole = artifacts.read(Path(small))
     rows = {name: values for name, values in whole.arrays.items() if is_personal(name)}
     count = shard_count(users)
-    number = np.array([shard_of(f"user-{code:08}", count) for code in range(users)])
+    written = set(np.linspace(0, count - 1, sampled or count).astype(int).tolist())
+    number = np.fromiter((shard_of(f"user-{code:08}", count) for code in range(users)), np.int32, users)
     order = np.argsort(number, kind="stable")
     bounds = np.searchsorted(number[order], np.arange(count + 1))
     Path(folder).mkdir(parents=True, exist_ok=True)
-    entries = []
-    for low, high in pairwise(bounds):
+    entries, asked = [], []
+    for shard, (low, high) in enumerate(pairwise(bounds.tolist())):
+        if shard not in written:
+            entries.append(ShardEntry(hashlib.sha256(f"shard {shard}".encode()).hexdigest(), 0, high - low))
+            continue
         codes = order[low:high]
         names = [f"user-{code:08}" for code in codes.tolist()]
         entries.append(write_shard(Path(folder), take_rows(rows, codes % len(whole.users)), names))
+        asked += names
     shared = {name: values for name, values in whole.arrays.items() if not is_personal(name)}
-    artifacts.finish_shards(Path(folder), whole.config, shared, entries)
+    # finish_shards would miss the shards that are not sampled.
+    files = {file_of(entry.digest) for entry in entries}
+    artifacts._write(Path(folder), whole.config, {**shared, **table_of(entries)}, artifacts.SHARDED, files)
     (Path(folder).parent / "users.json").write_text(str(users))
+    if sampled:
+        (Path(folder).parent / "asked.json").write_text(json.dumps(asked))
     return {"size": sum(path.stat().st_size for path in Path(folder).iterdir()) / 1e6}
 
 
@@ -319,9 +344,11 @@ def read(options: argparse.Namespace) -> None:
                 given = {"labels": str(small / "blocks"), "folder": str(small / kind), "features": options.features}
                 alone("run_fit", kind=kind, **given)
             for users in options.users:
-                folder = root / f"states-{users}" / kind
+                part = "" if options.sampled is None else f"-sampled-{options.sampled}"
+                folder = root / f"states-{users}{part}" / kind
                 if not (folder / "config.json").exists():
-                    alone("run_states", small=str(small / kind), folder=str(folder), users=users)
+                    given = {"folder": str(folder), "users": users, "sampled": options.sampled}
+                    alone("run_states", small=str(small / kind), **given)
                 read_states(folder, kind, users, options)
 
 
@@ -378,6 +405,7 @@ def main() -> None:
         verb.add_argument("--features", type=int, default=FEATURES)
         verb.add_argument("--texts", type=int, default=None, help="texts that all users rate; else each their own")
         verb.add_argument("--kinds", nargs="+", default=["pooled", "ridge"] if name == "fit" else ["ridge"])
+        verb.add_argument("--sampled", type=int, default=None, help="shards that are on the disk; else all")
         verb.add_argument("--asked", type=int, default=200, help="users that are read")
         verb.add_argument("--folder", type=Path, default=None, help="where labels and models are left for another run")
         verb.set_defaults(run=run)
