@@ -326,7 +326,7 @@ def test_a_journal_of_a_newer_version_is_refused(address):
     engine = create_engine(database.parse_url(address))
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '999'"))
-    with pytest.raises(InputError, match=r"a journal of version 999; expected version 004 or older \(update bestfor\)"):
+    with pytest.raises(InputError, match=r"a journal of version 999; expected version 005 or older \(update bestfor\)"):
         Journal(address)
     engine.dispose()
 

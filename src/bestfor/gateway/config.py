@@ -171,6 +171,7 @@ class GatewayConfig(GatewayTable):
         journal: address of the journal.
         on_disk: what is on the disk before a request is answered: ``labels`` alone, or ``all``; answers are then with
             the operating system, which the end of this process leaves whole and a power cut may not.
+        others: of each candidate, how many labels of other people are looked at, the newest ones; 0 leaves others out.
         host: address to listen on; one that is not loopback needs API keys.
         port: to listen on.
         keys: file of API keys.
@@ -192,6 +193,7 @@ class GatewayConfig(GatewayTable):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     on_disk: Literal["all", "labels"] = "labels"
+    others: int = Field(default=30, ge=0, le=1000)
     keys: str = KEYS_FILE
     body_bytes: int = Field(default=4 << 20, ge=1024)
     keepalive: float = Field(default=5.0, gt=0)

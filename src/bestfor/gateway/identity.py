@@ -16,11 +16,10 @@ from bestfor.extras import require
 from bestfor.gateway.config import UsersTable
 from bestfor.gateway.errors import ApiError, wrong
 from bestfor.gateway.wire import header_text
+from bestfor.serving.names import NOBODY as NOBODY
 
 LONGEST = 512
 """Characters of an id at most."""
-NOBODY = "\x1e"
-"""Begins the id under which an answer for nobody is kept; no client's id may hold it."""
 IDENTIFYING = ("user", "safety_identifier", "metadata")
 
 

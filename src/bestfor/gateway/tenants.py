@@ -132,7 +132,8 @@ class Services:
 
     def _open(self, tenant: str) -> Service:
         defaults = self._config.defaults
-        options: ServiceOptions = {"on_disk": self._config.on_disk, **self._options}  # pyright: ignore[reportAssignmentType]
+        config = self._config
+        options: ServiceOptions = {"on_disk": config.on_disk, "others": config.others, **self._options}  # pyright: ignore[reportAssignmentType]
         labels = self._config.labels
         if labels is not None:
             options["scale"] = LabelScale(labels.worst, labels.best, labels.rating)

@@ -41,12 +41,15 @@ class ServedModel:
         digest: hash of its folder's configuration, which names its weights; "" where it has no folder.
         folder: the model's folder, None for a model in memory.
         run: the folder of the run whose labels it was fitted on, None where nobody knows.
+        learned: labels of the journal that came until then (seconds since 1970) may be among those that it was fitted
+            on; None where none is.
     """
 
     model: RewardModel
     digest: str
     folder: Path | None = None
     run: Path | None = None
+    learned: float | None = None
 
 
 def open_model(model: str | Path | RewardModel | ServedModel, **options: Any) -> ServedModel:  # noqa: ANN401 - those of ``load``
@@ -67,7 +70,7 @@ def open_model(model: str | Path | RewardModel | ServedModel, **options: Any) ->
     if not (folder / CONFIG_FILE).is_file():
         folder = best_model(folder)
     digest = hash_file(folder / CONFIG_FILE)
-    return ServedModel(load_model(folder, **options), digest, folder, _run_of(folder))
+    return ServedModel(load_model(folder, **options), digest, folder, _run_of(folder), _learned_of(folder))
 
 
 def best_model(run: Path) -> Path:
@@ -102,6 +105,15 @@ def _run_of(folder: Path) -> Path | None:
         return None if known is None else Path(known)
     run = folder.resolve().parent.parent
     return run if (run / "run.toml").is_file() else None
+
+
+def _learned_of(folder: Path) -> float | None:
+    """Find until when a model learned labels of a journal; a refit that does not say so did until its end."""
+    record = folder / REFIT_FILE
+    if not record.is_file():
+        return None
+    known = json.loads(record.read_text(encoding="utf-8"))
+    return known["learned"] if "learned" in known else record.stat().st_mtime
 
 
 @dataclass(frozen=True)

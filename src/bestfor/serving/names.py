@@ -10,6 +10,8 @@ from bestfor.data.labels import JOURNAL as JOURNAL
 from bestfor.serving.journal import records
 
 SEPARATOR = records.SEPARATOR
+NOBODY = "\x1e"
+"""Begins the id under which an answer for nobody is kept; no client's id may hold it."""
 
 
 def model_name(tenant: str, user: str, *, forgotten: bool = False) -> str:

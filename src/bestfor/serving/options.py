@@ -15,6 +15,10 @@ PERSONS = 20_000
 """Persons that a service keeps in memory at the most."""
 MEMORY = 200.0
 """Megabytes of these persons at the most."""
+OTHERS = 30
+"""Labels of other people that are looked at of each text, unless told otherwise."""
+MOST_OTHERS = 1_000
+"""And at the most."""
 
 
 class ServiceOptions(TypedDict, total=False):
@@ -31,6 +35,8 @@ class ServiceOptions(TypedDict, total=False):
         kinds: classes of one's own that the model may be of.
         on_disk: what is on the disk before a call returns: ``all``, or ``labels`` (answers are then with the operating
             system, which the end of this process leaves whole and a power cut may not).
+        others: of each text that is scored, how many labels of other people are looked at, the newest ones; 0 leaves
+            others out. Kinds that do not learn from them (``hears``) never look.
     """
 
     scale: LabelScale | None
@@ -42,6 +48,7 @@ class ServiceOptions(TypedDict, total=False):
     cache: Path | None
     kinds: Sequence[type[RewardModel]]
     on_disk: Literal["all", "labels"]
+    others: int
 
 
 class AnswerOptions(TypedDict, total=False):
@@ -70,6 +77,9 @@ def check_options(options: ServiceOptions) -> ServiceOptions:
     persons = options.get("persons", 1)
     if isinstance(persons, bool) or not isinstance(persons, int) or persons < 1:
         raise InputError("persons", f"{persons!r}", "1 or more")
+    others = options.get("others", OTHERS)
+    if isinstance(others, bool) or not isinstance(others, int) or not 0 <= others <= MOST_OTHERS:
+        raise InputError("others", f"{others!r}", f"0 to {MOST_OTHERS:,} labels of each text")
     memory = options.get("memory", MEMORY)
     if isinstance(memory, bool) or not isinstance(memory, int | float) or not 0 < memory < float("inf"):
         raise InputError("memory", f"{memory!r}", "megabytes, more than 0")

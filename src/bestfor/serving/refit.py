@@ -82,12 +82,15 @@ def refit(served: ServedModel, out: Path, source: Source, **options: Any) -> Ref
         raise InputError("refit", "a model whose run nobody knows", "one that was opened from a run's folder")
     gone = source.journal.forgotten("", users_of(served.run))
     rows, seed = fit_rows(served.run, frozenset(gone))
-    said, people, preferences = _read_journal(source, served.model.learns)
+    read = _read_journal(source, served.model.learns)
+    said = read.rows
     if said:
         rows = _joined(rows, said)
     if not len(rows):
         raise InputError("refit", "no labels", "a run or a journal with some")
-    notes = [f"{preferences} preferences are learned when a person is made, not by the fit"] if preferences else []
+    notes = []
+    if read.preferences:
+        notes.append(f"{read.preferences} preferences are learned when a person is made, not by the fit")
     fresh = type(served.model)(served.model.config, **options)
     fresh.fit(rows, rng=rng.key(seed, "refit") if said else seed)
     fresh.save(out)
@@ -96,24 +99,45 @@ def refit(served: ServedModel, out: Path, source: Source, **options: Any) -> Ref
         "journal": source.journal.name,
         "from": served.digest,
         "rows": {"run": len(rows) - len(said), "journal": len(said)},
+        "learned": read.newest,
     }
     write_json(out / REFIT_FILE, record)
-    return Refitted(out, len(rows) - len(said), len(said), people, len(gone), tuple(notes))
+    return Refitted(out, len(rows) - len(said), len(said), read.people, len(gone), tuple(notes))
 
 
-def _read_journal(source: Source, learns: bool) -> tuple[list[tuple[str, Rated]], int, int]:
-    """Read everybody's rated texts under the names that the fit gives them; count people and preferences."""
+@dataclass(frozen=True)
+class _Read:
+    """Rated texts of everybody in a journal.
+
+    Attributes:
+        rows: name for the fit and text.
+        people: who have some.
+        preferences: how many are no rows of a fit.
+        newest: when the newest label came, in seconds since 1970; None where there is none.
+    """
+
+    rows: list[tuple[str, Rated]]
+    people: int
+    preferences: int
+    newest: float | None
+
+
+def _read_journal(source: Source, learns: bool) -> _Read:
+    """Read everybody's rated texts under the names that the fit gives them."""
     found: list[tuple[str, Rated]] = []
     people = preferences = 0
+    times: list[float] = []
     for tenant, user in source.journal.people(source.tenant):
         forgotten = source.journal.standing(tenant, user).forgotten
-        labels, _ = to_labels(source.journal.labels_of(tenant, user), source.scale, source.find)
+        stored = source.journal.labels_of(tenant, user)
+        times += [label.time for label, _ in stored]
+        labels, _ = to_labels(stored, source.scale, source.find)
         name = model_name(tenant, user, forgotten=forgotten) + (JOURNAL if learns else "")
         rated = [(name, one) for one in sorted(labels.rated) if one.weight >= WEAK]
         found += rated
         people += bool(rated)
         preferences += len(labels.preferred)
-    return found, people, preferences
+    return _Read(found, people, preferences, max(times, default=None))
 
 
 def _joined(base: Candidates, said: list[tuple[str, Rated]]) -> Candidates:

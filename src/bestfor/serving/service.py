@@ -32,7 +32,7 @@ from bestfor.serving.base import ServedModel, open_model, scale_of
 from bestfor.serving.cache import RecentlyUsed, bytes_of
 from bestfor.serving.export import export_lines
 from bestfor.serving.holdings import forget_person
-from bestfor.serving.journal import Forgotten, Label, Learned, LoggedAnswer, Standing, check_id
+from bestfor.serving.journal import AskedTexts, Forgotten, Label, Learned, LoggedAnswer, Standing, check_id
 from bestfor.serving.keys import new_id, place_of
 from bestfor.serving.labels import (
     LabelScale,
@@ -44,7 +44,8 @@ from bestfor.serving.labels import (
     to_labels,
 )
 from bestfor.serving.names import model_name
-from bestfor.serving.options import MEMORY, PERSONS, AnswerOptions, ServiceOptions, check_options
+from bestfor.serving.options import MEMORY, OTHERS, PERSONS, AnswerOptions, ServiceOptions, check_options
+from bestfor.serving.others import heard_notes, labels_of_others
 from bestfor.types import FloatArray, Scores, Served
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ class ServedAnswer:
         chances: shape (n,), the exact probability with which each would have been shown.
         served: what scored: the user's own part, what all users share, or that, since own labels say no more.
         rule: by which it was picked, exploration included.
-        notes: plain sentences on what was peculiar: one text, equal texts.
+        notes: plain sentences on what was peculiar: one text, equal texts; and ``heard``.
+        heard: a sentence on ratings by other people that counted, where there were any.
     """
 
     id: str
@@ -82,6 +84,7 @@ class ServedAnswer:
     served: Served
     rule: str
     notes: tuple[str, ...] = ()
+    heard: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,7 @@ class Service:
             scale = scale_of(self._served.run)
         self._declared, self.scale = scale is not None, scale or LabelScale()
         check_metric_of(self.scale)
+        self._most = self._options.get("others", OTHERS)
         self._hashes = self._options.get("texts", "keep") == "hash"
         most = int(1e6 * self._options.get("memory", MEMORY))
         self._persons: RecentlyUsed[str, _Kept] = RecentlyUsed(self._options.get("persons", PERSONS), most, _weight)
@@ -229,7 +233,7 @@ class Service:
         history = None if history is None else _checked_texts("history", history, least=0)
         rule, id, everybody = options.get("rule"), options.get("id"), options.get("everybody", False)
         asked = self._rule if rule is None else named_rule(rule)
-        served, scores = self._scored(check_id("user", user), prompt, texts, history, everybody=everybody)
+        served, scores, heard = self._scored(check_id("user", user), prompt, texts, history, everybody=everybody)
         id = new_id() if id is None else id
         pick = self._pick(scores, texts, id, asked)
         record = LoggedAnswer(
@@ -251,7 +255,7 @@ class Service:
         stored = self.journal.send_answer(self.tenant, self._hashed_answer(record), on_disk=on_disk)
         self._answers.put(id, record)
         stored.add_done_callback(lambda done: self._drop_lost(done, id))
-        said = (scores.served, record.rule, _peculiar(texts))
+        said = (scores.served, record.rule, (*_peculiar(texts), *heard), heard)
         return ServedAnswer(id, texts[pick.index], pick.index, scores, pick.chances, *said), stored
 
     def _drop_lost(self, stored: Future[None], id: str) -> None:
@@ -291,7 +295,7 @@ class Service:
         _check_text("prompt", prompt)
         history = None if history is None else _checked_texts("history", history, least=0)
         user, kept = check_id("user", user), distinct(given)
-        _, scores = self._scored(user, prompt, kept, history)
+        _, scores, _ = self._scored(user, prompt, kept, history)
         draw = rng.derive(self._seed if seed is None else seed, "ask", self.tenant, user, prompt)
         return question_of((user, prompt, given), kept, scores, rule, draw)
 
@@ -422,7 +426,7 @@ class Service:
 
     def _scored(
         self, user: str, prompt: str, texts: Sequence[str], history: Sequence[str] | None, *, everybody: bool = False
-    ) -> tuple[ServedModel, Scores]:
+    ) -> tuple[ServedModel, Scores, tuple[str, ...]]:
         """Score a request, by the folder's new model where that has replaced the one that was opened.
 
         Raises:
@@ -430,13 +434,13 @@ class Service:
         """
         served = self._served
         try:
-            return served, self._score(served, user, prompt, texts, history, everybody=everybody)
+            return served, *self._score(served, user, prompt, texts, history, everybody=everybody)
         except ReplacedError:
             if served.folder is None or hash_file(served.folder / CONFIG_FILE) == served.digest:
                 raise
         self.reload(served.folder)
         served = self._served
-        return served, self._score(served, user, prompt, texts, history, everybody=everybody)
+        return served, *self._score(served, user, prompt, texts, history, everybody=everybody)
 
     def _score(
         self,
@@ -447,13 +451,17 @@ class Service:
         history: Sequence[str] | None,
         *,
         everybody: bool = False,
-    ) -> Scores:
-        if everybody:
-            return served.model.score(model_name(self.tenant, user, forgotten=True), prompt, texts, history)
-        if served.model.learns:
-            return self._person(served, user).score(prompt, texts, history)
-        forgotten = self._standing(user).forgotten
-        return served.model.score(model_name(self.tenant, user, forgotten=forgotten), prompt, texts, history)
+    ) -> tuple[Scores, tuple[str, ...]]:
+        """Score a request; the notes say what others' ratings counted."""
+        asked = AskedTexts(self.tenant, user, prompt, tuple(texts))
+        others = {} if not self._declared else labels_of_others(self.journal, asked, self.scale, served, self._most)
+        heard: dict[str, Any] = {"others": others} if others else {}
+        if served.model.learns and not everybody:
+            scores = self._person(served, user).score(prompt, texts, history, **heard)
+        else:
+            name = model_name(self.tenant, user, forgotten=everybody or self._standing(user).forgotten)
+            scores = served.model.score(name, prompt, texts, history, **heard)
+        return scores, heard_notes(others)
 
     def _person(self, served: ServedModel, user: str) -> Person:
         standing = self._standing(user)

@@ -68,6 +68,7 @@ def _ordered(service: Service, user: str | None, body: RerankBody, texts: list[s
         if body.return_documents:
             row["document"] = {"text": texts[place]}
         results.append(row)
-    told = {"answer_id": answer.id, "user": user, "served": answer.served, "notes": [] if user else [NO_USER]}
+    notes = [*([] if user else [NO_USER]), *answer.heard]
+    told = {"answer_id": answer.id, "user": user, "served": answer.served, "notes": notes}
     usage = {"total_tokens": 0, "prompt_tokens": 0}
     return {"id": answer.id, "model": body.model, "results": results, "usage": usage, "bestfor": told}

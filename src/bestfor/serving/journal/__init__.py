@@ -6,12 +6,33 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from bestfor.extras import require
-from bestfor.serving.journal.records import Forgotten, JournalError, Label, Learned, LoggedAnswer, Standing, check_id
+from bestfor.serving.journal.records import (
+    AskedTexts,
+    Forgotten,
+    JournalError,
+    Label,
+    Learned,
+    LoggedAnswer,
+    SaidOfText,
+    Standing,
+    check_id,
+)
 
 if TYPE_CHECKING:
     from bestfor.serving.journal.store import Journal
 
-__all__ = ["Forgotten", "Journal", "JournalError", "Label", "Learned", "LoggedAnswer", "Standing", "check_id"]
+__all__ = [
+    "AskedTexts",
+    "Forgotten",
+    "Journal",
+    "JournalError",
+    "Label",
+    "Learned",
+    "LoggedAnswer",
+    "SaidOfText",
+    "Standing",
+    "check_id",
+]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module or a class

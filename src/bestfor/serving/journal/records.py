@@ -9,6 +9,7 @@ from hashlib import sha256
 from typing import Literal
 
 from bestfor.errors import BestforError, InputError
+from bestfor.files import hash_bytes
 from bestfor.labels.records import Label as Label
 from bestfor.labels.records import LoggedAnswer as LoggedAnswer
 
@@ -18,6 +19,10 @@ Status = Literal["new", "same", "changed", "withdrawn"]
 SEPARATOR = "\x1f"
 """Stands between a tenant and a user in the name under which a model knows a person; no id may hold it."""
 
+RATING_KINDS = frozenset({"rating", "thumb", "kept", "dismissed"})
+"""Kinds of labels that rate one text by itself, so that they tell others of it."""
+
+_ANY = ("utf-8", "surrogatepass")
 _UNFIT = re.compile("[\0\x1f\ud800-\udfff]")
 
 
@@ -76,6 +81,50 @@ class Standing:
     forgets: int = field(default=0, compare=False)
 
 
+@dataclass(frozen=True)
+class SaidOfText:
+    """A label that rates one of the texts that were asked for.
+
+    Attributes:
+        place: of the text among those.
+        user: who gave it.
+        forgotten: whether they had been forgotten before they gave it.
+        kind: of the label.
+        value: its number.
+        low: lowest number of the scale that ``value`` is on, None where it is on none.
+        high: highest number of that scale.
+        weight: precision over that of an ordinary rating.
+        time: seconds since 1970 at which it came first.
+    """
+
+    place: int
+    user: str
+    forgotten: bool
+    kind: str
+    value: float | None
+    low: float | None
+    high: float | None
+    weight: float
+    time: float
+
+
+@dataclass(frozen=True)
+class AskedTexts:
+    """Texts that are offered to somebody.
+
+    Attributes:
+        tenant: whose journal it is.
+        user: who is left out.
+        prompt: for which the texts are offered.
+        texts: n candidates.
+    """
+
+    tenant: str
+    user: str
+    prompt: str
+    texts: tuple[str, ...]
+
+
 def digest(*parts: str) -> bytes:
     """Hash names to the 16 bytes under which a row is found; ids of any length fit an index so."""
     named = b""
@@ -83,6 +132,17 @@ def digest(*parts: str) -> bytes:
         encoded = part.encode()
         named += len(encoded).to_bytes(8, "big") + encoded
     return sha256(named).digest()[:16]
+
+
+def item_of(tenant: str, prompt: tuple[str, bool], text: tuple[str, bool]) -> bytes:
+    """Name a text that was offered for a prompt, the same whether a journal keeps texts or their hashes.
+
+    Args:
+        tenant: whose journal it is.
+        prompt: what was asked, and whether that is its SHA-256 already.
+        text: the text, likewise.
+    """
+    return digest(tenant, *(one if hashed else hash_bytes(one.encode(*_ANY)) for one, hashed in (prompt, text)))
 
 
 def check_id(where: str, value: object) -> str:

@@ -26,7 +26,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from bestfor.errors import BestforError, InputError
 from bestfor.serving.journal.many import execute_many
-from bestfor.serving.journal.records import Label, Learned, LoggedAnswer, digest, pack
+from bestfor.serving.journal.records import RATING_KINDS, Label, Learned, LoggedAnswer, digest, item_of, pack
 from bestfor.serving.journal.tables import answers, counters, folders, labels, people, tombstones
 
 _SAID = ("person", "answer", "kind", "value", "low", "high", "texts", "prompt", "weight", "hashed")
@@ -129,6 +129,22 @@ def label_row(tenant: str, label: Label) -> dict[str, Any]:
     }
 
 
+def rated_item(tenant: str, label: Label, answer: Mapping[str, Any] | None) -> bytes | None:
+    """Name the text that a label rates; None where it rates none by itself.
+
+    Args:
+        tenant: whose label it is.
+        label: to be stored.
+        answer: ``prompt`` and ``hashed`` as they are stored of the answer that it is about.
+    """
+    if label.kind not in RATING_KINDS or len(label.texts) != 1:
+        return None
+    prompt = (label.prompt, label.hashed and label.prompt != "")
+    if answer is not None:
+        prompt = (json.loads(answer["prompt"]), bool(answer["hashed"]))
+    return item_of(tenant, prompt, (label.texts[0], label.hashed))
+
+
 def read_label(row: Mapping[Any, Any], user: str, answer: str | None) -> Label:
     """Read a label of a row, about the answer of an id."""
     names = ("key", "kind", "value", "low", "high", "weight", "time", "changed", "withdrawn", "hashed")
@@ -167,7 +183,8 @@ def add_labels(connection: Connection, calls: Sequence[AddLabels]) -> list[Any]:
     every = [row for each in rows for row in each]
     columns = ("row", "withdrawn", *_SAID)
     known = _by_row(connection, labels, columns, [row["row"] for row in every], lock=True)
-    owners = _by_row(connection, answers, ("row", "person"), [row["answer"] for row in every if row["answer"]])
+    asked = ("row", "person", "prompt", "hashed")
+    owners = _by_row(connection, answers, asked, [row["answer"] for row in every if row["answer"]])
     before, results = set(known), []
     written: dict[bytes, dict[str, Any]] = {}
     named: dict[tuple[str, str], Change] = defaultdict(Change)
@@ -179,6 +196,7 @@ def add_labels(connection: Connection, calls: Sequence[AddLabels]) -> list[Any]:
             continue
         learned = []
         for label, row in zip(call.labels, each, strict=True):
+            row["item"] = rated_item(call.tenant, label, owners.get(row["answer"]))
             held = _holds(known.get(row["row"]))
             status = _enter(row, known, written, revive=call.revive)
             learned.append(Learned(label.key, status))
@@ -289,7 +307,7 @@ def _store(connection: Connection, written: Mapping[bytes, dict[str, Any]], befo
     changed = [row for digest_, row in written.items() if digest_ in before]
     execute_many(connection, insert(labels), fresh)
     if changed:
-        columns = (*_SAID[1:], "changed", "withdrawn")  # whose it is never changes
+        columns = (*_SAID[1:], "item", "changed", "withdrawn")  # whose it is never changes
         statement = update(labels).where(labels.c.row == bindparam("at"))
         statement = statement.values({name: bindparam(f"new_{name}") for name in columns})
         values = [{"at": row["row"], **{f"new_{name}": row[name] for name in columns}} for row in changed]

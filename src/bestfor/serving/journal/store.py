@@ -17,8 +17,19 @@ from bestfor.serving.journal import buckets, rows
 from bestfor.serving.journal.buckets import Take
 from bestfor.serving.journal.database import make_engine, parse_url, prepare, shown, told
 from bestfor.serving.journal.direct import DirectWrites
+from bestfor.serving.journal.others import OthersRead
 from bestfor.serving.journal.prepared import PreparedRead
-from bestfor.serving.journal.records import JournalError, Label, Learned, LoggedAnswer, Standing, check_id, digest
+from bestfor.serving.journal.records import (
+    AskedTexts,
+    JournalError,
+    Label,
+    Learned,
+    LoggedAnswer,
+    SaidOfText,
+    Standing,
+    check_id,
+    digest,
+)
 from bestfor.serving.journal.tables import HEAD, answers, counters, folders, labels, people, tombstones
 from bestfor.serving.journal.writer import Apply, Writer
 
@@ -50,7 +61,7 @@ class Journal:
             engine.dispose()
             raise
         self._engine, self._reader = engine, make_engine(self.url, writes=False)
-        self._standing = PreparedRead(self.url, _REVISION)
+        self._standing, self._others = PreparedRead(self.url, _REVISION), OthersRead(self.url)
         self._writer = Writer(engine)
         self._direct = DirectWrites(engine) if engine.dialect.name == "sqlite" else None
 
@@ -66,6 +77,7 @@ class Journal:
         if self._direct is not None:
             self._direct.close()
         self._standing.close()
+        self._others.close()
         self._reader.dispose()
         self._engine.dispose()
 
@@ -151,6 +163,17 @@ class Journal:
         self._writer.check_process()
         ((revision, forgotten, forgets),) = self._standing.rows(person=digest(tenant, user))
         return Standing(revision, bool(forgotten), forgets)
+
+    def said_by_others(self, asked: AskedTexts, most: int, since: float | None = None) -> list[SaidOfText]:
+        """Read what other people said of some texts: ratings and thumbs of each, the newest first, that hold.
+
+        Args:
+            asked: the texts, and who is left out.
+            most: labels of each text at the most.
+            since: those that came first until then (seconds since 1970) are left out; None takes all.
+        """
+        self._writer.check_process()
+        return self._others.rows(self, asked, most, since)
 
     def answer(self, tenant: str, id: str) -> LoggedAnswer | None:
         """Read an answer; None where there is none of this id."""

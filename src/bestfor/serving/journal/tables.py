@@ -23,16 +23,21 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    and_,
     column,
 )
 
-HEAD = "004"
+HEAD = "005"
 """Version of the schema that this release reads and writes: the last file in ``migrations/versions``."""
 
 metadata = MetaData()
 
 _OF_ANSWERS: dict[str, Any] = dict.fromkeys(("sqlite_where", "postgresql_where"), column("answer").is_not(None))
 """Labels of bare texts need no place in the index of answers."""
+_HELD: dict[str, Any] = dict.fromkeys(
+    ("sqlite_where", "postgresql_where"), and_(column("item").is_not(None), column("withdrawn").is_(None))
+)
+"""Labels that rate one text and hold are found by it."""
 
 people = Table(
     "people",
@@ -86,10 +91,13 @@ labels = Table(
     Column("changed", Double),
     Column("withdrawn", Double),
     Column("hashed", Boolean, nullable=False),
+    Column("item", LargeBinary(16)),
     Index("labels_row", "row", unique=True),
     Index("labels_answer", "answer", **_OF_ANSWERS),
+    Index("labels_item", "item", "time", "person", **_HELD),
     sqlite_with_rowid=False,
 )
+"""``item`` is :func:`~bestfor.serving.journal.records.item_of` of the one text that a label rates, else nothing."""
 
 tombstones = Table(
     "tombstones",
