@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from bestfor import artifacts
+from bestfor.data.labels import Labels, Rated
 from bestfor.errors import BestforError, InputError
 from bestfor.rewards import KINDS, kind_class
 from bestfor.rewards import load as load_model
@@ -65,6 +66,20 @@ def test_scores_and_persons_are_the_same(both):
         assert_close(persons[1].score(prompt, texts), persons[0].score(prompt, texts))
         assert many.served(user) == one.served(user)
         assert_close(many.score(user, prompt, texts), one.score(user, prompt, texts))
+
+
+def test_what_others_said_of_the_texts_is_heard_the_same(both):
+    examples, _ = both
+    one, many = opened(both)
+    prompt, texts = asked_of(examples, "u3")
+    others = {"u5": Labels((Rated(prompt, texts[0], 1.0),)), "a stranger": Labels((Rated(prompt, texts[1], 1.0),))}
+    for user in ("u3", "nobody"):
+        scores = [model.score(user, prompt, texts, others=others) for model in (one, many)]
+        assert_close(scores[1], scores[0])
+        for labels in (Labels(), said(examples, "u3")):
+            persons = [model.person(user, labels) for model in (one, many)]
+            heard = [person.score(prompt, texts, others=others) for person in persons]
+            assert_close(heard[1], heard[0])
 
 
 def test_one_user_is_loaded_alone(both):

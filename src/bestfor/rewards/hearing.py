@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -22,6 +22,13 @@ class Hearing:
     """Whether other people's ratings of the very texts move rewards: it has :meth:`text_effects`."""
 
     kind: ClassVar[str]
+
+    _whole: Self | None = None
+    """The model of all users, where this one has some of them: others are looked up there."""
+
+    def _among(self, users: Iterable[str]) -> Self:
+        """Give the model with the rows of some users."""
+        raise NotImplementedError
 
     def fitted_rewards(self, candidates: Candidates) -> RewardEstimate:
         """Rewards of n rows by what the fit learned alone."""
@@ -67,7 +74,8 @@ class Hearing:
         """
         if not self.hears:
             return list(scores)
-        told = condition(self, candidates, others, loading)
+        model = self if self._whole is None else self._whole._among((*candidates.users, *others.users))
+        told = condition(model, candidates, others, loading)
         return [moved_scores(one, told.take(candidates.query == query)) for query, one in enumerate(scores)]
 
     def _heard(self, candidates: Candidates, estimate: RewardEstimate) -> RewardEstimate:

@@ -49,7 +49,8 @@ class UserShards:
                 self._kept.move_to_end(asked)
                 return self._kept[asked]
         rows, ids = self.shards.rows(sorted(asked))
-        found = copy.copy(model)
+        found: Any = copy.copy(model)
+        found._whole = model
         try:
             self._take(found, rows, ids)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
