@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,7 @@ from bestfor.diagnostics import Diagnosis, Reward, Settings, combine_folds, diag
 from bestfor.encoders import load_encoder
 from bestfor.errors import InputError
 from bestfor.report.charts.plots import COLORS, QUIET, frame
+from bestfor.report.charts.svg import spread
 from bestfor.rewards import kind_class
 from bestfor.rewards.rows import pair_moment
 from bestfor.threads import one_thread
@@ -38,7 +40,9 @@ from people_suite import CASES, Suite, captured, difference, keep, note_look
 COUNTS = (0, 1, 3, 10, 30)
 KINDS = ("auto", "tastes", "hierarchical", "pooled")
 PLAIN = ("mean", "shrunk")
-LEGEND = {"mean": "mean of their ratings, no model"}
+LEGEND = {"mean": "their mean, no model"}
+PANELS = 3
+"""Panels of a row of the picture."""
 SMALL = ("taxes", "canada", "brexit", "football", "ubi", "freshwater", "seattle", "headlines")
 
 
@@ -52,6 +56,7 @@ def main() -> None:
     parser.add_argument("--folds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--inner", type=int, choices=(0, 1, 2))
     parser.add_argument("--encoder", default="all-MiniLM-L6-v2")
+    parser.add_argument("--told", nargs=2, type=int, metavar=("LEAST", "MOST"), help="only texts that so many rated")
     parser.add_argument("--plot", type=Path, help="draw the curves to this file")
     given = parser.parse_args()
     suite = Suite(given.data, given.out, given.encoder, given.inner)
@@ -60,7 +65,7 @@ def main() -> None:
     note_look(suite, names, kinds)
     found = {}
     for name in names:
-        if diagnoses := diagnose_counts(suite, name, kinds, given.folds):
+        if diagnoses := diagnose_counts(suite, name, kinds, given.folds, given.told):
             found[name] = diagnoses
             print_case(suite, name, diagnoses, kinds, given.folds)
     print_mean(found, kinds)
@@ -69,9 +74,12 @@ def main() -> None:
 
 
 def diagnose_counts(
-    suite: Suite, name: str, kinds: Sequence[str], folds: Sequence[int]
+    suite: Suite, name: str, kinds: Sequence[str], folds: Sequence[int], among: Sequence[int] | None = None
 ) -> dict[int, tuple[float, Diagnosis]]:
-    """For each number of ratings: how many there were on average, and the diagnosis of all models."""
+    """For each number of ratings: how many there were on average, and the diagnosis of all models.
+
+    ``among``: only test rows of texts that at least and at most so many others rated.
+    """
     settings = Settings(n=[1, CASES[name].size])
     told: dict[int, list[float]] = {count: [] for count in COUNTS}
     made: dict[int, list[Diagnosis]] = {count: [] for count in COUNTS}
@@ -80,11 +88,14 @@ def diagnose_counts(
         user, query = (np.array(names)[codes] for names, codes in ((test.users, test.user), (test.queries, test.query)))
         text = np.array(parts.test_text_ids.to_pylist())
         rewards = {kind: predictions(suite, name, fold, parts, kind) for kind in kinds}
+        assert test.others is not None
+        there = test.others.count
+        kept = np.ones(len(there), dtype=bool) if among is None else (there >= among[0]) & (there <= among[1])
         for count in COUNTS:
-            given = {kind: Reward(rewards[kind][count], "utility") for kind in kinds}
-            made[count].append(diagnose_arrays(user, query, parts.test_utility, given, settings, text=text))
-            assert test.others is not None
-            told[count].append(float(test.others.first(count).count.mean()))
+            given = {kind: Reward(rewards[kind][count][kept], "utility") for kind in kinds}
+            rows = (user[kept], query[kept], parts.test_utility[kept])
+            made[count].append(diagnose_arrays(*rows, given, settings, text=text[kept]))
+            told[count].append(float(test.others.first(count).count[kept].mean()))
     return {
         count: (float(np.mean(told[count])), combine_folds(made[count], name=name)) for count in COUNTS if made[count]
     }
@@ -203,32 +214,54 @@ def print_mean(found: dict[str, dict[int, tuple[float, Diagnosis]]], kinds: Sequ
 
 
 def draw(found: dict[str, dict[int, tuple[float, Diagnosis]]], kinds: Sequence[str], path: Path) -> None:
-    """Draw captured against the number of ratings, one panel a case."""
+    """Draw captured against the number of ratings, one panel a case, each line named at its end."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.6 * len(found), 3.4), layout="constrained")
+    rows = -(-len(found) // PANELS)
+    figure = Figure(figsize=(4.2 * min(len(found), PANELS), 2.9 * rows), layout="constrained")
     FigureCanvasAgg(figure)
     for place, (name, diagnoses) in enumerate(found.items()):
-        axes = figure.add_subplot(1, len(found), place + 1)
+        axes = figure.add_subplot(rows, min(len(found), PANELS), place + 1)
         frame(axes)
-        at = np.log1p(np.array([mean for mean, _ in diagnoses.values()]))
-        for code, kind in enumerate(kinds):
-            low, middle, high = np.array([captured(one, kind) for _, one in diagnoses.values()])[:, [1, 0, 2]].T
-            color = QUIET if kind in PLAIN else COLORS[code]
-            style = "--" if kind in PLAIN else "-"
-            axes.plot(at, middle, style, color=color, marker="o", markersize=3.5, label=LEGEND.get(kind, kind))
-            if kind == kinds[0]:
-                axes.fill_between(at, low, high, color=color, alpha=0.15, linewidth=0)
-        axes.set_xticks(at, [number(mean, 0 if mean == round(mean) else 1) for mean, _ in diagnoses.values()])
+        told = np.array([mean for mean, _ in diagnoses.values()])
+        draw_lines(axes, np.log1p(told), list(diagnoses.values()), kinds)
+        shown = [number(mean, 0 if mean == round(mean) else 1) for mean in told.tolist()]
+        axes.set_xticks(np.log1p(told), shown)
         axes.set_title(f"{name}, N = {CASES[name].size}", fontsize=9, loc="left")
-        axes.set_xlabel("other people who rated the text (mean)", fontsize=9)
-        if place == 0:
+        if place >= len(found) - PANELS:
+            axes.set_xlabel("other people who rated the text (mean)", fontsize=9)
+        if place % PANELS == 0:
             axes.set_ylabel("captured", fontsize=9)
-            axes.legend(fontsize=8, frameon=False, loc="lower right")
     with rc_context({"svg.hashsalt": "crowd", "svg.fonttype": "path"}):
         figure.savefig(path, format="svg", metadata={"Date": None})
+
+
+def draw_lines(axes: Any, at: FloatArray, told: Sequence[tuple[float, Diagnosis]], kinds: Sequence[str]) -> None:  # noqa: ANN401
+    """Draw the lines of one case; names stand beside their ends, moved apart where ends lie close."""
+    ends = []
+    for code, kind in enumerate(kinds):
+        low, middle, high = np.array([captured(one, kind) for _, one in told])[:, [1, 0, 2]].T
+        color = QUIET if kind in PLAIN else COLORS[code]
+        axes.plot(at, middle, "--" if kind in PLAIN else "-", color=color, marker="o", markersize=3, linewidth=1.4)
+        if kind == "auto":
+            axes.fill_between(at, low, high, color=color, alpha=0.15, linewidth=0)
+        ends.append((float(middle[-1]), kind, color))
+    axes.set_xlim(at[0] - 0.1, at[-1] + 0.42 * (at[-1] - at[0]))
+    low, high = axes.get_ylim()
+    ends.sort()
+    heights = spread([value for value, _, _ in ends], 0.085 * (high - low), low, high)
+    for height, (value, kind, color) in zip(heights, ends, strict=True):
+        axes.annotate(
+            LEGEND.get(kind, kind),
+            (at[-1], value),
+            (at[-1] + 0.07 * (at[-1] - at[0]), height),
+            color=color,
+            fontsize=8,
+            va="center",
+            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2},
+        )
 
 
 if __name__ == "__main__":
