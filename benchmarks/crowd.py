@@ -40,7 +40,7 @@ from people_suite import CASES, Suite, captured, difference, keep, note_look
 COUNTS = (0, 1, 3, 10, 30)
 KINDS = ("auto", "tastes", "hierarchical", "pooled")
 PLAIN = ("mean", "shrunk")
-LEGEND = {"mean": "their mean, no model"}
+LEGEND = {"mean": "their mean"}
 PANELS = 3
 """Panels of a row of the picture."""
 SMALL = ("taxes", "canada", "brexit", "football", "ubi", "freshwater", "seattle", "headlines")
@@ -227,7 +227,7 @@ def draw(found: dict[str, dict[int, tuple[float, Diagnosis]]], kinds: Sequence[s
         frame(axes)
         told = np.array([mean for mean, _ in diagnoses.values()])
         draw_lines(axes, np.log1p(told), list(diagnoses.values()), kinds)
-        shown = [number(mean, 0 if mean == round(mean) else 1) for mean in told.tolist()]
+        shown = [number(mean, 0 if abs(mean - round(mean)) < 0.05 else 1) for mean in told.tolist()]
         axes.set_xticks(np.log1p(told), shown)
         axes.set_title(f"{name}, N = {CASES[name].size}", fontsize=9, loc="left")
         if place >= len(found) - PANELS:

@@ -106,7 +106,7 @@ def refit(served: ServedModel, out: Path, source: Source, **options: Any) -> Ref
 
 
 @dataclass(frozen=True)
-class _Read:
+class _FitLabels:
     """Rated texts of everybody in a journal.
 
     Attributes:
@@ -122,7 +122,7 @@ class _Read:
     newest: float | None
 
 
-def _read_journal(source: Source, learns: bool) -> _Read:
+def _read_journal(source: Source, learns: bool) -> _FitLabels:
     """Read everybody's rated texts under the names that the fit gives them."""
     found: list[tuple[str, Rated]] = []
     people = preferences = 0
@@ -137,7 +137,7 @@ def _read_journal(source: Source, learns: bool) -> _Read:
         found += rated
         people += bool(rated)
         preferences += len(labels.preferred)
-    return _Read(found, people, preferences, max(times, default=None))
+    return _FitLabels(found, people, preferences, max(times, default=None))
 
 
 def _joined(base: Candidates, said: list[tuple[str, Rated]]) -> Candidates:
