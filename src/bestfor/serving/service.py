@@ -135,7 +135,7 @@ class Service:
             scale = scale_of(self._served.run)
         self._declared, self.scale = scale is not None, scale or LabelScale()
         check_metric_of(self.scale)
-        self._most = self._options.get("others", OTHERS)
+        self._most = self._options.get("others", OTHERS) if self._declared else 0  # else in units that nobody knows
         self._hashes = self._options.get("texts", "keep") == "hash"
         most = int(1e6 * self._options.get("memory", MEMORY))
         self._persons: RecentlyUsed[str, _Kept] = RecentlyUsed(self._options.get("persons", PERSONS), most, _weight)
@@ -452,9 +452,8 @@ class Service:
         *,
         everybody: bool = False,
     ) -> tuple[Scores, tuple[str, ...]]:
-        """Score a request; the notes say what others' ratings counted."""
         asked = AskedTexts(self.tenant, user, prompt, tuple(texts))
-        others = {} if not self._declared else labels_of_others(self.journal, asked, self.scale, served, self._most)
+        others = labels_of_others(self.journal, asked, self.scale, served, self._most)
         heard: dict[str, Any] = {"others": others} if others else {}
         if served.model.learns and not everybody:
             scores = self._person(served, user).score(prompt, texts, history, **heard)
