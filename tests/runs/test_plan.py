@@ -8,6 +8,7 @@ import pytest
 
 from bestfor.__main__ import main
 from bestfor.encoders.cache import CachedEncoder
+from bestfor.errors import InputError
 from bestfor.files import hash_tree
 from bestfor.policies.base import Prompt, Sampled
 from bestfor.pool import CandidatePool
@@ -135,6 +136,17 @@ def test_a_server_elsewhere_is_not_asked_unless_it_is_said(scripted, tmp_path, m
     assert asked.speed.candidates == sum(request.body.get("n", 1) for request in server.requests) > 0
     assert asked.hours > 0
     assert asked.speed.bytes_per_candidate == len("four little words here")
+
+
+def test_servers_that_do_not_answer_a_probe_are_one_line(tmp_path):
+    dead = {"base_url": "http://127.0.0.1:9/v1", "also": ["http://127.0.0.1:8/v1"], "retries": 0}
+    policy = {**RUN["policy"], "kind": "openai", "model": "m", "endpoint": dead}
+    expected = r"--probe: found no answer \(.*endpoint http://127.* do not answer\)\); expected .* --probe 0"
+    with pytest.raises(InputError, match=expected):
+        plan_run(config(policy=policy), tmp_path / "new")
+    found = plan_run(config(policy=policy, backend={"workers": 2}), tmp_path / "new", probe=0.0)
+    assert any("of one process" in note for note in found.notes)
+    assert not (tmp_path / "new").exists()
 
 
 def test_judges_are_counted(tmp_path, scripted):

@@ -16,6 +16,7 @@ from typing import Any
 from bestfor.data import schema
 from bestfor.encoders import load_encoder
 from bestfor.endpoint import Address, Budget, EndpointTable
+from bestfor.errors import BestforError, InputError
 from bestfor.policies.base import Budgeted, Policy, Prompt, Resumable
 from bestfor.policies.prompts import estimate
 from bestfor.pool import CandidatePool
@@ -176,8 +177,8 @@ def plan_run(
         tell: called with one line of progress.
 
     Raises:
-        InputError: bad data, or what the policy or an encoder needs is not there.
-        BestforError: a server that is probed does not answer.
+        InputError: bad data, what the policy or an encoder needs is not there, or a server that is probed does not
+            answer.
     """
     folds = foresee(config, out, tell)
     seconds = SECONDS if probe is None else probe
@@ -228,6 +229,11 @@ def _sampling(found: ForeseenSampling, config: RunConfig, seconds: float, tell: 
         widest = max(chunk.n for chunk in owed)
         try:
             speed = probe_policy(found.policy, prompts, widest, seconds, seed=config.seed)
+        except InputError:
+            raise
+        except BestforError as error:
+            expected = "a server that answers, or --probe 0, which asks none"
+            raise InputError("--probe", f"no answer ({error})", expected) from error
         finally:
             if isinstance(found.policy, Metered):
                 found.policy.close()
@@ -369,6 +375,8 @@ def _notes(config: RunConfig, folds: Sequence[FoldPlan]) -> Iterable[str]:
             yield "candidates on which adapters for metrics are trained and chosen are not counted"
     if any(judge.requests for fold in folds for judge in fold.judging):
         yield "the time of judges is not in the hours"
+    if config.backend.kind != "local" or (config.backend.workers or 1) > 1:
+        yield "the hours are of one process of this machine, whatever [backend] shares out"
     yield "fits, predictions and the diagnosis are not in the hours: seconds to minutes on a CPU"
 
 
