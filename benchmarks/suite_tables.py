@@ -36,6 +36,8 @@ NOTES = {
     "Personal policy, personal choice, both, at equal tokens": "*choice* is Best-of-N of plain samples, *policy* one "
     "sample of the cell's policy, *both* Best-of-N of the cell's policy, at the same N; rows of a policy are of its "
     "authors. For textual feedback *policy* is the mean of all that it wrote.",
+    "What of the prompt is personal": "Gains are over one plain sample of the same authors; in the last column over a "
+    "sample behind two papers of another author, of the authors that both cells have.",
     "Reward models": "The last column but the other metrics: ROUGE-L less that of `hierarchical`, paired by author. "
     "Models learned ROUGE-L; the other metrics are of the same picks (*embedding*: cosine by all-MiniLM-L6-v2). Cells "
     "of 6 authors and more.",
