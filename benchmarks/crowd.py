@@ -5,6 +5,7 @@ people's ratings of each (drawn by seed, user and text; fewer where fewer people
 the models stand two answers without any: the mean of these ratings, and that mean shrunken to the mean of all.
 
     runs/crowd/ENCODER/NAME/test-F/KIND-K.npz    predictions; what is there is not done again
+    runs/crowd/ENCODER/NAME/curve.json           what the picture shows; it is drawn of all cases that were run
     runs/crowd/looks.jsonl                       every look at test folds
 
 ``--inner F`` looks at fit parts only, as in :mod:`people_suite`.
@@ -13,6 +14,7 @@ the models stand two answers without any: the mean of these ratings, and that me
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -28,6 +30,7 @@ from bestfor.data.split import SplitConfig, split_ratings
 from bestfor.diagnostics import Diagnosis, Reward, Settings, combine_folds, diagnose_arrays
 from bestfor.encoders import load_encoder
 from bestfor.errors import InputError
+from bestfor.files import write_json
 from bestfor.report.charts.plots import COLORS, QUIET, frame
 from bestfor.report.charts.svg import spread
 from bestfor.rewards import kind_class
@@ -41,6 +44,9 @@ COUNTS = (0, 1, 3, 10, 30)
 KINDS = ("auto", "tastes", "hierarchical", "pooled")
 PLAIN = ("mean", "shrunk")
 LEGEND = {"mean": "their mean"}
+CURVE = "curve.json"
+LEAST_STEP = 0.2
+"""Further ratings of a text, on the average, below which a further point is not drawn."""
 PANELS = 3
 """Panels of a row of the picture."""
 SMALL = ("taxes", "canada", "brexit", "football", "ubi", "freshwater", "seattle", "headlines")
@@ -68,9 +74,13 @@ def main() -> None:
         if diagnoses := diagnose_counts(suite, name, kinds, given.folds, given.told):
             found[name] = diagnoses
             print_case(suite, name, diagnoses, kinds, given.folds)
+            if given.told is None:
+                write_json(suite.folder(name, 0).parent / CURVE, curve_of(diagnoses, kinds))
     print_mean(found, kinds)
-    if given.plot and found:
-        draw(found, [kind for kind in kinds if kind != "shrunk"], given.plot)
+    if given.plot:
+        paths = {name: suite.folder(name, 0).parent / CURVE for name in CASES}
+        drawn = {name: json.loads(path.read_text()) for name, path in paths.items() if path.is_file()}
+        draw(drawn, [kind for kind in kinds if kind != "shrunk"], given.plot)
 
 
 def diagnose_counts(
@@ -204,6 +214,12 @@ def calibration(suite: Suite, name: str, kind: str, count: int, utility: Mapping
     return f"{np.mean(z**2):.2f}; {np.mean(np.abs(z) < 1.645):.2f}"
 
 
+def curve_of(diagnoses: Mapping[int, tuple[float, Diagnosis]], kinds: Sequence[str]) -> dict[str, Any]:
+    """Captured of each model with its interval, by how many others were known."""
+    lines = {kind: [captured(one, kind) for _, one in diagnoses.values()] for kind in kinds}
+    return {"told": [mean for mean, _ in diagnoses.values()], "captured": lines}
+
+
 def print_mean(found: dict[str, dict[int, tuple[float, Diagnosis]]], kinds: Sequence[str]) -> None:
     """Mean of captured over the cases."""
     rows = []
@@ -213,24 +229,26 @@ def print_mean(found: dict[str, dict[int, tuple[float, Diagnosis]]], kinds: Sequ
     table([f"mean of {len(found)} cases", *map(str, COUNTS)], rows)
 
 
-def draw(found: dict[str, dict[int, tuple[float, Diagnosis]]], kinds: Sequence[str], path: Path) -> None:
+def draw(curves: Mapping[str, Mapping[str, Any]], kinds: Sequence[str], path: Path) -> None:
     """Draw captured against the number of ratings, one panel a case, each line named at its end."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rows = -(-len(found) // PANELS)
-    figure = Figure(figsize=(4.2 * min(len(found), PANELS), 2.9 * rows), layout="constrained")
+    rows = -(-len(curves) // PANELS)
+    figure = Figure(figsize=(4.2 * min(len(curves), PANELS), 2.9 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    for place, (name, diagnoses) in enumerate(found.items()):
-        axes = figure.add_subplot(rows, min(len(found), PANELS), place + 1)
+    for place, (name, curve) in enumerate(curves.items()):
+        axes = figure.add_subplot(rows, min(len(curves), PANELS), place + 1)
         frame(axes)
-        told = np.array([mean for mean, _ in diagnoses.values()])
-        draw_lines(axes, np.log1p(told), list(diagnoses.values()), kinds)
-        shown = [number(mean, 0 if abs(mean - round(mean)) < 0.05 else 1) for mean in told.tolist()]
-        axes.set_xticks(np.log1p(told), shown)
+        told = np.array(curve["told"])
+        shown = np.flatnonzero(np.diff(told, prepend=-1.0) > LEAST_STEP)
+        lines = {kind: np.array(curve["captured"][kind])[shown] for kind in kinds if kind in curve["captured"]}
+        at = np.log1p(told[shown])
+        draw_lines(axes, at, lines)
+        axes.set_xticks(at, [number(mean, 0 if abs(mean - round(mean)) < 0.05 else 1) for mean in told[shown].tolist()])
         axes.set_title(f"{name}, N = {CASES[name].size}", fontsize=9, loc="left")
-        if place >= len(found) - PANELS:
+        if place >= len(curves) - PANELS:
             axes.set_xlabel("other people who rated the text (mean)", fontsize=9)
         if place % PANELS == 0:
             axes.set_ylabel("captured", fontsize=9)
@@ -238,11 +256,11 @@ def draw(found: dict[str, dict[int, tuple[float, Diagnosis]]], kinds: Sequence[s
         figure.savefig(path, format="svg", metadata={"Date": None})
 
 
-def draw_lines(axes: Any, at: FloatArray, told: Sequence[tuple[float, Diagnosis]], kinds: Sequence[str]) -> None:  # noqa: ANN401
+def draw_lines(axes: Any, at: FloatArray, lines: Mapping[str, FloatArray]) -> None:  # noqa: ANN401 - of matplotlib
     """Draw the lines of one case; names stand beside their ends, moved apart where ends lie close."""
     ends = []
-    for code, kind in enumerate(kinds):
-        low, middle, high = np.array([captured(one, kind) for _, one in told])[:, [1, 0, 2]].T
+    for code, (kind, line) in enumerate(lines.items()):
+        middle, low, high = line.T
         color = QUIET if kind in PLAIN else COLORS[code]
         axes.plot(at, middle, "--" if kind in PLAIN else "-", color=color, marker="o", markersize=3, linewidth=1.4)
         if kind == "auto":

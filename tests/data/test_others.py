@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bestfor.data.labels import Labels, Rated
+from bestfor.data.labels import Labels, Preferred, Rated
 from bestfor.data.others import OtherRatings, code_others, others_of, others_table, read_others, reveal
 from bestfor.data.ratings import Ratings
 from bestfor.data.schema import write
@@ -134,9 +134,15 @@ def test_labels_of_others_are_coded_by_prompt_and_text():
         ([{"u": Labels((Rated("p", "a", 1.0),))}], "labels of 'u', who asks"),
         ([{"v": Labels((Rated("p", "a", float("nan")),))}], "finite utilities"),
         ([{"v": Labels((Rated("p", "a", 1.0, 0.0),))}], "weights above 0"),
+        ([{"v": Labels((), (Preferred("p", "b", "a"),))}], "labels of 'v'.*a preference between two of the candidates"),
         ([], "0 mappings for 1 requests"),
     ],
 )
 def test_labels_that_cannot_be_others_are_refused(others, message):
     with pytest.raises(InputError, match=message):
-        code_others([("u", "p", ["a"])], others)
+        code_others([("u", "p", ["a", "b"])], others)
+
+
+def test_preferences_of_other_texts_are_left_out_as_ratings_are():
+    labels = Labels((Rated("p", "a", 1.0),), (Preferred("p", "a", "other"), Preferred("q", "a", "b")))
+    assert code_others([("u", "p", ["a", "b"])], [{"v": labels}]).utility.tolist() == [1.0]

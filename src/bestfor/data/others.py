@@ -81,11 +81,12 @@ def code_others(
 
     Args:
         asked: user, prompt and texts of each request.
-        others: labels by who gave them, of each request. Preferences are not looked at.
+        others: labels by who gave them, of each request.
 
     Raises:
-        InputError: another number of mappings than requests, labels of who asks, a utility that is not finite, or a
-            weight that is not above 0.
+        InputError: another number of mappings than requests, labels of who asks, a utility that is not finite, a
+            weight that is not above 0, or a preference between two of the candidates: texts are conditioned on one by
+            one, and a preference says something of two together.
     """
     if len(others) != len(asked):
         raise InputError("others", f"{len(others)} mappings for {len(asked)} requests", "one for each request")
@@ -95,6 +96,7 @@ def code_others(
         known: dict[str, list[tuple[int, float, float]]] = {}
         for rater, labels in sorted((told or {}).items()):
             _check_rater(rater, user, labels)
+            _check_preferences(rater, prompt, texts, labels)
             for one in sorted(labels.rated):
                 if one.prompt == prompt:
                     label = (raters.setdefault(rater, len(raters)), float(one.utility), float(one.weight))
@@ -113,6 +115,13 @@ def _check_rater(rater: str, user: str, labels: Labels) -> None:
         if not np.isfinite(one.utility) or not 0 < one.weight < np.inf:
             found = f"utility {one.utility} of weight {one.weight}"
             raise InputError(f"others, labels of '{rater}'", found, "finite utilities and weights above 0")
+
+
+def _check_preferences(rater: str, prompt: str, texts: Sequence[str], labels: Labels) -> None:
+    """Refuse preferences between candidates of the request; those of other texts concern nobody here, as ratings do."""
+    if any(one.prompt == prompt and one.better in texts and one.worse in texts for one in labels.preferred):
+        expected = "ratings: what others prefer of two candidates is not learned from (leave it out)"
+        raise InputError(f"others, labels of '{rater}'", "a preference between two of the candidates", expected)
 
 
 def reveal(
