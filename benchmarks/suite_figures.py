@@ -17,7 +17,7 @@ from bestfor.diagnostics import Panel, best_by_tokens, best_of_n, mbr_curve
 from bestfor.diagnostics.intervals.influence import user_influences
 from bestfor.encoders import load_encoder
 from bestfor.rewards import load_model
-from bestfor.rewards.mbr import cosine_matrix, rouge_matrix
+from bestfor.rewards.mbr import cosine_matrix, exact_matrix, rouge_matrix
 from bestfor.runs.config import FeedbackTable, RunConfig
 from bestfor.runs.joins import build_parts
 from bestfor.runs.stages import Stages
@@ -142,11 +142,12 @@ def ends(one: Estimate) -> list[float | None]:
 
 
 def consensus(texts: list[list[str]], pools: Pools, n: IntArray, folder: Path) -> dict[str, FloatArray]:
-    """Minimum Bayes risk among N drawn, by words and by embeddings."""
+    """Minimum Bayes risk among N drawn, by words and by embeddings, and the majority of equal texts."""
     encoder = load_encoder(cache=folder / "embeddings")
     alike = {
         "mbr, ROUGE-L": [rouge_matrix(one) for one in texts],
         "mbr, cosine": [cosine_matrix(one, encoder) for one in texts],
+        "self-consistency": [exact_matrix(one) for one in texts],
     }
     return {name: mbr_curve(found, pools.utility, n, size=pools.size).utility for name, found in alike.items()}
 

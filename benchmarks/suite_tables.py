@@ -28,7 +28,10 @@ ABLATION = {
     "ensemble": "several point models",
 }
 """Variants of the probabilistic model, with what differs."""
-SPENT = ("logprob", "mbr, ROUGE-L", "mbr, cosine", "feedback", "pooled", "hierarchical", "lora", "auto", "oracle")
+SPENT = (
+    *("logprob", "self-consistency", "mbr, ROUGE-L", "mbr, cosine", "feedback", "pooled", "hierarchical"),
+    *("lora", "lora-point", "lora-gaussian", "lora-pairs", "lora-members", "lora-wary", "auto", "oracle"),
+)
 """Rows of the comparison at equal tokens."""
 NOTES = {
     "Sizes": "Labels are those of the authors' earlier papers; *distinct* is the share of different texts within "
@@ -203,7 +206,8 @@ def table_ablation(cells: Cells) -> None:
 def table_tokens(cells: Cells) -> None:
     """Utility by budget: the rules of a policy beside textual feedback, whose critiques count."""
     for name, one in cells.items():
-        if name.endswith("-plain") or "feedback" in one["curves"]:
+        own = any(label == "feedback" or label.startswith("lora") for label in one["curves"])
+        if name.endswith("-plain") or own:
             each, extra = tokens(one), 0.0
             if "feedback" in one["curves"]:
                 extra = critiques(one)

@@ -9,7 +9,7 @@ from bestfor.errors import InputError
 from bestfor.metrics import Query
 from bestfor.metrics.overlap import Overlap, words
 from bestfor.rewards import Mbr
-from bestfor.rewards.mbr import cosine_matrix, rouge_matrix
+from bestfor.rewards.mbr import cosine_matrix, exact_matrix, rouge_matrix
 from bestfor.testing.rewards import LetterEncoder, OtherEncoder, RewardModelTests, assert_same, taste_examples
 
 
@@ -27,6 +27,18 @@ class TestMbr(RewardModelTests):
 class TestMbrByCosine(RewardModelTests):
     model = Mbr
     options: ClassVar = {"by": "cosine"}
+
+
+class TestMbrByVotes(RewardModelTests):
+    model = Mbr
+    options: ClassVar = {"by": "exact"}
+
+    def test_refuses_another_encoder(self, tmp_path):
+        """None is asked, so any will do."""
+        examples = taste_examples()
+        model = self.build().fit(examples, rng=0)
+        model.save(tmp_path)
+        assert_same(Mbr.load(tmp_path, encoder=OtherEncoder()).predict(examples), model.predict(examples))
 
 
 def phrases(users=3, queries=2, candidates=6):
@@ -123,3 +135,22 @@ def test_by_words_no_encoder_is_needed_and_by_cosine_only_its_own_serves(tmp_pat
     Mbr(by="cosine", encoder=LetterEncoder()).fit(examples, rng=0).save(tmp_path)
     with pytest.raises(InputError, match="letters-2"):
         Mbr.load(tmp_path, encoder=OtherEncoder()).predict(examples)
+
+
+def test_a_vote_counts_the_same_words_in_the_same_order():
+    texts = ["The old Bridge.", "the old bridge", "old the bridge", "", "...", "the old bridge!", "a"]
+    votes = exact_matrix(texts)
+    same = [[left.lower().strip(".!") == right.lower().strip(".!") != "" for right in texts] for left in texts]
+    np.testing.assert_array_equal(votes, np.array(same, dtype=float))
+    assert exact_matrix([]).shape == (0, 0)
+
+
+def test_the_majority_wins_and_the_earliest_where_no_two_agree():
+    examples = phrases(users=1, queries=2, candidates=4)
+    wrote = ("no", "Yes.", "maybe", "yes", "one", "two", "three", "four")
+    votes = replace(examples, texts=wrote, text=np.arange(8))
+    rewards = Mbr(by="exact").fit(votes, rng=0).predict(votes).mean.reshape(2, 4)
+    np.testing.assert_allclose(rewards, [[0, 1 / 3, 0, 1 / 3], [0, 0, 0, 0]])
+    assert rewards.argmax(axis=1).tolist() == [1, 0], "ties go to the earliest"
+    curve = mbr_curve([exact_matrix(wrote[:4])], np.array([[0.0, 1.0, 0.0, 1.0]]), [1, 2, 4]).utility
+    np.testing.assert_allclose(curve, [[1 / 2, 1 / 2, 1.0]])

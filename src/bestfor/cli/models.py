@@ -1,4 +1,4 @@
-"""Run ``bestfor models list|fetch|convert|serve|export-adapters``: language models on this machine."""
+"""Run ``bestfor models list|fetch|convert|serve|export-adapters|export-backbone``: language models on this machine."""
 
 from __future__ import annotations
 
@@ -111,6 +111,26 @@ def export_adapters(
         print_json({"folder": str(out), "files": files})
         return
     tell(f'adapters of {len(files)} users in {out}; [policy.endpoint] adapters = "{out}" uses them')
+
+
+@app.command("export-backbone")
+def export_backbone(
+    model: Annotated[Path, typer.Argument(help="Folder of a fitted reward model of kind 'lora'.")],
+    out: Annotated[Path, typer.Argument(help="The new folder.")],
+    as_json: Json = False,
+) -> None:
+    """Write the backbone that a 'lora' reward model has tuned, its adapter for everybody added, for 'hidden:' encoders.
+
+    Heads that are fitted on the labels that tuned it read states that know them: tune on other labels.
+    """
+    require("peft", "models")
+    from bestfor.rewards.lora import Lora
+
+    Lora.load(model).export_backbone(out)
+    if as_json:
+        print_json({"folder": str(out), "bytes": _size(out)})
+        return
+    tell(f'the tuned backbone is in {out}; encoder = "hidden:{out}" reads its states')
 
 
 def _say(name: str, folder: Path, as_json: bool) -> None:

@@ -3,13 +3,15 @@
     R(y_i) = mean over j != i of s(y_i, y_j),    y_j the other candidates at hand for the same query
 
 With s as the utility of a hypothesis against a sample that stands for the truth, this is the sampling estimate of
-minimum Bayes risk decoding (Kumar & Byrne 2004; Eikema & Aziz 2022); with s = [y_i = y_j] it is the majority vote of
-self-consistency (Wang et al. 2023). Nothing is learned, nothing is known of the user. Scale arbitrary.
+minimum Bayes risk decoding (Kumar & Byrne 2004; Eikema & Aziz 2022); with s = [y_i = y_j], ``by = "exact"``, it is the
+majority vote of self-consistency (Wang et al. 2023), where texts are equal that have the same words in the same order.
+Free texts are seldom equal: where no two are, all rewards are 0 and the first candidate is the answer. Nothing is
+learned, nothing is known of the user. Scale arbitrary.
 
 A candidate's reward depends on the others that were drawn. ``predict`` takes all rows of a query as what was drawn, so
 a Best-of-N curve drawn from these rewards ranks N candidates by what a larger pool says of them: it knows more than N
 samples do, and is no curve of MBR below the pool's size. :func:`bestfor.diagnostics.mbr_curve` has that one, from
-the matrices of :func:`rouge_matrix` or :func:`cosine_matrix`. The two agree at N = m alone.
+the matrices of :func:`rouge_matrix`, :func:`cosine_matrix` or :func:`exact_matrix`. The two agree at N = m alone.
 """
 
 from __future__ import annotations
@@ -36,13 +38,14 @@ class Config(BaseModel):
     """Likeness of two candidates.
 
     Attributes:
-        by: rougeL (F-measure of the longest common subsequence of words) or cosine (of embeddings).
+        by: rougeL (F-measure of the longest common subsequence of words), cosine (of embeddings) or exact (1 where the
+            words are the same, case and punctuation aside: the vote of self-consistency).
         encoder: name of the sentence encoder, for ``cosine``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    by: Literal["rougeL", "cosine"] = "rougeL"
+    by: Literal["rougeL", "cosine", "exact"] = "rougeL"
     encoder: str = "all-MiniLM-L6-v2"
 
 
@@ -72,6 +75,17 @@ def rouge_matrix(texts: Sequence[str]) -> FloatArray:
     place = {text: code for code, text in enumerate(distinct)}
     rows = [place[text] for text in texts]
     return found[np.ix_(rows, rows)]
+
+
+def exact_matrix(texts: Sequence[str]) -> FloatArray:
+    """Votes of all pairs: 1 where two texts have the same words in the same order, shape (m, m).
+
+    Words are those of ROUGE: lower case, letters and digits alone. A text without any has no vote, as there.
+    """
+    number: dict[tuple[str, ...], int] = {}
+    codes = np.array([number.setdefault(tuple(words(text)), len(number)) for text in texts], dtype=np.int64)
+    known = codes != number.get((), -1)
+    return ((codes[:, None] == codes) & known).astype(np.float64)
 
 
 def cosine_matrix(texts: Sequence[str], encoder: Encoder) -> FloatArray:
@@ -113,7 +127,8 @@ class Mbr(RewardModel):
             if self.config.by == "cosine":
                 likeness = _cosines(vectors[text[rows]])
             else:
-                likeness = rouge_matrix([candidates.texts[code] for code in candidates.text[rows]])
+                matrix = exact_matrix if self.config.by == "exact" else rouge_matrix
+                likeness = matrix([candidates.texts[code] for code in candidates.text[rows]])
             mean[rows] = mean_of_others(likeness)
         return RewardEstimate(mean, None)
 

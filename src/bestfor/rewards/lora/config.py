@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Loss = Literal["gaussian", "point", "bradley_terry"]
-LATER = {"members": 1, "caution": 0.0}
+LATER = {"members": 1, "caution": 0.0, "stop_by": "loss"}
 """Settings that came later, with their defaults: models that do without them keep their bytes."""
 
 
@@ -49,6 +49,9 @@ class Config(BaseModel):
         held_out: share of every user's queries (labels, where a user has few queries; texts, where users share them)
             that says when to stop, how large errors are and who abstains; 0 trains for all ``epochs`` and
             ``user_epochs``.
+        stop_by: what held-out labels say when to stop by: the mean ``"loss"``, or the ``"ranking"``, the share of pairs
+            of a query (of a user, where queries have one candidate) that are in the wrong order, which is all that a
+            pick depends on.
         refit: whether all labels are then trained on for as long.
         rows: labels of an optimiser step.
         user_rows: labels of a step of a user's adapter.
@@ -118,3 +121,10 @@ class Config(BaseModel):
     memory: int = Field(default=256, ge=1)
     members: int = Field(default=1, ge=1, le=32)
     caution: float = Field(default=0.0, ge=0)
+    stop_by: Literal["loss", "ranking"] = "loss"
+
+
+def written(config: Config) -> dict[str, Any]:
+    """Give settings as a model's folder holds them: those that came later only where they are in use."""
+    values = config.model_dump(mode="json")
+    return {name: value for name, value in values.items() if name not in LATER or value != LATER[name]}

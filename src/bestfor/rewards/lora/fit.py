@@ -29,9 +29,9 @@ from bestfor.lm.passes import states_of
 from bestfor.lm.states import Backbone
 from bestfor.progress import Progress
 from bestfor.rewards.lora.attach import OWN, SHARED, AdaptedBackbone, attach_adapters, has_adapter
-from bestfor.rewards.lora.config import Config
+from bestfor.rewards.lora.config import Config, written
 from bestfor.rewards.lora.heads import LoraHeads, Standardizer
-from bestfor.rewards.lora.held_out import HeldOut
+from bestfor.rewards.lora.held_out import HeldOut, stopping_value
 from bestfor.rewards.lora.resume import FitFiles, SavePoint, StoppingRule, run_to_end
 from bestfor.rewards.lora.rows import TokenRows, encode_rows, encode_texts, hold_out, merge_packs
 from bestfor.rewards.lora.training import DeviceLimits, LoraRun, StateSource, TrainingContext, TrainingStage
@@ -195,7 +195,7 @@ def identity(
     member = {} if decided is None else {"member": decided.member, "first": decided.seed}
     return member | {
         "format": FORMAT,
-        "settings": config.model_dump(mode="json", exclude=set(BESIDE)),
+        "settings": {name: value for name, value in written(config).items() if name not in BESIDE},
         "data": data,
         "base": backbone.fingerprint,
         "seed": seed,
@@ -404,7 +404,7 @@ class LoraFit:
 
         def held() -> float:
             (moments,) = context.predict(unseen, run.body, [run.heads])
-            return context.held_loss(unseen, moments) / len(unseen)
+            return stopping_value(context, unseen, moments)
 
         warming = config.warm_up if config.loss == "gaussian" else 0
         # an adapter with which held-out labels are predicted no better is none

@@ -41,8 +41,8 @@ class HeldOut:
 
     def passes(self, context: TrainingContext, most: int) -> int:
         """Find how many passes are best for all users together, perhaps none."""
-        totals = [context.held_loss(self.rows, self.after(number)) for number in range(most + 1)]
-        return int(np.argmin(totals))
+        values = [stopping_value(context, self.rows, self.after(number)) for number in range(most + 1)]
+        return int(np.argmin(values))
 
     def noise(self, passes: int, abstained: BoolArray) -> float:
         """Average squared error over predicted variance of what serves each user, levels of queries not known."""
@@ -57,6 +57,39 @@ class HeldOut:
         judged = abstaining(self.rows.user, personal, shared)
         found[: len(judged)] = judged
         return found
+
+
+def stopping_value(context: TrainingContext, rows: TokenRows, moments: FloatArray) -> float:
+    """Give what is to be small when training stops: the mean loss of held-out rows, or the share of pairs misranked.
+
+    Args:
+        context: whose settings say which; rows of which no two can be ranked are judged by the loss.
+        rows: n held-out rows.
+        moments: shape (2, n), means and log-variances.
+    """
+    wrong = misranked(rows, moments[0]) if context.config.stop_by == "ranking" else None
+    return context.held_loss(rows, moments) / len(rows) if wrong is None else wrong
+
+
+def misranked(rows: TokenRows, score: FloatArray) -> float | None:
+    """Average over queries the share of pairs of unequal targets that scores put in the wrong order, ties by half.
+
+    Args:
+        rows: n rows; where queries have one candidate, a user's rows are ranked together.
+        score: shape (n,).
+
+    Returns:
+        In [0, 1]; None where there is no such pair.
+    """
+    _, owner = np.unique(rows.user, return_inverse=True)
+    code = owner * (int(rows.group.max(initial=0)) + 1) + rows.group if rows.levels else owner
+    shares: list[float] = []
+    for these in by_code(code):
+        sign = np.sign(rows.target[these][:, None] - rows.target[these])
+        order = sign * np.sign(score[these][:, None] - score[these])
+        if sign.any():
+            shares.append(float(np.mean((1.0 - order[sign != 0]) / 2.0)))
+    return float(np.mean(shares)) if shares else None
 
 
 def _errors(rows: TokenRows, mean: FloatArray) -> FloatArray:

@@ -42,7 +42,7 @@ from bestfor.errors import BestforError, InputError
 from bestfor.extras import require
 from bestfor.files import hold, remove_unheld, write_bytes
 from bestfor.rewards.heads.ensemble import combine
-from bestfor.rewards.lora.config import LATER, Config
+from bestfor.rewards.lora.config import Config, written
 from bestfor.rewards.lora.weights import Weights, stack, unstack
 from bestfor.rewards.model import RewardModel
 from bestfor.types import FloatArray, RewardEstimate
@@ -204,9 +204,25 @@ class Lora(RewardModel):
     def stored(self) -> tuple[dict[str, Any], Arrays]:
         """JSON values and arrays of the fitted model; settings that came later are named where they are in use."""
         config, arrays = super().stored()
-        known = config["config"]
-        config["config"] = {name: value for name, value in known.items() if name not in LATER or value != LATER[name]}
+        config["config"] = written(self.config)
         return config, arrays
+
+    def export_backbone(self, out: Path) -> None:
+        """Write the backbone with the adapter for everybody in its weights: a checkpoint for ``hidden:`` encoders.
+
+        Of an ensemble it is the first member's adapter.
+
+        Args:
+            out: the new folder.
+
+        Raises:
+            InputError: the model has no adapter for everybody, or the folder is there.
+        """
+        if not self._stores or not self._weights[0].digest(None):
+            raise InputError(f"a '{self.kind}'", "no adapter for everybody", "one that was fitted with it")
+        from bestfor.rewards.lora.merged import write_merged
+
+        write_merged(self.backbone, self._stores[0].of(None), Path(out))
 
     def _copy(self, source: Path, target: Path, weights: Weights) -> None:
         """Copy the adapters to where they belong; the folder's name is that of their content."""
