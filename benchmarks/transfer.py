@@ -19,8 +19,9 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.special import gammaln
@@ -28,7 +29,10 @@ from scipy.special import gammaln
 from bestfor.data.candidates import Candidates
 from bestfor.data.parts import CandidateParts
 from bestfor.encoders import Encoder, load_encoder
+from bestfor.files import write_json
+from bestfor.rewards.features import STYLE
 from bestfor.rewards.rows import canonical
+from bestfor.rewards.style_prior import FORMAT, text_hash
 from bestfor.rng import derive
 from bestfor.threads import one_thread
 from bestfor.types import FloatArray, IntArray
@@ -48,10 +52,16 @@ from transfer_priors import (
     learn_tastes,
     likelihood,
     posterior,
+    style_of,
 )
 
 NAMES = tuple(name for name in CASES if name != "headlines")
 DRAWS = 5
+SOURCE = (
+    "Made from votes of eight Polis conversations. Data was gathered using the Polis software "
+    "(compdemocracy.org/polis) "
+    "and is sub-licensed under CC BY 4.0 with Attribution to The Computational Democracy Project."
+)
 SHARES = (0.0, 0.25, 0.5, 0.75)
 FLAT = 1e-9
 
@@ -225,6 +235,27 @@ def learn(
     return prior, tastes
 
 
+def make(suite: Suite, encoder: Encoder, path: Path) -> None:
+    """Write the prior of style of all conversations, of their whole tables or, for inner folds, of their fit parts."""
+    tables = {name: everything(suite, name) for name in NAMES}
+    found = style_of({name: conversation(table, [], encoder) for name, table in tables.items()})
+    taught: Any = found["conversations"]
+    for one in taught:
+        one["texts"] = sorted({text_hash(text) for text in tables[one["name"]].texts})
+    head = {"format": FORMAT, "source": SOURCE, "made_by": "benchmarks/transfer.py --make", "columns": list(STYLE)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {**head, **rounded(found)})
+
+
+def rounded(value: object) -> Any:  # noqa: ANN401 - JSON of any shape
+    """Round all numbers to six significant digits, arrays becoming lists."""
+    if isinstance(value, dict):
+        return {key: rounded(one) for key, one in value.items()}
+    if isinstance(value, (list, np.ndarray)):
+        return [rounded(one) for one in value]
+    return float(f"{value:.6g}") if isinstance(value, (float, np.floating)) else value
+
+
 def cases(suite: Suite, names: Sequence[str], few: Sequence[int]) -> Iterator[tuple[str, int, int, int]]:
     """Conversation, inner fold, texts with votes (0 for all) and draw."""
     for name in names:
@@ -242,7 +273,7 @@ def judge(
     priors: tuple[SharedPrior, FloatArray],
 ) -> dict[str, object]:
     """Fit and judge all models on one inner fold."""
-    name, fold, count, draw = case
+    name, _, count, draw = case
     fit = few_texts(parts.fit, count, draw)
     further, asked = judged(parts, fit, CASES[name].size)
     one = conversation(fit, further, encoder)
@@ -275,9 +306,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/transfer"))
     parser.add_argument("--encoder", default="all-MiniLM-L6-v2")
     parser.add_argument("--few", nargs="*", type=int, default=[0, 5, 10, 20])
+    parser.add_argument("--make", type=Path, help="write the prior of style of all conversations to this file")
+    parser.add_argument("--fit-parts", action="store_true", help="with --make: of the fit parts of fold 0 alone")
     given = parser.parse_args()
     suite = Suite(given.data, given.out, given.encoder, inner=0)
     encoder = load_encoder(suite.encoder, cache=suite.out / "embeddings")
+    if given.make:
+        with one_thread():
+            make(suite if given.fit_parts else replace(suite, inner=None), encoder, given.make)
+        return
     path = suite.out / "transfer" / suite.encoder.replace("/", "_") / "judged.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     there = {tuple(json.loads(line)["case"]) for line in path.read_text().splitlines()} if path.is_file() else set()

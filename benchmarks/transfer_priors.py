@@ -431,3 +431,22 @@ def fit_tastes(one: Conversation, score: FloatArray, z: FloatArray, covariance: 
     some = some_users(data, 3 * USERS)
     evidence = evaluate(some, list(pad_batches(some)), prior).evidence
     return Tastes(share, evidence, fit_posteriors(data, prior), columns, users, unit)
+
+
+def style_of(teachers: Mapping[str, Conversation]) -> dict[str, object]:
+    """What a file of :mod:`bestfor.rewards.style_prior` holds of these conversations, without hashes of texts.
+
+    Embeddings' weights are each conversation's own; all variances by marginal likelihood of all conversations together.
+    """
+    scale = common_scale(list(teachers.values()))
+    zs = {name: features(one, scale) for name, one in teachers.items()}
+    votes = {name: likelihood(one) for name, one in teachers.items()}
+    kernel, joint = kernels(list(zs.values())), joined(list(votes.values()))
+    shared, with_it = learn_shares(kernel, joint, (1, 2, 3, 4))
+    _, without = learn_shares(kernel, joint, (2, 3, 4))
+    rest = np.array([0, 0, *shared[2:]])
+    taught = []
+    for name, z in zs.items():
+        found, style = posterior(kernels([z]).whole(rest), votes[name]), z[1] * np.sqrt(len(STYLE))
+        taught.append({"name": name, "precision": style.T @ found.weight @ style, "linear": style.T @ found.pull})
+    return {"width": scale.style, "variance": shared[1], "evidence": with_it - without, "conversations": taught}

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from bestfor import rng as randomness
 from bestfor.artifacts import Arrays
@@ -41,6 +41,7 @@ from bestfor.rewards.model import RewardModel
 from bestfor.rewards.others import Raters
 from bestfor.rewards.person import ModelPerson, Person
 from bestfor.rewards.rows import share_texts
+from bestfor.rewards.style_prior import PriorFeatureConfig, without_absent_prior
 from bestfor.types import BoolArray, FloatArray, RewardEstimate, Served
 
 MEMBERS = ("tastes", "pooled", "hierarchical", "similarity", "length")
@@ -54,6 +55,7 @@ class Config(BaseModel):
         members: kinds to choose from; with their defaults.
         folds: parts into which texts or prompts are dealt.
         most_rows: labels that weights are learned from; of more, those of some users are taken.
+        prior: of the members that take one, ``pooled`` and ``hierarchical``; empty for none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -62,6 +64,12 @@ class Config(BaseModel):
     members: tuple[str, ...] = Field(default=MEMBERS, min_length=1)
     folds: int = Field(default=3, ge=2, le=20)
     most_rows: int = Field(default=40_000, ge=100)
+    prior: str = Field(default="")
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Store no prior where there is none: such models keep their bytes."""
+        return without_absent_prior(handler(self))
 
     @field_validator("members")
     @classmethod
@@ -150,6 +158,8 @@ class Auto(RewardModel):
         found: type[RewardModel] = KINDS.resolve(kind, "members of 'auto'")
         if not found.uses_encoder():
             return found(None, cache=self._cache, **options)
+        if self.config.prior and issubclass(found.Config, PriorFeatureConfig):
+            options.setdefault("prior", self.config.prior)
         given = self.config.encoder if self._encoder is None else self._encoder
         return found(None, encoder=given, cache=self._cache, **options)
 

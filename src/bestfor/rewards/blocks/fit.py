@@ -123,6 +123,8 @@ def _made(folder: Path, key: str) -> str | None:
 
 def _pooled(work: Round, model: Pooled, folder: Path, rng: int) -> tuple[list[ShardEntry], IntArray | None]:
     del folder, rng
+    if model.config.prior:
+        raise InputError("reward 'pooled' in blocks", f"prior = {model.config.prior}", "no prior")
     model.take_fit(fit_pool_blocks(work)[0])
     return [], None
 

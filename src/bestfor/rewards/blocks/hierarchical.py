@@ -189,12 +189,14 @@ def fit_hierarchical_blocks(
     """Fit every user's posterior and store the shards; gives their entries, and how many abstain where some may.
 
     Raises:
-        InputError: options that need all labels at once: a kernel, or ``temper``.
+        InputError: options that need all labels at once: a kernel, ``temper``, or a prior.
     """
-    for name, expected in (("kernel", "linear"), ("temper", False)):
+    for name, expected in (("kernel", "linear"), ("temper", False), ("prior", "")):
         if getattr(model.config, name) != expected:
             found = f"{name} = {getattr(model.config, name)}"
-            raise InputError("reward 'hierarchical' in blocks", found, f"{name} = {expected}")
+            raise InputError(
+                "reward 'hierarchical' in blocks", found, f"{name} = {expected}" if expected != "" else f"no {name}"
+            )
     known = _learn(work, model, folder, rng)
     normal, right = np.diag(1 / known.prior.shared), np.zeros(len(known.prior.shared))
     for part in work.run("information", sum_information, known):

@@ -17,6 +17,7 @@ labels update theta_0 + d_u exactly, as if they had been there at the fit, and n
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -26,7 +27,7 @@ from pydantic import Field
 from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Candidates
 from bestfor.errors import BestforError
-from bestfor.rewards.features import FeatureConfig, check_signature, check_width
+from bestfor.rewards.features import check_signature, check_width
 from bestfor.rewards.features.kernel import TextKernel, fit_kernel
 from bestfor.rewards.hierarchical.fit import (
     HierarchicalFit,
@@ -44,19 +45,22 @@ from bestfor.rewards.hierarchical.texts import TextEffects, without_text_effects
 from bestfor.rewards.hierarchical.users import Scorer, UserPosteriors, means
 from bestfor.rewards.hierarchical.variances import CovarianceOption, Prior
 from bestfor.rewards.learner import BaseLabels, LinearLearner, Units
+from bestfor.rewards.linear.pooled import place_prior, pool_rows
 from bestfor.rewards.posterior import Belief, no_preferences
-from bestfor.rewards.rows import FeatureRows, rounded, with_intercept
+from bestfor.rewards.rows import apply_rows, rounded, with_intercept
+from bestfor.rewards.style_prior import PriorFeatureConfig
 from bestfor.threads import for_size
 from bestfor.types import FloatArray, IntArray, RewardEstimate
 
 SHARED = ("normal", "right", "shared", "shared_covariance")
 
 
-class Config(FeatureConfig):
+class Config(PriorFeatureConfig):
     """Features, the shape of S, and the variance head.
 
     Attributes:
         whiten: as in every feature configuration, but off by default.
+        prior: as of ``pooled``: a prior mean of theta_0 from other conversations; empty for none.
         kernel: linear for the features alone; rational_quadratic adds features of a kernel on the texts' embeddings.
         kernel_length: how near two unit embeddings must be to mean the like.
         kernel_components: kernel features at most.
@@ -201,23 +205,26 @@ class Hierarchical(LinearLearner):
             sizes = (self.config.kernel_components, self.config.landmarks)
             self._kernel = fit_kernel(vectors, self.config.kernel_length, *sizes, rng=rng)
             self._signature = encoder.signature
-        values = self.features(candidates)
-        centre, unit = float(np.mean(candidates.utility)), float(np.std(candidates.utility)) or 1.0
-        rows = FeatureRows(
-            with_intercept(values), (candidates.utility - centre) / unit, candidates.user, candidates.query
-        )
-        groups, config = self.groups(), self.config
+        rows, centre, unit = pool_rows(self.features(candidates), candidates)
+        groups, config, mean = self.groups(), self.config, None
         with for_size(rows.z.shape[1]):
+            if config.prior:
+                assert self._space is not None
+                placed = place_prior(rows, candidates, self._space, config.prior)
+                self._fit_notes += placed.notes
+                mean, rows = placed.mean, replace(rows, y=rows.y - apply_rows(rows.z, placed.mean))
             effects = without_text_effects(rows, candidates.text) if config.text_effects else TextEffects(rows)
-            self._fitted_values = fit_rows(effects.rows, groups, config, rng=rng, scale=(centre, unit), effects=effects)
-            structure = self._fitted_values.structure
-            self._fit_notes += structure.notes
+            fitted = fit_rows(effects.rows, groups, config, rng=rng, scale=(centre, unit), effects=effects)
+            self._fit_notes += fitted.structure.notes
             self._temperature = 1.0
             if self.config.temper:
                 self._temperature = held_out_temperature(
-                    rows, candidates.text, groups, config, rng=rng, structure=structure
+                    rows, candidates.text, groups, config, rng=rng, structure=fitted.structure
                 )
-            self._left_out, abstained = judge_users(effects.rows, self._fitted_values)
+            self._left_out, abstained = judge_users(effects.rows, fitted)
+        self._fitted_values = fitted
+        if mean is not None:
+            self._fitted_values = replace(fitted, posteriors=fitted.posteriors.moved(mean))
         self._abstained = abstained if self.config.abstain else None
 
     def take_fit(self, fitted: HierarchicalFit) -> None:

@@ -16,7 +16,7 @@ they come in.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -88,6 +88,12 @@ class UserPosteriors:
         left = np.eye(len(self.shared)) - reach.T @ white
         covariance = self.prior.full_deviation() - reach.T @ reach + left @ self.shared_covariance @ left.T
         return Belief(self.weights[code], covariance)
+
+    def moved(self, mean: FloatArray) -> UserPosteriors:
+        """The posterior under a prior mean of theta_0, shape (p,), this being that of the labels less J mean."""
+        target = self.data.target + self.data.rows @ mean.astype(self.data.rows.dtype)
+        data, shared = round_single(replace(self.data, target=target)), self.shared + mean
+        return replace(self, data=data, shared=shared, right=self.normal @ shared, weights=self.weights + mean)
 
     def labels(self, code: int) -> RatedRows:
         """Compact rows of a user's labels, as independent ratings."""

@@ -17,7 +17,7 @@ and a normal prior on each log ratio keeps it off the boundary (Rasmussen & Will
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,10 +26,11 @@ from scipy import linalg, optimize, sparse
 from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Candidates
 from bestfor.errors import InputError
-from bestfor.rewards.features import FeatureConfig
+from bestfor.rewards.features import Space
 from bestfor.rewards.learner import LinearLearner, Units
 from bestfor.rewards.posterior import Belief
 from bestfor.rewards.rows import FeatureRows, apply_rows, sum_by, with_intercept
+from bestfor.rewards.style_prior import PriorFeatureConfig, load_style_prior
 from bestfor.threads import for_size
 from bestfor.types import FloatArray, IntArray, RewardEstimate
 
@@ -44,8 +45,8 @@ DENSE_SHARE = 0.05
 SLICE = 4096
 
 
-class Config(FeatureConfig):
-    """Features only: everything else is estimated. Components keep their natural scale by default."""
+class Config(PriorFeatureConfig):
+    """Features and a prior only: everything else is estimated. Components keep their natural scale by default."""
 
     whiten: bool = False
 
@@ -254,6 +255,48 @@ def _text_columns(query: IntArray, text: IntArray) -> IntArray:
     return column[text]
 
 
+@dataclass(frozen=True)
+class PlacedPrior:
+    """A prior mean of the weights, and what the labels say of it.
+
+    Attributes:
+        mean: shape (p,), on the standardised scale; 0 where the prior is off.
+        ridge: fitted to the labels less ``z'mean``.
+        notes: plain sentences.
+    """
+
+    mean: FloatArray
+    ridge: RidgeSolution
+    notes: tuple[str, ...]
+
+
+def place_prior(rows: FeatureRows, candidates: Candidates, space: Space, name: str) -> PlacedPrior:
+    """Give weights the mean that other conversations' people suggest, unless the labels speak against it.
+
+    The mean is in units of the scores of texts, whose variance is that of the fit without it.
+
+    Args:
+        rows: n standardised rows; columns of the space first, the last of ``z`` is the intercept.
+        candidates: the same n rows.
+        space: their features.
+        name: of the prior, as :func:`bestfor.rewards.style_prior.load_style_prior` takes it.
+    """
+    prior = load_style_prior(name)
+    texts, first = np.unique(candidates.text, return_index=True)
+    weights, left_out = prior.weights(space, (candidates.texts[code] for code in texts.tolist()))
+    plain = solve_ridge(rows, candidates.text)
+    scores = plain.text + plain.slope * float(np.sum(np.var(rows.z[first], axis=0)))
+    mean = np.zeros(rows.z.shape[1])
+    mean[: len(weights)] = np.sqrt(scores) * weights
+    moved = solve_ridge(replace(rows, y=rows.y - apply_rows(rows.z, mean)), candidates.text)
+    gain = moved.evidence - plain.evidence
+    told = f" without {', '.join(left_out)}, whose texts are fitted" if left_out else ""
+    told = f"prior '{prior.name}'{told}: {gain:+.1f} nats by these labels, {prior.evidence:+.1f} by those it is of"
+    if gain + prior.evidence <= 0:
+        return PlacedPrior(np.zeros(len(mean)), plain, (f"{told}: off",))
+    return PlacedPrior(mean, moved, (f"{told}: on",))
+
+
 class PooledRidge:
     """Predict on the utility's own scale.
 
@@ -296,9 +339,15 @@ def fit_pool(values: FloatArray, candidates: Candidates) -> PooledRidge:
         values: shape (n, p - 1), features of the rows.
         candidates: the n labelled rows.
     """
-    centre, unit = float(np.mean(candidates.utility)), float(np.std(candidates.utility)) or 1.0
-    rows = FeatureRows(with_intercept(values), (candidates.utility - centre) / unit, candidates.user, candidates.query)
+    rows, centre, unit = pool_rows(values, candidates)
     return PooledRidge(solve_ridge(rows, candidates.text), centre, unit)
+
+
+def pool_rows(values: FloatArray, candidates: Candidates) -> tuple[FeatureRows, float, float]:
+    """Standardise labels: the rows, and the labels' mean and standard deviation."""
+    centre, unit = float(np.mean(candidates.utility)), float(np.std(candidates.utility)) or 1.0
+    target = (candidates.utility - centre) / unit
+    return FeatureRows(with_intercept(values), target, candidates.user, candidates.query), centre, unit
 
 
 def restore_pool(state: dict[str, Any], arrays: Arrays) -> PooledRidge:
@@ -322,7 +371,16 @@ class Pooled(LinearLearner):
     Config = Config
 
     def _fit(self, candidates: Candidates, rng: int) -> None:
-        self.take_fit(fit_pool(self._design(candidates).rows(), candidates))
+        values = self._design(candidates).rows()
+        if not self.config.prior:
+            self.take_fit(fit_pool(values, candidates))
+            return
+        assert self._space is not None
+        rows, centre, unit = pool_rows(values, candidates)
+        placed = place_prior(rows, candidates, self._space, self.config.prior)
+        self._fit_notes += placed.notes
+        ridge = replace(placed.ridge, weights=placed.ridge.weights + placed.mean)
+        self.take_fit(PooledRidge(ridge, centre, unit))
 
     def take_fit(self, pool: PooledRidge) -> None:
         """Take over what was fitted."""
