@@ -61,29 +61,36 @@ def deal(
     tell(watch.line())
 
 
+Blocks = Annotated[Path, typer.Argument(help="Folder that 'deal' made.", show_default=False)]
+Out = Annotated[Path, typer.Option("--out", help="Folder of the model.", show_default=False)]
+Kind = Annotated[str, typer.Option(help="Kind of the model; its options by --set.", show_default=False)]
+Run = Annotated[
+    Path | None,
+    typer.Option(help="A run's file: its [[reward]], seed and [backend], in the place of --kind.", show_default=False),
+]
+Which = Annotated[str, typer.Option(help="Which of the file's models, where there are several.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="An option of the model, such as components=64; can be repeated."),
+]
+Seed = Annotated[int | None, typer.Option(help="Of everything random.", show_default="0, or the file's")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Processes that do blocks at once.", show_default="1, or the file's")
+]
+Who = Annotated[str, typer.Option(help="Who does them: local, ray.", show_default="local, or the file's")]
+
+
 @app.command()
 def fit(
-    blocks: Annotated[Path, typer.Argument(help="Folder that 'deal' made.", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the model.", show_default=False)],
-    kind: Annotated[str, typer.Option(help="Kind of the model; its options by --set.", show_default=False)] = "",
-    run: Annotated[
-        Path | None,
-        typer.Option(
-            help="A run's file: its [[reward]], seed and [backend], in the place of --kind.", show_default=False
-        ),
-    ] = None,
-    reward: Annotated[str, typer.Option(help="Which of the file's models, where there are several.")] = "",
-    changes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="An option of the model, such as components=64; can be repeated."
-        ),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything random.", show_default="0, or the file's")] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes that do blocks at once.", show_default="1, or the file's")
-    ] = None,
-    backend: Annotated[str, typer.Option(help="Who does them: local, ray.", show_default="local, or the file's")] = "",
+    blocks: Blocks,
+    out: Out,
+    kind: Kind = "",
+    run: Run = None,
+    reward: Which = "",
+    changes: Set = None,
+    seed: Seed = None,
+    workers: Workers = None,
+    backend: Who = "",
     as_json: Json = False,
 ) -> None:
     """Fit a model to labels in blocks, a block at a time; killed, the same command goes on where it was.

@@ -121,7 +121,7 @@ class ItemCounts:
 
 
 @dataclass(frozen=True)
-class UserSums:
+class TasteSums:
     """Sums over users whose q(a_u, b) is as their labels give it, neither centred nor scaled; they add up.
 
     Attributes:
@@ -247,7 +247,7 @@ def sum_start(held: tuple[Any, Any, tuple[KeptRounds, FloatArray, FloatArray]], 
     return coded.item, remains.T @ seen, np.sum(seen**2, axis=0)
 
 
-def sum_users(held: tuple[Any, Any, tuple[KeptRounds, ItemTastes]], number: int) -> UserSums | None:
+def sum_users(held: tuple[Any, Any, tuple[KeptRounds, ItemTastes]], number: int) -> TasteSums | None:
     """Map: update q(a_u, b) of one block's users given q(h), and sum up."""
     kept, shared = held[2]
     coded = read_coded(kept, number)
@@ -258,7 +258,7 @@ def sum_users(held: tuple[Any, Any, tuple[KeptRounds, ItemTastes]], number: int)
     fixed = (shared.scale, shared.noise, shared.level_scale)
     state = update_users(votes, TasteFactors(none, none, none, none, none, *item, *fixed))
     counts = votes.present.sum(axis=1)
-    return UserSums(
+    return TasteSums(
         item=coded.item,
         items=sum_items(votes, state),
         users=len(state.taste),
@@ -272,9 +272,9 @@ def sum_users(held: tuple[Any, Any, tuple[KeptRounds, ItemTastes]], number: int)
     )
 
 
-def join_user_sums(parts: Iterable[UserSums | None], items: int) -> UserSums:
+def join_user_sums(parts: Iterable[TasteSums | None], items: int) -> TasteSums:
     """Reduce: add up, with a row for every one of so many items."""
-    whole: UserSums | None = None
+    whole: TasteSums | None = None
     for part in parts:
         if part is None:
             continue
@@ -282,7 +282,7 @@ def join_user_sums(parts: Iterable[UserSums | None], items: int) -> UserSums:
             columns = len(part.taste) + 1
             none = ItemSums(np.zeros((items, columns, columns)), np.zeros((items, columns)), 0.0, 0.0, 0.0, 0.0)
             k = columns - 1
-            whole = UserSums(np.arange(items), none, 0, 0, np.zeros(k), np.zeros((k, k)), 0.0, 0.0, 0.0, 0.0)
+            whole = TasteSums(np.arange(items), none, 0, 0, np.zeros(k), np.zeros((k, k)), 0.0, 0.0, 0.0, 0.0)
         gram, linear = whole.items.gram, whole.items.linear
         gram[part.item] += part.items.gram
         linear[part.item] += part.items.linear
@@ -290,12 +290,12 @@ def join_user_sums(parts: Iterable[UserSums | None], items: int) -> UserSums:
         numbers = [getattr(whole.items, name) + getattr(part.items, name) for name in names]
         names = ("users", "queries", "taste", "moment", "level", "level_square", "total", "labelled")
         added = {name: getattr(whole, name) + getattr(part, name) for name in names}
-        whole = UserSums(item=whole.item, items=ItemSums(gram, linear, *numbers), **added)
+        whole = TasteSums(item=whole.item, items=ItemSums(gram, linear, *numbers), **added)
     assert whole is not None, "there are labels"
     return whole
 
 
-def standardise_sums(sums: UserSums, shared: ItemTastes) -> tuple[ItemTastes, ItemSums]:
+def standardise_sums(sums: TasteSums, shared: ItemTastes) -> tuple[ItemTastes, ItemSums]:
     """Move means into h_0 and give tastes unit second moment: what a process does with every user, of the sums."""
     centre, level = sums.taste / sums.users, sums.level / sums.queries
     item, k = shared.mean.copy(), len(centre)
