@@ -235,6 +235,9 @@ def test_covariances_of_errors_are_found_by_moments():
         restore_crowd(found.state(), found.array(), 3)
     alone = learn_crowd(error[:50], (user[:50], text[:50], text[:50] % 3), None, people)
     assert alone.text == alone.tastes == 0, "no text has two errors"
+    faint = learn_crowd(error, (user, text, text % 3), 1e-6 * q, people)
+    assert faint.tastes == 0, "a member that found no tastes in the held-out parts cannot say how large they are"
+    assert faint.text == pytest.approx(0.25, abs=0.08)
 
 
 def test_the_mean_product_of_pairs_is_the_variance_that_they_share():

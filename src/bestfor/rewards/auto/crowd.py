@@ -24,6 +24,8 @@ from bestfor.types import FloatArray, IntArray
 _TINY = 1e-12
 LEAST_NOISE = 0.1
 """Share of the errors' variance that is a label's own at least."""
+LEAST_TASTES = 1e-3
+"""Share of the errors' variance below which tastes of the member tell nothing: k would be a ratio of two near zeros."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +99,10 @@ def learn_crowd(
     error = error - (np.bincount(fold, error) / np.maximum(np.bincount(fold), 1))[fold]
     level, known = _levels(error, user, users)
     rest = error - level[user]
-    q = np.zeros((len(rest), 0)) if tastes is None else tastes
-    text_effect, scale = _moments(rest, q, np.unique(text, return_inverse=True)[1].astype(np.int64))
     whole = float(np.mean(rest**2))
+    told = tastes is not None and float(np.mean(np.sum(tastes**2, axis=1))) >= LEAST_TASTES * whole
+    q = tastes if told and tastes is not None else np.zeros((len(rest), 0))
+    text_effect, scale = _moments(rest, q, np.unique(text, return_inverse=True)[1].astype(np.int64))
     noise = max(whole - text_effect - scale * float(np.mean(np.sum(q**2, axis=1))), LEAST_NOISE * whole)
     return Crowd(text_effect, scale, max(noise, _TINY), level, known)
 
