@@ -17,7 +17,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -115,7 +115,36 @@ def table_of(entries: Sequence[ShardEntry]) -> Arrays:
     }
 
 
-def entries_of(arrays: Arrays) -> tuple[ShardEntry, ...]:
+@dataclass(frozen=True, eq=False)
+class ShardTable(Sequence[ShardEntry]):
+    """Table of shards, whose entries are made as they are asked for: of ten million users there are 8,192.
+
+    Attributes:
+        digests: shape (shards, 32), SHA-256 of each file.
+        checks: shape (shards,), CRC-32 of its index.
+        users: shape (shards,), how many each has.
+    """
+
+    digests: npt.NDArray[np.uint8]
+    checks: npt.NDArray[np.uint32]
+    users: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @overload
+    def __getitem__(self, number: int) -> ShardEntry: ...
+    @overload
+    def __getitem__(self, number: slice) -> ShardTable: ...
+
+    def __getitem__(self, number: int | slice) -> ShardEntry | ShardTable:
+        digest, index, users = self.digests[number], self.checks[number], self.users[number]
+        if isinstance(number, slice):
+            return ShardTable(digest, index, users)
+        return ShardEntry(digest.tobytes().hex() if users else "", int(index), int(users))
+
+
+def entries_of(arrays: Arrays) -> ShardTable:
     """Read the table that :func:`table_of` made.
 
     Raises:
@@ -125,10 +154,7 @@ def entries_of(arrays: Arrays) -> tuple[ShardEntry, ...]:
     count = len(users)
     if digest.shape != (count, 32) or index.shape != (count,) or count < 1 or count & (count - 1):
         raise ValueError(f"a table of shards of shapes {digest.shape}, {index.shape} and {users.shape}")
-    return tuple(
-        ShardEntry(row.tobytes().hex() if number else "", int(check), int(number))
-        for row, check, number in zip(digest, index, users, strict=True)
-    )
+    return ShardTable(digest, index, users)
 
 
 @dataclass(frozen=True)
@@ -141,12 +167,12 @@ class Shards:
     """
 
     folder: Path
-    entries: tuple[ShardEntry, ...]
+    entries: ShardTable
 
     @property
     def users(self) -> int:
         """Number of users in all shards."""
-        return sum(one.users for one in self.entries)
+        return int(self.entries.users.sum())
 
     def rows(self, users: Sequence[str]) -> tuple[Arrays, tuple[str, ...]]:
         """Read the rows of some users, checked by their checksums.
