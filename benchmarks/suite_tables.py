@@ -57,6 +57,8 @@ PLAIN, STRANGERS = "title-plain", "title-strangers"
 IN_PROMPT = {
     PLAIN: "nothing",
     STRANGERS: "two papers of another author, BM25",
+    "title-others": "two papers of others, BM25 among all of them",
+    "title-others-random": "two papers of others, at random",
     "title-bm25": "two of the author's own, BM25",
     "title-dense": "two of the author's own, nearest in meaning",
     "title-recency": "the author's two latest",
