@@ -161,3 +161,45 @@ def test_processes_give_the_same_bytes(tmp_path, capsys):
         assert main() == 0
         lines.append(json.loads(capsys.readouterr().out))
     assert lines[0] == lines[1]
+
+
+def command(monkeypatch, capfd, folder, *words):
+    monkeypatch.setattr(
+        sys, "argv", ["bestfor", "diagnose", str(folder), *["--reward", "good", "--reward", "coarse"], *words]
+    )
+    code = main()
+    said, told = capfd.readouterr()
+    return code, said, told
+
+
+def test_commands_of_two_parts_and_one_that_joins_print_the_whole(folder, monkeypatch, capfd):
+    def run(*words):
+        return command(monkeypatch, capfd, folder, "--rule", "second", *words)
+
+    expected = run("--json")
+    assert expected[0] == 0
+    assert run("--part", "0/2", "--json")[1:] == (
+        "",
+        "  part 0/2 awaits the parts 1/2; then the same command goes on\n",
+    )
+    assert run("--part", "1/2")[2] == run("--part", "1/2")[2] == "  part 1/2 is done\n"
+    assert run("--part", "0/2")[2] == "  part 0/2 is done\n"
+    (sums,) = folder.glob(".sums-*")
+    assert len(list(sums.iterdir())) == 2 * PARTS
+    torn = sorted(sums.iterdir())[-1]
+    whole = torn.read_bytes()
+    torn.write_bytes(whole[:100])
+    code, _, told = run("--json")
+    assert (code, told.count("\n")) == (2, 1)
+    assert "found sums that are damaged, and removed now; expected the same command again" in told
+    assert run("--json") == expected
+    assert not list(folder.glob(".sums-*"))
+
+
+def test_what_has_no_parts_says_so(folder, tmp_path, monkeypatch, capfd):
+    other = write(tmp_path / "scattered", rows(), [100, 200])
+    for place in (other, folder / "part-0.parquet"):
+        code, said, told = command(monkeypatch, capfd, place, "--part", "0/1")
+        assert (code, said) == (2, "")
+        assert "--part: found" in told
+    assert "--part: found '5/3'" in command(monkeypatch, capfd, folder, "--part", "5/3")[2]

@@ -14,6 +14,8 @@ from bestfor import types
 from bestfor.cli._columns import recognised_columns, shown_columns, write_page
 from bestfor.cli._logs import diagnose_journal_log, diagnose_log, refuse
 from bestfor.cli._output import Verbose, print_diagnosis, print_json, tell, writable
+from bestfor.cli._stages import PartOf, part_of
+from bestfor.cli._sums import diagnosed_in_parts
 from bestfor.errors import InputError
 
 if TYPE_CHECKING:
@@ -205,6 +207,7 @@ def diagnose(
     tenant: Tenant = None,
     workers: Workers = None,
     backend: BackendKind = None,
+    part: PartOf = "",
     out: Out = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -241,7 +244,7 @@ def _settings(given: SimpleNamespace) -> Settings:
 
 def _about_tables(given: SimpleNamespace) -> dict[str, object]:
     names = ("text", "response", "text_id", "prompt", "candidate", "std", "rule", "price", "noise")
-    names = (*names, "chosen", "rejected", "workers", "backend")
+    names = (*names, "chosen", "rejected", "workers", "backend", "part")
     return {f"--{name.replace('_', '-')}": getattr(given, name) for name in names}
 
 
@@ -287,7 +290,7 @@ def _diagnose_log(given: SimpleNamespace) -> None:
 
 
 def _diagnose_table(given: SimpleNamespace) -> None:
-    from bestfor.runs.table import TableColumns, diagnose_table
+    from bestfor.runs.table import TableColumns
 
     table, out = _table_of(given), given.out
     rewards = tuple(given.reward or ["reward"])
@@ -295,10 +298,10 @@ def _diagnose_table(given: SimpleNamespace) -> None:
     columns = TableColumns(given.user, given.query, rewards, given.utility, given.text_id, given.candidate, stds)
     columns, said = recognised_columns(table, columns)
     shown = shown_columns(table, columns, given)
-    worker = _backend(given)
-    diagnosis = diagnose_table(table, columns, _settings(given), scale=given.scale, backend=worker)
-    if worker is not None:
-        worker.close()
+    settings, part = _settings(given), part_of(given.part)
+    diagnosis = diagnosed_in_parts(table, columns, settings, given.scale, part, _backend(given))
+    if diagnosis is None:
+        return
     if out is not None:
         write_page(out, table, columns, diagnosis, shown)
         said = (*said, *shown.said)
@@ -326,7 +329,7 @@ def _diagnose_pairs(given: SimpleNamespace) -> None:
     from bestfor.runs.table import TableColumns, diagnose_table
 
     table = _table_of(given)
-    names = ("text", "response", "text_id", "prompt", "candidate", "std", "reward", "workers", "backend")
+    names = ("text", "response", "text_id", "prompt", "candidate", "std", "reward", "workers", "backend", "part")
     given_too = {f"--{name.replace('_', '-')}": getattr(given, name) for name in names}
     refuse(given_too, "pairs (--chosen, --rejected)", "a table with one row a candidate")
     pairs = PairColumns.of(given.user, given.chosen or [], given.rejected or [])

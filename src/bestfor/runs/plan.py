@@ -226,17 +226,7 @@ def _sampling(found: ForeseenSampling, config: RunConfig, seconds: float, tell: 
     speed = None
     if seconds > 0 and prompts:
         tell(f"probe: '{found.policy.name}' writes for at most about {seconds:g} s; that is not kept")
-        widest = max(chunk.n for chunk in owed)
-        try:
-            speed = probe_policy(found.policy, prompts, widest, seconds, seed=config.seed)
-        except InputError:
-            raise
-        except BestforError as error:
-            expected = "a server that answers, or --probe 0, which asks none"
-            raise InputError("--probe", f"no answer ({error})", expected) from error
-        finally:
-            if isinstance(found.policy, Metered):
-                found.policy.close()
+        speed = _probed(found.policy, prompts, max(chunk.n for chunk in owed), seconds, config.seed)
     mean = speed.tokens_per_candidate if speed is not None else 0.0
     new = round(candidates * mean) if mean else None
     budget = _budget((config.policy.base or config.policy).endpoint, "[policy.endpoint]")
@@ -255,6 +245,19 @@ def _sampling(found: ForeseenSampling, config: RunConfig, seconds: float, tell: 
         cost=None if budget is None else budget.cost(tokens, most if new is None else new),
         most_cost=None if budget is None else budget.cost(tokens, most),
     )
+
+
+def _probed(policy: Policy, prompts: Sequence[Prompt], n: int, seconds: float, seed: int) -> SamplingSpeed:
+    try:
+        return probe_policy(policy, prompts, n, seconds, seed=seed)
+    except InputError:
+        raise
+    except BestforError as error:
+        expected = "a server that answers, or --probe 0, which asks none"
+        raise InputError("--probe", f"no answer ({error})", expected) from error
+    finally:
+        if isinstance(policy, Metered):
+            policy.close()
 
 
 def _longest(found: ForeseenSampling, config: RunConfig) -> int:
