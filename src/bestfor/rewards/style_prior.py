@@ -1,4 +1,4 @@
-"""What people in other conversations liked, as a prior mean for the weights of style: length, capitals, digits, ...
+"""Give weights of style (length, capitals, digits, ...) a prior mean: what people in other conversations liked.
 
     g_t = x_t'(w + w_c) + ...,   w ~ N(0, T/k I),   y = level_u + g_t + noise
 
@@ -59,7 +59,7 @@ def without_absent_prior(found: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class TaughtStyle:
-    """What one conversation says of w.
+    """Evidence of one conversation about w.
 
     Attributes:
         name: of the conversation.
