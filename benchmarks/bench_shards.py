@@ -202,7 +202,8 @@ def run_read(folder: str, features: int, asked: int, cold: bool) -> dict[str, An
     from bestfor.rewards import load
 
     encoder = Generated(features)
-    load(Path(folder), encoder=encoder, user="nobody")  # modules are imported before the clock runs
+    # modules are imported before the clock runs
+    load(Path(folder), encoder=encoder, user=asked_users(folder, 1, 0)[0])
     spent, wall, asked_for, disk = [], [], [], []
     for user in asked_users(folder, asked, 2):
         if cold:
