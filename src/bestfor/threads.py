@@ -15,9 +15,9 @@ from __future__ import annotations
 import ctypes
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import lru_cache
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +27,33 @@ SMALL = 512
 """Rows of the largest square matrices that one thread serves as well as several."""
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
+class _OneThread:
+    """One entry of :func:`one_thread`; a generator would take a request's small products twice the time."""
+
+    __slots__ = ("_give_back", "_nested")
+
+    def __enter__(self) -> None:
+        self._nested = getattr(_here, "limited", False)
+        if self._nested:
+            return
+        _here.limited, self._give_back = True, [_leave]
+        try:
+            _process.__enter__()
+            self._give_back.append(_process.__exit__)
+            self._give_back += _limit_torch() + _limit_openmp()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        if not self._nested:
+            for give_back in reversed(self._give_back):
+                give_back()
+
+
+def one_thread() -> AbstractContextManager[None]:
     """Run matrix products of this Python thread on one thread; may be nested, and entered by several at once."""
-    if getattr(_here, "limited", False):
-        yield
-        return
-    _here.limited = True
-    try:
-        with _process, _torch_products(), _openmp():
-            yield
-    finally:
-        _here.limited = False
+    return _OneThread()
 
 
 def for_size(size: int) -> AbstractContextManager[None]:
@@ -63,7 +78,8 @@ class _ProcessLimit:
     def __enter__(self) -> None:
         with self._lock:
             if not self._inside:
-                found = [one for one in _libraries("blas") if getattr(one, "threading_layer", "") != "openmp"]
+                libraries = _libraries("blas", len(sys.modules))
+                found = [one for one in libraries if getattr(one, "threading_layer", "") != "openmp"]
                 # one that is at one thread already has nothing to be changed: a request's products take less time
                 self._before = [(one, count) for one in found if (count := one.num_threads) != 1]
                 for library, _ in self._before:
@@ -91,47 +107,40 @@ def _set_for_all(library: Any, count: int) -> None:  # noqa: ANN401 - threadpool
         give_up(force=True)
 
 
-@contextmanager
-def _openmp() -> Iterator[None]:
-    """Limit OpenMP for the calling thread."""
-    before = [(one, one.num_threads) for one in _libraries("openmp")]
-    for library, _ in before:
-        library.set_num_threads(1)
-    try:
-        yield
-    finally:
-        for library, count in before:
-            library.set_num_threads(count)
+def _leave() -> None:
+    _here.limited = False
 
 
-def _libraries(sort: str) -> list[Any]:
-    return [one for one in _controller(len(sys.modules)).lib_controllers if one.user_api == sort and one.num_threads]
+def _limit_openmp() -> list[Callable[[], object]]:
+    """Limit OpenMP for the calling thread; gives what gives its threads back."""
+    found: list[Callable[[], object]] = []
+    for library in _libraries("openmp", len(sys.modules)):
+        if (count := library.num_threads) != 1:
+            library.set_num_threads(1)
+            found.append(partial(library.set_num_threads, count))
+    return found
+
+
+@lru_cache(maxsize=8)
+def _libraries(sort: str, modules: int) -> tuple[Any, ...]:
+    """Find the loaded libraries of a sort, anew where modules were imported since, as they may have brought some."""
+    return tuple(one for one in _controller(modules).lib_controllers if one.user_api == sort and one.num_threads)
 
 
 @lru_cache(maxsize=1)
 def _controller(modules: int) -> ThreadpoolController:
-    """Find the loaded libraries, anew where modules were imported since, as they may have brought some."""
     return ThreadpoolController()
 
 
-@contextmanager
-def _torch_products() -> Iterator[None]:
+def _limit_torch() -> list[Callable[[], object]]:
     """Limit the MKL that is built into torch, which OpenMP's count does not reach after ``torch.set_num_threads``."""
     torch = sys.modules.get("torch")
     if torch is None or not hasattr(torch, "get_num_threads"):
-        yield
-        return
+        return []
     # Else torch would set this thread's count at its first product, over the limit.
     torch.get_num_threads()
     limit = _mkl_limit(str(torch.__file__))
-    if limit is None:
-        yield
-        return
-    before = limit(1)
-    try:
-        yield
-    finally:
-        limit(before)
+    return [] if limit is None else [partial(limit, limit(1))]
 
 
 @lru_cache(maxsize=1)

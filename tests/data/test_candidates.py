@@ -36,6 +36,20 @@ class TestOf:
         assert np.isnan(found.utility).all()
         assert found.queries == ("3", "1", "2")
 
+    @pytest.mark.parametrize("texts", [["x", "y", "x"], ["a", "b"], [], ("é",)])
+    @pytest.mark.parametrize("history", [None, ["old"], History({"ann": ("old",)})])
+    def test_one_request_is_coded_as_one_of_many(self, texts, history):
+        one = bf.Candidates.of("ann", "Why?", texts, history=history)
+        many = bf.Candidates.of(["ann"], ["Why?"], [texts], history=History({"ann": ("old",)}) if history else None)
+        for name, value in vars(many).items():
+            found = getattr(one, name)
+            if isinstance(value, np.ndarray):
+                assert found.dtype == value.dtype
+                np.testing.assert_array_equal(found, value)
+            else:
+                assert found == value
+        assert one.user is not one.query
+
     def test_many_may_be_none(self):
         assert len(bf.Candidates.of([], [], [])) == 0
 

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from bestfor.rewards.auto.members import as_nobody
-from bestfor.rewards.memory import Recent, held, once, same_rows, texts_of
+from bestfor.rewards.features import style_features
+from bestfor.rewards.memory import Recent, held, of_texts, once, same_rows, same_texts, texts_of
 from bestfor.testing.rewards import taste_examples
 
 
@@ -51,3 +52,26 @@ def test_a_copy_in_another_process_begins_empty():
     copy = pickle.loads(pickle.dumps(recent))
     assert copy.get("a", lambda: np.ones(4)).sum() == 4
     assert recent.get("a", lambda: np.ones(4)).sum() == 0
+
+
+def test_a_table_of_texts_lives_as_long_as_the_outermost_context():
+    assert of_texts("a", list) is None
+    with same_texts():
+        first = of_texts("a", list)
+        assert of_texts("b", list) is not first
+        with same_texts():
+            assert of_texts("a", list) is first
+        assert of_texts("a", list) is first
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(of_texts, "a", list).result() is None
+    with same_texts():
+        assert of_texts("a", list) is not first
+
+
+def test_style_is_measured_once_a_text_within_a_fit():
+    texts = ["One, two.", "", "Three? Four!", "One, two."]
+    alone = style_features(texts)
+    with same_texts():
+        assert style_features(texts[:2]).tolist() == alone[:2].tolist()
+        assert style_features(texts[::-1]).tolist() == alone[::-1].tolist()
+        assert style_features([]).shape == (0, alone.shape[1])

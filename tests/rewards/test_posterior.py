@@ -9,8 +9,10 @@ from scipy import integrate, stats
 from bestfor import rng
 from bestfor.rewards.posterior import (
     Belief,
+    ComparedTexts,
     PreferredRows,
     RatedRows,
+    as_ratings,
     condition,
     learn,
     left_out_log_densities,
@@ -159,3 +161,43 @@ def test_left_out_densities_are_those_of_a_fit_without_the_label():
     known = condition(belief, rated)
     width = np.sqrt(1 + (one.x @ known.covariance @ one.x.T)[0, 0])
     assert both[-1] == pytest.approx(stats.norm.logcdf((one.x @ known.mean)[0] / width), abs=1e-9)
+
+
+def compared(draw, texts, k, p):
+    """Preferences between few texts, with an intercept that no difference has."""
+    x = np.column_stack([draw.normal(size=(texts, p - 1)), np.ones(texts)])
+    better = draw.integers(texts, size=k)
+    worse = (better + draw.integers(1, texts, size=k)) % texts
+    return PreferredRows(x[better] - x[worse], draw.uniform(0.5, 3, size=k), ComparedTexts(x, better, worse))
+
+
+@given(seed=st.integers(0, 10**6), texts=st.integers(2, 9), p=st.integers(2, 6), level=st.sampled_from([1.0, 1e6]))
+@settings(max_examples=30, deadline=None)
+def test_sites_by_texts_are_those_by_differences(seed, texts, p, level):
+    draw = rng.derive(seed, "texts")
+    said, belief = compared(draw, texts, 40, p), random_belief(draw, p)
+    belief.covariance[-1, -1] += level
+    found, expected = (as_ratings(belief, one) for one in (said, PreferredRows(said.x, said.noise)))
+    np.testing.assert_allclose(found.noise, expected.noise, rtol=1e-7)
+    np.testing.assert_allclose(found.y, expected.y, rtol=1e-7, atol=1e-7)
+
+
+def test_texts_of_two_sets_of_preferences_join():
+    draw = rng.derive(0, "join")
+    one, two = compared(draw, 4, 6, 3).texts, compared(draw, 5, 3, 3).texts
+    assert one is not None
+    assert two is not None
+    both = one.join(two)
+    parts = [part.difference(part.x) for part in (one, two)]
+    np.testing.assert_array_equal(both.difference(both.x), np.vstack(parts))
+
+
+@pytest.mark.parametrize("queries", [1, 4, 200])
+def test_labels_without_levels_are_whitened_at_once(queries):
+    rated = random_ratings(rng.derive(1, "white"), 200, 3, level=0.0, slope=0.0, queries=queries)
+    order = np.argsort(rated.query, kind="stable")
+    root = np.linalg.cholesky(rated.take(order).cover())
+    white = np.linalg.solve(root, np.column_stack([rated.x, rated.y])[order])
+    reduced = rated.reduced()
+    expected = np.linalg.qr(white, mode="r")[:3]
+    np.testing.assert_allclose(np.column_stack([reduced.x, reduced.y]), expected, rtol=1e-12, atol=1e-13)

@@ -43,12 +43,15 @@ def check_estimate(model: Any, estimate: object, count: int) -> None:  # noqa: A
     if not isinstance(estimate, RewardEstimate):
         raise InputError(where, f"a value of type {type(estimate).__name__}", "a RewardEstimate")
     _check_array(where, "mean", estimate.mean, count)
-    _check_mean(where, estimate.mean, partial=model.partial)
+    if not np.isfinite(estimate.mean).all():
+        _check_mean(where, estimate.mean, partial=model.partial)
     if model.has_std and estimate.std is None:
         raise InputError(where, "no std", "one for each candidate: the class says has_std = True")
     for name, values in (("std", estimate.std), ("std_mean", estimate.std_mean)):
         if values is not None:
             _check_array(where, name, values, count)
+            if np.isfinite(values).all() and values.min() >= 0:
+                continue
             wrong = (values < 0) | (~np.isfinite(values) & np.isfinite(estimate.mean))
             if wrong.any():
                 raise InputError(f"{where}, {name}", f"{values[wrong][0]}", "finite numbers, 0 or more")

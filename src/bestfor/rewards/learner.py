@@ -25,7 +25,14 @@ from bestfor.data.others import OtherRatings
 from bestfor.errors import BestforError
 from bestfor.rewards.model import RewardModel
 from bestfor.rewards.person import ModelPerson, Person, TextHistory, one_users, split_estimate
-from bestfor.rewards.posterior import Belief, PreferredRows, RatedRows, learn, left_out_log_densities
+from bestfor.rewards.posterior import (
+    Belief,
+    ComparedTexts,
+    PreferredRows,
+    RatedRows,
+    learn,
+    left_out_log_densities,
+)
 from bestfor.rewards.rows import rounded, starts_of
 from bestfor.threads import for_size
 from bestfor.types import FloatArray, IntArray, RewardEstimate, Scores, Served
@@ -160,7 +167,7 @@ class LinearLearner(RewardModel):
         starts = starts_of(candidates.query)
         scale, found = units.temperature * units.unit**2, []
         with for_size(len(features)):
-            beliefs = {code: self._known_belief(code).covariance for code in np.unique(codes).tolist()}
+            beliefs = {code: self._known_belief(code).covariance for code in dict.fromkeys(codes[starts].tolist())}
         for start, end in pairwise([*starts.tolist(), len(codes)]):
             code = int(codes[start])
             part = self.columns(features[start:end], code)
@@ -198,17 +205,17 @@ def label_rows(
     target = (np.array([one.utility for one in labels.rated]) - units.centre) / units.unit
     own, better, worse = place[:n], place[n::2], place[n + 1 :: 2]
     rated = RatedRows(columns[own], target, noise[own] / weight[:n], texts.query[own], units.level, units.slope)
-    difference, width = columns[better] - columns[worse], noise[better] + noise[worse]
+    compared = ComparedTexts(columns, better, worse)
+    difference, width = compared.difference(columns), noise[better] + noise[worse]
     if units.slope:
         width = width + units.slope * np.sum(difference[:, :-1] ** 2, axis=1)
-    return rated, PreferredRows(difference, width / weight[n:])
+    return rated, PreferredRows(difference, width / weight[n:], compared)
 
 
 def supports_own(base: BaseLabels, rated: RatedRows, preferred: PreferredRows) -> bool:
     """Say whether all labels are told better by the user's own part than by what all share."""
-    rows = PreferredRows(
-        *(np.concatenate([getattr(part, name) for part in (base.preferred, preferred)]) for name in ("x", "noise"))
-    )
+    both = (base.preferred, preferred)
+    rows = PreferredRows(np.vstack([one.x for one in both]), np.concatenate([one.noise for one in both]))
     own, shared = (left_out_log_densities(one, (base.rated, rated), rows) for one in (base.own, base.shared))
     return float(np.sum(own - shared)) > 0
 

@@ -1,6 +1,6 @@
-"""Keep what requests ask for again: the parts of one request while it is scored, and those of recent users.
+"""Keep what is asked for again: parts of one request while it is scored, of a fit's texts, and those of recent users.
 
-Both hold values that depend on nothing but their keys, so what is kept changes no result.
+All hold values that depend on nothing but their keys, so what is kept changes no result.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ BYTES = 64 * 2**20
 """Bytes that a model keeps of recent users."""
 T = TypeVar("T")
 
+_texts: ContextVar[dict[str, Any] | None] = ContextVar("texts", default=None)
 _rows: ContextVar[dict[Hashable, Any] | None] = ContextVar("rows", default=None)
 
 
@@ -51,6 +52,30 @@ def once(what: str, of: Iterable[object], make: Callable[[], T]) -> T:
         # what is named by its id has to stay
         kept[key] = (parts, make())
     found: T = kept[key][1]
+    return found
+
+
+@contextmanager
+def same_texts() -> Iterator[None]:
+    """Keep what :func:`of_texts` makes until the end of the outermost of these contexts of this Python thread."""
+    if _texts.get() is not None:
+        yield
+        return
+    token = _texts.set({})
+    try:
+        yield
+    finally:
+        _texts.reset(token)
+
+
+def of_texts(what: str, make: Callable[[], T]) -> T | None:
+    """Give the one table of its name within :func:`same_texts`, made empty at first; None elsewhere."""
+    kept = _texts.get()
+    if kept is None:
+        return None
+    if what not in kept:
+        kept[what] = make()
+    found: T = kept[what]
     return found
 
 

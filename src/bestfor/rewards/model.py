@@ -29,7 +29,7 @@ from bestfor.rewards.check import check_class, check_estimate, refuse_nan
 from bestfor.rewards.features import Design, FeatureConfig, Space, check_signature, fit_space, restore_space
 from bestfor.rewards.hearing import Hearing
 from bestfor.rewards.kinds import KINDS, is_kind
-from bestfor.rewards.memory import Recent, held, once, same_rows, texts_of
+from bestfor.rewards.memory import Recent, held, once, same_rows, same_texts, texts_of
 from bestfor.rewards.options import NoOptions, parse_options
 from bestfor.rewards.person import ModelPerson, Person, check_said, sort_labels, split_estimate
 from bestfor.rewards.rows import canonical, rounded, starts_of
@@ -184,8 +184,9 @@ class RewardModel(Hearing, ABC):
             if len(candidates) == 0:
                 raise InputError(f"fit of '{self.kind}'", "weak labels only", "some that weigh more")
         ordered = canonical(candidates)
-        self.prepare(ordered)
-        self._fit(ordered, rng)
+        with same_texts():
+            self.prepare(ordered)
+            self._fit(ordered, rng)
         self._fit_notes += abstain_note(len(self.abstained), len(self._users))
         self._fitted = True
         return self
@@ -236,7 +237,8 @@ class RewardModel(Hearing, ABC):
         return self._predict_people(candidates) if self._said else self._predict(candidates)
 
     def _asking(self, candidates: Candidates) -> tuple[str, ...]:
-        return tuple(candidates.users[code] for code in np.unique(candidates.user))
+        used = [0] if len(candidates.users) == 1 else np.unique(candidates.user)
+        return tuple(candidates.users[code] for code in used)
 
     def _among(self, users: Iterable[str]) -> Self:
         """Give the model with the rows of some users: itself, but where they lie in shards."""
@@ -248,8 +250,7 @@ class RewardModel(Hearing, ABC):
         given = (estimate.mean, estimate.std, estimate.std_mean)
         found = iter(rounded(np.array([values for values in given if values is not None])))
         mean, std, std_mean = (None if values is None else next(found) for values in given)
-        assert mean is not None
-        return RewardEstimate(mean, std, std_mean, tuple(estimate.notes))
+        return RewardEstimate(mean, std, std_mean, tuple(estimate.notes))  # pyright: ignore[reportArgumentType]
 
     def score(
         self,
@@ -360,8 +361,8 @@ class RewardModel(Hearing, ABC):
         heard = candidates.others
         alone = candidates if heard is None else replace(candidates, others=None)
         if self._shards is not None:
-            users = (*self._asking(candidates), *(() if heard is None else heard.users))
-            return self._among(users)._scores(candidates, requests)
+            told = () if heard is None else heard.users
+            return self._among((*self._asking(candidates), *told))._scores(candidates, requests)
         people = scores_of_people(alone, self._said, self._told)
         others = self.fitted_scores(without_queries(alone, people))
         found = [people[query][1] if query in people else others.pop(0) for query in range(requests)]
@@ -390,9 +391,9 @@ class RewardModel(Hearing, ABC):
     def _predict_people(self, candidates: Candidates) -> RewardEstimate:
         """Predict, rows of people who said something at the fit by their persons."""
         people = scores_of_people(candidates, self._said, self._told)
-        rest = np.flatnonzero(~np.isin(candidates.query, list(people)))
         if not people:
             return self._predict(candidates)
+        rest = np.flatnonzero(~np.isin(candidates.query, list(people)))
         others = self._predict(candidates.take(rest)) if len(rest) else RewardEstimate(np.zeros(0))
         every = [*([(rest, others)] if len(rest) else []), *people.values()]
 
@@ -580,8 +581,7 @@ class RewardModel(Hearing, ABC):
 
     def _check_rows(self, candidates: Candidates) -> None:
         """Refuse rows of users whom a model that was loaded for one user does not know."""
-        if self._loaded_for is not None:
-            self._check_loaded_for(tuple(candidates.users[code] for code in np.unique(candidates.user)))
+        self._check_loaded_for(self._asking(candidates))
 
     def _check_loaded_for(self, users: tuple[str, ...]) -> None:
         """Refuse users whom a model that was loaded for one user does not know."""
@@ -592,8 +592,8 @@ class RewardModel(Hearing, ABC):
 
     def _new_user_notes(self, candidates: Candidates, codes: IntArray, served: str) -> tuple[str, ...]:
         """Say how many users without fit labels were served by something else: one note, or none."""
-        unknown = self._known_codes(candidates.users, abstaining=True) < 0
-        count = len(np.unique(candidates.user[(codes < 0) & unknown[candidates.user]]))
+        new = (codes < 0) & (self._known_codes(candidates.users, abstaining=True) < 0)[candidates.user]
+        count = len(np.unique(candidates.user[new])) if new.any() else 0
         if not count:
             return ()
         subject = "1 user without fit labels was" if count == 1 else f"{count} users without fit labels were"

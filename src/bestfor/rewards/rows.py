@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,9 @@ LABELS_PER_TEXT = 2.0
 """From so many labels a text on, people are said to share texts."""
 DIGITS = 9
 """Significant digits of a reward."""
+FAR = 290
+"""Power of ten beyond which a reward is 0."""
+_FACTORS = np.power(10.0, DIGITS - 1.0 - np.arange(-FAR, FAR + 1))
 
 
 def canonical(candidates: Candidates) -> Candidates:
@@ -77,7 +81,9 @@ class FeatureRows:
 
 def with_intercept(values: FloatArray) -> FloatArray:
     """Append a column of ones."""
-    return np.column_stack([values, np.ones(len(values))])
+    found = np.empty((len(values), values.shape[1] + 1), dtype=np.result_type(values, np.float64))
+    found[:, :-1], found[:, -1] = values, 1.0
+    return found
 
 
 def sum_by(codes: IntArray, values: FloatArray, size: int) -> FloatArray:
@@ -95,6 +101,17 @@ def starts_of(codes: IntArray) -> IntArray:
     first = np.ones(len(codes), dtype=np.bool_)
     np.not_equal(codes[1:], codes[:-1], out=first[1:])
     return np.flatnonzero(first)
+
+
+def by_code(codes: IntArray) -> Iterator[tuple[int, IntArray]]:
+    """Yield each code, ascending, with its rows."""
+    if not len(codes) or (codes == codes[0]).all():
+        yield from [(int(code), np.arange(len(codes))) for code in codes[:1]]
+        return
+    order = np.argsort(codes, kind="stable")
+    found, starts = np.unique(codes[order], return_index=True)
+    for code, rows in zip(found, np.split(order, starts[1:]), strict=True):
+        yield int(code), rows
 
 
 def share_texts(text: IntArray) -> bool:
@@ -119,7 +136,10 @@ def pair_moment(error: FloatArray, text: IntArray) -> float:
 def rounded(values: FloatArray) -> FloatArray:
     """Round to nine significant digits: equal candidates tie although matrix products differ in their last bits."""
     values = np.asarray(values, dtype=np.float64)
-    size = np.where(values == 0, 1.0, np.abs(values))
-    exponent = np.floor(np.log10(size))
-    factor = np.power(10.0, DIGITS - 1 - np.clip(exponent, -290, 290))
-    return np.where(np.abs(exponent) > 290, 0.0, np.rint(values * factor) / factor)
+    size = np.abs(values)
+    exponent = np.floor(np.log10(np.where(size == 0, 1.0, size)))
+    if (np.abs(exponent) <= FAR).all():
+        factor = _FACTORS[exponent.astype(np.intp) + FAR]
+        return np.rint(values * factor) / factor
+    factor = np.power(10.0, DIGITS - 1 - np.clip(exponent, -FAR, FAR))
+    return np.where(np.abs(exponent) > FAR, 0.0, np.rint(values * factor) / factor)

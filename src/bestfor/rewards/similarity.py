@@ -26,11 +26,15 @@ from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Candidates
 from bestfor.data.labels import Labels
 from bestfor.rewards.features import check_signature, check_width, unit_rows
+from bestfor.rewards.features.space import distinct_texts
+from bestfor.rewards.memory import once, texts_of
 from bestfor.rewards.model import RewardModel
 from bestfor.rewards.person import ModelPerson, Person, TextHistory, one_users, split_estimate
-from bestfor.rewards.rows import rounded
+from bestfor.rewards.rows import by_code, rounded
 from bestfor.types import FloatArray, IntArray, RewardEstimate, Scores, Served
 
+CHUNK = 2**14
+"""Texts whose vectors are held in double precision at once."""
 SAME = 1 - 1e-6
 """Cosines from here on are a text's to itself."""
 
@@ -125,34 +129,43 @@ class Similarity(RewardModel):
         self._items = np.array([place[text] for texts in owned for text in texts], dtype=np.int64)
         encoder = self._require_encoder()
         self._signature = encoder.signature
-        self._vectors = encoder.encode(names).astype(np.float32)
+        self._vectors = encoder.encode(names).astype(np.float32, copy=False)
         self._weights = weights
         self._sum_up()
 
     def _sum_up(self) -> None:
         """Sum everybody's texts to one vector, for users who have none."""
-        self._known = unit_rows(self._vectors.astype(np.float64))
-        # by distinct texts: one row for each label would take a gigabyte for some hundred thousand
-        self._total = np.bincount(self._items, self._weights, minlength=len(self._known)) @ self._known
+        # by distinct texts, some at a time: else some hundred thousand take a gigabyte in double precision
+        weights = np.bincount(self._items, self._weights, minlength=len(self._vectors))
+        starts = range(0, max(len(weights), 1), CHUNK)
+        parts = [weights[start : start + CHUNK] @ self._unit(slice(start, start + CHUNK)) for start in starts]
+        self._total = np.sum(parts, axis=0) if len(parts) > 1 else parts[0]
+
+    def _unit(self, items: IntArray | slice) -> FloatArray:
+        """Vectors of some fitted texts at unit length, in double precision."""
+        return unit_rows(self._vectors[items].astype(np.float64))
+
+    def _owned(self, code: int) -> FloatArray:
+        """Vectors of a fitted user's texts, kept of recent users."""
+        found: FloatArray = self._recent.get(code, lambda: self._unit(self._items[self._part(code)]))
+        return found
+
+    def _part(self, code: int) -> slice:
+        return slice(self._ends[code], self._ends[code + 1]) if code >= 0 else slice(0, 0)
 
     def _predict(self, candidates: Candidates) -> RewardEstimate:
-        encoder, codes = self._require_encoder(), self._user_codes(candidates)
-        check_signature(encoder, self.config.encoder, self._signature)
-        used, text = np.unique(candidates.text, return_inverse=True)
-        vectors = unit_rows(encoder.encode([candidates.texts[code] for code in used]).astype(np.float64))
+        codes, (vectors, text) = self._user_codes(candidates), self._distinct_vectors(candidates)
         mean = np.zeros(len(candidates))
         met = self._texts_of_new_users(candidates, codes)
         pair = codes * len(candidates.queries) + candidates.query
-        order = np.argsort(pair, kind="stable")
-        _, starts = np.unique(pair[order], return_index=True)
-        for rows in np.split(order, starts[1:]):
+        for _, rows in by_code(pair):
             query, user = candidates.queries[candidates.query[rows[0]]], int(candidates.user[rows[0]])
             own = met[user][: candidates.history.seen.get(query)] if candidates.history and user in met else ()
             if len(own):
                 mean[rows] = written_nearness(vectors[text[rows]] @ np.asarray(own).T, self.config.by)
             else:
                 mean[rows] = self._score(vectors[text[rows]], int(codes[rows[0]]), query, candidates)
-        unknown = np.where(np.isin(candidates.user, list(met)), 0, codes)
+        unknown = np.where(np.isin(candidates.user, list(met)), 0, codes) if met else codes
         return RewardEstimate(mean, notes=self._new_user_notes(candidates, unknown, "nearness to everybody's texts"))
 
     def _texts_of_new_users(self, candidates: Candidates, codes: IntArray) -> dict[int, FloatArray]:
@@ -166,16 +179,15 @@ class Similarity(RewardModel):
 
     def _score(self, vectors: FloatArray, code: int, query: str, candidates: Candidates) -> FloatArray:
         """Rewards of one query's candidates, shape (n,)."""
-        part = slice(self._ends[code], self._ends[code + 1]) if code >= 0 else slice(0, 0)
-        items, weights = self._items[part], self._weights[part]
+        owned, weights = self._owned(code), self._weights[self._part(code)]
         if self._written:
             seen = self._seen if candidates.history is None else candidates.history.seen
-            visible = items[: seen.get(query)]
+            visible = owned[: seen.get(query)]
             if len(visible):
-                return written_nearness(vectors @ self._known[visible].T, self.config.by)
-        elif len(items):
-            return rated_nearness(vectors @ self._known[items].T, weights)
-        others = self._total - weights @ self._known[items]
+                return written_nearness(vectors @ visible.T, self.config.by)
+        elif len(owned):
+            return rated_nearness(vectors @ owned.T, weights)
+        others = self._total - weights @ owned
         return np.sum(vectors * others, axis=1) / max(np.linalg.norm(others), 1e-12)
 
     def predict_shared(self, candidates: Candidates) -> FloatArray:
@@ -199,8 +211,7 @@ class Similarity(RewardModel):
         vectors, weights = unit_rows(encoder.encode(names).astype(np.float64)), signed / total
         code = int(self._known_codes((user,))[0])
         if not self._written and code >= 0:
-            part = slice(self._ends[code], self._ends[code + 1])
-            base, known = self._weights[part], self._known[self._items[part]]
+            base, known = self._weights[self._part(code)], self._owned(code)
             share = len(base) / (len(base) + len(labels)) if np.any(base) else 0.0
             weights = np.concatenate([share * base, (1 - share) * weights])
             vectors = np.vstack([known, vectors])
@@ -208,10 +219,19 @@ class Similarity(RewardModel):
 
     def unit_vectors(self, candidates: Candidates) -> FloatArray:
         """Embeddings of every row, shape (n, dim), at unit length."""
+        vectors, text = self._distinct_vectors(candidates)
+        return vectors[text]
+
+    def _distinct_vectors(self, candidates: Candidates) -> tuple[FloatArray, IntArray]:
+        """Embeddings of the texts that occur, at unit length, and the place of each row's among them."""
         encoder = self._require_encoder()
         check_signature(encoder, self.config.encoder, self._signature)
-        vectors = unit_rows(encoder.encode(candidates.texts).astype(np.float64))
-        return vectors[candidates.text]
+        used, text = distinct_texts(candidates)
+
+        def encode() -> FloatArray:
+            return unit_rows(encoder.encode([candidates.texts[code] for code in used]).astype(np.float64))
+
+        return once("unit vectors", (encoder, *texts_of(candidates)), encode), text
 
     @property
     def written(self) -> bool:

@@ -162,10 +162,10 @@ class Space:
         parts: list[FloatArray] = []
         if self.axes.shape[1]:
             parts.append(self._components(_texts(candidates, pairs), encoder))
-        surface = np.clip((self.surface(candidates, pairs, encoder) - self.shift) / self.width, -CLIP, CLIP)
+        surface = limited((self.surface(candidates, pairs, encoder) - self.shift) / self.width, CLIP)
         surface[np.isnan(surface)] = 0.0
         parts.append(surface)
-        return Design(np.ascontiguousarray(np.hstack(parts)), pairs.row)
+        return Design(np.ascontiguousarray(np.concatenate(parts, axis=1)), pairs.row)
 
     def of_embeddings(
         self, embeddings: npt.NDArray[np.floating], surface: npt.NDArray[np.floating] | None = None
@@ -194,7 +194,7 @@ class Space:
 
     def surface(self, candidates: Candidates, pairs: Pairs, encoder: Encoder | None) -> FloatArray:
         """Features beside the components, not yet standardised, shape (pairs, surface); NaN where one is not known."""
-        texts, parts = _texts(candidates, pairs), [np.zeros((len(pairs.text), 0))]
+        texts, parts = _texts(candidates, pairs), list[FloatArray]()
         if self.config.style:
             parts.append(style_features(texts))
         if self.answers:
@@ -202,7 +202,9 @@ class Space:
             parts += self._answer_columns(texts, given, encoder)
         if self.history and encoder is not None:
             parts.append(history_features(candidates, encoder, pairs.text, pairs.query))
-        return np.hstack(parts)
+        if len(parts) == 1:
+            return parts[0]
+        return np.hstack(parts) if parts else np.zeros((len(texts), 0))
 
     def _answer_columns(self, texts: Sequence[str], given: Sequence[str], encoder: Encoder | None) -> list[FloatArray]:
         """Features of text and input together."""
@@ -222,8 +224,10 @@ class Space:
         self.check(encoder)
         limit, vectors = CLIP * self.spread, _encode(encoder, texts)
         with for_size(len(self.axes)):
-            found = [(part - self.centre) @ self.axes for part in _doubles(vectors)]
-        return np.clip(found[0] if len(found) == 1 else np.vstack(found), -limit, limit)
+            if len(vectors) <= CHUNK:
+                return limited((vectors - self.centre) @ self.axes, limit)
+            found = np.vstack([(part - self.centre) @ self.axes for part in _doubles(vectors)])
+        return limited(found, limit)
 
     def check(self, encoder: Encoder | None) -> None:
         """Refuse another encoder than the one that the space was fitted with."""
@@ -297,6 +301,12 @@ def distinct_texts(candidates: Candidates) -> tuple[IntArray, IntArray]:
         return every, every
     text, row = np.unique(candidates.text, return_inverse=True)
     return text, row
+
+
+def limited(values: FloatArray, limit: float | FloatArray) -> FloatArray:
+    """Limit new values to -limit .. limit in place; NaN stays."""
+    np.maximum(values, -limit, out=values)
+    return np.minimum(values, limit, out=values)
 
 
 def _texts(candidates: Candidates, pairs: Pairs) -> list[str]:

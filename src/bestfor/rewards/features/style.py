@@ -6,10 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 
+from bestfor.rewards.memory import of_texts
 from bestfor.types import FloatArray
 
 STYLE = (
@@ -49,7 +50,29 @@ _MARKS = bytes(ord("." if mark in ".!?" else " " if mark.isspace() else "a") for
 
 def style_features(texts: Sequence[str]) -> FloatArray:
     """Surface features, shape (n, len(STYLE)): logs, shares of characters or words, and 0/1 marks."""
-    return np.array([_style(text) for text in texts], dtype=np.float64).reshape(len(texts), len(STYLE))
+    known = of_texts("style", _StyleTable)
+    return _measured(texts, _style) if known is None else known.rows(texts)
+
+
+def _measured(texts: Sequence[str], measure: Callable[[str], tuple[float, ...]]) -> FloatArray:
+    values = np.fromiter(chain.from_iterable(map(measure, texts)), np.float64, len(texts) * len(STYLE))
+    return values.reshape(len(texts), len(STYLE))
+
+
+class _StyleTable:
+    """Rows of texts: a fit asks for them as it scales its features, as it makes them, and for each member and part."""
+
+    def __init__(self) -> None:
+        self._place: dict[str, int] = {}
+        self._values = np.zeros((0, len(STYLE)))
+
+    def rows(self, texts: Sequence[str]) -> FloatArray:
+        """Features of texts, those of unknown ones measured now."""
+        fresh = [text for text in dict.fromkeys(texts) if text not in self._place]
+        if fresh:
+            self._place.update(zip(fresh, range(len(self._place), len(self._place) + len(fresh)), strict=True))
+            self._values = np.vstack([self._values, _measured(fresh, _style.__wrapped__)])
+        return self._values[np.fromiter(map(self._place.__getitem__, texts), np.int64, len(texts))]
 
 
 def answer_features(texts: Sequence[str], given: Sequence[str], nearness: FloatArray) -> FloatArray:

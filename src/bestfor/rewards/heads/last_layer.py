@@ -20,7 +20,15 @@ from bestfor.rewards.base_rows import BaseRows
 from bestfor.rewards.heads.settings import LEVEL_PRECISION, LOG_LIMITS, UNIT_PRECISION, TrainingOptions
 from bestfor.rewards.heads.user_heads import UserHeads
 from bestfor.rewards.learner import BaseLabels, LabelTexts, Units, label_rows
-from bestfor.rewards.posterior import Belief, PreferredRows, RatedRows, condition, no_preferences, no_ratings
+from bestfor.rewards.posterior import (
+    Belief,
+    ComparedTexts,
+    PreferredRows,
+    RatedRows,
+    condition,
+    no_preferences,
+    no_ratings,
+)
 from bestfor.types import FloatArray, IntArray
 
 LOGISTIC = 1.702
@@ -119,13 +127,16 @@ class LastLayer:
         weight = np.array([one.weight for one in labels.rated])
         compared = self._compared(rated.x, rated.y, rated.query, weight)
         x, noise = np.vstack([compared.x, preferred.x]), np.concatenate([compared.noise, preferred.noise])
-        return no_ratings(columns.shape[1]), PreferredRows(x, noise)
+        both = compared.texts, preferred.texts
+        joined = None if both[0] is None or both[1] is None else both[0].join(both[1])
+        return no_ratings(columns.shape[1]), PreferredRows(x, noise, joined)
 
     def _compared(self, columns: FloatArray, target: FloatArray, query: IntArray, weight: FloatArray) -> PreferredRows:
         group = query if self.training.pairs == "query" else np.zeros_like(query)
         better, worse, share = rating_pairs(target, group)
         both = share * (weight[better] + weight[worse]) / 2
-        return PreferredRows(columns[better] - columns[worse], LOGISTIC**2 / both)
+        texts = ComparedTexts(columns, better, worse)
+        return PreferredRows(texts.difference(columns), LOGISTIC**2 / both, texts)
 
 
 def rating_pairs(utility: FloatArray, group: IntArray) -> tuple[IntArray, IntArray, FloatArray]:

@@ -290,9 +290,13 @@ def noise_features(options: HierarchicalOptions, columns: int) -> int:
 def predict_rows(fitted: HierarchicalFit, z: FloatArray, codes: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Mean, variance of the mean, and predictive variance of n rows on the utility's scale; code -1 has no labels."""
     posteriors, unit = fitted.posteriors, fitted.unit
-    mean, known = np.empty(len(z)), codes >= 0
-    mean[known] = means(posteriors.weights, z[known], codes[known])
-    mean[~known] = means(posteriors.shared[None], z[~known], np.zeros(int(np.sum(~known)), dtype=np.int64))
+    known = codes >= 0
+    if known.all():
+        mean = means(posteriors.weights, z, codes)
+    else:
+        mean = np.empty(len(z))
+        mean[known] = means(posteriors.weights, z[known], codes[known])
+        mean[~known] = means(posteriors.shared[None], z[~known], np.zeros(int(np.sum(~known)), dtype=np.int64))
     own = variances(posteriors, z, codes)
     level = posteriors.prior.ratio * posteriors.prior.noise
     level += posteriors.prior.noise * slope_variances(z, fitted.structure.slopes)

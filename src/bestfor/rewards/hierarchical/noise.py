@@ -12,7 +12,7 @@ import numpy as np
 from scipy import optimize
 
 from bestfor.rewards.hierarchical.left_out import LeftOutErrors
-from bestfor.rewards.rows import apply_rows, with_intercept
+from bestfor.rewards.rows import apply_rows
 from bestfor.types import FloatArray
 
 LOG_LIMITS = (-4.0, 4.0)
@@ -38,8 +38,14 @@ def fit_noise_head(columns: FloatArray, left: LeftOutErrors, epistemic: FloatArr
 
 
 def relative_noise(columns: FloatArray, head: FloatArray) -> FloatArray:
-    """Relative noise exp(f'a) without its intercept, shape (n,); the caller takes out its geometric mean."""
-    return np.exp(np.clip(apply_rows(columns[:, :-1], head[:-1]), *LOG_LIMITS))
+    """Relative noise exp(f'a) without its intercept, shape (n,); the caller takes out its geometric mean.
+
+    Args:
+        columns: shape (n, k) or more, f beside other columns.
+        head: shape (k + 1,).
+    """
+    logs = apply_rows(columns[:, : len(head) - 1], head[:-1])
+    return np.exp(np.minimum(np.maximum(logs, LOG_LIMITS[0]), LOG_LIMITS[1]))
 
 
 def noise_sizes(z: FloatArray, head: FloatArray) -> FloatArray:
@@ -47,5 +53,5 @@ def noise_sizes(z: FloatArray, head: FloatArray) -> FloatArray:
     out = np.empty(len(z))
     for start in range(0, len(z), 8192):
         part = slice(start, start + 8192)
-        out[part] = relative_noise(with_intercept(z[part, : len(head) - 1]), head) * np.exp(head[-1])
+        out[part] = relative_noise(z[part], head) * np.exp(head[-1])
     return out

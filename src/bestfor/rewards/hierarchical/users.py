@@ -15,7 +15,6 @@ they come in.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -36,7 +35,7 @@ from bestfor.rewards.hierarchical.labels import (
 from bestfor.rewards.hierarchical.variances import Prior, inverse_cholesky, times_covariance
 from bestfor.rewards.memory import Recent, held
 from bestfor.rewards.posterior import Belief, RatedRows
-from bestfor.rewards.rows import FeatureRows, rounded
+from bestfor.rewards.rows import FeatureRows, by_code, rounded
 from bestfor.types import FloatArray, IntArray
 
 
@@ -139,7 +138,7 @@ def means(weights: FloatArray, z: npt.NDArray[Any], which: IntArray) -> FloatArr
     A row's bits do not depend on the other rows.
     """
     out = np.empty(len(z))
-    edges = np.flatnonzero(np.diff(which)) + 1
+    edges = np.flatnonzero(which[1:] != which[:-1]) + 1
     for start, stop in zip([0, *edges.tolist()], [*edges.tolist(), len(z)], strict=True):
         if stop > start:
             out[start:stop] = np.einsum("np,p->n", z[start:stop], weights[which[start]].astype(z.dtype, copy=False))
@@ -148,18 +147,25 @@ def means(weights: FloatArray, z: npt.NDArray[Any], which: IntArray) -> FloatArr
 
 def variances(posteriors: UserPosteriors, z: FloatArray, codes: IntArray) -> FloatArray:
     """Posterior variance of z'theta_u for every row, shape (n,); ``codes`` is -1 for users without rows."""
-    prior, out = posteriors.prior, np.empty(len(z))
-    for code, rows in by_user(codes):
-        some = z[rows]
-        reach = times_covariance(some, prior.deviation)
-        out[rows] = np.sum(reach * some, axis=1)
-        if code >= 0:
-            white = _whitened_rows(posteriors, code)
-            seen = reach @ white.T
-            out[rows] -= np.sum(seen**2, axis=1)
-            some = some - seen @ white
-        out[rows] += np.sum((some @ posteriors.shared_covariance) * some, axis=1)
+    if len(codes) and (codes == codes[0]).all():
+        return np.maximum(_variances(posteriors, z, int(codes[0])), 0.0)
+    out = np.empty(len(z))
+    for code, rows in by_code(codes):
+        out[rows] = _variances(posteriors, z[rows], code)
     return np.maximum(out, 0.0)
+
+
+def _variances(posteriors: UserPosteriors, z: FloatArray, code: int) -> FloatArray:
+    """Do the same for rows of one user."""
+    reach = times_covariance(z, posteriors.prior.deviation)
+    found = np.sum(reach * z, axis=1)
+    if code >= 0:
+        white = _whitened_rows(posteriors, code)
+        seen = reach @ white.T
+        found -= np.sum(seen**2, axis=1)
+        z = z - seen @ white
+    found += np.sum((z @ posteriors.shared_covariance) * z, axis=1)
+    return found
 
 
 def deviation_variances(posteriors: UserPosteriors, z: FloatArray, code: int) -> FloatArray:
@@ -172,17 +178,6 @@ def deviation_factors(posteriors: UserPosteriors, z: FloatArray, code: int) -> t
     """ZS and W, where Z d_u has posterior covariance ZSZ' - WW' given theta_0, of one user's rows."""
     reach = times_covariance(z, posteriors.prior.deviation)
     return reach, reach @ _whitened_rows(posteriors, code).T
-
-
-def by_user(codes: IntArray) -> Iterator[tuple[int, IntArray]]:
-    """Yield each code with its rows."""
-    if len(codes) and np.all(codes == codes[0]):
-        yield int(codes[0]), np.arange(len(codes))
-        return
-    order = np.argsort(codes, kind="stable")
-    found, starts = np.unique(codes[order], return_index=True)
-    for code, rows in zip(found, np.split(order, starts[1:]), strict=True):
-        yield int(code), rows
 
 
 def compress_rows_in_chunks(

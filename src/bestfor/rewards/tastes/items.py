@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -10,8 +11,12 @@ from bestfor.data.candidates import Candidates
 from bestfor.encoders import Encoder
 from bestfor.files import hash_bytes
 from bestfor.rewards.features import unit_rows
+from bestfor.rewards.features.space import distinct_texts
 from bestfor.rewards.memory import once, texts_of
 from bestfor.types import FloatArray, IntArray
+
+KEPT = 8192
+"""Items whose keys are kept: the same candidates are scored by several users."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +48,21 @@ class RatedItems:
 
 def list_items(candidates: Candidates) -> RatedItems:
     """List the distinct items of some rows, in the order of their keys."""
-    inputs_used, input_code = np.unique(np.array(candidates.inputs, dtype=object), return_inverse=True)
-    pair = input_code[candidates.query] * len(candidates.texts) + candidates.text
-    distinct, row = np.unique(pair, return_inverse=True)
-    texts = [candidates.texts[code % len(candidates.texts)] for code in distinct]
-    inputs = [str(inputs_used[code // len(candidates.texts)]) for code in distinct]
+    if len(candidates.inputs) == 1:
+        distinct, row = distinct_texts(candidates)
+        texts, inputs = [candidates.texts[code] for code in distinct], [candidates.inputs[0]] * len(distinct)
+    else:
+        inputs_used, input_code = np.unique(np.array(candidates.inputs, dtype=object), return_inverse=True)
+        pair = input_code[candidates.query] * len(candidates.texts) + candidates.text
+        distinct, row = np.unique(pair, return_inverse=True)
+        texts = [candidates.texts[code % len(candidates.texts)] for code in distinct]
+        inputs = [str(inputs_used[code // len(candidates.texts)]) for code in distinct]
     keys = [_key(given, text) for given, text in zip(inputs, texts, strict=True)]
     order = sorted(range(len(keys)), key=lambda code: keys[code])
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
     unsorted = RatedItems(tuple(keys), tuple(texts), tuple(inputs), row)
-    return replace(unsorted.take(np.array(order)), row=rank[row])
+    return replace(unsorted.take(np.array(order, dtype=np.int64)), row=rank[row])
 
 
 def items_once(candidates: Candidates) -> RatedItems:
@@ -69,5 +78,6 @@ def embed_items(items: RatedItems, encoder: Encoder, with_inputs: bool) -> Float
     return np.hstack([vectors, unit_rows(encoder.encode(items.inputs).astype(np.float64))]) / np.sqrt(2.0)
 
 
+@lru_cache(maxsize=KEPT)
 def _key(given: str, text: str) -> str:
     return hash_bytes(f"{given}\0{text}".encode("utf-8", "surrogatepass"))[:32]

@@ -33,7 +33,7 @@ from bestfor.rewards.memory import Recent, held, once
 from bestfor.rewards.model import RewardModel
 from bestfor.rewards.others import Raters
 from bestfor.rewards.person import Person
-from bestfor.rewards.rows import starts_of
+from bestfor.rewards.rows import by_code, starts_of
 from bestfor.rewards.tastes.carriers import Carrier, ExactCarrier, LandmarkCarrier
 from bestfor.rewards.tastes.factors import ItemTastes, learn_item_tastes
 from bestfor.rewards.tastes.items import RatedItems, embed_items, items_once, list_items
@@ -282,13 +282,12 @@ class Tastes(RewardModel):
         rated, codes = self._rated(candidates), self._user_codes(candidates)
         shared, own = self._shared, self.config.own_share * self._shared.noise
         reward, wide = np.zeros(len(codes)), np.zeros(len(codes))
-        order = np.argsort(codes, kind="stable")
-        present, starts = np.unique(codes[order], return_index=True)
+        present = list(by_code(codes))
         known = self._known_kernel(len(present))
         whole = len(present) > FEW and len(rated.mean) * len(self._keys) <= MOST_PAIRS
         every = self.nearness.between(rated.vectors, self._vectors) if whole else None
         with for_size(min(len(self._keys), self.config.landmarks)):
-            for user, rows in zip(present.tolist(), np.split(order, starts[1:]), strict=True):
+            for user, rows in present:
                 h, unsure = rated.mean[rated.row[rows]], rated.variance[rated.row[rows]]
                 if every is None:
                     kept = self._kept_user(user)
