@@ -41,11 +41,17 @@ def _is_punctuation(mark: str) -> bool:
     return not (mark.isalnum() or mark.isspace())
 
 
+def _mark_of(mark: str) -> str:
+    """Mark that stands for all of its kind: ends of sentences, other punctuation, space, capitals, digits, the rest."""
+    if mark in ".!?" or mark.isspace():
+        return " " if mark.isspace() else "."
+    return next((one for one, is_one in zip("A0,", _KINDS, strict=True) if is_one(mark)), "a")
+
+
 _KINDS: tuple[Callable[[str], bool], ...] = (str.isupper, str.isdigit, _is_punctuation)
 _ASCII = [chr(code) for code in range(128)]
-_RESTS = tuple(bytes(ord(mark) for mark in _ASCII if not is_one(mark)) for is_one in _KINDS)
 _WORDS = bytes(ord(mark.lower()) if _WORD.match(mark) else ord(" ") for mark in _ASCII).ljust(256)
-_MARKS = bytes(ord("." if mark in ".!?" else " " if mark.isspace() else "a") for mark in _ASCII).ljust(256)
+_MARKS = bytes(ord(_mark_of(mark)) for mark in _ASCII).ljust(256)
 
 
 def style_features(texts: Sequence[str]) -> FloatArray:
@@ -123,7 +129,7 @@ def _ascii_counts(text: str) -> _Counts:
     """Count the same in a fifth of the time: tables of bytes take the place of questions about each character."""
     line = text.encode()
     words, marks = line.translate(_WORDS).split(), line.translate(_MARKS)
-    kinds = tuple(len(line.translate(None, rest)) for rest in _RESTS)
+    kinds = marks.count(b"A"), marks.count(b"0"), marks.count(b".") + marks.count(b",")
     return list(map(len, words)), len(set(words)), marks.count(b". ") + marks.endswith(b"."), kinds
 
 

@@ -190,11 +190,12 @@ def pad_batches(data: CompactRows, users: IntArray | None = None) -> Iterator[Pa
         stop = start + 1
         while stop < len(order) and (stop + 1 - start) * max(int(count[order[stop]]), 1) * p <= BATCH_NUMBERS:
             stop += 1
-        yield _pad(data, order[start:stop], int(count[order[stop - 1]]))
+        yield pad_users(data, order[start:stop], int(count[order[stop - 1]]))
         start = stop
 
 
-def _pad(data: CompactRows, users: IntArray, n: int) -> PaddedRows:
+def pad_users(data: CompactRows, users: IntArray, n: int) -> PaddedRows:
+    """Pad the rows of some users to n."""
     used = np.arange(n) < np.diff(data.ends)[users][:, None]
     place = np.where(used, data.ends[users][:, None] + np.arange(n), 0)
     if not len(data.target):

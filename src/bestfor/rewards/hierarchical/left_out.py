@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
 from bestfor.rewards.hierarchical.query_slopes import query_precisions
 from bestfor.rewards.hierarchical.users import UserPosteriors, deviation_factors, deviation_variances, means
 from bestfor.rewards.rows import FeatureRows, sum_by
 from bestfor.types import FloatArray, IntArray
+
+USERS = 512
+"""Users whose rows are held in double precision at once."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +52,16 @@ def left_out_rows(
     total = sum_by(rows.query, error / size, queries)
     solved = (error - (shrink * total)[rows.query]) / (size * prior.noise)
     offsets = rows.segments()
-    for user in range(len(offsets) - 1):
-        part = slice(offsets[user], offsets[user + 1])
-        z, query = rows.z[part].astype(np.float64), rows.query[part]
-        plain = z / size[part, None]
+    for first in range(0, len(offsets) - 1, USERS):
+        ends = offsets[first : first + USERS + 1]
+        part = slice(ends[0], ends[-1])
+        plain = rows.z[part].astype(np.float64) / size[part, None]
         if level:
             # a query's rows lie side by side within its user only by code, so their sums are taken by code
-            local, place = np.unique(query, return_inverse=True)
-            sums = np.zeros((len(local), z.shape[1]))
-            np.add.at(sums, place, plain)
-            plain -= (shrink[local, None] * sums)[place] / size[part, None]
-        diagonal[part] -= deviation_variances(posteriors, plain / prior.noise, user)
+            local, place = np.unique(rows.query[part], return_inverse=True)
+            by_query = sparse.csr_array((np.ones(len(place)), (place, np.arange(len(place)))))
+            plain -= (shrink[local, None] * (by_query @ plain))[place] / size[part, None]
+        diagonal[part] -= deviation_variances(posteriors, plain / prior.noise, ends - ends[0], first)
     diagonal = np.maximum(diagonal, 1e-9)
     return LeftOutErrors(solved / diagonal, 1 / diagonal)
 
@@ -73,9 +76,7 @@ def _left_out_rows_with_slopes(
         pulled[place] = inverse @ rows.z[place] / prior.noise
         error[place] = (inverse @ error[place][:, :, None])[:, :, 0] / prior.noise
         diagonal[place] = np.diagonal(inverse, axis1=1, axis2=2) / prior.noise
-    for user in range(len(offsets) - 1):
-        part = slice(offsets[user], offsets[user + 1])
-        diagonal[part] -= deviation_variances(posteriors, pulled[part], user)
+    diagonal -= deviation_variances(posteriors, pulled, offsets)
     diagonal = np.maximum(diagonal, 1e-9)
     return LeftOutErrors(error / diagonal, 1 / diagonal)
 

@@ -15,6 +15,7 @@ they come in.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -25,11 +26,13 @@ import numpy.typing as npt
 from bestfor.rewards.features import Space
 from bestfor.rewards.features.kernel import TextKernel
 from bestfor.rewards.hierarchical.labels import (
+    BATCH_NUMBERS,
     CompactRows,
     PaddedRows,
     compress_rows,
     join_rows,
     pad_batches,
+    pad_users,
     round_single,
 )
 from bestfor.rewards.hierarchical.variances import Prior, inverse_cholesky, times_covariance
@@ -168,10 +171,37 @@ def _variances(posteriors: UserPosteriors, z: FloatArray, code: int) -> FloatArr
     return found
 
 
-def deviation_variances(posteriors: UserPosteriors, z: FloatArray, code: int) -> FloatArray:
-    """Posterior variance of z'd_u, theta_0 given, of one user's rows."""
-    reach, seen = deviation_factors(posteriors, z, code)
-    return np.sum(reach * z, axis=1) - np.sum(seen**2, axis=1)
+def deviation_variances(posteriors: UserPosteriors, z: FloatArray, offsets: IntArray, first: int = 0) -> FloatArray:
+    """Posterior variance of z'd_u, theta_0 given, of every row, shape (n,).
+
+    Users of equally many rows and labels are solved together, to the bits of one after the other.
+
+    Args:
+        posteriors: of the users.
+        z: shape (n, p), sorted by user.
+        offsets: shape (b + 1,), where the rows of b consecutive users end, from 0.
+        first: the first of these users.
+    """
+    data, prior, out = posteriors.data, posteriors.prior, np.empty(len(z))
+    shapes = np.stack([np.diff(offsets), np.diff(data.ends[first : first + len(offsets)])], axis=1)
+    for (rows, labels), some in _alike(shapes):
+        step = max(BATCH_NUMBERS // max((rows + labels) * z.shape[1], 1), 1)
+        for start in range(0, len(some), step):
+            users = some[start : start + step]
+            place = offsets[users][:, None] + np.arange(rows)
+            batch, own = pad_users(data, first + users, labels), z[place]
+            white = inverse_cholesky(batch, prior)[0] @ batch.rows
+            reach = times_covariance(own, prior.deviation)
+            seen = reach @ white.swapaxes(1, 2)
+            out[place] = np.sum(reach * own, axis=2) - np.sum(seen**2, axis=2)
+    return out
+
+
+def _alike(shapes: IntArray) -> Iterator[tuple[tuple[int, int], IntArray]]:
+    """Yield each pair of numbers with the places where it stands."""
+    found, code = np.unique(shapes, axis=0, return_inverse=True)
+    for place, (rows, labels) in enumerate(found.tolist()):
+        yield (rows, labels), np.flatnonzero(code.ravel() == place)
 
 
 def deviation_factors(posteriors: UserPosteriors, z: FloatArray, code: int) -> tuple[FloatArray, FloatArray]:
