@@ -269,7 +269,9 @@ def draw_lines(axes: Any, at: FloatArray, lines: Mapping[str, FloatArray]) -> No
     axes.set_xlim(at[0] - 0.1, at[-1] + 0.42 * (at[-1] - at[0]))
     low, high = axes.get_ylim()
     ends.sort()
-    heights = spread([value for value, _, _ in ends], 0.085 * (high - low), low, high)
+    heights = np.array(spread([value for value, _, _ in ends], 0.085 * (high - low), low, high))
+    heights -= np.mean(heights) - np.mean([value for value, _, _ in ends])  # as many go down as up
+    heights -= max(float(heights[-1]) - high, 0.0) + min(float(heights[0]) - low, 0.0)
     for height, (value, kind, color) in zip(heights, ends, strict=True):
         axes.annotate(
             LEGEND.get(kind, kind),
