@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sqlalchemy import URL, TextClause, text
+from sqlalchemy import URL, Connection, TextClause, text
 
 from bestfor.serving.journal.prepared import PreparedRead
 from bestfor.serving.journal.records import AskedTexts, SaidOfText, digest, item_of
-
-if TYPE_CHECKING:
-    from bestfor.serving.journal.store import Journal
 
 SIZES = (8, 32, 128)
 """Texts of one statement; fewer are filled up with nothing, which costs nothing to look up."""
@@ -26,14 +24,15 @@ class OthersRead:
 
     Args:
         url: of the database.
+        connect: lends a connection for reading, where statements of SQLite's own are not to be had.
     """
 
-    def __init__(self, url: URL) -> None:
-        self._url, self._direct = url, url.get_backend_name() == "sqlite"
+    def __init__(self, url: URL, connect: Callable[[], AbstractContextManager[Connection]]) -> None:
+        self._url, self._connect, self._direct = url, connect, url.get_backend_name() == "sqlite"
         self._lock = threading.Lock()
         self._prepared: dict[int, PreparedRead] = {}
 
-    def rows(self, journal: Journal, asked: AskedTexts, most: int, since: float | None) -> list[SaidOfText]:
+    def rows(self, asked: AskedTexts, most: int, since: float | None) -> list[SaidOfText]:
         """Read the newest labels of each text; see :meth:`Journal.said_by_others`."""
         found: list[SaidOfText] = []
         step = SIZES[-1]
@@ -49,14 +48,14 @@ class OthersRead:
                 "most": most,
                 "since": _ALWAYS if since is None else since,
             }
-            for place, user, gone, *label in self._read(journal, size, values):
+            for place, user, gone, *label in self._read(size, values):
                 if user is not None:  # else somebody who is being forgotten just now
                     found.append(SaidOfText(start + place, user, bool(gone), *label))
         return found
 
-    def _read(self, journal: Journal, size: int, values: dict[str, Any]) -> Sequence[Any]:
+    def _read(self, size: int, values: dict[str, Any]) -> Sequence[Any]:
         if not self._direct:
-            with journal.read() as connection:
+            with self._connect() as connection:
                 return connection.execute(statement(size), values).all()
         with self._lock:
             if size not in self._prepared:

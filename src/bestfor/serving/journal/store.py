@@ -61,7 +61,7 @@ class Journal:
             engine.dispose()
             raise
         self._engine, self._reader = engine, make_engine(self.url, writes=False)
-        self._standing, self._others = PreparedRead(self.url, _REVISION), OthersRead(self.url)
+        self._standing, self._others = PreparedRead(self.url, _REVISION), OthersRead(self.url, self.read)
         self._writer = Writer(engine)
         self._direct = DirectWrites(engine) if engine.dialect.name == "sqlite" else None
 
@@ -173,7 +173,7 @@ class Journal:
             since: those that came first until then (seconds since 1970) are left out; None takes all.
         """
         self._writer.check_process()
-        return self._others.rows(self, asked, most, since)
+        return self._others.rows(asked, most, since)
 
     def answer(self, tenant: str, id: str) -> LoggedAnswer | None:
         """Read an answer; None where there is none of this id."""
