@@ -60,7 +60,8 @@ def left_out_rows(
             # a query's rows lie side by side within its user only by code, so their sums are taken by code
             local, place = np.unique(rows.query[part], return_inverse=True)
             by_query = sparse.csr_array((np.ones(len(place)), (place, np.arange(len(place)))))
-            plain -= (shrink[local, None] * (by_query @ plain))[place] / size[part, None]
+            sums: FloatArray = np.asarray(by_query @ plain, dtype=np.float64)
+            plain -= (shrink[local, None] * sums)[place] / size[part, None]
         diagonal[part] -= deviation_variances(posteriors, plain / prior.noise, ends - ends[0], first)
     diagonal = np.maximum(diagonal, 1e-9)
     return LeftOutErrors(solved / diagonal, 1 / diagonal)
