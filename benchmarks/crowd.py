@@ -252,7 +252,7 @@ def draw(curves: Mapping[str, Mapping[str, Any]], kinds: Sequence[str], path: Pa
             axes.set_xlabel("other people who rated the text (mean)", fontsize=9)
         if place % PANELS == 0:
             axes.set_ylabel("captured", fontsize=9)
-    with rc_context({"svg.hashsalt": "crowd", "svg.fonttype": "path"}):
+    with rc_context({"svg.hashsalt": "crowd", "svg.fonttype": "none"}):
         figure.savefig(path, format="svg", metadata={"Date": None})
 
 
@@ -262,7 +262,7 @@ def draw_lines(axes: Any, at: FloatArray, lines: Mapping[str, FloatArray]) -> No
     for code, (kind, line) in enumerate(lines.items()):
         middle, low, high = line.T
         color = QUIET if kind in PLAIN else COLORS[code]
-        axes.plot(at, middle, "--" if kind in PLAIN else "-", color=color, marker="o", markersize=3, linewidth=1.4)
+        axes.plot(at, middle, "--" if kind in PLAIN else "-", color=color, linewidth=1.4)
         if kind == "auto":
             axes.fill_between(at, low, high, color=color, alpha=0.15, linewidth=0)
         ends.append((float(middle[-1]), kind, color))
