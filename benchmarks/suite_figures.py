@@ -39,8 +39,8 @@ def figures_of(config: RunConfig, stages: Stages, folder: Path, diagnosis: Mappi
     pools = Pools(parts)
     n = np.array(diagnosis["oracle"]["n"])
     rewards = {label: one.reward.mean for label, one in stages.predicted().items()}
-    curves = {name: best_of_n(pools.square(mean), pools.utility, pools.size, n) for name, mean in rewards.items()}
-    curves["oracle"] = best_of_n(pools.utility, pools.utility, pools.size, n)
+    curves = {name: pools.best_of(pools.square(mean), n) for name, mean in rewards.items()}
+    curves["oracle"] = pools.best_of(pools.utility, n)
     texts = pools.texts(parts)
     curves |= consensus(texts, pools, n, folder) if config.policy.feedback is None else {}
     facts, feedback = sizes(parts, texts), config.policy.feedback
@@ -100,6 +100,19 @@ class Pools:
         found[self._row, self._column] = np.where(np.isnan(values), worst, values)
         return found
 
+    def best_of(self, score: FloatArray, n: IntArray) -> FloatArray:
+        """Best-of-N of each query, shape (queries, N)."""
+        every = self.sizes(n)
+        return self.at(n, every, best_of_n(score, self.utility, self.size, every))
+
+    def sizes(self, n: IntArray) -> IntArray:
+        """Each N, and each number of candidates that a query has: an empty answer is no candidate."""
+        return np.unique(np.concatenate([n, self.size]))
+
+    def at(self, n: IntArray, every: IntArray, curve: FloatArray) -> FloatArray:
+        """Values at each N; of a query with fewer candidates, at all that it has."""
+        return np.take_along_axis(curve, np.searchsorted(every, np.minimum(n, self.size[:, None])), axis=1)
+
     def texts(self, parts: CandidateParts) -> list[list[str]]:
         """Each query's candidates."""
         found: list[list[str]] = [[] for _ in self.size]
@@ -149,7 +162,11 @@ def consensus(texts: list[list[str]], pools: Pools, n: IntArray, folder: Path) -
         "mbr, cosine": [cosine_matrix(one, encoder) for one in texts],
         "self-consistency": [exact_matrix(one) for one in texts],
     }
-    return {name: mbr_curve(found, pools.utility, n, size=pools.size).utility for name, found in alike.items()}
+    every = pools.sizes(n)
+    return {
+        name: pools.at(n, every, mbr_curve(found, pools.utility, every, size=pools.size).utility)
+        for name, found in alike.items()
+    }
 
 
 def followed(pools: Pools, reward: FloatArray, n: IntArray, each: float, feedback: FeedbackTable) -> FloatArray:
@@ -185,8 +202,8 @@ def other_metrics(
             continue
         table = schema.read(folder / "utilities" / f"{metric}.parquet", schema.UTILITIES)
         pools = Pools(parts, build_parts(queries, candidates, table).test_utility)
-        best = best_of_n(pools.utility, pools.utility, pools.size, n)
-        curves = {name: best_of_n(pools.square(mean), pools.utility, pools.size, n) for name, mean in rewards.items()}
+        best = pools.best_of(pools.utility, n)
+        curves = {name: pools.best_of(pools.square(mean), n) for name, mean in rewards.items()}
         found[metric] = {
             name: pools.spans(curve, best)["utility"] for name, curve in (curves | {"oracle": best}).items()
         }

@@ -10,10 +10,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import shutil
 import tempfile
 from pathlib import Path
+from typing import NoReturn
 
 import hypothesis
 import pytest
 
+from bestfor.errors import BestforError
+from bestfor.metrics.meteor import Meteor
 from support.servers import Scripted
 
 # A slow machine is no failure; on CI the same examples are tried every time.
@@ -23,7 +26,7 @@ hypothesis.settings.load_profile("bestfor")
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
 
-def absent(what: str, reason: str) -> None:
+def absent(what: str, reason: str) -> NoReturn:
     """Skip with the reason, or fail where BESTFOR_REQUIRE names what is absent."""
     if what in os.environ.get("BESTFOR_REQUIRE", "").split(","):
         pytest.fail(f"{reason} (BESTFOR_REQUIRE names '{what}')", pytrace=False)
@@ -50,6 +53,15 @@ def headlines_file() -> Path:
 @pytest.fixture
 def titles_dir() -> Path:
     return data_folder("acl_titles")
+
+
+@pytest.fixture
+def real_meteor() -> Meteor:
+    """METEOR with the WordNet of this machine, for texts that are words and blanks."""
+    try:
+        return Meteor(split=str.split)
+    except BestforError as error:
+        absent("wordnet", str(error))
 
 
 @pytest.fixture

@@ -144,11 +144,9 @@ def test_a_folder_that_lacks_some_is_not_wordnet(own_files):
 
 
 @pytest.mark.slow
-def test_with_the_real_wordnet_it_has_the_published_value():
-    try:
-        metric = make_metric("meteor")
-    except BestforError as error:
-        pytest.skip(str(error))
+def test_with_the_real_wordnet_it_has_the_published_value(real_meteor):
     commands = "It is a guide to action that ensures that the military will forever heed Party commands"
     obeys = "It is a guide to action which ensures that the military always obeys the commands of the party"
-    assert metric.measure(ask(commands), [obeys]) == pytest.approx([0.6944], abs=5e-5), "nltk.translate.meteor_score"
+    assert real_meteor.measure(ask(commands), [obeys]) == pytest.approx([0.6944], abs=5e-5), (
+        "nltk.translate.meteor_score"
+    )
