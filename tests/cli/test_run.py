@@ -69,6 +69,7 @@ def contents(folder):
     }
 
 
+@pytest.mark.slow
 def test_a_run_of_three_folds_leaves_a_folder_and_prints_json(monkeypatch, capfd, tmp_path, town):
     code, out, err = bestfor(
         monkeypatch, capfd, "run", write_run(tmp_path, town, '"all"'), "--out", tmp_path / "o", "--json"
@@ -150,6 +151,7 @@ def test_a_folder_of_other_data_is_refused(monkeypatch, capfd, tmp_path, town):
     assert "other data or another split" in err
 
 
+@pytest.mark.slow
 def test_report_again_and_its_picture(monkeypatch, capfd, tmp_path, town):
     out = tmp_path / "o"
     assert bestfor(monkeypatch, capfd, "run", write_run(tmp_path, town), "--out", out)[0] == 0

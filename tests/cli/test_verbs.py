@@ -32,6 +32,7 @@ def contents(folder):
     }
 
 
+@pytest.mark.slow
 def test_one_stage_after_another_is_a_whole_run(bestfor, headlines, tmp_path):
     out = tmp_path / "stages"
     code, said, err = bestfor("generate", headlines, "--out", out, "--json")

@@ -48,6 +48,7 @@ def kept(folder):
     return {path.name: path.read_bytes() for path in paths}
 
 
+@pytest.mark.slow
 def test_a_run_revises_after_the_verdicts_of_its_own_model(scripted, tmp_path):
     server, told = scripted(obedient), []
     diagnosis = run(served(server.url), tmp_path / "run", tell=told.append).diagnosis

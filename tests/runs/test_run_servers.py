@@ -147,6 +147,7 @@ def test_a_run_with_a_dead_judge_stops_and_goes_on(scripted, monkeypatch, tmp_pa
     assert len(judge.requests) == total - answered
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("silent", ["test", "fit"])
 def test_what_a_judge_cannot_judge_is_left_out_and_counted(scripted, monkeypatch, tmp_path, silent):
     monkeypatch.setenv("TEST_KEY", KEY)

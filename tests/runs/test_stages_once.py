@@ -72,6 +72,7 @@ def calls(monkeypatch):
     return counted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [[1, 2, 4], []], ids=["N named", "N chosen"])
 def test_three_folds_of_six_models_parse_once_and_build_each_part_once_a_fold(config, calls, tmp_path, n):
     run(parse_config({**config, "diagnosis": {"n": n}}, "run.toml"), tmp_path / "out")
@@ -85,6 +86,7 @@ def test_three_folds_of_six_models_parse_once_and_build_each_part_once_a_fold(co
     }
 
 
+@pytest.mark.slow
 def test_what_is_there_is_read_back_as_arrays_and_joined_with_nothing(config, calls, tmp_path):
     parsed = parse_config({**config, "diagnosis": {"n": [1, 2, 4]}}, "run.toml")
     run(parsed, tmp_path / "out")

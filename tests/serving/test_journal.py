@@ -159,6 +159,7 @@ def bytes_of(path):
     return b"".join(one.read_bytes() for one in sorted(path.parent.glob(path.name + "*")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_no_byte_of_a_forgotten_person_stays_in_the_files(tmp_path, answer, thumb, seed):
     """Rows of many sizes among others', so that pages split, overflow and are rebuilt."""

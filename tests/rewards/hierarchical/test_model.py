@@ -108,6 +108,7 @@ def test_left_out_errors_judge_users():
     assert np.mean(model.left_out.ratio) == pytest.approx(1, abs=0.3)
 
 
+@pytest.mark.slow
 def test_users_without_tastes_of_their_own_abstain_and_say_so():
     """Half of the users rate by what everybody likes, with much noise."""
     draw = rng.derive(24, "crowd")
@@ -143,6 +144,7 @@ def test_queries_have_levels_where_somebody_has_two():
     assert has_query_levels(replace(rows, query=np.array([0, 1, 2, 2])))
 
 
+@pytest.mark.slow
 def test_one_of_very_many_users_is_served_as_from_the_whole_model(tmp_path):
     count = 200_000
     model, examples = fitted(users=2, style=False, answer=False)

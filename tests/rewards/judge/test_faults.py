@@ -102,6 +102,7 @@ def test_a_mean_over_fewer_rubrics_is_no_reward(judge):
     assert np.isnan(model.fit(examples, rng=0).predict(examples).mean).tolist() == [True, False, False]
 
 
+@pytest.mark.slow
 def test_a_busy_server_is_waited_for(judge):
     busy = iter([error(429, headers={"retry-after-ms": "20"}), error(503)])
     calm = judging(score=lambda found: 2)

@@ -12,6 +12,8 @@ from bestfor.testing.rewards import assert_same, taste_examples
 from support import later
 from support.lora import SHORT
 
+pytestmark = pytest.mark.slow
+
 torch = later("torch")
 
 EXAMPLES = taste_examples(users=3, queries=4, candidates=5, seed=5)
