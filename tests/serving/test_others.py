@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from alembic import command
-from alembic.config import Config
 from sqlalchemy import create_engine, inspect, text
 
 from bestfor.data.candidates import Candidates
@@ -17,6 +16,7 @@ from bestfor.serving.journal import AskedTexts, Journal, Label, database
 from bestfor.serving.journal.others import SIZES, statement
 from bestfor.serving.names import NOBODY, model_name
 from bestfor.testing.rewards import LetterEncoder
+from support.migrating import migrate
 
 TEXTS = ["abc abd", "hgf hge", "aab bba", "ggh hhg"]
 ASKED = "which headline"
@@ -243,18 +243,6 @@ def test_no_table_is_searched_from_its_beginning(tmp_path):
             assert all(step.startswith("SEARCH") for step in touched)
             assert sum("labels_item (item=? AND time>?)" in step for step in touched) == size
             assert not any("TEMP B-TREE" in step for step in steps)
-
-
-def migrate(address, way, version):
-    """Bring a journal to a version, up or down."""
-    engine = create_engine(database.parse_url(address))
-    config = Config()
-    config.set_main_option("script_location", str(database.MIGRATIONS).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        way(config, version)
-    engine.dispose()
 
 
 def test_labels_of_an_older_journal_are_found(address, answer):

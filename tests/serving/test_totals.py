@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 from alembic import command
-from alembic.config import Config
 from sqlalchemy import create_engine, func, select, text
 
 from bestfor.errors import InputError
@@ -18,6 +17,7 @@ from bestfor.serving.journal import Journal, database
 from bestfor.serving.journal.recent import totals
 from bestfor.serving.journal.refits import count_labels
 from bestfor.serving.journal.tables import answers, labels, people
+from support.migrating import migrate
 
 TENANTS, USERS, KEYS = ("", "b"), ("ann", "ben", "eve"), range(12)
 
@@ -127,18 +127,6 @@ def test_threads_of_two_journals_that_change_the_same_keys_count_them_once(journ
         for one in started:
             one.join()
         agree(journal)
-
-
-def migrate(address, way, version):
-    """Bring a journal to a version, up or down."""
-    engine = create_engine(database.parse_url(address))
-    config = Config()
-    config.set_main_option("script_location", str(database.MIGRATIONS).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        way(config, version)
-    engine.dispose()
 
 
 @pytest.mark.slow
