@@ -3,6 +3,7 @@
     python benchmarks/suite.py --cell title-plain [--server http://127.0.0.1:8080/v1] [--runs runs/suite]
     python benchmarks/suite.py --abstracts                 # what the cells abstract-* read
     python benchmarks/suite.py --strangers                 # what the cell title-strangers reads
+    python benchmarks/suite.py --latter                    # what the cell title-tuner reads
     python benchmarks/suite.py --table > tables.md
 
 A cell is a policy and a task: a run's file ``examples/suite/NAME.toml``. The run's folder lies under ``--runs``; what
@@ -46,6 +47,7 @@ def main(
     figures: Annotated[Path, typer.Option(help="Where figures are kept.")] = FIGURES,
     abstracts: Annotated[bool, typer.Option(help="Write the papers the other way round: title -> abstract.")] = False,
     strangers: Annotated[bool, typer.Option(help="Give every author another one's earlier papers.")] = False,
+    latter: Annotated[bool, typer.Option(help="Write the papers of the authors after the first twenty.")] = False,
     server: Annotated[str, typer.Option(help="Address of another server, up to /v1.")] = "",
     model: Annotated[str, typer.Option(help="Name of another model there.")] = "",
     extend: Annotated[str, typer.Option(help="Begin with the candidates of this cell, which asks for fewer.")] = "",
@@ -57,6 +59,8 @@ def main(
         turn_round(runs / "abstracts")
     if strangers:
         mix_up(runs / "strangers")
+    if latter:
+        leave_first(runs / "latter")
     for name in cell:
         raw = smaller(elsewhere(read(name), server, model), alone, users)
         config = parse_config(raw, f"{name}.toml")
@@ -97,6 +101,19 @@ def mix_up(out: Path) -> None:
         other = min(following, key=lambda one: abs(len(items[one]) - len(items[user])))
         rows += [row | {"user_id": user} for row in items[other]]
     write(out, rows, papers.queries.to_pylist())
+
+
+def leave_first(out: Path, count: int = 20) -> None:
+    """Write the papers of all authors but the first ones, who are those of the cells of twenty."""
+    papers = load_lamp(DATA / "dev_questions.json", DATA / "dev_outputs.json")
+    first = set(
+        load_lamp(DATA / "dev_questions.json", DATA / "dev_outputs.json", users=count).queries["user_id"].to_pylist()
+    )
+    histories, queries = (
+        [row for row in table.to_pylist() if row["user_id"] not in first]
+        for table in (papers.histories, papers.queries)
+    )
+    write(out, histories, queries)
 
 
 def write(out: Path, histories: list[dict[str, Any]], queries: list[dict[str, Any]]) -> None:

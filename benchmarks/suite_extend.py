@@ -1,4 +1,4 @@
-"""Begin a cell with the candidates of another one that asks the same for fewer of them."""
+"""Begin a cell with the candidates of another one that asks the same, of fewer authors or for fewer candidates."""
 
 from __future__ import annotations
 
@@ -31,14 +31,12 @@ def more_of(config: RunConfig, folder: Path, other: Path) -> int:
         other: the run that asked for fewer.
 
     Returns:
-        Candidates that were taken for parts that ask for more; those of equal parts are there without being asked for.
+        Candidates that were taken for parts that ask for more or are cut otherwise; those of equal parts are there.
     """
     pool = folder / "pool"
     if not pool.is_dir():
         shutil.copytree(other / "pool", pool)
     fewer = load_config(other / "run.toml").policy.n
-    if fewer == config.policy.n:
-        return 0
     (fold,) = foresee(config, folder)
     if fold.sampling is None:
         raise typer.BadParameter("a cell whose candidates are given cannot be extended")

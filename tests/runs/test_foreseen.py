@@ -1,6 +1,7 @@
 """What a run would do, said from the steps' own hashes without doing or writing anything."""
 
 import json
+import shutil
 
 import pytest
 
@@ -32,6 +33,7 @@ kind = "logprob"
 [diagnosis]
 n = [1, 2, 3]
 """
+KINDS, LAST = ("length", "logprob"), ("pick", "answers")
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +102,15 @@ def test_files_that_are_lost_or_edited_are_owed(done, tmp_path):
     held = json.loads(stamp.read_text())
     stamp.write_text(json.dumps({"inputs": "another", "outputs": held["outputs"]}))
     assert steps(tmp_path)["fit length"] == "an input is another one"
+
+
+def test_a_pool_without_the_tables_of_its_data_is_foreseen(done, tmp_path):
+    shutil.copytree(done / "out" / "pool", tmp_path / "out" / "pool")
+    shutil.copy(done / "run.toml", tmp_path)
+    told = steps(tmp_path)
+    assert "sample" not in told
+    assert told["data"] == "never done" and told["measure"] == "after data"
+    assert set(told) == {"data", "measure", *(f"{do} {kind}" for do in ("fit", "predict") for kind in KINDS), *LAST}
 
 
 def test_adapters_that_are_owed_decide_the_candidates(done):

@@ -104,14 +104,15 @@ def foresee(config: RunConfig, out: str | Path, tell: Callable[[str], None] = la
 
 
 def _foresee_fold(stages: Stages, out: Path) -> ForeseenFold:
-    stages.write_data()
+    unwritten = stages.write_data().startswith(OWED)
     sampling = None
     if stages.data.candidates is None:
         sampling = foresee_sampling(stages)
         step = sampling.step()
         stages.steps.foreseen.append(step)
-        if step.owed:
-            stages.owe("measured", "measure", f"after {step.name}")
+        if step.owed or unwritten:
+            # a whole pool whose queries are not written down yet cannot be looked at either
+            stages.owe("measured", "measure", f"after {step.name if step.owed else 'data'}")
     stages.measure()
     rewards = {table.label: stages.predict(table) for table in stages.config.reward}
     _foresee_answers(stages, out, rewards, stages.measure())
