@@ -26,6 +26,8 @@ from bestfor.types import Estimate, FloatArray, IntArray
 PROTOCOL_DRAWS = 3
 """The paper averages so many random subsets of the pool at each N."""
 QUANTITIES = ("alpha", "beta", "rho_plus", "rho_minus")
+CORRECTED = ("beta", "rho_plus", "rho_minus", "beta_05")
+"""Corrected for noise; ``beta_05``, the share of correlations below -.05, alone has an interval."""
 LAWS = ("bound", "normal", "reward", "pool")
 WORD = 1.35
 """Tokens of a word, about."""
@@ -238,7 +240,7 @@ def of_model(one: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "naive": {key: [rounded(seen.get(f"{key}{end}")) for end in ("", "_low", "_high")] for key in QUANTITIES},
         "corrected": {
-            key: [rounded(corrected.get(f"{key}{end}")) for end in ("", "_low", "_high")] for key in QUANTITIES[1:]
+            key: [rounded(corrected.get(f"{key}{end}")) for end in ("", "_low", "_high")] for key in CORRECTED
         },
         "gain": [[rounded(one[f"gain{end}"][k]) for end in ("", "_low", "_high")] for k in range(len(one["gain"]))],
         "law": {key: [rounded(x) for x in one["law"][key]] for key in LAWS},

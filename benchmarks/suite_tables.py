@@ -46,7 +46,8 @@ NOTES = {
     "of 6 authors and more.",
     "Equal tokens": "Budgets are those of N candidates. *feedback* counts critiques and advice as long as they may be; "
     "*single sample* of that cell is the mean of all that it wrote.",
-    "Four quantities": "Corrected values need pools of 20 candidates and 20 such questions.",
+    "Four quantities": "Corrected values need pools of 20 candidates and 20 such questions. *beta_05* is the share "
+    "of questions whose true correlation is below -.05: the one corrected value that has an interval.",
     "Law against curve": "Gains over a random candidate, and the ledger from the normal law to the exact gain.",
     "Three random subsets, as in the paper, beside the exact curve": "Three random subsets / exact.",
 }
@@ -163,9 +164,9 @@ def table_quantities(cells: Cells) -> None:
             row = [label, spanned(model["naive"]["alpha"])]
             for key in ("beta", "rho_plus", "rho_minus"):
                 row += [spanned(model["naive"][key]), spanned(model["corrected"].get(key))]
-            rows.append(row)
+            rows.append([*row, spanned(model["corrected"].get("beta_05"))])
         heads = [f"{key}{end}" for key in ("beta", "rho+", "rho-") for end in ("", ", corrected")]
-        table(["reward", "alpha", *heads], rows)
+        table(["reward", "alpha", *heads, "beta_05, corrected"], rows)
 
 
 def table_laws(cells: Cells) -> None:
@@ -284,11 +285,16 @@ def utility_of(one: Mapping[str, Any], rule: str, n: int, users: Sequence[str]) 
 
 def mean_of(values: np.ndarray) -> str:
     """Mean over authors with its interval."""
+    return spanned(interval_of(values))
+
+
+def interval_of(values: np.ndarray) -> list[float | None]:
+    """Mean over authors and the ends of its interval."""
     count = len(values)
     columns: dict[tuple[str, int], np.ndarray] = {("one", 0): np.ones(count), ("value", 0): values}
     names = tuple(map(str, range(count)))
     panel = Panel([user_influences(columns, np.full(count, 1 / count), np.arange(count), names)])
-    return spanned(ends(panel.interval({("value", 0): 1.0}, {("one", 0): 1.0})))
+    return ends(panel.interval({("value", 0): 1.0}, {("one", 0): 1.0}))
 
 
 def table_protocol(cells: Cells) -> None:
