@@ -39,8 +39,8 @@ NOTES = {
     "Personal policy, personal choice, both, at equal tokens": "*choice* is Best-of-N of plain samples, *policy* one "
     "sample of the cell's policy, *both* Best-of-N of the cell's policy, at the same N; rows of a policy are of its "
     "authors. For textual feedback *policy* is the mean of all that it wrote.",
-    "What of the prompt is personal": "Gains are over one plain sample of the same authors; in the last column over a "
-    "sample behind two papers of another author, of the authors that both cells have.",
+    "What of the policy is personal": "Gains are over one plain sample of the same authors; in the last column over a "
+    "sample behind two papers of another author (adapters: by another author's), of the authors that both cells have.",
     "Reward models": "The last column but the other metrics: ROUGE-L less that of `hierarchical`, paired by author. "
     "Models learned ROUGE-L; the other metrics are of the same picks (*embedding*: cosine by all-MiniLM-L6-v2). Cells "
     "of 6 authors and more.",
@@ -64,8 +64,12 @@ IN_PROMPT = {
     "title-dense": "two of the author's own, nearest in meaning",
     "title-recency": "the author's two latest",
     "title-profile": "a summary of the author's titles",
+    "title-lora-strangers": "nothing; an adapter of another author's",
+    "title-lora": "nothing; the author's own adapter",
 }
 """Cells of titles by what is in the prompt."""
+CONTROLS = {PLAIN: "", STRANGERS: "", "title-lora-strangers": "", "title-lora": "title-lora-strangers"}
+"""What cells are compared with, where it is not two papers of another author."""
 BEST = "hierarchical"
 """What others are compared with."""
 
@@ -83,7 +87,7 @@ def print_tables(cells: Cells, others: Mapping[str, Cells]) -> None:
         ("Sizes", table_sizes, cells),
         ("Best of N by policy and task", table_policies, cells),
         ("Personal policy, personal choice, both, at equal tokens", table_worth, taught),
-        *([("What of the prompt is personal", table_personal, cells)] if STRANGERS in cells else []),
+        *([("What of the policy is personal", table_personal, cells)] if STRANGERS in cells else []),
         ("Reward models", table_rewards, large),
         ("Ablation of the probabilistic model", table_ablation, large),
         ("Equal tokens", table_tokens, taught),
@@ -261,20 +265,25 @@ def table_worth(cells: Cells) -> None:
 
 def table_personal(cells: Cells) -> None:
     """One sample by what stands in the prompt: nothing, papers of another author, the author's own, a summary."""
-    base, control = cells[PLAIN], cells[STRANGERS]
+    base = cells[PLAIN]
     rows: list[list[str]] = []
     for name, what in IN_PROMPT.items():
         if name not in cells:
             continue
-        one = cells[name]
-        both = sorted(set(one["names"]) & set(base["names"]))
-        reached, start = (utility_of(cell, "oracle", 1, both) for cell in (one, base))
-        known = sorted(set(both) & set(control["names"]))
-        beyond = utility_of(one, "oracle", 1, known) - utility_of(control, "oracle", 1, known)
-        against = "" if name in (PLAIN, STRANGERS) else mean_of(beyond)
-        gain = "" if name == PLAIN else mean_of(reached - start)
-        rows.append([what, str(len(both)), mean_of(reached), gain, against])
-    table(["in the prompt", "authors", "one sample", "more than nothing", "more than another author's papers"], rows)
+        both = sorted(set(cells[name]["names"]) & set(base["names"]))
+        reached = utility_of(cells[name], "oracle", 1, both)
+        gain = "" if name == PLAIN else mean_of(reached - utility_of(base, "oracle", 1, both))
+        rows.append([what, str(len(both)), mean_of(reached), gain, beyond_control(cells, name, both)])
+    table(["in the prompt", "authors", "one sample", "more than nothing", "more than another author's"], rows)
+
+
+def beyond_control(cells: Cells, name: str, users: Sequence[str]) -> str:
+    """What one sample of a cell is worth beyond one of its control, by the authors that both have."""
+    control = CONTROLS.get(name, STRANGERS)
+    if control not in cells:
+        return ""
+    known = sorted(set(users) & set(cells[control]["names"]))
+    return mean_of(utility_of(cells[name], "oracle", 1, known) - utility_of(cells[control], "oracle", 1, known))
 
 
 def utility_of(one: Mapping[str, Any], rule: str, n: int, users: Sequence[str]) -> np.ndarray:
