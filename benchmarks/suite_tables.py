@@ -36,9 +36,9 @@ SPENT = (
 NOTES = {
     "Sizes": "Labels are those of the authors' earlier papers; *distinct* is the share of different texts within "
     "questions. 74 % of plain titles and 64 % of those with retrieval were cut at 28 tokens.",
-    "Personal policy, personal choice, both, at equal tokens": "*choice* is Best-of-N of plain samples, *policy* one "
-    "sample of the cell's policy, *both* Best-of-N of the cell's policy, at the same N; rows of a policy are of its "
-    "authors. For textual feedback *policy* is the mean of all that it wrote.",
+    "Personal policy, personal choice, both, at equal tokens": "Gains over one plain sample of the same authors: "
+    "*policy* is one sample of the cell's policy, *choice* Best-of-N of plain samples, *both* Best-of-N of the cell's "
+    "policy, at the same N. For textual feedback *policy* is the mean of all that it wrote.",
     "What of the policy is personal": "Gains are over one plain sample of the same authors; in the last column over a "
     "sample behind two papers of another author (adapters: by another author's), of the authors that both cells have.",
     "Reward models": "The last column but the other metrics: ROUGE-L less that of `hierarchical`, paired by author. "
@@ -70,6 +70,10 @@ IN_PROMPT = {
 """Cells of titles by what is in the prompt."""
 CONTROLS = {PLAIN: "", STRANGERS: "", "title-lora-strangers": "", "title-lora": "title-lora-strangers"}
 """What cells are compared with, where it is not two papers of another author."""
+PLAIN_POLICY = ("title-judge", "title-reward-lora", "title-reward-lora-members", "title-tuner", "title-tuned")
+"""Cells of reward models alone."""
+WORTH = ("pooled", "hierarchical")
+"""Rules by which the table of what pays chooses."""
 BEST = "hierarchical"
 """What others are compared with."""
 
@@ -242,25 +246,24 @@ def table_worth(cells: Cells) -> None:
     """What a personal policy, a personal choice, and both buy against one plain sample; paired by author."""
     rows = []
     for name, one in cells.items():
-        base = cells.get(f"{name.split('-')[0]}-plain")
-        if base is None or "-plain" in name:
+        base = cells.get(name.split("-")[0] + ("-plain-30" if name.endswith("-30") else "-plain"))
+        if base is None or "-plain" in name or name in PLAIN_POLICY:
             continue
         size = max(n for n in one["n"] if n in base["n"])
         both = sorted(set(one["names"]) & set(base["names"]))
         start = utility_of(base, "oracle", 1, both)
-        for what, cell, rule, n in (
-            ("one plain sample", base, "oracle", 1),
-            ("policy", one, "oracle", 1),
-            *(("choice", base, rule, size) for rule in ("pooled", BEST, "oracle")),
-            *(("both", one, rule, size) for rule in ("pooled", BEST, "feedback", "oracle")),
-        ):
-            if rule in cell["users"]:
-                reached = utility_of(cell, rule, n, both)
-                rule_shown = "-" if n == 1 else rule
-                rows.append(
-                    [name, str(len(both)), what, rule_shown, str(n), mean_of(reached), mean_of(reached - start)]
-                )
-    table(["policy", "authors", "what is personal", "rule", "N", "utility", "gain"], rows)
+        gains = [
+            mean_of(utility_of(cell, rule, n, both) - start) if rule in cell["users"] else ""
+            for cell, rule, n in (
+                (one, "oracle", 1),
+                *((base, rule, size) for rule in WORTH),
+                *((one, rule, size) for rule in WORTH),
+                (one, "oracle", size),
+            )
+        ]
+        rows.append([name, str(len(both)), str(size), mean_of(start), *gains])
+    choices = [f"{what}, {rule}" for what in ("choice", "both") for rule in WORTH]
+    table(["policy", "authors", "N", "one plain sample", "policy", *choices, "best of the policy's"], rows)
 
 
 def table_personal(cells: Cells) -> None:
