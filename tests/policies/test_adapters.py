@@ -71,6 +71,10 @@ def both(checkpoint, tmp_path_factory):
     return out, personal.train_adapters(checkpoint, examples(), out, replace(quick(), shared_steps=3))
 
 
+def weights_of(path):
+    return {name: tensor.tolist() for name, tensor in safetensors_torch.load_file(path).items()}
+
+
 def files(out):
     return {path.name: path.read_bytes() for path in out.glob("*.safetensors")}
 
@@ -173,6 +177,25 @@ def test_personal_and_common_adapter_add_up(both):
         total = total + 4.0 * tensors[f"{key}.lora_B.weight"] @ tensors[f"{key}.lora_A.weight"]
     assert torch.allclose(up @ down, total, atol=1e-5)
     assert len(folder.of("nobody")) == len(folder.of("ann")), "who has no adapter wears the common one"
+
+
+def test_the_common_adapter_stands_alone_without_personal_steps(checkpoint, both, tmp_path):
+    config = replace(quick(), steps=0, shared_steps=3)
+    record = personal.train_adapters(checkpoint, examples(), tmp_path, config)
+    assert record["users"] == {user: {"examples": len(found)} for user, found in examples().items()}
+    assert list(files(tmp_path)) == ["shared.safetensors"]
+    assert weights_of(tmp_path / "shared.safetensors") == weights_of(both[0] / "shared.safetensors")
+    alone = adapter_files.AdapterFolder(tmp_path, record["base"])
+    for user in (*examples(), "nobody"):
+        assert alone.of(user).keys() == alone.of("nobody").keys()
+        assert all(
+            torch.equal(a, b)
+            for layer in alone.of(user)
+            for a, b in zip(alone.of(user)[layer], alone.of("ann")[layer], strict=True)
+        )
+    for bad in ({"steps": 0}, {"steps": -1}, {"shared_steps": -1}):
+        with pytest.raises(InputError, match="steps"):
+            replace(quick(), **bad)
 
 
 def test_training_with_a_common_adapter_is_what_peft_does_with_two_active(checkpoint, both):

@@ -99,6 +99,16 @@ def test_users_are_grouped_by_what_they_wrote():
         soups.group_users(VECTORS, 0)
 
 
+def test_a_groups_adapter_stands_alone_without_personal_steps(checkpoint, tmp_path):
+    groups = {"ann": 0, "bob": 1, "c/../ünï": 0}
+    record = soups.train_in_groups(checkpoint, examples(), groups, tmp_path, quick(steps=0, shared_steps=2))
+    folder = adapter_files.AdapterFolder(tmp_path, fingerprint(checkpoint))
+    assert sorted(record["users"]) == sorted(groups)
+    ann, bob, other = (dense(folder.of(user)) for user in groups)
+    assert all(np.array_equal(ann[layer], other[layer]) for layer in ann)
+    assert not all(np.array_equal(ann[layer], bob[layer]) for layer in ann)
+
+
 def test_a_groups_adapter_stands_below_its_members(checkpoint, tmp_path):
     texts, groups = examples(), {"ann": 0, "bob": 1, "c/../ünï": 0}
     with pytest.raises(InputError, match="shared_steps"):

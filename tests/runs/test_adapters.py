@@ -151,6 +151,12 @@ def test_a_run_mixes_the_adapters_of_users_who_write_alike(tmp_path):
     assert "soup = 2" in written
 
 
+@pytest.mark.parametrize("table", [{"steps": 0}, {"steps": 0, "shared_steps": 2, "soup": 2}])
+def test_users_without_steps_need_a_common_adapter_and_no_soup(table):
+    with pytest.raises(InputError, match="steps above 0, or shared_steps above 0 and no soup"):
+        parse_config({**RAW, "policy": {**RAW["policy"], "adapters": table}}, "test")
+
+
 def test_a_run_without_mixing_is_written_as_before():
     written = parse_config(RAW, "test").model_dump(mode="json")["policy"]["adapters"]
     assert "groups" not in written

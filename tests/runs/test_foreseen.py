@@ -109,7 +109,8 @@ def test_a_pool_without_the_tables_of_its_data_is_foreseen(done, tmp_path):
     shutil.copy(done / "run.toml", tmp_path)
     told = steps(tmp_path)
     assert "sample" not in told
-    assert told["data"] == "never done" and told["measure"] == "after data"
+    assert told["data"] == "never done"
+    assert told["measure"] == "after data"
     assert set(told) == {"data", "measure", *(f"{do} {kind}" for do in ("fit", "predict") for kind in KINDS), *LAST}
 
 

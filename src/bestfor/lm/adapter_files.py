@@ -89,7 +89,9 @@ class AdapterFolder:
     @cached_property
     def digest(self) -> str:
         """A hash of everything that decides what the adapters do."""
-        names = sorted([INDEX, *(entry["file"] for entry in self.index["users"].values()), *self._all])
+        names = sorted(
+            [INDEX, *(entry["file"] for entry in self.index["users"].values() if "file" in entry), *self._all]
+        )
         return hash_parts(name.encode() + b"\0" + bytes.fromhex(hash_bytes(self._bytes(name))) for name in names)
 
     def of(self, user: str) -> Mapping[str, Pair]:
@@ -101,8 +103,8 @@ class AdapterFolder:
         if user not in self._read:
             if len(self._read) >= KEPT:
                 self._read.clear()
-            entry = self.index["users"].get(user)
-            parts = [self._pairs(name) for name in (*self._all, *([entry["file"]] if entry else []))]
+            entry = self.index["users"].get(user, {})
+            parts = [self._pairs(name) for name in (*self._all, *([entry["file"]] if "file" in entry else []))]
             self._read[user] = summed(parts)
         return self._read[user]
 

@@ -3,7 +3,7 @@
 The base is loaded once and never changed. Every user's adapter starts from weights drawn from (seed, user), has its own
 optimiser, and sees the user's own examples only, so it is the same whoever was trained before, or not at all; the
 loss is that of :mod:`bestfor.policies.finetune`. Where ``shared_steps`` is above 0, an adapter for all is trained on
-everybody's examples first, and personal ones on top of it.
+everybody's examples first, and personal ones on top of it; with ``steps = 0`` it stands alone.
 
 On disk: ``adapters.json`` (base, settings, users), one safetensors file for each user with peft's names of tensors,
 and ``shared.safetensors``. A training that was killed keeps the files that are whole and goes on with the next user.
@@ -79,7 +79,7 @@ def train_adapters(
 
     Returns:
         What ``adapters.json`` holds: base, settings, versions, and for each user the file, the number of examples and
-        the mean loss per token before and after.
+        the mean loss per token before and after; of a user without personal ``steps`` the number of examples alone.
 
     Raises:
         InputError: the checkpoint is not there, has no layers of these names, or nobody has an example that fits.
@@ -101,8 +101,11 @@ def train_adapters(
     users: dict[str, Any] = {}
     with Progress.on(console, "adapters", len(rows)) as progress:
         for user, found in rows.items():
-            identity = _identity(common, user, found)
-            users[user] = {"file": file_of(user), **trainer.personal(out / file_of(user), user, found, identity)}
+            if config.steps:
+                identity = _identity(common, user, found)
+                users[user] = {"file": file_of(user), **trainer.personal(out / file_of(user), user, found, identity)}
+            else:
+                users[user] = {"examples": len(found)}
             progress.advance()
     record = {**common, "users": users}
     write_text(out / INDEX, json.dumps(record, indent=1, sort_keys=True) + "\n", sync=False)
@@ -170,7 +173,7 @@ def export_gguf(folder: Path, out: Path, *, base: str | Path, users: Sequence[st
     for user in sorted(known) if users is None else users:
         if user not in known:
             raise InputError(str(folder), f"no adapter of user '{user}'", "one")
-        files[user] = Path(known[user]["file"]).stem + GGUF_SUFFIX
+        files[user] = Path(file_of(user)).stem + GGUF_SUFFIX
         write_gguf_adapter(adapters.of(user), out / files[user], place)
     write_json(out / USERS, {"base": adapters.index["base"], "adapters": adapters.digest, "files": files})
     return files

@@ -101,7 +101,7 @@ class AdaptersTable(BriefSection):
     rank: int = Field(default=8, ge=1)
     alpha: float = Field(default=16.0, gt=0)
     targets: tuple[str, ...] = Field(default=("q_proj", "k_proj", "v_proj", "o_proj"), min_length=1)
-    steps: int = Field(default=20, ge=1)
+    steps: int = Field(default=20, ge=0)
     shared_steps: int = Field(default=0, ge=0)
     rate: float = Field(default=1e-3, gt=0)
     tokens: int = Field(default=2048, ge=1)
@@ -116,6 +116,10 @@ class AdaptersTable(BriefSection):
             raise ValueError("rewarded, or groups, soup and shared_steps: its adapters are of metrics, not of users")
         if self.groups and not self.shared_steps:
             raise ValueError("shared_steps above 0 for the groups' adapters")
+        if not self.steps and (self.soup or not self.shared_steps):
+            raise ValueError(
+                "steps above 0, or shared_steps above 0 and no soup: users then have no adapters of their own"
+            )
         return self
 
 

@@ -99,7 +99,8 @@ class LoraSettings:
         rank: of the update of a matrix.
         alpha: the update is scaled by alpha / rank.
         targets: last parts of the names of adapted layers.
-        steps: optimiser steps of a personal adapter.
+        steps: optimiser steps of a personal adapter; 0 for the adapter for all alone, a control of personal
+            ones.
         shared_steps: of the adapter for all, 0 for none.
         tokens: padded tokens of a batch.
         limit: longest example, in tokens; longer ones are left out.
@@ -128,8 +129,13 @@ class LoraSettings:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("rank", "alpha", "steps", "tokens", "limit", "rate", "clip"):
+        for name in ("rank", "alpha", "tokens", "limit", "rate", "clip"):
             if getattr(self, name) <= 0:
                 raise InputError(f"Lora.{name}", str(getattr(self, name)), "a number above 0")
+        for name in ("steps", "shared_steps"):
+            if getattr(self, name) < 0:
+                raise InputError(f"Lora.{name}", str(getattr(self, name)), "a number from 0 on")
+        if not self.steps and not self.shared_steps:
+            raise InputError("Lora.steps", "0", "a number above 0, or shared_steps above 0")
         if not self.targets:
             raise InputError("Lora.targets", "none", "names of layers, such as q_proj")
