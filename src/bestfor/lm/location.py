@@ -7,9 +7,9 @@ from pathlib import Path
 from bestfor.errors import InputError
 from bestfor.extras import require
 from bestfor.files import hash_file, hash_parts
-from bestfor.local_models import find_model, how_to_get
+from bestfor.local_models import SHIPPED, find_model, how_to_get
 
-EMBEDDED = "embedded"
+EMBEDDED = SHIPPED
 """The name of the small model that is shipped with the package."""
 
 
