@@ -2,15 +2,17 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bestfor.endpoint import Address, EndpointConfig, local
+from bestfor.endpoint import Address, Endpoint, EndpointConfig, EndpointError, local
 from bestfor.endpoint.local import LlamaServer, LlamaSettings, identity_of, keeping_servers, local_settings
 from bestfor.endpoint.tables import EndpointTable
 from bestfor.errors import InputError, MissingExtraError
@@ -114,9 +116,65 @@ def test_without_the_extra_it_says_what_to_install(empty, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_file_that_is_no_model_is_one_line(empty):
+def test_what_cannot_be_served_is_one_line_with_the_first_error_of_the_log(empty, file):
     with pytest.raises(InputError, match=r"empty\.gguf: found no server \(.+\); expected a model that llama"):
         LlamaServer(LlamaSettings(str(empty)))
+    with pytest.raises(
+        InputError, match=r"py: found no server \(gguf_init.* invalid magic characters: .*'GGUF'\); expect"
+    ):
+        LlamaServer(LlamaSettings(__file__))
+    with pytest.raises(InputError, match=r"found no server \(OverflowError: value too large"):
+        LlamaServer(LlamaSettings(str(file), context=2**40))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=rf"port {port}: found it taken .*; expected a free port"):
+            LlamaServer(LlamaSettings(str(file), port=port))
+
+
+def test_a_server_that_ends_under_way_is_started_once_more(empty, counted):
+    begun = []
+
+    class Ended(Counted):
+        def __init__(self, settings):
+            super().__init__(settings)
+            begun.append(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "LlamaServer", Ended)
+        endpoint = Endpoint(EndpointConfig(f"local:{empty}", retries=2, backoff=0.0))
+
+        async def ask():
+            begun[0].alive = False
+            return await endpoint.post("/completions", {"prompt": "x"}, most=1)
+
+        with endpoint, pytest.raises(EndpointError, match=r"no connection.* \(3 attempts\)"):
+            endpoint.run(ask)
+    assert len(begun) == 2
+    assert counted.running == 0
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_where_its_server_is_killed_and_no_proxy_is_asked(file, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    policy = OpenAIPolicy(
+        "any",
+        base_url=f"local:{file}?slots=2&context=1024&threads=1",
+        max_new_tokens=8,
+        server=EndpointConfig(backoff=0.1),
+    )
+    killed, checked = [], Endpoint._checked
+
+    def kill_first(self, answer):
+        if not killed:
+            killed.append(next(iter(local._servers.values()))[0])
+            killed[0].process.kill()
+        return checked(self, answer)
+
+    monkeypatch.setattr(Endpoint, "_checked", kill_first)
+    prompts = [replace(PROMPTS[0], query_id=f"q{number}") for number in range(20)]
+    assert [len(row) for row in policy.sample(prompts, 2, seed=0)] == [2] * 20
+    assert not killed[0].alive
+    policy.close()
 
 
 @pytest.mark.slow

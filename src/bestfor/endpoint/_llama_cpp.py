@@ -21,7 +21,13 @@ def main(said: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     xllamacpp: Any = importlib.import_module("xllamacpp")
-    server = xllamacpp.Server(_parameters(xllamacpp, json.loads(said)))
+    try:
+        server = xllamacpp.Server(_parameters(xllamacpp, json.loads(said)))
+    except Exception as error:
+        # At once: the interpreter's own end would stumble over the thread that reads, and hide these words.
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        sys.stderr.flush()
+        os._exit(1)
     sys.stdout.write(server.listening_address + "\n")
     sys.stdout.flush()
     # Nobody reads on: what else is printed is not to fill the pipe.
@@ -55,7 +61,7 @@ def _adapter(xllamacpp: Any, path: str) -> Any:  # noqa: ANN401 - an optional li
 
 
 def _end_with_parent() -> None:
-    while sys.stdin.buffer.read(1):
+    while os.read(sys.stdin.fileno(), 1):
         pass
     os._exit(0)
 

@@ -320,7 +320,7 @@ class Endpoint:
             return Failure(f"no answer within {timeout:.3g} s (more 'timeout', or less 'concurrency', gives it longer)")
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
-            return Failure(f"no connection, or one that broke ({type(cause).__name__})")
+            return await self._revived(Failure(f"no connection, or one that broke ({type(cause).__name__})"))
         except json.JSONDecodeError as error:
             return Failure(_no_object(error.doc))
         except UnicodeDecodeError:
@@ -328,6 +328,25 @@ class Endpoint:
         except (openai.OpenAIError, OSError, ValueError) as error:
             return Failure(f"a request that could not be made ({type(error).__name__})", again=False)
         return self._checked(answer)
+
+    async def _revived(self, lost: Failure) -> Failure:
+        """Start a local server that has died once more, so that the next attempt finds one."""
+        lease: Lease | None = self.__dict__.get("_lease")
+        if lease is None or lease.server.alive:
+            return lost
+
+        def serve() -> None:
+            with self._opening:
+                self._serve()
+
+        try:
+            await asyncio.to_thread(serve)
+        except InputError as error:
+            return Failure(f"the server ended and could not be started again: {error}", again=False)
+        client = self.__dict__.get("_client")
+        if client is not None and str(client.base_url).rstrip("/") != self._url:
+            self.__dict__.pop("_client", None)
+        return lost
 
     def _checked(self, answer: object) -> dict[str, Any] | Failure:
         """Check an answer: half a JSON comes as text, and some servers send errors as answers."""
@@ -391,6 +410,8 @@ class Endpoint:
             max_retries=0,
             default_headers={**elsewhere, **self._secrets.headers},
             default_query=dict(self.address.query) or None,
+            # No proxy knows a server that was started here.
+            http_client=openai.DefaultAsyncHttpxClient(trust_env=False) if self.address.local else None,
         )
         self._thread.last.append(client.close)
         return client

@@ -12,6 +12,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import parse_qsl
 
-from bestfor.endpoint.address import LOCAL, Address
+from bestfor.endpoint.address import LOCAL, Address, is_loopback
 from bestfor.errors import InputError, nearest
 from bestfor.extras import require
 from bestfor.files import hash_file
@@ -35,6 +36,8 @@ from bestfor.local_models import gguf_file
 SLOTS, CONTEXT = 32, 16384
 _HEALTH_SECONDS = 60.0
 _LINES = 3
+_ERROR = re.compile(r"^\S+ E (.*)")
+"""A line of llama.cpp's log that tells of an error."""
 
 
 @dataclass(frozen=True)
@@ -152,12 +155,19 @@ class LlamaServer:
         # Its words are kept.
         self.process.kill()
         self.process.wait()
+        words = self._last_words()
+        if self.settings.port and "bind" in words:
+            raise InputError(f"port {self.settings.port}", f"it taken ({words})", "a free port (0 takes one)")
         expected = "a model that llama.cpp serves (more memory, or less context, where that is what it lacks)"
-        raise InputError(self.settings.file, f"no server ({self._last_words()})", expected)
+        raise InputError(self.settings.file, f"no server ({words})", expected)
 
     def _last_words(self) -> str:
+        """Quote the first error that llama.cpp tells of, the others follow from it; else its last lines."""
         self._log.seek(0)
         lines = [line.strip() for line in self._log.read().decode(errors="replace").splitlines() if line.strip()]
+        told = next((found[1] for line in lines if (found := _ERROR.match(line))), None)
+        if told is not None:
+            return " ".join(told.split())[:400]
         code = self.process.returncode
         return "; ".join(lines[-_LINES:])[:400] if lines else f"it ended with code {code} and said nothing"
 
@@ -256,8 +266,10 @@ def loaded_adapters(server: str, headers: Mapping[str, str], shown: str) -> dict
         InputError: it does not list them.
     """
     request = urllib.request.Request(f"{server}/lora-adapters", headers=dict(headers))
+    # No proxy knows this machine's own servers.
+    opener = urllib.request.build_opener(*[urllib.request.ProxyHandler({})] * is_loopback(request.host.split(":")[0]))
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with opener.open(request, timeout=30) as answer:
             return {Path(one["path"]).name: int(one["id"]) for one in json.load(answer)}
     except (OSError, ValueError, KeyError, TypeError) as error:
         found = f"no list of adapters ({type(error).__name__})"
