@@ -19,6 +19,7 @@ from bestfor.errors import InputError, MissingExtraError
 from bestfor.lm.location import locate
 from bestfor.policies.base import Prompt
 from bestfor.policies.openai import OpenAIPolicy
+from bestfor.rewards.judge import Judge
 from support.gguf_of import convert
 
 PROMPTS = [Prompt(name, ({"role": "user", "content": f"The {name} was wet."},)) for name in ("fair", "mayor")]
@@ -73,6 +74,14 @@ def test_an_address_says_how_its_server_runs(empty):
         Address.parse("local:")
     with pytest.raises(InputError, match="expected"):
         local_settings("local:no-such-model")
+
+
+def test_what_a_local_judge_needs_is_known_beforehand(empty, monkeypatch):
+    monkeypatch.setattr(local.importlib.util, "find_spec", lambda name: name)
+    model = Judge(Judge.Config(model="any", endpoint=EndpointTable(base_url=f"local:{empty}")))
+    model.ready()
+    with pytest.raises(InputError, match="found no 'absent' on this machine"):
+        Judge(Judge.Config(model="any", endpoint=EndpointTable(base_url="local:absent"))).ready()
 
 
 def test_what_is_written_down_is_the_name_and_what_keys_pools_the_file(empty, tmp_path):
@@ -190,6 +199,15 @@ def test_a_policy_starts_it_and_closing_stops_it(file):
     assert len(policy.sample(PROMPTS, 2, seed=1)) == 2, "another one is started where it has died"
     policy.close()
     assert not local._servers
+
+
+@pytest.mark.slow
+def test_requests_wait_for_room_in_the_context_and_none_fails(file):
+    policy = OpenAIPolicy("any", base_url=f"local:{file}?slots=16&context=600&threads=1", max_new_tokens=8)
+    prompts = [Prompt(f"q{number}", ({"role": "user", "content": "It was wet. " * 18},)) for number in range(16)]
+    assert len(policy.sample(prompts, 1, seed=0)) == 16
+    assert policy.usage.failed == 0
+    policy.close()
 
 
 @pytest.mark.slow

@@ -324,3 +324,14 @@ def test_other_settings_or_texts_are_trained_anew(checkpoint, trained, tmp_path)
     personal.train_adapters(checkpoint, {**examples(), "bob": examples()["bob"][:1]}, tmp_path, quick())
     assert [name for name, data in files(tmp_path).items() if data != before[name]] == [adapter_files.file_of("bob")]
     assert json.loads((Path(tmp_path) / "adapters.json").read_text())["users"]["bob"]["examples"] == 1
+
+
+def test_a_training_that_leaves_the_numbers_is_an_error_that_names_the_user(tmp_path):
+    settings = replace(quick(), rate=1e30)
+    with pytest.raises(
+        InputError, match="adapter of 'ann': found NaN or infinite numbers after 4 steps; expected a lower"
+    ):
+        personal.train_adapters("embedded", {"ann": examples()["ann"]}, tmp_path, settings)
+    assert not list(tmp_path.glob("*.safetensors"))
+    with pytest.raises(InputError, match=r"no layers to adapt .*; expected targets among \['down_proj', .*'v_proj'\]"):
+        personal.train_adapters("embedded", examples(), tmp_path, replace(quick(), targets=("nope",)))

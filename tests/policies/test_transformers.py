@@ -1,9 +1,11 @@
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from bestfor.errors import InputError
 from bestfor.lm import batching
 from bestfor.policies.base import Budgeted, Policy, Prompt, Sampled
 from bestfor.policies.transformers import TransformersPolicy, noise_of
@@ -260,6 +262,8 @@ def test_the_signature_knows_what_decides_batches(checkpoint, monkeypatch, const
 def test_a_chat_is_counted_as_the_model_reads_it(policy):
     assert isinstance(policy, Budgeted)
     assert policy.budget == 128 - 6
+    with pytest.raises(InputError, match="max_new_tokens: found 128; expected fewer than 128, which"):
+        _ = replace(policy, max_new_tokens=128).budget
     chat = list(PROMPTS[1].messages)
     assert policy.count(chat) == len(policy.checkpoint.encode(chat))
 

@@ -57,6 +57,7 @@ def test_a_price_and_the_noise_of_ratings_reach_the_diagnosis(tmp_path):
         ("n = [1, 2]", 'rules = ["tpo:3"]', "[diagnosis] rules, rule: found 'tpo:3'; expected best, second"),
         ("n = [1, 2]", 'rules = ["thompson"]', "[diagnosis] rules, rule thompson: found no standard deviations"),
         ("n = [1, 2]", "noise = -1.0", "[diagnosis] noise: found -1.0; expected"),
+        ("n = [1, 2]", "noise = inf", "[diagnosis] noise: found inf; expected"),
         ("n = [1, 2]", 'noise = "much"', "[diagnosis] noise: found 'much'; expected"),
         ("[diagnosis]", "[policy]\nn = 3\n[diagnosis]", "found a table [policy]; expected none"),
         ('fold = "all"', "fold = 3", "[split] fold"),

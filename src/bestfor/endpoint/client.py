@@ -9,6 +9,7 @@ import re
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import ModuleType
@@ -20,6 +21,7 @@ from bestfor.endpoint.budget import Account, Bound, Budget, Usage
 from bestfor.endpoint.choices import FAILED, FILTERS, Spent, read_choice
 from bestfor.endpoint.failures import ErrorWords, Failure, of_status, said_of
 from bestfor.endpoint.local import Lease, loaded_adapters, local_settings
+from bestfor.endpoint.room import ContextRoom, tokens_of
 from bestfor.errors import InputError
 from bestfor.extras import require
 
@@ -127,6 +129,7 @@ class Endpoint:
         self._account = account or Account(config.budget, earlier)
         self._opening = threading.Lock()
         self._not_before = 0.0
+        self._room: ContextRoom | None = None
         self._lost = 0
         self._answered = False
 
@@ -246,7 +249,7 @@ class Endpoint:
         attempt, own = 0, 0.0
         least = _LEAST * min(self.config.timeout, self.config.patience)
         while True:
-            async with self._slots:
+            async with self._slots, self._room_for(text, most):
                 # Patience counts the request's own time: others may hold the slots, and the budget, for long.
                 began = clock()
                 answer = await self._hold(began + self.config.patience - own)
@@ -274,6 +277,9 @@ class Endpoint:
                 return Failure("the server asks to wait for longer than patience lasts")
             await asyncio.sleep(left + self.config.backoff * random.random() / 2)
         return None
+
+    def _room_for(self, text: str, most: int) -> AbstractAsyncContextManager[None]:
+        return nullcontext() if self._room is None else self._room.hold(tokens_of(text, most))
 
     def _wait(self, failure: Failure, attempt: int) -> float:
         backoff = min(_LONGEST_WAIT, self.config.backoff * 2.0**attempt)
@@ -396,6 +402,7 @@ class Endpoint:
     @cached_property
     def _thread(self) -> LoopThread:
         self._slots = asyncio.Semaphore(self.config.concurrency)
+        self._room = ContextRoom(self._lease.server.settings.context) if self.address.local else None
         self._account.open()
         return LoopThread()
 

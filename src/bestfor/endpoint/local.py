@@ -85,6 +85,18 @@ def local_settings(base_url: str) -> LlamaSettings:
     return LlamaSettings(file, found.get("slots", SLOTS), found.get("context", CONTEXT), found.get("threads", 0))
 
 
+def check_local(base_url: str) -> None:
+    """Check that a local model and what serves it are here; other addresses are not asked.
+
+    Raises:
+        InputError: no such model here, or a setting that is none.
+        MissingExtraError: xllamacpp is not installed.
+    """
+    if base_url.startswith(LOCAL):
+        local_settings(base_url)
+        _require_server()
+
+
 def identity_of(base_url: str) -> str:
     """Name what a server's address stands for, in signatures: a local model by its file's hash, wherever it lies."""
     if not base_url.startswith(LOCAL):
@@ -109,8 +121,7 @@ class LlamaServer:
     """
 
     def __init__(self, settings: LlamaSettings) -> None:
-        if importlib.util.find_spec("xllamacpp") is None:
-            require("xllamacpp", "local")
+        _require_server()
         self.settings = settings
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
         wanted = asdict(replace(settings, threads=settings.threads or _threads()))
@@ -274,6 +285,11 @@ def loaded_adapters(server: str, headers: Mapping[str, str], shown: str) -> dict
     except (OSError, ValueError, KeyError, TypeError) as error:
         found = f"no list of adapters ({type(error).__name__})"
         raise InputError(shown, found, "llama.cpp's server, started with the adapters (--lora FILE)") from error
+
+
+def _require_server() -> None:
+    if importlib.util.find_spec("xllamacpp") is None:
+        require("xllamacpp", "local")
 
 
 def _threads() -> int:

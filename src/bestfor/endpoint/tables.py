@@ -19,7 +19,7 @@ class EndpointTable(BaseModel):
     Keys as in :class:`bestfor.endpoint.EndpointConfig` and :class:`bestfor.endpoint.Budget`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     base_url: str = Field(default=OPENAI, repr=False)
     key_env: str = ""

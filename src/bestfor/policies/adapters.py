@@ -12,6 +12,7 @@ and ``shared.safetensors``. A training that was killed keeps the files that are 
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -214,7 +215,7 @@ class Trainer:
                 self._wrapped = get_peft_model(self._model, shape, adapter_name=_OWN)
             except ValueError as error:
                 found = f"no layers to adapt ({str(error).split('. ')[0]})"
-                raise InputError(str(folder), found, f"some of {list(config.targets)}") from error
+                raise InputError(str(folder), found, f"targets among {_linear_layers(self._model)}") from error
             self._active = [_OWN]
             if config.shared_steps:
                 self._wrapped.add_adapter(_ALL, shape)
@@ -256,6 +257,9 @@ class Trainer:
             torch.nn.utils.clip_grad_norm_(weights, self._config.clip)
             optimizer.step()
             losses.append(float(total.detach()) / weight)
+        if not all(map(math.isfinite, losses)) or not all(bool(one.isfinite().all()) for one in weights):
+            whose = f"of '{user}'" if user else "for all"
+            raise InputError(f"adapter {whose}", f"NaN or infinite numbers after {steps} steps", "a lower rate")
         return {"examples": len(rows), "first_loss": round(losses[0], 4), "last_loss": round(losses[-1], 4)}
 
     def _start(self, name: str, user: str) -> list[torch.nn.Parameter]:
@@ -296,6 +300,14 @@ def _bytes(rows: Sequence[Encoded]) -> Iterator[bytes]:
     for row in rows:
         yield row.ids.tobytes()
         yield row.target.tobytes()
+
+
+def _linear_layers(model: torch.nn.Module) -> list[str]:
+    """Last parts of the names of a model's linear layers, its head aside."""
+    found = {
+        name.rpartition(".")[2] for name, one in model.named_modules() if type(one).__name__ in ("Linear", "Conv1D")
+    }
+    return sorted(found - {"lm_head"})
 
 
 def _versions() -> dict[str, str]:

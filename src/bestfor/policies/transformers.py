@@ -132,8 +132,15 @@ class TransformersPolicy:
 
     @property
     def budget(self) -> int | None:
-        """The most tokens of a chat that leave room for a candidate, None where the model sets no limit."""
+        """The most tokens of a chat that leave room for a candidate, None where the model sets no limit.
+
+        Raises:
+            InputError: candidates are to be as long as all that the model takes, or longer.
+        """
         longest = self.checkpoint.longest
+        if longest is not None and longest <= self.max_new_tokens:
+            expected = f"fewer than {longest}, which '{self.name}' takes together with the prompt"
+            raise InputError("max_new_tokens", str(self.max_new_tokens), expected)
         return None if longest is None else longest - self.max_new_tokens
 
     @property

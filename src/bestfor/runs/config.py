@@ -69,7 +69,7 @@ class JudgeTable(Section):
 class RewardTable(Section):
     """A reward model; keys beyond ``kind`` and ``name`` belong to the kind."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
     kind: str
     name: str = Field(default="", pattern=r"^[A-Za-z0-9._-]*$")
 

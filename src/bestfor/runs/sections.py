@@ -10,9 +10,9 @@ from pydantic.fields import FieldInfo
 
 
 class Section(BaseModel):
-    """Table of a run's file: unknown keys are errors, values are frozen."""
+    """Table of a run's file: unknown keys are errors, numbers are finite, values are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod

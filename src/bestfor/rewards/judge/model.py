@@ -37,7 +37,7 @@ from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Candidates
 from bestfor.encoders import Encoder
 from bestfor.endpoint import Chat, Endpoint, EndpointTable, Usage
-from bestfor.endpoint.local import identity_of
+from bestfor.endpoint.local import check_local, identity_of
 from bestfor.rewards.judge.author import MaterialLimits, PersonaWriter, material, of_history
 from bestfor.rewards.judge.neighbours import nearest_users, user_vectors
 from bestfor.rewards.judge.personas import (
@@ -209,7 +209,8 @@ class Judge(RewardModel):
             self._profiles[user] = Profile(persona, known.rests_on, known.neighbours)
 
     def ready(self) -> None:
-        """Check that the server's key is there; no question is sent."""
+        """Check that the server's key, or a local model, is there; no question is sent."""
+        check_local(self.config.endpoint.base_url)
         Endpoint(self.config.endpoint.config(f"reward '{self.kind}', endpoint")).close()
 
     def served(self, user: str) -> Served:
