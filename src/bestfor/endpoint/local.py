@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import IO
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 from bestfor.endpoint.address import LOCAL, Address, is_loopback
 from bestfor.errors import InputError, nearest
@@ -35,6 +35,8 @@ from bestfor.local_models import gguf_file
 
 SLOTS, CONTEXT = 32, 16384
 _HEALTH_SECONDS = 60.0
+_PAUSE = 5.0
+"""Seconds between attempts to start a server again that cannot be started."""
 _LINES = 3
 _ERROR = re.compile(r"^\S+ E (.*)")
 """A line of llama.cpp's log that tells of an error."""
@@ -232,6 +234,42 @@ def keeping_servers() -> Iterator[None]:
         with _lock:
             _keeping -= 1
             _stop_unused()
+
+
+@contextlib.contextmanager
+def lasting_server(settings: LlamaSettings) -> Iterator[str]:
+    """Run a server of one's own while the block runs; one that dies is started again at the same address.
+
+    Yields:
+        Its address up to ``/v1``.
+
+    Raises:
+        InputError: it did not start.
+    """
+    servers = [LlamaServer(settings)]
+    fixed = replace(settings, port=urlsplit(servers[0].url).port or 0)
+    ended = threading.Event()
+
+    def watch() -> None:
+        while True:
+            servers[0].process.wait()
+            if ended.is_set():
+                return
+            servers[0].close()
+            try:
+                servers[0] = LlamaServer(fixed)
+            except InputError:
+                ended.wait(_PAUSE)
+
+    thread = threading.Thread(target=watch, name="bestfor-local-server", daemon=True)
+    thread.start()
+    try:
+        yield servers[0].url
+    finally:
+        ended.set()
+        while thread.is_alive():
+            servers[0].close()
+            thread.join(timeout=0.1)
 
 
 def _stop_unused() -> None:

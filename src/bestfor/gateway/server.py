@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from bestfor.endpoint.address import LOCAL
-from bestfor.endpoint.local import Lease, local_settings
+from bestfor.endpoint.local import lasting_server, local_settings
 from bestfor.errors import BestforError, InputError
 from bestfor.gateway.app import make_app
 from bestfor.gateway.config import GatewayConfig
@@ -39,7 +39,7 @@ def serve_forever(config: GatewayConfig, tell: Callable[[str], None]) -> None:
 
 @contextmanager
 def served_locally(config: GatewayConfig) -> Iterator[GatewayConfig]:
-    """Start the server of an upstream on this machine (``local:NAME``) for as long as the block runs.
+    """Run the server of an upstream on this machine (``local:NAME``) while the block runs, again where it has died.
 
     Yields:
         The configuration with the server's address.
@@ -50,12 +50,9 @@ def served_locally(config: GatewayConfig) -> Iterator[GatewayConfig]:
     if config.upstream is None or not config.upstream.base_url.startswith(LOCAL):
         yield config
         return
-    lease = Lease(local_settings(config.upstream.base_url))
-    try:
-        upstream = config.upstream.model_copy(update={"base_url": lease.server.url})
+    with lasting_server(local_settings(config.upstream.base_url)) as url:
+        upstream = config.upstream.model_copy(update={"base_url": url})
         yield config.model_copy(update={"upstream": upstream})
-    finally:
-        lease.release()
 
 
 def _serve(config: GatewayConfig, tell: Callable[[str], None]) -> None:

@@ -81,8 +81,8 @@ class AdapterFolder:
         path = self.path / INDEX
         try:
             index = json.loads(path.read_text(encoding="utf-8"))
-            index["base"], index["users"], index["settings"]["alpha"]  # pyright: ignore[reportUnusedExpression]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            _check_index(index)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(str(path), f"no adapters ({type(error).__name__})", "a folder of adapters") from error
         return index
 
@@ -128,6 +128,18 @@ class AdapterFolder:
             }
         except (SafetensorError, KeyError) as error:
             raise InputError(str(self.path / name), f"no adapter ({error})", "a whole file") from error
+
+
+def _check_index(index: Any) -> None:  # noqa: ANN401 - somebody's JSON
+    """Look at every value of ``adapters.json`` that is read later; raises where it is another one."""
+    settings = index["settings"]
+    if not settings["rank"] > 0 or not settings["alpha"] + 0.0 == settings["alpha"]:
+        raise ValueError
+    files = [entry["file"] for entry in index["users"].values() if "file" in entry]
+    if not all(isinstance(value, str) for value in (index["base"], *files)):
+        raise TypeError
+    if any(Path(name).name != name for name in files):
+        raise ValueError
 
 
 class AdapterStore:

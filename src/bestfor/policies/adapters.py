@@ -171,6 +171,8 @@ def export_gguf(folder: Path, out: Path, *, base: str | Path, users: Sequence[st
     adapters = AdapterFolder(folder, fingerprint(place))
     known: Mapping[str, Any] = adapters.index["users"]
     files: dict[str, str] = {}
+    if not known:
+        raise InputError(str(folder), "adapters of no user", "one at least")
     for user in sorted(known) if users is None else users:
         if user not in known:
             raise InputError(str(folder), f"no adapter of user '{user}'", "one")

@@ -37,6 +37,8 @@ class ServedAdapters:
         """
         made = "adapters in GGUF as 'bestfor models export-adapters' writes them"
         index = read_object(folder / USERS, "files", made, made)
+        if not isinstance(index["files"], dict):
+            raise InputError(str(folder / USERS), f"'files' of type {type(index['files']).__name__}", made)
         files = {str(user): str(name) for user, name in index["files"].items()}
         for name in sorted(set(files.values())):
             if Path(name).name != name or not (folder / name).is_file():
