@@ -225,6 +225,23 @@ def locked(folder: Path) -> Iterator[None]:
             os.close(handle)
 
 
+@contextmanager
+def locked_anew(folder: Path) -> Iterator[Path]:
+    """Make a folder and hold it alone while the block runs, which may remove it; whoever waited makes it once more."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = locked(folder)
+        try:
+            lock.__enter__()
+            break
+        except FileNotFoundError:
+            continue
+    try:
+        yield folder
+    finally:
+        lock.__exit__(None, None, None)
+
+
 def remove_unheld(folder: Path) -> bool:
     """Remove a folder unless somebody holds it; see :func:`hold`.
 

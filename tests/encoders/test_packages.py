@@ -7,6 +7,7 @@ import pytest
 from bestfor.encoders import hub, packages
 from bestfor.encoders.packages import Part, Published
 from bestfor.errors import InputError
+from bestfor.rewards.heads.point import Point
 
 FILES = {"config.json": b"{}", "1_Pooling/config.json": b'{"mean": true}', "model.safetensors": bytes(range(256)) * 40}
 
@@ -164,3 +165,27 @@ def test_the_installed_minilm_is_the_pinned_one(monkeypatch, tmp_path):
     folder = packages.fetch(hub.PACKAGED)
     monkeypatch.setattr(hub, "PACKAGE", "no_such_package_here")
     assert packages.resolved(hub.PACKAGED) == str(folder)
+
+
+def test_a_language_model_that_is_nowhere_is_known_without_loading_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(packages.hub, "downloaded_folder", lambda name: tmp_path if name == "kept" else None)
+    monkeypatch.setattr(packages.hub, "unreachable", lambda: "nobody answers")
+    for name in (
+        "all-MiniLM-L6-v2",
+        "static:nope",
+        f"hidden:{tmp_path}",
+        "hidden:kept",
+        f"hidden-last:{tmp_path} + hidden:kept",
+    ):
+        packages.check_here(name)
+    for name, found in (
+        ("hidden:nope", "no 'nope' on this machine, and nobody answers"),
+        ("all-MiniLM-L6-v2 + hidden-last:nope", "no 'nope' on this machine"),
+        ("hidden:", "no folder ''"),
+        (f"hidden:{tmp_path}/absent", "no folder '.*absent'"),
+    ):
+        with pytest.raises(InputError, match=rf"encoder '.*': found {found}"):
+            packages.check_here(name)
+    with pytest.raises(InputError, match="nobody answers"):
+        Point(encoder="hidden:nope").ready()
+    Point(encoder="hidden:nope", components=0).ready()

