@@ -40,7 +40,8 @@ NOTES = {
     "*policy* is one sample of the cell's policy, *choice* Best-of-N of plain samples, *both* Best-of-N of the cell's "
     "policy, at the same N. For textual feedback *policy* is the mean of all that it wrote.",
     "What of the policy is personal": "Gains are over one plain sample of the same authors; in the last column over a "
-    "sample behind two papers of another author (adapters: by another author's), of the authors that both cells have.",
+    "sample behind two papers of another author (own adapters: with another author's; on top of one for all or for a "
+    "group: with that for all alone), of the authors that both cells have.",
     "Reward models": "The last column but the other metrics: ROUGE-L less that of `hierarchical`, paired by author. "
     "Models learned ROUGE-L; the other metrics are of the same picks (*embedding*: cosine by all-MiniLM-L6-v2). Cells "
     "of 6 authors and more.",
@@ -66,9 +67,17 @@ IN_PROMPT = {
     "title-profile": "a summary of the author's titles",
     "title-lora-strangers": "nothing; an adapter of another author's",
     "title-lora": "nothing; the author's own adapter",
+    "title-shared-lora": "nothing; one adapter for all",
+    "title-fdlora": "nothing; one adapter for all and the author's own",
+    "title-groups": "nothing; a group's adapter and the author's own",
 }
 """Cells of titles by what is in the prompt."""
-CONTROLS = {PLAIN: "", STRANGERS: "", "title-lora-strangers": "", "title-lora": "title-lora-strangers"}
+CONTROLS = {
+    **dict.fromkeys((PLAIN, STRANGERS, "title-lora-strangers", "title-shared-lora"), ""),
+    "title-lora": "title-lora-strangers",
+    "title-fdlora": "title-shared-lora",
+    "title-groups": "title-shared-lora",
+}
 """What cells are compared with, where it is not two papers of another author."""
 PLAIN_POLICY = ("title-judge", "title-reward-lora", "title-reward-lora-members", "title-tuner", "title-tuned")
 """Cells of reward models alone."""
@@ -277,7 +286,7 @@ def table_personal(cells: Cells) -> None:
         reached = utility_of(cells[name], "oracle", 1, both)
         gain = "" if name == PLAIN else mean_of(reached - utility_of(base, "oracle", 1, both))
         rows.append([what, str(len(both)), mean_of(reached), gain, beyond_control(cells, name, both)])
-    table(["in the prompt", "authors", "one sample", "more than nothing", "more than another author's"], rows)
+    table(["in the prompt", "authors", "one sample", "more than nothing", "more than the control"], rows)
 
 
 def beyond_control(cells: Cells, name: str, users: Sequence[str]) -> str:
