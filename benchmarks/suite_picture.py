@@ -21,6 +21,7 @@ POLICIES = {
     "title-bm25": "two alike papers (BM25)",
     "title-dense": "two alike papers (dense)",
     "title-lora": "adapter of the author",
+    "title-shared-lora": "one adapter for all",
     "title-soups": "mixed adapters",
     "title-fdlora": "adapter for all, then own",
     "title-groups": "adapter of a group, then own",

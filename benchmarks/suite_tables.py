@@ -42,6 +42,8 @@ NOTES = {
     "What of the policy is personal": "Gains are over one plain sample of the same authors; in the last column over a "
     "sample behind two papers of another author (own adapters: with another author's; on top of one for all or for a "
     "group: with that for all alone), of the authors that both cells have.",
+    "Reward models over all policies": "At the largest N of each cell with all of these; *regret* is what a kind "
+    "captures less than the best of these kinds in that cell.",
     "Reward models": "The last column but the other metrics: ROUGE-L less that of `hierarchical`, paired by author. "
     "Models learned ROUGE-L; the other metrics are of the same picks (*embedding*: cosine by all-MiniLM-L6-v2). Cells "
     "of 6 authors and more.",
@@ -79,6 +81,10 @@ CONTROLS = {
     "title-groups": "title-shared-lora",
 }
 """What cells are compared with, where it is not two papers of another author."""
+OVERALL = ("pooled", "gaussian", "hierarchical", "auto", "mbr, cosine", "logprob", "length")
+"""Rewards of the table over all cells."""
+SAMPLED_MORE = ("title-plain", "title-bm25")
+"""Cells of 16 candidates whose cells of 30 begin with the same."""
 PLAIN_POLICY = ("title-judge", "title-reward-lora", "title-reward-lora-members", "title-tuner", "title-tuned")
 """Cells of reward models alone."""
 WORTH = ("pooled", "hierarchical")
@@ -101,6 +107,7 @@ def print_tables(cells: Cells, others: Mapping[str, Cells]) -> None:
         ("Best of N by policy and task", table_policies, cells),
         ("Personal policy, personal choice, both, at equal tokens", table_worth, taught),
         *([("What of the policy is personal", table_personal, cells)] if STRANGERS in cells else []),
+        ("Reward models over all policies", table_overall, {k: v for k, v in large.items() if k not in PLAIN_POLICY}),
         ("Reward models", table_rewards, large),
         ("Ablation of the probabilistic model", table_ablation, large),
         ("Equal tokens", table_tokens, taught),
@@ -162,6 +169,19 @@ def table_rewards(cells: Cells) -> None:
             for label, curve in one["curves"].items()
         ]
         table(["reward", one["primary"], "captured", f"less {BEST}", *others], rows)
+
+
+def table_overall(cells: Cells) -> None:
+    """Mean of captured over the policies, and how far each kind is from the best of these in each cell."""
+    shown = [one for name, one in cells.items() if name not in SAMPLED_MORE and set(OVERALL) <= set(one["curves"])]
+    captured = np.array([[one["curves"][kind]["captured"][-1][0] for kind in OVERALL] for one in shown])
+    regret = captured.max(axis=1, keepdims=True) - captured
+    print(f"{len(shown)} cells: {', '.join(name for name, one in cells.items() if one in shown)}.\n")
+    rows = [
+        [kind, number(captured[:, k].mean()), number(regret[:, k].mean()), number(regret[:, k].max())]
+        for k, kind in enumerate(OVERALL)
+    ]
+    table(["reward", "mean captured", "mean regret", "largest regret"], rows)
 
 
 def less(one: Mapping[str, Any], label: str) -> str:
