@@ -26,6 +26,7 @@ def policy(checkpoint):
     [
         ("./no/such/folder", "no such folder"),
         ("Qwen/Qwen3-4B-not-there", "hf download Qwen/Qwen3-4B-not-there"),
+        ("local:smollm2", "the model.s own name, .smollm2.\\Z"),
         ("not a name", "no such checkpoint"),
     ],
 )

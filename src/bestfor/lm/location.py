@@ -11,6 +11,8 @@ from bestfor.local_models import SHIPPED, find_model, how_to_get
 
 EMBEDDED = SHIPPED
 """The name of the small model that is shipped with the package."""
+SERVED = "local:"
+"""What begins the address of a server on this machine, in ``base_url``."""
 
 
 def locate(model: str | Path, what: str = "policy") -> Path:
@@ -28,6 +30,10 @@ def locate(model: str | Path, what: str = "policy") -> Path:
         if not (folder / "config.json").is_file():
             raise InputError(f"{what} 'embedded'", f"no model in {folder}", "the package with its assets: reinstall it")
         return folder
+    if str(model).startswith(SERVED):
+        raise InputError(
+            f"{what} '{model}'", "the address of a server", f"the model's own name, '{str(model)[len(SERVED) :]}'"
+        )
     folder = Path(model)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
