@@ -116,6 +116,32 @@ def test_parts_of_a_whole_run_wait_for_each_other_and_leave_the_bytes_of_one_run
         assert f"{done}: already there" in told
 
 
+def test_how_long_a_part_worked_does_not_make_it_wait_longer(tmp_path, monkeypatch):
+    class Clock:
+        now, slept = 0.0, ()
+
+        def monotonic(self):
+            return self.now
+
+        def sleep(self, seconds):
+            self.now, self.slept = self.now + seconds, (*self.slept, seconds)
+
+    def passes(*seconds):
+        clock, left = Clock(), list(seconds)
+
+        def go(*_):
+            clock.now += left.pop(0)
+            return "" if not left else "others"
+
+        monkeypatch.setattr(in_parts, "time", clock)
+        monkeypatch.setattr(in_parts, "_as_far_as_it_goes", go)
+        return run_part(config(), tmp_path, WorkPart(0, 2), wait=1000, tell=ignore), clock.slept
+
+    assert passes(400, 1, 1, 0) == ("", (15, 15, 15))
+    assert passes(1, 10, 300, 0) == ("", (15, 30, 30)), "a look that takes long is rarer, work is no look"
+    assert passes(400, 100, 100, 1) == ("", (15, 300, 85)), "the last look is when the time is over"
+
+
 @pytest.mark.slow
 def test_a_part_of_fits_waits_for_what_is_measured(tmp_path):
     with pytest.raises(InputError, match="candidates that are not measured; expected bestfor measure"):

@@ -37,18 +37,20 @@ def run_part(
     Raises:
         InputError: as :func:`bestfor.runs.run.run`; or a policy that cannot be cut into parts.
     """
-    until, told = time.monotonic() + wait, ""
+    until, told, look = time.monotonic() + wait, "", 0.0
     while True:
         began = time.monotonic()
         awaited = _as_far_as_it_goes(config, Path(out), part, tell if not told else _say_nothing)
         now = time.monotonic()
-        pause = max(LOOK_EVERY, 3 * (now - began))
-        if not awaited or now + pause > until:
+        if not awaited or now >= until:
             return awaited
+        if told:
+            # The first time is that of this part's own work, which says nothing of a look; so may be a later one.
+            look = min(look or now - began, now - began)
         if awaited != told:
             tell(f"part {part} waits for {awaited}")
             told = awaited
-        time.sleep(pause)
+        time.sleep(min(max(LOOK_EVERY, 3 * look), until - now))
 
 
 def _as_far_as_it_goes(config: RunConfig, out: Path, part: WorkPart, tell: Callable[[str], None]) -> str:
