@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,20 @@ DEAD = 2**22 + 7
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
+
+
+def test_threads_write_one_file_at_the_same_time(tmp_path):
+    both = threading.Barrier(2)
+
+    def write(text):
+        with writing(tmp_path / "file") as partial:
+            partial.write_text(text)
+            both.wait(timeout=60)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, ("one", "two")))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() in {"one", "two"}
 
 
 @pytest.mark.parametrize("sync", [True, False])

@@ -1,8 +1,8 @@
 """Write files and folders in one step, hash them, and sweep away what writers that were killed have left.
 
-A file is written under a name of its own beside its place, ``.NAME.HOST.PROCESS.partial``, and then renamed:
-whoever reads the place finds the file as it was or as it is, never half of it. The process id in the name tells
-:func:`sweep` whether the writer still runs.
+A file is written under a name of its own beside its place, ``.NAME.HOST.PROCESS.partial`` (with ``.tTHREAD`` after the name
+in a thread that is not the main one), and then renamed: whoever reads the place finds the file as it was or as it is,
+never half of it. The process id in the name tells :func:`sweep` whether the writer still runs.
 
 Hashes are SHA-256 in hexadecimal digits. They are keys of caches and stamps on disk, so a formula never changes.
 """
@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -346,4 +347,6 @@ def labelled(digest: str) -> str:
 
 
 def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{HOST}.{os.getpid()}.partial")
+    # Threads of one process may write one file at the same time.
+    thread = "" if threading.current_thread() is threading.main_thread() else f".t{threading.get_native_id()}"
+    return path.with_name(f".{path.name}{thread}.{HOST}.{os.getpid()}.partial")

@@ -13,6 +13,7 @@ import importlib.util
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -169,7 +170,7 @@ class LlamaServer:
         self.process.kill()
         self.process.wait()
         words = self._last_words()
-        if self.settings.port and "bind" in words:
+        if self.settings.port and ("bind" in words or not _free(self.settings.port)):
             raise InputError(f"port {self.settings.port}", f"it taken ({words})", "a free port (0 takes one)")
         expected = "a model that llama.cpp serves (more memory, or less context, where that is what it lacks)"
         raise InputError(self.settings.file, f"no server ({words})", expected)
@@ -292,6 +293,15 @@ def _stop_all() -> None:
     if _owner == os.getpid():
         for server, _ in _servers.values():
             server.close()
+
+
+def _free(port: int) -> bool:
+    """Check whether a server could listen at a port of this machine: llama.cpp does not always say that it is taken."""
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 def _healthy(address: str) -> bool:
