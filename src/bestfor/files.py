@@ -1,6 +1,6 @@
 """Write files and folders in one step, hash them, and sweep away what writers that were killed have left.
 
-A file is written under a name of its own beside its place, ``.NAME.HOST.PROCESS.partial`` (with ``.tTHREAD`` after the name
+A file is written under a name of its own beside its place, ``.NAME.HOST.PROCESS.partial`` (``.tTHREAD`` after the name
 in a thread that is not the main one), and then renamed: whoever reads the place finds the file as it was or as it is,
 never half of it. The process id in the name tells :func:`sweep` whether the writer still runs.
 
